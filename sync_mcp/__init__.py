@@ -1,0 +1,161 @@
+"""sync_mcp: lip-synced and dubbed video for AI assistants, and the async Sync API client beneath it."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from sync_mcp._version import __version__
+
+if TYPE_CHECKING:
+    from sync_mcp.api.client import AsyncSync
+    from sync_mcp.api.models import (
+        ActiveSpeaker,
+        Audio,
+        CostEstimate,
+        Dub,
+        ErrorInfo,
+        Generation,
+        GenerationCost,
+        GenerationOptions,
+        GenerationStatus,
+        Image,
+        Input,
+        ModelInfo,
+        ModelName,
+        OtherInput,
+        Segment,
+        SegmentAudioInput,
+        SegmentOptions,
+        Text,
+        Video,
+    )
+    from sync_mcp.api.transport import RequestOptions
+    from sync_mcp.errors import (
+        APIConnectionError,
+        APIResponseError,
+        APIStatusError,
+        APITimeoutError,
+        AuthenticationError,
+        ConcurrencyLimitError,
+        ConfigurationError,
+        ConflictError,
+        InternalError,
+        InvalidRequestError,
+        NotFoundError,
+        OutcomeUnknown,
+        PaymentRequiredError,
+        PermissionDeniedError,
+        RateLimitError,
+        RequestRejectedError,
+        ServerError,
+        SyncError,
+    )
+    from sync_mcp.server import create_server
+    from sync_mcp.settings import Settings
+
+# Resolved on first use: importing the package must not pay for an HTTP library or a hundred models.
+_HOMES = {
+    "sync_mcp.api.client": ("AsyncSync",),
+    "sync_mcp.api.models": (
+        "ActiveSpeaker",
+        "Audio",
+        "CostEstimate",
+        "Dub",
+        "ErrorInfo",
+        "Generation",
+        "GenerationCost",
+        "GenerationOptions",
+        "GenerationStatus",
+        "Image",
+        "Input",
+        "ModelInfo",
+        "ModelName",
+        "OtherInput",
+        "Segment",
+        "SegmentAudioInput",
+        "SegmentOptions",
+        "Text",
+        "Video",
+    ),
+    "sync_mcp.api.transport": ("RequestOptions",),
+    "sync_mcp.errors": (
+        "APIConnectionError",
+        "APIResponseError",
+        "APIStatusError",
+        "APITimeoutError",
+        "AuthenticationError",
+        "ConcurrencyLimitError",
+        "ConfigurationError",
+        "ConflictError",
+        "InternalError",
+        "InvalidRequestError",
+        "NotFoundError",
+        "OutcomeUnknown",
+        "PaymentRequiredError",
+        "PermissionDeniedError",
+        "RateLimitError",
+        "RequestRejectedError",
+        "ServerError",
+        "SyncError",
+    ),
+    "sync_mcp.server": ("create_server",),
+    "sync_mcp.settings": ("Settings",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "APIConnectionError",
+    "APIResponseError",
+    "APIStatusError",
+    "APITimeoutError",
+    "ActiveSpeaker",
+    "AsyncSync",
+    "Audio",
+    "AuthenticationError",
+    "ConcurrencyLimitError",
+    "ConfigurationError",
+    "ConflictError",
+    "CostEstimate",
+    "Dub",
+    "ErrorInfo",
+    "Generation",
+    "GenerationCost",
+    "GenerationOptions",
+    "GenerationStatus",
+    "Image",
+    "Input",
+    "InternalError",
+    "InvalidRequestError",
+    "ModelInfo",
+    "ModelName",
+    "NotFoundError",
+    "OtherInput",
+    "OutcomeUnknown",
+    "PaymentRequiredError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RequestOptions",
+    "RequestRejectedError",
+    "Segment",
+    "SegmentAudioInput",
+    "SegmentOptions",
+    "ServerError",
+    "Settings",
+    "SyncError",
+    "Text",
+    "Video",
+    "__version__",
+    "create_server",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The Sync REST API as an async Python client."""

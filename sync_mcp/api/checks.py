@@ -1,0 +1,188 @@
+"""The rules for a generation that are known without asking the API (API §3.1).
+
+Each broken rule is one sentence that says how to mend it.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from urllib.parse import urlsplit
+
+from sync_mcp.api.models import (
+    SCRIPT_LIMIT,
+    ActiveSpeaker,
+    Audio,
+    Dub,
+    GenerationOptions,
+    GenerationRequest,
+    Image,
+    Input,
+    Segment,
+    SegmentOptions,
+    Text,
+    Video,
+)
+
+_OUTPUT_FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def faults_of(request: GenerationRequest) -> list[str]:
+    """Return a sentence for every rule that `request` breaks; an empty list means it may be sent."""
+    return [
+        *_input_faults(request),
+        *_item_faults(request.input),
+        *_options_faults(request.options, request.input, "options"),
+        *_segment_faults(request.segments or [], request.input),
+        *_dub_faults(request.dub),
+        *_delivery_faults(request),
+    ]
+
+
+def _input_faults(request: GenerationRequest) -> Iterator[str]:
+    visuals = [item for item in request.input if isinstance(item, Video | Image)]
+    voices = [item for item in request.input if isinstance(item, Audio | Text)]
+    if not request.model.strip():
+        yield "model is empty: name one, for example lipsync-2."
+    if request.dub:
+        if len(visuals) != 1 or not isinstance(visuals[0], Video) or voices:
+            yield "With dub, input holds exactly one video and nothing else: its own speech is translated."
+        if request.segments:
+            yield "dub and segments exclude each other: leave one of them out."
+        return
+    if len(visuals) != 1:
+        yield f"input needs exactly one video or image, and has {len(visuals)}."
+    if not voices:
+        yield "input needs a voice: one audio or text item."
+    elif len(voices) > 1 and not request.segments:
+        yield f"input has {len(voices)} voices: more than one audio or text item needs segments."
+    if any(isinstance(item, Image) for item in visuals) and request.model.strip() not in ("", "sync-3"):
+        yield f"{request.model} does not take an image: use sync-3, or a video."
+
+
+def _item_faults(items: Sequence[Input]) -> Iterator[str]:
+    for number, item in enumerate(items):
+        place = f"input[{number}]"
+        if isinstance(item, Video | Image | Audio):
+            if not item.url and not item.asset_id:
+                yield f"{place} ({item.type}) has neither url nor asset_id: give one of them."
+            if item.url and not _is_web_url(item.url):
+                yield f"{place}.url must be a whole http or https URL that the API can fetch."
+        elif isinstance(item, Text):
+            yield from _text_faults(item, place)
+
+
+def _text_faults(item: Text, place: str) -> Iterator[str]:
+    if not item.script.strip():
+        yield f"{place}.script is empty: write what is to be said."
+    if len(item.script) > SCRIPT_LIMIT:
+        yield (
+            f"{place}.script has {len(item.script)} characters and the API takes {SCRIPT_LIMIT}: "
+            "make several generations."
+        )
+    if not item.voice_id.strip():
+        yield f"{place}.voice_id is missing: name the voice that speaks the script."
+    yield from _share_fault(item.stability, f"{place}.stability")
+    yield from _share_fault(item.similarity_boost, f"{place}.similarity_boost")
+
+
+def _share_fault(value: float | None, name: str) -> Iterator[str]:
+    # Written so that NaN, which compares with nothing, is a fault too.
+    if value is not None and not 0 <= value <= 1:
+        yield f"{name} must lie between 0 and 1."
+
+
+def _options_faults(
+    options: GenerationOptions | SegmentOptions | None, items: Sequence[Input], place: str
+) -> Iterator[str]:
+    if options is None:
+        return
+    yield from _share_fault(options.temperature, f"{place}.temperature")
+    speaker = options.active_speaker_detection
+    if speaker:
+        yield from _speaker_faults(speaker, f"{place}.active_speaker_detection")
+        if speaker.auto_detect and any(isinstance(item, Image) for item in items):
+            yield (
+                f"{place}.active_speaker_detection.auto_detect does not work with an image: "
+                "give coordinates and frame_number 0."
+            )
+
+
+def _speaker_faults(speaker: ActiveSpeaker, place: str) -> Iterator[str]:
+    point = speaker.coordinates
+    if point is not None and (len(point) != 2 or not all(_is_time(value) for value in point)):
+        yield f"{place}.coordinates must be two pixel positions, [x, y]."
+    if (point is None) != (speaker.frame_number is None):
+        yield f"{place}: coordinates and frame_number go together; one is missing."
+    if speaker.frame_number is not None and speaker.frame_number < 0:
+        yield f"{place}.frame_number must be 0 or more."
+    boxes = speaker.bounding_boxes
+    if boxes is not None and any(box is not None and len(box) != 4 for box in boxes):
+        yield f"{place}.bounding_boxes must hold [x1, y1, x2, y2] or null for each frame."
+    ways = (point, boxes, speaker.bounding_boxes_url)
+    if sum(way is not None for way in ways) > 1:
+        yield f"{place}: give one of coordinates, bounding_boxes and bounding_boxes_url."
+
+
+def _segment_faults(segments: Sequence[Segment], items: Sequence[Input]) -> Iterator[str]:
+    if not segments:
+        return
+    voices = [item for item in items if isinstance(item, Audio | Text)]
+    names = [voice.ref_id for voice in voices]
+    if not all(names) or len(set(names)) != len(names):
+        yield "With segments, every audio or text item needs a ref_id of its own."
+    for number, segment in enumerate(segments):
+        place = f"segments[{number}]"
+        if not (_is_time(segment.start_time) and _is_time(segment.end_time)):
+            yield f"{place}: start_time and end_time must be seconds, 0 or more."
+        elif segment.end_time <= segment.start_time:
+            yield f"{place}.end_time must be later than its start_time."
+        if segment.audio_input.ref_id not in names:
+            yield f"{place}.audio_input.ref_id {segment.audio_input.ref_id!r} is no item of input."
+        yield from _crop_faults(segment, place)
+        yield from _options_faults(segment.options_override, items, f"{place}.options_override")
+    ordered = sorted(segments, key=lambda segment: segment.start_time)
+    if any(later.start_time < earlier.end_time for earlier, later in pairwise(ordered)):
+        yield "segments overlap: each must start when the one before it has ended."
+
+
+def _crop_faults(segment: Segment, place: str) -> Iterator[str]:
+    start, end = segment.audio_input.start_time, segment.audio_input.end_time
+    if (start is None) != (end is None):
+        yield f"{place}.audio_input: start_time and end_time go together; give both or neither."
+    elif start is not None and end is not None and not (_is_time(start) and _is_time(end) and start < end):
+        yield f"{place}.audio_input: the crop must start at 0 or later and end after its start."
+
+
+def _dub_faults(dub: Dub | None) -> Iterator[str]:
+    if dub and not dub.target_lang.strip():
+        yield "dub.target_lang is empty: give a language code, such as es."
+
+
+def _delivery_faults(request: GenerationRequest) -> Iterator[str]:
+    name = request.output_file_name
+    if name is not None and not _OUTPUT_FILE_NAME.fullmatch(name):
+        yield (
+            "output_file_name may hold 1 to 255 letters, digits, _ and - without an extension; "
+            "the API would rewrite anything else."
+        )
+    hook = request.webhook_url
+    if hook is not None and not (_is_web_url(hook) and hook.lower().startswith("https://")):
+        yield "webhook_url must be a whole https URL."
+    if request.project_id is not None and not _UUID.fullmatch(request.project_id):
+        yield "project_id must be the UUID of a project."
+
+
+def _is_web_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return False
+    printable = url.isprintable() and not any(character.isspace() for character in url)
+    return parts.scheme.lower() in ("http", "https") and bool(host) and printable
+
+
+def _is_time(value: float) -> bool:
+    return math.isfinite(value) and value >= 0

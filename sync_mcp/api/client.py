@@ -1,0 +1,112 @@
+"""The client: one object for one account, its endpoints in groups."""
+
+import os
+from types import TracebackType
+from typing import Self, TypeVar
+
+from pydantic import ValidationError
+
+from sync_mcp.api.generations import Generations
+from sync_mcp.api.models import CamelModel, ErrorInfo, ModelInfo
+from sync_mcp.api.transport import Call, RequestOptions, Transport
+from sync_mcp.errors import APIResponseError
+
+DEFAULT_BASE_URL = "https://api.sync.so"
+DEFAULT_TIMEOUT_SECONDS = 60.0
+DEFAULT_MAX_RETRIES = 4
+
+_ModelT = TypeVar("_ModelT", bound=CamelModel)
+
+
+class AsyncSync:
+    """An async client for the Sync API, on asyncio or trio.
+
+        async with AsyncSync() as sync:
+            generation = await sync.generations.create(model="lipsync-2", input=[...])
+
+    Args:
+        api_key: the key; by default the environment's SYNC_API_KEY.
+        base_url: the API's origin; by default SYNC_BASE_URL, else https://api.sync.so.
+        timeout: seconds for one call with all its retries; `request_options` may set it for a call.
+        max_retries: how often one call is repeated, where that is safe and can help.
+
+    Raises:
+        ConfigurationError: there is no key, or the base URL is unusable.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+    ) -> None:
+        self._transport = Transport(
+            api_key=api_key if api_key is not None else os.environ.get("SYNC_API_KEY", ""),
+            base_url=base_url or os.environ.get("SYNC_BASE_URL") or DEFAULT_BASE_URL,
+            timeout_seconds=timeout,
+            max_retries=max_retries,
+        )
+        self.generations = Generations(self._transport)
+        self.models = Models(self._transport)
+        self.errors = Errors(self._transport)
+
+    @property
+    def base_url(self) -> str:
+        """The API's origin."""
+        return self._transport.base_url
+
+    @property
+    def sandboxed(self) -> bool:
+        """Whether answers come from a sandbox, which marks them; False until the first answer."""
+        return self._transport.sandboxed
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"AsyncSync(base_url={self.base_url!r})"
+
+
+class Models:
+    """The models that this account can use; reached as `AsyncSync.models`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def list(self, *, request_options: RequestOptions | None = None) -> list[ModelInfo]:
+        """Return the models that are not deprecated (API §7)."""
+        return await _read_list(self._transport, "/v2/models", ModelInfo, request_options)
+
+
+class Errors:
+    """The API's catalogue of error codes; reached as `AsyncSync.errors`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def list(self, *, request_options: RequestOptions | None = None) -> list[ErrorInfo]:
+        """Return every error code with the API's message and suggestion (API §11)."""
+        return await _read_list(self._transport, "/v2/errors", ErrorInfo, request_options)
+
+
+async def _read_list(
+    transport: Transport, path: str, model: type[_ModelT], options: RequestOptions | None
+) -> list[_ModelT]:
+    reply = await transport.read(Call("GET", path), options)
+    if reply.entries is None:
+        raise APIResponseError(f"The API's answer to {path} is no list.", status=reply.status)
+    try:
+        return [model.from_wire(entry) for entry in reply.entries]
+    except ValidationError as error:
+        raise APIResponseError(f"The API's answer to {path} is unreadable.", status=reply.status) from error

@@ -1,0 +1,260 @@
+"""The paid create: sent until its outcome is known, and never under a second key.
+
+Every answer falls into one of three. *Not sent*: the API has not seen the request. *Refused*: the API
+said no in its own JSON, and nothing was made. *Unknown*: anything else; the job may exist. After an
+unknown the API's own list is searched before the same request goes out again under the same key.
+"""
+
+import logging
+import re
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import cast
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from sync_mcp.api.models import Generation, GenerationRequest, Json
+from sync_mcp.api.transport import Call, Reply, RequestOptions, Transport
+from sync_mcp.errors import (
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    InvalidRequestError,
+    OutcomeUnknown,
+    SyncError,
+)
+
+logger = logging.getLogger("sync_mcp.api")
+
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+_IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 422, 429})
+_LOOK_BACK = timedelta(minutes=2)
+_PAGE = 100
+_PAGES_SEARCHED = 5
+_ATTEMPT_SECONDS = 30.0
+_SEARCH_SECONDS = 8.0
+_REMEMBERED_JOBS = 10_000
+
+
+def new_idempotency_key() -> str:
+    """Return a key that no other create has."""
+    return f"sync-mcp-{uuid.uuid4()}"
+
+
+def take_idempotency_key(options: RequestOptions) -> tuple[str, RequestOptions]:
+    """Return the create's one key, the caller's or a new one, and the options without it.
+
+    Raises:
+        InvalidRequestError: two different keys, or one that the API would refuse.
+    """
+    headers = dict(options.get("additional_headers", {}))
+    given = [str(headers.pop(name)) for name in list(headers) if name.lower() == IDEMPOTENCY_HEADER.lower()]
+    if "idempotency_key" in options:
+        given.append(options["idempotency_key"])
+    if len(set(given)) > 1:
+        raise InvalidRequestError("request_options names two different idempotency keys: keep one.")
+    key = given[0] if given else new_idempotency_key()
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidRequestError("An idempotency key has 1 to 128 letters, digits and . _ ~ -")
+    rest: RequestOptions = {**options, "additional_headers": headers}
+    rest.pop("idempotency_key", None)
+    return key, rest
+
+
+class Creator:
+    """Makes creates over one transport, and remembers which jobs they made."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        # A job found in the list belongs to the create that made it, never to a second one like it.
+        self._owners: OrderedDict[str, str] = OrderedDict()
+
+    async def create(self, request: GenerationRequest, options: RequestOptions | None) -> Generation:
+        """Send `request` and return the job that it made.
+
+        Raises:
+            APIConnectionError: nothing was sent.
+            APIStatusError: the API refused; nothing was made.
+            OutcomeUnknown: it was sent, and the budget ended before the outcome was known.
+        """
+        key, rest = take_idempotency_key(options or RequestOptions())
+        generation = await _Create(self, self._transport, request.to_wire(), key, rest).run()
+        logger.info("create key=%s accepted as generation %s%s", key, generation.id, self._mark())
+        return generation
+
+    def claim(self, generation_id: str, key: str) -> bool:
+        """Note that the create under `key` made this job; return False if another create did."""
+        owner = self._owners.setdefault(generation_id, key)
+        if len(self._owners) > _REMEMBERED_JOBS:
+            self._owners.popitem(last=False)
+        return owner == key
+
+    def _mark(self) -> str:
+        return " (SANDBOX)" if self._transport.sandboxed else ""
+
+
+class _Create:
+    """One create on its way."""
+
+    def __init__(
+        self, creator: Creator, transport: Transport, body: Json, key: str, options: RequestOptions
+    ) -> None:
+        self._creator = creator
+        self._transport = transport
+        self._options = options
+        self._budget = transport.budget(options)
+        self._key = key
+        # With what the caller added to it: that is what goes out, and what the API's list shows.
+        self._body = {**body, **options.get("additional_body_parameters", {})}
+        self._call = Call("POST", "/v2/generate", body=body, headers={IDEMPOTENCY_HEADER: key})
+        self._first_sent_at = datetime.now(UTC)
+        self._in_doubt = False
+        self._named_id: str | None = None
+
+    async def run(self) -> Generation:
+        logger.info("create key=%s model=%s sending", self._key, self._body.get("model"))
+        while True:
+            try:
+                return await self._send()
+            except SyncError as error:
+                failure = error
+            if self._in_doubt:
+                logger.warning("create key=%s outcome unknown: %s", self._key, failure)
+                found = await self._find_or_pause(failure)
+                if found is not None:
+                    return found
+            elif not isinstance(failure, APIConnectionError) or not await self._budget.pause():
+                raise failure
+
+    async def _send(self) -> Generation:
+        left = self._budget.seconds_left
+        try:
+            reply = await self._transport.attempt(
+                self._call,
+                self._budget,
+                self._options,
+                # A create in doubt needs time for a look at the list.
+                attempt_seconds=min(_ATTEMPT_SECONDS, max(left - _SEARCH_SECONDS, left / 2)),
+            )
+        except (APITimeoutError, APIResponseError):
+            self._in_doubt = True
+            raise
+        return self._accepted(reply)
+
+    def _accepted(self, reply: Reply) -> Generation:
+        body = reply.fields
+        if reply.ok and body:
+            try:
+                generation = Generation.from_wire(body)
+            except ValidationError:
+                self._named_id = _word(body.get("id")) or self._named_id
+            else:
+                self._creator.claim(generation.id, self._key)
+                return generation
+        error = self._transport.error_from(reply)
+        if not (isinstance(error, APIStatusError) and error.status in _REFUSALS):
+            self._in_doubt = True
+            self._named_id = _word(body.get("generationId")) or self._named_id
+        # A refusal of a repeat says nothing about the attempt before it: the doubt stays.
+        raise error
+
+    async def _find_or_pause(self, failure: SyncError) -> Generation | None:
+        """Return the job that was made after all, or None when the same request may go out again."""
+        while True:
+            searched, found = await self._search()
+            if found is not None:
+                return found
+            if not await self._budget.pause(failure.retry_after_seconds):
+                raise OutcomeUnknown(
+                    failure.message,
+                    idempotency_key=self._key,
+                    sent_at=self._first_sent_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                    generation_id=self._named_id,
+                ) from failure
+            if searched:
+                return None
+
+    async def _search(self) -> tuple[bool, Generation | None]:
+        """Look for the job; the first value says whether the API's list could be read to its end."""
+        try:
+            if self._named_id is not None:
+                named = await self._ask(f"/v2/generate/{quote(self._named_id, safe='')}")
+                if named:
+                    return True, named[0]
+            cursor: dict[str, str] = {}
+            for _ in range(_PAGES_SEARCHED):
+                page = await self._ask("/v2/generations", {"limit": str(_PAGE), **cursor})
+                for generation in page:
+                    if self._is_mine(generation):
+                        return True, generation
+                if len(page) < _PAGE or not _created_since(page[-1], self._first_sent_at - _LOOK_BACK):
+                    return True, None
+                cursor = {"cursor": page[-1].id}
+            return False, None
+        except SyncError as error:
+            logger.warning("create key=%s: the list cannot be searched: %s", self._key, error)
+            return False, None
+
+    async def _ask(self, path: str, query: Mapping[str, str] | None = None) -> list[Generation]:
+        call = Call("GET", path, query=query or {})
+        reply = await self._transport.attempt(call, self._budget, attempt_seconds=_SEARCH_SECONDS)
+        if reply.status == 404:
+            return []
+        if not reply.ok or reply.data is None:
+            raise self._transport.error_from(reply)
+        return readable_generations([reply.data] if reply.entries is None else reply.entries)
+
+    def _is_mine(self, generation: Generation) -> bool:
+        shown = generation.to_wire()
+        return (
+            _created_since(generation, self._first_sent_at - _LOOK_BACK)
+            and shown.get("model") == self._body.get("model")
+            and _same_input(self._body.get("input"), shown.get("input"))
+            and _agrees(self._body, shown)
+            and self._creator.claim(generation.id, self._key)
+        )
+
+
+def readable_generations(items: Sequence[object]) -> list[Generation]:
+    """Return the generations in an answer, passing over what has no id or status."""
+    generations: list[Generation] = []
+    for item in items:
+        try:
+            generations.append(Generation.from_wire(item))
+        except ValidationError:
+            logger.warning("an entry of the API's list is no generation and was left out")
+    return generations
+
+
+def _created_since(generation: Generation, moment: datetime) -> bool:
+    return generation.created_at is not None and generation.created_at >= moment
+
+
+def _same_input(sent: object, shown: object) -> bool:
+    if not (isinstance(sent, list) and isinstance(shown, list)):
+        return False
+    pairs = list(zip(cast(list[Json], sent), cast(list[Json], shown), strict=False))
+    naming = ("url", "assetId", "provider")
+    return len(pairs) == len(cast(list[Json], sent)) == len(cast(list[Json], shown)) and all(
+        any(name in mine and name in theirs for name in naming) for mine, theirs in pairs
+    )
+
+
+def _agrees(sent: object, shown: object) -> bool:
+    """Whether nothing in `shown` contradicts `sent`; what only one of them has does not count."""
+    if isinstance(sent, Mapping) and isinstance(shown, Mapping):
+        mine, theirs = cast(Mapping[str, object], sent), cast(Mapping[str, object], shown)
+        return all(_agrees(mine[name], theirs[name]) for name in mine.keys() & theirs.keys())
+    if isinstance(sent, list) and isinstance(shown, list):
+        both = cast(list[object], sent), cast(list[object], shown)
+        return len(both[0]) == len(both[1]) and all(map(_agrees, *both))
+    return sent == shown
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

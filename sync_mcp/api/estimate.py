@@ -1,0 +1,132 @@
+"""The price of a generation before it is made: two contracts of the API behind one answer (API §4)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from pydantic import ValidationError
+
+from sync_mcp.api.models import CostEstimate, GenerationRequest, Json
+from sync_mcp.api.transport import Call, RequestOptions, Transport
+from sync_mcp.errors import APIResponseError, InvalidRequestError, NotFoundError, RequestRejectedError
+
+_BY_DURATION = ("/v2/generations/estimate", "/v2/generate/estimate-cost")
+_BY_REQUEST = "/v2/analyze/cost"
+_API_FPS = 30
+"""Frames per second that the API assumes where the caller gives a duration and no frame rate."""
+
+_MODEL_FPS = 25
+"""Frames per second at which Sync quotes its prices."""
+
+
+async def estimate(
+    transport: Transport,
+    request: GenerationRequest,
+    duration_seconds: float | None,
+    fps: float | None,
+    options: RequestOptions | None,
+) -> CostEstimate:
+    """Ask the API what `request` would cost.
+
+    With a duration the newer contract answers (model and duration), else the older one (the whole request),
+    each standing in for the other where the API does not have it.
+
+    Raises:
+        InvalidRequestError: a duration or frame rate that cannot be.
+        SyncError: neither contract answered.
+    """
+    _check_figure(duration_seconds, "duration_seconds")
+    _check_figure(fps, "fps")
+    if duration_seconds is None:
+        return await _by_request(transport, request, fps, options)
+    for path in _BY_DURATION:
+        try:
+            return await _by_duration(transport, path, request, duration_seconds, fps, options)
+        except NotFoundError:
+            continue
+    estimated = await _by_request(transport, request, fps, options)
+    estimated.assumptions.append(
+        "duration_seconds was not used: the API has no estimate by duration, and looked at the media itself."
+    )
+    return estimated
+
+
+async def _by_duration(
+    transport: Transport,
+    path: str,
+    request: GenerationRequest,
+    duration_seconds: float,
+    fps: float | None,
+    options: RequestOptions | None,
+) -> CostEstimate:
+    body: Json = {"model": request.model, "duration": duration_seconds}
+    if fps is not None:
+        body["fps"] = fps
+    if request.options and request.options.reasoning_enabled is not None:
+        body["reasoningEnabled"] = request.options.reasoning_enabled
+    figures = await _ask(transport, path, body, options)
+    estimated = _sum(figures)
+    estimated.assumptions.append(f"the output lasts {duration_seconds:g} s, as the caller says")
+    estimated.assumptions.append(
+        f"{fps:g} frames per second, as the caller says"
+        if fps is not None
+        else f"{_API_FPS} frames per second, the API's default (its prices are quoted at {_MODEL_FPS})"
+    )
+    return estimated
+
+
+async def _by_request(
+    transport: Transport, request: GenerationRequest, fps: float | None, options: RequestOptions | None
+) -> CostEstimate:
+    try:
+        figures = await _ask(transport, _BY_REQUEST, request.to_wire(), options)
+    except RequestRejectedError as error:
+        if error.api_code != "cost_estimate_unavailable":
+            raise
+        figures = []
+    except NotFoundError as error:
+        raise InvalidRequestError(
+            "The API cannot price this from the media alone: give duration_seconds."
+        ) from error
+    estimated = _sum(figures)
+    if estimated.estimated_generation_cost is None:
+        estimated.assumptions.append("the API could not tell the price of these media: give duration_seconds")
+    else:
+        estimated.assumptions.append("the media are as long as the API measured them")
+    if fps is not None:
+        estimated.assumptions.append("fps was not used: the API measured the media itself")
+    return estimated
+
+
+async def _ask(
+    transport: Transport, path: str, body: Mapping[str, object], options: RequestOptions | None
+) -> list[CostEstimate]:
+    reply = await transport.read(Call("POST", path, body=body), options)
+    entries = [reply.data] if reply.entries is None else reply.entries
+    try:
+        return [CostEstimate.from_wire(entry) for entry in entries]
+    except ValidationError as error:
+        raise APIResponseError("The API's estimate has no readable figures.", status=reply.status) from error
+
+
+def _sum(figures: Sequence[CostEstimate]) -> CostEstimate:
+    """Add up what the API lists; a figure that one entry lacks is not known for the whole."""
+    costs = [entry.estimated_generation_cost for entry in figures]
+    frames = [entry.estimated_frame_count for entry in figures]
+    credit = [entry.estimated_credits for entry in figures]
+    return CostEstimate(
+        estimated_generation_cost=sum((cost for cost in costs if cost is not None), Decimal(0))
+        if costs and None not in costs
+        else None,
+        estimated_frame_count=sum(frame for frame in frames if frame is not None)
+        if frames and None not in frames
+        else None,
+        estimated_credits=sum(part for part in credit if part is not None)
+        if credit and None not in credit
+        else None,
+    )
+
+
+def _check_figure(value: float | None, name: str) -> None:
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise InvalidRequestError(f"{name} must be more than 0.")

@@ -1,0 +1,365 @@
+"""The wire models of the Sync API.
+
+Python spells every name in snake_case. The API spells most in camelCase and those inside `options` in
+snake_case; the two base classes below are the only place that knows which. Reading is lenient: unknown
+fields are kept, unknown enum values pass, `""` and null mean absent, and an optional field that does not
+parse is kept as it came.
+"""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+logger = logging.getLogger("sync_mcp.api")
+
+SCRIPT_LIMIT = 5000
+"""Characters of a `Text` script that the API takes."""
+
+Json = dict[str, Any]
+ModelName = Literal["sync-3", "lipsync-2", "lipsync-2-pro", "lipsync-1.9.0-beta", "react-1"] | str
+SyncMode = Literal["bounce", "loop", "cut_off", "silence", "remap"] | str
+ModelMode = Literal["lips", "face", "head"] | str
+Emotion = Literal["happy", "sad", "angry", "disgusted", "surprised", "neutral"] | str
+GenerationStatus = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "REJECTED"] | str
+
+TERMINAL_STATUSES = frozenset({"COMPLETED", "FAILED", "REJECTED", "CANCELED"})
+"""Statuses that never change again; CANCELED comes from older jobs."""
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="allow", populate_by_name=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_empty(cls, data: object) -> object:
+        if not isinstance(data, Mapping):
+            return data
+        fields = cast(Mapping[str, object], data)
+        return {name: value for name, value in fields.items() if value is not None and value != ""}
+
+    @classmethod
+    def from_wire(cls, data: object) -> Self:
+        """Read an answer of the API, keeping an optional field that does not parse as it came.
+
+        Raises:
+            pydantic.ValidationError: a required field is missing or unreadable.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            if not isinstance(data, Mapping):
+                raise
+            fields = cast(Mapping[str, object], data)
+            faults = error.errors(include_url=False, include_input=False)
+            unreadable = {str(fault["loc"][0]) for fault in faults if fault["loc"]} & fields.keys()
+            readable = {name: value for name, value in fields.items() if name not in unreadable}
+            if not unreadable:
+                raise
+            model = cls.model_validate(readable)
+            logger.warning("unreadable fields in %s: %s", cls.__name__, ", ".join(sorted(unreadable)))
+            # Kept beside the typed fields, so that nothing the API said is lost.
+            extra = model.__pydantic_extra__
+            if extra is not None:
+                extra.update({name: fields[name] for name in unreadable})
+            return model
+
+    def to_wire(self) -> Json:
+        """Return the JSON object as the API spells it, without empty fields."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class CamelModel(_Wire):
+    """An object that the API spells in camelCase."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class SnakeModel(_Wire):
+    """An object that the API spells in snake_case: everything inside `options`."""
+
+
+class _Media(CamelModel):
+    url: str | None = None
+    """Public URL; the API fetches it."""
+    asset_id: str | None = None
+    """Id of an uploaded asset; give this or `url`."""
+    ref_id: str | None = None
+    """Name by which a segment refers to this item."""
+
+
+class Video(_Media):
+    """A video whose speaker is to be lip-synced (API §3.1.1)."""
+
+    type: Literal["video"] = "video"
+
+
+class Image(_Media):
+    """A still picture of a speaker; only the model sync-3 takes one."""
+
+    type: Literal["image"] = "image"
+
+
+class Audio(_Media):
+    """Recorded speech."""
+
+    type: Literal["audio"] = "audio"
+
+
+class Text(CamelModel):
+    """Speech made from a script of at most 5,000 characters, in the voice `voice_id`.
+
+    `stability` and `similarity_boost` run from 0 to 1; the API's defaults are 0.5 and 0.75. On the wire all
+    but `ref_id` stands inside `provider`.
+    """
+
+    type: Literal["text"] = "text"
+    script: str = ""
+    voice_id: str = ""
+    stability: float | None = None
+    similarity_boost: float | None = None
+    provider_name: Literal["elevenlabs"] | str = "elevenlabs"
+    ref_id: str | None = None
+    provider_extra: Json = Field(default_factory=dict)
+    """Fields inside `provider` that this version does not know."""
+
+    _PROVIDER_FIELDS: ClassVar = {
+        "name": "provider_name",
+        "voiceId": "voice_id",
+        "script": "script",
+        "stability": "stability",
+        "similarityBoost": "similarity_boost",
+    }
+
+    @model_validator(mode="before")
+    @classmethod
+    def _open_provider(cls, data: object) -> object:
+        if not isinstance(data, Mapping):
+            return data
+        item = dict(cast(Mapping[str, object], data))
+        provider = item.pop("provider", None)
+        if isinstance(provider, Mapping):
+            inner = dict(cast(Mapping[str, object], provider))
+            for wire_name, name in cls._PROVIDER_FIELDS.items():
+                if inner.get(wire_name) is not None:
+                    item[name] = inner.pop(wire_name)
+            item["provider_extra"] = inner
+        elif provider is not None:
+            item["provider"] = provider
+        return item
+
+    @model_serializer(mode="plain")
+    def _close_provider(self) -> Json:
+        fields = {wire_name: getattr(self, name) for wire_name, name in self._PROVIDER_FIELDS.items()}
+        provider = {name: value for name, value in fields.items() if value is not None}
+        item: Json = {"type": self.type, "provider": provider | self.provider_extra}
+        if self.ref_id is not None:
+            item["refId"] = self.ref_id
+        return item | (self.model_extra or {})
+
+
+class OtherInput(CamelModel):
+    """An input item of a kind that this version does not know."""
+
+    type: str = ""
+
+
+_KNOWN_INPUTS = ("video", "image", "audio", "text")
+
+
+def _input_kind(item: object) -> str:
+    if isinstance(item, Mapping):
+        kind = cast(Mapping[str, object], item).get("type")
+    else:
+        kind = getattr(item, "type", None)
+    return kind if kind in _KNOWN_INPUTS else "other"
+
+
+Input = Annotated[
+    Annotated[Video, Tag("video")]
+    | Annotated[Image, Tag("image")]
+    | Annotated[Audio, Tag("audio")]
+    | Annotated[Text, Tag("text")]
+    | Annotated[OtherInput, Tag("other")],
+    Discriminator(_input_kind),
+]
+
+
+class ActiveSpeaker(SnakeModel):
+    """Which of several faces speaks: found automatically, or pointed at (API §3.1.2).
+
+    `coordinates` are `[x, y]` in raw pixels of frame `frame_number`; `bounding_boxes` holds
+    `[x1, y1, x2, y2]` or null for each frame, `bounding_boxes_url` the same as a JSON file.
+    """
+
+    auto_detect: bool | None = None
+    v3: bool | None = None
+    frame_number: int | None = None
+    coordinates: list[float] | None = None
+    bounding_boxes: list[list[float] | None] | None = None
+    bounding_boxes_url: str | None = None
+
+
+class GenerationOptions(SnakeModel):
+    """Options of a generation; the API ignores those that the model does not have (API §3.1.2, §18)."""
+
+    sync_mode: SyncMode | None = None
+    """What to do where picture and sound differ in length; the API's default is bounce."""
+    temperature: float | None = None
+    """How expressive the lips are, 0 to 1; lipsync-2 and lipsync-2-pro."""
+    active_speaker_detection: ActiveSpeaker | None = None
+    occlusion_detection_enabled: bool | None = None
+    model_mode: ModelMode | None = None
+    """Region to edit; react-1."""
+    prompt: Emotion | None = None
+    """Emotion; react-1."""
+    reasoning_enabled: bool | None = None
+    """lipsync-2-pro."""
+
+
+class SegmentAudioInput(CamelModel):
+    """The voice of a segment: an audio or text input by its `ref_id`, cropped where both times are given."""
+
+    ref_id: str
+    start_time: float | None = None
+    end_time: float | None = None
+
+
+class SegmentOptions(SnakeModel):
+    """Options that a segment may set for itself."""
+
+    sync_mode: SyncMode | None = None
+    temperature: float | None = None
+    active_speaker_detection: ActiveSpeaker | None = None
+    occlusion_detection_enabled: bool | None = None
+
+
+class Segment(CamelModel):
+    """A part of the video, in seconds, and the voice that speaks in it (API §3.1.3)."""
+
+    start_time: float
+    end_time: float
+    audio_input: SegmentAudioInput
+    options_override: SegmentOptions | None = None
+
+
+class Dub(CamelModel):
+    """Translate the video's own speech into another language (`dubParams`, API §3.1.4)."""
+
+    target_lang: str
+    """Language code, such as es."""
+    source_lang: str | None = None
+    """Language code; the API finds it out by itself where this is left out."""
+    provider_name: Literal["elevenlabs"] | str = "elevenlabs"
+
+
+class GenerationRequest(CamelModel):
+    """The body of a create (API §3.1)."""
+
+    model: ModelName
+    input: list[Input]
+    options: GenerationOptions | None = None
+    segments: list[Segment] | None = None
+    webhook_url: str | None = None
+    output_file_name: str | None = None
+    project_id: str | None = None
+    dub: Dub | None = Field(default=None, alias="dubParams")
+
+
+def _aware(value: object) -> object:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
+
+
+class Generation(CamelModel):
+    """A lip-sync job: what was asked, how far it is, and what came of it (API §3.3)."""
+
+    id: str
+    status: GenerationStatus
+    created_at: datetime | None = None
+    model: ModelName | None = None
+    input: list[Input] = Field(default_factory=list[Input])
+    options: GenerationOptions | None = None
+    segments: list[Segment] | None = None
+    webhook_url: str | None = None
+    output_url: str | None = None
+    """Signed; use it letter for letter, and get the generation again when it has expired."""
+    output_duration: float | None = None
+    """Seconds."""
+    segment_output_url: str | None = None
+    output_file_name: str | None = None
+    project_id: str | None = None
+    synthesized_audio_url: str | None = None
+    error: str | None = None
+    error_code: str | None = None
+    progress_percent: float | None = Field(default=None, alias="progress_percent")
+    """0 to 100, only where the API was asked for it and tells."""
+
+    @model_validator(mode="after")
+    def _with_time_zone(self) -> Self:
+        self.created_at = cast("datetime | None", _aware(self.created_at))
+        return self
+
+    @property
+    def finished(self) -> bool:
+        """Whether the status can no longer change."""
+        return self.status in TERMINAL_STATUSES
+
+
+def _exact(value: object) -> object:
+    # Through its shortest decimal form: money must not carry the noise of a binary float.
+    return Decimal(repr(value)) if isinstance(value, float) else value
+
+
+class CostEstimate(CamelModel):
+    """What a generation is likely to cost (API §4).
+
+    Every figure is None where the API does not tell it; `assumptions` says on what the others rest.
+    """
+
+    estimated_generation_cost: Annotated[Decimal | None, BeforeValidator(_exact)] = None
+    """US dollars."""
+    estimated_frame_count: float | None = None
+    estimated_credits: float | None = None
+    assumptions: list[str] = Field(default_factory=list)
+
+
+class GenerationCost(CamelModel):
+    """What a job really cost, as far as the API has recorded it (API §3.9)."""
+
+    availability: Literal["complete", "pending", "partial", "unavailable"] | str | None = None
+    total_cost_usd: Decimal | None = None
+    """None until the API knows the whole."""
+    known_subtotal_usd: Decimal | None = None
+
+
+class ModelInfo(CamelModel):
+    """A model that this account can use; `name` is what a generation's `model` takes (API §7)."""
+
+    id: str | None = None
+    name: str
+    type: Literal["lipsync", "react"] | str | None = None
+    version: str | None = None
+    description: str | None = None
+    deprecated_at: datetime | None = None
+
+
+class ErrorInfo(CamelModel):
+    """An entry of the API's catalogue of error codes (`GET /v2/errors`)."""
+
+    code: str
+    message: str | None = None
+    suggestion: str | None = None

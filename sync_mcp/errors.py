@@ -1,0 +1,292 @@
+"""Every error that this package raises on purpose.
+
+SyncError
+ x ConfigurationError         a setting is missing or wrong; nothing was sent
+ x InvalidRequestError        the request breaks a rule that is known here; nothing was sent
+ x APIConnectionError         the API could not be reached; nothing was sent
+ x APITimeoutError            no whole answer within the time limit
+ x APIResponseError           an answer that the API does not give: HTML, empty, cut short, a redirect
+ x APIStatusError             the API said no
+   · RequestRejectedError     400, 413, 422: change the request
+   · AuthenticationError      401: change the key
+   · PaymentRequiredError     402: billing or plan
+   · PermissionDeniedError    403: not with this key
+   · NotFoundError            404
+   · ConflictError            409
+   · RateLimitError           429, too many requests: slow down
+   · ConcurrencyLimitError    429, too many jobs at once: wait for one to end
+   · ServerError              408, 5xx, and statuses that nobody documents: try later
+ x OutcomeUnknown             a create was sent, and whether the API took it cannot be known
+ x InternalError              a fault of this package
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from sync_mcp.text import clean, without_queries
+
+__all__ = [
+    "APIConnectionError",
+    "APIResponseError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "ConcurrencyLimitError",
+    "ConfigurationError",
+    "ConflictError",
+    "InternalError",
+    "InvalidRequestError",
+    "MoneySpent",
+    "NotFoundError",
+    "OutcomeUnknown",
+    "PaymentRequiredError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RequestRejectedError",
+    "ServerError",
+    "SyncError",
+]
+
+MoneySpent = Literal["no", "yes", "unknown"]
+
+_TEXT_LIMIT = 600
+
+
+class SyncError(Exception):
+    """The root of the tree.
+
+    Attributes:
+        code: a stable word to branch on; the API's own where it gave one.
+        message: what went wrong, one line, without keys and signed query strings.
+        next_step: what the caller can do about it, or "".
+        retryable: whether the same call may succeed later without a change.
+        retry_after_seconds: when to try again, where that is known.
+        money_spent: whether this failure may have cost money.
+    """
+
+    code: str = "sync_error"
+    retryable: bool = False
+    next_step: str = ""
+    money_spent: MoneySpent = "no"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        next_step: str | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        self.message = clean(without_queries(message), _TEXT_LIMIT)
+        self.code = clean(code, 80) if code else self.code
+        self.next_step = clean(without_queries(next_step), _TEXT_LIMIT) if next_step else self.next_step
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class ConfigurationError(SyncError):
+    """A setting is missing or wrong; nothing was sent."""
+
+    code = "configuration_error"
+
+
+class InvalidRequestError(SyncError):
+    """The request breaks rules that are known without asking the API; nothing was sent.
+
+    Attributes:
+        faults: one sentence for each rule broken.
+    """
+
+    code = "invalid_request"
+    next_step = "Correct the arguments and call again."
+
+    def __init__(self, faults: Sequence[str] | str) -> None:
+        self.faults = (faults,) if isinstance(faults, str) else tuple(faults)
+        super().__init__(" ".join(self.faults))
+        # Several faults are several sentences: the limit of one message does not hold for them together.
+        self.message = " ".join(clean(without_queries(fault), _TEXT_LIMIT) for fault in self.faults[:20])
+        self.args = (self.message,)
+
+
+class APIConnectionError(SyncError):
+    """The API could not be reached (name, connection refused, TLS): nothing was sent."""
+
+    code = "api_unreachable"
+    retryable = True
+    next_step = "Check the network and SYNC_BASE_URL, then call again."
+
+
+class APITimeoutError(SyncError):
+    """No whole answer came within the time limit."""
+
+    code = "api_timeout"
+    retryable = True
+    next_step = "Call again."
+
+
+class APIResponseError(SyncError):
+    """Something answered that does not speak as the API does: HTML, nothing, half a body, a redirect.
+
+    Attributes:
+        status: the HTTP status of the answer, or None where the answer broke off before it.
+    """
+
+    code = "api_response_unreadable"
+    retryable = True
+    next_step = "Call again; if it stays, check SYNC_BASE_URL and any proxy on the way."
+
+    def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+        self.status = status
+        super().__init__(message, code=code)
+
+
+class APIStatusError(SyncError):
+    """The API answered with an error.
+
+    Attributes:
+        status: the HTTP status.
+        api_code: the API's `errorCode`, or None where the body has none.
+        suggestion: the API's own advice, where it gives any.
+        field: the request field that the API objects to, where it names one.
+        request_id: to quote to Sync's support, where there is one.
+    """
+
+    code = "api_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        api_code: str | None = None,
+        suggestion: str | None = None,
+        field: str | None = None,
+        request_id: str | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        self.status = status
+        self.api_code = clean(api_code, 80) if api_code else None
+        self.suggestion = clean(without_queries(suggestion), _TEXT_LIMIT) if suggestion else None
+        self.field = clean(field, 120) if field else None
+        self.request_id = clean(request_id, 120) if request_id else None
+        super().__init__(
+            message, code=api_code, next_step=suggestion, retry_after_seconds=retry_after_seconds
+        )
+
+
+class RequestRejectedError(APIStatusError):
+    """400, 413 or 422: the API does not accept the request as it is."""
+
+    code = "request_rejected"
+    next_step = "Change the request as the message says and call again."
+
+
+class AuthenticationError(APIStatusError):
+    """401: no key, or a key that the API does not know."""
+
+    code = "authentication_failed"
+    next_step = (
+        "Set SYNC_API_KEY to a valid key (made at https://sync.so/settings/api-keys), restart the server, "
+        "and call again."
+    )
+
+
+class PaymentRequiredError(APIStatusError):
+    """402: billing or the plan stands in the way."""
+
+    code = "payment_required"
+    next_step = "Look at the plan and the billing page at https://sync.so/billing."
+
+
+class PermissionDeniedError(APIStatusError):
+    """403: this key may not do that."""
+
+    code = "permission_denied"
+    next_step = "Use a key of the organization that owns it."
+
+
+class NotFoundError(APIStatusError):
+    """404: there is nothing by that id, for this key."""
+
+    code = "not_found"
+    next_step = "Check the id."
+
+
+class ConflictError(APIStatusError):
+    """409: what was asked does not fit the present state."""
+
+    code = "conflict"
+
+
+class RateLimitError(APIStatusError):
+    """429: too many requests; the same request is fine later."""
+
+    code = "rate_limit_exceeded"
+    retryable = True
+    next_step = "Wait, then call again."
+
+
+class ConcurrencyLimitError(APIStatusError):
+    """429: as many jobs are running as the plan allows; one has to end first.
+
+    Attributes:
+        active_generations: how many jobs the API counts as running, where it says so.
+        concurrency_limit: how many the plan allows, where the API says so.
+    """
+
+    code = "concurrency_limit_reached"
+    retryable = True
+    next_step = "Wait for a running job to end, then call again."
+    active_generations: int | None = None
+    concurrency_limit: int | None = None
+
+
+class ServerError(APIStatusError):
+    """408, 5xx and statuses that nobody documents: the API's own trouble."""
+
+    code = "server_error"
+    retryable = True
+    next_step = "Call again in a while."
+
+
+class OutcomeUnknown(SyncError):
+    """A create was sent, and whether the API took it cannot be known: it may run and cost money.
+
+    Attributes:
+        idempotency_key: send the same request again under this key, and under no other.
+        generation_id: the job that the API named, where it named one.
+        sent_at: when the first attempt went out, ISO 8601 UTC.
+    """
+
+    code = "outcome_unknown"
+    money_spent = "unknown"
+
+    def __init__(
+        self, reason: str, *, idempotency_key: str, sent_at: str, generation_id: str | None = None
+    ) -> None:
+        self.idempotency_key = idempotency_key
+        self.generation_id = generation_id
+        self.sent_at = sent_at
+        where = f" The API named generation {generation_id}." if generation_id else ""
+        super().__init__(
+            f"The create was sent at {sent_at} and its outcome is unknown: {reason.rstrip('.')}.{where} "
+            f"Idempotency key: {idempotency_key}.",
+            next_step=(
+                "Look for the job in the list of generations before making it again; a repeat is safe only "
+                "under the same idempotency key."
+            ),
+        )
+
+
+class InternalError(SyncError):
+    """A fault of this package; the log on standard error says more."""
+
+    code = "internal_error"
+    next_step = "Report it with the server's log. If the call was a create, look at list_generations first."
+
+    def __init__(self, message: str, *, money_spent: MoneySpent) -> None:
+        self.money_spent = money_spent
+        super().__init__(message)

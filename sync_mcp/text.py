@@ -1,0 +1,36 @@
+"""Text from the network is data: bounded, printable, and without signed query strings."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_URL_WITH_QUERY = re.compile(r"(?P<place>\bhttps?://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", re.IGNORECASE)
+_USERINFO = re.compile(r"(?P<scheme>\bhttps?://)[^\s/@\"'<>]*@", re.IGNORECASE)
+
+
+def without_queries(text: str) -> str:
+    """Return `text` with the query, fragment and credentials of every URL in it left out.
+
+    A signed URL is a credential for as long as it holds, so errors and logs name the place only.
+    """
+    return _URL_WITH_QUERY.sub(r"\g<place>?...", _USERINFO.sub(r"\g<scheme>", text))
+
+
+def clean(text: str, limit: int) -> str:
+    """Return `text` on one line, without control or invisible characters, at most `limit` characters."""
+    # Cut first: a body of megabytes is not worth normalizing to show its first line.
+    shown = "".join(
+        " " if character.isspace() else character
+        for character in text[: limit * 4]
+        if character.isspace() or unicodedata.category(character)[0] != "C"
+    )
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence: "; did you mean X?" for the known word most like `word`, else "."."""
+    folded = {name.casefold(): name for name in known}
+    matches = get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    return f"; did you mean {folded[matches[0]]!r}?" if matches else "."

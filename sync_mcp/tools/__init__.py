@@ -1,0 +1,1 @@
+"""What an assistant sees: the tools, their arguments, and their answers."""

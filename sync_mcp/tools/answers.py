@@ -1,0 +1,82 @@
+"""Answers and errors as an assistant reads them: structured content, and the same facts as short text."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from mcp_types import CallToolResult, TextContent
+from pydantic import BaseModel, ConfigDict
+
+from sync_mcp.errors import SyncError
+
+SANDBOX_MARK = "SANDBOX: a stand-in; no real video is made and no real money is spent."
+
+_SPENT = {
+    "no": "No money was spent.",
+    "yes": "Money was spent.",
+    "unknown": "Whether money was spent is unknown.",
+}
+
+
+class Answer(BaseModel):
+    """Base of every structured answer; a field that is None is left out."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    next_step: str
+    sandbox: str | None = None
+
+
+def answer_result(answer: Answer) -> CallToolResult:
+    """Return the result of a call that did what it was asked."""
+    structured = answer.model_dump(mode="json", exclude_none=True)
+    return CallToolResult(
+        content=[TextContent(type="text", text=as_text(structured))], structured_content=structured
+    )
+
+
+def error_result(error: SyncError, *, sandboxed: bool) -> CallToolResult:
+    """Return the result of a call that failed: what went wrong, the money, a retry, and the next step."""
+    lines = [f"{error.code}: {error.message}", _SPENT[error.money_spent], _retry_line(error)]
+    if error.next_step:
+        lines.append(f"Next: {error.next_step}")
+    meta: dict[str, Any] = {"code": error.code, "money_spent": error.money_spent}
+    if error.retry_after_seconds is not None:
+        meta["retry_after_seconds"] = round(error.retry_after_seconds, 1)
+    if sandboxed:
+        lines.append(SANDBOX_MARK)
+        meta["sandbox"] = True
+    return CallToolResult(
+        content=[TextContent(type="text", text="\n".join(lines))], is_error=True, _meta=meta
+    )
+
+
+def as_text(structured: Mapping[str, Any]) -> str:
+    """Return a structured answer as lines of `name: value`, rows of a list one line each."""
+    lines: list[str] = []
+    for name, value in structured.items():
+        if isinstance(value, list):
+            lines.append(f"{name}:" if value else f"{name}: none")
+            lines.extend(f"- {_row(entry)}" for entry in cast(list[object], value))
+        else:
+            lines.append(f"{name}: {_plain(value)}")
+    return "\n".join(lines)
+
+
+def _row(entry: object) -> str:
+    if isinstance(entry, Mapping):
+        return ", ".join(
+            f"{name} {_plain(value)}" for name, value in cast(Mapping[str, object], entry).items()
+        )
+    return _plain(entry)
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _retry_line(error: SyncError) -> str:
+    if not error.retryable:
+        return "The same call will fail again."
+    if error.retry_after_seconds is None:
+        return "The same call may work later."
+    return f"The same call may work in {error.retry_after_seconds:.0f} s."

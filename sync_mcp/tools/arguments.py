@@ -1,0 +1,174 @@
+"""A tool's arguments as assistants send them, made into its pydantic model.
+
+Strict where a slip would cost money: a name that the tool does not have is a fault. Forgiving where the
+meaning is plain: camelCase names, arrays and objects sent as JSON strings, null and "" for what may be left
+out, another case of an enum's word. All faults are reported together.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sync_mcp.errors import InvalidRequestError
+from sync_mcp.text import clean, near
+from sync_mcp.tools.schema import Schema
+
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_MOST_FAULTS = 12
+_SHOWN_VALUE = 60
+
+
+class Arguments(BaseModel):
+    """Base of every model of arguments; the fields are the tool's own names."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+_ArgumentsT = TypeVar("_ArgumentsT", bound=Arguments)
+
+
+def parse_arguments(
+    model: type[_ArgumentsT], schema: Schema, given: Mapping[str, object], other_names: Mapping[str, str]
+) -> _ArgumentsT:
+    """Return `given` as `model`; `schema` is the model's portable schema.
+
+    `other_names` are further spellings of top-level names that are accepted (`{"id": "generation_id"}`).
+
+    Raises:
+        InvalidRequestError: a sentence for every fault.
+    """
+    reader = _Reader()
+    plain = reader.named_values(dict(given), schema, "", other_names)
+    known_faults = list(reader.faults)
+    try:
+        parsed = model.model_validate(plain)
+    except ValidationError as error:
+        faults = [*known_faults, *_sentences(error, reader.places)]
+        raise InvalidRequestError(faults[:_MOST_FAULTS]) from None
+    if known_faults:
+        raise InvalidRequestError(known_faults[:_MOST_FAULTS])
+    return parsed
+
+
+class _Reader:
+    """Walks the arguments along the schema, and notes what is at fault."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.places: set[str] = set()
+        """Places that already have a sentence; the model need not complain of them again."""
+
+    def value(self, value: object, schema: Schema, place: str) -> object:
+        kind = schema.get("type")
+        if kind in ("object", "array") and isinstance(value, str):
+            value = self._from_json(value, schema, place)
+        if kind == "object" and isinstance(value, Mapping):
+            return self.named_values(dict(cast(Mapping[str, object], value)), schema, place, {})
+        if kind == "array" and isinstance(value, Sequence) and not isinstance(value, str):
+            items = cast(Sequence[object], value)
+            return [self.value(item, schema["items"], f"{place}[{n}]") for n, item in enumerate(items)]
+        if isinstance(value, str) and "enum" in schema:
+            return self._word(value, schema["enum"], place)
+        return value
+
+    def named_values(
+        self, given: dict[str, object], schema: Schema, place: str, other_names: Mapping[str, str]
+    ) -> dict[str, object]:
+        properties = cast(Mapping[str, Schema], schema.get("properties", {}))
+        required = cast(Sequence[str], schema.get("required", ()))
+        read: dict[str, object] = {}
+        for spelled, value in given.items():
+            name = _snake(spelled, properties)
+            name = other_names.get(name, name)
+            where = f"{place}.{name}" if place else name
+            if name not in properties:
+                self._fault(where, f"There is no argument {clean(where, 80)!r}{near(name, properties)}")
+            elif value is None or (value == "" and name not in required):
+                continue
+            elif name in read and read[name] != value:
+                self._fault(where, f"{where} is given twice with different values: keep one.")
+            else:
+                read[name] = self.value(value, properties[name], where)
+        return read
+
+    def _from_json(self, text: str, schema: Schema, place: str) -> object:
+        try:
+            return cast(object, json.loads(text))
+        except (ValueError, RecursionError):
+            # A list of plain words needs no brackets to be understood.
+            if schema.get("type") == "array" and schema["items"].get("type") == "string":
+                return [word.strip() for word in text.split(",") if word.strip()]
+            self._fault(place, f"{place} must be {_kind(schema)}; the text given is not valid JSON.")
+            return text
+
+    def _word(self, value: str, words: Sequence[str], place: str) -> str:
+        for word in words:
+            if value.strip().casefold().replace("-", "_") == word.casefold().replace("-", "_"):
+                return word
+        shown = clean(value, _SHOWN_VALUE)
+        self._fault(
+            place, f"{place} must be one of {', '.join(words)}, not {shown!r}{near(value[:80], words)}"
+        )
+        return words[0]
+
+    def _fault(self, place: str, sentence: str) -> None:
+        self.faults.append(sentence)
+        self.places.add(place)
+
+
+def _snake(name: str, properties: Mapping[str, Any]) -> str:
+    if name in properties:
+        return name
+    return _WORD_START.sub("_", name).replace("-", "_").lower()
+
+
+def _kind(schema: Schema) -> str:
+    return "a JSON array" if schema.get("type") == "array" else "a JSON object"
+
+
+_WANTED = {
+    "int_": "a whole number",
+    "float_": "a number",
+    "decimal_": "a number",
+    "bool_": "true or false",
+    "string_": "a text",
+    "list_": "an array",
+    "model_": "an object",
+    "dict_": "an object",
+}
+_BOUNDS = {
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "more than"),
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "less than"),
+}
+
+
+def _sentences(error: ValidationError, told: set[str]) -> list[str]:
+    sentences: list[str] = []
+    for fault in error.errors(include_url=False, include_input=False):
+        place = ""
+        for part in fault["loc"]:
+            place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else part
+        if place not in told:
+            sentences.append(_sentence(place, fault["type"], cast(Mapping[str, Any], fault.get("ctx", {}))))
+    return sentences
+
+
+def _sentence(place: str, kind: str, context: Mapping[str, Any]) -> str:
+    if kind == "missing":
+        return f"{place} is missing."
+    if kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
+        return f"{place} must be {words} {context[name]:g}."
+    if kind in ("too_long", "string_too_long"):
+        return f"{place} may hold at most {context['max_length']}."
+    if kind in ("too_short", "string_too_short"):
+        return f"{place} must hold at least {context['min_length']}."
+    if kind == "finite_number":
+        return f"{place} must be a finite number."
+    wanted = next((words for prefix, words in _WANTED.items() if kind.startswith(prefix)), "of another type")
+    return f"{place} must be {wanted}."

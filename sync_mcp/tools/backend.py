@@ -1,0 +1,155 @@
+"""What all tool calls of a process share: the client, its catalogues, and the creates on their way."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from sync_mcp.errors import ConfigurationError, InvalidRequestError, SyncError
+from sync_mcp.jobs.creates import Creates
+from sync_mcp.text import clean, near
+
+if TYPE_CHECKING:
+    from sync_mcp.api.client import AsyncSync
+    from sync_mcp.api.models import ErrorInfo, Generation
+
+CALL_SECONDS = 55.0
+"""A whole tool call ends within this time of its arrival: hosts give up after sixty."""
+
+_CATALOGUE_SECONDS = 300.0
+_CATALOGUE_TIMEOUT_SECONDS = 8.0
+
+_KeptT = TypeVar("_KeptT")
+
+MODEL_PURPOSES: Mapping[str, str] = {
+    "sync-3": "best quality, and the only one that takes an image",
+    "lipsync-2": "natural lip-sync of a video",
+    "lipsync-2-pro": "as lipsync-2 with finer detail, at a higher price",
+    "lipsync-1.9.0-beta": "the cheapest and fastest",
+    "react-1": "also changes emotion and head movement; clips up to 15 s",
+}
+
+
+class _Kept(Generic[_KeptT]):
+    """A list of the API's that is asked for again when it is some minutes old."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[_KeptT]]) -> None:
+        self._fetch = fetch
+        self._value: _KeptT | None = None
+        self._fetched_at = 0.0
+
+    async def get(self) -> _KeptT:
+        if self._value is None or anyio.current_time() - self._fetched_at > _CATALOGUE_SECONDS:
+            self._value = await self._fetch()
+            self._fetched_at = anyio.current_time()
+        return self._value
+
+
+class Backend:
+    """The one per process; made when the server starts, connected by the first call that needs it."""
+
+    def __init__(self, connect: "Callable[[], AsyncSync]", task_group: TaskGroup, *, sandboxed: bool) -> None:
+        self._connect = connect
+        self._client: AsyncSync | None = None
+        self._known_sandboxed = sandboxed
+        self.creates: Creates[Generation] = Creates(task_group)
+        self._models = _Kept(self._fetch_models)
+        self._errors = _Kept(self._fetch_errors)
+
+    @property
+    def client(self) -> "AsyncSync":
+        """The client.
+
+        Raises:
+            ConfigurationError: there is no API key, or a setting is unusable.
+        """
+        if self._client is None:
+            try:
+                self._client = self._connect()
+            except ConfigurationError as error:
+                if error.code != "api_key_missing":
+                    raise
+                raise ConfigurationError(
+                    "The server has no API key, so it cannot reach the Sync API.",
+                    code=error.code,
+                    next_step=(
+                        "Ask the user to set SYNC_API_KEY (made at https://sync.so/settings/api-keys) in the "
+                        "server's environment and restart it, or to start it with --sandbox to try it "
+                        "without a key."
+                    ),
+                ) from None
+        return self._client
+
+    @property
+    def sandboxed(self) -> bool:
+        """Whether the answers come from a sandbox."""
+        return self._known_sandboxed or (self._client is not None and self._client.sandboxed)
+
+    @property
+    def sample_urls(self) -> str:
+        """The sandbox's sample media, as a phrase."""
+        base = self.client.base_url
+        return (
+            f"video {base}/samples/speaker.mp4, image {base}/samples/speaker.jpg, "
+            f"audio {base}/samples/speech.wav"
+        )
+
+    async def check_model(self, name: str) -> None:
+        """Accept a model that is known here or in the API's own list.
+
+        Raises:
+            InvalidRequestError: neither knows it.
+        """
+        if name in MODEL_PURPOSES:
+            return
+        try:
+            listed = set(await self._models.get())
+        except SyncError:
+            listed = set[str]()
+        if name not in listed:
+            known = [*MODEL_PURPOSES, *sorted(listed - MODEL_PURPOSES.keys())]
+            raise InvalidRequestError(
+                f"There is no model {clean(name, 60)!r}{near(name[:80], known)} Models: {', '.join(known)}."
+            )
+
+    async def error_info(self, code: str) -> "ErrorInfo | None":
+        """Return what the API's own catalogue says of an error code, where it can be read."""
+        try:
+            return (await self._errors.get()).get(code)
+        except SyncError:
+            return None
+
+    async def aclose(self) -> None:
+        """Close the client's connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _fetch_models(self) -> list[str]:
+        listed = await self.client.models.list(
+            request_options={"timeout_in_seconds": _CATALOGUE_TIMEOUT_SECONDS}
+        )
+        return [model.name for model in listed]
+
+    async def _fetch_errors(self) -> "dict[str, ErrorInfo]":
+        listed = await self.client.errors.list(
+            request_options={"timeout_in_seconds": _CATALOGUE_TIMEOUT_SECONDS}
+        )
+        return {entry.code: entry for entry in listed}
+
+
+ReportProgress = Callable[[float, str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """One tool call: the process's backend, the client's progress, and when the call must have ended."""
+
+    backend: Backend
+    report_progress: ReportProgress
+    ends_at: float
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0.0, self.ends_at - anyio.current_time())

@@ -1,0 +1,65 @@
+"""What a failed generation means, whether it cost anything, and what to change."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from sync_mcp.errors import SyncError
+from sync_mcp.text import clean, without_queries
+from sync_mcp.tools.backend import Backend
+
+if TYPE_CHECKING:
+    from sync_mcp.api.models import Generation
+
+_COST_TIMEOUT_SECONDS = 5.0
+_TEXT_LIMIT = 300
+
+# By the start of the code, the first match counts; used where the API's own catalogue has no advice.
+_REMEDIES = (
+    ("generation_input_duration", "Shorten the input."),
+    ("generation_model_duration", "Shorten the input, or take another model."),
+    ("generation_plan_duration", "Shorten the input, or ask the user about the plan."),
+    ("dubbing_duration", "Shorten the video."),
+    ("generation_input", "Correct the input: a file that opens in a player, at a public URL."),
+    ("generation_infra", "Wait some minutes, then create it again."),
+    ("generation_pipeline", "Create it again; if it fails again, try another clip."),
+    ("generation_media_probe", "Create it again in a while."),
+    ("controller", "Create it again in a while."),
+)
+_ELSE = "Create it again; if it fails again, change the input."
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A failure in words; `charged` is as far as the API tells."""
+
+    meaning: str | None
+    remedy: str
+    charged: Literal["yes", "no", "unknown"]
+
+
+async def explain_failure(backend: Backend, generation: "Generation") -> Explanation:
+    """Explain a job that ended without a result, from the API's own catalogue where that can be read."""
+    code = generation.error_code or ""
+    info = await backend.error_info(code) if code else None
+    remedy = next((advice for start, advice in _REMEDIES if code.startswith(start)), _ELSE)
+    return Explanation(
+        meaning=_line(info.message) if info else None,
+        remedy=(_line(info.suggestion) if info else None) or remedy,
+        charged=await _charged(backend, generation),
+    )
+
+
+async def _charged(backend: Backend, generation: "Generation") -> Literal["yes", "no", "unknown"]:
+    try:
+        cost = await backend.client.generations.get_cost(
+            generation.id, request_options={"timeout_in_seconds": _COST_TIMEOUT_SECONDS, "max_retries": 1}
+        )
+    except SyncError:
+        return "unknown"
+    if (cost.total_cost_usd or cost.known_subtotal_usd or 0) > 0:
+        return "yes"
+    return "no" if cost.availability == "complete" and cost.total_cost_usd is not None else "unknown"
+
+
+def _line(text: str | None) -> str | None:
+    return clean(without_queries(text), _TEXT_LIMIT) if text else None

@@ -1,0 +1,140 @@
+"""What the generation tools answer: the shapes, and how a job is put into them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import BaseModel, Field
+
+from sync_mcp.text import clean, without_queries
+from sync_mcp.tools.answers import Answer
+from sync_mcp.tools.backend import Backend
+from sync_mcp.tools.failures import explain_failure
+from sync_mcp.tools.generation_arguments import USUAL_WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from sync_mcp.api.models import Generation
+
+_TEXT_LIMIT = 300
+_WORD_LIMIT = 80
+_ID_LIMIT = 128
+
+
+class GenerationAnswer(Answer):
+    generation_id: str
+    status: str
+    model: str | None = None
+    model_note: str | None = None
+    created_at: str | None = None
+    progress_percent: float | None = None
+    output_url: str | None = Field(default=None, description="Signed; copy it letter for letter.")
+    output_url_expires_at: str | None = None
+    output_duration_seconds: float | None = None
+    error_code: str | None = None
+    error: str | None = None
+    meaning: str | None = None
+    remedy: str | None = None
+    charged: str | None = Field(default=None, description="yes, no or unknown.")
+    note: str | None = None
+
+
+class GenerationRow(BaseModel):
+    generation_id: str
+    status: str
+    model: str | None = None
+    created_at: str | None = None
+    output_duration_seconds: float | None = None
+    output_file_name: str | None = None
+    error_code: str | None = None
+
+
+class ListAnswer(Answer):
+    generations: list[GenerationRow]
+    next_cursor: str | None = None
+
+
+class EstimateAnswer(Answer):
+    model: str
+    model_note: str | None = None
+    cost_usd: float | None = None
+    frames: float | None = None
+    credits: float | None = None
+    assumptions: list[str]
+
+
+async def generation_answer(backend: Backend, generation: "Generation") -> GenerationAnswer:
+    answer = GenerationAnswer(
+        generation_id=clean(generation.id, _ID_LIMIT),
+        status=clean(generation.status, _WORD_LIMIT),
+        model=_word(generation.model),
+        created_at=_timestamp(generation.created_at),
+        next_step="",
+    )
+    if generation.status == "COMPLETED":
+        answer.output_url = generation.output_url
+        answer.output_url_expires_at = _timestamp(_expiry(generation.output_url or ""))
+        answer.output_duration_seconds = generation.output_duration
+        answer.next_step = (
+            "Give the user output_url letter for letter. When it has expired, call get_generation with this "
+            "generation_id for a fresh one."
+            if generation.output_url
+            else "There is no output URL yet: call get_generation with this generation_id again."
+        )
+    elif generation.finished:
+        explanation = await explain_failure(backend, generation)
+        answer.error_code = _word(generation.error_code)
+        answer.error = clean(without_queries(generation.error), _TEXT_LIMIT) if generation.error else None
+        answer.meaning = explanation.meaning
+        answer.remedy = explanation.remedy
+        answer.charged = explanation.charged
+        answer.next_step = "Do what remedy says, then call create_generation again if the user wants it."
+    else:
+        answer.progress_percent = generation.progress_percent
+        answer.next_step = (
+            f'Not finished. Call get_generation with generation_id "{answer.generation_id}" and wait_seconds '
+            f"{USUAL_WAIT_SECONDS}; do not create it again."
+        )
+    return answer
+
+
+def generation_row(generation: "Generation") -> GenerationRow:
+    return GenerationRow(
+        generation_id=clean(generation.id, _ID_LIMIT),
+        status=clean(generation.status, _WORD_LIMIT),
+        model=_word(generation.model),
+        created_at=_timestamp(generation.created_at),
+        output_duration_seconds=generation.output_duration,
+        output_file_name=_word(generation.output_file_name),
+        error_code=_word(generation.error_code),
+    )
+
+
+def list_next_step(shown: "Sequence[Generation]", *, more: bool) -> str:
+    if not shown:
+        return "There are none. create_generation makes one."
+    step = "get_generation with a generation_id gives its output URL or its error."
+    return f"{step} For older ones call list_generations with cursor {shown[-1].id}." if more else step
+
+
+def _word(text: str | None) -> str | None:
+    return clean(text, _WORD_LIMIT) if text else None
+
+
+def _timestamp(moment: datetime | None) -> str | None:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+
+
+def _expiry(url: str) -> datetime | None:
+    """Return until when a signed URL holds, only where the URL itself says so."""
+    query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+    try:
+        for vendor in ("x-amz", "x-goog"):
+            if f"{vendor}-date" in query and f"{vendor}-expires" in query:
+                signed_at = datetime.strptime(query[f"{vendor}-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+                return signed_at + timedelta(seconds=int(query[f"{vendor}-expires"]))
+        if "expires" in query:
+            return datetime.fromtimestamp(int(query["expires"]), UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None

@@ -1,0 +1,147 @@
+"""The arguments of the generation tools, in the words that the model reads."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sync_mcp.tools.arguments import Arguments
+from sync_mcp.tools.backend import MODEL_PURPOSES
+
+LONGEST_WAIT_SECONDS = 50
+USUAL_WAIT_SECONDS = 45
+DEFAULT_ROWS = 10
+MOST_ROWS = 50
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class InputItem(Arguments):
+    type: Literal["video", "image", "audio", "text"] = Field(
+        description="video or image: the face; audio or text: the voice."
+    )
+    url: str | None = Field(None, description="Public http(s) URL of the file.")
+    asset_id: str | None = Field(None, description="Id of an uploaded asset, instead of url.")
+    ref_id: str | None = Field(None, description="Name for segments to refer to.")
+    script: str | None = Field(None, description="text only: what is said, up to 5000 characters.")
+    voice_id: str | None = Field(None, description="text only: the voice that says it.")
+    stability: Share | None = Field(None, description="text only; default 0.5.")
+    similarity_boost: Share | None = Field(None, description="text only; default 0.75.")
+
+
+class SpeakerArguments(Arguments):
+    auto_detect: bool | None = Field(None, description="Find the one who talks; not with an image.")
+    frame_number: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Frame that coordinates refer to; 0 for an image."
+    )
+    coordinates: list[float] | None = Field(None, description="[x, y] of the face in source pixels.")
+    bounding_boxes_url: str | None = Field(
+        None, description="JSON file with a box for each frame, instead of coordinates."
+    )
+
+
+SyncModeArgument = Literal["bounce", "loop", "cut_off", "silence", "remap"]
+_SYNC_MODE = (
+    "Where lengths differ: bounce (default) or loop repeat the picture to the end of the voice, cut_off "
+    "cuts the voice, silence pads it, remap changes the picture's speed."
+)
+
+
+class OptionsArguments(Arguments):
+    sync_mode: SyncModeArgument | None = Field(None, description=_SYNC_MODE)
+    temperature: Share | None = Field(
+        None, description="Expressiveness, default 0.5; lipsync-2 and lipsync-2-pro."
+    )
+    active_speaker_detection: SpeakerArguments | None = Field(
+        None, description="Which of several faces speaks; not react-1."
+    )
+    occlusion_detection_enabled: bool | None = Field(
+        None, description="For covered faces; slower; lipsync models."
+    )
+    model_mode: Literal["lips", "face", "head"] | None = Field(
+        None, description="What react-1 changes; default face."
+    )
+    prompt: Literal["happy", "sad", "angry", "disgusted", "surprised", "neutral"] | None = Field(
+        None, description="Emotion; react-1."
+    )
+    reasoning_enabled: bool | None = Field(None, description="lipsync-2-pro.")
+
+
+class SegmentOptionsArguments(Arguments):
+    sync_mode: SyncModeArgument | None = Field(None, description="As in options.")
+    temperature: Share | None = Field(None, description="As in options.")
+    occlusion_detection_enabled: bool | None = Field(None, description="As in options.")
+    active_speaker_detection: SpeakerArguments | None = Field(None, description="As in options.")
+
+
+class SegmentAudioArguments(Arguments):
+    ref_id: str = Field(description="ref_id of an audio or text item.")
+    start_time: Seconds | None = Field(None, description="Crop from here (s); with end_time.")
+    end_time: Seconds | None = Field(None, description="Crop to here (s).")
+
+
+class SegmentArguments(Arguments):
+    start_time: Seconds = Field(description="Start in the video (s).")
+    end_time: Seconds = Field(description="End in the video (s).")
+    audio_input: SegmentAudioArguments = Field(description="The voice of this part.")
+    options_override: SegmentOptionsArguments | None = Field(None, description="Options for this part.")
+
+
+class DubArguments(Arguments):
+    target_lang: str = Field(description="Language code to translate into, e.g. es.")
+    source_lang: str | None = Field(None, description="Language code of the video; default: found out.")
+
+
+class RequestArguments(Arguments):
+    """What a generation is made of."""
+
+    model: str | None = Field(
+        None,
+        description=f"{', '.join(MODEL_PURPOSES)}. Default: sync-3 for an image, lipsync-2 for a video.",
+    )
+    input: list[InputItem] = Field(
+        description="One video or image, and one audio or text item; with dub one video alone."
+    )
+    options: OptionsArguments | None = Field(None, description="How it is made.")
+    segments: list[SegmentArguments] | None = Field(
+        None, description="Parts of the video with voices of their own, each by its ref_id."
+    )
+    webhook_url: str | None = Field(None, description="https URL that the API calls at the end.")
+    output_file_name: str | None = Field(
+        None, description="Name of the result without extension: letters, digits, _ and -."
+    )
+    project_id: str | None = Field(None, description="UUID of a project to put it in.")
+    dub: DubArguments | None = Field(None, description="Translate the video's own speech.")
+
+
+class CreateArguments(RequestArguments):
+    wait_seconds: Annotated[float, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
+        0, description=f"Wait up to this long for the end, 0 to {LONGEST_WAIT_SECONDS}; default 0."
+    )
+
+
+class EstimateArguments(RequestArguments):
+    duration_seconds: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Length of the output, if known: makes the price exact."
+    )
+    fps: Annotated[float, Field(gt=0)] | None = Field(None, description="Frame rate, if known.")
+
+
+class GetArguments(Arguments):
+    generation_id: str = Field(description="Id from create_generation or list_generations.")
+    wait_seconds: Annotated[float, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
+        0,
+        description=f"Wait up to this long for the end, 0 to {LONGEST_WAIT_SECONDS}; default 0, "
+        f"{USUAL_WAIT_SECONDS} is a good choice.",
+    )
+
+
+class ListArguments(Arguments):
+    status: list[Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "REJECTED"]] | None = Field(
+        None, description="Only these."
+    )
+    project_id: str | None = Field(None, description="Only this project (UUID).")
+    limit: Annotated[int, Field(ge=1, le=MOST_ROWS)] = Field(
+        DEFAULT_ROWS, description=f"Rows, 1 to {MOST_ROWS}; default {DEFAULT_ROWS}."
+    )
+    cursor: str | None = Field(None, description="next_cursor of the page before.")

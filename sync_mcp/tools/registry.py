@@ -1,0 +1,94 @@
+"""A tool: its words for the model, its schemas, and how a call to it runs."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import anyio
+import mcp_types as types
+
+from sync_mcp.errors import InternalError, InvalidRequestError, MoneySpent, RequestRejectedError, SyncError
+from sync_mcp.tools.answers import SANDBOX_MARK, Answer, answer_result, error_result
+from sync_mcp.tools.arguments import Arguments, parse_arguments
+from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.schema import Schema, input_schema, output_schema
+
+logger = logging.getLogger("sync_mcp.tools")
+
+_LAST_WORD_SECONDS = 0.5
+
+ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
+
+
+@dataclass(frozen=True)
+class Tool(Generic[ArgumentsT]):
+    """A tool as the server registers it.
+
+    `paid` says that a call may cost money: it decides what an unexpected failure says of the money.
+    `arguments_told_by` names a tool that describes the arguments inside this one's: said once, read once.
+    """
+
+    name: str
+    title: str
+    description: str
+    arguments: type[ArgumentsT]
+    answer: type[Answer]
+    annotations: types.ToolAnnotations
+    run: Callable[[CallContext, ArgumentsT], Awaitable[Answer]]
+    paid: bool = False
+    takes_media: bool = False
+    arguments_told_by: str = ""
+    other_names: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @cached_property
+    def input_schema(self) -> Schema:
+        return input_schema(self.arguments, told_by=self.arguments_told_by)
+
+    @cached_property
+    def definition(self) -> types.Tool:
+        """What `tools/list` says of the tool."""
+        return types.Tool(
+            name=self.name,
+            title=self.title,
+            description=self.description,
+            input_schema=self.input_schema,
+            output_schema=output_schema(self.answer),
+            annotations=self.annotations,
+        )
+
+    async def call(self, context: CallContext, given: Mapping[str, Any]) -> types.CallToolResult:
+        """Run one call to its end: an answer, or an error that says what to do."""
+        try:
+            with anyio.fail_at(context.ends_at - _LAST_WORD_SECONDS):
+                arguments = parse_arguments(self.arguments, self.input_schema, given, self.other_names)
+                answer = await self.run(context, arguments)
+        except SyncError as error:
+            return self._failed(context, error)
+        except TimeoutError:
+            return self._failed(
+                context, InternalError("The call took too long.", money_spent=self._may_have_spent)
+            )
+        except Exception as error:
+            logger.error("%s failed unexpectedly: %r", self.name, error)
+            logger.debug("the failure of %s", self.name, exc_info=error)
+            message = f"{self.name} failed in an unexpected way."
+            return self._failed(context, InternalError(message, money_spent=self._may_have_spent))
+        if context.backend.sandboxed:
+            answer.sandbox = SANDBOX_MARK
+        return answer_result(answer)
+
+    @property
+    def _may_have_spent(self) -> MoneySpent:
+        return "unknown" if self.paid else "no"
+
+    def _failed(self, context: CallContext, error: SyncError) -> types.CallToolResult:
+        logger.info("%s: %s", self.name, error)
+        sandboxed = context.backend.sandboxed
+        if sandboxed and self.takes_media and isinstance(error, InvalidRequestError | RequestRejectedError):
+            error.next_step = f"{error.next_step} In the sandbox use {context.backend.sample_urls}."
+        return error_result(error, sandboxed=sandboxed)
+
+
+Tools = Sequence[Tool[Any]]
