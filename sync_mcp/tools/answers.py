@@ -28,7 +28,11 @@ class Answer(BaseModel):
 
 def answer_result(answer: Answer) -> CallToolResult:
     """Return the result of a call that did what it was asked."""
-    structured = answer.model_dump(mode="json", exclude_none=True)
+    facts = answer.model_dump(mode="json", exclude_none=True)
+    # The mark is read first, and what to do next where the reading ends.
+    mark = {name: facts.pop(name) for name in ("sandbox",) if name in facts}
+    next_step = facts.pop("next_step")
+    structured = {**mark, **facts, "next_step": next_step}
     return CallToolResult(
         content=[TextContent(type="text", text=as_text(structured))], structured_content=structured
     )

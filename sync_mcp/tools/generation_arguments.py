@@ -29,15 +29,19 @@ class InputItem(Arguments):
     similarity_boost: Share | None = Field(None, description="text only; default 0.75.")
 
 
+class SegmentSpeakerArguments(Arguments):
+    auto_detect: bool | None = Field(None, description="As in options.")
+    frame_number: Annotated[int, Field(ge=0)] | None = Field(None, description="As in options.")
+    coordinates: list[float] | None = Field(None, description="As in options.")
+
+
 class SpeakerArguments(Arguments):
     auto_detect: bool | None = Field(None, description="Find the one who talks; not with an image.")
     frame_number: Annotated[int, Field(ge=0)] | None = Field(
         None, description="Frame that coordinates refer to; 0 for an image."
     )
     coordinates: list[float] | None = Field(None, description="[x, y] of the face in source pixels.")
-    bounding_boxes_url: str | None = Field(
-        None, description="JSON file with a box for each frame, instead of coordinates."
-    )
+    bounding_boxes_url: str | None = Field(None, description="Or a JSON file with a box for each frame.")
 
 
 SyncModeArgument = Literal["bounce", "loop", "cut_off", "silence", "remap"]
@@ -71,7 +75,7 @@ class SegmentOptionsArguments(Arguments):
     sync_mode: SyncModeArgument | None = Field(None, description="As in options.")
     temperature: Share | None = Field(None, description="As in options.")
     occlusion_detection_enabled: bool | None = Field(None, description="As in options.")
-    active_speaker_detection: SpeakerArguments | None = Field(None, description="As in options.")
+    active_speaker_detection: SegmentSpeakerArguments | None = Field(None, description="As in options.")
 
 
 class SegmentAudioArguments(Arguments):

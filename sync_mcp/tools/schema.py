@@ -17,7 +17,8 @@ _DROPPED = frozenset({"title", "default", "$defs", "discriminator"})
 def input_schema(model: type[BaseModel], *, told_by: str = "") -> Schema:
     """Return the portable schema of a tool's arguments.
 
-    Descriptions below the top level give way to a reference to the tool `told_by`, where one is named.
+    Below the top level, descriptions and ranges give way to a reference to the tool `told_by`, where one is
+    named: what is said once need not be read twice.
     """
     schema = _portable(model, closed=True)
     if told_by:
@@ -30,6 +31,8 @@ def _refer(node: Schema, reference: str) -> None:
     inner = cast(Mapping[str, Schema], node.get("properties", {}))
     for described in inner.values():
         described["description"] = reference
+        for bound in ("minimum", "maximum"):
+            described.pop(bound, None)
     for below in (*inner.values(), node.get("items")):
         if below:
             _refer(below, reference)
