@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from sync_mcp._version import __version__
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
     from sync_mcp.sandbox import Sandbox
     from sync_mcp.settings import Settings
 
+_ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
 _USAGE_ERROR = 2
+_LAST_MOMENTS_SECONDS = 0.5
+"""How long the end may take when something cannot be cancelled."""
 _MEDIA_MISSING = (
     "the sandbox renders real video and needs PyAV, which is not installed: pip install 'sync-mcp[media]'"
 )
@@ -30,6 +36,9 @@ def main() -> None:
         run(arguments)
     except ConfigurationError as error:
         _stop(error.message)
+    except KeyboardInterrupt:
+        # Before serving began; from then on the server itself ends on the signal.
+        sys.exit(0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,7 +87,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 
     from sync_mcp.server import create_server
     from sync_mcp.settings import Settings
-    from sync_mcp.stdio import serve_stdio
+    from sync_mcp.stdio import exit_within, serve_stdio
 
     settings = Settings.from_environment(os.environ, sandbox=arguments.sandbox, log_level=arguments.log_level)
     _log_to_stderr(settings)
@@ -86,7 +95,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         server = create_server(settings, sandbox_url=sandbox.url if sandbox else None)
         gc.freeze()
         gc.enable()
-        anyio.run(serve_stdio, server)
+        anyio.run(partial(serve_stdio, server, on_stop=partial(exit_within, _LAST_MOMENTS_SECONDS)))
 
 
 def _embedded_sandbox(settings: "Settings") -> "AbstractContextManager[Sandbox | None]":
@@ -126,7 +135,7 @@ def _require_media() -> None:
 
 def _log_to_stderr(settings: "Settings") -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    handler.setFormatter(_OneLine(tracebacks=settings.log_level == "debug"))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
@@ -136,7 +145,14 @@ def _log_to_stderr(settings: "Settings") -> None:
 
 
 class _OneLine(logging.Formatter):
-    """One record, one line: what the network says cannot forge a second one."""
+    """One record, one line: what the network says cannot forge a second one. Tracebacks are for debugging."""
+
+    def __init__(self, *, tracebacks: bool) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+        self._tracebacks = tracebacks
+
+    def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802 - logging's own name
+        return super().formatException(ei) if self._tracebacks else repr(ei[1])
 
     def format(self, record: logging.LogRecord) -> str:
         return super().format(record).replace("\r", " ").replace("\n", " | ")

@@ -118,7 +118,9 @@ def _speaker_faults(speaker: ActiveSpeaker, place: str) -> Iterator[str]:
     if speaker.frame_number is not None and speaker.frame_number < 0:
         yield f"{place}.frame_number must be 0 or more."
     boxes = speaker.bounding_boxes
-    if boxes is not None and any(box is not None and len(box) != 4 for box in boxes):
+    if boxes is not None and any(
+        box is not None and not (len(box) == 4 and all(map(math.isfinite, box))) for box in boxes
+    ):
         yield f"{place}.bounding_boxes must hold [x1, y1, x2, y2] or null for each frame."
     ways = (point, boxes, speaker.bounding_boxes_url)
     if sum(way is not None for way in ways) > 1:

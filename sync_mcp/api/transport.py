@@ -51,6 +51,7 @@ _CONNECT_SECONDS = 10.0
 _ATTEMPT_SECONDS = 30.0
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 16.0
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _BODY_LIMIT = 64 * 1024 * 1024
 _USER_AGENT = f"sync-mcp/{__version__} python/{platform.python_version()}"
 
@@ -270,6 +271,8 @@ class Transport:
                 timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
                 limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
                 follow_redirects=False,
+                # A proxy of the environment cannot reach this machine's own sandbox.
+                trust_env=urlsplit(self.base_url).hostname not in _LOOPBACK,
             )
         return self._http
 
@@ -300,12 +303,11 @@ def _checked_base_url(base_url: str) -> str:
         _ = parts.port
     except ValueError:
         raise ConfigurationError(f"The API's base URL {base_url!r} is not a URL.") from None
-    local = host in ("localhost", "127.0.0.1", "::1")
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or parts.username:
         raise ConfigurationError(
             f"The API's base URL {base_url!r} must read https://host, without credentials or query."
         )
-    if parts.scheme == "http" and not local:
+    if parts.scheme == "http" and host not in _LOOPBACK:
         raise ConfigurationError(
             f"The API's base URL {base_url!r} must use https: the key would travel in the clear."
         )
@@ -401,6 +403,10 @@ def _status_error(
     if isinstance(error, ConcurrencyLimitError):
         error.active_generations = _whole(body.get("activeGenerations"))
         error.concurrency_limit = _whole(body.get("concurrencyLimit"))
+        if error.active_generations is not None and error.concurrency_limit is not None:
+            error.message += (
+                f" {error.active_generations} jobs run, and the plan allows {error.concurrency_limit}."
+            )
     return error
 
 

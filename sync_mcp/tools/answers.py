@@ -79,6 +79,8 @@ def _plain(value: object) -> str:
 
 
 def _retry_line(error: SyncError) -> str:
+    if error.money_spent == "unknown":
+        return "It may have been accepted: do not make another one before looking."
     if not error.retryable:
         return "The same call will fail again."
     if error.retry_after_seconds is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 import anyio
 from mcp_types import ToolAnnotations
 
-from sync_mcp.errors import APITimeoutError, InvalidRequestError, SyncError
+from sync_mcp.errors import APITimeoutError, InvalidRequestError, NotFoundError, OutcomeUnknown, SyncError
 from sync_mcp.text import clean
 from sync_mcp.tools.backend import MODEL_PURPOSES, Backend, CallContext
 from sync_mcp.tools.generation_answers import (
@@ -48,7 +48,14 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
             options["idempotency_key"] = idempotency_key
         return await backend.client.generations.create(**request, request_options=options)
 
-    generation, joined = await backend.creates.run(_canonical(request), send)
+    try:
+        generation, joined = await backend.creates.run(_canonical(request), send)
+    except OutcomeUnknown as error:
+        error.next_step = (
+            "Call list_generations to look for the job. Repeating exactly this call is safe as long as this "
+            "server runs: it goes out under the same key."
+        )
+        raise
     if arguments.wait_seconds:
         # The job is accepted: whatever happens to the wait, the answer is its handle.
         with suppress(SyncError):
@@ -61,7 +68,11 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
 
 
 async def _get_generation(context: CallContext, arguments: GetArguments) -> GenerationAnswer:
-    generation = await _wait(context, arguments.generation_id, arguments.wait_seconds, None)
+    try:
+        generation = await _wait(context, arguments.generation_id, arguments.wait_seconds, None)
+    except NotFoundError as error:
+        error.next_step = "Copy the whole generation_id from create_generation or list_generations."
+        raise
     return await generation_answer(context.backend, generation)
 
 
