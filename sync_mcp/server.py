@@ -100,7 +100,7 @@ def _connector(settings: Settings, sandbox_url: str | None) -> "Callable[[], Asy
         from sync_mcp.api.client import AsyncSync
 
         if sandbox_url is not None:
-            return AsyncSync(api_key="sandbox", base_url=sandbox_url)
+            return AsyncSync(api_key="sk_embedded_sandbox", base_url=sandbox_url)
         key = settings.api_key.get_secret_value() if settings.api_key else ""
         return AsyncSync(api_key=key, base_url=settings.base_url)
 

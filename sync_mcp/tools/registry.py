@@ -86,7 +86,8 @@ class Tool(Generic[ArgumentsT]):
     def _failed(self, context: CallContext, error: SyncError) -> types.CallToolResult:
         logger.info("%s: %s", self.name, error)
         sandboxed = context.backend.sandboxed
-        if sandboxed and self.takes_media and isinstance(error, InvalidRequestError | RequestRejectedError):
+        wrong_media = self.takes_media and isinstance(error, InvalidRequestError | RequestRejectedError)
+        if sandboxed and wrong_media and "/samples/" not in error.next_step:
             error.next_step = f"{error.next_step} In the sandbox use {context.backend.sample_urls}."
         return error_result(error, sandboxed=sandboxed)
 

@@ -1,0 +1,1 @@
+"""Media on this machine: what a file holds."""

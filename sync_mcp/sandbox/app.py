@@ -1,0 +1,82 @@
+"""The application of the sandbox: every route of the API that it keeps, the storage, and the control paths.
+
+The API: `POST /v2/generate`, `GET /v2/generate/{id}`, `/v2/generations...`, the three estimates,
+`/v2/assets...`, `/v2/models`, `/v2/errors`, `/v2/account`. The storage, which wants no key: `/samples/`,
+`/storage/` (presigned uploads), `/outputs/` and `/speech/`. Control paths: `sync_mcp.sandbox.control`.
+"""
+
+import logging
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from sync_mcp.sandbox.account import Account
+from sync_mcp.sandbox.answers import refused, storage_refused
+from sync_mcp.sandbox.assets import Assets
+from sync_mcp.sandbox.catalogue import Refusal, refusal
+from sync_mcp.sandbox.control import Control
+from sync_mcp.sandbox.estimates import Estimates
+from sync_mcp.sandbox.exchange import Exchanges
+from sync_mcp.sandbox.files import Files
+from sync_mcp.sandbox.generations import Generations
+from sync_mcp.sandbox.inputs import MediaInputs
+from sync_mcp.sandbox.storage import StorageRefusal
+from sync_mcp.sandbox.world import World
+
+logger = logging.getLogger("sync_mcp.sandbox")
+
+
+def create_app(world: World) -> tuple[ASGIApp, Generations]:
+    """Return the application over a world, and the part of it that shows generations."""
+    files = Files(world)
+    inputs = MediaInputs(world, files.find)
+    generations = Generations(world, inputs, files)
+    parts = (
+        Estimates(world, inputs),
+        generations,
+        Assets(world),
+        Account(world),
+        files,
+        Control(world, generations),
+    )
+    app = Starlette(
+        routes=[route for part in parts for route in part.routes()],
+        exception_handlers={
+            HTTPException: _no_route,
+            Refusal: _refused,
+            StorageRefusal: _storage_refused,
+            Exception: _broken(world),
+        },
+    )
+    app.router.redirect_slashes = False
+    return Exchanges(app, world), generations
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    # A wrong method on a known path is answered like an unknown path.
+    del error
+    message = f"Cannot {request.method} {request.url.path}"
+    return JSONResponse({"message": message, "error": "Not Found", "statusCode": 404}, 404)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, Refusal)
+    return refused(error)
+
+
+async def _storage_refused(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, StorageRefusal)
+    return storage_refused(error)
+
+
+def _broken(world: World):
+    async def answer(request: Request, error: Exception) -> Response:
+        del request, error
+        return refused(refusal("internal_error", more={"requestId": world.new_id("request")}))
+
+    return answer

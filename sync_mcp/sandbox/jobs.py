@@ -1,0 +1,141 @@
+"""Jobs: what was asked, how far it is by the sandbox's clock, and how the API shows it (API §3.3, §12)."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+from pydantic import JsonValue
+
+from sync_mcp.sandbox.catalogue import CATALOGUE
+from sync_mcp.sandbox.clock import timestamp
+from sync_mcp.sandbox.faults import Fault
+from sync_mcp.sandbox.records import Charge
+from sync_mcp.sandbox.render import RenderPlan
+from sync_mcp.sandbox.settings import SandboxSettings
+
+Status = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "REJECTED"]
+STATUSES = ("PENDING", "PROCESSING", "COMPLETED", "FAILED", "REJECTED")
+JsonObject = dict[str, JsonValue]
+
+_PENDING_SHARE = 1 / 3
+_TEXT_FIELDS = ("webhookUrl", "outputUrl", "segmentOutputUrl", "error", "errorCode", "outputFileName")
+_DEFAULT_CODES = {"fail": "generation_pipeline_failed", "reject": "generation_input_validation_failed"}
+
+
+@dataclass(slots=True)
+class Job:
+    """A generation that was accepted."""
+
+    id: str
+    created_at: datetime
+    seconds: float
+    """How long it takes."""
+    asked: JsonObject
+    """The fields of the request that a generation shows again."""
+    plan: RenderPlan
+    cost_usd: Decimal
+    frames: int
+    idempotency_key: str | None
+    source: str
+    fate: Fault | None = None
+    speech: Path | None = None
+    """The speech made from a script."""
+    render_path: Path = field(default_factory=Path)
+
+    @property
+    def hidden(self) -> bool:
+        """Whether lists leave it out."""
+        return self.fate is not None and self.fate.job in ("hide", "forget")
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether the API knows nothing of it any more."""
+        return self.fate is not None and self.fate.job == "forget"
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When it ends, or None for a job that never does."""
+        if self.fate is not None and self.fate.job == "stuck":
+            return None
+        return self.created_at + timedelta(seconds=self.seconds)
+
+    @property
+    def failure(self) -> Literal["fail", "reject"] | None:
+        """How it goes wrong, if it does."""
+        fate = self.fate.job if self.fate else None
+        return fate if fate in ("fail", "reject") else None
+
+    def status(self, now: datetime) -> Status:
+        """Return how far it is."""
+        if not self.has_ended(now):
+            early = (now - self.created_at).total_seconds() < self.seconds * _PENDING_SHARE
+            return "PENDING" if early else "PROCESSING"
+        if self.failure is None:
+            return "COMPLETED"
+        return "FAILED" if self.failure == "fail" else "REJECTED"
+
+    def has_ended(self, now: datetime) -> bool:
+        """Return whether its status can no longer change."""
+        return self.ends_at is not None and now >= self.ends_at
+
+    def progress_percent(self, now: datetime) -> float:
+        """Return how much of it is done."""
+        if self.has_ended(now):
+            return 100
+        share = (now - self.created_at).total_seconds() / self.seconds if self.seconds else 1.0
+        return min(99, round(share * 100))
+
+    def charge(self, now: datetime) -> Charge:
+        """Return what it costs, which is nothing once it has gone wrong uncharged."""
+        uncharged = self.failure is not None and self.fate is not None and not self.fate.charged
+        released = uncharged and self.has_ended(now)
+        return Charge(
+            generation_id=self.id,
+            amount_usd=Decimal(0) if released else self.cost_usd,
+            at=self.created_at,
+            idempotency_key=self.idempotency_key,
+            released=released,
+        )
+
+    def error(self, now: datetime) -> tuple[str, str] | None:
+        """Return the code and the sentence of its failure."""
+        if self.failure is None or self.fate is None or not self.has_ended(now):
+            return None
+        code = self.fate.error_code or _DEFAULT_CODES[self.failure]
+        known = CATALOGUE.get(code)
+        return code, self.fate.error or (known.message if known else "The generation failed.")
+
+
+def to_wire(
+    job: Job, now: datetime, settings: SandboxSettings, *, output_url: str | None, speech_url: str | None
+) -> JsonObject:
+    """Return a generation as the API shows it."""
+    done = job.status(now) == "COMPLETED"
+    code, error = job.error(now) or (None, None)
+    generation: JsonObject = {
+        "id": job.id,
+        "createdAt": timestamp(job.created_at),
+        "status": job.status(now),
+        **job.asked,
+        "outputUrl": output_url if done else None,
+        "outputDuration": round(job.plan.seconds, 3) if done else None,
+        "segmentOutputUrl": None,
+        "error": error,
+        "errorCode": code,
+    }
+    if speech_url:
+        generation["synthesizedAudioUrl"] = speech_url
+    return _spelled(generation, settings)
+
+
+def _spelled(generation: JsonObject, settings: SandboxSettings) -> JsonObject:
+    shown: JsonObject = {}
+    for name, value in generation.items():
+        if value is None and settings.unset_fields != "null":
+            if settings.unset_fields == "absent" or name not in _TEXT_FIELDS:
+                continue
+            value = ""
+        shown[settings.error_code_name if name == "errorCode" else name] = value
+    return shown

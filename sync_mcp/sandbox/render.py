@@ -1,0 +1,113 @@
+"""Making the MP4 that a finished job delivers."""
+
+# PyAV does not type the streams of its packets.
+# pyright: reportUnknownMemberType=false
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.video.frame import PictureType, VideoFrame
+from av.video.stream import VideoStream
+
+from sync_mcp.sandbox.mark import draw
+from sync_mcp.sandbox.picture import Walk, moving_frames, output_size, still_frames, walk_indices
+from sync_mcp.sandbox.sound import RATE, Track
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A sound, and where on the output's track it goes; seconds throughout."""
+
+    path: Path
+    at: float = 0.0
+    skip: float = 0.0
+    seconds: float | None = None
+    """How much of the track it takes, silent where the sound is shorter; None for as long as it sounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderPlan:
+    """What an output is made of."""
+
+    visual: Path
+    still: bool
+    width: int
+    height: int
+    fps: float
+    seconds: float
+    source_seconds: float
+    walk: Walk
+    voices: tuple[Voice, ...]
+
+
+class RenderCancelled(Exception):
+    """The sandbox stops, and nobody waits for the output any more."""
+
+
+def render(plan: RenderPlan, target: Path, cancelled: threading.Event) -> None:
+    """Write the output: H.264 and AAC in MP4, with the mark in every picture.
+
+    Raises:
+        RenderCancelled: `cancelled` was set meanwhile.
+    """
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        work = Path(folder)
+        part = work / "output.mp4"
+        with Track(work / "track.pcm", plan.seconds) as track:
+            for voice in plan.voices:
+                if voice.seconds is not None:
+                    track.silence(voice.at, voice.seconds)
+                track.lay(voice.path, at=voice.at, skip=voice.skip, seconds=voice.seconds)
+            _write(plan, track, part, cancelled)
+        part.replace(target)
+
+
+def _write(plan: RenderPlan, track: Track, target: Path, cancelled: threading.Event) -> None:
+    fps = _rate(plan.fps)
+    with av.open(str(target), "w", options={"movflags": "+faststart"}) as container:
+        video = container.add_stream("libx264", rate=fps, options={"preset": "superfast", "crf": "23"})
+        video.width, video.height = output_size(plan.width, plan.height)
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("aac", rate=RATE, layout="stereo")
+        sounds = track.frames()
+        heard = 0
+        for number, frame in enumerate(_frames(plan, fps, target.parent)):
+            if cancelled.is_set():
+                raise RenderCancelled
+            draw(frame)
+            frame.pts, frame.time_base = number, 1 / fps
+            # The encoder takes the type of the source's frame as an order, and would write key frames only.
+            frame.pict_type = PictureType.NONE
+            container.mux(video.encode(frame))
+            # Sound goes in beside the picture, so that a player need not seek between them.
+            while heard < Fraction(number + 1) / fps * RATE and (sound := next(sounds, None)):
+                container.mux(audio.encode(sound))
+                heard += sound.samples
+        for sound in sounds:
+            container.mux(audio.encode(sound))
+        _finish(container, video, audio)
+
+
+def _finish(container: OutputContainer, video: VideoStream, audio: AudioStream) -> None:
+    container.mux(video.encode(None))
+    container.mux(audio.encode(None))
+
+
+def _frames(plan: RenderPlan, fps: Fraction, work: Path) -> Iterator[VideoFrame]:
+    size = output_size(plan.width, plan.height)
+    wanted = max(1, round(plan.seconds * fps))
+    if plan.still:
+        return still_frames(plan.visual, size, fps, wanted)
+    available = max(1, round(plan.source_seconds * fps))
+    return moving_frames(plan.visual, size, fps, walk_indices(plan.walk, available, wanted), work)
+
+
+def _rate(fps: float) -> Fraction:
+    return Fraction(fps).limit_denominator(1001)

@@ -1,0 +1,238 @@
+"""The sandbox as a running server: the handle that Python code holds, and the command that serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import signal
+import socket
+import sys
+import threading
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import uvicorn
+from pydantic import JsonValue
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from sync_mcp.sandbox.app import create_app
+from sync_mcp.sandbox.control import PATHS
+from sync_mcp.sandbox.faults import Fault
+from sync_mcp.sandbox.records import Charge, RecordedRequest
+from sync_mcp.sandbox.settings import SandboxSettings
+from sync_mcp.sandbox.world import World
+
+MARK = "X-Sync-Sandbox"
+LOOPBACK = "127.0.0.1"
+_BACKLOG = 128
+_STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SampleURLs:
+    """Where the samples are served."""
+
+    video: str
+    image: str
+    audio: str
+
+
+class Sandbox:
+    """A stand-in for the Sync API on this machine, in a thread of its own.
+
+    `with Sandbox() as sandbox:` starts and stops it; `settings` are the fields of `SandboxSettings`. The
+    address is taken at once, so `url` holds before the start.
+
+    Raises:
+        OSError: the port is taken.
+        pydantic.ValidationError: an unknown setting, or a value that cannot be.
+        ImportError: PyAV is not installed.
+    """
+
+    def __init__(self, host: str = LOOPBACK, port: int = 0, **settings: Any) -> None:
+        if importlib.util.find_spec("av") is None:
+            raise ImportError("The sandbox renders real video with PyAV: install sync-mcp[media].")
+        wanted = SandboxSettings(**settings)
+        self._socket = _bind(host, port)
+        shown = "127.0.0.1" if host in ("0.0.0.0", "") else "[::1]" if host == "::" else host  # noqa: S104
+        self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
+        self.samples = SampleURLs(
+            video=f"{self.url}/samples/speaker.mp4",
+            image=f"{self.url}/samples/speaker.jpg",
+            audio=f"{self.url}/samples/speech.wav",
+        )
+        self._world = World(wanted, self.url)
+        app, self._generations = create_app(self._world)
+        config = uvicorn.Config(
+            app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            headers=[(MARK, "1")],
+        )
+        self._server = _Server(config)
+        self._thread = threading.Thread(target=self._run, name="sync-sandbox", daemon=True)
+
+    def start(self) -> Self:
+        """Start serving; requests that came before are answered now."""
+        self._socket.listen(_BACKLOG)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop at once: break off what is under way, end the threads, remove the files."""
+        self._world.pulse.stop()
+        self._world.cancelled.set()
+        self._world.fetcher.close()
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(_STOP_SECONDS)
+        self._socket.close()
+        self._world.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def settings(self) -> SandboxSettings:
+        """The settings in force."""
+        return self._world.settings
+
+    @property
+    def project_id(self) -> str:
+        """The one project that generations and assets may be put in."""
+        return self._world.project_id
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """Every request to the API and the storage, oldest first."""
+        return self._world.records.listing()
+
+    @property
+    def charges(self) -> list[Charge]:
+        """One charge for each job that was accepted, oldest first."""
+        return self._world.charges()
+
+    @property
+    def generations(self) -> dict[str, dict[str, JsonValue]]:
+        """Every generation in its present state by its id, hidden and forgotten ones too."""
+        return {job.id: self._generations.wire(job) for job in list(self._world.contents.jobs.values())}
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock: jobs end, long polls answer, URLs expire."""
+        self._world.advance(seconds)
+
+    def add_fault(self, fault: Fault) -> str:
+        """Put a fault in force and return its id."""
+        return self._world.faults.add(fault)
+
+    def clear_faults(self) -> None:
+        """Take every fault out of force."""
+        self._world.faults.clear()
+
+    def configure(self, **changes: Any) -> None:
+        """Change settings for what comes from now on.
+
+        Raises:
+            pydantic.ValidationError: an unknown setting, or a value that cannot be.
+        """
+        self._world.configure(changes)
+
+    def reset(self) -> None:
+        """Go back to how it began: no jobs, charges, requests or faults, real time, the first settings."""
+        self._world.reset()
+
+    def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            self._world.pulse.attach(loop)
+            try:
+                runner.run(self._server.serve(sockets=[self._socket]))
+            finally:
+                self._world.pulse.attach(None)
+
+
+class _Protocol(H11Protocol):
+    """Hands the transport to the application, so that a fault can close the connection under it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.app_state = {**self.app_state, "transport": transport}
+        super().connection_made(transport)
+
+
+class _Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Idle connections would be waited for, and a client that is gone never answers.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise OSError(error.errno, f"The sandbox cannot listen on {host}:{port}: {error.strerror}") from error
+    return bound
+
+
+def serve(host: str, port: int, *, plan: str, job_seconds: float) -> None:
+    """Run a sandbox until SIGINT or SIGTERM, having told on standard output how to use it.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    ended = threading.Event()
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        ended.set()
+
+    with Sandbox(host, port, plan=plan, job_seconds=job_seconds) as sandbox:
+        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            sys.stdout.write(_welcome(sandbox))
+            sys.stdout.flush()
+            ended.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _welcome(sandbox: Sandbox) -> str:
+    items = [{"type": "video", "url": sandbox.samples.video}, {"type": "audio", "url": sandbox.samples.audio}]
+    body = json.dumps({"model": "lipsync-2", "input": items}, separators=(",", ":"))
+    paths = "\n".join(f"  {path:<32} {what}" for path, what in PATHS.items())
+    return f"""Sync API sandbox: {sandbox.url}
+Any x-api-key is good but sk_invalid. Nothing here costs money. Plan: {sandbox.settings.plan}.
+
+Samples:
+  {sandbox.samples.video}
+  {sandbox.samples.image}
+  {sandbox.samples.audio}
+
+Try it:
+  curl -X POST {sandbox.url}/v2/generate -H 'x-api-key: any' -H 'Content-Type: application/json' \\
+    -d '{body}'
+
+Control:
+{paths}
+
+Ctrl-C ends it.
+"""

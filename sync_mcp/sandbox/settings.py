@@ -1,0 +1,107 @@
+"""What can be set in a sandbox, and the plans and prices it keeps to (API §16.2, §17)."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PlanName = Literal["free", "hobbyist", "creator", "growth", "scale", "enterprise"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a plan allows."""
+
+    concurrency: int
+    """Jobs pending and processing at once."""
+    longest_seconds: float | None
+    """Output length of one generation; None for no limit."""
+    picks_speaker: bool
+    """Whether active speaker detection is included."""
+    generations_per_month: int | None = None
+    file_bytes: int = 5 * 1024**3
+
+    def allows(self, seconds: float) -> bool:
+        """Return whether a generation of this length may be made."""
+        return self.longest_seconds is None or seconds <= self.longest_seconds
+
+
+PLANS: dict[PlanName, Plan] = {
+    "free": Plan(1, 20, picks_speaker=False, generations_per_month=3),
+    "hobbyist": Plan(1, 60, picks_speaker=False),
+    "creator": Plan(3, 300, picks_speaker=True),
+    "growth": Plan(6, 600, picks_speaker=True),
+    "scale": Plan(15, 1800, picks_speaker=True),
+    "enterprise": Plan(50, None, picks_speaker=True),
+}
+
+FREE_SYNC_3_SECONDS = 15
+FREE_SYNC_3_PER_MONTH = 1
+REACT_1_SECONDS = 15
+"""The longest input that the model react-1 takes."""
+
+FRAME_PRICES = {
+    "sync-3": Decimal("0.00534"),
+    "lipsync-2": Decimal("0.002"),
+    "lipsync-2-pro": Decimal("0.00333"),
+    "lipsync-1.9.0-beta": Decimal("0.001"),
+    "react-1": Decimal("0.00667"),
+}
+"""US dollars for a frame of output."""
+
+DEFAULT_FRAME_PRICE = FRAME_PRICES["lipsync-2"]
+"""What a model costs that only `extra_models` names."""
+
+
+class SandboxSettings(BaseModel):
+    """The settings of a sandbox; every name is also an argument of `Sandbox` and of `Sandbox.configure`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    plan: PlanName = "scale"
+    job_seconds: float = Field(default=3.0, ge=0)
+    """How long a job takes on the sandbox's clock: a third of it pending, the rest processing."""
+    seed: int = 0
+    """Ids follow from it: the same requests in the same order get the same ids."""
+    idempotency: Literal["honour", "ignore", "expire", "conflict"] = "honour"
+    """What a repeated Idempotency-Key does: replay, nothing, replay until it expires, 409 every time."""
+    idempotency_expiry_seconds: float = Field(default=0.0, ge=0)
+    """How long a key is known in the mode `expire`; 0 forgets it at once."""
+    replay_status: Literal[200, 201] = 201
+    generate_per_minute: int | None = Field(default=None, ge=1)
+    """Creates a minute and key before 429; None for no limit."""
+    retry_after: Literal["absent", "seconds", "date"] = "seconds"
+    """How a 429 says when to come back."""
+    retry_after_seconds: int = Field(default=2, ge=0)
+    """What it says, where no rate or job tells it better."""
+    unset_fields: Literal["null", "absent", "empty"] = "null"
+    """How a generation shows a field that has no value."""
+    error_code_name: Literal["errorCode", "error_code"] = "errorCode"
+    """How a generation spells the code of its failure."""
+    output_url_seconds: float = Field(default=3600.0, gt=0)
+    """How long a signed URL holds on the sandbox's clock."""
+    extra_models: tuple[str, ...] = ()
+    """Models that this account has beside the known ones."""
+
+    @property
+    def limits(self) -> Plan:
+        """What the plan allows."""
+        return PLANS[self.plan]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model that a generation may name."""
+        return (*FRAME_PRICES, *self.extra_models)
+
+    def frame_price(self, model: str) -> Decimal:
+        """Return the price of one frame of output in US dollars."""
+        return FRAME_PRICES.get(model, DEFAULT_FRAME_PRICE)
+
+    def changed(self, changes: dict[str, object]) -> "SandboxSettings":
+        """Return these settings with some of them changed.
+
+        Raises:
+            pydantic.ValidationError: an unknown name or a value that cannot be.
+        """
+        return SandboxSettings.model_validate(self.model_dump() | changes)

@@ -1,0 +1,84 @@
+"""The sound of an output: voices laid on a track of silence."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+
+RATE = 48_000
+_FRAME_BYTES = 4
+"""Two channels of 16 bits."""
+_FRAME_SAMPLES = 1024
+
+
+class Track:
+    """A stereo track of fixed length, kept in a file so that a long one costs no memory."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self.samples = round(seconds * RATE)
+        self._file = path.open("w+b")
+        # The hole in the file reads as zeros, which are silence.
+        self._file.truncate(self.samples * _FRAME_BYTES)
+
+    def __enter__(self) -> "Track":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def lay(self, source: Path, *, at: float = 0.0, skip: float = 0.0, seconds: float | None = None) -> None:
+        """Write the sound of `source` at `at` seconds, leaving out its first `skip` seconds.
+
+        What is there already is written over, for `seconds` at most.
+        """
+        start = round(at * RATE)
+        end = self.samples if seconds is None else min(self.samples, start + round(seconds * RATE))
+        to_skip = round(skip * RATE)
+        self._file.seek(start * _FRAME_BYTES)
+        left = end - start
+        for data in _decoded(source):
+            if left <= 0:
+                return
+            skipped = min(to_skip, len(data) // _FRAME_BYTES)
+            to_skip -= skipped
+            part = data[skipped * _FRAME_BYTES :][: left * _FRAME_BYTES]
+            self._file.write(part)
+            left -= len(part) // _FRAME_BYTES
+
+    def silence(self, at: float, seconds: float) -> None:
+        """Write silence over a part of the track."""
+        start = round(at * RATE)
+        end = min(self.samples, start + round(seconds * RATE))
+        self._file.seek(start * _FRAME_BYTES)
+        self._file.write(bytes(max(0, end - start) * _FRAME_BYTES))
+
+    def frames(self) -> Iterator[AudioFrame]:
+        """Yield the track as frames of stereo 16 bit samples."""
+        self._file.seek(0)
+        done = 0
+        while done < self.samples:
+            samples = min(_FRAME_SAMPLES, self.samples - done)
+            frame = AudioFrame(format="s16", layout="stereo", samples=samples)
+            frame.planes[0].update(self._file.read(samples * _FRAME_BYTES))
+            frame.sample_rate = RATE
+            frame.pts = done
+            done += samples
+            yield frame
+
+
+def _decoded(source: Path) -> Iterator[bytes]:
+    resampler = AudioResampler(format="s16", layout="stereo", rate=RATE)
+    with av.open(str(source), "r") as container:
+        for frame in container.decode(container.streams.audio[0]):
+            frame.pts = None
+            for part in resampler.resample(frame):
+                yield _bytes(part)
+        for part in resampler.resample(None):
+            yield _bytes(part)
+
+
+def _bytes(frame: AudioFrame) -> bytes:
+    # A plane may be padded beyond its samples.
+    return bytes(memoryview(frame.planes[0])[: frame.samples * _FRAME_BYTES])

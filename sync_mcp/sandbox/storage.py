@@ -1,0 +1,118 @@
+"""The sandbox's storage: files behind signed URLs, which answer as an object store does (API §6.2, §19)."""
+
+import hashlib
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlencode
+
+from sync_mcp.sandbox.clock import Clock
+
+SAMPLES = Path(__file__).parent / "samples"
+SAMPLE_FILES = ("speaker.mp4", "speaker.jpg", "speech.wav")
+SPEECH = SAMPLES / "speech.wav"
+
+
+class StorageRefusal(Exception):
+    """The storage refuses a request, with a code of its own."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+class Signer:
+    """Signs URLs and knows its signatures again, for as long as the sandbox's clock allows."""
+
+    def __init__(self, clock: Clock, secret: str) -> None:
+        self._clock = clock
+        self._secret = secret
+        self._signed = 0
+
+    def query(self, path: str, seconds: float, content_type: str = "") -> str:
+        """Return the query that makes `path` a signed one; each is different."""
+        self._signed += 1
+        claims = {
+            "X-Sandbox-Credential": f"sandbox/{self._signed}",
+            "X-Sandbox-Expires": str(int((self._clock.now().timestamp() + seconds) * 1000)),
+        }
+        if content_type:
+            claims["X-Sandbox-Content-Type"] = content_type
+        signed = urlencode(claims, quote_via=quote, safe="")
+        return f"{signed}&X-Sandbox-Signature={self._signature(path, signed)}"
+
+    def check(self, path: str, query: str, content_type: str = "") -> None:
+        """Check a signed request, whose query must be letter for letter what was signed.
+
+        Raises:
+            StorageRefusal: 403, for a signature that is missing, wrong or out of time.
+        """
+        signed, _, signature = query.partition("&X-Sandbox-Signature=")
+        if not signature:
+            raise StorageRefusal(403, "AccessDenied", "The URL is not signed.")
+        claims = {name: values[0] for name, values in parse_qs(signed).items()}
+        wrong_type = claims.get("X-Sandbox-Content-Type", "") != content_type
+        if signature != self._signature(path, signed) or wrong_type:
+            message = (
+                "The signature does not fit the request: path, query and Content-Type must be as signed."
+            )
+            raise StorageRefusal(403, "SignatureDoesNotMatch", message)
+        expires = datetime.fromtimestamp(int(claims["X-Sandbox-Expires"]) / 1000, UTC)
+        if self._clock.now() >= expires:
+            raise StorageRefusal(403, "AccessDenied", "The URL has expired.")
+
+    def _signature(self, path: str, signed: str) -> str:
+        digest = hashlib.sha256(f"{self._secret}\n{path}\n{signed}".encode()).hexdigest()
+        # An encoded slash in it shows whether a client sends the URL as it got it.
+        return f"{digest[:32]}%2F{digest[32:]}"
+
+
+@dataclass(slots=True)
+class StoredFile:
+    """A place in the storage that a client may upload to."""
+
+    path: Path
+    content_type: str
+    uploaded: bool = False
+
+
+class Storage:
+    """The files of one sandbox, in a temporary folder of its own."""
+
+    def __init__(self) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="sync-sandbox-"))
+        self.uploads: dict[str, StoredFile] = {}
+        self._made = 0
+        self._make_folders()
+
+    def reserve(self, url_path: str, content_type: str) -> None:
+        """Make room for an upload to `url_path`."""
+        self.uploads[url_path] = StoredFile(self.fresh("uploads"), content_type)
+
+    def fresh(self, folder: str, suffix: str = "") -> Path:
+        """Return a path in `folder` (uploads, inputs, outputs) that nothing is at yet."""
+        self._made += 1
+        return self.root / folder / f"{self._made}{suffix}"
+
+    def clear(self) -> None:
+        """Remove every file."""
+        self.uploads.clear()
+        self.remove()
+        self._make_folders()
+
+    def remove(self) -> None:
+        """Remove the folder itself."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _make_folders(self) -> None:
+        for folder in ("uploads", "inputs", "outputs"):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+
+
+def sample(name: str) -> Path | None:
+    """Return the file of a sample, or None if there is no such sample."""
+    return SAMPLES / name if name in SAMPLE_FILES else None

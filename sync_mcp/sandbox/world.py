@@ -1,0 +1,176 @@
+"""The state of one sandbox: its clock, jobs, assets, idempotency keys and what was recorded."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeVar
+from uuid import NAMESPACE_URL, uuid5
+
+from pydantic import JsonValue
+
+from sync_mcp.sandbox.clock import Clock, Pulse, timestamp
+from sync_mcp.sandbox.faults import FaultBook
+from sync_mcp.sandbox.fetch import Fetcher
+from sync_mcp.sandbox.jobs import Job
+from sync_mcp.sandbox.records import Charge, Records
+from sync_mcp.sandbox.settings import SandboxSettings
+from sync_mcp.sandbox.storage import Signer, Storage
+
+T = TypeVar("T")
+
+_WORKERS = 4
+
+
+@dataclass(slots=True)
+class Asset:
+    """A registered file."""
+
+    id: str
+    created_at: datetime
+    updated_at: datetime
+    url_path: str
+    """Where in the storage it lies."""
+    owner_key: str
+    sha256: str
+    fields: dict[str, JsonValue]
+    """What the API shows beside id, url and times."""
+
+    def to_json(self, base_url: str) -> dict[str, JsonValue]:
+        """Return the asset as the API shows it."""
+        return {
+            "id": self.id,
+            "createdAt": timestamp(self.created_at),
+            "updatedAt": timestamp(self.updated_at),
+            "url": base_url + self.url_path,
+            **self.fields,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an idempotency key stands for."""
+
+    body_hash: str
+    answer: dict[str, JsonValue]
+    until: datetime | None
+    """When the key is forgotten; None for never."""
+
+
+@dataclass(slots=True)
+class Contents:
+    """Everything that a reset throws away."""
+
+    jobs: dict[str, Job] = field(default_factory=dict[str, Job])
+    accepted: list[Job] = field(default_factory=list[Job])
+    """Every job that was ever accepted, deleted ones too: what the charges are counted from."""
+    assets: dict[str, Asset] = field(default_factory=dict[str, Asset])
+    keys: dict[str, Remembered] = field(default_factory=dict[str, Remembered])
+    locks: dict[str, asyncio.Lock] = field(default_factory=dict[str, asyncio.Lock])
+    creates: dict[str, list[datetime]] = field(default_factory=dict[str, list[datetime]])
+    """When each API key sent its creates."""
+    made: dict[str, int] = field(default_factory=dict[str, int])
+    """How many ids of each kind were given out."""
+
+
+class World:
+    """All that a sandbox knows. The routes change it on the server's loop, the handle from other threads."""
+
+    def __init__(self, settings: SandboxSettings, base_url: str) -> None:
+        self.initial_settings = settings
+        self.settings = settings
+        self.base_url = base_url
+        self.clock = Clock()
+        self.pulse = Pulse()
+        self.faults = FaultBook()
+        self.records = Records()
+        self.storage = Storage()
+        self.fetcher = Fetcher()
+        self.signer = Signer(self.clock, f"secret {settings.seed}")
+        self.contents = Contents()
+        self.cancelled = threading.Event()
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="sync-sandbox-media")
+
+    @property
+    def project_id(self) -> str:
+        """The one project that the sandbox's organization has."""
+        return self._uuid("project", 1)
+
+    def new_id(self, kind: str) -> str:
+        """Return the next id of a kind; the seed decides it."""
+        count = self.contents.made.get(kind, 0) + 1
+        self.contents.made[kind] = count
+        return self._uuid(kind, count)
+
+    def known_jobs(self) -> list[Job]:
+        """Return the jobs that the API knows, oldest first."""
+        return [job for job in list(self.contents.jobs.values()) if not job.forgotten]
+
+    def running_jobs(self) -> list[Job]:
+        """Return the jobs that count against the plan's concurrency."""
+        now = self.clock.now()
+        return [job for job in self.known_jobs() if not job.has_ended(now)]
+
+    def accept(self, job: Job) -> None:
+        """Take a job in, and charge for it."""
+        self.contents.jobs[job.id] = job
+        self.contents.accepted.append(job)
+
+    def charges(self) -> list[Charge]:
+        """Return one charge for each job that was ever accepted."""
+        now = self.clock.now()
+        return [job.charge(now) for job in list(self.contents.accepted)]
+
+    def remembered(self, key: str) -> Remembered | None:
+        """Return what an idempotency key stands for, unless it is forgotten by now."""
+        found = self.contents.keys.get(key)
+        if found is None or (found.until is not None and self.clock.now() >= found.until):
+            return None
+        return found
+
+    def remember(self, key: str, body_hash: str, answer: dict[str, JsonValue]) -> None:
+        """Keep the answer that an idempotency key stands for from now on."""
+        expires = self.settings.idempotency == "expire"
+        lasting = timedelta(seconds=self.settings.idempotency_expiry_seconds)
+        until = self.clock.now() + lasting if expires else None
+        self.contents.keys[key] = Remembered(body_hash, answer, until)
+
+    def signed(self, path: str) -> str:
+        """Return a whole signed URL for a path of the storage."""
+        return f"{self.base_url}{path}?{self.signer.query(path, self.settings.output_url_seconds)}"
+
+    async def in_worker(self, work: Callable[[], T]) -> T:
+        """Run blocking work on media in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock and wake what waits for it."""
+        self.clock.advance(seconds)
+        self.pulse.beat()
+
+    def configure(self, changes: dict[str, object]) -> None:
+        """Change settings; jobs that run already keep theirs."""
+        self.settings = self.settings.changed(changes)
+        self.pulse.beat()
+
+    def reset(self) -> None:
+        """Go back to how the sandbox began."""
+        self.contents = Contents()
+        self.settings = self.initial_settings
+        self.faults.clear()
+        self.records.clear()
+        self.clock.reset()
+        self.storage.clear()
+        self.pulse.beat()
+
+    def close(self) -> None:
+        """Break off all work on media and remove every file."""
+        self.cancelled.set()
+        self.fetcher.close()
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        self.storage.remove()
+
+    def _uuid(self, kind: str, count: int) -> str:
+        return str(uuid5(NAMESPACE_URL, f"sync-sandbox/{self.settings.seed}/{kind}/{count}"))
