@@ -11,7 +11,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Any, cast
 from urllib.parse import quote
 
 from pydantic import ValidationError
@@ -38,7 +38,7 @@ _PAGE = 100
 _PAGES_SEARCHED = 5
 _ATTEMPT_SECONDS = 30.0
 _SEARCH_SECONDS = 8.0
-_REMEMBERED_JOBS = 10_000
+_REMEMBERED = 10_000
 
 
 def new_idempotency_key() -> str:
@@ -73,6 +73,8 @@ class Creator:
         self._transport = transport
         # A job found in the list belongs to the create that made it, never to a second one like it.
         self._owners: OrderedDict[str, str] = OrderedDict()
+        # When each key first went out whose outcome is still unknown: a repeat starts with a search.
+        self._unresolved: OrderedDict[str, datetime] = OrderedDict()
 
     async def create(self, request: GenerationRequest, options: RequestOptions | None) -> Generation:
         """Send `request` and return the job that it made.
@@ -83,15 +85,21 @@ class Creator:
             OutcomeUnknown: it was sent, and the budget ended before the outcome was known.
         """
         key, rest = take_idempotency_key(options or RequestOptions())
-        generation = await _Create(self, self._transport, request.to_wire(), key, rest).run()
+        create = _Create(self, self._transport, request.to_wire(), key, rest, self._unresolved.get(key))
+        try:
+            generation = await create.run()
+        except OutcomeUnknown:
+            self._unresolved[key] = create.first_sent_at
+            _forget_oldest(self._unresolved)
+            raise
+        self._unresolved.pop(key, None)
         logger.info("create key=%s accepted as generation %s%s", key, generation.id, self._mark())
         return generation
 
     def claim(self, generation_id: str, key: str) -> bool:
         """Note that the create under `key` made this job; return False if another create did."""
         owner = self._owners.setdefault(generation_id, key)
-        if len(self._owners) > _REMEMBERED_JOBS:
-            self._owners.popitem(last=False)
+        _forget_oldest(self._owners)
         return owner == key
 
     def _mark(self) -> str:
@@ -102,7 +110,13 @@ class _Create:
     """One create on its way."""
 
     def __init__(
-        self, creator: Creator, transport: Transport, body: Json, key: str, options: RequestOptions
+        self,
+        creator: Creator,
+        transport: Transport,
+        body: Json,
+        key: str,
+        options: RequestOptions,
+        in_doubt_since: datetime | None,
     ) -> None:
         self._creator = creator
         self._transport = transport
@@ -112,12 +126,16 @@ class _Create:
         # With what the caller added to it: that is what goes out, and what the API's list shows.
         self._body = {**body, **options.get("additional_body_parameters", {})}
         self._call = Call("POST", "/v2/generate", body=body, headers={IDEMPOTENCY_HEADER: key})
-        self._first_sent_at = datetime.now(UTC)
-        self._in_doubt = False
+        self.first_sent_at = in_doubt_since or datetime.now(UTC)
+        self._in_doubt = in_doubt_since is not None
         self._named_id: str | None = None
 
     async def run(self) -> Generation:
         logger.info("create key=%s model=%s sending", self._key, self._body.get("model"))
+        if self._in_doubt:
+            found = await self._find_or_pause(APITimeoutError("An earlier attempt was never answered."))
+            if found is not None:
+                return found
         while True:
             try:
                 return await self._send()
@@ -173,7 +191,7 @@ class _Create:
                 raise OutcomeUnknown(
                     failure.message,
                     idempotency_key=self._key,
-                    sent_at=self._first_sent_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                    sent_at=self.first_sent_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
                     generation_id=self._named_id,
                 ) from failure
             if searched:
@@ -192,7 +210,7 @@ class _Create:
                 for generation in page:
                     if self._is_mine(generation):
                         return True, generation
-                if len(page) < _PAGE or not _created_since(page[-1], self._first_sent_at - _LOOK_BACK):
+                if len(page) < _PAGE or not _created_since(page[-1], self.first_sent_at - _LOOK_BACK):
                     return True, None
                 cursor = {"cursor": page[-1].id}
             return False, None
@@ -212,12 +230,17 @@ class _Create:
     def _is_mine(self, generation: Generation) -> bool:
         shown = generation.to_wire()
         return (
-            _created_since(generation, self._first_sent_at - _LOOK_BACK)
+            _created_since(generation, self.first_sent_at - _LOOK_BACK)
             and shown.get("model") == self._body.get("model")
             and _same_input(self._body.get("input"), shown.get("input"))
             and _agrees(self._body, shown)
             and self._creator.claim(generation.id, self._key)
         )
+
+
+def _forget_oldest(entries: OrderedDict[str, Any]) -> None:
+    if len(entries) > _REMEMBERED:
+        entries.popitem(last=False)
 
 
 def readable_generations(items: Sequence[object]) -> list[Generation]:

@@ -129,7 +129,9 @@ class CreateBody(_Camel):
     options: Options | None = None
     segments: list[SegmentItem] | None = None
     webhook_url: OptionalText = None
-    output_file_name: Annotated[OptionalText, Field(max_length=255)] = None
+    output_file_name: Annotated[
+        Annotated[str, Field(max_length=255)] | None, BeforeValidator(_empty_to_none)
+    ] = None
     project_id: OptionalText = None
     dub_params: DubParams | None = None
 

@@ -1,5 +1,7 @@
 """The word SANDBOX, drawn into the corner of a picture."""
 
+from functools import cache
+
 from av.video.frame import VideoFrame
 
 _GLYPHS = {
@@ -13,16 +15,9 @@ _GLYPHS = {
 }
 _WORD = "SANDBOX"
 _COLUMNS = len(_WORD) * 6 + 1
-_ROWS = 9
 _DARK, _BRIGHT, _GREY = 16, 235, 128
 _PICTURE_COLUMNS = 130
 """The mark covers about a third of the picture's width."""
-
-
-def _rows() -> list[str]:
-    letters = [".".join(_GLYPHS[letter][row] for letter in _WORD) for row in range(7)]
-    empty = "." * _COLUMNS
-    return [empty, *(f".{row}." for row in letters), empty]
 
 
 def dot_size(width: int) -> int:
@@ -30,19 +25,25 @@ def dot_size(width: int) -> int:
     return max(1, round(width / _PICTURE_COLUMNS))
 
 
+@cache
+def _lines(size: int) -> list[bytes]:
+    """Return the luma of each line of the mark."""
+    letters = [".".join(_GLYPHS[letter][row] for letter in _WORD) for row in range(7)]
+    empty = "." * _COLUMNS
+    rows = [empty, *(f".{row}." for row in letters), empty]
+    lines = [b"".join(bytes([_BRIGHT if dot == "#" else _DARK]) * size for dot in row) for row in rows]
+    return [line for line in lines for _ in range(size)]
+
+
 def draw(frame: VideoFrame) -> None:
     """Write the mark into the top left corner of a yuv420p frame, over what is there."""
-    size = dot_size(frame.width)
-    line_size = frame.planes[0].line_size
-    luma = memoryview(frame.planes[0])
-    width = min(_COLUMNS * size, frame.width)
-    height = min(_ROWS * size, frame.height)
-    for number, row in enumerate(_rows()):
-        dots = b"".join(bytes([_BRIGHT if dot == "#" else _DARK]) * size for dot in row)[:width]
-        for y in range(number * size, min((number + 1) * size, height)):
-            luma[y * line_size : y * line_size + width] = dots
-    for plane in frame.planes[1:3]:
-        chroma = memoryview(plane)
-        grey = bytes([_GREY]) * ((width + 1) // 2)
+    lines = _lines(dot_size(frame.width))[: frame.height]
+    width, height = min(len(lines[0]), frame.width), len(lines)
+    luma, *chroma = (memoryview(plane) for plane in frame.planes)
+    step, half_step = frame.planes[0].line_size, frame.planes[1].line_size
+    for y, line in enumerate(lines):
+        luma[y * step : y * step + width] = line[:width]
+    grey = bytes([_GREY]) * ((width + 1) // 2)
+    for plane in chroma:
         for y in range((height + 1) // 2):
-            chroma[y * plane.line_size : y * plane.line_size + len(grey)] = grey
+            plane[y * half_step : y * half_step + len(grey)] = grey

@@ -72,10 +72,10 @@ def render(plan: RenderPlan, target: Path, cancelled: threading.Event) -> None:
 def _write(plan: RenderPlan, track: Track, target: Path, cancelled: threading.Event) -> None:
     fps = _rate(plan.fps)
     with av.open(str(target), "w", options={"movflags": "+faststart"}) as container:
-        video = container.add_stream("libx264", rate=fps, options={"preset": "superfast", "crf": "23"})
+        video = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "23"})
         video.width, video.height = output_size(plan.width, plan.height)
         video.pix_fmt = "yuv420p"
-        audio = container.add_stream("aac", rate=RATE, layout="stereo")
+        audio = container.add_stream("aac", rate=RATE, layout="stereo", options={"aac_coder": "fast"})
         sounds = track.frames()
         heard = 0
         for number, frame in enumerate(_frames(plan, fps, target.parent)):

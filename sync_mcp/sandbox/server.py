@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -113,6 +114,11 @@ class Sandbox:
     def project_id(self) -> str:
         """The one project that generations and assets may be put in."""
         return self._world.project_id
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie; gone once it has stopped."""
+        return self._world.storage.root
 
     @property
     def requests(self) -> list[RecordedRequest]:

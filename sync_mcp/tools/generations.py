@@ -63,7 +63,7 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
     answer = await generation_answer(backend, generation)
     answer.model_note = model_note
     if joined:
-        answer.note = "This is the job of the same call, made before and cut off; nothing was made twice."
+        answer.note = "The same call was on its way or cut off before: this is its job, made and paid once."
     return answer
 
 
