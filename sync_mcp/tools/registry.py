@@ -86,10 +86,15 @@ class Tool(Generic[ArgumentsT]):
     def _failed(self, context: CallContext, error: SyncError) -> types.CallToolResult:
         logger.info("%s: %s", self.name, error)
         sandboxed = context.backend.sandboxed
-        wrong_media = self.takes_media and isinstance(error, InvalidRequestError | RequestRejectedError)
-        if sandboxed and wrong_media and "/samples/" not in error.next_step:
+        if sandboxed and self.takes_media and _is_about_media(error) and "/samples/" not in error.next_step:
             error.next_step = f"{error.next_step} In the sandbox use {context.backend.sample_urls}."
         return error_result(error, sandboxed=sandboxed)
+
+
+def _is_about_media(error: SyncError) -> bool:
+    if isinstance(error, InvalidRequestError):
+        return any(fault.startswith("input") for fault in error.faults)
+    return isinstance(error, RequestRejectedError) and error.code.startswith("generation_input")
 
 
 Tools = Sequence[Tool[Any]]
