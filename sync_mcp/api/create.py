@@ -9,7 +9,8 @@ import logging
 import re
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import quote
@@ -27,6 +28,7 @@ from sync_mcp.errors import (
     OutcomeUnknown,
     SyncError,
 )
+from sync_mcp.text import clean
 
 logger = logging.getLogger("sync_mcp.api")
 
@@ -39,6 +41,7 @@ _PAGES_SEARCHED = 5
 _ATTEMPT_SECONDS = 30.0
 _SEARCH_SECONDS = 8.0
 _REMEMBERED = 10_000
+_ID_SHOWN = 128
 
 
 def new_idempotency_key() -> str:
@@ -54,8 +57,9 @@ def take_idempotency_key(options: RequestOptions) -> tuple[str, RequestOptions]:
     """
     headers = dict(options.get("additional_headers", {}))
     given = [str(headers.pop(name)) for name in list(headers) if name.lower() == IDEMPOTENCY_HEADER.lower()]
-    if "idempotency_key" in options:
-        given.append(options["idempotency_key"])
+    own = options.get("idempotency_key")
+    if own is not None:
+        given.append(own)
     if len(set(given)) > 1:
         raise InvalidRequestError("request_options names two different idempotency keys: keep one.")
     key = given[0] if given else new_idempotency_key()
@@ -75,6 +79,7 @@ class Creator:
         self._owners: OrderedDict[str, str] = OrderedDict()
         # When each key first went out whose outcome is still unknown: a repeat starts with a search.
         self._unresolved: OrderedDict[str, datetime] = OrderedDict()
+        self._unanswered: list[_Create] = []
 
     async def create(self, request: GenerationRequest, options: RequestOptions | None) -> Generation:
         """Send `request` and return the job that it made.
@@ -86,21 +91,41 @@ class Creator:
         """
         key, rest = take_idempotency_key(options or RequestOptions())
         create = _Create(self, self._transport, request.to_wire(), key, rest, self._unresolved.get(key))
+        # Noted before it goes out: a create that is cancelled on its way is in doubt too.
+        self._unresolved[key] = create.first_sent_at
+        _forget_oldest(self._unresolved)
         try:
             generation = await create.run()
-        except OutcomeUnknown:
-            self._unresolved[key] = create.first_sent_at
-            _forget_oldest(self._unresolved)
+        except SyncError as error:
+            if not isinstance(error, OutcomeUnknown):
+                self._unresolved.pop(key, None)
             raise
         self._unresolved.pop(key, None)
-        logger.info("create key=%s accepted as generation %s%s", key, generation.id, self._mark())
+        shown = clean(generation.id, _ID_SHOWN)
+        logger.info("create key=%s accepted as generation %s%s", key, shown, self._mark())
         return generation
 
-    def claim(self, generation_id: str, key: str) -> bool:
-        """Note that the create under `key` made this job; return False if another create did."""
-        owner = self._owners.setdefault(generation_id, key)
+    @contextmanager
+    def awaiting(self, create: "_Create") -> Iterator[None]:
+        """Note that an answer to `create` is on its way."""
+        self._unanswered.append(create)
+        try:
+            yield
+        finally:
+            self._unanswered.remove(create)
+
+    def awaits_like(self, create: "_Create") -> bool:
+        """Whether an answer to another create of the same request is on its way."""
+        return any(other is not create and other.body == create.body for other in self._unanswered)
+
+    def owned_by_another(self, generation_id: str, key: str) -> bool:
+        """Whether another create made this job."""
+        return self._owners.get(generation_id, key) != key
+
+    def claim(self, generation_id: str, key: str) -> None:
+        """Note that the create under `key` made this job."""
+        self._owners.setdefault(generation_id, key)
         _forget_oldest(self._owners)
-        return owner == key
 
     def _mark(self) -> str:
         return " (SANDBOX)" if self._transport.sandboxed else ""
@@ -124,14 +149,14 @@ class _Create:
         self._budget = transport.budget(options)
         self._key = key
         # With what the caller added to it: that is what goes out, and what the API's list shows.
-        self._body = {**body, **options.get("additional_body_parameters", {})}
+        self.body = {**body, **options.get("additional_body_parameters", {})}
         self._call = Call("POST", "/v2/generate", body=body, headers={IDEMPOTENCY_HEADER: key})
         self.first_sent_at = in_doubt_since or datetime.now(UTC)
         self._in_doubt = in_doubt_since is not None
         self._named_id: str | None = None
 
     async def run(self) -> Generation:
-        logger.info("create key=%s model=%s sending", self._key, self._body.get("model"))
+        logger.info("create key=%s model=%s sending", self._key, self.body.get("model"))
         if self._in_doubt:
             found = await self._find_or_pause(APITimeoutError("An earlier attempt was never answered."))
             if found is not None:
@@ -152,13 +177,14 @@ class _Create:
     async def _send(self) -> Generation:
         left = self._budget.seconds_left
         try:
-            reply = await self._transport.attempt(
-                self._call,
-                self._budget,
-                self._options,
-                # A create in doubt needs time for a look at the list.
-                attempt_seconds=min(_ATTEMPT_SECONDS, max(left - _SEARCH_SECONDS, left / 2)),
-            )
+            with self._creator.awaiting(self):
+                reply = await self._transport.attempt(
+                    self._call,
+                    self._budget,
+                    self._options,
+                    # A create in doubt needs time for a look at the list.
+                    attempt_seconds=min(_ATTEMPT_SECONDS, max(left - _SEARCH_SECONDS, left / 2)),
+                )
         except (APITimeoutError, APIResponseError):
             self._in_doubt = True
             raise
@@ -183,10 +209,8 @@ class _Create:
 
     async def _find_or_pause(self, failure: SyncError) -> Generation | None:
         """Return the job that was made after all, or None when the same request may go out again."""
-        while True:
-            searched, found = await self._search()
-            if found is not None:
-                return found
+        _, found = await self._search()
+        while found is None:
             if not await self._budget.pause(failure.retry_after_seconds):
                 raise OutcomeUnknown(
                     failure.message,
@@ -194,47 +218,60 @@ class _Create:
                     sent_at=self.first_sent_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
                     generation_id=self._named_id,
                 ) from failure
-            if searched:
+            # Looked for once more: it may have come into the list during the pause.
+            searched, found = await self._search()
+            if searched and found is None:
                 return None
+        return found
 
     async def _search(self) -> tuple[bool, Generation | None]:
         """Look for the job; the first value says whether the API's list could be read to its end."""
         try:
             if self._named_id is not None:
-                named = await self._ask(f"/v2/generate/{quote(self._named_id, safe='')}")
+                named, _ = await self._ask(f"/v2/generate/{quote(self._named_id, safe='')}")
                 if named:
+                    self._creator.claim(named[0].id, self._key)
                     return True, named[0]
             cursor: dict[str, str] = {}
             for _ in range(_PAGES_SEARCHED):
-                page = await self._ask("/v2/generations", {"limit": str(_PAGE), **cursor})
-                for generation in page:
-                    if self._is_mine(generation):
-                        return True, generation
-                if len(page) < _PAGE or not _created_since(page[-1], self.first_sent_at - _LOOK_BACK):
+                page, length = await self._ask("/v2/generations", {"limit": str(_PAGE), **cursor})
+                for generation in filter(self._may_be_mine, page):
+                    if self._creator.awaits_like(self):
+                        # It may be the job of that other create, which does not know it yet.
+                        return False, None
+                    self._creator.claim(generation.id, self._key)
+                    return True, generation
+                if length < _PAGE:
                     return True, None
+                if not page or not _created_since(page[-1], self.first_sent_at - _LOOK_BACK):
+                    return bool(page), None
                 cursor = {"cursor": page[-1].id}
             return False, None
         except SyncError as error:
             logger.warning("create key=%s: the list cannot be searched: %s", self._key, error)
             return False, None
 
-    async def _ask(self, path: str, query: Mapping[str, str] | None = None) -> list[Generation]:
+    async def _ask(self, path: str, query: Mapping[str, str] | None = None) -> tuple[list[Generation], int]:
+        """Return the generations in an answer, and how many entries it has, readable or not."""
         call = Call("GET", path, query=query or {})
-        reply = await self._transport.attempt(call, self._budget, attempt_seconds=_SEARCH_SECONDS)
+        # The caller's headers too: they may say in which organization the job is made.
+        options: RequestOptions = {"additional_headers": self._options.get("additional_headers", {})}
+        reply = await self._transport.attempt(call, self._budget, options, attempt_seconds=_SEARCH_SECONDS)
         if reply.status == 404:
-            return []
+            return [], 0
         if not reply.ok or reply.data is None:
             raise self._transport.error_from(reply)
-        return readable_generations([reply.data] if reply.entries is None else reply.entries)
+        entries = [reply.data] if reply.entries is None else reply.entries
+        return readable_generations(entries), len(entries)
 
-    def _is_mine(self, generation: Generation) -> bool:
+    def _may_be_mine(self, generation: Generation) -> bool:
         shown = generation.to_wire()
         return (
             _created_since(generation, self.first_sent_at - _LOOK_BACK)
-            and shown.get("model") == self._body.get("model")
-            and _same_input(self._body.get("input"), shown.get("input"))
-            and _agrees(self._body, shown)
-            and self._creator.claim(generation.id, self._key)
+            and shown.get("model") == self.body.get("model")
+            and _same_input(self.body.get("input"), shown.get("input"))
+            and _agrees(self.body, shown)
+            and not self._creator.owned_by_another(generation.id, self._key)
         )
 
 

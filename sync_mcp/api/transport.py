@@ -10,6 +10,7 @@ import logging
 import math
 import platform
 import random
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ from sync_mcp.errors import (
     ServerError,
     SyncError,
 )
-from sync_mcp.text import near
+from sync_mcp.text import clean, near
 
 logger = logging.getLogger("sync_mcp.api")
 
@@ -53,6 +54,7 @@ _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 16.0
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _BODY_LIMIT = 64 * 1024 * 1024
+_SCRUBBED_LIMIT = 2400
 _USER_AGENT = f"sync-mcp/{__version__} python/{platform.python_version()}"
 
 
@@ -168,18 +170,19 @@ class Transport:
             APIConnectionError, APITimeoutError, APIResponseError: no usable answer within the budget.
         """
         budget = self.budget(options)
-        repeated = False
+        maybe_done = False
         while True:
             try:
                 reply = await self.attempt(call, budget, options, attempt_seconds=attempt_seconds)
                 if reply.ok and reply.data is not None:
                     return reply
-                if repeated and call.method == "DELETE" and reply.status == 404:
-                    # The attempt before this one did it, and its answer was lost.
+                if maybe_done and call.method == "DELETE" and reply.status == 404:
+                    # An attempt before this one did it, and its answer was lost.
                     return reply
                 raise self.error_from(reply)
             except (APIConnectionError, APITimeoutError, APIResponseError, APIStatusError) as error:
-                repeated = True
+                # Nothing was sent, or it was plainly refused: then a 404 later on is no echo of success.
+                maybe_done = maybe_done or not isinstance(error, APIConnectionError | RateLimitError)
                 if not _is_worth_repeating(error) or not await budget.pause(error.retry_after_seconds):
                     raise
 
@@ -194,6 +197,7 @@ class Transport:
         """Send a call once.
 
         Raises:
+            InvalidRequestError: no request can be made of it; nothing was sent.
             APIConnectionError: nothing was sent.
             APIResponseError, APITimeoutError: it was sent, at least in part, and no whole answer came.
         """
@@ -205,7 +209,7 @@ class Transport:
                 reply = await self._exchange(request)
         except TimeoutError as error:
             raise self._timed_out(call, seconds, progress.sent) from error
-        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as error:
+        except (httpx.HTTPError, ssl.SSLError, OSError) as error:
             if progress.sent:
                 raise APIResponseError(f"The answer to {call.method} {call.path} broke off.") from error
             reason = self._scrub(str(error)) or type(error).__name__
@@ -216,14 +220,14 @@ class Transport:
     def error_from(self, reply: Reply) -> APIStatusError | APIResponseError:
         """Return the error that an answer stands for."""
         if 300 <= reply.status < 400:
-            place = urlsplit(str(reply.headers.get("location", ""))).hostname or "another place"
+            place = self._scrub(_host_of(reply.headers.get("location", ""))) or "another place"
             error = APIResponseError(
                 f"{self.base_url} redirects to {place}, and the key is not sent there.", status=reply.status
             )
             error.retryable = False
             return error
         if reply.ok or not isinstance(reply.data, Mapping):
-            kind = reply.headers.get("content-type", "no content type").split(";")[0]
+            kind = self._scrub(reply.headers.get("content-type", "no content type").split(";")[0])
             return APIResponseError(
                 f"HTTP {reply.status} from {self.base_url} is not the API's JSON ({kind}).",
                 status=reply.status,
@@ -238,19 +242,24 @@ class Transport:
 
     def _request(self, call: Call, options: RequestOptions, progress: "_Progress") -> httpx.Request:
         headers = httpx.Headers({"accept": "application/json", "x-api-key": self._api_key, **call.headers})
-        headers.update({name: str(value) for name, value in options.get("additional_headers", {}).items()})
         body = call.body
-        if body is not None:
-            body = {**body, **options.get("additional_body_parameters", {})}
-            headers["content-type"] = "application/json"
-        return self._client().build_request(
-            call.method,
-            self.base_url + call.path,
-            params={**call.query, **options.get("additional_query_parameters", {})} or None,
-            content=json.dumps(body, separators=(",", ":")).encode() if body is not None else None,
-            headers=headers,
-            extensions={"trace": progress.note},
-        )
+        try:
+            more = options.get("additional_headers", {})
+            headers.update({name: str(value) for name, value in more.items()})
+            if body is not None:
+                body = {**body, **options.get("additional_body_parameters", {})}
+                headers["content-type"] = "application/json"
+            return self._client().build_request(
+                call.method,
+                self.base_url + call.path,
+                params={**call.query, **options.get("additional_query_parameters", {})} or None,
+                content=_json(body) if body is not None else None,
+                headers=headers,
+                extensions={"trace": progress.note},
+            )
+        except (httpx.InvalidURL, ValueError, TypeError) as error:
+            # What the caller put in has no form on the wire: too long an address, NaN, a header not in ASCII.
+            raise InvalidRequestError(f"No request can be made of this: {self._scrub(str(error))}.") from None
 
     async def _exchange(self, request: httpx.Request) -> Reply:
         response = await self._client().send(request, stream=True)
@@ -271,6 +280,8 @@ class Transport:
                 timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
                 limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
                 follow_redirects=False,
+                # Without TLS there is nothing to verify, and reading the certificates takes half a second.
+                verify=self.base_url.startswith("https:"),
                 # A proxy of the environment cannot reach this machine's own sandbox.
                 trust_env=urlsplit(self.base_url).hostname not in _LOOPBACK,
             )
@@ -278,11 +289,14 @@ class Transport:
 
     def _timed_out(self, call: Call, seconds: float, sent: bool) -> SyncError:
         if not sent:
-            return APIConnectionError(f"{self.base_url} did not accept a connection in {seconds:.0f} s.")
-        return APITimeoutError(f"No answer to {call.method} {call.path} in {seconds:.0f} s.")
+            return APIConnectionError(f"{self.base_url} did not accept a connection in {seconds:.3g} s.")
+        return APITimeoutError(f"No answer to {call.method} {call.path} in {seconds:.3g} s.")
 
     def _scrub(self, text: str) -> str:
-        return text.replace(self._api_key, "***")
+        # Cleaned first: the key must not come together when an invisible character in it is taken out.
+        return re.sub(
+            re.escape(self._api_key), "***", clean(text, _SCRUBBED_LIMIT), flags=re.IGNORECASE | re.ASCII
+        )
 
 
 class _Progress:
@@ -292,18 +306,21 @@ class _Progress:
         self.sent = False
 
     async def note(self, event: str, info: Mapping[str, object]) -> None:
-        del info
-        self.sent = self.sent or event.endswith("send_request_headers.started")
+        if event.endswith("send_request_headers.started"):
+            # What is said to a proxy to reach the API is not said to the API.
+            to_proxy = getattr(info.get("request"), "method", b"") == b"CONNECT"
+            self.sent = self.sent or not to_proxy
 
 
 def _checked_base_url(base_url: str) -> str:
+    base_url = base_url.strip()
     try:
         parts = urlsplit(base_url)
         host = parts.hostname or ""
         _ = parts.port
     except ValueError:
         raise ConfigurationError(f"The API's base URL {base_url!r} is not a URL.") from None
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or parts.username:
+    if parts.scheme not in ("http", "https") or not host or any(mark in base_url for mark in "?#@"):
         raise ConfigurationError(
             f"The API's base URL {base_url!r} must read https://host, without credentials or query."
         )
@@ -350,6 +367,17 @@ def _parsed(body: bytes) -> object:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_worth_repeating(error: SyncError) -> bool:
@@ -422,15 +450,19 @@ def _error_class(
 
 def _retry_after(headers: httpx.Headers, body: Mapping[str, object]) -> float | None:
     """Return the seconds to wait by the header (a number or an HTTP date), else by the body."""
-    value = headers.get("retry-after") or body.get("retryAfterSeconds")
-    if value is None or isinstance(value, bool):
+    told = (_seconds_until(headers.get("retry-after")), _seconds_until(body.get("retryAfterSeconds")))
+    return next((seconds for seconds in told if seconds is not None), None)
+
+
+def _seconds_until(value: object) -> float | None:
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
         return None
     try:
-        seconds = float(str(value))
-    except ValueError:
+        seconds = float(value)
+    except (ValueError, OverflowError):
         try:
             seconds = (parsedate_to_datetime(str(value)) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
