@@ -3,6 +3,7 @@
 import argparse
 import gc
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
+_PLANS = ("free", "hobbyist", "creator", "growth", "scale", "enterprise")
 _USAGE_ERROR = 2
 _LAST_MOMENTS_SECONDS = 0.5
 """How long the end may take when something cannot be cancelled."""
@@ -41,9 +43,17 @@ def main() -> None:
         sys.exit(0)
 
 
+class _OneLineParser(argparse.ArgumentParser):
+    """A wrong flag is one clear line; its subcommands' parsers are of the same kind."""
+
+    def error(self, message: str) -> NoReturn:
+        _stop(f"{message} (try {self.prog} --help)")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _OneLineParser(
         prog="sync-mcp",
+        allow_abbrev=False,
         description="MCP server for the Sync API: lip-synced and dubbed video. Without a command it serves "
         "stdio.",
         epilog="The README describes the environment variables SYNC_API_KEY, SYNC_BASE_URL and SYNC_MCP_*.",
@@ -54,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (default: info)")
     parser.set_defaults(run=_serve)
-    commands = parser.add_subparsers(title="commands", metavar="")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     demo = commands.add_parser(
         "demo", help="make a video on the sandbox, step by step, as an assistant would"
@@ -69,15 +79,37 @@ def _parser() -> argparse.ArgumentParser:
 
     sandbox = commands.add_parser("sandbox", help="run the sandbox alone, for clients in any language")
     sandbox.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    sandbox.add_argument("--port", type=int, default=8787, help="port to listen on (default: 8787)")
+    sandbox.add_argument("--port", type=_port, default=8787, help="port to listen on (default: 8787)")
     sandbox.add_argument(
-        "--plan", default="scale", help="plan of the account: free, hobbyist, creator, growth, scale"
+        "--plan", default="scale", choices=_PLANS, help="plan of the account (default: scale)"
     )
     sandbox.add_argument(
-        "--job-seconds", type=float, default=5.0, metavar="SECONDS", help="how long a job takes (default: 5)"
+        "--job-seconds",
+        type=_seconds,
+        default=3.0,
+        metavar="SECONDS",
+        help="how long a job takes (default: 3)",
     )
     sandbox.set_defaults(run=_sandbox)
     return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError
+    return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError
+    return seconds
+
+
+# What argparse calls them when it complains.
+_port.__name__, _seconds.__name__ = "port", "number of seconds"
 
 
 def _serve(arguments: argparse.Namespace) -> None:
@@ -122,7 +154,7 @@ def _sandbox(arguments: argparse.Namespace) -> None:
 
     try:
         serve(arguments.host, arguments.port, plan=arguments.plan, job_seconds=arguments.job_seconds)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         _stop(str(error))
 
 

@@ -58,7 +58,7 @@ class EstimateAnswer(Answer):
     model: str
     model_note: str | None = None
     cost_usd: float | None = None
-    frames: float | None = None
+    frames: int | None = None
     credits: float | None = None
     assumptions: list[str]
 
@@ -85,7 +85,7 @@ async def generation_answer(backend: Backend, generation: "Generation") -> Gener
         explanation = await explain_failure(backend, generation)
         answer.error_code = _word(generation.error_code)
         answer.error = clean(without_queries(generation.error), _TEXT_LIMIT) if generation.error else None
-        answer.meaning = explanation.meaning
+        answer.meaning = explanation.meaning if explanation.meaning != answer.error else None
         answer.remedy = explanation.remedy
         answer.charged = explanation.charged
         answer.next_step = "Do what remedy says, then call create_generation again if the user wants it."

@@ -108,7 +108,7 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
         model=request["model"],
         model_note=model_note,
         cost_usd=None if dollars is None else float(dollars),
-        frames=cost.estimated_frame_count,
+        frames=None if cost.estimated_frame_count is None else round(cost.estimated_frame_count),
         credits=cost.estimated_credits,
         assumptions=cost.assumptions,
         next_step=(
