@@ -23,7 +23,7 @@ SyncError
 from collections.abc import Sequence
 from typing import Literal
 
-from sync_mcp.text import clean, without_queries
+from sync_mcp.text import clean, safe
 
 __all__ = [
     "APIConnectionError",
@@ -50,6 +50,8 @@ __all__ = [
 MoneySpent = Literal["no", "yes", "unknown"]
 
 _TEXT_LIMIT = 600
+_REASON_LIMIT = 200
+_ID_LIMIT = 128
 
 
 class SyncError(Exception):
@@ -77,9 +79,9 @@ class SyncError(Exception):
         next_step: str | None = None,
         retry_after_seconds: float | None = None,
     ) -> None:
-        self.message = clean(without_queries(message), _TEXT_LIMIT)
+        self.message = safe(message, _TEXT_LIMIT)
         self.code = clean(code, 80) if code else self.code
-        self.next_step = clean(without_queries(next_step), _TEXT_LIMIT) if next_step else self.next_step
+        self.next_step = safe(next_step, _TEXT_LIMIT) if next_step else self.next_step
         self.retry_after_seconds = retry_after_seconds
         super().__init__(self.message)
 
@@ -107,7 +109,7 @@ class InvalidRequestError(SyncError):
         self.faults = (faults,) if isinstance(faults, str) else tuple(faults)
         super().__init__(" ".join(self.faults))
         # Several faults are several sentences: the limit of one message does not hold for them together.
-        self.message = " ".join(clean(without_queries(fault), _TEXT_LIMIT) for fault in self.faults[:20])
+        self.message = " ".join(safe(fault, _TEXT_LIMIT) for fault in self.faults[:20])
         self.args = (self.message,)
 
 
@@ -169,7 +171,7 @@ class APIStatusError(SyncError):
     ) -> None:
         self.status = status
         self.api_code = clean(api_code, 80) if api_code else None
-        self.suggestion = clean(without_queries(suggestion), _TEXT_LIMIT) if suggestion else None
+        self.suggestion = safe(suggestion, _TEXT_LIMIT) if suggestion else None
         self.field = clean(field, 120) if field else None
         self.request_id = clean(request_id, 120) if request_id else None
         super().__init__(
@@ -268,11 +270,13 @@ class OutcomeUnknown(SyncError):
         self, reason: str, *, idempotency_key: str, sent_at: str, generation_id: str | None = None
     ) -> None:
         self.idempotency_key = idempotency_key
-        self.generation_id = generation_id
+        self.generation_id = clean(generation_id, _ID_LIMIT) if generation_id else None
         self.sent_at = sent_at
-        where = f" The API named generation {generation_id}." if generation_id else ""
+        where = f" The API named generation {self.generation_id}." if self.generation_id else ""
+        # The reason is shortened, so that the key behind it is not cut off.
+        shown = safe(reason, _REASON_LIMIT).rstrip(".…")
         super().__init__(
-            f"The create was sent at {sent_at} and its outcome is unknown: {reason.rstrip('.')}.{where} "
+            f"The create was sent at {sent_at} and its outcome is unknown: {shown}.{where} "
             f"Idempotency key: {idempotency_key}.",
             next_step=(
                 "Look for the job in the list of generations before making it again; a repeat is safe only "

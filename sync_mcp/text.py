@@ -5,8 +5,9 @@ import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-_URL_WITH_QUERY = re.compile(r"(?P<place>\bhttps?://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", re.IGNORECASE)
-_USERINFO = re.compile(r"(?P<scheme>\bhttps?://)[^\s/@\"'<>]*@", re.IGNORECASE)
+_SCHEME = r"[a-z][a-z0-9+.-]{0,20}://"
+_URL_WITH_QUERY = re.compile(rf"(?P<place>{_SCHEME}[^\s?#\"'<>]*)[?#][^\s\"'<>]*", re.IGNORECASE)
+_USERINFO = re.compile(rf"(?P<scheme>{_SCHEME})[^\s/@\"'<>]*@", re.IGNORECASE)
 
 
 def without_queries(text: str) -> str:
@@ -27,6 +28,12 @@ def clean(text: str, limit: int) -> str:
     )
     shown = " ".join(shown.split())
     return shown if len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
+
+
+def safe(text: str, limit: int) -> str:
+    """Return `text` as it may stand in an error or a log: clean, and without signed query strings."""
+    # Cleaned first: an invisible character must not hide a URL, nor a long text cost time.
+    return clean(without_queries(clean(text, limit * 4)), limit)
 
 
 def near(word: str, known: Iterable[str]) -> str:

@@ -122,6 +122,9 @@ def _speaker_faults(speaker: ActiveSpeaker, place: str) -> Iterator[str]:
         box is not None and not (len(box) == 4 and all(map(math.isfinite, box))) for box in boxes
     ):
         yield f"{place}.bounding_boxes must hold [x1, y1, x2, y2] or null for each frame."
+    address = speaker.bounding_boxes_url
+    if address is not None and not _is_web_url(address):
+        yield f"{place}.bounding_boxes_url must be a whole http or https URL that the API can fetch."
     ways = (point, boxes, speaker.bounding_boxes_url)
     if sum(way is not None for way in ways) > 1:
         yield f"{place}: give one of coordinates, bounding_boxes and bounding_boxes_url."

@@ -9,7 +9,7 @@ import logging
 import re
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -91,14 +91,15 @@ class Creator:
         """
         key, rest = take_idempotency_key(options or RequestOptions())
         create = _Create(self, self._transport, request.to_wire(), key, rest, self._unresolved.get(key))
-        # Noted before it goes out: a create that is cancelled on its way is in doubt too.
-        self._unresolved[key] = create.first_sent_at
-        _forget_oldest(self._unresolved)
         try:
             generation = await create.run()
-        except SyncError as error:
-            if not isinstance(error, OutcomeUnknown):
+        except BaseException as error:
+            if isinstance(error, SyncError) and not isinstance(error, OutcomeUnknown):
                 self._unresolved.pop(key, None)
+            else:
+                # One that was cancelled on its way is in doubt too.
+                self._unresolved[key] = create.first_sent_at
+                _forget_oldest(self._unresolved)
             raise
         self._unresolved.pop(key, None)
         shown = clean(generation.id, _ID_SHOWN)
@@ -106,7 +107,7 @@ class Creator:
         return generation
 
     @contextmanager
-    def awaiting(self, create: "_Create") -> Iterator[None]:
+    def awaiting(self, create: "_Create") -> Generator[None]:
         """Note that an answer to `create` is on its way."""
         self._unanswered.append(create)
         try:
@@ -115,8 +116,8 @@ class Creator:
             self._unanswered.remove(create)
 
     def awaits_like(self, create: "_Create") -> bool:
-        """Whether an answer to another create of the same request is on its way."""
-        return any(other is not create and other.body == create.body for other in self._unanswered)
+        """Whether an answer to another create of the same request, under another key, is on its way."""
+        return any(other.key != create.key and other.body == create.body for other in self._unanswered)
 
     def owned_by_another(self, generation_id: str, key: str) -> bool:
         """Whether another create made this job."""
@@ -147,7 +148,7 @@ class _Create:
         self._transport = transport
         self._options = options
         self._budget = transport.budget(options)
-        self._key = key
+        self.key = key
         # With what the caller added to it: that is what goes out, and what the API's list shows.
         self.body = {**body, **options.get("additional_body_parameters", {})}
         self._call = Call("POST", "/v2/generate", body=body, headers={IDEMPOTENCY_HEADER: key})
@@ -156,7 +157,7 @@ class _Create:
         self._named_id: str | None = None
 
     async def run(self) -> Generation:
-        logger.info("create key=%s model=%s sending", self._key, self.body.get("model"))
+        logger.info("create key=%s model=%s sending", self.key, self.body.get("model"))
         if self._in_doubt:
             found = await self._find_or_pause(APITimeoutError("An earlier attempt was never answered."))
             if found is not None:
@@ -167,7 +168,7 @@ class _Create:
             except SyncError as error:
                 failure = error
             if self._in_doubt:
-                logger.warning("create key=%s outcome unknown: %s", self._key, failure)
+                logger.warning("create key=%s outcome unknown: %s", self.key, failure)
                 found = await self._find_or_pause(failure)
                 if found is not None:
                     return found
@@ -198,7 +199,7 @@ class _Create:
             except ValidationError:
                 self._named_id = _word(body.get("id")) or self._named_id
             else:
-                self._creator.claim(generation.id, self._key)
+                self._creator.claim(generation.id, self.key)
                 return generation
         error = self._transport.error_from(reply)
         if not (isinstance(error, APIStatusError) and error.status in _REFUSALS):
@@ -214,7 +215,7 @@ class _Create:
             if not await self._budget.pause(failure.retry_after_seconds):
                 raise OutcomeUnknown(
                     failure.message,
-                    idempotency_key=self._key,
+                    idempotency_key=self.key,
                     sent_at=self.first_sent_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
                     generation_id=self._named_id,
                 ) from failure
@@ -230,7 +231,7 @@ class _Create:
             if self._named_id is not None:
                 named, _ = await self._ask(f"/v2/generate/{quote(self._named_id, safe='')}")
                 if named:
-                    self._creator.claim(named[0].id, self._key)
+                    self._creator.claim(named[0].id, self.key)
                     return True, named[0]
             cursor: dict[str, str] = {}
             for _ in range(_PAGES_SEARCHED):
@@ -239,7 +240,7 @@ class _Create:
                     if self._creator.awaits_like(self):
                         # It may be the job of that other create, which does not know it yet.
                         return False, None
-                    self._creator.claim(generation.id, self._key)
+                    self._creator.claim(generation.id, self.key)
                     return True, generation
                 if length < _PAGE:
                     return True, None
@@ -248,7 +249,7 @@ class _Create:
                 cursor = {"cursor": page[-1].id}
             return False, None
         except SyncError as error:
-            logger.warning("create key=%s: the list cannot be searched: %s", self._key, error)
+            logger.warning("create key=%s: the list cannot be searched: %s", self.key, error)
             return False, None
 
     async def _ask(self, path: str, query: Mapping[str, str] | None = None) -> tuple[list[Generation], int]:
@@ -271,7 +272,7 @@ class _Create:
             and shown.get("model") == self.body.get("model")
             and _same_input(self.body.get("input"), shown.get("input"))
             and _agrees(self.body, shown)
-            and not self._creator.owned_by_another(generation.id, self._key)
+            and not self._creator.owned_by_another(generation.id, self.key)
         )
 
 

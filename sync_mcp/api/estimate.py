@@ -38,7 +38,14 @@ async def estimate(
     _check_figure(duration_seconds, "duration_seconds")
     _check_figure(fps, "fps")
     if duration_seconds is None:
-        return await _by_request(transport, request, fps, options)
+        try:
+            return await _by_request(transport, request, fps, options)
+        except NotFoundError as error:
+            if error.api_code is not None:
+                raise
+            raise InvalidRequestError(
+                "The API cannot price this from the media alone: give duration_seconds."
+            ) from error
     for path in _BY_DURATION:
         try:
             return await _by_duration(transport, path, request, duration_seconds, fps, options)
@@ -64,8 +71,10 @@ async def _by_duration(
         body["fps"] = fps
     if request.options and request.options.reasoning_enabled is not None:
         body["reasoningEnabled"] = request.options.reasoning_enabled
-    figures = await _ask(transport, path, body, options)
-    estimated = _sum(figures)
+    estimated = _sum(await _ask(transport, path, body, options))
+    if estimated.estimated_generation_cost is None:
+        estimated.assumptions.append("the API could not tell the price of this model")
+        return estimated
     estimated.assumptions.append(f"the output lasts {duration_seconds:g} s, as the caller says")
     estimated.assumptions.append(
         f"{fps:g} frames per second, as the caller says"
@@ -78,17 +87,7 @@ async def _by_duration(
 async def _by_request(
     transport: Transport, request: GenerationRequest, fps: float | None, options: RequestOptions | None
 ) -> CostEstimate:
-    try:
-        figures = await _ask(transport, _BY_REQUEST, request.to_wire(), options)
-    except RequestRejectedError as error:
-        if error.api_code != "cost_estimate_unavailable":
-            raise
-        figures = []
-    except NotFoundError as error:
-        raise InvalidRequestError(
-            "The API cannot price this from the media alone: give duration_seconds."
-        ) from error
-    estimated = _sum(figures)
+    estimated = _sum(await _ask(transport, _BY_REQUEST, request.to_wire(), options))
     if estimated.estimated_generation_cost is None:
         estimated.assumptions.append("the API could not tell the price of these media: give duration_seconds")
     else:
@@ -101,7 +100,12 @@ async def _by_request(
 async def _ask(
     transport: Transport, path: str, body: Mapping[str, object], options: RequestOptions | None
 ) -> list[CostEstimate]:
-    reply = await transport.read(Call("POST", path, body=body), options)
+    try:
+        reply = await transport.read(Call("POST", path, body=body), options)
+    except RequestRejectedError as error:
+        if error.api_code != "cost_estimate_unavailable":
+            raise
+        return []
     entries = [reply.data] if reply.entries is None else reply.entries
     try:
         return [CostEstimate.from_wire(entry) for entry in entries]

@@ -1,5 +1,6 @@
 """Generations: make, watch, list, price and delete lip-sync jobs (API §3, §4)."""
 
+import builtins
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -106,17 +107,14 @@ class Generations:
         if not 1 <= limit <= PAGE_LIMIT:
             raise InvalidRequestError(f"limit must lie between 1 and {PAGE_LIMIT}.")
         filters = {
-            "status": ",".join(status or ()),
-            "ids": ",".join(ids or ()),
+            "status": _listed(status),
+            "ids": _listed(ids),
             "projectId": project_id,
             "limit": str(limit),
             "cursor": cursor,
         }
-        query = {name: value for name, value in filters.items() if value}
-        reply = await self._transport.read(Call("GET", "/v2/generations", query=query), request_options)
-        if reply.entries is None:
-            raise APIResponseError("The API's list of generations is no list.", status=reply.status)
-        return readable_generations(reply.entries)[:limit]
+        page, _ = await self._page(filters, request_options)
+        return page[:limit]
 
     async def iterate(
         self,
@@ -129,17 +127,31 @@ class Generations:
         cursor: str | None = None
         seen: set[str] = set()
         while True:
-            page = await self.list(
-                status=status, project_id=project_id, cursor=cursor, request_options=request_options
-            )
+            filters = {
+                "status": _listed(status),
+                "projectId": project_id,
+                "limit": str(PAGE_LIMIT),
+                "cursor": cursor,
+            }
+            page, length = await self._page(filters, request_options)
             fresh = [generation for generation in page if generation.id not in seen]
             for generation in fresh:
                 seen.add(generation.id)
                 yield generation
             # An API that ignored the cursor would otherwise be read for ever.
-            if len(page) < PAGE_LIMIT or not fresh:
+            if length < PAGE_LIMIT or not fresh:
                 return
             cursor = page[-1].id
+
+    async def _page(
+        self, filters: Mapping[str, str | None], options: RequestOptions | None
+    ) -> tuple[builtins.list[Generation], int]:
+        """Return a page of jobs, and how many entries it has, readable or not."""
+        query = {name: value for name, value in filters.items() if value}
+        reply = await self._transport.read(Call("GET", "/v2/generations", query=query), options)
+        if reply.entries is None:
+            raise APIResponseError("The API's list of generations is no list.", status=reply.status)
+        return readable_generations(reply.entries), len(reply.entries)
 
     async def estimate_cost(
         self,
@@ -255,6 +267,11 @@ def _request(
     if faults:
         raise InvalidRequestError(faults)
     return request
+
+
+def _listed(words: Sequence[str] | None) -> str:
+    # One word alone is a sequence too, of letters.
+    return words if isinstance(words, str) else ",".join(words or ())
 
 
 def _checked_id(id: str) -> str:

@@ -157,7 +157,9 @@ class Text(CamelModel):
             for wire_name, name in cls._PROVIDER_FIELDS.items():
                 if inner.get(wire_name) is not None:
                     item[name] = inner.pop(wire_name)
-            item["provider_extra"] = inner
+            item["provider_extra"] = {
+                name: value for name, value in inner.items() if value is not None and value != ""
+            }
         elif provider is not None:
             item["provider"] = provider
         return item

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any, TypedDict, cast
 from urllib.parse import urlsplit
 
@@ -55,6 +56,14 @@ _LONGEST_BACKOFF_SECONDS = 16.0
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _BODY_LIMIT = 64 * 1024 * 1024
 _SCRUBBED_LIMIT = 2400
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    # Reading the certificates takes longer than most calls: once per process is enough.
+    return httpx.create_ssl_context()
+
+
 _USER_AGENT = f"sync-mcp/{__version__} python/{platform.python_version()}"
 
 
@@ -276,12 +285,12 @@ class Transport:
     def _client(self) -> httpx.AsyncClient:
         if self._http is None:
             self._http = httpx.AsyncClient(
+                # Without TLS there is nothing to verify.
+                verify=_tls_context() if self.base_url.startswith("https:") else False,
                 headers={"user-agent": _USER_AGENT},
                 timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
                 limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
                 follow_redirects=False,
-                # Without TLS there is nothing to verify, and reading the certificates takes half a second.
-                verify=self.base_url.startswith("https:"),
                 # A proxy of the environment cannot reach this machine's own sandbox.
                 trust_env=urlsplit(self.base_url).hostname not in _LOOPBACK,
             )

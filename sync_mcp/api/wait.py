@@ -12,11 +12,14 @@ from sync_mcp.errors import RequestRejectedError, SyncError
 LONG_POLL_SECONDS = 10
 """The longest `timeout` that the API's long poll takes."""
 
+_WATCHED_POLL_SECONDS = 4
 _ANSWER_SECONDS = 5.0
 _SNAPSHOT_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 10.0
 _TOO_SOON_SECONDS = 0.5
+_GRACE_SECONDS = 1.5
+"""How long after the end of its time an answer is still waited for: the shortest long poll lasts 1 s."""
 
 OnUpdate = Callable[[Generation], Awaitable[None]]
 
@@ -57,7 +60,7 @@ class _Wait:
         generation: Generation | None = None
         while True:
             try:
-                generation = await self._next(generation)
+                generation = await self._next_in_time(generation)
             except SyncError as error:
                 # The job runs on whatever the network does; only what waiting cannot change ends the wait.
                 if not error.retryable or (generation is None and self._seconds_left <= 0):
@@ -65,6 +68,14 @@ class _Wait:
                 await self._pause(error.retry_after_seconds)
             if generation is not None and (generation.finished or self._seconds_left <= 0):
                 return generation
+
+    async def _next_in_time(self, known: Generation | None) -> Generation:
+        """Return the next state, or the known one where the time is up before an answer comes."""
+        ends_at = math.inf if known is None else self._ends_at + _GRACE_SECONDS
+        with anyio.CancelScope(deadline=ends_at):
+            return await self._next(known)
+        assert known is not None
+        return known
 
     async def _next(self, known: Generation | None) -> Generation:
         if known is None:
@@ -77,7 +88,9 @@ class _Wait:
 
     async def _next_held(self) -> Generation:
         """Return the next state by a long poll, which ends when the job does."""
-        seconds = max(1, min(LONG_POLL_SECONDS, int(min(self._seconds_left, LONG_POLL_SECONDS))))
+        # Between two long polls the progress is read, so someone who watches it gets shorter ones.
+        longest = _WATCHED_POLL_SECONDS if self._on_update and self._tells_progress else LONG_POLL_SECONDS
+        seconds = max(1, int(min(self._seconds_left, longest)))
         asked_at = anyio.current_time()
         look = await self._read({"wait": "true", "timeout": str(seconds)}, seconds + _ANSWER_SECONDS)
         if look is None or not look.long_polled:
