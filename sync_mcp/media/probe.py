@@ -5,7 +5,7 @@ PyAV (the extra `sync-mcp[media]`) is imported on first use, so that importing t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _MICROSECONDS = 1_000_000
 _STILL_FORMATS = ("image2", "gif", "webp_anim", "jpegxl_anim", "ico")
-_LONGEST_STILL_FRAMES = 1
 
 
 class MediaError(Exception):
@@ -46,14 +45,17 @@ def probe(source: Path | BinaryIO) -> MediaInfo:
     Raises:
         MediaError: it is no media, is damaged, or holds neither picture nor sound.
     """
-    import av
     from av.error import FFmpegError
 
     try:
-        with av.open(str(source) if isinstance(source, Path) else source, "r") as container:
-            return _describe(container)
+        with _opened(source) as container:
+            info = _describe(container)
+        if info.kind != "image" and not info.duration_seconds:
+            with _opened(source) as container:
+                info = replace(info, duration_seconds=_counted_seconds(container))
     except (FFmpegError, EOFError, ValueError) as error:
         raise MediaError("It cannot be decoded: no picture, sound or video that FFmpeg knows.") from error
+    return info
 
 
 def picture_stream(container: InputContainer) -> VideoStream | None:
@@ -64,21 +66,25 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
     return next(pictures, None)
 
 
+def _opened(source: Path | BinaryIO) -> InputContainer:
+    import av
+
+    if isinstance(source, Path):
+        return av.open(str(source), "r")
+    source.seek(0)
+    return av.open(source, "r")
+
+
 def _describe(container: InputContainer) -> MediaInfo:
     picture = picture_stream(container)
     sound = next(iter(container.streams.audio), None)
-    if picture is None and sound is None:
-        raise MediaError("It holds neither picture nor sound.")
-    size = _decode_picture(container, picture) if picture else None
-    if sound:
-        _decode_sound(container, sound)
+    size = _decode_first(container, picture, sound)
     still = picture is not None and sound is None and _is_still(container, picture)
-    duration = None if still else _duration_seconds(container, picture or sound)
     rate = picture and (picture.average_rate or picture.guessed_rate)
     return MediaInfo(
         kind="image" if still else "video" if picture else "audio",
         format_name=container.format.name,
-        duration_seconds=duration,
+        duration_seconds=None if still else _told_seconds(container, picture or sound),
         fps=float(rate) if rate and not still else None,
         width=size[0] if size else None,
         height=size[1] if size else None,
@@ -87,45 +93,51 @@ def _describe(container: InputContainer) -> MediaInfo:
     )
 
 
-def _decode_picture(container: InputContainer, stream: VideoStream) -> tuple[int, int]:
-    frame = next(container.decode(stream), None)
-    if frame is None:
-        raise MediaError("It holds no picture that can be decoded.")
-    sideways = frame.rotation % 180 != 0
-    return (frame.height, frame.width) if sideways else (frame.width, frame.height)
+def _decode_first(
+    container: InputContainer, picture: VideoStream | None, sound: AudioStream | None
+) -> tuple[int, int] | None:
+    """Decode until each stream has shown a frame; return the size of the picture as it is shown."""
+    from av.video.frame import VideoFrame
 
-
-def _decode_sound(container: InputContainer, stream: AudioStream) -> None:
-    if container.format.name not in ("image2", "png_pipe"):
-        container.seek(0)
-    if next(container.decode(stream), None) is None:
-        raise MediaError("It holds no sound that can be decoded.")
+    size: tuple[int, int] | None = None
+    heard = False
+    wanted = [stream for stream in (picture, sound) if stream is not None]
+    if not wanted:
+        raise MediaError("It holds neither picture nor sound.")
+    for frame in container.decode(*wanted):
+        if not isinstance(frame, VideoFrame):
+            heard = True
+        elif size is None:
+            sideways = frame.rotation % 180 != 0
+            size = (frame.height, frame.width) if sideways else (frame.width, frame.height)
+        if (size or not picture) and (heard or not sound):
+            return size
+    raise MediaError(f"It holds no {'picture' if picture and not size else 'sound'} that can be decoded.")
 
 
 def _is_still(container: InputContainer, stream: VideoStream) -> bool:
     name = container.format.name
-    if name.endswith("_pipe") or name in _STILL_FORMATS:
-        return stream.frames <= _LONGEST_STILL_FRAMES
-    return False
+    return (name.endswith("_pipe") or name in _STILL_FORMATS) and stream.frames <= 1
 
 
-def _duration_seconds(container: InputContainer, stream: VideoStream | AudioStream | None) -> float:
+def _told_seconds(container: InputContainer, stream: VideoStream | AudioStream | None) -> float | None:
     if stream is not None and stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    if container.duration:
-        return container.duration / _MICROSECONDS
-    return _counted_seconds(container, stream)
+    return container.duration / _MICROSECONDS if container.duration else None
 
 
-def _counted_seconds(container: InputContainer, stream: VideoStream | AudioStream | None) -> float:
-    # A recording that was streamed to its file has no length in its header: the packets tell.
+def _counted_seconds(container: InputContainer) -> float:
+    """Measure a recording whose header has no length, such as one that was streamed to its file."""
+    picture = picture_stream(container)
+    stream = picture or container.streams.audio[0]
     end = Fraction(0)
-    container.seek(0)
-    for packet in container.demux():
-        if stream is not None and packet.stream_index != stream.index:
-            continue
+    packets = 0
+    for packet in container.demux(stream):
+        packets += bool(packet.size)
         if packet.pts is not None:
             end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+    if not end and picture and picture.average_rate:
+        end = packets / picture.average_rate
     if not end:
         raise MediaError("It is empty: it lasts no time at all.")
     return float(end)

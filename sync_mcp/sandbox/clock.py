@@ -73,12 +73,6 @@ class Pulse:
             async with asyncio.timeout(seconds):
                 await self._event.wait()
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait this long in real time, or until the sandbox stops."""
-        ends = time.monotonic() + seconds
-        while not self.stopping and (left := ends - time.monotonic()) > 0:
-            await self.wait(left)
-
     def _turn(self) -> None:
         event, self._event = self._event, asyncio.Event()
         event.set()

@@ -122,26 +122,29 @@ class _Struck:
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Process the request, or not, and send what the fault makes of its answer."""
         fault = self._fault
+        late = fault.delay_seconds
         early = fault.when == "before" or (fault.when is None and not fault.processes)
-        if fault.delay_seconds and early:
-            await self._world.pulse.sleep(fault.delay_seconds)
+        if late and early and not await self._world.pause(late):
+            return await self._hang_up(scope, receive)
         answer = await self._processed(scope, receive) if fault.processes else self._unprocessed(scope)
-        if fault.delay_seconds and not early:
-            await self._world.pulse.sleep(fault.delay_seconds)
-        transport = cast(asyncio.Transport, scope["state"]["transport"])
+        if late and not early and not await self._world.pause(late):
+            return await self._hang_up(scope, receive)
         if fault.drop:
-            transport.abort()
-            await _until_gone(receive)
-            return
+            return await self._hang_up(scope, receive)
         answer = self._spoilt(answer, scope)
         answer.headers += [(name.lower().encode(), value.encode()) for name, value in fault.headers.items()]
         self._record.status = answer.status
         if fault.cut_body:
             await answer.send(send, sent_bytes=len(answer.body) // 2)
-            transport.close()
+            _transport(scope).close()
             await _until_gone(receive)
         else:
             await answer.send(send)
+
+    async def _hang_up(self, scope: Scope, receive: Receive) -> None:
+        self._record.status = None
+        _transport(scope).abort()
+        await _until_gone(receive)
 
     async def _processed(self, scope: Scope, receive: Receive) -> Answer:
         scope["state"]["fault"] = self._fault
@@ -231,6 +234,10 @@ def _without_id(body: bytes) -> JsonValue:
     if not isinstance(found, dict):
         return {}
     return {name: value for name, value in found.items() if name != "id"}
+
+
+def _transport(scope: Scope) -> asyncio.Transport:
+    return cast(asyncio.Transport, scope["state"]["transport"])
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from sync_mcp.sandbox.answers import file_answer
 from sync_mcp.sandbox.jobs import Job
-from sync_mcp.sandbox.render import render
+from sync_mcp.sandbox.render import RenderCancelled, render
 from sync_mcp.sandbox.storage import StorageRefusal, StoredFile, sample
 from sync_mcp.sandbox.world import World
 
@@ -102,8 +102,11 @@ class Files:
         job = self._job(path)
         async with self._rendering.setdefault(job.render_path, asyncio.Lock()):
             if not job.render_path.exists():
-                work = partial(render, job.plan, job.render_path, self._world.cancelled)
-                await self._world.in_worker(work)
+                work = partial(render, job.plan, job.render_path, self._world.contents.cancelled)
+                try:
+                    await self._world.in_worker(work)
+                except RenderCancelled as error:
+                    raise StorageRefusal(404, "NoSuchKey", "The sandbox was reset or stopped.") from error
         return job.render_path
 
     def _speech(self, path: str, query: str) -> Path:

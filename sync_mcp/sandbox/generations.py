@@ -173,8 +173,11 @@ class Generations:
     ) -> JsonObject:
         world = self._world
         settings = world.settings
+        contents = world.contents
         rules.check(create, settings, world.project_id)
         made = await quote(create, self._inputs, settings)
+        if world.contents is not contents:
+            raise bare_refusal(503, "The sandbox was reset meanwhile.")
         check_limits(create, made, settings)
         self._limits.check_month(create)
         self._limits.check_concurrency()
@@ -186,7 +189,6 @@ class Generations:
             asked=_echo(wire, create),
             plan=made.plan,
             cost_usd=made.cost_usd,
-            frames=made.frames,
             idempotency_key=key,
             source=request.headers.get("x-sync-source") or "api",
             fate=fault if fault and fault.job else None,

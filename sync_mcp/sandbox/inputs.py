@@ -3,6 +3,7 @@
 import wave
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -10,7 +11,7 @@ from sync_mcp.media.probe import MediaError, MediaInfo, probe
 from sync_mcp.sandbox.catalogue import Refusal, refusal
 from sync_mcp.sandbox.contract import MediaItem, TextItem, is_uuid
 from sync_mcp.sandbox.fetch import FetchError, is_loopback
-from sync_mcp.sandbox.storage import SPEECH, sample
+from sync_mcp.sandbox.storage import SAMPLES, SPEECH, sample
 from sync_mcp.sandbox.world import World
 
 ALIASES = {
@@ -52,7 +53,7 @@ class MediaInputs:
         else:
             path = await self._fetched(item, item.url or "", field)
         try:
-            info = await self._world.in_worker(lambda: probe(path))
+            info = await self._world.in_worker(lambda: _look_at(path))
         except MediaError as error:
             raise _undecodable(item, field, str(error)) from error
         fits = {"video": info.has_video, "audio": info.has_audio, "image": info.kind == "image"}[item.type]
@@ -73,7 +74,7 @@ class MediaInputs:
 
     async def sample_speech(self) -> Media:
         """Return the sample voice, for a video that has no voice of its own."""
-        return Media(SPEECH, await self._world.in_worker(lambda: probe(SPEECH)))
+        return Media(SPEECH, await self._world.in_worker(lambda: _look_at(SPEECH)))
 
     def _asset_file(self, item: MediaItem, field: str) -> Path:
         asset_id = item.asset_id or ""
@@ -119,6 +120,14 @@ class MediaInputs:
             suggestion=suggestion,
             field=f"{field}.url",
         )
+
+
+def _look_at(path: Path) -> MediaInfo:
+    # The samples stand in most jobs and never change.
+    return _look_at_sample(path) if path.parent == SAMPLES else probe(path)
+
+
+_look_at_sample = cache(probe)
 
 
 def _undecodable(item: MediaItem, field: str, why: str) -> Refusal:

@@ -36,7 +36,6 @@ class Job:
     """The fields of the request that a generation shows again."""
     plan: RenderPlan
     cost_usd: Decimal
-    frames: int
     idempotency_key: str | None
     source: str
     fate: Fault | None = None

@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
+from av.error import FFmpegError
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
@@ -57,16 +58,25 @@ def render(plan: RenderPlan, target: Path, cancelled: threading.Event) -> None:
     Raises:
         RenderCancelled: `cancelled` was set meanwhile.
     """
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        work = Path(folder)
-        part = work / "output.mp4"
-        with Track(work / "track.pcm", plan.seconds) as track:
-            for voice in plan.voices:
-                if voice.seconds is not None:
-                    track.silence(voice.at, voice.seconds)
-                track.lay(voice.path, at=voice.at, skip=voice.skip, seconds=voice.seconds)
-            _write(plan, track, part, cancelled)
-        part.replace(target)
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            part = Path(folder) / "output.mp4"
+            with Track(Path(folder) / "track.pcm", plan.seconds) as track:
+                _lay_voices(plan, track)
+                _write(plan, track, part, cancelled)
+            part.replace(target)
+    except (OSError, FFmpegError) as error:
+        # A reset takes the files away under a render.
+        if cancelled.is_set():
+            raise RenderCancelled from error
+        raise
+
+
+def _lay_voices(plan: RenderPlan, track: Track) -> None:
+    for voice in plan.voices:
+        if voice.seconds is not None:
+            track.silence(voice.at, voice.seconds)
+        track.lay(voice.path, at=voice.at, skip=voice.skip, seconds=voice.seconds)
 
 
 def _write(plan: RenderPlan, track: Track, target: Path, cancelled: threading.Event) -> None:

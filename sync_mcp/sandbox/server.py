@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 import uvicorn
 from pydantic import JsonValue
@@ -52,10 +52,10 @@ class Sandbox:
         ImportError: PyAV is not installed.
     """
 
-    def __init__(self, host: str = LOOPBACK, port: int = 0, **settings: Any) -> None:
+    def __init__(self, host: str = LOOPBACK, port: int = 0, **settings: object) -> None:
         if importlib.util.find_spec("av") is None:
             raise ImportError("The sandbox renders real video with PyAV: install sync-mcp[media].")
-        wanted = SandboxSettings(**settings)
+        wanted = SandboxSettings.model_validate(settings)
         self._socket = _bind(host, port)
         shown = "127.0.0.1" if host in ("0.0.0.0", "") else "[::1]" if host == "::" else host  # noqa: S104
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
@@ -82,14 +82,13 @@ class Sandbox:
 
     def start(self) -> Self:
         """Start serving; requests that came before are answered now."""
-        self._socket.listen(_BACKLOG)
         self._thread.start()
         return self
 
     def stop(self) -> None:
         """Stop at once: break off what is under way, end the threads, remove the files."""
         self._world.pulse.stop()
-        self._world.cancelled.set()
+        self._world.contents.cancelled.set()
         self._world.fetcher.close()
         self._server.should_exit = True
         if self._thread.is_alive():
@@ -147,7 +146,7 @@ class Sandbox:
         """Take every fault out of force."""
         self._world.faults.clear()
 
-    def configure(self, **changes: Any) -> None:
+    def configure(self, **changes: object) -> None:
         """Change settings for what comes from now on.
 
         Raises:
@@ -177,6 +176,12 @@ class _Protocol(H11Protocol):
         self.app_state = {**self.app_state, "transport": transport}
         super().connection_made(transport)
 
+    def send_400_response(self, msg: str) -> None:
+        # The server's own answer to what is no HTTP would lack the mark.
+        lines = ["HTTP/1.1 400 Bad Request", f"{MARK}: 1", "Connection: close", f"Content-Length: {len(msg)}"]
+        self.transport.write("\r\n".join([*lines, "", msg]).encode())
+        self.transport.close()
+
 
 class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -192,6 +197,7 @@ def _bind(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
+        bound.listen(_BACKLOG)
     except OSError as error:
         bound.close()
         raise OSError(error.errno, f"The sandbox cannot listen on {host}:{port}: {error.strerror}") from error

@@ -73,8 +73,6 @@ class SandboxSettings(BaseModel):
     """Creates a minute and key before 429; None for no limit."""
     retry_after: Literal["absent", "seconds", "date"] = "seconds"
     """How a 429 says when to come back."""
-    retry_after_seconds: int = Field(default=2, ge=0)
-    """What it says, where no rate or job tells it better."""
     unset_fields: Literal["null", "absent", "empty"] = "null"
     """How a generation shows a field that has no value."""
     error_code_name: Literal["errorCode", "error_code"] = "errorCode"

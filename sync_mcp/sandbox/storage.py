@@ -4,11 +4,13 @@ import hashlib
 import shutil
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlencode
 
 from sync_mcp.sandbox.clock import Clock
+
+_SIGNED_AT = "%Y%m%dT%H%M%SZ"
 
 SAMPLES = Path(__file__).parent / "samples"
 SAMPLE_FILES = ("speaker.mp4", "speaker.jpg", "speech.wav")
@@ -26,7 +28,7 @@ class StorageRefusal(Exception):
 
 
 class Signer:
-    """Signs URLs and knows its signatures again, for as long as the sandbox's clock allows."""
+    """Signs URLs in the form of Amazon S3 and knows its signatures again, by the sandbox's clock."""
 
     def __init__(self, clock: Clock, secret: str) -> None:
         self._clock = clock
@@ -37,13 +39,14 @@ class Signer:
         """Return the query that makes `path` a signed one; each is different."""
         self._signed += 1
         claims = {
-            "X-Sandbox-Credential": f"sandbox/{self._signed}",
-            "X-Sandbox-Expires": str(int((self._clock.now().timestamp() + seconds) * 1000)),
+            "X-Amz-Credential": f"sandbox/{self._signed}",
+            "X-Amz-Date": self._clock.now().strftime(_SIGNED_AT),
+            "X-Amz-Expires": str(int(seconds)),
         }
         if content_type:
             claims["X-Sandbox-Content-Type"] = content_type
         signed = urlencode(claims, quote_via=quote, safe="")
-        return f"{signed}&X-Sandbox-Signature={self._signature(path, signed)}"
+        return f"{signed}&X-Amz-Signature={self._signature(path, signed)}"
 
     def check(self, path: str, query: str, content_type: str = "") -> None:
         """Check a signed request, whose query must be letter for letter what was signed.
@@ -51,7 +54,7 @@ class Signer:
         Raises:
             StorageRefusal: 403, for a signature that is missing, wrong or out of time.
         """
-        signed, _, signature = query.partition("&X-Sandbox-Signature=")
+        signed, _, signature = query.partition("&X-Amz-Signature=")
         if not signature:
             raise StorageRefusal(403, "AccessDenied", "The URL is not signed.")
         claims = {name: values[0] for name, values in parse_qs(signed).items()}
@@ -61,8 +64,8 @@ class Signer:
                 "The signature does not fit the request: path, query and Content-Type must be as signed."
             )
             raise StorageRefusal(403, "SignatureDoesNotMatch", message)
-        expires = datetime.fromtimestamp(int(claims["X-Sandbox-Expires"]) / 1000, UTC)
-        if self._clock.now() >= expires:
+        signed_at = datetime.strptime(claims["X-Amz-Date"], _SIGNED_AT).replace(tzinfo=UTC)
+        if self._clock.now() >= signed_at + timedelta(seconds=int(claims["X-Amz-Expires"])):
             raise StorageRefusal(403, "AccessDenied", "The URL has expired.")
 
     def _signature(self, path: str, signed: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -73,6 +74,8 @@ class Contents:
     """When each API key sent its creates."""
     made: dict[str, int] = field(default_factory=dict[str, int])
     """How many ids of each kind were given out."""
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    """Set when nobody waits for its outputs any more."""
 
 
 class World:
@@ -90,7 +93,6 @@ class World:
         self.fetcher = Fetcher()
         self.signer = Signer(self.clock, f"secret {settings.seed}")
         self.contents = Contents()
-        self.cancelled = threading.Event()
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="sync-sandbox-media")
 
     @property
@@ -145,6 +147,17 @@ class World:
         """Run blocking work on media in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)
 
+    async def pause(self, seconds: float) -> bool:
+        """Wait in real time; return False if the sandbox was reset or stopped meanwhile."""
+        contents = self.contents
+        ends = time.monotonic() + seconds
+        while self.contents is contents and not self.pulse.stopping:
+            left = ends - time.monotonic()
+            if left <= 0:
+                return True
+            await self.pulse.wait(left)
+        return False
+
     def advance(self, seconds: float) -> None:
         """Move the clock and wake what waits for it."""
         self.clock.advance(seconds)
@@ -157,6 +170,7 @@ class World:
 
     def reset(self) -> None:
         """Go back to how the sandbox began."""
+        self.contents.cancelled.set()
         self.contents = Contents()
         self.settings = self.initial_settings
         self.faults.clear()
@@ -167,7 +181,7 @@ class World:
 
     def close(self) -> None:
         """Break off all work on media and remove every file."""
-        self.cancelled.set()
+        self.contents.cancelled.set()
         self.fetcher.close()
         self._workers.shutdown(wait=True, cancel_futures=True)
         self.storage.remove()
