@@ -1,0 +1,86 @@
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from sync_mcp.sandbox import Sandbox
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(job_seconds=0.5) as sandbox:
+        yield sandbox
+
+
+def run_example(name: str, *arguments: str, typed: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        env=os.environ | {"SYNC_API_KEY": ""} | env,
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def lipsync(
+    sandbox: Sandbox, *flags: str, typed: str = "", key: str = "any"
+) -> subprocess.CompletedProcess[str]:
+    media = (sandbox.samples.video, sandbox.samples.audio)
+    return run_example("lipsync.py", *media, *flags, typed=typed, SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=key)
+
+
+def test_lipsync_tells_the_price_and_prints_the_url_of_a_video(sandbox: Sandbox) -> None:
+    done = lipsync(sandbox, "--yes")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert re.match(r"Price: [\d.]+ USD \(", lines[0])
+    assert re.match(r"Created: \S+", lines[1])
+    assert "COMPLETED" in lines[-2]
+    with urlopen(lines[-1], timeout=30) as video:
+        assert video.headers["content-type"] == "video/mp4"
+
+
+def test_lipsync_pays_nothing_unless_it_is_told_to(sandbox: Sandbox) -> None:
+    charged = len(sandbox.charges)
+    done = lipsync(sandbox, typed="no\n")
+    assert done.returncode == 1
+    assert "Make it?" in done.stdout
+    assert "Created" not in done.stdout
+    assert len(sandbox.charges) == charged
+
+
+def test_lipsync_pays_where_the_answer_is_yes(sandbox: Sandbox) -> None:
+    charged = len(sandbox.charges)
+    assert lipsync(sandbox, typed="y\n").returncode == 0
+    assert len(sandbox.charges) == charged + 1
+
+
+def test_lipsync_ends_with_a_sentence_where_the_key_is_missing_or_wrong(sandbox: Sandbox) -> None:
+    for key in ("", "sk_invalid"):
+        done = lipsync(sandbox, "--yes", key=key)
+        assert done.returncode == 1
+        assert "SYNC_API_KEY" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_assistant_prints_what_the_server_says_of_itself_and_of_a_job() -> None:
+    done = run_example("assistant.py")
+    assert done.returncode == 0, done.stderr
+    for told in (
+        "The way: estimate_cost",
+        "create_generation: Start a paid job",
+        "cost_usd: ",
+        "status: COMPLETED",
+        "output_url: http://127.0.0.1:",
+        "did you mean 'model'?",
+        "No money was spent.",
+    ):
+        assert told in done.stdout
