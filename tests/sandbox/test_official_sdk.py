@@ -1,0 +1,95 @@
+"""The API's own SDK against the sandbox, as its reference shows it."""
+
+import asyncio
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from sync import AsyncSync, Audio, GenerationOptions, Sync, Video
+from sync.common import Generation
+from sync.core.api_error import ApiError
+
+from sync_mcp.sandbox import Fault, Sandbox
+from tests.sandbox.wire import ask
+
+VIDEO = "https://assets.sync.so/docs/example-video.mp4"
+AUDIO = "https://assets.sync.so/docs/example-audio.wav"
+
+
+@pytest.fixture
+def client(sandbox: Sandbox) -> Iterator[Sync]:
+    with httpx.Client(verify=False) as http:
+        yield Sync(base_url=sandbox.url, api_key="sk_test", httpx_client=http)
+
+
+def _create(client: Sync) -> Generation:
+    return client.generations.create(
+        input=[Video(url=VIDEO), Audio(url=AUDIO)],
+        model="lipsync-2",
+        options=GenerationOptions(sync_mode="loop"),
+    )
+
+
+def test_it_creates_and_gets_a_generation(sandbox: Sandbox, client: Sync) -> None:
+    generation = _create(client)
+    assert (generation.status, generation.model) == ("PENDING", "lipsync-2")
+    sandbox.advance(60)
+    done = client.generations.get(generation.id)
+    assert done.status == "COMPLETED"
+    assert done.output_duration == pytest.approx(4.5, abs=0.01)
+    assert done.created_at == generation.created_at
+    assert done.output_url
+    assert ask("GET", done.output_url).headers["content-type"] == "video/mp4"
+
+
+def test_it_lists_generations(client: Sync) -> None:
+    ids = {_create(client).id for _ in range(2)}
+    assert {generation.id for generation in client.generations.list(status=["PENDING", "PROCESSING"])} == ids
+    assert client.generations.list(status=["COMPLETED"]) == []
+
+
+def test_it_estimates_the_cost(client: Sync) -> None:
+    (estimate,) = client.generations.estimate_cost(
+        input=[Video(url=VIDEO), Audio(url=AUDIO)],
+        model="lipsync-2",
+        options=GenerationOptions(sync_mode="loop"),
+    )
+    assert (estimate.estimated_frame_count, estimate.estimated_generation_cost) == (113, 0.226)
+
+
+def test_it_lists_models_and_assets(client: Sync) -> None:
+    assert "sync-3" in {model.name for model in client.models.list()}
+    assert client.assets.list().items == []
+
+
+def test_it_reads_failures_in_its_own_spelling(sandbox: Sandbox, client: Sync) -> None:
+    sandbox.configure(error_code_name="error_code")
+    sandbox.add_fault(Fault(job="fail"))
+    generation = _create(client)
+    sandbox.advance(60)
+    assert client.generations.get(generation.id).error_code == "generation_pipeline_failed"
+
+
+def test_it_raises_its_errors(sandbox: Sandbox, client: Sync) -> None:
+    with pytest.raises(ApiError) as not_found:
+        client.generations.get("00000000-0000-4000-8000-000000000000")
+    assert not_found.value.status_code == 404
+    sandbox.add_fault(Fault.api_error("concurrency_limit_reached"))
+    with pytest.raises(ApiError) as busy:
+        _create(client)
+    assert busy.value.status_code == 429
+
+
+def test_its_async_client_does_the_same(sandbox: Sandbox) -> None:
+    async def work() -> None:
+        async with httpx.AsyncClient(verify=False) as http:
+            client = AsyncSync(base_url=sandbox.url, api_key="sk_test", httpx_client=http)
+            inputs = [Video(url=VIDEO), Audio(url=AUDIO)]
+            generation = await client.generations.create(input=inputs, model="lipsync-2")
+            sandbox.advance(60)
+            assert (await client.generations.get(generation.id)).status == "COMPLETED"
+            assert [row.id for row in await client.generations.list()] == [generation.id]
+            (estimate,) = await client.generations.estimate_cost(input=inputs, model="lipsync-2")
+            assert estimate.estimated_frame_count == 113
+
+    asyncio.run(asyncio.wait_for(work(), 20))

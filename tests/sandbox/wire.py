@@ -1,0 +1,72 @@
+"""What the tests of the sandbox send and look into."""
+
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from sync_mcp.sandbox import Sandbox
+
+Json = dict[str, Any]
+KEY = {"x-api-key": "sk_test"}
+
+# Every new client reads the certificates of this machine, which takes longer than most tests and serves no
+# purpose on loopback.
+ask = partial(httpx.request, verify=False)
+
+
+def video(sandbox: Sandbox, **more: object) -> Json:
+    return {"type": "video", "url": sandbox.samples.video, **more}
+
+
+def image(sandbox: Sandbox, **more: object) -> Json:
+    return {"type": "image", "url": sandbox.samples.image, **more}
+
+
+def audio(sandbox: Sandbox, **more: object) -> Json:
+    return {"type": "audio", "url": sandbox.samples.audio, **more}
+
+
+def text(script: str = "Hello there, this is a test.", **more: object) -> Json:
+    return {"type": "text", "provider": {"name": "elevenlabs", "voiceId": "v1", "script": script}, **more}
+
+
+def lipsync(sandbox: Sandbox, **more: object) -> Json:
+    return {"model": "lipsync-2", "input": [video(sandbox), audio(sandbox)], **more}
+
+
+def create(api: httpx.Client, body: Json, **headers: str) -> Json:
+    response = api.post(
+        "/v2/generate", json=body, headers={n.replace("_", "-"): v for n, v in headers.items()}
+    )
+    assert response.status_code == 201, response.text
+    return response.json()
+
+
+def finished(sandbox: Sandbox, api: httpx.Client, body: Json) -> Json:
+    generation = create(api, body)
+    sandbox.advance(sandbox.settings.job_seconds)
+    return api.get(f"/v2/generate/{generation['id']}").json()
+
+
+def fetched(url: str, target: Path) -> Path:
+    response = ask("GET", url, timeout=30)
+    assert response.status_code == 200, response.text
+    target.write_bytes(response.content)
+    return target
+
+
+def code_of(response: httpx.Response) -> tuple[int, str | None]:
+    return response.status_code, response.json().get("errorCode")
+
+
+def arrived(sandbox: Sandbox, count: int) -> None:
+    """Wait until so many requests have come."""
+    tick = threading.Event()
+    for _ in range(500):
+        if len(sandbox.requests) >= count:
+            return
+        tick.wait(0.01)
+    raise AssertionError(f"only {len(sandbox.requests)} requests came")
