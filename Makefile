@@ -1,0 +1,66 @@
+# Each target first sets up .venv, from pyproject.toml and constraints.txt; the next run starts at once.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check snapshots docs clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Make a video on the sandbox, through the MCP server, step by step
+	@$(BIN)/sync-mcp demo --output demo-output
+
+test: $(READY) ## Run all tests
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## Check format, lint, types, generated docs and schema snapshots
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python tests/docs/generate.py --check
+	$(BIN)/python tests/snapshots/generate.py --check
+
+snapshots: $(READY) ## Write tests/snapshots anew, from the tools as they are
+	@$(BIN)/python tests/snapshots/generate.py
+
+docs: snapshots ## Write the generated parts of README.md anew
+	@$(BIN)/python tests/docs/generate.py
+
+clean: ## Remove .venv, caches and demo output
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis demo-output
+
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) ..."
+	@if ! $(BIN)/python $(RECENT) 2>/dev/null; then \
+		rm -rf $(VENV); \
+		if command -v uv >/dev/null; then \
+			uv venv --quiet --no-project --python '$(if $(PYTHON),$(PYTHON),>=3.11)' $(VENV) || exit 1; \
+		else \
+			for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+				if $$python $(RECENT) 2>/dev/null; then found=$$python; break; fi; \
+			done; \
+			if [ -z "$$found" ]; then \
+				echo "No Python 3.11 or newer found. Name one: make PYTHON=/path/to/python3" >&2; exit 1; \
+			fi; \
+			if ! $$found -m venv $(VENV); then \
+				echo "$$found cannot make a virtual environment: install its venv module, or uv." >&2; exit 1; \
+			fi; \
+		fi; \
+	fi
+	@if command -v uv >/dev/null; then \
+		uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
+			--build-constraint constraints.txt --editable '.[media]' --group dev; \
+	else \
+		export PIP_DISABLE_PIP_VERSION_CHECK=1; \
+		{ $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; } && \
+		$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip && \
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+			--build-constraint constraints.txt --editable '.[media]' --group dev; \
+	fi
+	@touch $@

@@ -1,0 +1,103 @@
+"""Writes the generated parts of README.md; with --check it only says whether they are up to date.
+
+A part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sync_mcp.settings import Settings
+from sync_mcp.tools.generations import TOOLS
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+ANSWERS = ROOT / "tests" / "snapshots"
+STALE = "README.md is out of date: run `make docs`."
+
+_PART = re.compile(r"(?P<start><!-- generated: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+
+
+def generated(text: str) -> str:
+    """Return `text` with every generated part as it should be."""
+
+    def fill(part: re.Match[str]) -> str:
+        return f"{part['start']}\n{PARTS[part['name']]()}\n\n{part['end']}"
+
+    return _PART.sub(fill, text)
+
+
+def _tool_table() -> str:
+    rows = ["| Tool | What it does | Arguments (required ones in bold) |", "|---|---|---|"]
+    for tool in TOOLS:
+        required = tool.input_schema.get("required", [])
+        names = [
+            f"**`{name}`**" if name in required else f"`{name}`" for name in tool.input_schema["properties"]
+        ]
+        names.sort(key=lambda name: not name.startswith("**"))
+        rows.append(f"| `{tool.name}` | {_first_sentence(tool.description)} | {', '.join(names)} |")
+    return "\n".join(rows)
+
+
+def _settings_table() -> str:
+    rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
+    for name, variable in Settings.VARIABLES.items():
+        field = Settings.model_fields[name]
+        rows.append(f"| `{variable}` | {_default(field.default)} | {field.description} |")
+    return "\n".join(rows)
+
+
+def _command_help() -> str:
+    return _fenced("\n\n".join(_help_of(*words) for words in ((), ("demo",), ("sandbox",))))
+
+
+def _help_of(*words: str) -> str:
+    command = [sys.executable, "-m", "sync_mcp", *words, "--help"]
+    environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=True)
+    lines = [line.rstrip() for line in shown.stdout.rstrip().splitlines() if line != "  "]
+    return "\n".join([f"$ {' '.join(('sync-mcp', *words, '--help'))}", *lines])
+
+
+def _snapshot(name: str) -> Callable[[], str]:
+    return lambda: _fenced((ANSWERS / name).read_text().rstrip())
+
+
+def _fenced(text: str) -> str:
+    return f"```text\n{text}\n```"
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return "none"
+    return f"`{int(value)}`" if isinstance(value, bool) else f"`{value}`"
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "tools": _tool_table,
+    "settings": _settings_table,
+    "help": _command_help,
+    "answer": _snapshot("answer_completed.txt"),
+    "error": _snapshot("answer_error_arguments.txt"),
+}
+
+
+def main() -> None:
+    text = README.read_text()
+    wanted = generated(text)
+    if wanted == text:
+        return
+    if "--check" in sys.argv[1:]:
+        sys.exit(STALE)
+    README.write_text(wanted)
+
+
+if __name__ == "__main__":
+    main()

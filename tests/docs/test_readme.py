@@ -1,0 +1,181 @@
+"""Every snippet of README.md does what it says."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client, StdioServerParameters
+
+from sync_mcp.sandbox import Sandbox
+from sync_mcp.tools.generations import TOOLS
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text()
+COMMAND = str(Path(sys.executable).with_name("sync-mcp"))
+CLONE_COMMAND = "/path/to/sync_mcp/.venv/bin/sync-mcp"
+WAIT_SECONDS = 60
+SANDBOX_PORT = "8787"
+
+PYTHON_PRINTS = (
+    "COMPLETED http://127.0.0.1:",
+    "generation_input_audio_inaccessible - ",
+    "COMPLETED charges: 1",
+)
+CURL_PRINTS = (
+    '"status":"PENDING"',
+    '"model":"lipsync-2"',
+    '"id":"fault-1"',
+    '"now":',
+    '"generationId":',
+    '"fault_schema":',
+)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def shell_commands() -> list[str]:
+    """Each command of the shell blocks, however many lines it has."""
+    commands: list[str] = []
+    for block in blocks("sh"):
+        command = ""
+        for line in block.splitlines(keepends=True):
+            command += line
+            if is_whole(command):
+                commands.append(command.strip())
+                command = ""
+        assert not command
+    return commands
+
+
+def is_whole(command: str) -> bool:
+    try:
+        shlex.split(command)
+    except ValueError:
+        return False
+    return not command.endswith("\\\n")
+
+
+def server_configurations() -> list[dict[str, Any]]:
+    return [server for block in blocks("json") for server in json.loads(block)["mcpServers"].values()]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(job_seconds=0.5) as sandbox:
+        yield sandbox
+
+
+def test_every_block_is_of_a_kind_that_is_tested() -> None:
+    assert set(re.findall(r"^```(\w+)$", TEXT, re.MULTILINE)) == {"sh", "json", "python", "text"}
+    assert len(blocks("python")) == len(PYTHON_PRINTS)
+    assert TEXT.count("```") % 2 == 0
+
+
+@pytest.mark.parametrize(("block", "printed"), list(zip(blocks("python"), PYTHON_PRINTS, strict=True)))
+def test_a_python_block_runs_and_prints_what_it_promises(
+    block: str, printed: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", block.replace("https://example.com/", f"{sandbox.url}/samples/")],
+        env=os.environ | {"SYNC_BASE_URL": sandbox.url, "SYNC_API_KEY": "any"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    assert printed in done.stdout
+
+
+@pytest.mark.parametrize("server", server_configurations())
+def test_a_server_from_a_json_block_starts_and_lists_its_tools(server: dict[str, Any]) -> None:
+    assert server["command"] == CLONE_COMMAND
+    parameters = StdioServerParameters.model_validate(server | {"command": COMMAND})
+
+    async def listed() -> list[str]:
+        with anyio.fail_after(WAIT_SECONDS):
+            async with Client(parameters) as client:
+                return [tool.name for tool in (await client.list_tools()).tools]
+
+    assert anyio.run(listed) == [tool.name for tool in TOOLS]
+
+
+def test_every_shell_command_is_a_make_target_or_is_run_by_a_test() -> None:
+    for command in shell_commands():
+        words = shlex.split(command, comments=True)
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:.* ## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        elif words[0] == "npx":
+            assert words[2] in (ROOT / ".ci" / "run").read_text()
+            assert words[3:] == [".venv/bin/sync-mcp", "--sandbox"]
+        else:
+            assert command in (SANDBOX_COMMAND, *CURL_COMMANDS)
+
+
+def test_make_help_names_the_targets_of_the_readme() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=WAIT_SECONDS)
+    assert set(re.findall(r"^make (\w+)", shown.stdout, re.MULTILINE)) == set(
+        re.findall(r"^\| `make (\w+)` \|", TEXT, re.MULTILINE)
+    ) | {"help"}
+
+
+SANDBOX_COMMAND = f".venv/bin/sync-mcp sandbox --port {SANDBOX_PORT}"
+CURL_COMMANDS = [command for command in shell_commands() if command.startswith("curl ")]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_curl_commands_work_on_the_sandbox_as_it_is_started_there() -> None:
+    port = free_port()
+    command = [COMMAND, *shlex.split(SANDBOX_COMMAND.replace(SANDBOX_PORT, port))[1:]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        limit = threading.Timer(WAIT_SECONDS, process.kill)
+        limit.start()
+        try:
+            assert process.stdout
+            told = next(line for line in process.stdout if port in line)
+            assert f"http://127.0.0.1:{port}" in told
+            for curl, printed in zip(CURL_COMMANDS, CURL_PRINTS, strict=True):
+                done = subprocess.run(
+                    ["bash", "-c", curl.replace(SANDBOX_PORT, port)],
+                    capture_output=True,
+                    text=True,
+                    timeout=WAIT_SECONDS,
+                )
+                assert done.returncode == 0, done.stderr
+                assert printed in done.stdout
+        finally:
+            process.terminate()
+            process.wait(WAIT_SECONDS)
+            limit.cancel()
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def test_every_link_leads_somewhere() -> None:
+    headings = {re.sub(r"[^\w -]", "", name).strip().lower().replace(" ", "-") for name in headings_of(TEXT)}
+    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
+        if target.startswith("#"):
+            assert target[1:] in headings
+        elif not target.startswith("https://"):
+            assert (ROOT / target).exists()
+
+
+def headings_of(text: str) -> list[str]:
+    return re.findall(r"^#+ (.+)$", text, re.MULTILINE)

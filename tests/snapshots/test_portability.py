@@ -1,0 +1,109 @@
+"""What breaks some client or other if it stands in a tool's definition."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from mcp_types import Tool
+
+from sync_mcp.tools.generations import TOOLS
+
+Schema = dict[str, Any]
+
+_UNPORTABLE = {
+    "$ref",
+    "$defs",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "not",
+    "prefixItems",
+    "discriminator",
+    "const",
+    "format",
+}
+_NOISE = {"title", "default"}
+_TYPES = {"object", "array", "string", "number", "integer", "boolean"}
+_DEFINITIONS = [tool.definition for tool in TOOLS]
+_LARGEST_LISTING = 20_000
+
+every_tool = pytest.mark.parametrize("tool", _DEFINITIONS, ids=lambda tool: tool.name)
+
+
+def nodes(schema: Schema, place: str = "") -> Iterator[tuple[str, Schema]]:
+    """Every schema inside `schema` with its place, itself first."""
+    yield place, schema
+    for name, inner in cast("dict[str, Schema]", schema.get("properties", {})).items():
+        yield from nodes(inner, f"{place}.{name}")
+    if "items" in schema:
+        yield from nodes(schema["items"], f"{place}[]")
+
+
+@every_tool
+def test_an_input_schema_has_no_reference_union_null_or_tuple(tool: Tool) -> None:
+    for place, node in nodes(tool.input_schema):
+        assert not (_UNPORTABLE | _NOISE) & node.keys(), place
+        assert node["type"] in _TYPES, place
+
+
+@every_tool
+def test_every_input_property_is_described(tool: Tool) -> None:
+    for place, node in nodes(tool.input_schema):
+        for name, inner in node.get("properties", {}).items():
+            assert len(inner.get("description", "")) > 4, f"{place}.{name}"
+
+
+@every_tool
+def test_every_input_object_is_closed_and_lists_what_it_requires(tool: Tool) -> None:
+    objects = [(place, node) for place, node in nodes(tool.input_schema) if node["type"] == "object"]
+    assert tool.input_schema["type"] == "object"
+    for place, node in objects:
+        assert node["additionalProperties"] is False, place
+        assert set(node.get("required", [])) <= node["properties"].keys(), place
+
+
+@every_tool
+def test_every_input_array_says_what_it_holds(tool: Tool) -> None:
+    for place, node in nodes(tool.input_schema):
+        if node["type"] == "array":
+            assert node["items"]["type"] in _TYPES, place
+
+
+@every_tool
+def test_every_enum_holds_strings(tool: Tool) -> None:
+    for place, node in nodes(tool.input_schema):
+        assert all(isinstance(word, str) for word in node.get("enum", [])), place
+
+
+@every_tool
+def test_an_output_schema_is_an_open_object_without_references(tool: Tool) -> None:
+    assert tool.output_schema is not None
+    assert tool.output_schema["type"] == "object"
+    for place, node in nodes(tool.output_schema):
+        assert not _UNPORTABLE & node.keys(), place
+        assert "additionalProperties" not in node, place
+
+
+@every_tool
+def test_names_are_short_and_plain(tool: Tool) -> None:
+    assert re.fullmatch(r"[a-z0-9_]{1,32}", tool.name)
+    for _, node in nodes(tool.input_schema):
+        assert all(re.fullmatch(r"[a-z0-9_]{1,32}", name) for name in node.get("properties", {}))
+
+
+@every_tool
+def test_a_tool_has_a_title_a_description_and_all_four_annotations(tool: Tool) -> None:
+    assert tool.title
+    assert tool.description
+    assert tool.annotations is not None
+    hints = tool.annotations.model_dump()
+    names = ("read_only_hint", "destructive_hint", "idempotent_hint", "open_world_hint")
+    assert all(isinstance(hints[name], bool) for name in names)
+
+
+def test_there_are_at_most_twenty_tools_and_their_listing_is_small() -> None:
+    listing = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in _DEFINITIONS]
+    assert len({tool.name for tool in _DEFINITIONS}) == len(_DEFINITIONS) <= 20
+    assert len(json.dumps(listing, separators=(",", ":"))) < _LARGEST_LISTING
