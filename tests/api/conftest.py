@@ -13,25 +13,6 @@ KEY = "sk_Test-1234567890"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    # Tests of the main paths say for themselves that they run under trio as well.
-    return "asyncio"
-
-
-@pytest.fixture(scope="session")
-def shared_sandbox() -> Iterator[Sandbox]:
-    # Long enough that no job ends but by the clock that a test moves.
-    with Sandbox(job_seconds=60) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(shared_sandbox: Sandbox) -> Sandbox:
-    shared_sandbox.reset()
-    return shared_sandbox
-
-
-@pytest.fixture
 async def sync(sandbox: Sandbox) -> AsyncIterator[AsyncSync]:
     async with AsyncSync(api_key=KEY, base_url=sandbox.url, timeout=20) as client:
         yield client
