@@ -23,7 +23,7 @@ SyncError
 from collections.abc import Sequence
 from typing import Literal
 
-from sync_mcp.text import clean, safe
+from sync_mcp.text import safe
 
 __all__ = [
     "APIConnectionError",
@@ -80,8 +80,8 @@ class SyncError(Exception):
         retry_after_seconds: float | None = None,
     ) -> None:
         self.message = safe(message, _TEXT_LIMIT)
-        self.code = clean(code, 80) if code else self.code
-        self.next_step = safe(next_step, _TEXT_LIMIT) if next_step else self.next_step
+        self.code = safe(code or "", 80) or self.code
+        self.next_step = safe(next_step or "", _TEXT_LIMIT) or self.next_step
         self.retry_after_seconds = retry_after_seconds
         super().__init__(self.message)
 
@@ -170,10 +170,10 @@ class APIStatusError(SyncError):
         retry_after_seconds: float | None = None,
     ) -> None:
         self.status = status
-        self.api_code = clean(api_code, 80) if api_code else None
+        self.api_code = safe(api_code, 80) if api_code else None
         self.suggestion = safe(suggestion, _TEXT_LIMIT) if suggestion else None
-        self.field = clean(field, 120) if field else None
-        self.request_id = clean(request_id, 120) if request_id else None
+        self.field = safe(field, 120) if field else None
+        self.request_id = safe(request_id, 120) if request_id else None
         super().__init__(
             message, code=api_code, next_step=suggestion, retry_after_seconds=retry_after_seconds
         )
@@ -270,7 +270,7 @@ class OutcomeUnknown(SyncError):
         self, reason: str, *, idempotency_key: str, sent_at: str, generation_id: str | None = None
     ) -> None:
         self.idempotency_key = idempotency_key
-        self.generation_id = clean(generation_id, _ID_LIMIT) if generation_id else None
+        self.generation_id = safe(generation_id, _ID_LIMIT) if generation_id else None
         self.sent_at = sent_at
         where = f" The API named generation {self.generation_id}." if self.generation_id else ""
         # The reason is shortened, so that the key behind it is not cut off.

@@ -6,8 +6,16 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _SCHEME = r"[a-z][a-z0-9+.-]{0,20}://"
-_URL_WITH_QUERY = re.compile(rf"(?P<place>{_SCHEME}[^\s?#\"'<>]*)[?#][^\s\"'<>]*", re.IGNORECASE)
-_USERINFO = re.compile(rf"(?P<scheme>{_SCHEME})[^\s/@\"'<>]*@", re.IGNORECASE)
+# Up to the next space, quotes and all: a quote may stand in a URL, and what follows it may be a signature.
+_URL = re.compile(rf"{_SCHEME}\S*|\?[^\s?=]*=\S*", re.IGNORECASE)
+_QUERY = re.compile(r"[?#]")
+_USERINFO = re.compile(rf"(?P<scheme>{_SCHEME})[^\s/?#]*@", re.IGNORECASE)
+_CLOSING = re.compile(r"[\"')\]}>]+[.,;:]*$")
+_CLOSING_LIMIT = 6
+# Marks that are drawn as nothing and are no control characters by Unicode's categories.
+_BLANK = re.compile(
+    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 def without_queries(text: str) -> str:
@@ -15,7 +23,15 @@ def without_queries(text: str) -> str:
 
     A signed URL is a credential for as long as it holds, so errors and logs name the place only.
     """
-    return _URL_WITH_QUERY.sub(r"\g<place>?...", _USERINFO.sub(r"\g<scheme>", text))
+    return _URL.sub(_place_alone, _USERINFO.sub(r"\g<scheme>", text))
+
+
+def _place_alone(found: re.Match[str]) -> str:
+    place, *query = _QUERY.split(found.group(), maxsplit=1)
+    if not query:
+        return place
+    closing = _CLOSING.search(query[0][-_CLOSING_LIMIT:])
+    return f"{place}?...{closing.group() if closing else ''}"
 
 
 def clean(text: str, limit: int) -> str:
@@ -23,7 +39,7 @@ def clean(text: str, limit: int) -> str:
     # Cut first: a body of megabytes is not worth normalizing to show its first line.
     shown = "".join(
         " " if character.isspace() else character
-        for character in text[: limit * 4]
+        for character in _BLANK.sub("", text[: limit * 4])
         if character.isspace() or unicodedata.category(character)[0] != "C"
     )
     shown = " ".join(shown.split())

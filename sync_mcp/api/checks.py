@@ -18,6 +18,7 @@ from sync_mcp.api.models import (
     GenerationRequest,
     Image,
     Input,
+    OtherInput,
     Segment,
     SegmentOptions,
     Text,
@@ -51,9 +52,11 @@ def _input_faults(request: GenerationRequest) -> Iterator[str]:
         if request.segments:
             yield "dub and segments exclude each other: leave one of them out."
         return
-    if len(visuals) != 1:
+    # A kind that is new to this version may be the picture or the voice: the API knows.
+    whole = not any(isinstance(item, OtherInput) for item in request.input)
+    if len(visuals) > 1 or (whole and not visuals):
         yield f"input needs exactly one video or image, and has {len(visuals)}."
-    if not voices:
+    if not voices and whole:
         yield "input needs a voice: one audio or text item."
     elif len(voices) > 1 and not request.segments:
         yield f"input has {len(voices)} voices: more than one audio or text item needs segments."

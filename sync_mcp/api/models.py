@@ -13,11 +13,13 @@ from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
+    FiniteFloat,
     Tag,
     ValidationError,
     model_serializer,
@@ -42,7 +44,13 @@ TERMINAL_STATUSES = frozenset({"COMPLETED", "FAILED", "REJECTED", "CANCELED"})
 
 
 class _Wire(BaseModel):
-    model_config = ConfigDict(extra="allow", populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+        protected_namespaces=(),
+        # Kept: as null it would pass for a value that was left out.
+        ser_json_inf_nan="constants",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -70,7 +78,8 @@ class _Wire(BaseModel):
             readable = {name: value for name, value in fields.items() if name not in unreadable}
             if not unreadable:
                 raise
-            model = cls.model_validate(readable)
+            # Anew: a second spelling of the same field may be unreadable too.
+            model = cls.from_wire(readable)
             logger.warning("unreadable fields in %s: %s", cls.__name__, ", ".join(sorted(unreadable)))
             # Kept beside the typed fields, so that nothing the API said is lost.
             extra = model.__pydantic_extra__
@@ -167,7 +176,7 @@ class Text(CamelModel):
     @model_serializer(mode="plain")
     def _close_provider(self) -> Json:
         fields = {wire_name: getattr(self, name) for wire_name, name in self._PROVIDER_FIELDS.items()}
-        provider = {name: value for name, value in fields.items() if value is not None}
+        provider = {name: value for name, value in fields.items() if value is not None and value != ""}
         item: Json = {"type": self.type, "provider": provider | self.provider_extra}
         if self.ref_id is not None:
             item["refId"] = self.ref_id
@@ -177,7 +186,7 @@ class Text(CamelModel):
 class OtherInput(CamelModel):
     """An input item of a kind that this version does not know."""
 
-    type: str = ""
+    type: str = Field(default="", exclude_if=lambda kind: kind == "")
 
 
 _KNOWN_INPUTS = ("video", "image", "audio", "text")
@@ -262,8 +271,8 @@ class Segment(CamelModel):
 class Dub(CamelModel):
     """Translate the video's own speech into another language (`dubParams`, API §3.1.4)."""
 
-    target_lang: str
-    """Language code, such as es."""
+    target_lang: str = ""
+    """Language code, such as es; the API needs one."""
     source_lang: str | None = None
     """Language code; the API finds it out by itself where this is left out."""
     provider_name: Literal["elevenlabs"] | str = "elevenlabs"
@@ -272,7 +281,7 @@ class Dub(CamelModel):
 class GenerationRequest(CamelModel):
     """The body of a create (API §3.1)."""
 
-    model: ModelName
+    model: ModelName = ""
     input: list[Input]
     options: GenerationOptions | None = None
     segments: list[Segment] | None = None
@@ -282,8 +291,12 @@ class GenerationRequest(CamelModel):
     dub: Dub | None = Field(default=None, alias="dubParams")
 
 
-def _aware(value: object) -> object:
-    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
+def _aware(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+Moment = Annotated[datetime, AfterValidator(_aware)]
+"""A time; one that names no zone is in UTC."""
 
 
 class Generation(CamelModel):
@@ -291,7 +304,7 @@ class Generation(CamelModel):
 
     id: str
     status: GenerationStatus
-    created_at: datetime | None = None
+    created_at: Moment | None = None
     model: ModelName | None = None
     input: list[Input] = Field(default_factory=list[Input])
     options: GenerationOptions | None = None
@@ -299,7 +312,7 @@ class Generation(CamelModel):
     webhook_url: str | None = None
     output_url: str | None = None
     """Signed; use it letter for letter, and get the generation again when it has expired."""
-    output_duration: float | None = None
+    output_duration: FiniteFloat | None = None
     """Seconds."""
     segment_output_url: str | None = None
     output_file_name: str | None = None
@@ -307,13 +320,8 @@ class Generation(CamelModel):
     synthesized_audio_url: str | None = None
     error: str | None = None
     error_code: str | None = None
-    progress_percent: float | None = Field(default=None, alias="progress_percent")
+    progress_percent: FiniteFloat | None = Field(default=None, alias="progress_percent")
     """0 to 100, only where the API was asked for it and tells."""
-
-    @model_validator(mode="after")
-    def _with_time_zone(self) -> Self:
-        self.created_at = cast("datetime | None", _aware(self.created_at))
-        return self
 
     @property
     def finished(self) -> bool:
@@ -334,8 +342,8 @@ class CostEstimate(CamelModel):
 
     estimated_generation_cost: Annotated[Decimal | None, BeforeValidator(_exact)] = None
     """US dollars."""
-    estimated_frame_count: float | None = None
-    estimated_credits: float | None = None
+    estimated_frame_count: FiniteFloat | None = None
+    estimated_credits: FiniteFloat | None = None
     assumptions: list[str] = Field(default_factory=list)
 
 
@@ -356,7 +364,7 @@ class ModelInfo(CamelModel):
     type: Literal["lipsync", "react"] | str | None = None
     version: str | None = None
     description: str | None = None
-    deprecated_at: datetime | None = None
+    deprecated_at: Moment | None = None
 
 
 class ErrorInfo(CamelModel):

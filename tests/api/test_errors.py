@@ -1,0 +1,174 @@
+import inspect
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from sync_mcp import errors
+from sync_mcp.errors import (
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    ConcurrencyLimitError,
+    ConfigurationError,
+    InternalError,
+    InvalidRequestError,
+    OutcomeUnknown,
+    RateLimitError,
+    RequestRejectedError,
+    ServerError,
+    SyncError,
+)
+
+CLASSES = [
+    value
+    for _, value in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(value, SyncError) and value.__module__ == errors.__name__
+]
+LEAVES = [kind for kind in CLASSES if not kind.__subclasses__()]
+KEY = "sync-mcp-6533643b-aceb-4c40-967e-d9ba9baac39e"
+SIGNATURE = "sIgNaTuRe"
+NASTY = (
+    f"no\nway\x1b[31m\u200b, see https://user:{SIGNATURE}@host/clip.mp4?s={SIGNATURE}&t=1 \ud800" + "x" * 9999
+)
+
+
+def _made(kind: type[SyncError], text: str) -> SyncError:
+    if issubclass(kind, APIStatusError):
+        return kind(
+            text,
+            status=418,
+            api_code=text,
+            suggestion=text,
+            field=text,
+            request_id=text,
+            retry_after_seconds=3,
+        )
+    if issubclass(kind, OutcomeUnknown):
+        return kind(text, idempotency_key=KEY, sent_at="2026-10-02T09:30:00Z", generation_id=text)
+    if issubclass(kind, InternalError):
+        return kind(text, money_spent="unknown")
+    if issubclass(kind, InvalidRequestError):
+        return kind([text])
+    return kind(text)
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
+    assert errors.__doc__ is not None
+    drawn = dict[str, str]()
+    parents = {0: "", 1: "SyncError", 3: "APIStatusError"}
+    for line in errors.__doc__.splitlines():
+        if found := re.match(r"(?P<indent> *)(?:[x·] )?(?P<name>[A-Z]\w+(?:Error|Unknown))\b", line):
+            drawn[found["name"]] = parents[len(found["indent"])]
+    real = {kind.__name__: "" if kind is SyncError else kind.__mro__[1].__name__ for kind in CLASSES}
+    assert drawn == real
+
+
+def test_every_error_class_is_public() -> None:
+    assert {kind.__name__ for kind in CLASSES} | {"MoneySpent"} == set(errors.__all__)
+
+
+def test_every_failure_has_a_word_of_its_own_to_branch_on() -> None:
+    codes = [kind.code for kind in LEAVES]
+    assert len(set(codes)) == len(codes)
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)+|conflict", code) for code in codes)
+
+
+def test_every_class_says_in_its_docstring_when_it_is_raised() -> None:
+    assert [kind.__name__ for kind in CLASSES if not kind.__doc__] == []
+
+
+@pytest.mark.parametrize(
+    "kind", [APIConnectionError, APITimeoutError, APIResponseError, RateLimitError, ServerError]
+)
+def test_what_passes_by_itself_is_worth_another_try(kind: type[SyncError]) -> None:
+    assert _made(kind, "x").retryable
+    assert _made(kind, "x").next_step
+
+
+def test_what_needs_a_change_or_costs_money_is_not_worth_another_try() -> None:
+    passing = {"APIConnectionError", "APITimeoutError", "APIResponseError", "RateLimitError", "ServerError"}
+    passing |= {"ConcurrencyLimitError"}
+    assert {kind.__name__ for kind in LEAVES if kind.retryable} == passing
+
+
+def test_only_an_unknown_outcome_may_have_cost_money() -> None:
+    spent = {kind: _made(kind, "x").money_spent for kind in LEAVES}
+    assert spent.pop(OutcomeUnknown) == "unknown"
+    assert spent.pop(InternalError) == "unknown"
+    assert set(spent.values()) == {"no"}
+
+
+@pytest.mark.parametrize("kind", LEAVES)
+def test_nothing_that_an_error_shows_is_long_hidden_or_signed(kind: type[SyncError]) -> None:
+    error = _made(kind, NASTY)
+    fields = {name: value for name, value in vars(error).items() if name != "faults"}
+    for shown in (str(error), repr(error), *error.args, *fields.values()):
+        text = str(shown)
+        assert SIGNATURE not in text
+        assert text.isprintable()
+        assert len(text) < 800
+    assert str(error).startswith(f"{error.code}: ")
+
+
+def test_the_apis_own_words_take_the_place_of_ours() -> None:
+    error = RequestRejectedError(
+        "The video cannot be read.",
+        status=422,
+        api_code="generation_input_video_invalid",
+        suggestion="Convert it.",
+        field="input[0]",
+        request_id="r1",
+    )
+    assert str(error) == "generation_input_video_invalid: The video cannot be read."
+    assert (error.next_step, error.suggestion) == ("Convert it.", "Convert it.")
+    assert (error.status, error.field, error.request_id) == (422, "input[0]", "r1")
+
+
+def test_where_the_api_has_no_words_ours_stand() -> None:
+    error = RequestRejectedError("No.", status=400)
+    assert error.code == "request_rejected"
+    assert error.next_step == RequestRejectedError.next_step
+    assert (error.api_code, error.suggestion, error.field, error.request_id) == (None, None, None, None)
+
+
+def test_each_broken_rule_keeps_its_own_sentence() -> None:
+    faults = [f"Rule {number} is broken{'.' * 100}" for number in range(30)]
+    error = InvalidRequestError(faults)
+    assert error.faults == tuple(faults)
+    assert error.message == " ".join(faults[:20])
+    assert InvalidRequestError("One rule.").faults == ("One rule.",)
+
+
+@example(reason="x" * 10_000, key="k" * 128, generation_id="g" * 300)
+@example(reason="many words " * 1000, key="k" * 128, generation_id="g" * 300)
+@given(
+    reason=st.text(max_size=3000) | st.just("https://host/clip.mp4?") | st.just("x" * 199 + " https://u:p"),
+    key=st.text("abcXYZ019._~-", min_size=1, max_size=128),
+    generation_id=st.none() | st.text(min_size=1, max_size=300),
+)
+def test_an_unknown_outcome_names_its_key_whole_however_long_the_reason(
+    reason: str, key: str, generation_id: str | None
+) -> None:
+    error = OutcomeUnknown(
+        reason, idempotency_key=key, sent_at="2026-10-02T09:30:00Z", generation_id=generation_id
+    )
+    assert error.idempotency_key == key
+    assert error.message.endswith(f" Idempotency key: {key}.")
+    assert "sent at 2026-10-02T09:30:00Z" in error.message
+    assert (error.generation_id or "") in error.message
+    assert "same idempotency key" in error.next_step
+
+
+def test_a_full_account_tells_how_full_it_is() -> None:
+    error = ConcurrencyLimitError("Full.", status=429, retry_after_seconds=30)
+    assert (error.active_generations, error.concurrency_limit) == (None, None)
+    assert error.retry_after_seconds == 30
+
+
+def test_a_setting_that_is_missing_has_a_code_of_its_own() -> None:
+    error = ConfigurationError("There is no key.", code="api_key_missing", next_step="Set SYNC_API_KEY.")
+    assert str(error) == "api_key_missing: There is no key."
+    assert error.next_step == "Set SYNC_API_KEY."
