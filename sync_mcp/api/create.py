@@ -154,6 +154,9 @@ class _Create:
         self._call = Call("POST", "/v2/generate", body=body, headers={IDEMPOTENCY_HEADER: key})
         self.first_sent_at = in_doubt_since or datetime.now(UTC)
         self._in_doubt = in_doubt_since is not None
+        if self._in_doubt:
+            # The first send of this call is no repeat of its own.
+            self._budget.retries_left += 1
         self._named_id: str | None = None
 
     async def run(self) -> Generation:
@@ -228,14 +231,13 @@ class _Create:
     async def _search(self) -> tuple[bool, Generation | None]:
         """Look for the job; the first value says whether the API's list could be read to its end."""
         try:
-            if self._named_id is not None:
-                named, _ = await self._ask(f"/v2/generate/{quote(self._named_id, safe='')}")
-                if named:
-                    self._creator.claim(named[0].id, self.key)
-                    return True, named[0]
+            named = await self._named()
+            if named is not None:
+                self._creator.claim(named.id, self.key)
+                return True, named
             cursor: dict[str, str] = {}
             for _ in range(_PAGES_SEARCHED):
-                page, length = await self._ask("/v2/generations", {"limit": str(_PAGE), **cursor})
+                page, length = await self._page({"limit": str(_PAGE), **cursor})
                 for generation in filter(self._may_be_mine, page):
                     if self._creator.awaits_like(self):
                         # It may be the job of that other create, which does not know it yet.
@@ -252,18 +254,30 @@ class _Create:
             logger.warning("create key=%s: the list cannot be searched: %s", self.key, error)
             return False, None
 
-    async def _ask(self, path: str, query: Mapping[str, str] | None = None) -> tuple[list[Generation], int]:
-        """Return the generations in an answer, and how many entries it has, readable or not."""
-        call = Call("GET", path, query=query or {})
+    async def _named(self) -> Generation | None:
+        """Return the job that the API named, where it named one that it knows."""
+        if self._named_id is None:
+            return None
+        reply = await self._ask(f"/v2/generate/{quote(self._named_id, safe='')}", {})
+        if reply.status == 404:
+            return None
+        found = readable_generations([reply.data]) if reply.ok else []
+        if not found:
+            raise self._transport.error_from(reply)
+        return found[0]
+
+    async def _page(self, query: Mapping[str, str]) -> tuple[list[Generation], int]:
+        """Return a page of the API's list, and how many entries it has, readable or not."""
+        reply = await self._ask("/v2/generations", query)
+        if not reply.ok or reply.entries is None:
+            raise self._transport.error_from(reply)
+        return readable_generations(reply.entries), len(reply.entries)
+
+    async def _ask(self, path: str, query: Mapping[str, str]) -> Reply:
         # The caller's headers too: they may say in which organization the job is made.
         options: RequestOptions = {"additional_headers": self._options.get("additional_headers", {})}
-        reply = await self._transport.attempt(call, self._budget, options, attempt_seconds=_SEARCH_SECONDS)
-        if reply.status == 404:
-            return [], 0
-        if not reply.ok or reply.data is None:
-            raise self._transport.error_from(reply)
-        entries = [reply.data] if reply.entries is None else reply.entries
-        return readable_generations(entries), len(entries)
+        call = Call("GET", path, query=query)
+        return await self._transport.attempt(call, self._budget, options, attempt_seconds=_SEARCH_SECONDS)
 
     def _may_be_mine(self, generation: Generation) -> bool:
         shown = generation.to_wire()

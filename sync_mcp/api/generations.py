@@ -22,7 +22,7 @@ from sync_mcp.api.models import (
     ModelName,
     Segment,
 )
-from sync_mcp.api.transport import Call, RequestOptions, Transport
+from sync_mcp.api.transport import Call, RequestOptions, Transport, check_options
 from sync_mcp.api.wait import Look, OnUpdate, wait_until_finished
 from sync_mcp.errors import (
     APIResponseError,
@@ -225,9 +225,11 @@ class Generations:
             NotFoundError, AuthenticationError, ...: the API's answer, where waiting cannot change it.
         """
         checked = _checked_id(id)
+        own: RequestOptions = {"max_retries": 0, **(request_options or {})}
+        check_options(own)
 
         async def look(query: Mapping[str, str], seconds: float) -> Look:
-            options: RequestOptions = {"max_retries": 0, **(request_options or {})}
+            options: RequestOptions = {**own}
             options["timeout_in_seconds"] = min(seconds, options.get("timeout_in_seconds", seconds))
             return await self._look(checked, query, options)
 

@@ -56,6 +56,8 @@ _LONGEST_BACKOFF_SECONDS = 16.0
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _BODY_LIMIT = 64 * 1024 * 1024
 _SCRUBBED_LIMIT = 2400
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"(?:[!-~]+(?:[ \t]+[!-~]+)*)?")
 
 
 @cache
@@ -166,7 +168,7 @@ class Transport:
             InvalidRequestError: `options` holds an unknown key or an unusable value.
         """
         checked = options or RequestOptions()
-        _check_options(checked)
+        check_options(checked)
         return Budget(checked, timeout_seconds=self._timeout_seconds, max_retries=self._max_retries)
 
     async def read(
@@ -219,9 +221,12 @@ class Transport:
         except TimeoutError as error:
             raise self._timed_out(call, seconds, progress.sent) from error
         except (httpx.HTTPError, ssl.SSLError, OSError) as error:
+            reason = self._scrub(str(error)).rstrip(".") or type(error).__name__
             if progress.sent:
-                raise APIResponseError(f"The answer to {call.method} {call.path} broke off.") from error
-            reason = self._scrub(str(error)) or type(error).__name__
+                # The cause quotes what came, and that may quote the key.
+                raise APIResponseError(
+                    f"The answer to {call.method} {call.path} broke off: {reason}."
+                ) from None
             raise APIConnectionError(f"{self.base_url} cannot be reached: {reason}.") from error
         self.sandboxed = self.sandboxed or SANDBOX_HEADER in reply.headers
         return reply
@@ -230,18 +235,16 @@ class Transport:
         """Return the error that an answer stands for."""
         if 300 <= reply.status < 400:
             place = self._scrub(_host_of(reply.headers.get("location", ""))) or "another place"
-            error = APIResponseError(
-                f"{self.base_url} redirects to {place}, and the key is not sent there.", status=reply.status
-            )
-            error.retryable = False
-            return error
-        if reply.ok or not isinstance(reply.data, Mapping):
+            message = f"{self.base_url} redirects to {place}, and the key is not sent there."
+        elif reply.ok or not isinstance(reply.data, Mapping):
             kind = self._scrub(reply.headers.get("content-type", "no content type").split(";")[0])
-            return APIResponseError(
-                f"HTTP {reply.status} from {self.base_url} is not the API's JSON ({kind}).",
-                status=reply.status,
-            )
-        return _status_error(reply.status, reply.headers, reply.fields, self._scrub)
+            message = f"HTTP {reply.status} from {self.base_url} is not the API's JSON ({kind})."
+        else:
+            return _status_error(reply.status, reply.headers, reply.fields, self._scrub)
+        error = APIResponseError(message, status=reply.status)
+        error.retryable = _may_pass(reply.status)
+        error.retry_after_seconds = _retry_after(reply.headers, {})
+        return error
 
     async def aclose(self) -> None:
         """Close the connections; the transport opens new ones when it is used again."""
@@ -255,6 +258,7 @@ class Transport:
         try:
             more = options.get("additional_headers", {})
             headers.update({name: str(value) for name, value in more.items()})
+            _check_headers(headers)
             if body is not None:
                 body = {**body, **options.get("additional_body_parameters", {})}
                 headers["content-type"] = "application/json"
@@ -337,7 +341,8 @@ def _checked_base_url(base_url: str) -> str:
         raise ConfigurationError(
             f"The API's base URL {base_url!r} must use https: the key would travel in the clear."
         )
-    return base_url.rstrip("/")
+    # In lower case the scheme can be told at a glance, here and wherever it decides about TLS.
+    return f"{parts.scheme}:{base_url.partition(':')[2]}".rstrip("/")
 
 
 def _checked_api_key(api_key: str) -> str:
@@ -356,7 +361,12 @@ def _checked_api_key(api_key: str) -> str:
 _OPTION_NAMES = tuple(RequestOptions.__annotations__)
 
 
-def _check_options(options: RequestOptions) -> None:
+def check_options(options: RequestOptions) -> None:
+    """Refuse options that are unknown or unusable.
+
+    Raises:
+        InvalidRequestError: one sentence for each fault.
+    """
     faults = [
         f"request_options has no key {name!r}{near(name, _OPTION_NAMES)}"
         for name in options
@@ -378,6 +388,13 @@ def _parsed(body: bytes) -> object:
         return None
 
 
+def _check_headers(headers: httpx.Headers) -> None:
+    # The connection would find it out too, but only when the request counts as on its way.
+    for name, value in headers.items():
+        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+            raise ValueError(f"the header {name!r} has characters that no header has")
+
+
 def _json(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
 
@@ -390,12 +407,15 @@ def _host_of(url: str) -> str:
 
 
 def _is_worth_repeating(error: SyncError) -> bool:
-    if isinstance(error, APIStatusError):
-        return isinstance(error, RateLimitError) or error.status == 408 or error.status >= 500
-    if isinstance(error, APIResponseError) and error.status is not None:
-        # A redirect, or a foreign page with a plain 4xx, stays what it is.
-        return not 300 <= error.status < 500
+    if isinstance(error, APIStatusError | APIResponseError) and error.status is not None:
+        # Jobs take longer to end than a call has time.
+        return _may_pass(error.status) and not isinstance(error, ConcurrencyLimitError)
     return True
+
+
+def _may_pass(status: int) -> bool:
+    # A redirect or a plain 4xx stays what it is, whoever sent it; a 2xx was spoilt on its way.
+    return not 300 <= status < 500 or status in (408, 429)
 
 
 _ERRORS: dict[int, type[APIStatusError]] = {

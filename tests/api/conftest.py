@@ -1,15 +1,66 @@
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
 
-from sync_mcp import AsyncSync
-from sync_mcp.sandbox import Sandbox
+from sync_mcp import AsyncSync, Audio, Generation, RequestOptions, Video
+from sync_mcp.sandbox import RecordedRequest, Sandbox
 
-from .raw_server import Answer, RawServer
+from .raw_server import Answer, RawServer, Received
 
 KEY = "sk_Test-1234567890"
+VIDEO = "https://media.example/clip.mp4"
+AUDIO = "https://media.example/speech.wav"
+CREATE = "POST /v2/generate"
+LIST = "GET /v2/generations"
+
+Requests = Sequence[RecordedRequest] | Sequence[Received]
+_SLEEP: Callable[[float], Awaitable[None]] = anyio.sleep
+
+
+async def make(
+    client: AsyncSync, sandbox: Sandbox | None = None, options: RequestOptions | None = None
+) -> Generation:
+    """Create a generation from the sandbox's samples, or from media that nobody fetches."""
+    return await client.generations.create(
+        model="lipsync-2",
+        input=[
+            Video(url=sandbox.samples.video if sandbox else VIDEO),
+            Audio(url=sandbox.samples.audio if sandbox else AUDIO),
+        ],
+        request_options=options,
+    )
+
+
+def job(id: str = "job-1", /, **more: object) -> dict[str, object]:
+    """Return what the API shows of the job that `make` makes without a sandbox, created just now."""
+    media = [{"type": "video", "url": VIDEO}, {"type": "audio", "url": AUDIO}]
+    shown = {"id": id, "status": "PENDING", "createdAt": ago(0), "model": "lipsync-2", "input": media}
+    return {**shown, "options": {}, **more}
+
+
+def ago(seconds: float) -> str:
+    """Return a moment as the API writes it."""
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+
+
+def trail(requests: Requests) -> list[str]:
+    """Return what was asked of the API, in order."""
+    return [f"{one.method} {one.path}" for one in requests if one.path.startswith("/v2/")]
+
+
+def keys(requests: Requests) -> list[str]:
+    """Return the idempotency key of each create that was sent."""
+    return [one.headers["idempotency-key"] for one in requests if f"{one.method} {one.path}" == CREATE]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for what happens in another thread."""
+    with anyio.fail_after(15):
+        while not holds():
+            await _SLEEP(0.01)
 
 
 @pytest.fixture
@@ -47,11 +98,10 @@ async def client_of() -> AsyncIterator[Callable[..., AsyncSync]]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that the client makes, in seconds; none of them takes any time."""
     made: list[float] = []
-    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
 
     async def note(seconds: float) -> None:
         made.append(seconds)
-        await sleep(0)
+        await _SLEEP(0)
 
     monkeypatch.setattr(anyio, "sleep", note)
     return made

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ class Answer:
     """Say nothing more until the client goes away."""
     drips: bool = False
     """One byte at a time, for ever."""
+    stalls: bool = False
+    """Read nothing and say nothing until the server stops."""
 
 
 def answer(
@@ -66,13 +69,14 @@ class RawServer:
     answers: list[Answer]
     received: list[Received] = field(default_factory=list[Received])
     connections: int = 0
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self.port = int(self._listener.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -86,6 +90,10 @@ class RawServer:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), _PATIENCE_SECONDS):
             pass
         self._thread.join(_PATIENCE_SECONDS)
+        self.close()
+
+    def close(self) -> None:
+        """Take no more connections."""
         self._listener.close()
 
     def _serve(self) -> None:
@@ -98,9 +106,16 @@ class RawServer:
             self.connections += 1
             with connection, suppress(OSError):
                 connection.settimeout(_PATIENCE_SECONDS)
-                self._handle(connection, given)
+                if self.tls:
+                    with self.tls.wrap_socket(connection, server_side=True) as secured:
+                        self._handle(secured, given)
+                else:
+                    self._handle(connection, given)
 
     def _handle(self, connection: socket.socket, given: Answer) -> None:
+        if given.stalls:
+            self._stopped.wait()
+            return
         if given.reads:
             self.received.append(_read(connection))
         if given.drips:
