@@ -1,5 +1,6 @@
 """Answers and errors as an assistant reads them: structured content, and the same facts as short text."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ _SPENT = {
     "yes": "Money was spent.",
     "unknown": "Whether money was spent is unknown.",
 }
+_ELSE = "Tell the user what went wrong, and ask how to go on."
 
 
 class Answer(BaseModel):
@@ -40,9 +42,12 @@ def answer_result(answer: Answer) -> CallToolResult:
 
 def error_result(error: SyncError, *, sandboxed: bool) -> CallToolResult:
     """Return the result of a call that failed: what went wrong, the money, a retry, and the next step."""
-    lines = [f"{error.code}: {error.message}", _SPENT[error.money_spent], _retry_line(error)]
-    if error.next_step:
-        lines.append(f"Next: {error.next_step}")
+    lines = [
+        f"{error.code}: {error.message}",
+        _SPENT[error.money_spent],
+        _retry_line(error),
+        f"Next: {error.next_step or _ELSE}",
+    ]
     meta: dict[str, Any] = {"code": error.code, "money_spent": error.money_spent}
     if error.retry_after_seconds is not None:
         meta["retry_after_seconds"] = round(error.retry_after_seconds, 1)
@@ -64,6 +69,11 @@ def as_text(structured: Mapping[str, Any]) -> str:
         else:
             lines.append(f"{name}: {_plain(value)}")
     return "\n".join(lines)
+
+
+def finite(number: float | None) -> float | None:
+    """Return a number of the API's, or None for one that JSON has no form for."""
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _row(entry: object) -> str:

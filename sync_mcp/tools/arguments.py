@@ -17,6 +17,14 @@ from sync_mcp.text import clean, near
 from sync_mcp.tools.schema import Schema
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+# JSON can spell half a surrogate pair, which no API takes.
+_BROKEN_TEXT = re.compile("[\ud800-\udfff]")
+_KINDS = {
+    "array": "a JSON array",
+    "object": "a JSON object",
+    "number": "a number",
+    "integer": "a whole number",
+}
 _MOST_FAULTS = 12
 _SHOWN_VALUE = 60
 
@@ -72,13 +80,16 @@ class _Reader:
             return [self.value(item, schema["items"], f"{place}[{n}]") for n, item in enumerate(items)]
         if isinstance(value, str) and "enum" in schema:
             return self._word(value, schema["enum"], place)
+        if isinstance(value, str) and _BROKEN_TEXT.search(value):
+            self._fault(place, f"{place} holds half characters that no text has: write it anew.")
+        if isinstance(value, bool) and kind in ("number", "integer"):
+            self._fault(place, f"{place} must be {_KINDS[kind]}, not {str(value).lower()}.")
         return value
 
     def named_values(
         self, given: dict[str, object], schema: Schema, place: str, other_names: Mapping[str, str]
     ) -> dict[str, object]:
         properties = cast(Mapping[str, Schema], schema.get("properties", {}))
-        required = cast(Sequence[str], schema.get("required", ()))
         read: dict[str, object] = {}
         for spelled, value in given.items():
             name = _snake(spelled, properties)
@@ -86,12 +97,12 @@ class _Reader:
             where = f"{place}.{name}" if place else name
             if name not in properties:
                 self._fault(where, f"There is no argument {clean(where, 80)!r}{near(name, properties)}")
-            elif value is None or (value == "" and name not in required):
+            elif value is None or value == "":
                 continue
-            elif name in read and read[name] != value:
-                self._fault(where, f"{where} is given twice with different values: keep one.")
             else:
-                read[name] = self.value(value, properties[name], where)
+                said = self.value(value, properties[name], where)
+                if read.setdefault(name, said) != said:
+                    self._fault(where, f"{where} is given twice with different values: keep one.")
         return read
 
     def _from_json(self, text: str, schema: Schema, place: str) -> object:
@@ -101,7 +112,7 @@ class _Reader:
             # A list of plain words needs no brackets to be understood.
             if schema.get("type") == "array" and schema["items"].get("type") == "string":
                 return [word.strip() for word in text.split(",") if word.strip()]
-            self._fault(place, f"{place} must be {_kind(schema)}; the text given is not valid JSON.")
+            self._fault(place, f"{place} must be {_KINDS[schema['type']]}; the text given is not valid JSON.")
             return text
 
     def _word(self, value: str, words: Sequence[str], place: str) -> str:
@@ -123,10 +134,6 @@ def _snake(name: str, properties: Mapping[str, Any]) -> str:
     if name in properties:
         return name
     return _WORD_START.sub("_", name).replace("-", "_").lower()
-
-
-def _kind(schema: Schema) -> str:
-    return "a JSON array" if schema.get("type") == "array" else "a JSON object"
 
 
 _WANTED = {
@@ -170,5 +177,7 @@ def _sentence(place: str, kind: str, context: Mapping[str, Any]) -> str:
         return f"{place} must hold at least {context['min_length']}."
     if kind == "finite_number":
         return f"{place} must be a finite number."
+    if kind == "literal_error":
+        return f"{place} must be one of {context['expected']}."
     wanted = next((words for prefix, words in _WANTED.items() if kind.startswith(prefix)), "of another type")
     return f"{place} must be {wanted}."

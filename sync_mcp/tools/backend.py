@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from sync_mcp.errors import ConfigurationError, InvalidRequestError, SyncError
+from sync_mcp.errors import ConfigurationError, SyncError
 from sync_mcp.jobs.creates import Creates
 from sync_mcp.text import clean, near
 
@@ -50,8 +50,17 @@ class _Kept(Generic[_KeptT]):
 class Backend:
     """The one per process; made when the server starts, connected by the first call that needs it."""
 
-    def __init__(self, connect: "Callable[[], AsyncSync]", task_group: TaskGroup, *, sandboxed: bool) -> None:
+    def __init__(
+        self,
+        connect: "Callable[[], AsyncSync]",
+        task_group: TaskGroup,
+        *,
+        sandboxed: bool,
+        stopping: anyio.Event | None = None,
+    ) -> None:
         self._connect = connect
+        self.stopping = stopping or anyio.Event()
+        """Set when the server is about to end: then a wait is answered with what is known."""
         self._client: AsyncSync | None = None
         self._known_sandboxed = sandboxed
         self.creates: Creates[Generation] = Creates(task_group)
@@ -70,6 +79,7 @@ class Backend:
                 self._client = self._connect()
             except ConfigurationError as error:
                 if error.code != "api_key_missing":
+                    error.next_step = "Ask the user to correct the server's settings and to restart it."
                     raise
                 raise ConfigurationError(
                     "The server has no API key, so it cannot reach the Sync API.",
@@ -96,23 +106,27 @@ class Backend:
             f"audio {base}/samples/speech.wav"
         )
 
-    async def check_model(self, name: str) -> None:
-        """Accept a model that is known here or in the API's own list.
+    async def model_faults(self, name: str) -> list[str]:
+        """Return what is wrong with a model: nothing if it is known here, or stands in the API's own list.
 
         Raises:
-            InvalidRequestError: neither knows it.
+            ConfigurationError: the list cannot be asked for.
         """
         if name in MODEL_PURPOSES:
-            return
+            return []
+        unread = ""
         try:
             listed = set(await self._models.get())
-        except SyncError:
+        except ConfigurationError:
+            raise
+        except SyncError as error:
             listed = set[str]()
-        if name not in listed:
-            known = [*MODEL_PURPOSES, *sorted(listed - MODEL_PURPOSES.keys())]
-            raise InvalidRequestError(
-                f"There is no model {clean(name, 60)!r}{near(name[:80], known)} Models: {', '.join(known)}."
-            )
+            unread = f" The API's own list, where it might stand, could not be read ({error.code})."
+        if name in listed:
+            return []
+        known = [*MODEL_PURPOSES, *sorted(listed - MODEL_PURPOSES.keys())]
+        hint = near(name[:80], known)
+        return [f"There is no model {clean(name, 60)!r}{hint} Models: {', '.join(known)}.{unread}"]
 
     async def error_info(self, code: str) -> "ErrorInfo | None":
         """Return what the API's own catalogue says of an error code, where it can be read."""

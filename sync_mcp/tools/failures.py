@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import anyio
+
 from sync_mcp.errors import SyncError
-from sync_mcp.text import clean, without_queries
-from sync_mcp.tools.backend import Backend
+from sync_mcp.text import safe
+from sync_mcp.tools.backend import Backend, CallContext
 
 if TYPE_CHECKING:
     from sync_mcp.api.models import Generation
 
 _COST_TIMEOUT_SECONDS = 5.0
+_ANSWER_SECONDS = 1.0
 _TEXT_LIMIT = 300
 
 # By the start of the code, the first match counts; used where the API's own catalogue has no advice.
@@ -28,7 +31,7 @@ _REMEDIES = (
 _ELSE = "Create it again; if it fails again, change the input."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Explanation:
     """A failure in words; `charged` is as far as the API tells."""
 
@@ -37,16 +40,21 @@ class Explanation:
     charged: Literal["yes", "no", "unknown"]
 
 
-async def explain_failure(backend: Backend, generation: "Generation") -> Explanation:
-    """Explain a job that ended without a result, from the API's own catalogue where that can be read."""
+async def explain_failure(context: CallContext, generation: "Generation") -> Explanation:
+    """Explain a job that ended without a result, from the API's own catalogue where that can be read.
+
+    What cannot be found out within the call's time is left unknown.
+    """
     code = generation.error_code or ""
-    info = await backend.error_info(code) if code else None
     remedy = next((advice for start, advice in _REMEDIES if code.startswith(start)), _ELSE)
-    return Explanation(
-        meaning=_line(info.message) if info else None,
-        remedy=(_line(info.suggestion) if info else None) or remedy,
-        charged=await _charged(backend, generation),
-    )
+    told = Explanation(meaning=None, remedy=remedy, charged="unknown")
+    with anyio.move_on_after(max(0.0, context.seconds_left - _ANSWER_SECONDS)):
+        info = await context.backend.error_info(code) if code else None
+        if info:
+            told.meaning = _line(info.message)
+            told.remedy = _line(info.suggestion) or remedy
+        told.charged = await _charged(context.backend, generation)
+    return told
 
 
 async def _charged(backend: Backend, generation: "Generation") -> Literal["yes", "no", "unknown"]:
@@ -62,4 +70,4 @@ async def _charged(backend: Backend, generation: "Generation") -> Literal["yes",
 
 
 def _line(text: str | None) -> str | None:
-    return clean(without_queries(text), _TEXT_LIMIT) if text else None
+    return safe(text, _TEXT_LIMIT) if text else None

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, Field
 
-from sync_mcp.text import clean, without_queries
-from sync_mcp.tools.answers import Answer
-from sync_mcp.tools.backend import Backend
+from sync_mcp.text import clean, safe
+from sync_mcp.tools.answers import Answer, finite
+from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.failures import explain_failure
 from sync_mcp.tools.generation_arguments import USUAL_WAIT_SECONDS
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 _TEXT_LIMIT = 300
 _WORD_LIMIT = 80
 _ID_LIMIT = 128
+_URL_LIMIT = 8000
+_ROWS_CHARACTERS = 9000
+_FIRST_EPOCH = 1_000_000_000
 
 
 class GenerationAnswer(Answer):
@@ -63,7 +67,7 @@ class EstimateAnswer(Answer):
     assumptions: list[str]
 
 
-async def generation_answer(backend: Backend, generation: "Generation") -> GenerationAnswer:
+async def generation_answer(context: CallContext, generation: "Generation") -> GenerationAnswer:
     answer = GenerationAnswer(
         generation_id=clean(generation.id, _ID_LIMIT),
         status=clean(generation.status, _WORD_LIMIT),
@@ -72,25 +76,25 @@ async def generation_answer(backend: Backend, generation: "Generation") -> Gener
         next_step="",
     )
     if generation.status == "COMPLETED":
-        answer.output_url = generation.output_url
-        answer.output_url_expires_at = _timestamp(_expiry(generation.output_url or ""))
-        answer.output_duration_seconds = generation.output_duration
+        answer.output_url = _whole_url(generation.output_url)
+        answer.output_url_expires_at = _timestamp(_expiry(answer.output_url or ""))
+        answer.output_duration_seconds = finite(generation.output_duration)
         answer.next_step = (
             "Give the user output_url letter for letter. When it has expired, call get_generation with this "
             "generation_id for a fresh one."
-            if generation.output_url
+            if answer.output_url
             else "There is no output URL yet: call get_generation with this generation_id again."
         )
     elif generation.finished:
-        explanation = await explain_failure(backend, generation)
+        explanation = await explain_failure(context, generation)
         answer.error_code = _word(generation.error_code)
-        answer.error = clean(without_queries(generation.error), _TEXT_LIMIT) if generation.error else None
+        answer.error = safe(generation.error, _TEXT_LIMIT) if generation.error else None
         answer.meaning = explanation.meaning if explanation.meaning != answer.error else None
         answer.remedy = explanation.remedy
         answer.charged = explanation.charged
         answer.next_step = "Do what remedy says, then call create_generation again if the user wants it."
     else:
-        answer.progress_percent = generation.progress_percent
+        answer.progress_percent = finite(generation.progress_percent)
         answer.next_step = (
             f'Not finished. Call get_generation with generation_id "{answer.generation_id}" and wait_seconds '
             f"{USUAL_WAIT_SECONDS}; do not create it again."
@@ -98,16 +102,23 @@ async def generation_answer(backend: Backend, generation: "Generation") -> Gener
     return answer
 
 
-def generation_row(generation: "Generation") -> GenerationRow:
+def _generation_row(generation: "Generation") -> GenerationRow:
     return GenerationRow(
         generation_id=clean(generation.id, _ID_LIMIT),
         status=clean(generation.status, _WORD_LIMIT),
         model=_word(generation.model),
         created_at=_timestamp(generation.created_at),
-        output_duration_seconds=generation.output_duration,
+        output_duration_seconds=finite(generation.output_duration),
         output_file_name=_word(generation.output_file_name),
         error_code=_word(generation.error_code),
     )
+
+
+def fitting_rows(page: "Sequence[Generation]") -> list[GenerationRow]:
+    """Return rows of a page, from its beginning, as many as a host shows whole in one answer."""
+    rows = [_generation_row(generation) for generation in page]
+    ends = accumulate(len(row.model_dump_json(exclude_none=True)) for row in rows)
+    return rows[: max(1, sum(end <= _ROWS_CHARACTERS for end in ends))]
 
 
 def list_next_step(shown: "Sequence[Generation]", *, more: bool) -> str:
@@ -121,19 +132,29 @@ def _word(text: str | None) -> str | None:
     return clean(text, _WORD_LIMIT) if text else None
 
 
+def _whole_url(url: str | None) -> str | None:
+    # It is shown letter for letter, so it must be what a URL is: one word, and no text to be read.
+    fits = url and len(url) <= _URL_LIMIT and url.isprintable() and " " not in url
+    return url if fits else None
+
+
 def _timestamp(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+    try:
+        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+    except OverflowError:
+        return None
 
 
 def _expiry(url: str) -> datetime | None:
     """Return until when a signed URL holds, only where the URL itself says so."""
-    query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
     try:
+        query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
         for vendor in ("x-amz", "x-goog"):
             if f"{vendor}-date" in query and f"{vendor}-expires" in query:
                 signed_at = datetime.strptime(query[f"{vendor}-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
                 return signed_at + timedelta(seconds=int(query[f"{vendor}-expires"]))
-        if "expires" in query:
+        # A small number is a duration, and its beginning is not told.
+        if int(query.get("expires", 0)) >= _FIRST_EPOCH:
             return datetime.fromtimestamp(int(query["expires"]), UTC)
     except (ValueError, OverflowError, OSError):
         pass

@@ -9,6 +9,8 @@ from sync_mcp.tools.backend import MODEL_PURPOSES
 
 LONGEST_WAIT_SECONDS = 50
 USUAL_WAIT_SECONDS = 45
+LONGEST_VIDEO_SECONDS = 24 * 3600
+HIGHEST_FPS = 1000
 DEFAULT_ROWS = 10
 MOST_ROWS = 50
 
@@ -125,10 +127,12 @@ class CreateArguments(RequestArguments):
 
 
 class EstimateArguments(RequestArguments):
-    duration_seconds: Annotated[float, Field(gt=0)] | None = Field(
+    duration_seconds: Annotated[float, Field(gt=0, le=LONGEST_VIDEO_SECONDS)] | None = Field(
         None, description="Length of the output, if known: makes the price exact."
     )
-    fps: Annotated[float, Field(gt=0)] | None = Field(None, description="Frame rate, if known.")
+    fps: Annotated[float, Field(gt=0, le=HIGHEST_FPS)] | None = Field(
+        None, description="Frame rate, if known."
+    )
 
 
 class GetArguments(Arguments):
@@ -146,6 +150,6 @@ class ListArguments(Arguments):
     )
     project_id: str | None = Field(None, description="Only this project (UUID).")
     limit: Annotated[int, Field(ge=1, le=MOST_ROWS)] = Field(
-        DEFAULT_ROWS, description=f"Rows, 1 to {MOST_ROWS}; default {DEFAULT_ROWS}."
+        DEFAULT_ROWS, description=f"Most rows, 1 to {MOST_ROWS}; default {DEFAULT_ROWS}."
     )
     cursor: str | None = Field(None, description="next_cursor of the page before.")

@@ -1,22 +1,23 @@
 """The tools for generations: price, create, watch, list."""
 
 import json
+import logging
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, TypedDict
 
 import anyio
 from mcp_types import ToolAnnotations
 
 from sync_mcp.errors import APITimeoutError, InvalidRequestError, NotFoundError, OutcomeUnknown, SyncError
-from sync_mcp.text import clean
+from sync_mcp.text import clean, safe
+from sync_mcp.tools.answers import finite
 from sync_mcp.tools.backend import MODEL_PURPOSES, Backend, CallContext
 from sync_mcp.tools.generation_answers import (
     EstimateAnswer,
     GenerationAnswer,
     ListAnswer,
+    fitting_rows,
     generation_answer,
-    generation_row,
     list_next_step,
 )
 from sync_mcp.tools.generation_arguments import (
@@ -36,35 +37,44 @@ if TYPE_CHECKING:
 _PROGRESS_SECONDS = 4.0
 _ANSWER_SECONDS = 2.0
 _STATUS_LIMIT = 40
+_ID_LIMIT = 128
+_REASON_LIMIT = 300
+
+logger = logging.getLogger("sync_mcp.tools")
 
 
 async def _create_generation(context: CallContext, arguments: CreateArguments) -> GenerationAnswer:
     backend = context.backend
     request, model_note = await _request(backend, arguments)
 
-    async def send(idempotency_key: str | None) -> "Generation":
-        options: RequestOptions = {"timeout_in_seconds": max(1.0, context.seconds_left - _ANSWER_SECONDS)}
-        if idempotency_key:
-            options["idempotency_key"] = idempotency_key
+    async def send(idempotency_key: str) -> "Generation":
+        options: RequestOptions = {**_within(context), "idempotency_key": idempotency_key}
         return await backend.client.generations.create(**request, request_options=options)
 
     try:
-        generation, joined = await backend.creates.run(_canonical(request), send)
+        async with backend.creates.outcome(_canonical(request), send) as (generation, joined):
+            answer = await _accepted(context, generation, arguments.wait_seconds)
     except OutcomeUnknown as error:
         error.next_step = (
             "Call list_generations to look for the job. Repeating exactly this call is safe as long as this "
             "server runs: it goes out under the same key."
         )
         raise
-    if arguments.wait_seconds:
-        # The job is accepted: whatever happens to the wait, the answer is its handle.
-        with suppress(SyncError):
-            generation = await _wait(context, generation.id, arguments.wait_seconds, generation)
-    answer = await generation_answer(backend, generation)
     answer.model_note = model_note
     if joined:
         answer.note = "The same call was on its way or cut off before: this is its job, made and paid once."
     return answer
+
+
+async def _accepted(context: CallContext, generation: "Generation", wait_seconds: float) -> GenerationAnswer:
+    # The job is accepted: whatever happens to the wait, the answer is its handle.
+    if wait_seconds:
+        try:
+            generation = await _wait(context, generation.id, wait_seconds, generation)
+        except Exception as error:  # noqa: BLE001 - no fault here may hide what was paid for
+            reason = safe(repr(error), _REASON_LIMIT)
+            logger.warning("the wait for generation %s ended: %s", clean(generation.id, _ID_LIMIT), reason)
+    return await generation_answer(context, generation)
 
 
 async def _get_generation(context: CallContext, arguments: GetArguments) -> GenerationAnswer:
@@ -73,7 +83,7 @@ async def _get_generation(context: CallContext, arguments: GetArguments) -> Gene
     except NotFoundError as error:
         error.next_step = "Copy the whole generation_id from create_generation or list_generations."
         raise
-    return await generation_answer(context.backend, generation)
+    return await generation_answer(context, generation)
 
 
 async def _list_generations(context: CallContext, arguments: ListArguments) -> ListAnswer:
@@ -85,10 +95,11 @@ async def _list_generations(context: CallContext, arguments: ListArguments) -> L
         cursor=arguments.cursor,
         request_options=_within(context),
     )
-    shown = page[: arguments.limit]
-    more = len(page) > arguments.limit
+    rows = fitting_rows(page[: arguments.limit])
+    shown = page[: len(rows)]
+    more = len(page) > len(rows)
     return ListAnswer(
-        generations=[generation_row(generation) for generation in shown],
+        generations=rows,
         next_cursor=shown[-1].id if more else None,
         next_step=list_next_step(shown, more=more),
     )
@@ -103,13 +114,13 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
         fps=arguments.fps,
         request_options=_within(context),
     )
-    dollars = cost.estimated_generation_cost
+    dollars, frames = cost.estimated_generation_cost, finite(cost.estimated_frame_count)
     return EstimateAnswer(
         model=request["model"],
         model_note=model_note,
         cost_usd=None if dollars is None else float(dollars),
-        frames=None if cost.estimated_frame_count is None else round(cost.estimated_frame_count),
-        credits=cost.estimated_credits,
+        frames=None if frames is None else round(frames),
+        credits=finite(cost.estimated_credits),
         assumptions=cost.assumptions,
         next_step=(
             "Nothing was started. If the user agrees to the price, call create_generation with the same "
@@ -135,15 +146,16 @@ async def _request(backend: Backend, arguments: RequestArguments) -> tuple[_Requ
     """Return what the client's create and estimate take, and a note where the model was chosen here."""
     # Imported by the first call: serving tools/list does not need the wire models.
     from sync_mcp.api import models
+    from sync_mcp.api.checks import faults_of
 
-    faults = [fault for number, item in enumerate(arguments.input) for fault in _misplaced(item, number)]
-    if faults:
-        raise InvalidRequestError(faults)
     model, note = _chosen_model(arguments)
-    await backend.check_model(model)
     given = models.GenerationRequest.model_validate(
         {**arguments.model_dump(exclude_none=True, exclude=_BESIDE_THE_REQUEST), "model": model},
     )
+    misplaced = [fault for number, item in enumerate(arguments.input) for fault in _misplaced(item, number)]
+    faults = [*misplaced, *faults_of(given), *await backend.model_faults(model)]
+    if faults:
+        raise InvalidRequestError(faults)
     fields: _RequestFields = {
         "model": model,
         "input": given.input,
@@ -180,7 +192,8 @@ def _chosen_model(arguments: RequestArguments) -> tuple[str, str | None]:
 def _canonical(fields: _RequestFields) -> str:
     from sync_mcp.api.models import GenerationRequest
 
-    return json.dumps(GenerationRequest.model_validate(dict(fields)).to_wire(), sort_keys=True)
+    wire = GenerationRequest.model_validate(dict(fields)).to_wire()
+    return json.dumps({name: value for name, value in wire.items() if value not in ({}, [])}, sort_keys=True)
 
 
 def _within(context: CallContext) -> "RequestOptions":
@@ -201,7 +214,8 @@ async def _wait(
         task_group.start_soon(watch.report)
         try:
             # The API's last answer may come a little late; what is known by then is answer enough.
-            with anyio.move_on_after(seconds + _ANSWER_SECONDS / 2):
+            with anyio.move_on_after(seconds + _ANSWER_SECONDS / 2) as waiting:
+                task_group.start_soon(_end_with_the_server, context.backend, waiting)
                 watch.latest = await generations.wait(generation_id, seconds, on_update=watch.note)
         except SyncError as error:
             failure = error
@@ -211,6 +225,11 @@ async def _wait(
     if watch.latest is None:
         raise APITimeoutError(f"The API did not answer in {seconds:.0f} s.")
     return watch.latest
+
+
+async def _end_with_the_server(backend: Backend, waiting: anyio.CancelScope) -> None:
+    await backend.stopping.wait()
+    waiting.cancel()
 
 
 class _Watch:
@@ -232,7 +251,7 @@ class _Watch:
 
     def _line(self, elapsed: float) -> str:
         status = clean(self.latest.status, _STATUS_LIMIT) if self.latest else "asking"
-        percent = self.latest.progress_percent if self.latest else None
+        percent = finite(self.latest.progress_percent) if self.latest else None
         share = "" if percent is None else f", {percent:.0f} %"
         return f"{status}{share}, {elapsed:.0f} s waited"
 

@@ -9,7 +9,15 @@ from typing import Any, Generic, TypeVar
 import anyio
 import mcp_types as types
 
-from sync_mcp.errors import InternalError, InvalidRequestError, MoneySpent, RequestRejectedError, SyncError
+from sync_mcp.errors import (
+    APITimeoutError,
+    InternalError,
+    InvalidRequestError,
+    MoneySpent,
+    RequestRejectedError,
+    SyncError,
+)
+from sync_mcp.text import safe
 from sync_mcp.tools.answers import SANDBOX_MARK, Answer, answer_result, error_result
 from sync_mcp.tools.arguments import Arguments, parse_arguments
 from sync_mcp.tools.backend import CallContext
@@ -18,6 +26,7 @@ from sync_mcp.tools.schema import Schema, input_schema, output_schema
 logger = logging.getLogger("sync_mcp.tools")
 
 _LAST_WORD_SECONDS = 0.5
+_REASON_LIMIT = 300
 
 ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
 
@@ -67,11 +76,9 @@ class Tool(Generic[ArgumentsT]):
         except SyncError as error:
             return self._failed(context, error)
         except TimeoutError:
-            return self._failed(
-                context, InternalError("The call took too long.", money_spent=self._may_have_spent)
-            )
+            return self._failed(context, self._too_late())
         except Exception as error:
-            logger.error("%s failed unexpectedly: %r", self.name, error)
+            logger.error("%s failed unexpectedly: %s", self.name, safe(repr(error), _REASON_LIMIT))
             logger.debug("the failure of %s", self.name, exc_info=error)
             message = f"{self.name} failed in an unexpected way."
             return self._failed(context, InternalError(message, money_spent=self._may_have_spent))
@@ -83,9 +90,19 @@ class Tool(Generic[ArgumentsT]):
     def _may_have_spent(self) -> MoneySpent:
         return "unknown" if self.paid else "no"
 
+    def _too_late(self) -> SyncError:
+        error = APITimeoutError("The call took too long.")
+        if self.paid:
+            error.money_spent = "unknown"
+            error.next_step = (
+                "Make exactly this call again: it joins what goes on in the server, and nothing is paid "
+                "twice. Or look in list_generations."
+            )
+        return error
+
     def _failed(self, context: CallContext, error: SyncError) -> types.CallToolResult:
-        logger.info("%s: %s", self.name, error)
         sandboxed = context.backend.sandboxed
+        logger.info("%s: %s%s", self.name, error, " (SANDBOX)" if sandboxed else "")
         if sandboxed and self.takes_media and _is_about_media(error) and "/samples/" not in error.next_step:
             error.next_step = f"{error.next_step} In the sandbox use {context.backend.sample_urls}."
         return error_result(error, sandboxed=sandboxed)

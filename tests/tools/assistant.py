@@ -1,0 +1,173 @@
+"""A client as an assistant has one; what it is told is held against the promises of every answer."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+import anyio
+from jsonschema import Draft202012Validator
+from mcp import Client
+from mcp_types import CallToolResult, TextContent, Tool
+
+from sync_mcp.sandbox import Sandbox
+from sync_mcp.tools.generations import TOOLS
+
+Facts = dict[str, Any]
+
+MARK = "SANDBOX"
+VIDEO = {"type": "video", "url": "https://example.com/v.mp4"}
+AUDIO = {"type": "audio", "url": "https://example.com/a.wav"}
+_DEFINITIONS: dict[str, Tool] = {tool.name: tool.definition for tool in TOOLS}
+_LONGEST_ANSWER = 10_000
+_SPENT = {"no": "No money was spent.", "unknown": "Whether money was spent is unknown."}
+_RETRY = ("The same call will fail again.", "The same call may work", "It may have been accepted")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one call was answered with."""
+
+    text: str
+    facts: Facts
+    is_error: bool
+    meta: Facts
+
+    @property
+    def code(self) -> str | None:
+        return self.meta.get("code")
+
+    @property
+    def money_spent(self) -> str | None:
+        return self.meta.get("money_spent")
+
+
+@dataclass
+class Assistant:
+    """Calls tools; `call` takes any answer, `facts` and `error` the one kind that is expected."""
+
+    client: Client
+    progress: list[tuple[float, float | None, str]] = field(
+        default_factory=list[tuple[float, float | None, str]]
+    )
+    on_progress: Callable[[], object] = lambda: None
+
+    async def call(self, tool: str, arguments: Mapping[str, Any] | None = None, /, **more: Any) -> Told:
+        result = await self.client.call_tool(
+            tool, {**(arguments or {}), **more}, progress_callback=self._note
+        )
+        return told(tool, result)
+
+    async def facts(self, tool: str, arguments: Mapping[str, Any] | None = None, /, **more: Any) -> Facts:
+        answer = await self.call(tool, arguments, **more)
+        assert not answer.is_error, answer.text
+        return answer.facts
+
+    async def error(self, tool: str, arguments: Mapping[str, Any] | None = None, /, **more: Any) -> Told:
+        answer = await self.call(tool, arguments, **more)
+        assert answer.is_error, answer.text
+        return answer
+
+    async def _note(self, progress: float, total: float | None, message: str | None) -> None:
+        self.progress.append((progress, total, message or ""))
+        self.on_progress()
+
+
+def told(tool: str, result: CallToolResult) -> Told:
+    """Return what `result` says, once it keeps what every answer promises."""
+    blocks = [block for block in result.content if isinstance(block, TextContent)]
+    assert len(blocks) == len(result.content) == 1
+    text, meta = blocks[0].text, dict(result.meta or {})
+    assert "Traceback" not in text
+    assert len(text) < _LONGEST_ANSWER
+    if result.is_error:
+        _check_error(text, meta)
+        assert result.structured_content is None
+        return Told(text, {}, is_error=True, meta=meta)
+    facts = cast(Facts, result.structured_content)
+    check_schema(facts, _DEFINITIONS[tool].output_schema or {})
+    _check_text(text, facts)
+    return Told(text, facts, is_error=False, meta=meta)
+
+
+def check_schema(facts: Facts, schema: Facts) -> None:
+    faults = [fault.message for fault in Draft202012Validator(schema).iter_errors(facts)]  # pyright: ignore[reportUnknownMemberType]
+    assert faults == []
+
+
+def _check_error(text: str, meta: Facts) -> None:
+    lines = text.split("\n")
+    assert re.fullmatch(r"[A-Za-z0-9_]+: .+", lines[0]), text
+    assert lines[0].startswith(f"{meta['code']}: ")
+    assert lines[1] == _SPENT[meta["money_spent"]]
+    assert lines[2].startswith(_RETRY)
+    assert lines[3].startswith("Next: ")
+    assert meta.get("sandbox", False) == (MARK in text)
+    own = {name for name in meta if not name.startswith("io.modelcontextprotocol/")}
+    assert own <= {"code", "money_spent", "retry_after_seconds", "sandbox"}
+
+
+def _check_text(text: str, facts: Facts) -> None:
+    """The text says what the structured content says: the same names, the same values, nothing more."""
+    names = [line.partition(":")[0] for line in text.split("\n") if not line.startswith("- ")]
+    assert names == list(facts)
+    for name, value in _leaves(facts):
+        assert value not in (None, "", {}), name
+        assert (str(value).lower() if isinstance(value, bool) else str(value)) in text, name
+    rows = sum(len(cast(list[object], value)) for value in facts.values() if isinstance(value, list))
+    assert text.count("\n- ") == rows
+    assert names[-1] == "next_step"
+
+
+def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        for key, inner in cast(Mapping[str, object], value).items():
+            yield from _leaves(inner, key)
+    elif isinstance(value, list):
+        for inner in cast(list[object], value):
+            yield from _leaves(inner, name)
+    else:
+        yield name, value
+
+
+async def refusal(assistant: Assistant, sandbox: Sandbox, tool: str, arguments: Facts) -> str:
+    """Return the sentence that says what is wrong; nothing may have reached the API."""
+    answer = await assistant.error(tool, arguments)
+    assert (answer.code, answer.money_spent) == ("invalid_request", "no"), answer.text
+    assert sandbox.requests == []
+    assert sandbox.charges == []
+    return answer.text.split("\n")[0]
+
+
+def media(sandbox: Sandbox) -> list[Facts]:
+    """Return a video and a voice."""
+    return [
+        {"type": "video", "url": sandbox.samples.video},
+        {"type": "audio", "url": sandbox.samples.audio},
+    ]
+
+
+def sent(sandbox: Sandbox, path: str = "/v2/generate", method: str = "POST") -> list[Facts]:
+    """Return the bodies that reached the API at a path."""
+    return [
+        cast(Facts, request.body)
+        for request in sandbox.requests
+        if (request.method, request.path) == (method, path)
+    ]
+
+
+async def arrived(sandbox: Sandbox, method: str, path: str, **query: str) -> None:
+    """Wait until such a request has come to the API; `path` is a glob."""
+    with anyio.fail_after(20):
+        while True:
+            for request in sandbox.requests:
+                fits = request.method == method and fnmatchcase(request.path, path)
+                if fits and query.items() <= request.query.items():
+                    return
+            await anyio.sleep(0.01)
+
+
+def as_json(value: object) -> str:
+    return json.dumps(value)

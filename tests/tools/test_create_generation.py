@@ -1,0 +1,180 @@
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+
+from sync_mcp.api.generations import Generations
+from sync_mcp.sandbox import Fault, Sandbox
+
+from .assistant import Assistant, Facts, arrived, media, sent
+
+pytestmark = pytest.mark.anyio
+
+MODELS = ("sync-3", "lipsync-2", "lipsync-2-pro", "lipsync-1.9.0-beta", "react-1")
+
+
+async def test_a_create_answers_at_once_with_the_handle_and_what_to_call_next(
+    either_era: Assistant, sandbox: Sandbox
+) -> None:
+    told = await either_era.facts("create_generation", input=media(sandbox), model="lipsync-2-pro")
+    assert told["generation_id"] in sandbox.generations
+    assert (told["status"], told["model"]) == ("PENDING", "lipsync-2-pro")
+    assert not {"output_url", "charged", "note", "model_note"} & told.keys()
+    for words in ("get_generation", f'generation_id "{told["generation_id"]}"', "wait_seconds 45"):
+        assert words in told["next_step"]
+    assert len(sandbox.charges) == 1
+
+
+@pytest.mark.parametrize(("visual", "model"), [("video", "lipsync-2"), ("image", "sync-3")])
+async def test_the_model_taken_by_default_is_said_and_what_the_others_are_for(
+    assistant: Assistant, sandbox: Sandbox, visual: str, model: str
+) -> None:
+    url = sandbox.samples.video if visual == "video" else sandbox.samples.image
+    request = [{"type": visual, "url": url}, media(sandbox)[1]]
+    told = await assistant.facts("create_generation", input=request)
+    assert (told["model"], sent(sandbox)[0]["model"]) == (model, model)
+    assert told["model_note"].startswith(f"{model} was taken by default (")
+    for other in MODELS:
+        assert told["model_note"].count(f"{other}: ") == (other != model)
+
+
+async def test_a_script_and_a_dub_reach_the_api_as_it_spells_them(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    video = media(sandbox)[0]
+    speech = {"type": "text", "script": "Hello.", "voice_id": "v", "stability": 0, "similarity_boost": 0.2}
+    await assistant.facts("create_generation", input=[video, speech])
+    dub = {"target_lang": "es", "source_lang": "en"}
+    await assistant.facts("create_generation", input=[video], dub=dub)
+    spoken, dubbed = sent(sandbox)
+    provider = {"name": "elevenlabs", "voiceId": "v", "script": "Hello."}
+    assert spoken["input"][1] == {
+        "type": "text",
+        "provider": {**provider, "stability": 0, "similarityBoost": 0.2},
+    }
+    assert dubbed["input"] == [video]
+    assert dubbed["dubParams"] == {"targetLang": "es", "sourceLang": "en", "providerName": "elevenlabs"}
+
+
+async def test_a_job_that_ends_within_the_wait_is_the_answer(either_era: Assistant, sandbox: Sandbox) -> None:
+    either_era.on_progress = lambda: sandbox.advance(60)
+    told = await either_era.facts("create_generation", input=media(sandbox), wait_seconds=30)
+    assert told["status"] == "COMPLETED"
+    assert told["output_url"].startswith(f"{sandbox.url}/outputs/{told['generation_id']}.mp4?")
+    assert told["output_duration_seconds"] > 0
+    assert told["model_note"]
+    assert len(sandbox.charges) == 1
+    assert [progress for progress, _, _ in either_era.progress] == sorted(
+        progress for progress, _, _ in either_era.progress
+    )
+
+
+async def test_a_job_that_fails_within_the_wait_is_explained(assistant: Assistant, sandbox: Sandbox) -> None:
+    sandbox.add_fault(Fault(job="fail", error_code="generation_input_video_invalid"))
+    assistant.on_progress = lambda: sandbox.advance(60)
+    told = await assistant.facts("create_generation", input=media(sandbox), wait_seconds=30)
+    assert (told["status"], told["error_code"]) == ("FAILED", "generation_input_video_invalid")
+    assert told["charged"] == "no"
+    assert told["remedy"] == "Convert it to H.264 in MP4."
+
+
+async def test_a_wait_that_is_too_short_ends_in_the_handle(assistant: Assistant, sandbox: Sandbox) -> None:
+    told = await assistant.facts("create_generation", input=media(sandbox), wait_seconds=0.1)
+    assert told["status"] in ("PENDING", "PROCESSING")
+    assert told["generation_id"] in told["next_step"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 404, "body": {"message": "gone"}},
+        {"status": 401, "body": {"message": "Unauthorized"}},
+        {"status": 503, "body": {"message": "down"}},
+        {"html": True},
+        {"drop": "before"},
+        {"status": 200, "body": {"id": 5}},
+    ],
+    ids=lambda fault: next(iter(fault.items()))[0],
+)
+async def test_whatever_becomes_of_the_wait_the_answer_is_the_handle(
+    assistant: Assistant, sandbox: Sandbox, fault: Facts
+) -> None:
+    for path in ("/v2/generate/*", "/v2/generations/*"):
+        sandbox.add_fault(Fault.model_validate({**fault, "method": "GET", "path": path, "times": None}))
+    told = await assistant.facts("create_generation", input=media(sandbox), wait_seconds=0.2)
+    assert told["generation_id"] in sandbox.generations
+    assert told["status"] == "PENDING"
+    assert len(sandbox.charges) == 1
+
+
+async def test_a_fault_of_this_program_in_the_wait_does_not_hide_the_job_either(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("unexpected")
+
+    monkeypatch.setattr(Generations, "wait", broken)
+    told = await assistant.facts("create_generation", input=media(sandbox), wait_seconds=10)
+    assert told["generation_id"] in sandbox.generations
+
+
+async def test_a_create_that_was_answered_is_made_anew_when_it_is_asked_for_again(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    first = await assistant.facts("create_generation", input=media(sandbox))
+    second = await assistant.facts("create_generation", input=media(sandbox))
+    assert first["generation_id"] != second["generation_id"]
+    assert "note" not in second
+    keys = {charge.idempotency_key for charge in sandbox.charges}
+    assert len(keys) == len(sandbox.charges) == 2
+
+
+async def test_identical_calls_at_once_make_one_job(assistant: Assistant, sandbox: Sandbox) -> None:
+    told: list[Facts] = []
+
+    async def create(**more: object) -> None:
+        told.append(await assistant.facts("create_generation", input=media(sandbox), **more))
+
+    sandbox.add_fault(Fault(path="/v2/generate", delay_seconds=0.3))
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as calls:
+            for _ in range(4):
+                calls.start_soon(create)
+            # The same request, however it is spelled.
+            calls.start_soon(partial(create, model="lipsync-2", wait_seconds=0, options={}))
+    assert len({facts["generation_id"] for facts in told}) == len(sandbox.charges) == 1
+    assert sum("paid once" in facts.get("note", "") for facts in told) == 4
+
+
+async def test_a_create_joins_the_same_one_that_still_waits_for_its_end(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    told: list[Facts] = []
+
+    async def create() -> None:
+        told.append(await assistant.facts("create_generation", input=media(sandbox), wait_seconds=40))
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(create)
+            await arrived(sandbox, "GET", "/v2/generate/*")
+            told.append(await assistant.facts("create_generation", input=media(sandbox)))
+            sandbox.advance(60)
+    second, first = told
+    assert second["generation_id"] == first["generation_id"]
+    assert "paid once" in second["note"]
+    assert first["status"] == "COMPLETED"
+    assert len(sandbox.charges) == 1
+
+
+async def test_different_creates_at_once_are_different_jobs(assistant: Assistant, sandbox: Sandbox) -> None:
+    async def create(model: str) -> None:
+        await assistant.facts("create_generation", input=media(sandbox), model=model)
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as calls:
+            for model in MODELS[1:4]:
+                calls.start_soon(create, model)
+    assert sorted(body["model"] for body in sent(sandbox)) == sorted(MODELS[1:4])
+    assert len({charge.idempotency_key for charge in sandbox.charges}) == 3

@@ -1,0 +1,196 @@
+"""Arguments made from the schemas and from noise: an answer or a clear error, and no malformed create."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+from uuid import UUID
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from mcp import Client
+
+from sync_mcp import Settings, create_server
+from sync_mcp.sandbox import Sandbox
+from sync_mcp.tools.generations import TOOLS
+
+from .assistant import Assistant, Facts, Told, check_schema
+
+BAD_FORM = (400, 413, 415)
+"""Statuses by which the API says that a body has not the form of a create."""
+
+SCHEMAS = {tool.name: tool.input_schema for tool in TOOLS}
+every_tool = pytest.mark.parametrize("tool", SCHEMAS)
+
+bounded = settings(
+    derandomize=True,
+    max_examples=80,
+    deadline=None,
+    # A failure is told as it is found: making it smaller may take minutes.
+    phases=[Phase.generate],
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+
+Call = Callable[[str, Facts], Told]
+
+names = st.sampled_from(
+    sorted({name for schema in SCHEMAS.values() for name in schema["properties"]} | {"id", "assetId", ""})
+)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+noise = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def from_schema(schema: Facts) -> st.SearchStrategy[Any]:
+    """Make what a tool's portable input schema allows."""
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    low, high = schema.get("minimum"), schema.get("maximum")
+    match schema["type"]:
+        case "object":
+            made = {name: from_schema(inner) for name, inner in schema["properties"].items()}
+            required = {name: made.pop(name) for name in schema.get("required", ())}
+            return st.fixed_dictionaries(required, optional=made)
+        case "array":
+            return st.lists(from_schema(schema["items"]), max_size=4)
+        case "number":
+            above = schema.get("exclusiveMinimum")
+            least = low if above is None else above
+            figures = st.floats(least, high, exclude_min=above is not None, allow_nan=False)
+            return figures.filter(math.isfinite) | st.integers(1, 1)
+        case "integer":
+            return st.integers(low, high)
+        case "boolean":
+            return st.booleans()
+        case _:
+            return st.text(max_size=30)
+
+
+@pytest.fixture(scope="module")
+def fuzzed() -> Iterator[Sandbox]:
+    # A job ends as it begins, so that no wait takes time and no plan is ever full.
+    with Sandbox(job_seconds=0, plan="enterprise") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def call(fuzzed: Sandbox) -> Iterator[Call]:
+    """Call a tool of one server that has to live through everything."""
+    with ExitStack() as running:
+        patch = running.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
+        portal = running.enter_context(start_blocking_portal())
+        server = create_server(Settings(), sandbox_url=fuzzed.url)
+        client = running.enter_context(
+            portal.wrap_async_context_manager(Client(server, mode="legacy", read_timeout_seconds=60))
+        )
+        assistant = Assistant(client)
+
+        def make(tool: str, arguments: Facts) -> Told:
+            return portal.call(assistant.call, tool, arguments)
+
+        yield make
+
+
+def check(call: Call, sandbox: Sandbox, tool: str, arguments: Facts) -> None:
+    """Make a call; what is told was checked by the assistant, so here it is the creates that went out."""
+    before = len(sandbox.charges)
+    told = call(tool, arguments)
+    assert told.code != "internal_error", told.text
+    for request in sandbox.requests:
+        if (request.method, request.path) == ("POST", "/v2/generate"):
+            assert request.status not in BAD_FORM, (request.body, told.text)
+    charged = len(sandbox.charges) - before
+    assert charged == int(tool == "create_generation" and not told.is_error)
+    sandbox.clear_faults()
+
+
+def usable(sandbox: Sandbox) -> st.SearchStrategy[Any]:
+    """Items of an input of which some make a job."""
+    video, image, audio = sandbox.samples.video, sandbox.samples.image, sandbox.samples.audio
+    item = st.fixed_dictionaries(
+        {"type": st.sampled_from(["video", "image", "audio", "text", "Video"])},
+        optional={
+            "url": st.sampled_from([video, image, audio, "https://example.com/x", ""]),
+            "refId": st.sampled_from(["a", "b"]),
+            "script": st.text(max_size=40),
+            "voice_id": st.sampled_from(["v", ""]),
+            "stability": st.floats(-0.1, 1.1),
+        },
+    )
+    pair = st.tuples(
+        st.sampled_from([{"type": "video", "url": video}, {"type": "image", "url": image}]),
+        st.sampled_from(
+            [
+                {"type": "audio", "url": audio, "ref_id": "a"},
+                {"type": "text", "script": "Hello \U0001f600 there.", "voice_id": "v", "ref_id": "a"},
+            ]
+        ),
+    ).map(list)
+    return pair | pair | pair | st.lists(item, max_size=3)
+
+
+@every_tool
+def test_arguments_made_from_the_schema_get_an_answer_or_a_clear_error(
+    call: Call, fuzzed: Sandbox, tool: str
+) -> None:
+    schema = SCHEMAS[tool]
+    fuzzed.reset()
+
+    @bounded
+    @given(from_schema(schema))
+    def run(arguments: Facts) -> None:
+        check_schema(arguments, schema)
+        check(call, fuzzed, tool, arguments)
+
+    run()
+
+
+@pytest.mark.parametrize("tool", ["create_generation", "estimate_cost"])
+def test_requests_around_usable_media_are_sent_whole_or_not_at_all(
+    call: Call, fuzzed: Sandbox, tool: str
+) -> None:
+    properties = SCHEMAS[tool]["properties"]
+    fuzzed.reset()
+    segment = {"start_time": 0, "end_time": 1, "audio_input": {"ref_id": "a"}}
+    around = {
+        **{name: from_schema(inner) for name, inner in properties.items()},
+        "model": st.sampled_from(["sync-3", "lipsync-2", "react-1", "lipsync-99", ""]),
+        "options": from_schema(properties["options"]["properties"]["sync_mode"]).map(
+            lambda m: {"syncMode": m}
+        )
+        | from_schema(properties["options"]),
+        "segments": st.sampled_from([[], [segment]]) | from_schema(properties["segments"]),
+        "webhook_url": st.sampled_from(["", "https://example.com/hook", "http://example.com"]),
+        "output_file_name": st.sampled_from(["", "clip", "x" * 255, "a b"]),
+        "project_id": st.sampled_from(["", fuzzed.project_id, str(UUID(int=7)), "none"]),
+        "dub": st.sampled_from([None, None, {"targetLang": "es"}, {"target_lang": "xx"}]),
+    }
+    del around["input"]
+
+    @bounded
+    @given(st.fixed_dictionaries({"input": usable(fuzzed)}, optional=around))
+    def run(arguments: Facts) -> None:
+        check(call, fuzzed, tool, arguments)
+
+    run()
+    made = [request for request in fuzzed.requests if request.status in (200, 201)]
+    assert len(made) > 5
+
+
+@every_tool
+def test_noise_gets_an_answer_or_a_clear_error(call: Call, fuzzed: Sandbox, tool: str) -> None:
+    fuzzed.reset()
+
+    @bounded
+    @given(st.dictionaries(names | st.text(max_size=10), noise, max_size=5))
+    def run(arguments: Facts) -> None:
+        check(call, fuzzed, tool, arguments)
+
+    run()

@@ -1,0 +1,241 @@
+"""A call ends within its limit, whatever it was doing; what is paid for goes on and can be joined."""
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+
+from sync_mcp import Settings, create_server
+from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.tools.backend import CALL_SECONDS
+from sync_mcp.tools.generation_arguments import LONGEST_WAIT_SECONDS
+from sync_mcp.tools.generations import TOOLS
+
+from .assistant import Assistant, Facts, Told, arrived, media, sent
+
+pytestmark = pytest.mark.anyio
+
+SLACK_SECONDS = 1.0
+"""What a busy machine may add."""
+
+on_both_loops = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+
+
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch) -> float:
+    monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 3.0)
+    return 3.0
+
+
+@pytest.fixture
+async def watched(sandbox: Sandbox) -> AsyncIterator[tuple[Assistant, dict[str, anyio.Event]]]:
+    """An assistant, and for each tool an event that is set when a call to it has ended inside the server."""
+    ended = {tool.name: anyio.Event() for tool in TOOLS}
+
+    def watch(name: str, run: Any) -> Any:
+        async def watched(*arguments: Any) -> Any:
+            try:
+                return await run(*arguments)
+            finally:
+                ended[name].set()
+
+        return watched
+
+    tools = [replace(tool, run=watch(tool.name, tool.run)) for tool in TOOLS]
+    server = create_server(Settings(), sandbox_url=sandbox.url, tools=tools)
+    async with Client(server, mode="legacy", read_timeout_seconds=60) as client:
+        yield Assistant(client), ended
+
+
+def test_the_limits_leave_time_for_an_answer_within_fifty_five_seconds() -> None:
+    assert CALL_SECONDS <= 55
+    assert LONGEST_WAIT_SECONDS + 2 <= CALL_SECONDS
+
+
+def _requests(sandbox: Sandbox) -> dict[str, tuple[str, Facts]]:
+    request: Facts = {"input": media(sandbox)}
+    return {
+        "create": ("create_generation", request),
+        "create and wait": ("create_generation", {**request, "wait_seconds": 50}),
+        "create by a new model": ("create_generation", {**request, "model": "lipsync-9"}),
+        "get": ("get_generation", {"id": "g-1"}),
+        "wait": ("get_generation", {"id": "g-1", "wait_seconds": 50}),
+        "list": ("list_generations", {}),
+        "estimate": ("estimate_cost", request),
+        "estimate by duration": ("estimate_cost", {**request, "duration_seconds": 5}),
+    }
+
+
+@on_both_loops
+@pytest.mark.parametrize("path", ["*", "/v2/generations"])
+async def test_every_call_ends_in_time_when_the_api_is_late(
+    assistant: Assistant, sandbox: Sandbox, limit: float, path: str
+) -> None:
+    sandbox.add_fault(Fault(path=path, delay_seconds=60, when="before", times=None))
+    sandbox.add_fault(Fault(path="/v2/generate", drop="before", times=None))
+    took: dict[str, float] = {}
+    money: dict[str, Told] = {}
+
+    async def call(what: str, tool: str, arguments: Facts) -> None:
+        began = anyio.current_time()
+        money[what] = await assistant.call(tool, arguments)
+        took[what] = anyio.current_time() - began
+
+    async with anyio.create_task_group() as calls:
+        for what, (tool, arguments) in _requests(sandbox).items():
+            calls.start_soon(call, what, tool, arguments)
+    assert max(took.values()) < limit + SLACK_SECONDS, took
+    told = money["create"]
+    assert (told.code, told.money_spent) == ("outcome_unknown", "unknown")
+    assert sandbox.charges == []
+
+
+async def test_a_job_that_fails_as_the_time_runs_out_is_told_though_its_reason_is_late(
+    assistant: Assistant, sandbox: Sandbox, limit: float
+) -> None:
+    for path in ("/v2/errors", "/v2/generate/*/costs"):
+        sandbox.add_fault(Fault(path=path, delay_seconds=60, when="before", times=None))
+    sandbox.add_fault(Fault(job="fail", error_code="generation_pipeline_failed"))
+    assistant.on_progress = lambda: sandbox.advance(60)
+    began = anyio.current_time()
+    told = await assistant.facts("create_generation", input=media(sandbox), wait_seconds=50)
+    assert anyio.current_time() - began < limit + SLACK_SECONDS
+    assert (told["status"], told["error_code"]) == ("FAILED", "generation_pipeline_failed")
+    assert told["charged"] == "unknown"
+    assert told["remedy"]
+
+
+async def test_a_wait_is_cut_to_what_the_call_has_left(
+    assistant: Assistant, sandbox: Sandbox, limit: float
+) -> None:
+    began = anyio.current_time()
+    told = await assistant.facts("create_generation", input=media(sandbox), wait_seconds=50)
+    assert anyio.current_time() - began < limit + SLACK_SECONDS
+    assert told["status"] == "PENDING"
+    assert "get_generation" in told["next_step"]
+
+
+@on_both_loops
+async def test_a_create_that_outlives_its_call_is_joined_by_the_same_call(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.add_fault(Fault(path="/v2/generate", delay_seconds=0.8))
+    with monkeypatch.context() as patch:
+        patch.setattr("sync_mcp.server.CALL_SECONDS", 0.7)
+        told = await assistant.error("create_generation", input=media(sandbox))
+    assert (told.code, told.money_spent) == ("api_timeout", "unknown")
+    assert "failed" not in told.text
+    assert "Make exactly this call again: it joins" in told.text
+    facts = await assistant.facts("create_generation", input=media(sandbox))
+    assert "paid once" in facts["note"]
+    assert [charge.generation_id for charge in sandbox.charges] == [facts["generation_id"]]
+    assert len({request.headers["idempotency-key"] for request in _creates(sandbox)}) == 1
+
+
+def _creates(sandbox: Sandbox) -> list[Any]:
+    return [request for request in sandbox.requests if request.method == "POST"]
+
+
+async def _cancelled(assistant: Assistant, sandbox: Sandbox, when: str, tool: str, **arguments: Any) -> None:
+    """Make a call and cancel it as soon as such a request has come to the API."""
+    method, path = when.split()
+    async with anyio.create_task_group() as calls:
+
+        async def call() -> None:
+            await assistant.call(tool, arguments)
+
+        calls.start_soon(call)
+        await arrived(sandbox, method, path)
+        calls.cancel_scope.cancel()
+
+
+async def test_cancelling_a_wait_ends_it_at_once_and_leaves_the_job_alone(
+    watched: tuple[Assistant, dict[str, anyio.Event]], sandbox: Sandbox
+) -> None:
+    assistant, ended = watched
+    created = await assistant.facts("create_generation", input=media(sandbox))
+    generation_id = created["generation_id"]
+    wait = {"id": generation_id, "wait_seconds": 50}
+    await _cancelled(assistant, sandbox, "GET /v2/generate/*", "get_generation", **wait)
+    with anyio.fail_after(5):
+        await ended["get_generation"].wait()
+    sandbox.advance(60)
+    told = await assistant.facts("get_generation", id=generation_id)
+    assert told["status"] == "COMPLETED"
+    assert len(sandbox.charges) == 1
+
+
+async def test_cancelling_a_create_on_its_way_loses_nothing(
+    watched: tuple[Assistant, dict[str, anyio.Event]], sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sync_mcp")
+    assistant, ended = watched
+    sandbox.add_fault(Fault(path="/v2/generate", delay_seconds=0.5))
+    request = media(sandbox)
+    await _cancelled(assistant, sandbox, "POST /v2/generate", "create_generation", input=request)
+    with anyio.fail_after(5):
+        await ended["create_generation"].wait()
+    [sending] = _creates(sandbox)
+    # The key stood in the log before the request went out.
+    assert f"key={sending.headers['idempotency-key']}" in caplog.text
+    told = await assistant.facts("create_generation", input=request)
+    assert "paid once" in told["note"]
+    assert [charge.generation_id for charge in sandbox.charges] == [told["generation_id"]]
+    assert len(sent(sandbox)) == 1
+    assert f"accepted as generation {told['generation_id']}" in caplog.text
+
+
+async def test_a_create_that_is_cancelled_while_it_waits_for_the_end_is_not_paid_again(
+    watched: tuple[Assistant, dict[str, anyio.Event]], sandbox: Sandbox
+) -> None:
+    assistant, ended = watched
+    request = {"input": media(sandbox), "wait_seconds": 50}
+    await _cancelled(assistant, sandbox, "GET /v2/generate/*", "create_generation", **request)
+    with anyio.fail_after(5):
+        await ended["create_generation"].wait()
+    told = await assistant.facts("create_generation", input=media(sandbox))
+    assert "paid once" in told["note"]
+    assert [charge.generation_id for charge in sandbox.charges] == [told["generation_id"]]
+    # From here on it is told, so that a repeat is meant.
+    await assistant.facts("create_generation", input=media(sandbox))
+    assert len(sandbox.charges) == 2
+
+
+async def test_a_refusal_that_nobody_heard_does_not_meet_the_next_call(
+    watched: tuple[Assistant, dict[str, anyio.Event]], sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    assistant, ended = watched
+    body: Facts = {"message": "No.", "errorCode": "account_on_hold"}
+    sandbox.add_fault(Fault(path="/v2/generate", status=402, body=body, delay_seconds=0.3))
+    await _cancelled(assistant, sandbox, "POST /v2/generate", "create_generation", input=media(sandbox))
+    with anyio.fail_after(5):
+        await ended["create_generation"].wait()
+        while "a create whose call was cancelled ended: account_on_hold" not in caplog.text:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+    told = await assistant.facts("create_generation", input=media(sandbox))
+    assert "note" not in told
+    assert len(sandbox.charges) == 1
+
+
+async def test_a_call_is_answered_while_another_waits(assistant: Assistant, sandbox: Sandbox) -> None:
+    created = await assistant.facts("create_generation", input=media(sandbox))
+    waited: list[Facts] = []
+
+    async def wait() -> None:
+        waited.append(await assistant.facts("get_generation", id=created["generation_id"], wait_seconds=50))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as calls:
+            for _ in range(5):
+                calls.start_soon(wait)
+            await arrived(sandbox, "GET", "/v2/generate/*", wait="true")
+            listed = await assistant.facts("list_generations")
+            assert len(listed["generations"]) == 1
+            await assistant.facts("estimate_cost", input=media(sandbox))
+            assert waited == []
+            sandbox.advance(60)
+    assert [facts["status"] for facts in waited] == ["COMPLETED"] * 5

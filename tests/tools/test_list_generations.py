@@ -1,0 +1,139 @@
+import json
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from sync_mcp.sandbox import Fault, Sandbox
+
+from .assistant import Assistant, Facts, media
+
+pytestmark = pytest.mark.anyio
+
+ROW = {"generation_id", "status", "model", "created_at", "output_duration_seconds", "output_file_name"}
+
+
+async def make(assistant: Assistant, sandbox: Sandbox, count: int, **request: Any) -> list[str]:
+    """Make jobs and return their ids, the newest first."""
+    sandbox.configure(plan="enterprise", job_seconds=0)
+    made = [
+        await assistant.facts("create_generation", {"input": media(sandbox), **request}) for _ in range(count)
+    ]
+    return [job["generation_id"] for job in reversed(made)]
+
+
+def ids(answer: Facts) -> list[str]:
+    return [row["generation_id"] for row in answer["generations"]]
+
+
+async def test_an_account_without_jobs_has_an_empty_list(either_era: Assistant, sandbox: Sandbox) -> None:
+    told = await either_era.call("list_generations")
+    assert told.facts["generations"] == []
+    assert "generations: none" in told.text
+    assert "next_cursor" not in told.facts
+    assert "create_generation" in told.facts["next_step"]
+
+
+async def test_many_jobs_are_paged_newest_first_each_one_once(
+    either_era: Assistant, sandbox: Sandbox
+) -> None:
+    made = await make(either_era, sandbox, 27)
+    pages: list[list[str]] = []
+    cursor = None
+    while cursor or not pages:
+        told = await either_era.facts("list_generations", cursor=cursor)
+        pages.append(ids(told))
+        cursor = told.get("next_cursor")
+        assert (f"list_generations with cursor {cursor}." in told["next_step"]) == (cursor is not None)
+        assert "get_generation" in told["next_step"]
+    assert [len(page) for page in pages] == [10, 10, 7]
+    assert list(chain.from_iterable(pages)) == made
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "more"), [(3, 3, False), (4, 3, True), (2, 3, False), (3, 1, True)]
+)
+async def test_there_is_a_next_page_only_where_there_are_more_jobs(
+    assistant: Assistant, sandbox: Sandbox, count: int, limit: int, more: bool
+) -> None:
+    await make(assistant, sandbox, count)
+    told = await assistant.facts("list_generations", limit=limit)
+    assert len(told["generations"]) == min(count, limit)
+    assert ("next_cursor" in told) == more
+
+
+async def test_a_row_is_compact_and_has_no_url(assistant: Assistant, sandbox: Sandbox) -> None:
+    await make(assistant, sandbox, 1, output_file_name="clip", webhook_url="https://example.com/hook")
+    sandbox.add_fault(Fault(job="fail", error_code="generation_pipeline_failed"))
+    await make(assistant, sandbox, 1)
+    told = await assistant.call("list_generations")
+    failed, done = told.facts["generations"]
+    assert done.keys() == ROW
+    assert (done["status"], done["output_file_name"]) == ("COMPLETED", "clip")
+    assert failed.keys() == ROW - {"output_duration_seconds", "output_file_name"} | {"error_code"}
+    assert "://" not in told.text
+    assert "://" not in json.dumps(told.facts)
+
+
+async def test_only_the_states_that_were_asked_for_are_listed(assistant: Assistant, sandbox: Sandbox) -> None:
+    [done] = await make(assistant, sandbox, 1)
+    sandbox.add_fault(Fault(job="fail"))
+    [failed] = await make(assistant, sandbox, 1)
+    sandbox.add_fault(Fault(job="reject"))
+    [rejected] = await make(assistant, sandbox, 1)
+    for asked, found in (
+        (["COMPLETED"], [done]),
+        (["failed", "REJECTED"], [rejected, failed]),
+        ("PENDING,PROCESSING", []),
+        ([], [rejected, failed, done]),
+    ):
+        assert ids(await assistant.facts("list_generations", status=asked)) == found
+
+
+async def test_only_the_project_that_was_asked_for_is_listed(assistant: Assistant, sandbox: Sandbox) -> None:
+    await make(assistant, sandbox, 1)
+    inside = await make(assistant, sandbox, 1, project_id=sandbox.project_id)
+    assert ids(await assistant.facts("list_generations", project_id=sandbox.project_id)) == inside
+    other = "00000000-0000-0000-0000-000000000000"
+    assert ids(await assistant.facts("list_generations", projectId=other)) == []
+
+
+async def test_filters_and_pages_go_together(assistant: Assistant, sandbox: Sandbox) -> None:
+    made = await make(assistant, sandbox, 3)
+    sandbox.add_fault(Fault(job="fail"))
+    await make(assistant, sandbox, 1)
+    first = await assistant.facts("list_generations", status="COMPLETED", limit=2)
+    rest = await assistant.facts("list_generations", status="COMPLETED", limit=2, cursor=first["next_cursor"])
+    assert ids(first) + ids(rest) == made
+
+
+async def test_fifty_rows_are_small_enough_for_every_host(assistant: Assistant, sandbox: Sandbox) -> None:
+    made = await make(assistant, sandbox, 60)
+    told = await assistant.call("list_generations", limit=50)
+    assert ids(told.facts) == made[:50]
+    assert told.facts["next_cursor"] == made[49]
+    assert len(told.text) < 10_000
+    assert len(json.dumps(told.facts)) < 10_000
+    small = await assistant.call("list_generations")
+    assert len(small.text) < 2_500
+
+
+async def test_rows_that_would_be_cut_off_go_to_the_next_page(assistant: Assistant, sandbox: Sandbox) -> None:
+    row = {
+        "status": "FAILED",
+        "model": "m" * 500,
+        "errorCode": "e" * 500,
+        "outputFileName": "n" * 255,
+        "createdAt": "2026-11-30T12:00:00.000Z",
+    }
+    page: list[Any] = [{**row, "id": f"{number:0100}"} for number in range(51)]
+    sandbox.add_fault(Fault(path="/v2/generations", status=200, body=page))
+    told = await assistant.facts("list_generations", limit=50)
+    assert 10 < len(told["generations"]) < 50
+    assert told["next_cursor"] == ids(told)[-1] == page[len(told["generations"]) - 1]["id"]
+
+
+async def test_a_cursor_that_is_no_job_is_an_error(assistant: Assistant, sandbox: Sandbox) -> None:
+    told = await assistant.error("list_generations", cursor="nonsense")
+    assert (told.code, told.money_spent) == ("request_rejected", "no")
+    assert "cursor" in told.text
