@@ -91,6 +91,8 @@ class Sandbox:
         self._world.contents.cancelled.set()
         self._world.fetcher.close()
         self._server.should_exit = True
+        # Before anything that takes time: a process that is made to leave meanwhile leaves no files behind.
+        self._world.storage.remove()
         if self._thread.is_alive():
             self._thread.join(_STOP_SECONDS)
         self._socket.close()

@@ -1,4 +1,4 @@
-"""The fixture server as a real process, spoken to in raw lines over real pipes; every wait has a limit."""
+"""A server as a real process, spoken to in raw lines over real pipes; every wait has a limit."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Queue
@@ -14,6 +14,7 @@ from threading import Thread
 from typing import IO, Any
 
 FIXTURE_SERVER = Path(__file__).with_name("fixture_server.py")
+FIXTURE_COMMAND = (sys.executable, str(FIXTURE_SERVER))
 ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 10.0
 ENDS_WITHIN_SECONDS = 1.0
@@ -99,13 +100,17 @@ class _Lines:
 
 
 class ServerProcess:
-    def __init__(self, env: dict[str, str]) -> None:
+    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+        # What the developer has set for a server of his own is not for this one.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SYNC_")}
         self.process = subprocess.Popen(
-            [sys.executable, str(FIXTURE_SERVER)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | env,
+            env=inherited | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **env},
+            # A group of its own, so that what it leaves behind can be told from everything else.
+            process_group=0,
         )
         assert self.process.stdin
         assert self.process.stdout
@@ -143,6 +148,13 @@ class ServerProcess:
         """The exit code, within the time a host gives."""
         return self.process.wait(ENDS_WITHIN_SECONDS)
 
+    def left_processes(self) -> bool:
+        """Whether a process that it started is still there; to be asked once it has ended."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, 0)
+            return True
+        return False
+
     def all_frames(self) -> list[Frame]:
         return [json.loads(line) for line in self.stdout.to_the_end()]
 
@@ -152,7 +164,17 @@ class ServerProcess:
 
 @contextmanager
 def running(*, read_stdout: bool = True, **env: str) -> Generator[ServerProcess]:
-    server = ServerProcess(env)
+    """The fixture server."""
+    with started(FIXTURE_COMMAND, env, read_stdout=read_stdout) as server:
+        yield server
+
+
+@contextmanager
+def started(
+    command: Sequence[str], env: Mapping[str, str], *, read_stdout: bool = True
+) -> Generator[ServerProcess]:
+    """Any server."""
+    server = ServerProcess(command, env)
     if read_stdout:
         server.stdout.start()
     try:

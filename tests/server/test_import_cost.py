@@ -1,0 +1,96 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server.host import KEY
+from tests.stdio.process import close_stdin, request, started
+
+WATCHED = """
+import atexit, json, sys
+
+events = []
+
+def note(event, arguments):
+    if event == "open" or event.startswith("socket."):
+        events.append((event, str(arguments[0])))
+
+sys.addaudithook(note)
+atexit.register(lambda: print(json.dumps([list(sys.modules), list(events)]), file=sys.stderr))
+"""
+OURS = f"""{WATCHED}
+sys.argv = ["sync-mcp"]
+from sync_mcp.cli import main
+main()
+"""
+BARE = f"""{WATCHED}
+import anyio
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+from mcp_types import ListToolsResult
+
+async def list_tools(context, params):
+    return ListToolsResult(tools=[])
+
+async def serve():
+    server = Server("bare", on_list_tools=list_tools)
+    async with stdio_server() as (reads, writes):
+        await server.run(reads, writes, server.create_initialization_options())
+
+anyio.run(serve)
+"""
+HEAVY = {"httpx", "httpcore", "h11", "av", "starlette", "uvicorn", "sqlalchemy", "certifi"}
+OF_LATER = ("sync_mcp.api", "sync_mcp.sandbox", "sync_mcp.media", "sync_mcp.demo")
+CODE = (".py", ".pyc", ".so", ".pyd", ".zip")
+
+
+class Watched:
+    """What a server had loaded and done when it had listed its tools and ended."""
+
+    def __init__(self, program: str) -> None:
+        with started((sys.executable, "-c", program), {"SYNC_API_KEY": KEY}) as server:
+            server.initialize()
+            server.ask(request("list", "tools/list"))
+            close_stdin(server)
+            modules, events = json.loads(server.all_stderr().splitlines()[-1])
+        self.modules: set[str] = set(modules)
+        self.events: list[tuple[str, str]] = [(event, argument) for event, argument in events]
+
+    @property
+    def packages(self) -> set[str]:
+        return {module.partition(".")[0] for module in self.modules}
+
+    @property
+    def data_files(self) -> set[str]:
+        opened = {argument for event, argument in self.events if event == "open"}
+        return {name for name in opened if Path(name).is_file() and not name.endswith(CODE)}
+
+
+@pytest.fixture(scope="module")
+def ours() -> Watched:
+    return Watched(OURS)
+
+
+@pytest.fixture(scope="module")
+def bare() -> Watched:
+    """A server made of nothing but the SDK: what that loads cannot be left out."""
+    return Watched(BARE)
+
+
+def test_a_server_that_lists_its_tools_has_loaded_nothing_heavy_that_the_sdk_does_not(
+    ours: Watched, bare: Watched
+):
+    assert "sync_mcp.tools.generations" in ours.modules
+    assert HEAVY & (ours.packages - bare.packages) == set()
+    assert ours.packages - bare.packages - sys.stdlib_module_names == {"sync_mcp"}
+
+
+def test_a_server_that_lists_its_tools_has_loaded_no_client_and_no_sandbox(ours: Watched):
+    assert [module for module in sorted(ours.modules) if module.startswith(OF_LATER)] == []
+
+
+def test_the_start_does_no_network_and_reads_no_data(ours: Watched, bare: Watched):
+    network = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
+    assert [event for event in ours.events if event[0] in network] == []
+    assert ours.data_files - bare.data_files == set()

@@ -1,0 +1,181 @@
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from mcp import Client, StdioServerParameters
+
+from tests.api.raw_server import RawServer, answer
+from tests.server.host import COMMAND, KEY, SANDBOX_MARK, Embedded, Host, embedded, hosted, media, text
+from tests.stdio.process import WAIT_SECONDS, Frame, close_stdin, started
+
+TOOLS = ["create_generation", "get_generation", "list_generations", "estimate_cost"]
+ERAS = {"legacy": (False, False), "modern": (True, False), "probe and fall back": (False, True)}
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture(scope="module", params=list(ERAS))
+def shared_host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    modern_era, probes_first = ERAS[request.param]
+    with hosted("--sandbox", modern_era=modern_era, probes_first=probes_first) as host:
+        yield host
+
+
+@pytest.fixture
+def host(shared_host: Host) -> Iterator[Host]:
+    """A host of each era in turn, on a sandbox that begins anew."""
+    sandbox = embedded(shared_host)
+    sandbox.control("reset", method="POST")
+    sandbox.control("settings", {"job_seconds": 60}, method="PATCH")
+    yield shared_host
+    assert shared_host.server.process.poll() is None
+    shared_host.server.stdout.seen.clear()
+    shared_host.server.stderr.seen.clear()
+
+
+def tool_names(host: Host) -> list[str]:
+    return [tool["name"] for tool in host.ask("tools/list")["tools"]]
+
+
+def test_a_host_lists_prices_creates_waits_and_lists_again(host: Host):
+    sandbox = embedded(host)
+    assert tool_names(host) == TOOLS
+    request: Frame = {"model": "lipsync-2", "input": sandbox.media}
+
+    price = host.call("estimate_cost", **request)["structuredContent"]
+    assert price["cost_usd"] == pytest.approx(0.226)
+    assert sandbox.control("charges") == []
+
+    created = host.call("create_generation", **request)["structuredContent"]
+    assert created["status"] == "PENDING"
+    assert created["generation_id"] in created["next_step"]
+
+    question = {"generation_id": created["generation_id"], "wait_seconds": 45}
+    asked = host.start("get_generation", question, progressToken="the wait")
+    progress = host.progress("the wait")
+    assert progress["progress"] < WAIT_SECONDS
+    assert "total" not in progress
+    assert "waited" in progress["message"]
+    sandbox.control("clock", {"advance_seconds": 60})
+    finished = host.result(asked)["structuredContent"]
+    assert finished["status"] == "COMPLETED"
+    assert finished["output_url"].startswith(f"{sandbox.url}/outputs/")
+
+    [row] = host.call("list_generations")["structuredContent"]["generations"]
+    assert (row["generation_id"], row["status"]) == (created["generation_id"], "COMPLETED")
+    assert [charge["generationId"] for charge in sandbox.control("charges")] == [created["generation_id"]]
+    frames = [json.loads(line) for line in host.server.stdout.seen]
+    assert all(frame["jsonrpc"] == "2.0" for frame in frames)
+    answered = [frame["id"] for frame in frames if "id" in frame]
+    assert len(answered) == len(set(answered))
+
+
+def test_every_answer_and_every_error_of_the_sandbox_is_marked(host: Host):
+    sandbox = embedded(host)
+    good = [
+        host.call("estimate_cost", input=sandbox.media),
+        host.call("create_generation", input=sandbox.media),
+        host.call("list_generations"),
+    ]
+    created = good[1]["structuredContent"]["generation_id"]
+    good.append(host.call("get_generation", generation_id=created))
+    bad = [
+        host.call("get_generation", generation_id=NOBODY),
+        host.call("list_generations", limt=3),
+        host.call("create_generation", input=[]),
+    ]
+    assert [result["isError"] for result in (*good, *bad)] == [False] * 4 + [True] * 3
+    assert all(SANDBOX_MARK in result["structuredContent"]["sandbox"] for result in good)
+    assert all(result["_meta"]["sandbox"] is True for result in bad)
+    assert all(SANDBOX_MARK in text(result) for result in (*good, *bad))
+    assert SANDBOX_MARK in host.instructions
+    assert SANDBOX_MARK in host.logged(f"accepted as generation {created}")
+
+
+def test_the_samples_are_named_where_they_are_looked_for(host: Host):
+    url = embedded(host).url
+    samples = [f"{url}/samples/{name}" for name in ("speaker.mp4", "speaker.jpg", "speech.wav")]
+    elsewhere = [{"type": "video", "url": "https://example.com/a.mp4"}, media(url)[1]]
+    refused = host.call("create_generation", input=elsewhere)
+    for told in (host.instructions, text(refused), text(host.call("create_generation", input=[]))):
+        assert [sample for sample in samples if sample not in told] == []
+
+
+def test_the_users_key_address_and_proxy_are_never_used_on_the_sandbox():
+    with RawServer([answer(500)]) as trap:
+        names = ("SYNC_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+        env = {"SYNC_API_KEY": KEY} | dict.fromkeys(names, trap.url)
+        with hosted("--sandbox", "--log-level", "debug", env=env) as host:
+            sandbox = embedded(host)
+            created = host.call("create_generation", input=sandbox.media)["structuredContent"]
+            assert not host.call("get_generation", generation_id=created["generation_id"])["isError"]
+            assert host.call("get_generation", generation_id=NOBODY)["isError"]
+            received = sandbox.control("requests")
+            close_stdin(host.server)
+            assert host.server.ends() == 0
+            told = json.dumps(received) + json.dumps(host.server.all_frames()) + host.server.all_stderr()
+        assert trap.connections == 0
+        assert len(received) >= 3
+        assert KEY not in told
+
+
+@pytest.mark.parametrize(
+    ("command", "env"),
+    [((COMMAND,), {"SYNC_MCP_SANDBOX": "1"}), ((sys.executable, "-m", "sync_mcp", "--sandbox"), {})],
+    ids=["SYNC_MCP_SANDBOX=1", "python -m sync_mcp"],
+)
+def test_the_sandbox_is_also_reached_by(command: Sequence[str], env: dict[str, str], tmp_path: Path):
+    with started(command, env | {"TMPDIR": str(tmp_path)}) as server:
+        host = Host(server).connect()
+        assert tool_names(host) == TOOLS
+        made = host.call("create_generation", input=embedded(host).media)
+        assert SANDBOX_MARK in made["structuredContent"]["sandbox"]
+
+
+def test_without_a_key_tools_are_listed_and_each_call_tells_how_to_set_it():
+    with hosted() as host:
+        assert tool_names(host) == TOOLS
+        assert SANDBOX_MARK not in host.instructions
+        request = {"input": media("https://example.com")}
+        for tool, arguments in zip(TOOLS, [request, {"generation_id": NOBODY}, {}, request], strict=True):
+            refused = host.call(tool, **arguments)
+            assert refused["isError"] is True
+            assert refused["_meta"]["code"] == "api_key_missing"
+            assert refused["_meta"]["money_spent"] == "no"
+            for hint in ("SYNC_API_KEY", "https://sync.so/settings/api-keys", "--sandbox"):
+                assert hint in text(refused)
+
+
+async def use_client() -> None:
+    parameters = StdioServerParameters(command=COMMAND, args=["--sandbox"], env={"HOME": os.environ["HOME"]})
+    told: list[str] = []
+
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        told.append(message or "")
+        await anyio.to_thread.run_sync(partial(sandbox.control, "clock", {"advance_seconds": 60}))
+
+    async def call(tool: str, **arguments: Any) -> dict[str, Any]:
+        result = await client.call_tool(tool, arguments, progress_callback=on_progress)
+        assert result.structured_content is not None
+        return result.structured_content
+
+    with anyio.fail_after(2 * WAIT_SECONDS):
+        async with Client(parameters, mode="legacy") as client:
+            sandbox = Embedded.named_in(client.instructions or "")
+            created = await call("create_generation", input=sandbox.media)
+            assert told == []
+            finished = await call(
+                "get_generation", generation_id=created["generation_id"], wait_seconds=WAIT_SECONDS
+            )
+            assert finished["status"] == "COMPLETED"
+            assert told
+
+
+def test_a_client_of_the_sdk_makes_a_video():
+    anyio.run(use_client)
