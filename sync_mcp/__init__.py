@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from sync_mcp._version import __version__
 
 if TYPE_CHECKING:
-    from sync_mcp.api.client import AsyncSync
+    from sync_mcp.api.client import AsyncSync, Ping
     from sync_mcp.api.models import (
         ActiveSpeaker,
         Audio,
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 # Resolved on first use: importing the package must not pay for an HTTP library or a hundred models.
 _HOMES = {
-    "sync_mcp.api.client": ("AsyncSync",),
+    "sync_mcp.api.client": ("AsyncSync", "Ping"),
     "sync_mcp.api.models": (
         "ActiveSpeaker",
         "Audio",
@@ -132,6 +132,7 @@ __all__ = [
     "OutcomeUnknown",
     "PaymentRequiredError",
     "PermissionDeniedError",
+    "Ping",
     "RateLimitError",
     "RequestOptions",
     "RequestRejectedError",

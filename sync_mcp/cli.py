@@ -1,28 +1,36 @@
-"""The command sync-mcp: serve over stdio (the default), show the demo, or run the sandbox alone."""
+"""The command sync-mcp: serve over stdio (the default) or HTTP, and what helps to set it up and to try it."""
 
 import argparse
 import gc
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sync_mcp._version import __version__
 from sync_mcp.errors import ConfigurationError
+from sync_mcp.hosts import HOSTS, Installation, configuration, http_origin, this_command
+from sync_mcp.text import safe
 
 if TYPE_CHECKING:
     from sync_mcp.sandbox import Sandbox
     from sync_mcp.settings import Settings
 
+logger = logging.getLogger("sync_mcp")
+
 _ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 _PLANS = ("free", "hobbyist", "creator", "growth", "scale", "enterprise")
 _USAGE_ERROR = 2
+_LINE_LIMIT = 600
+_LOG_LIMIT = 16_000
+_LONG_WORD = re.compile(r"(?<![\w-])\w[^\s'\"=,()]{15,}")
 _LAST_MOMENTS_SECONDS = 0.5
 """How long the end may take when something cannot be cancelled."""
 _MEDIA_MISSING = (
@@ -47,7 +55,8 @@ class _OneLineParser(argparse.ArgumentParser):
     """A wrong flag is one clear line; its subcommands' parsers are of the same kind."""
 
     def error(self, message: str) -> NoReturn:
-        _stop(f"{message} (try {self.prog} --help)")
+        # A key that was given by mistake must not stand in the host's log.
+        _stop(f"{_LONG_WORD.sub('...', message)} (try {self.prog} --help)")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,15 +68,27 @@ def _parser() -> argparse.ArgumentParser:
         epilog="The README describes the environment variables SYNC_API_KEY, SYNC_BASE_URL and SYNC_MCP_*.",
     )
     parser.add_argument("--version", action="version", version=f"sync-mcp {__version__}")
-    parser.add_argument(
-        "--sandbox", action="store_true", default=None, help="run on the embedded sandbox, without a key"
-    )
-    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (default: info)")
+    _add_server_flags(parser, default=None)
     parser.set_defaults(run=_serve)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
+    config = commands.add_parser(
+        "config", allow_abbrev=False, help="print what to paste into a host, such as Claude Desktop"
+    )
+    config.add_argument("client", choices=tuple(HOSTS), metavar="CLIENT", help=", ".join(HOSTS))
+    _add_server_flags(config, default=argparse.SUPPRESS)
+    config.set_defaults(run=_config)
+
+    doctor = commands.add_parser(
+        "doctor", allow_abbrev=False, help="report what is installed and set, and what is wrong"
+    )
+    _add_server_flags(doctor, default=argparse.SUPPRESS)
+    doctor.set_defaults(run=_doctor)
+
     demo = commands.add_parser(
-        "demo", help="make a video on the sandbox, step by step, as an assistant would"
+        "demo",
+        allow_abbrev=False,
+        help="make a video on the sandbox, step by step, as an assistant would",
     )
     demo.add_argument(
         "--output",
@@ -77,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
-    sandbox = commands.add_parser("sandbox", help="run the sandbox alone, for clients in any language")
+    sandbox = commands.add_parser(
+        "sandbox", allow_abbrev=False, help="run the sandbox alone, for clients in any language"
+    )
     sandbox.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     sandbox.add_argument("--port", type=_port, default=8787, help="port to listen on (default: 8787)")
     sandbox.add_argument(
@@ -92,6 +115,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     sandbox.set_defaults(run=_sandbox)
     return parser
+
+
+def _add_server_flags(parser: argparse.ArgumentParser, *, default: object) -> None:
+    """Add the flags that override settings; their names in the namespace are those of the settings."""
+
+    def add(flag: str, setting: str, **how: Any) -> None:
+        parser.add_argument(flag, dest=setting, default=default, **how)
+
+    add("--sandbox", "sandbox", action="store_true", help="run on the embedded sandbox, without a key")
+    add("--log-level", "log_level", metavar="LEVEL", help="debug, info, warning or error (default: info)")
+    add("--http", "http", action="store_true", help="serve Streamable HTTP at /mcp instead of stdio")
+    add("--host", "http_host", metavar="HOST", help="with --http: address (default: 127.0.0.1)")
+    add("--port", "http_port", type=_port, metavar="PORT", help="with --http: port (default: 8000)")
+    add(
+        "--allowed-host",
+        "http_allowed_hosts",
+        action="append",
+        metavar="NAME",
+        help="with --http: a further name that clients may call the server by; may be given again",
+    )
 
 
 def _port(text: str) -> int:
@@ -115,19 +158,97 @@ _port.__name__, _seconds.__name__ = "port", "number of seconds"
 def _serve(arguments: argparse.Namespace) -> None:
     # Building hundreds of pydantic models leaves no garbage, and looking for some costs a fifth of the start.
     gc.disable()
+    # First: what is set wrong needs no server to be told.
+    settings = _settings(arguments)
+    _log_to_stderr(settings)
+    if settings.http:
+        _serve_http(settings)
+    else:
+        _serve_stdio(settings)
+
+
+def _serve_stdio(settings: "Settings") -> None:
     import anyio
 
     from sync_mcp.server import create_server
-    from sync_mcp.settings import Settings
     from sync_mcp.stdio import exit_within, serve_stdio
 
-    settings = Settings.from_environment(os.environ, sandbox=arguments.sandbox, log_level=arguments.log_level)
-    _log_to_stderr(settings)
     with _embedded_sandbox(settings) as sandbox:
         server = create_server(settings, sandbox_url=sandbox.url if sandbox else None)
         gc.freeze()
         gc.enable()
         anyio.run(partial(serve_stdio, server, on_stop=partial(exit_within, _LAST_MOMENTS_SECONDS)))
+
+
+def _serve_http(settings: "Settings") -> None:
+    import anyio
+
+    from sync_mcp.http import MCP_PATH, check_exposure, create_app, listen, serve_http
+    from sync_mcp.server import create_server
+
+    token = settings.http_token.get_secret_value() if settings.http_token else None
+    check_exposure(settings.http_host, settings.http_allowed_hosts, token)
+    with listen(settings.http_host, settings.http_port) as listening, _embedded_sandbox(settings) as sandbox:
+        stopping = anyio.Event()
+        server = create_server(settings, sandbox_url=sandbox.url if sandbox else None, stopping=stopping)
+        app = create_app(server, allowed_hosts=settings.http_allowed_hosts, token=token)
+        gc.freeze()
+        gc.enable()
+        port = int(listening.getsockname()[1])
+        logger.info("serving %s%s", http_origin(settings.http_host, port), MCP_PATH)
+        serve_http(app, listening, on_stop=stopping.set)
+
+
+def _settings(arguments: argparse.Namespace) -> "Settings":
+    from sync_mcp.settings import Settings
+
+    given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
+    return Settings.from_environment(os.environ, **given)
+
+
+def _config(arguments: argparse.Namespace) -> None:
+    settings = _settings(arguments)
+    server = Installation(
+        command=this_command(),
+        sandbox=settings.sandbox,
+        url=f"{http_origin(settings.http_host, settings.http_port)}/mcp" if settings.http else None,
+        has_token=settings.http_token is not None,
+        http_flags=_http_flags(settings),
+    )
+    print(configuration(arguments.client, server))
+
+
+def _http_flags(settings: "Settings") -> tuple[str, ...]:
+    given = {"http_host": "--host", "http_port": "--port"}
+    changed = settings.model_dump(include=set(given), exclude_defaults=True)
+    names = (part for name in settings.http_allowed_hosts for part in ("--allowed-host", name))
+    return (*(part for name, value in changed.items() for part in (given[name], str(value))), *names)
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    settings = _settings(arguments)
+    import anyio
+
+    from sync_mcp.doctor import examine, report
+
+    with _embedded_sandbox(settings) as sandbox:
+        findings = anyio.run(examine, settings, _sources(arguments), sandbox.url if sandbox else None)
+    print(report(findings))
+    sys.exit(1 if any(finding.remedy for finding in findings) else 0)
+
+
+def _sources(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return where each setting came from."""
+    from sync_mcp.settings import Settings
+
+    return {
+        name: "flag"
+        if vars(arguments).get(name) is not None
+        else "environment"
+        if os.environ.get(variable, "").strip()
+        else "default"
+        for name, variable in Settings.VARIABLES.items()
+    }
 
 
 def _embedded_sandbox(settings: "Settings") -> "AbstractContextManager[Sandbox | None]":
@@ -136,6 +257,7 @@ def _embedded_sandbox(settings: "Settings") -> "AbstractContextManager[Sandbox |
     _require_media()
     from sync_mcp.sandbox import Sandbox
 
+    logger.info("SANDBOX: answers come from a stand-in; no money is spent")
     return Sandbox()
 
 
@@ -155,13 +277,16 @@ def _sandbox(arguments: argparse.Namespace) -> None:
     try:
         serve(arguments.host, arguments.port, plan=arguments.plan, job_seconds=arguments.job_seconds)
     except OSError as error:
-        _stop(str(error))
+        _stop(error.strerror or str(error))
 
 
 def _require_media() -> None:
-    from importlib.util import find_spec
+    from importlib import import_module
 
-    if find_spec("av") is None:
+    try:
+        import_module("av")
+    except ImportError:
+        # Not there, or there and broken: the same command mends both.
         _stop(_MEDIA_MISSING)
 
 
@@ -172,12 +297,13 @@ def _log_to_stderr(settings: "Settings") -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("sync_mcp").setLevel(settings.log_level.upper())
-    if settings.sandbox:
-        logging.getLogger("sync_mcp").info("SANDBOX: answers come from a stand-in; no money is spent")
 
 
 class _OneLine(logging.Formatter):
-    """One record, one line: what the network says cannot forge a second one. Tracebacks are for debugging."""
+    """One record, one printable line without signed URLs: what the network says cannot forge a second one.
+
+    Tracebacks are for debugging.
+    """
 
     def __init__(self, *, tracebacks: bool) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z")
@@ -187,9 +313,9 @@ class _OneLine(logging.Formatter):
         return super().formatException(ei) if self._tracebacks else repr(ei[1])
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\r", " ").replace("\n", " | ")
+        return safe(super().format(record).replace("\n", " | "), _LOG_LIMIT)
 
 
 def _stop(message: str) -> NoReturn:
-    print(f"sync-mcp: {message}", file=sys.stderr)
+    print(f"sync-mcp: {safe(message, _LINE_LIMIT)}", file=sys.stderr)
     sys.exit(_USAGE_ERROR)

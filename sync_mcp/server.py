@@ -33,11 +33,16 @@ INSTRUCTIONS = (
 
 
 def create_server(
-    settings: Settings, *, sandbox_url: str | None = None, tools: Tools = TOOLS
+    settings: Settings,
+    *,
+    sandbox_url: str | None = None,
+    tools: Tools = TOOLS,
+    stopping: anyio.Event | None = None,
 ) -> Server[Backend]:
     """Return the server, not yet connected to anything.
 
-    `sandbox_url` is the origin of an embedded sandbox that stands in for the API.
+    `sandbox_url` is the origin of an embedded sandbox that stands in for the API. Once `stopping` is set,
+    calls that wait for a job are answered with its present state.
     """
     definitions = types.ListToolsResult(tools=[tool.definition for tool in tools])
     by_name: Mapping[str, Tool[Any]] = {tool.name: tool for tool in tools}
@@ -46,7 +51,10 @@ def create_server(
     async def lifespan(_: Server[Backend]) -> AsyncGenerator[Backend]:
         async with anyio.create_task_group() as task_group:
             backend = Backend(
-                _connector(settings, sandbox_url), task_group, sandboxed=sandbox_url is not None
+                _connector(settings, sandbox_url),
+                task_group,
+                sandboxed=sandbox_url is not None,
+                stopping=stopping,
             )
             try:
                 yield backend

@@ -1,14 +1,19 @@
 """Everything a user may set, read once from the environment; flags of the command override it."""
 
+import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from sync_mcp.access import checked_key, checked_origin
 from sync_mcp.errors import ConfigurationError
-from sync_mcp.text import clean, near
+from sync_mcp.text import near, safe
 
 PREFIX = "SYNC_MCP_"
+
+_SHORTEST_TOKEN = 16
+_HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -16,7 +21,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 class Settings(BaseModel):
     """The server's settings; the environment variable of each stands in `VARIABLES`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     api_key: SecretStr | None = Field(
         default=None, description="Key of the Sync API, made at https://sync.so/settings/api-keys."
@@ -32,29 +37,79 @@ class Settings(BaseModel):
         default="info", description="Least severe log line that goes to standard error."
     )
 
+    http: bool = Field(default=False, description="Serve Streamable HTTP instead of stdio.")
+    http_host: str = Field(default="127.0.0.1", description="Address that HTTP is served on.")
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8000, description="Port that HTTP is served on; 0 takes a free one."
+    )
+    http_token: Annotated[SecretStr, Field(min_length=_SHORTEST_TOKEN)] | None = Field(
+        default=None,
+        description="Bearer token that clients must send; needed wherever others than this machine can come.",
+    )
+    http_allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Further names that clients may call the server by, with commas between."
+    )
+
     VARIABLES: ClassVar[Mapping[str, str]] = {
         "api_key": "SYNC_API_KEY",
         "base_url": "SYNC_BASE_URL",
         "sandbox": "SYNC_MCP_SANDBOX",
         "log_level": "SYNC_MCP_LOG_LEVEL",
+        "http": "SYNC_MCP_HTTP",
+        "http_host": "SYNC_MCP_HTTP_HOST",
+        "http_port": "SYNC_MCP_HTTP_PORT",
+        "http_token": "SYNC_MCP_HTTP_TOKEN",
+        "http_allowed_hosts": "SYNC_MCP_HTTP_ALLOWED_HOSTS",
     }
 
+    @field_validator("base_url")
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str], **flags: Any) -> Self:
+    def _usable_origin(cls, url: str) -> str:
+        return checked_origin(url)
+
+    @field_validator("api_key")
+    @classmethod
+    def _possible_key(cls, key: SecretStr | None) -> SecretStr | None:
+        return SecretStr(checked_key(key.get_secret_value())) if key else None
+
+    @field_validator("http_token")
+    @classmethod
+    def _possible_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token and not re.fullmatch(r"[!-~]*", token.get_secret_value()):
+            raise ValueError("is no bearer token")
+        return token
+
+    @field_validator("http_allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, hosts: object) -> object:
+        return (
+            [host.strip() for host in hosts.split(",") if host.strip()] if isinstance(hosts, str) else hosts
+        )
+
+    @field_validator("http_allowed_hosts")
+    @classmethod
+    def _plain_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_HOST.fullmatch(host) for host in hosts):
+            raise ValueError("is no name of a host")
+        return hosts
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], **flags: object) -> Self:
         """Read the settings; a flag that is None was not given.
 
         Raises:
             ConfigurationError: a bad value, or a `SYNC_MCP_` variable that does not exist.
         """
         _refuse_unknown(environment, set(cls.VARIABLES.values()))
-        values: dict[str, Any] = {
+        values: dict[str, object] = {
             name: environment[variable].strip()
             for name, variable in cls.VARIABLES.items()
             if environment.get(variable, "").strip()
         }
         values |= {name: value for name, value in flags.items() if value is not None}
-        if isinstance(values.get("log_level"), str):
-            values["log_level"] = values["log_level"].lower()
+        level = values.get("log_level")
+        if isinstance(level, str):
+            values["log_level"] = level.lower()
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -63,15 +118,23 @@ class Settings(BaseModel):
             raise ConfigurationError(_complaint(cls.VARIABLES[name], name, fault["input"])) from None
 
 
+_SECRETS = ("api_key", "http_token")
 _WANTED = {
+    "api_key": "a key in plain letters and signs; copy it again",
+    "base_url": "https://host (or http on this machine), without credentials or query",
     "sandbox": "1 or 0",
     "log_level": "debug, info, warning or error",
+    "http": "1 or 0",
+    "http_host": "an address of this machine",
+    "http_port": "a port from 0 to 65535",
+    "http_token": f"at least {_SHORTEST_TOKEN} letters and signs without spaces",
+    "http_allowed_hosts": "names of hosts, such as mcp.example.com, with commas between",
 }
 
 
 def _complaint(variable: str, name: str, value: object) -> str:
-    shown = "" if name == "api_key" else f", not {clean(str(value), 60)!r}"
-    return f"{variable} must be {_WANTED.get(name, 'a text')}{shown}."
+    shown = "" if name in _SECRETS else f", not {safe(str(value), 60)!r}"
+    return f"{variable} must be {_WANTED[name]}{shown}."
 
 
 def _refuse_unknown(environment: Mapping[str, str], known: set[str]) -> None:

@@ -1,9 +1,13 @@
 """The client: one object for one account, its endpoints in groups."""
 
 import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self, TypeVar
 
+import anyio
 from pydantic import ValidationError
 
 from sync_mcp.api.generations import Generations
@@ -16,6 +20,15 @@ DEFAULT_TIMEOUT_SECONDS = 60.0
 DEFAULT_MAX_RETRIES = 4
 
 _ModelT = TypeVar("_ModelT", bound=CamelModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """How the API could be reached."""
+
+    latency_seconds: float
+    clock_offset_seconds: float | None
+    """How far this machine's clock is ahead of the API's; None where the API tells no time."""
 
 
 class AsyncSync:
@@ -62,6 +75,13 @@ class AsyncSync:
         """Whether answers come from a sandbox, which marks them; False until the first answer."""
         return self._transport.sandboxed
 
+    async def ping(self, *, request_options: RequestOptions | None = None) -> Ping:
+        """Ask the API for what it tells without a key, and say how that went."""
+        asked_at = anyio.current_time()
+        reply = await self._transport.read(Call("GET", "/v2/errors"), request_options)
+        latency = anyio.current_time() - asked_at
+        return Ping(latency, _clock_offset_seconds(reply.headers.get("date"), latency))
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._transport.aclose()
@@ -98,6 +118,15 @@ class Errors:
     async def list(self, *, request_options: RequestOptions | None = None) -> list[ErrorInfo]:
         """Return every error code with the API's message and suggestion (API §11)."""
         return await _read_list(self._transport, "/v2/errors", ErrorInfo, request_options)
+
+
+def _clock_offset_seconds(date: str | None, latency_seconds: float) -> float | None:
+    try:
+        told = parsedate_to_datetime(date or "")
+    except ValueError:
+        return None
+    # The date was written while the answer was under way, and is cut to whole seconds.
+    return (datetime.now(UTC) - told).total_seconds() - latency_seconds / 2 - 0.5
 
 
 async def _read_list(

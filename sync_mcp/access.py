@@ -1,0 +1,37 @@
+"""The key and the origin of the API: what can be said of either before it is used."""
+
+from urllib.parse import urlsplit
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def checked_origin(url: str) -> str:
+    """Return the API's origin without a slash at its end.
+
+    Raises:
+        ValueError: with the end of a sentence that begins with the URL.
+    """
+    url = url.strip()
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if parts.scheme not in ("http", "https") or not host or any(mark in url for mark in "?#@"):
+        raise ValueError("must read https://host, without credentials or query")
+    if parts.scheme == "http" and host not in LOOPBACK:
+        raise ValueError("must use https: the key would travel in the clear")
+    return url.rstrip("/")
+
+
+def checked_key(key: str) -> str:
+    """Return the key without the spaces around it; it may be empty.
+
+    Raises:
+        ValueError: with the end of a sentence, in which the key does not stand.
+    """
+    key = key.strip()
+    if not key.isascii() or not key.isprintable():
+        raise ValueError("has characters that no key has; copy it again")
+    return key

@@ -1,0 +1,245 @@
+"""Serve an MCP server over Streamable HTTP, stateless, to clients of both protocol eras.
+
+`/mcp` speaks the protocol; `/health` tells that the process is there. Any process with the same settings can
+answer any request.
+"""
+
+import hmac
+import logging
+import signal
+import socket
+from asyncio import TimerHandle, Transport
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
+
+import anyio
+import uvicorn
+from mcp.server.lowlevel import Server
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from sync_mcp.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+MCP_PATH = "/mcp"
+HEALTH_PATH = "/health"
+DRAIN_SECONDS = 8
+"""How long calls that are under way at the end may go on."""
+
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+_LOOPBACK_ADDRESSES = ("127.0.0.1", "localhost", "::1")
+_BODY_BYTES = 4 * 1024 * 1024
+_HEAD_SECONDS = 15.0
+_BODY_SECONDS = 30.0
+_KEEP_ALIVE_SECONDS = 30
+_BACKLOG = 512
+
+
+def check_exposure(host: str, allowed_hosts: Sequence[str], token: str | None) -> None:
+    """Refuse to serve where strangers could reach the server and nothing would stop them.
+
+    Raises:
+        ConfigurationError: it is to be reached from elsewhere, without a token or without named hosts.
+    """
+    outside = host not in _LOOPBACK_ADDRESSES
+    missing = [
+        *(["the environment variable SYNC_MCP_HTTP_TOKEN"] if not token else []),
+        *(["--allowed-host NAME, the name that clients call it by"] if outside and not allowed_hosts else []),
+    ]
+    if missing and (outside or allowed_hosts):
+        place = f"on {host}" if outside else f"as {', '.join(allowed_hosts)}"
+        raise ConfigurationError(f"Serving HTTP {place} also needs {' and '.join(missing)}.")
+
+
+def create_app(
+    server: Server[Any], *, allowed_hosts: Sequence[str] = (), token: str | None = None
+) -> ASGIApp:
+    """Return the ASGI application; `allowed_hosts` are accepted beside this machine's own loopback names."""
+    names = (*_LOOPBACK_HOSTS, *allowed_hosts)
+    app: ASGIApp = server.streamable_http_app(
+        streamable_http_path=MCP_PATH,
+        stateless_http=True,
+        # An answer in one JSON object could carry no progress.
+        json_response=False,
+        max_request_body_size=_BODY_BYTES,
+        transport_security=TransportSecuritySettings(
+            allowed_hosts=[form for name in names for form in (name, f"{name}:*")],
+            allowed_origins=[
+                f"{scheme}://{form}"
+                for scheme in ("http", "https")
+                for name in names
+                for form in (name, f"{name}:*")
+            ],
+        ),
+        custom_starlette_routes=[Route(HEALTH_PATH, _health, methods=["GET"])],
+    )
+    app = _WholeBody(_PostOnly(app))
+    return _BearerOnly(app, token) if token else app
+
+
+async def _health(_: Request) -> JSONResponse:
+    return JSONResponse({"status": "ok"})
+
+
+class _PostOnly:
+    """Refuses what asks for a stream of its own: a stateless server would keep it open and never use it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == MCP_PATH and scope["method"] != "POST":
+            await PlainTextResponse("Method Not Allowed", 405, {"Allow": "POST"})(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+class _BearerOnly:
+    """Lets only requests with the token through to what lies behind; anybody may ask for the health."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._wanted = token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == HEALTH_PATH or self._is_welcome(scope):
+            await self._app(scope, receive, send)
+            return
+        challenge = 'Bearer error="invalid_token"' if _authorizations(scope) else "Bearer"
+        answer = PlainTextResponse("Unauthorized", 401, {"WWW-Authenticate": challenge})
+        await answer(scope, receive, send)
+
+    def _is_welcome(self, scope: Scope) -> bool:
+        given = _authorizations(scope)
+        kind, _, token = (given[0] if len(given) == 1 else b"").partition(b" ")
+        return kind.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._wanted)
+
+
+def _authorizations(scope: Scope) -> list[bytes]:
+    return [value for name, value in scope["headers"] if name == b"authorization"]
+
+
+class _WholeBody:
+    """Reads a request whole before it is looked at: it may be so large, and take so long, and no more."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            with anyio.fail_after(_BODY_SECONDS):
+                messages = await _read(receive)
+        except TimeoutError:
+            await PlainTextResponse("Request Timeout", 408, {"Connection": "close"})(scope, receive, send)
+            return
+        if messages is None:
+            await PlainTextResponse("Content Too Large", 413, {"Connection": "close"})(scope, receive, send)
+            return
+
+        async def again() -> Message:
+            return messages.popleft() if messages else await receive()
+
+        await self._app(scope, again, send)
+
+
+async def _read(receive: Receive) -> deque[Message] | None:
+    """Return all messages of a request, or None where its body is too large."""
+    messages: deque[Message] = deque()
+    length = 0
+    while True:
+        message = await receive()
+        messages.append(message)
+        length += len(message.get("body", b""))
+        if length > _BODY_BYTES:
+            return None
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return messages
+
+
+class _Protocol(H11Protocol):
+    """Closes a connection that opens and does not say a whole request's head."""
+
+    _head_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def _watch_head(self) -> None:
+        # None until the first request, whatever its annotation says.
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is not None and not cycle.response_complete:
+            self._forget_head()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+
+    def _forget_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def serve_http(app: ASGIApp, listening: socket.socket, on_stop: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `on_stop` is called then, and what is under way has `DRAIN_SECONDS`."""
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    # When the server has ended it raises the signal once more: that must not spoil the exit code.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _ignore)
+    anyio.run(partial(_Server(config, on_stop).serve, sockets=[listening]))
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there.
+
+    Raises:
+        ConfigurationError: the address cannot be had.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigurationError(f"HTTP cannot be served on {host}:{port}: {reason}.") from error
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """Stand in for the default handler."""

@@ -1,0 +1,155 @@
+"""Who may import whom, read from the source: imports inside functions and for type checkers count too."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import sync_mcp
+
+_ROOT = Path(sync_mcp.__file__).parent
+_PACKAGE = "sync_mcp"
+
+# Top to bottom; what stands in one line knows nothing of each other.
+_FLOORS = (
+    {"__main__"},
+    {"cli"},
+    {"server", "demo", "doctor", "hosts"},
+    {"tools"},
+    {"jobs", "media"},
+    {"api"},
+    {"errors"},
+)
+# Small things that anybody may use, and that know nothing of the house.
+_LEAVES = {"_version", "text", "access"}
+# The ways in, which carry any server, and what stands apart.
+_CARRIERS = {"stdio", "http"}
+_BESIDE = {"settings", "sandbox", ""} | _CARRIERS
+
+
+@cache
+def _modules() -> dict[str, ast.Module]:
+    """Every module by its name in the package; "" is the package itself."""
+    found: dict[str, ast.Module] = {}
+    for path in sorted(_ROOT.rglob("*.py")):
+        parts = path.relative_to(_ROOT).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        found[name] = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return found
+
+
+def _imported(name: str) -> Iterator[str]:
+    """Every module that `name` imports anywhere in it, by its whole name."""
+    for node in ast.walk(_modules()[name]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name}: a relative import hides where it leads"
+            assert node.module
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner.removeprefix(f"{_PACKAGE}.") in _modules() else node.module
+
+
+@cache
+def _ours(name: str) -> frozenset[str]:
+    """The modules of the package that `name` imports."""
+    return frozenset(
+        module.removeprefix(_PACKAGE).removeprefix(".")
+        for module in _imported(name)
+        if module.split(".")[0] == _PACKAGE
+    )
+
+
+def _importers_of(foreign: str) -> set[str]:
+    return {name for name in _modules() if foreign in {module.split(".")[0] for module in _imported(name)}}
+
+
+def _room(name: str) -> str:
+    return name.split(".")[0]
+
+
+def _inside(room: str) -> list[str]:
+    return [name for name in _modules() if _room(name) == room]
+
+
+def _neighbours(room: str) -> set[str]:
+    """The modules outside `room` that it imports, without the leaves."""
+    found = {module for name in _inside(room) for module in _ours(name) if _room(module) != room}
+    return {module for module in found if _room(module) not in _LEAVES}
+
+
+def test_every_module_has_its_place_in_the_house() -> None:
+    placed = set[str]().union(*_FLOORS) | _LEAVES | _BESIDE
+    assert {_room(name) for name in _modules()} <= placed
+
+
+@pytest.mark.parametrize("height", range(len(_FLOORS)))
+def test_nobody_imports_what_is_above_or_beside_it(height: int) -> None:
+    below = set[str]().union(*_FLOORS[height + 1 :])
+    # From the server up, the settings, the carriers and the sandbox may be used; by nobody below.
+    aside = _BESIDE - {""} if height <= 2 else set[str]()
+    for room in _FLOORS[height]:
+        assert {_room(module) for module in _neighbours(room)} <= below | aside, room
+
+
+def test_a_leaf_knows_nothing_of_the_house() -> None:
+    for name in _LEAVES:
+        assert _ours(name) == frozenset()
+    assert _ours("errors") == {"text"}
+
+
+def test_only_the_commands_and_the_server_read_the_settings() -> None:
+    readers = {name for name in _modules() if "settings" in _ours(name)}
+    assert {"cli", "server", ""} <= readers <= {"cli", "doctor", "server", ""}
+    assert _neighbours("settings") == {"errors"}
+
+
+def test_the_sandbox_imports_the_wire_models_and_the_probing_of_media_and_nothing_else() -> None:
+    assert _neighbours("sandbox") <= {"api.models", "media.probe"}
+
+
+def test_only_the_command_imports_the_sandbox() -> None:
+    importers = {name for name in _modules() if any(_room(module) == "sandbox" for module in _ours(name))}
+    assert {name for name in importers if _room(name) != "sandbox"} == {"cli"}
+
+
+def test_one_module_speaks_http_to_the_api() -> None:
+    assert _importers_of("httpx") == {"api.transport"}
+    assert _importers_of("aiohttp") | _importers_of("requests") == set()
+
+
+def test_the_client_knows_nothing_of_mcp_and_the_carriers_nothing_of_the_client() -> None:
+    speakers = {_room(name) for name in _importers_of("mcp") | _importers_of("mcp_types")}
+    assert speakers <= {"server", "tools", "demo"} | _CARRIERS
+    for carrier in _CARRIERS:
+        assert _neighbours(carrier) <= {"errors"}
+
+
+def test_pyav_is_imported_by_what_decodes_and_renders_alone() -> None:
+    assert {_room(name) for name in _importers_of("av")} <= {"media", "sandbox"}
+
+
+def test_below_the_server_nothing_is_bound_to_asyncio() -> None:
+    # The sandbox runs a loop of its own, in a thread of its own.
+    assert {_room(name) for name in _importers_of("asyncio")} <= {"sandbox"} | _CARRIERS
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    graph = {name: set(_ours(name)) - {name, ""} for name in _modules() if name}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"imports in a circle: {error.args[1]}")
+
+
+def test_the_package_itself_imports_nothing_but_its_version() -> None:
+    outside = [node for node in _modules()[""].body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert {node.module for node in outside if isinstance(node, ast.ImportFrom)} == {
+        "importlib",
+        "typing",
+        f"{_PACKAGE}._version",
+    }

@@ -1,0 +1,191 @@
+import pickle
+from collections.abc import Mapping
+
+import pytest
+from pydantic import ValidationError
+
+from sync_mcp import ConfigurationError, Settings
+
+KEY = "sk_Test-1234567890"
+
+
+def _read(environment: Mapping[str, str], **flags: object) -> Settings:
+    return Settings.from_environment(environment, **flags)
+
+
+def _complaint(environment: Mapping[str, str], **flags: object) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        _read(environment, **flags)
+    message = caught.value.message
+    assert message.isprintable()
+    assert caught.value.money_spent == "no"
+    return message
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    settings = _read({})
+    assert settings == Settings()
+    assert settings.api_key is None
+    assert settings.base_url == "https://api.sync.so"
+    assert not settings.sandbox
+    assert settings.log_level == "info"
+
+
+def test_every_setting_has_a_variable_and_is_read_from_it() -> None:
+    told = {"api_key": KEY, "base_url": "http://127.0.0.1:8787/", "sandbox": "1", "log_level": "debug"}
+    assert told.keys() <= Settings.model_fields.keys() == Settings.VARIABLES.keys()
+    settings = _read({Settings.VARIABLES[name]: value for name, value in told.items()})
+    assert settings.api_key is not None
+    assert settings.api_key.get_secret_value() == KEY
+    assert settings.base_url == "http://127.0.0.1:8787"
+    assert settings.sandbox
+    assert settings.log_level == "debug"
+
+
+def test_every_setting_of_this_package_is_described_and_begins_with_its_name() -> None:
+    for name, variable in Settings.VARIABLES.items():
+        assert Settings.model_fields[name].description
+        assert variable.startswith("SYNC_MCP_") or variable in ("SYNC_API_KEY", "SYNC_BASE_URL")
+
+
+def test_a_flag_overrides_the_environment_and_one_that_was_not_given_does_not() -> None:
+    environment = {"SYNC_MCP_LOG_LEVEL": "error", "SYNC_MCP_SANDBOX": "0"}
+    assert _read(environment, log_level="debug", sandbox=True) == Settings(log_level="debug", sandbox=True)
+    assert _read(environment, log_level=None, sandbox=None) == Settings(log_level="error")
+    assert _complaint(environment, log_level="") == (
+        "SYNC_MCP_LOG_LEVEL must be debug, info, warning or error, not ''."
+    )
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_a_blank_value_is_no_value(blank: str) -> None:
+    assert _read(dict.fromkeys(Settings.VARIABLES.values(), blank)) == Settings()
+
+
+def test_spaces_around_a_value_and_the_case_of_a_level_do_not_matter() -> None:
+    settings = _read(
+        {"SYNC_API_KEY": f" {KEY}\n", "SYNC_MCP_LOG_LEVEL": " Warning ", "SYNC_MCP_SANDBOX": "TRUE"}
+    )
+    assert settings.api_key is not None
+    assert settings.api_key.get_secret_value() == KEY
+    assert (settings.log_level, settings.sandbox) == ("warning", True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "complaint"),
+    [
+        ("SYNC_MCP_SANDBOX", "maybe", "SYNC_MCP_SANDBOX must be 1 or 0, not 'maybe'."),
+        ("SYNC_MCP_SANDBOX", "2", "SYNC_MCP_SANDBOX must be 1 or 0, not '2'."),
+        (
+            "SYNC_MCP_LOG_LEVEL",
+            "loud",
+            "SYNC_MCP_LOG_LEVEL must be debug, info, warning or error, not 'loud'.",
+        ),
+    ],
+)
+def test_a_bad_value_is_told_with_the_variable_and_what_it_may_be(
+    variable: str, value: str, complaint: str
+) -> None:
+    assert _complaint({variable: value}) == complaint
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "api.sync.so",
+        "ftp://api.sync.so",
+        "http://api.sync.so",
+        "https://",
+        "https://[::1",
+        "https://host:port",
+        "https://host?x=1",
+        "https://host#x",
+    ],
+)
+def test_a_base_url_that_no_key_may_be_sent_to_is_refused_at_once(url: str) -> None:
+    complaint = _complaint({"SYNC_BASE_URL": url})
+    assert complaint.startswith("SYNC_BASE_URL must be https://host (or http on this machine)")
+
+
+@pytest.mark.parametrize("url", ["https://dev-api.sync.so", "http://localhost:3001", "http://[::1]:80"])
+def test_a_base_url_may_be_any_https_origin_or_one_on_this_machine(url: str) -> None:
+    assert _read({"SYNC_BASE_URL": f"{url}/"}).base_url == url
+
+
+def test_credentials_in_a_base_url_are_refused_and_not_repeated() -> None:
+    for secret in ("hunter2", "h" * 50):
+        assert secret[:6] not in _complaint({"SYNC_BASE_URL": f"https://someone:{secret}@host/"})
+        assert secret[:6] not in _complaint({"SYNC_BASE_URL": f"https://host/?token={secret}"})
+
+
+def test_a_long_value_is_repeated_in_part_and_on_one_line() -> None:
+    complaint = _complaint({"SYNC_MCP_LOG_LEVEL": "a\nb" + "x" * 10_000})
+    assert len(complaint) < 160
+
+
+@pytest.mark.parametrize(
+    ("variable", "complaint"),
+    [
+        ("SYNC_MCP_SANDBX", "There is no setting SYNC_MCP_SANDBX; did you mean 'SYNC_MCP_SANDBOX'?"),
+        ("SYNC_MCP_LOGLEVEL", "There is no setting SYNC_MCP_LOGLEVEL; did you mean 'SYNC_MCP_LOG_LEVEL'?"),
+        ("sync_mcp_sandbox", "There is no setting sync_mcp_sandbox; did you mean 'SYNC_MCP_SANDBOX'?"),
+        ("SYNC_MCP_", "There is no setting SYNC_MCP_"),
+        ("SYNC_MCP_Ω\n", "There is no setting SYNC_MCP_Ω"),
+    ],
+)
+@pytest.mark.parametrize("value", ["1", ""])
+def test_a_misspelt_setting_is_refused_with_the_near_name(variable: str, complaint: str, value: str) -> None:
+    assert _complaint({variable: value}).startswith(complaint)
+
+
+def test_the_variables_of_others_are_left_alone() -> None:
+    others = {"SYNC_TOKEN": "x", "SYNCTHING": "1", "MCP_SANDBOX": "1", "PATH": "/bin", "SYNC_MCPX": "1"}
+    assert _read(others) == Settings()
+
+
+@pytest.mark.parametrize("key", ["sk_“quoted”", "sk_a\x00b", "sk_a\nb", "ключ"])
+def test_what_can_be_no_key_is_refused_and_not_repeated(key: str) -> None:
+    complaint = _complaint({"SYNC_API_KEY": key})
+    assert complaint.startswith("SYNC_API_KEY must be a key")
+    assert key not in complaint
+    assert key[:4] not in complaint
+
+
+def test_the_key_is_shown_nowhere() -> None:
+    settings = _read({"SYNC_API_KEY": KEY})
+    shown = [
+        repr(settings),
+        str(settings),
+        f"{settings}",
+        str(settings.model_dump()),
+        settings.model_dump_json(),
+    ]
+    shown += [str(vars(settings)), str(list(settings)), repr(settings.model_copy(update={"sandbox": True}))]
+    assert [text for text in shown if KEY in text] == []
+    assert "**" in repr(settings)
+
+
+def test_the_key_is_in_no_error() -> None:
+    environment = {"SYNC_API_KEY": KEY, "SYNC_MCP_LOG_LEVEL": "loud", "SYNC_MCP_SANDBOX": "maybe"}
+    with pytest.raises(ConfigurationError) as caught:
+        _read(environment)
+    assert KEY not in str(caught.value)
+    assert caught.value.__cause__ is None
+    for wrong in ({"api_key": [KEY]}, {"api_key": KEY, "sandbox": "maybe"}, {"api_kye": KEY}):
+        with pytest.raises(ValidationError) as refused:
+            Settings.model_validate(wrong)
+        assert KEY not in str(refused.value)
+
+
+def test_settings_do_not_change_once_read() -> None:
+    settings = _read({"SYNC_API_KEY": KEY})
+    with pytest.raises(ValidationError):
+        settings.sandbox = True  # pyright: ignore[reportAttributeAccessIssue]
+    assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+def test_the_environment_is_only_read() -> None:
+    environment = {"SYNC_API_KEY": f" {KEY} ", "SYNC_MCP_SANDBOX": "1"}
+    before = dict(environment)
+    _read(environment, sandbox=False)
+    assert environment == before
