@@ -1,0 +1,34 @@
+"""A smoke test on any system that has Python: install, the quick tests, and one session over stdio.
+
+It needs neither make nor a POSIX shell; `.ci/run` is the whole.
+"""
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+PIN = ["--constraint", "constraints.txt"]
+
+
+def run(*arguments: str) -> None:
+    print(">", *arguments, flush=True)
+    subprocess.run([str(PYTHON), *arguments], cwd=ROOT, check=True, timeout=1200)
+
+
+def main() -> None:
+    if not PYTHON.exists():
+        venv.create(VENV, with_pip=True)
+    pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run(*pip, "--upgrade", *PIN, "pip")
+    run(*pip, *PIN, "--build-constraint", "constraints.txt", "--editable", ".[media]", "--group", "dev")
+    run("-m", "pytest", "-m", "not slow")
+    run("-m", "sync_mcp", "demo", "--output", "demo-output")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""`make bench`: one table of ratios against a bare SDK server, each measured interleaved in one run.
+
+It prints and judges; it is no test. The numbers of one machine say little, the ratios of one run much.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from statistics import median
+from typing import Any
+
+import anyio
+from mcp import Client
+
+from sync_mcp import Settings, create_server
+from sync_mcp.sandbox import Sandbox
+from tests.bench.wire import BARE, OURS, Call, http_server, start_cpu_seconds, stdio_server, upstream
+
+STARTS = 15
+LATENCY_PAIRS = 400
+ROUNDS = 12
+CALLS_A_ROUND = 320
+IN_FLIGHT = 32
+JOBS = 500
+ENDS = 20
+
+_ONLY_LATER = ("httpx", "av", "sync_mcp.api", "sync_mcp.sandbox", "sync_mcp.media", "sqlalchemy")
+_MODULES_AFTER_LISTING = """
+import sys
+from sync_mcp.tools.generations import TOOLS
+from sync_mcp import stdio, server
+[tool.definition for tool in TOOLS]
+print(*sorted(sys.modules))
+"""
+
+
+def row(what: str, measured: float, reach: float, *, unit: str = "", at_least: bool = False) -> bool:
+    good = measured >= reach if at_least else measured <= reach
+    bound = f"{'at least' if at_least else 'at most'} {reach:g}"
+    line = f"{'ok ' if good else 'BAD'} {what:<62} {measured:>10.3f} {unit:<6} ({bound})"
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+    return good
+
+
+def starts() -> list[bool]:
+    pairs = [(start_cpu_seconds(OURS), start_cpu_seconds(BARE)) for _ in range(STARTS)]
+    loaded = subprocess.run(
+        [sys.executable, "-c", _MODULES_AFTER_LISTING], capture_output=True, text=True, check=True
+    ).stdout.split()
+    early = [name for name in loaded if any(f"{name}.".startswith(f"{late}.") for late in _ONLY_LATER)]
+    return [
+        row("start to tools/list, CPU time, ours / bare", median(ours / bare for ours, bare in pairs), 1.10),
+        row(f"modules loaded too early {' '.join(early[:5])}", len(early), 0),
+    ]
+
+
+async def reads(transport: str, start: Callable[..., Any]) -> list[bool]:
+    async with AsyncExitStack() as running:
+        base_url = await running.enter_async_context(upstream())
+        more = () if transport == "stdio" else ("--http", "--port", "0")
+        ours = await running.enter_async_context(start((*OURS, *more), base_url))
+        bare = await running.enter_async_context(start((*BARE, *more), base_url))
+        latency = await _latency(ours.call, bare.call)
+        rate = await _rate(ours.call, bare.call)
+    name = f"get_generation over {transport}"
+    return [
+        row(f"{name}: latency, ours / bare", latency, 1.20),
+        row(f"{name}: calls per second at {IN_FLIGHT} in flight, ours / bare", rate, 0.85, at_least=True),
+    ]
+
+
+async def _latency(ours: Call, bare: Call) -> float:
+    ratios: list[float] = []
+    for number in range(LATENCY_PAIRS):
+        first, second = (ours, bare) if number % 2 else (bare, ours)
+        times = {first: await _seconds(first(number)), second: await _seconds(second(number))}
+        if number >= LATENCY_PAIRS // 10:
+            ratios.append(times[ours] / times[bare])
+    return median(ratios)
+
+
+async def _rate(ours: Call, bare: Call) -> float:
+    ratios: list[float] = []
+    for number in range(ROUNDS):
+        first, second = (ours, bare) if number % 2 else (bare, ours)
+        times = {call: await _seconds(_many(call)) for call in (first, second)}
+        ratios.append(times[bare] / times[ours])
+    return median(ratios)
+
+
+async def _many(call: Call) -> None:
+    numbers = iter(range(CALLS_A_ROUND))
+
+    async def work() -> None:
+        for number in numbers:
+            await call(number)
+
+    await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+
+
+async def _seconds(work: Awaitable[Any]) -> float:
+    began = time.perf_counter()
+    await work
+    return time.perf_counter() - began
+
+
+async def sizes() -> list[bool]:
+    async with stdio_server(OURS, "http://127.0.0.1:9") as server:
+        listing = json.loads(await server.listing())["result"]["tools"]
+        memory = await asyncio.to_thread(_memory_mib, server.process.pid)
+    length = len(json.dumps(listing, separators=(",", ":"), ensure_ascii=False).encode())
+    with Sandbox(plan="enterprise", job_seconds=1) as sandbox:
+        await _fill(sandbox)
+        before = len(sandbox.requests)
+        async with stdio_server(OURS, sandbox.url) as server:
+            answer = await server.tool("list_generations")
+        asked = len(sandbox.requests) - before
+    return [
+        row("tools/list", length, 13_000, unit="bytes"),
+        row(f"list_generations on an account of {JOBS} jobs", len(answer), 6000, unit="bytes"),
+        row("requests that it makes upstream", asked, 1),
+        row("memory after tools/list", memory, 75, unit="MiB"),
+    ]
+
+
+def _memory_mib(pid: int) -> float:
+    told = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True)
+    return int(told.stdout) / 1024
+
+
+@asynccontextmanager
+async def _assistant(sandbox: Sandbox) -> AsyncGenerator[Client]:
+    server = create_server(Settings(sandbox=True), sandbox_url=sandbox.url)
+    async with Client(server, mode="legacy") as client:
+        yield client
+
+
+async def _fill(sandbox: Sandbox) -> None:
+    from sync_mcp import AsyncSync, Audio, Video
+
+    media = [Video(url=sandbox.samples.video), Audio(url=sandbox.samples.audio)]
+    async with AsyncSync(api_key="bench", base_url=sandbox.url) as sync:
+        for _ in range(JOBS // 50):
+            async with anyio.create_task_group() as making:
+                for _ in range(50):
+                    making.start_soon(_create, sync, media)
+            sandbox.advance(2)
+
+
+async def _create(sync: Any, media: list[Any]) -> None:
+    await sync.generations.create(model="lipsync-2", input=media)
+
+
+async def ends() -> list[bool]:
+    late: list[float] = []
+    with Sandbox(job_seconds=1000) as sandbox:
+        media = [
+            {"type": "video", "url": sandbox.samples.video},
+            {"type": "audio", "url": sandbox.samples.audio},
+        ]
+        async with _assistant(sandbox) as client:
+            for _ in range(ENDS):
+                late.append(await _lateness(client, sandbox, media))
+    return [row("from a job's end to its waiting get_generation", median(late), 0.3, unit="s")]
+
+
+async def _lateness(client: Client, sandbox: Sandbox, media: list[dict[str, str]]) -> float:
+    created = await client.call_tool("create_generation", {"input": media})
+    assert created.structured_content
+    job = {"generation_id": created.structured_content["generation_id"], "wait_seconds": 45}
+    watched = anyio.Event()
+    ended_at = 0.0
+
+    async def wait() -> float:
+        answer = await client.call_tool("get_generation", job, progress_callback=progressed)
+        assert answer.structured_content
+        assert answer.structured_content["status"] == "COMPLETED"
+        return time.perf_counter() - ended_at
+
+    async def progressed(progress: float, total: float | None, message: str | None) -> None:
+        del progress, total, message
+        watched.set()
+
+    waiting = asyncio.create_task(wait())
+    await watched.wait()
+    # At a moment that no polling interval knows of.
+    await asyncio.sleep(0.1 + int.from_bytes(os.urandom(1)) / 128)
+    ended_at = time.perf_counter()
+    sandbox.advance(1000)
+    return await waiting
+
+
+async def main() -> int:
+    good = await asyncio.to_thread(starts)
+    good += await reads("stdio", stdio_server)
+    good += await reads("HTTP", http_server)
+    good += await sizes()
+    good += await ends()
+    return 0 if all(good) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

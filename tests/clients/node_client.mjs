@@ -1,0 +1,63 @@
+// A client on the SDK for Node makes a video on the sandbox. It runs from a folder that has the SDK installed.
+//
+// node node_client.mjs URL
+// node node_client.mjs COMMAND [ARGUMENT...]
+
+import assert from "node:assert/strict";
+import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
+import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+
+const TOOLS = ["create_generation", "estimate_cost", "get_generation", "list_generations"];
+const LIMIT_MS = 60_000;
+
+async function makeVideo(client) {
+  const { tools } = await client.listTools();
+  assert.deepEqual(tools.map((tool) => tool.name).sort(), TOOLS);
+
+  const [video, , audio] = client.getInstructions().match(/http:\/\/\S+\/samples\/[\w.]+/g);
+  const created = await call(client, "create_generation", {
+    input: [
+      { type: "video", url: video },
+      { type: "audio", url: audio },
+    ],
+  });
+  const finished = await call(client, "get_generation", {
+    generation_id: created.generation_id,
+    wait_seconds: 40,
+  });
+  assert.equal(finished.status, "COMPLETED");
+  assert.match(finished.output_url, /^http/);
+}
+
+async function call(client, name, args) {
+  const told = [];
+  const result = await client.callTool({ name, arguments: args }, undefined, {
+    onprogress: ({ message }) => told.push(message),
+  });
+  const text = result.content.map((block) => block.text).join("\n");
+  assert.ok(!result.isError, text);
+  for (const [field, value] of Object.entries(result.structuredContent)) {
+    assert.ok(typeof value === "object" || text.includes(`${field}: ${value}`), `the text lacks ${field}`);
+  }
+  assert.match(text, /SANDBOX/);
+  assert.ok(told.length > 0 || !("wait_seconds" in args), `${name} told no progress`);
+  return result.structuredContent;
+}
+
+const [target, ...args] = process.argv.slice(2);
+setTimeout(() => {
+  console.error(`not done after ${LIMIT_MS} ms`);
+  process.exit(1);
+}, LIMIT_MS).unref();
+const transport = target.startsWith("http")
+  ? new StreamableHTTPClientTransport(new URL(target))
+  : new StdioClientTransport({ command: target, args });
+const client = new Client({ name: "old-client", version: "1" });
+await client.connect(transport);
+try {
+  await makeVideo(client);
+} finally {
+  await client.close();
+}
+console.log("ok: the SDK for Node");

@@ -1,0 +1,81 @@
+"""A client on an older release of the Python SDK makes a video on the sandbox.
+
+python_1x.py URL
+python_1x.py COMMAND [ARGUMENT...]
+"""
+
+# Checked against the release of this project's own environment, which has other names.
+# pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
+
+import re
+import sys
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
+from typing import Any
+
+import anyio
+from mcp import ClientSession, StdioServerParameters
+from mcp.client import streamable_http
+from mcp.client.stdio import stdio_client
+
+TOOLS = {"create_generation", "get_generation", "list_generations", "estimate_cost"}
+LIMIT_SECONDS = 60
+
+
+async def main(target: str, *arguments: str) -> None:
+    with anyio.fail_after(LIMIT_SECONDS):
+        async with connection(target, arguments) as (read, write, *_), ClientSession(read, write) as session:
+            era = await make_video(session)
+    sys.stdout.write(f"ok: mcp {version('mcp')}, protocol {era}\n")
+
+
+def connection(target: str, arguments: tuple[str, ...]) -> AbstractAsyncContextManager[Any]:
+    if target.startswith("http"):
+        return streamable_http.streamablehttp_client(target)
+    return stdio_client(StdioServerParameters(command=target, args=list(arguments)))
+
+
+async def make_video(session: ClientSession) -> str:
+    greeting = await session.initialize()
+    names = {tool.name for tool in (await session.list_tools()).tools}
+    expect(names == TOOLS, f"the tools are {sorted(names)}")
+
+    video, _, audio = re.findall(r"http://\S+/samples/[\w.]+", greeting.instructions or "")
+    created = await call(
+        session,
+        "create_generation",
+        {"input": [{"type": "video", "url": video}, {"type": "audio", "url": audio}]},
+    )
+    finished = await call(
+        session, "get_generation", {"generation_id": created["generation_id"], "wait_seconds": 40}
+    )
+    expect(finished["status"] == "COMPLETED", f"the job is {finished['status']}")
+    expect(finished["output_url"].startswith("http"), f"the output is at {finished['output_url']}")
+    return str(greeting.protocolVersion)
+
+
+async def call(session: ClientSession, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    told: list[str | None] = []
+
+    async def note(_: float, __: float | None, message: str | None) -> None:
+        told.append(message)
+
+    result = await session.call_tool(tool, arguments, progress_callback=note)
+    expect(not result.isError, f"{tool} failed: {result.content}")
+    text = "\n".join(block.text for block in result.content)
+    # Releases that do not know the field keep it all the same.
+    structured = result.model_dump()["structuredContent"]
+    for name, value in structured.items():
+        expect(isinstance(value, list | dict) or f"{name}: {value}" in text, f"the text lacks {name}")
+    expect("SANDBOX" in text, "the text does not say that it comes from the sandbox")
+    expect(bool(told) or "wait_seconds" not in arguments, f"{tool} told no progress")
+    return structured
+
+
+def expect(true: bool, otherwise: str) -> None:
+    if not true:
+        raise AssertionError(otherwise)
+
+
+if __name__ == "__main__":
+    anyio.run(main, *sys.argv[1:])

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# The MCP conformance suite, on the fixture server beside this file: both requirement sets.
+#
+# run.sh [FOLDER]: FOLDER holds node_modules with the suite and Node; without it both are installed for the run.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+python=$here/../../.venv/bin/python
+revisions=(2025-11-25 2026-07-28)
+
+NODE=node@22.23.3
+SUITE=@modelcontextprotocol/conformance@0.2.0-alpha.12
+
+work=$(mktemp -d)
+server=
+finish() {
+    local code=$?
+    if [ -n "$server" ]; then
+        kill "$server" 2>/dev/null || true
+        wait "$server" || true
+    fi
+    if [ "$code" -ne 0 ] && [ -s "$work/server.log" ]; then
+        printf 'The fixture server said:\n' >&2
+        tail -40 "$work/server.log" >&2
+    fi
+    rm -rf "$work"
+}
+trap finish EXIT
+
+modules=${1:-$work}
+if [ $# -eq 0 ]; then
+    npm install --prefix "$work" --no-fund --no-audit --loglevel=error "$NODE" "$SUITE"
+fi
+
+mkfifo "$work/url"
+"$python" "$here/fixture_server.py" >"$work/url" 2>"$work/server.log" &
+server=$!
+read -r -t 60 url <"$work/url"
+
+code=0
+results=()
+for revision in "${revisions[@]}"; do
+    results+=("$work/$revision")
+    PATH="$modules/node_modules/.bin:$PATH" timeout 120 \
+        conformance server --url "$url" --requirements "$revision" \
+        --expected-failures "$here/expected_failures.yml" --output-dir "$work/$revision" \
+        >"$work/$revision.log" 2>&1 || {
+        code=1
+        tail -20 "$work/$revision.log" >&2
+    }
+done
+"$python" "$here/judge.py" "${results[@]}" || code=1
+[ "$code" -eq 0 ] && printf 'All others passed, in %d s.\n' "$SECONDS"
+exit "$code"
