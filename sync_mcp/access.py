@@ -22,7 +22,8 @@ def checked_origin(url: str) -> str:
         raise ValueError("must read https://host, without credentials or query")
     if parts.scheme == "http" and host not in LOOPBACK:
         raise ValueError("must use https: the key would travel in the clear")
-    return url.rstrip("/")
+    # In lower case the scheme can be told at a glance, wherever it decides about TLS.
+    return f"{parts.scheme}:{url.partition(':')[2]}".rstrip("/")
 
 
 def checked_key(key: str) -> str:

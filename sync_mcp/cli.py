@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -27,6 +28,7 @@ logger = logging.getLogger("sync_mcp")
 _ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 _PLANS = ("free", "hobbyist", "creator", "growth", "scale", "enterprise")
+_LOG_LEVELS = ("debug", "info", "warning", "error")
 _USAGE_ERROR = 2
 _LINE_LIMIT = 600
 _LOG_LIMIT = 16_000
@@ -40,9 +42,11 @@ _MEDIA_MISSING = (
 
 def main() -> None:
     """Run the command line; exit code 2 for a setting or a flag that is wrong."""
-    arguments = _parser().parse_args()
-    run: Callable[[argparse.Namespace], None] = arguments.run
     try:
+        # Until serving begins, a host that asks for the end gets the same orderly one as Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        arguments = _parser().parse_args()
+        run: Callable[[argparse.Namespace], None] = arguments.run
         run(arguments)
     except ConfigurationError as error:
         _stop(error.message)
@@ -124,7 +128,14 @@ def _add_server_flags(parser: argparse.ArgumentParser, *, default: object) -> No
         parser.add_argument(flag, dest=setting, default=default, **how)
 
     add("--sandbox", "sandbox", action="store_true", help="run on the embedded sandbox, without a key")
-    add("--log-level", "log_level", metavar="LEVEL", help="debug, info, warning or error (default: info)")
+    add(
+        "--log-level",
+        "log_level",
+        type=str.lower,
+        choices=_LOG_LEVELS,
+        metavar="LEVEL",
+        help=f"{', '.join(_LOG_LEVELS)} (default: info)",
+    )
     add("--http", "http", action="store_true", help="serve Streamable HTTP at /mcp instead of stdio")
     add("--host", "http_host", metavar="HOST", help="with --http: address (default: 127.0.0.1)")
     add("--port", "http_port", type=_port, metavar="PORT", help="with --http: port (default: 8000)")
@@ -173,6 +184,9 @@ def _serve_stdio(settings: "Settings") -> None:
     from sync_mcp.server import create_server
     from sync_mcp.stdio import exit_within, serve_stdio
 
+    if sys.stdin.isatty():
+        hint = "Waiting for MCP on standard input: a host should start this, see sync-mcp config --help."
+        print(hint, file=sys.stderr)
     with _embedded_sandbox(settings) as sandbox:
         server = create_server(settings, sandbox_url=sandbox.url if sandbox else None)
         gc.freeze()

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
-from sync_mcp.errors import ConfigurationError, SyncError
+from sync_mcp.errors import SyncError
 from sync_mcp.settings import Settings
 from sync_mcp.text import safe
 
@@ -18,6 +18,7 @@ _PACKAGES = ("mcp", "httpx", "pydantic", "anyio", "starlette", "uvicorn")
 _TIMEOUT_SECONDS = 10.0
 _SHOWN = 200
 _CLOCK_TOLERANCE_SECONDS = 120.0
+_CHECK_NETWORK = "Check the network, any proxy on the way, and SYNC_BASE_URL."
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,17 @@ def _software() -> Iterator[Finding]:
 def _shown(settings: Settings, sources: Mapping[str, str]) -> Iterator[Finding]:
     for name, variable in Settings.VARIABLES.items():
         value = getattr(settings, name)
-        secret = isinstance(value, SecretStr)
-        shown = "set" if secret else "not set" if value is None else safe(str(value), _SHOWN)
-        yield Finding("setting", f"{variable} = {shown} ({sources[name]})")
+        yield Finding("setting", f"{variable} = {_plain(value)} ({sources[name]})")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "set, not shown"
+    if value is None or value == ():
+        return "not set"
+    if isinstance(value, bool):
+        return str(int(value))
+    return safe(str(value), _SHOWN)
 
 
 def _media(*, needed: bool) -> Finding:
@@ -83,21 +92,22 @@ async def _network(settings: Settings, sandbox_url: str | None) -> list[Finding]
     base_url = sandbox_url or settings.base_url
     key = settings.api_key.get_secret_value() if settings.api_key else ""
     key = "sk_embedded_sandbox" if sandbox_url else key
-    try:
-        # Without a key the API's public list of errors can still be read.
-        client = AsyncSync(api_key=key or "none", base_url=base_url, timeout=_TIMEOUT_SECONDS, max_retries=0)
-    except ConfigurationError as error:
-        return [Finding("api", error.message, error.next_step or "Correct the setting.")]
-    async with client as sync:
+    # Without a key the API's public list of errors can still be read.
+    async with AsyncSync(
+        api_key=key or "none", base_url=base_url, timeout=_TIMEOUT_SECONDS, max_retries=0
+    ) as sync:
         try:
             ping = await sync.ping()
         except SyncError as error:
-            return [Finding("api", f"{base_url}: {error.message}", error.next_step)]
-        return [*_reached(base_url, ping), await _key(sync) if key else _NO_KEY]
+            reached = [Finding("api", error.message, _CHECK_NETWORK)]
+        else:
+            reached = list(_reached(base_url, ping, sandboxed=sync.sandboxed))
+        return [*reached, await _key(sync) if key else _NO_KEY]
 
 
-def _reached(base_url: str, ping: Ping) -> Iterator[Finding]:
-    yield Finding("api", f"{base_url} answers in {ping.latency_seconds * 1000:.0f} ms")
+def _reached(base_url: str, ping: Ping, *, sandboxed: bool) -> Iterator[Finding]:
+    mark = " (SANDBOX)" if sandboxed else ""
+    yield Finding("api", f"{base_url} answers in {ping.latency_seconds * 1000:.0f} ms{mark}")
     offset = ping.clock_offset_seconds
     if offset is not None:
         remedy = "Set this machine's clock." if abs(offset) > _CLOCK_TOLERANCE_SECONDS else None

@@ -125,6 +125,8 @@ def _clock_offset_seconds(date: str | None, latency_seconds: float) -> float | N
         told = parsedate_to_datetime(date or "")
     except ValueError:
         return None
+    if told.tzinfo is None:
+        told = told.replace(tzinfo=UTC)
     # The date was written while the answer was under way, and is cut to whole seconds.
     return (datetime.now(UTC) - told).total_seconds() - latency_seconds / 2 - 0.5
 

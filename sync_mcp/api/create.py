@@ -28,7 +28,7 @@ from sync_mcp.errors import (
     OutcomeUnknown,
     SyncError,
 )
-from sync_mcp.text import clean
+from sync_mcp.text import safe
 
 logger = logging.getLogger("sync_mcp.api")
 
@@ -102,7 +102,7 @@ class Creator:
                 _forget_oldest(self._unresolved)
             raise
         self._unresolved.pop(key, None)
-        shown = clean(generation.id, _ID_SHOWN)
+        shown = safe(generation.id, _ID_SHOWN)
         logger.info("create key=%s accepted as generation %s%s", key, shown, self._mark())
         return generation
 

@@ -24,6 +24,7 @@ import anyio
 import httpx
 
 from sync_mcp._version import __version__
+from sync_mcp.access import LOOPBACK, checked_key, checked_origin
 from sync_mcp.errors import (
     APIConnectionError,
     APIResponseError,
@@ -53,9 +54,9 @@ _CONNECT_SECONDS = 10.0
 _ATTEMPT_SECONDS = 30.0
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 16.0
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _BODY_LIMIT = 64 * 1024 * 1024
 _SCRUBBED_LIMIT = 2400
+_LEAST_SECRET = 16
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"(?:[!-~]+(?:[ \t]+[!-~]+)*)?")
 
@@ -284,7 +285,13 @@ class Transport:
                     raise httpx.DecodingError("The answer is too large.", request=request)
         finally:
             await response.aclose()
-        return Reply(response.status_code, response.headers, _parsed(bytes(body)))
+        return Reply(response.status_code, response.headers, _parsed(self._without_key(bytes(body))))
+
+    def _without_key(self, body: bytes) -> bytes:
+        # An API that echoes the key must not bring it into a job's fields. A short one, as the sandbox takes
+        # it, may be a part of any word.
+        key = self._api_key.encode()
+        return body.replace(key, b"***") if len(key) >= _LEAST_SECRET else body
 
     def _client(self) -> httpx.AsyncClient:
         if self._http is None:
@@ -296,7 +303,7 @@ class Transport:
                 limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
                 follow_redirects=False,
                 # A proxy of the environment cannot reach this machine's own sandbox.
-                trust_env=urlsplit(self.base_url).hostname not in _LOOPBACK,
+                trust_env=urlsplit(self.base_url).hostname not in LOOPBACK,
             )
         return self._http
 
@@ -326,35 +333,23 @@ class _Progress:
 
 
 def _checked_base_url(base_url: str) -> str:
-    base_url = base_url.strip()
     try:
-        parts = urlsplit(base_url)
-        host = parts.hostname or ""
-        _ = parts.port
-    except ValueError:
-        raise ConfigurationError(f"The API's base URL {base_url!r} is not a URL.") from None
-    if parts.scheme not in ("http", "https") or not host or any(mark in base_url for mark in "?#@"):
-        raise ConfigurationError(
-            f"The API's base URL {base_url!r} must read https://host, without credentials or query."
-        )
-    if parts.scheme == "http" and host not in _LOOPBACK:
-        raise ConfigurationError(
-            f"The API's base URL {base_url!r} must use https: the key would travel in the clear."
-        )
-    # In lower case the scheme can be told at a glance, here and wherever it decides about TLS.
-    return f"{parts.scheme}:{base_url.partition(':')[2]}".rstrip("/")
+        return checked_origin(base_url)
+    except ValueError as error:
+        raise ConfigurationError(f"The API's base URL {base_url.strip()!r} {error}.") from None
 
 
 def _checked_api_key(api_key: str) -> str:
-    key = api_key.strip()
+    try:
+        key = checked_key(api_key)
+    except ValueError as error:
+        raise ConfigurationError(f"The API key {error}.") from None
     if not key:
         raise ConfigurationError(
             "There is no API key.",
             code="api_key_missing",
             next_step="Set SYNC_API_KEY (made at https://sync.so/settings/api-keys).",
         )
-    if not key.isascii() or not key.isprintable():
-        raise ConfigurationError("The API key has characters that no key has; copy it again.")
     return key
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import tempfile
+import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,6 +89,8 @@ class Storage:
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="sync-sandbox-"))
+        # For a process that ends before the sandbox could be stopped.
+        weakref.finalize(self, shutil.rmtree, self.root, ignore_errors=True)
         self.uploads: dict[str, StoredFile] = {}
         self._made = 0
         self._make_folders()

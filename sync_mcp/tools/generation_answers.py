@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, Field
 
-from sync_mcp.text import clean, safe
+from sync_mcp.text import safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.failures import explain_failure
@@ -69,8 +69,8 @@ class EstimateAnswer(Answer):
 
 async def generation_answer(context: CallContext, generation: "Generation") -> GenerationAnswer:
     answer = GenerationAnswer(
-        generation_id=clean(generation.id, _ID_LIMIT),
-        status=clean(generation.status, _WORD_LIMIT),
+        generation_id=safe(generation.id, _ID_LIMIT),
+        status=safe(generation.status, _WORD_LIMIT),
         model=_word(generation.model),
         created_at=_timestamp(generation.created_at),
         next_step="",
@@ -104,8 +104,8 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
 
 def _generation_row(generation: "Generation") -> GenerationRow:
     return GenerationRow(
-        generation_id=clean(generation.id, _ID_LIMIT),
-        status=clean(generation.status, _WORD_LIMIT),
+        generation_id=safe(generation.id, _ID_LIMIT),
+        status=safe(generation.status, _WORD_LIMIT),
         model=_word(generation.model),
         created_at=_timestamp(generation.created_at),
         output_duration_seconds=finite(generation.output_duration),
@@ -129,7 +129,7 @@ def list_next_step(shown: "Sequence[Generation]", *, more: bool) -> str:
 
 
 def _word(text: str | None) -> str | None:
-    return clean(text, _WORD_LIMIT) if text else None
+    return safe(text, _WORD_LIMIT) if text else None
 
 
 def _whole_url(url: str | None) -> str | None:
