@@ -8,7 +8,7 @@ PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check snapshots docs clean
+.PHONY: help demo test check snapshots docs bench live clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ snapshots: $(READY) ## Write tests/snapshots anew, from the tools as they are
 
 docs: snapshots ## Write the generated parts of README.md anew
 	@$(BIN)/python tests/docs/generate.py
+
+bench: $(READY) ## Measure start, calls, sizes and memory, as ratios to a bare server of the SDK
+	@$(BIN)/python -m tests.bench
+
+live: $(READY) ## With a real SYNC_API_KEY: free reads only, each difference from what is expected here
+	@$(BIN)/python -m tests.live
 
 clean: ## Remove .venv, caches and demo output
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis demo-output

@@ -4,10 +4,10 @@ import logging
 import ssl
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from sync_mcp import (
     APIConnectionError,
@@ -217,9 +217,12 @@ async def test_a_base_url_may_have_a_path(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["https", "HTTPS", "Https"])
-async def test_a_server_without_a_certificate_to_trust_gets_no_key(scheme: str) -> None:
+async def test_a_server_without_a_certificate_to_trust_gets_no_key(scheme: str, tmp_path: Path) -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(Path(__file__).with_name("self_signed.pem"))
+    # Of an authority that nobody here knows.
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    tls.load_cert_chain(tmp_path / "server.pem")
     with RawServer([answer(200, [])], tls=tls) as server:
         base_url = server.url.replace("https", scheme)
         async with AsyncSync(api_key=KEY, base_url=base_url, max_retries=0, timeout=10) as client:

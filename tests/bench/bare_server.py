@@ -4,8 +4,11 @@ import os
 import sys
 from typing import Any
 
-import httpx
-from mcp.server import MCPServer
+# Its logging would use this where it happens to be installed, to our advantage.
+sys.modules["rich"] = None  # type: ignore[assignment]
+
+import httpx  # noqa: E402
+from mcp.server import MCPServer  # noqa: E402
 
 server = MCPServer("bare", log_level="WARNING")
 _http: list[httpx.AsyncClient] = []

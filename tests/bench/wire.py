@@ -33,7 +33,6 @@ def environment(upstream: str) -> dict[str, str]:
     return kept | {
         "SYNC_BASE_URL": upstream,
         "SYNC_API_KEY": "bench",
-        "SYNC_MCP_LOG_LEVEL": "warning",
         "PYTHONPATH": str(ROOT),
     }
 
