@@ -148,10 +148,18 @@ class _Wire:
         with suppress(RuntimeError, CancelledError):
             with suppress(OSError, anyio.EndOfStream):
                 while True:
-                    frame = memoryview(self._portal.call(self._to_stdout.receive))
+                    frame = memoryview(self._portal.call(self._next_frames))
                     while frame:
                         frame = frame[os.write(fd, frame) :]
             self._portal.call(self._end_stdout)
+
+    async def _next_frames(self) -> bytes:
+        """Return what is there to be written: each call of the portal costs two switches of thread."""
+        frames = [await self._to_stdout.receive()]
+        with suppress(anyio.WouldBlock, anyio.EndOfStream):
+            while True:
+                frames.append(self._to_stdout.receive_nowait())
+        return b"".join(frames)
 
     def _end_stdout(self) -> None:
         self._to_stdout.close()

@@ -37,11 +37,13 @@ def _place_alone(found: re.Match[str]) -> str:
 def clean(text: str, limit: int) -> str:
     """Return `text` on one line, without control or invisible characters, at most `limit` characters."""
     # Cut first: a body of megabytes is not worth normalizing to show its first line.
-    shown = "".join(
-        " " if character.isspace() else character
-        for character in _BLANK.sub("", text[: limit * 4])
-        if character.isspace() or unicodedata.category(character)[0] != "C"
-    )
+    shown = text[: limit * 4]
+    if not (shown.isascii() and shown.isprintable()):
+        shown = "".join(
+            " " if character.isspace() else character
+            for character in _BLANK.sub("", shown)
+            if character.isspace() or unicodedata.category(character)[0] != "C"
+        )
     shown = " ".join(shown.split())
     return shown if len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
 

@@ -16,7 +16,7 @@ class ApiError(NamedTuple):
     suggestion: str
 
 
-_LATER = "Try again in a few minutes, under the same Idempotency-Key."
+_LATER = "Try again in a few minutes."
 _BILLING = "Look at the organization's billing page."
 _REACH = "Use a URL on this machine, an uploaded asset, or one of the sandbox's samples."
 

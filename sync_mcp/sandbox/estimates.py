@@ -23,8 +23,8 @@ class _EstimateBody(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, strict=True)
 
     model: str
-    duration: Annotated[float, Field(gt=0)]
-    fps: Annotated[float, Field(gt=0)] = DEFAULT_FPS
+    duration: Annotated[float, Field(gt=0, le=86_400)]
+    fps: Annotated[float, Field(gt=0, le=1000)] = DEFAULT_FPS
     reasoning_enabled: bool | None = None
 
 

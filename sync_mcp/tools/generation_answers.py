@@ -32,7 +32,7 @@ class GenerationAnswer(Answer):
     model_note: str | None = None
     created_at: str | None = None
     progress_percent: float | None = None
-    output_url: str | None = Field(default=None, description="Signed; copy it letter for letter.")
+    output_url: str | None = None
     output_url_expires_at: str | None = None
     output_duration_seconds: float | None = None
     error_code: str | None = None

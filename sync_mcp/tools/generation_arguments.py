@@ -15,7 +15,6 @@ DEFAULT_ROWS = 10
 MOST_ROWS = 50
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0)]
 
 
 class InputItem(Arguments):
@@ -25,23 +24,21 @@ class InputItem(Arguments):
     url: str | None = Field(None, description="Public http(s) URL of the file.")
     asset_id: str | None = Field(None, description="Id of an uploaded asset, instead of url.")
     ref_id: str | None = Field(None, description="Name for segments to refer to.")
-    script: str | None = Field(None, description="text only: what is said, up to 5000 characters.")
-    voice_id: str | None = Field(None, description="text only: the voice that says it.")
-    stability: Share | None = Field(None, description="text only; default 0.5.")
-    similarity_boost: Share | None = Field(None, description="text only; default 0.75.")
+    script: str | None = Field(None, description="text: what is said, up to 5000 characters.")
+    voice_id: str | None = Field(None, description="text: the voice that says it.")
+    stability: Share | None = Field(None, description="text; default 0.5.")
+    similarity_boost: Share | None = Field(None, description="text; default 0.75.")
 
 
 class SegmentSpeakerArguments(Arguments):
-    auto_detect: bool | None = Field(None, description="As in options.")
-    frame_number: Annotated[int, Field(ge=0)] | None = Field(None, description="As in options.")
-    coordinates: list[float] | None = Field(None, description="As in options.")
+    auto_detect: bool | None = Field(None, description="Same.")
+    frame_number: int | None = Field(None, description="Same.")
+    coordinates: list[float] | None = Field(None, description="Same.")
 
 
 class SpeakerArguments(Arguments):
     auto_detect: bool | None = Field(None, description="Find the one who talks; not with an image.")
-    frame_number: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="Frame that coordinates refer to; 0 for an image."
-    )
+    frame_number: int | None = Field(None, description="Frame that coordinates refer to; 0 for an image.")
     coordinates: list[float] | None = Field(None, description="[x, y] of the face in source pixels.")
     bounding_boxes_url: str | None = Field(None, description="Or a JSON file with a box for each frame.")
 
@@ -74,23 +71,25 @@ class OptionsArguments(Arguments):
 
 
 class SegmentOptionsArguments(Arguments):
-    sync_mode: SyncModeArgument | None = Field(None, description="As in options.")
-    temperature: Share | None = Field(None, description="As in options.")
-    occlusion_detection_enabled: bool | None = Field(None, description="As in options.")
-    active_speaker_detection: SegmentSpeakerArguments | None = Field(None, description="As in options.")
+    sync_mode: SyncModeArgument | None = Field(None, description="Same.")
+    temperature: Share | None = Field(None, description="Same.")
+    occlusion_detection_enabled: bool | None = Field(None, description="Same.")
+    active_speaker_detection: SegmentSpeakerArguments | None = Field(None, description="Same.")
 
 
 class SegmentAudioArguments(Arguments):
     ref_id: str = Field(description="ref_id of an audio or text item.")
-    start_time: Seconds | None = Field(None, description="Crop from here (s); with end_time.")
-    end_time: Seconds | None = Field(None, description="Crop to here (s).")
+    start_time: float | None = Field(None, description="Crop from here (s); with end_time.")
+    end_time: float | None = Field(None, description="Crop to here (s).")
 
 
 class SegmentArguments(Arguments):
-    start_time: Seconds = Field(description="Start in the video (s).")
-    end_time: Seconds = Field(description="End in the video (s).")
+    start_time: float = Field(description="Start in the video (s).")
+    end_time: float = Field(description="End in the video (s).")
     audio_input: SegmentAudioArguments = Field(description="The voice of this part.")
-    options_override: SegmentOptionsArguments | None = Field(None, description="Options for this part.")
+    options_override: SegmentOptionsArguments | None = Field(
+        None, description="As in options, for this part."
+    )
 
 
 class DubArguments(Arguments):
@@ -127,6 +126,10 @@ class CreateArguments(RequestArguments):
 
 
 class EstimateArguments(RequestArguments):
+    model: str | None = Field(None, description="As in create_generation.")
+    webhook_url: str | None = Field(None, description="Does not matter to a price.")
+    output_file_name: str | None = Field(None, description="Does not matter to a price.")
+    project_id: str | None = Field(None, description="Does not matter to a price.")
     duration_seconds: Annotated[float, Field(gt=0, le=LONGEST_VIDEO_SECONDS)] | None = Field(
         None, description="Length of the output, if known: makes the price exact."
     )

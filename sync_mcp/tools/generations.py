@@ -265,10 +265,11 @@ TOOLS: Tools = (
         name="create_generation",
         title="Create a lip-sync video",
         description=(
-            "Start a paid job that makes the speaker of a video (or an image) say an audio recording or a "
-            "script, or that dubs a video into another language. It costs money and cannot be cancelled: "
-            "ask estimate_cost first and let the user agree. Returns the generation_id at once, or the "
-            "finished job if it ends within wait_seconds; then use get_generation."
+            "Start a paid job: the speaker of a video (or image) says an audio recording or a script, or a "
+            "video is dubbed into another language. It costs money and cannot be cancelled: ask "
+            "estimate_cost first and let the user agree. Returns the generation_id at once, or the finished "
+            "job if it ends within wait_seconds; then use get_generation. If an answer is late, look in "
+            "list_generations before you call it again."
         ),
         arguments=CreateArguments,
         answer=GenerationAnswer,
@@ -283,9 +284,8 @@ TOOLS: Tools = (
         name="get_generation",
         title="Get a lip-sync video",
         description=(
-            "State of one job: its output URL when it is COMPLETED, what went wrong and what to change when "
-            "it FAILED or was REJECTED. wait_seconds waits for the end, reporting progress; a job takes from "
-            "ten seconds to ten minutes."
+            "State of one job: its output URL when COMPLETED; what went wrong and what to change when FAILED "
+            "or REJECTED. wait_seconds waits for the end, which comes after ten seconds to ten minutes."
         ),
         arguments=GetArguments,
         answer=GenerationAnswer,
@@ -304,10 +304,10 @@ TOOLS: Tools = (
     ),
     Tool(
         name="estimate_cost",
-        title="Estimate the cost of a lip-sync video",
+        title="Estimate the cost",
         description=(
-            "What create_generation with the same arguments would cost, in USD, frames and credits as far as "
-            "the API tells, and on which assumptions. Starts nothing and is free."
+            "What create_generation would cost with these arguments, which mean the same there: USD, frames "
+            "and credits as far as the API tells, and what was assumed. Starts nothing and is free."
         ),
         arguments=EstimateArguments,
         answer=EstimateAnswer,

@@ -17,25 +17,26 @@ _DROPPED = frozenset({"title", "default", "$defs", "discriminator"})
 def input_schema(model: type[BaseModel], *, told_by: str = "") -> Schema:
     """Return the portable schema of a tool's arguments.
 
-    Below the top level, descriptions and ranges give way to a reference to the tool `told_by`, where one is
-    named: what is said once need not be read twice.
+    Of arguments with parts, descriptions and ranges give way to a reference to the tool `told_by`, where one
+    is named: what is said once need not be read twice.
     """
     schema = _portable(model, closed=True)
     if told_by:
         for argument in schema["properties"].values():
-            _refer(argument, f"See {told_by}.")
+            if _refer(argument):
+                argument["description"] = f"As in {told_by}."
     return schema
 
 
-def _refer(node: Schema, reference: str) -> None:
+def _refer(node: Schema) -> bool:
+    """Let what is inside `node` refer to what is said elsewhere; return whether there is anything inside."""
     inner = cast(Mapping[str, Schema], node.get("properties", {}))
     for described in inner.values():
-        described["description"] = reference
+        described["description"] = "Same."
         for bound in ("minimum", "maximum"):
             described.pop(bound, None)
-    for below in (*inner.values(), node.get("items")):
-        if below:
-            _refer(below, reference)
+        _refer(described)
+    return _refer(node["items"]) if "items" in node else bool(inner)
 
 
 def output_schema(model: type[BaseModel]) -> Schema:

@@ -4,6 +4,7 @@ import logging
 import ssl
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest

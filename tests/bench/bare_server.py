@@ -29,7 +29,10 @@ def main() -> None:
 
         import uvicorn
 
-        with socket.create_server(("127.0.0.1", 0)) as listening:
+        # With its protocol named, asyncio sends small packets at once, as on a socket of its own.
+        with socket.socket(proto=socket.IPPROTO_TCP) as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen()
             sys.stderr.write(f"http://127.0.0.1:{listening.getsockname()[1]}/mcp\n")
             app = server.streamable_http_app(stateless_http=True)
             config = uvicorn.Config(app, log_config=None, access_log=False)

@@ -63,14 +63,14 @@ def test_references_unions_nulls_titles_and_defaults_are_resolved() -> None:
     }
 
 
-def test_what_another_tool_tells_is_referred_to_below_the_top_only() -> None:
+def test_of_an_argument_with_parts_another_tool_tells_and_a_plain_one_speaks_for_itself() -> None:
     told = input_schema(Shape, told_by="draw")["properties"]
-    assert told["centre"]["description"] == "Said of the centre."
+    assert told["centre"]["description"] == told["corners"]["description"] == "As in draw."
     assert told["size"] == {"type": "integer", "minimum": 1, "maximum": 9, "description": "How large."}
     for point in (told["centre"], told["corners"]["items"]):
         assert point["properties"] == {
-            "x": {"type": "number", "description": "See draw."},
-            "kind": {"type": "string", "enum": ["only"], "description": "See draw."},
+            "x": {"type": "number", "description": "Same."},
+            "kind": {"type": "string", "enum": ["only"], "description": "Same."},
         }
     # Nothing of it rubs off on the tool that tells it.
     assert input_schema(Shape)["properties"]["centre"]["properties"] == POINT["properties"]
