@@ -39,7 +39,6 @@ def _run(
         [*command, *arguments],
         input=told,
         capture_output=True,
-        text=True,
         encoding="utf-8",
         timeout=SECONDS,
         env=_environment(environment),
@@ -185,7 +184,7 @@ def _sandbox(*arguments: str, folder: Path) -> Generator[tuple[subprocess.Popen[
         [*MODULE, "sandbox", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env=_environment({"TMPDIR": str(folder)}),
     ) as process:
         assert process.stdout
@@ -240,9 +239,11 @@ def test_a_taken_port_is_one_line_that_names_it(tmp_path: Path) -> None:
 def no_pyav(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     """An environment in which PyAV cannot be imported."""
     if request.param == "missing":
-        (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['av'] = None\n")
+        (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['av'] = None\n", encoding="utf-8")
     else:
-        (tmp_path / "av.py").write_text("raise ImportError('libavcodec.so: cannot open shared object')\n")
+        (tmp_path / "av.py").write_text(
+            "raise ImportError('libavcodec.so: cannot open shared object')\n", encoding="utf-8"
+        )
     return {"PYTHONPATH": str(tmp_path)}
 
 

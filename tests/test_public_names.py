@@ -41,7 +41,9 @@ def _told_to_type_checkers() -> dict[str, str]:
 def _loaded_by(statement: str) -> list[str]:
     code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     # Isolated: nothing of the environment or of this folder may be what makes it work.
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, encoding="utf-8", timeout=30
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

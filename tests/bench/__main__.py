@@ -51,7 +51,7 @@ def row(what: str, measured: float, reach: float, *, unit: str = "", at_least: b
 def starts() -> list[bool]:
     pairs = [(start_cpu_seconds(OURS), start_cpu_seconds(BARE)) for _ in range(STARTS)]
     loaded = subprocess.run(
-        [sys.executable, "-c", _MODULES_AFTER_LISTING], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _MODULES_AFTER_LISTING], capture_output=True, encoding="utf-8", check=True
     ).stdout.split()
     early = [name for name in loaded if any(f"{name}.".startswith(f"{late}.") for late in _ONLY_LATER)]
     return [
@@ -130,7 +130,9 @@ async def sizes() -> list[bool]:
 
 
 def _memory_mib(pid: int) -> float:
-    told = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        ["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, encoding="utf-8", check=True
+    )
     return int(told.stdout) / 1024
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from sync_mcp.hosts import HOSTS, Installation, configuration
 from sync_mcp.settings import Settings
 from sync_mcp.tools.generations import TOOLS
 
@@ -17,6 +18,17 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 ANSWERS = ROOT / "tests" / "snapshots"
 STALE = "README.md is out of date: run `make docs`."
+
+CLONE_COMMAND = "/path/to/sync_mcp/.venv/bin/sync-mcp"
+_LANGUAGES = {"{": "json", "[": "toml"}
+_NAMES = {
+    "claude-desktop": "Claude Desktop",
+    "claude-code": "Claude Code",
+    "cursor": "Cursor",
+    "vs-code": "VS Code",
+    "codex": "Codex",
+    "inspector": "MCP Inspector",
+}
 
 _PART = re.compile(r"(?P<start><!-- generated: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
@@ -50,20 +62,42 @@ def _settings_table() -> str:
     return "\n".join(rows)
 
 
+def _claude_desktop() -> str:
+    return _pasted("claude-desktop", Installation((CLONE_COMMAND,), sandbox=True))
+
+
+def _other_hosts() -> str:
+    sections = [
+        f"### {_NAMES[host]}\n\n{_pasted(host, Installation((CLONE_COMMAND,), sandbox=host == 'inspector'))}"
+        for host in HOSTS
+    ]
+    return "\n\n".join(sections)
+
+
+def _pasted(host: str, server: Installation) -> str:
+    where, block = configuration(host, server).split("\n\n", 1)
+    # Each line of where to paste it stays a line of its own.
+    lines = "  \n".join(where.splitlines())
+    return f"{lines}\n\n```{_LANGUAGES.get(block[0], 'sh')}\n{block}\n```"
+
+
 def _command_help() -> str:
-    return _fenced("\n\n".join(_help_of(*words) for words in ((), ("demo",), ("sandbox",))))
+    commands = ((), ("config",), ("doctor",), ("demo",), ("sandbox",))
+    return _fenced("\n\n".join(_help_of(*words) for words in commands))
 
 
 def _help_of(*words: str) -> str:
     command = [sys.executable, "-m", "sync_mcp", *words, "--help"]
     environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
-    shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=True)
+    shown = subprocess.run(
+        command, env=environment, capture_output=True, encoding="utf-8", timeout=30, check=True
+    )
     lines = [line.rstrip() for line in shown.stdout.rstrip().splitlines() if line != "  "]
     return "\n".join([f"$ {' '.join(('sync-mcp', *words, '--help'))}", *lines])
 
 
 def _snapshot(name: str) -> Callable[[], str]:
-    return lambda: _fenced((ANSWERS / name).read_text().rstrip())
+    return lambda: _fenced((ANSWERS / name).read_text(encoding="utf-8").rstrip())
 
 
 def _fenced(text: str) -> str:
@@ -73,6 +107,8 @@ def _fenced(text: str) -> str:
 def _default(value: object) -> str:
     if value is None:
         return "none"
+    if value == ():
+        return "none"
     return f"`{int(value)}`" if isinstance(value, bool) else f"`{value}`"
 
 
@@ -81,6 +117,8 @@ def _first_sentence(text: str) -> str:
 
 
 PARTS: Mapping[str, Callable[[], str]] = {
+    "claude-desktop": _claude_desktop,
+    "hosts": _other_hosts,
     "tools": _tool_table,
     "settings": _settings_table,
     "help": _command_help,
@@ -90,13 +128,13 @@ PARTS: Mapping[str, Callable[[], str]] = {
 
 
 def main() -> None:
-    text = README.read_text()
+    text = README.read_text(encoding="utf-8")
     wanted = generated(text)
     if wanted == text:
         return
     if "--check" in sys.argv[1:]:
         sys.exit(STALE)
-    README.write_text(wanted)
+    README.write_text(wanted, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

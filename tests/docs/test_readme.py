@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import anyio
 import pytest
@@ -21,7 +23,7 @@ from sync_mcp.sandbox import Sandbox
 from sync_mcp.tools.generations import TOOLS
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "README.md").read_text()
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMAND = str(Path(sys.executable).with_name("sync-mcp"))
 CLONE_COMMAND = "/path/to/sync_mcp/.venv/bin/sync-mcp"
 WAIT_SECONDS = 60
@@ -69,7 +71,15 @@ def is_whole(command: str) -> bool:
 
 
 def server_configurations() -> list[dict[str, Any]]:
-    return [server for block in blocks("json") for server in json.loads(block)["mcpServers"].values()]
+    """What hosts are told of the server, without the words of their own for it."""
+    tables = [json.loads(block) for block in blocks("json")] + [
+        tomllib.loads(block) for block in blocks("toml")
+    ]
+    found: list[dict[str, Any]] = []
+    for table in tables:
+        [servers] = (table[name] for name in ("mcpServers", "servers", "mcp_servers") if name in table)
+        found += servers.values()
+    return [{name: entry[name] for name in ("command", "args", "env") if name in entry} for entry in found]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +89,13 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
-    assert set(re.findall(r"^```(\w+)$", TEXT, re.MULTILINE)) == {"sh", "json", "python", "text"}
+    assert set(re.findall(r"^```(\w+)$", TEXT, re.MULTILINE)) == {
+        "sh",
+        "json",
+        "toml",
+        "python",
+        "text",
+    }
     assert len(blocks("python")) == len(PYTHON_PRINTS)
     assert TEXT.count("```") % 2 == 0
 
@@ -93,7 +109,7 @@ def test_a_python_block_runs_and_prints_what_it_promises(
         env=os.environ | {"SYNC_BASE_URL": sandbox.url, "SYNC_API_KEY": "any"},
         cwd=tmp_path,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=WAIT_SECONDS,
     )
     assert done.returncode == 0, done.stderr
@@ -101,7 +117,7 @@ def test_a_python_block_runs_and_prints_what_it_promises(
 
 
 @pytest.mark.parametrize("server", server_configurations())
-def test_a_server_from_a_json_block_starts_and_lists_its_tools(server: dict[str, Any]) -> None:
+def test_a_server_from_a_block_for_a_host_starts_and_lists_its_tools(server: dict[str, Any]) -> None:
     assert server["command"] == CLONE_COMMAND
     parameters = StdioServerParameters.model_validate(server | {"command": COMMAND})
 
@@ -117,30 +133,58 @@ def test_every_shell_command_is_a_make_target_or_is_run_by_a_test() -> None:
     for command in shell_commands():
         words = shlex.split(command, comments=True)
         if words[0] == "make":
-            assert re.search(rf"^{words[1]}:.* ## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert re.search(
+                rf"^{words[1]}:.* ## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+            )
         elif words[0] == "npx":
-            assert words[2] in (ROOT / ".ci" / "run").read_text()
-            assert words[3:] == [".venv/bin/sync-mcp", "--sandbox"]
+            assert words[2] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+            assert words[3:] == [CLONE_COMMAND, "--sandbox"]
+        elif words[0] == "claude":
+            assert words[words.index("--") + 1 :] == [CLONE_COMMAND]
         else:
-            assert command in (SANDBOX_COMMAND, *CURL_COMMANDS)
+            assert command in (SANDBOX_COMMAND, HTTP_COMMAND, *CURL_COMMANDS)
 
 
 def test_make_help_names_the_targets_of_the_readme() -> None:
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=WAIT_SECONDS)
+    shown = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=WAIT_SECONDS
+    )
     assert set(re.findall(r"^make (\w+)", shown.stdout, re.MULTILINE)) == set(
         re.findall(r"^\| `make (\w+)` \|", TEXT, re.MULTILINE)
     ) | {"help"}
 
 
 SANDBOX_COMMAND = f".venv/bin/sync-mcp sandbox --port {SANDBOX_PORT}"
+HTTP_PORT = "8000"
+HTTP_COMMAND = f".venv/bin/sync-mcp --http --port {HTTP_PORT}"
 CURL_COMMANDS = [command for command in shell_commands() if command.startswith("curl ")]
+
+
+def test_the_http_command_serves_where_it_says() -> None:
+    port = free_port()
+    command = [COMMAND, *shlex.split(HTTP_COMMAND.replace(HTTP_PORT, port))[1:]]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        limit = threading.Timer(WAIT_SECONDS, process.kill)
+        limit.start()
+        try:
+            assert process.stderr
+            told = next(line for line in process.stderr if port in line)
+            assert f"http://127.0.0.1:{port}/mcp" in told
+            with urlopen(f"http://127.0.0.1:{port}/health", timeout=WAIT_SECONDS) as answer:
+                assert json.load(answer) == {"status": "ok"}
+        finally:
+            process.terminate()
+            process.wait(WAIT_SECONDS)
+            limit.cancel()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_curl_commands_work_on_the_sandbox_as_it_is_started_there() -> None:
     port = free_port()
     command = [COMMAND, *shlex.split(SANDBOX_COMMAND.replace(SANDBOX_PORT, port))[1:]]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    ) as process:
         limit = threading.Timer(WAIT_SECONDS, process.kill)
         limit.start()
         try:
@@ -151,7 +195,7 @@ def test_the_curl_commands_work_on_the_sandbox_as_it_is_started_there() -> None:
                 done = subprocess.run(
                     ["bash", "-c", curl.replace(SANDBOX_PORT, port)],
                     capture_output=True,
-                    text=True,
+                    encoding="utf-8",
                     timeout=WAIT_SECONDS,
                 )
                 assert done.returncode == 0, done.stderr

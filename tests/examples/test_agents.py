@@ -36,7 +36,7 @@ def run_agent(example: str, *arguments: str, typed: str = "", **env: str) -> sub
         env=inherited | env,
         input=typed,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=90,
     )
 

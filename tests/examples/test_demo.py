@@ -14,7 +14,9 @@ STEPS = ("tools/list", "estimate_cost", "create_generation", "get_generation", "
 
 def _run_demo(output: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sync_mcp", "demo", "--output", str(output)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", timeout=60, stdin=subprocess.DEVNULL
+    )
 
 
 def _demo_on(monkeypatch: pytest.MonkeyPatch, *arguments: str, output: Path) -> int:
@@ -49,7 +51,7 @@ def test_the_demo_goes_every_step_and_leaves_a_video_that_plays(tmp_path: Path) 
 
 def test_the_demo_fails_with_a_reason_where_the_folder_cannot_be_made(tmp_path: Path) -> None:
     in_the_way = tmp_path / "file"
-    in_the_way.write_text("in the way")
+    in_the_way.write_text("in the way", encoding="utf-8")
     done = _run_demo(in_the_way)
     assert done.returncode == 1
     assert "The demo failed: " in done.stderr

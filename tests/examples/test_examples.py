@@ -25,7 +25,7 @@ def run_example(name: str, *arguments: str, typed: str = "", **env: str) -> subp
         env=os.environ | {"SYNC_API_KEY": ""} | env,
         input=typed,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=60,
     )
 

@@ -32,7 +32,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture
 def files_url(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "clip.mp4").write_bytes((SAMPLES / "speaker.mp4").read_bytes())
-    (tmp_path / "notes.mp4").write_text("no video at all")
+    (tmp_path / "notes.mp4").write_text("no video at all", encoding="utf-8")
     (tmp_path / "cut.mp4").write_bytes((SAMPLES / "speaker.mp4").read_bytes()[:2000])
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tmp_path))) as server:
         serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -114,7 +114,7 @@ def test_the_package_does_not_pay_for_the_sandbox() -> None:
         "print([name for name in ('av', 'uvicorn', 'starlette') if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=30, check=True
     )
     assert done.stdout.strip() == "[]"
 
@@ -127,7 +127,7 @@ def test_the_command_tells_how_to_use_it_and_ends_on_a_signal(number: signal.Sig
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     ) as process:
         assert process.stdout is not None

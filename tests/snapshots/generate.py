@@ -36,7 +36,9 @@ def snapshots() -> dict[str, str]:
 
 def stale(wanted: Mapping[str, str]) -> list[str]:
     """Return the names of the files that are missing, different, or left over."""
-    found = {path.name: path.read_text() for pattern in PATTERNS for path in FOLDER.glob(pattern)}
+    found = {
+        path.name: path.read_text(encoding="utf-8") for pattern in PATTERNS for path in FOLDER.glob(pattern)
+    }
     return sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
 
 
@@ -127,7 +129,7 @@ def main() -> None:
         sys.exit(f"{STALE} ({', '.join(changed)})")
     for name in changed:
         if name in wanted:
-            (FOLDER / name).write_text(wanted[name])
+            (FOLDER / name).write_text(wanted[name], encoding="utf-8")
         else:
             (FOLDER / name).unlink()
 
