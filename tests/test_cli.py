@@ -79,7 +79,7 @@ def test_a_wrong_flag_is_one_line(command: list[str]) -> None:
     ("arguments", "told"),
     [
         (["--log-level"], "--log-level"),
-        (["--log-level", "loud"], "debug, info, warning or error, not 'loud'"),
+        (["--log-level", "loud"], "--log-level: invalid choice: 'loud' (choose from"),
         (["--sandbox=yes"], "--sandbox"),
         (["--sand"], "--sand"),
         (["serve"], "'serve'"),

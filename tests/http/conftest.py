@@ -1,0 +1,19 @@
+from collections.abc import Iterator
+
+import pytest
+
+from sync_mcp.sandbox import Sandbox
+from tests.http.web import Web, serving
+
+
+@pytest.fixture(scope="module")
+def shared_web(shared_sandbox: Sandbox) -> Iterator[Web]:
+    with serving(shared_sandbox) as web:
+        yield web
+
+
+@pytest.fixture
+def web(sandbox: Sandbox, shared_web: Web) -> Iterator[Web]:
+    """A server that has lived through the tests before this one, and must live on."""
+    yield shared_web
+    assert shared_web.server.process.poll() is None

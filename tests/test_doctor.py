@@ -1,0 +1,134 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sync_mcp.sandbox import Fault, Sandbox
+from tests.api.raw_server import RawServer, answer
+
+KEY, TOKEN = "sk_Secret-0123456789", "a-Token-of-24-characters"
+COMMAND = str(Path(sys.executable).with_name("sync-mcp"))
+WAIT_SECONDS = 60
+_WITHOUT_PYAV = """
+import importlib.metadata, sys
+found = importlib.metadata.version
+def version(name):
+    if name == "av":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(name)
+importlib.metadata.version = version
+from sync_mcp.cli import main
+main()
+"""
+
+
+def examined(
+    *flags: str, command: tuple[str, ...] = (COMMAND,), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNC_")}
+    return subprocess.run(
+        [*command, "doctor", *flags],
+        env=kept | environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=WAIT_SECONDS,
+    )
+
+
+def remedies(report: str) -> dict[str, str]:
+    """What is to be done, by the name of what is wrong."""
+    return dict(re.findall(r"^(\w+) +.*\n  WRONG -> (.+)$", report, re.MULTILINE))
+
+
+def test_where_all_is_well_it_says_so_and_ends_with_0(sandbox: Sandbox) -> None:
+    done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("All is well.\n")
+    assert re.search(rf"^api +{sandbox.url} answers in \d+ ms \(SANDBOX\)$", done.stdout, re.MULTILINE)
+    assert re.search(r"^clock +[+-]\d+ s beside the API's$", done.stdout, re.MULTILINE)
+    assert "models: sync-3" in done.stdout
+    for name in ("sync-mcp", "python", "platform", "packages", "media"):
+        assert re.search(rf"^{name} +\S", done.stdout, re.MULTILINE)
+
+
+def test_it_asks_for_nothing_but_lists(sandbox: Sandbox) -> None:
+    examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
+    assert [(one.method, one.path) for one in sandbox.requests] == [
+        ("GET", "/v2/errors"),
+        ("GET", "/v2/models"),
+    ]
+
+
+def test_no_secret_stands_in_it(sandbox: Sandbox) -> None:
+    done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY, SYNC_MCP_HTTP_TOKEN=TOKEN)
+    assert "SYNC_API_KEY = set, not shown (environment)" in done.stdout
+    assert "SYNC_MCP_HTTP_TOKEN = set, not shown (environment)" in done.stdout
+    assert KEY not in done.stdout + done.stderr
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_it_says_where_each_setting_came_from(sandbox: Sandbox) -> None:
+    done = examined("--port", "9000", SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
+    assert "SYNC_MCP_HTTP_PORT = 9000 (flag)" in done.stdout
+    assert f"SYNC_BASE_URL = {sandbox.url} (environment)" in done.stdout
+    assert "SYNC_MCP_LOG_LEVEL = info (default)" in done.stdout
+
+
+def test_a_missing_key_is_wrong_and_the_api_is_looked_at_all_the_same(sandbox: Sandbox) -> None:
+    done = examined(SYNC_BASE_URL=sandbox.url)
+    assert done.returncode == 1
+    assert remedies(done.stdout).keys() == {"key"}
+    assert "SYNC_API_KEY" in remedies(done.stdout)["key"]
+    assert "answers in" in done.stdout
+    assert done.stdout.endswith("1 thing is wrong.\n")
+
+
+def test_a_key_that_the_api_does_not_know_is_wrong(sandbox: Sandbox) -> None:
+    done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY="sk_invalid")
+    assert done.returncode == 1
+    assert "SYNC_API_KEY" in remedies(done.stdout)["key"]
+
+
+def test_an_api_that_cannot_be_reached_is_wrong() -> None:
+    done = examined(SYNC_BASE_URL="http://127.0.0.1:9", SYNC_API_KEY=KEY)
+    assert done.returncode == 1
+    assert remedies(done.stdout).keys() == {"api", "key"}
+    assert "SYNC_BASE_URL" in remedies(done.stdout)["api"]
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_page_in_the_place_of_the_api_is_wrong(sandbox: Sandbox) -> None:
+    sandbox.add_fault(Fault(html=True, times=None))
+    done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
+    assert done.returncode == 1
+    assert "api" in remedies(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("date", "wrong"),
+    [("Tue, 24 Nov 2020 05:00:00 GMT", True), ("Tue, 24 Nov 2020 05:00:00 -0000", True), ("no date", False)],
+)
+def test_a_clock_that_is_far_off_is_wrong(date: str, wrong: bool) -> None:
+    with RawServer([answer(200, [], {"Date": date})]) as api:
+        done = examined(SYNC_BASE_URL=api.url, SYNC_API_KEY=KEY)
+    assert done.returncode == int(wrong), done.stdout
+    assert remedies(done.stdout).keys() == ({"clock"} if wrong else set())
+
+
+def test_a_missing_extra_is_told_and_wrong_only_where_it_is_needed(sandbox: Sandbox) -> None:
+    without = (sys.executable, "-c", _WITHOUT_PYAV)
+    done = examined(command=without, SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
+    assert done.returncode == 0
+    assert "PyAV is not installed" in done.stdout
+    done = examined("--sandbox", command=without)
+    assert done.returncode == 1
+    assert "sync-mcp[media]" in remedies(done.stdout)["media"]
+
+
+def test_with_the_sandbox_it_needs_neither_key_nor_network() -> None:
+    done = examined("--sandbox", https_proxy="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9")
+    assert done.returncode == 0, done.stdout
+    assert "(SANDBOX)" in done.stdout
