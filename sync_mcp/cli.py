@@ -12,14 +12,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from sync_mcp._version import __version__
+from sync_mcp.access import LOOPBACK
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.hosts import HOSTS, Installation, configuration, http_origin, this_command
 from sync_mcp.text import safe
 
 if TYPE_CHECKING:
+    from io import TextIOWrapper
+
+    from sync_mcp.doctor import Finding
     from sync_mcp.sandbox import Sandbox
     from sync_mcp.settings import Settings
 
@@ -222,14 +226,34 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
 
 def _config(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
+    if settings.http:
+        _check_reachable(settings)
+    level = ("--log-level", settings.log_level) if "log_level" in settings.model_fields_set else ()
     server = Installation(
-        command=this_command(),
+        command=(*this_command(), *level),
         sandbox=settings.sandbox,
-        url=f"{http_origin(settings.http_host, settings.http_port)}/mcp" if settings.http else None,
+        url=_url(settings) if settings.http else None,
         has_token=settings.http_token is not None,
         http_flags=_http_flags(settings),
     )
-    print(configuration(arguments.client, server))
+    _print(configuration(arguments.client, server))
+
+
+def _url(settings: "Settings") -> str:
+    address, names = settings.http_host, settings.http_allowed_hosts
+    # The server answers to its own address on loopback alone; elsewhere it has to be called by a name.
+    called_by_address = address in LOOPBACK or address in ("", "0.0.0.0", "::") or address in names  # noqa: S104
+    return f"{http_origin(address if called_by_address else names[0], settings.http_port)}/mcp"
+
+
+def _check_reachable(settings: "Settings") -> None:
+    """Refuse to describe a server that would not start, or whose place nobody can know."""
+    from sync_mcp.http import check_exposure
+
+    token = settings.http_token.get_secret_value() if settings.http_token else None
+    check_exposure(settings.http_host, settings.http_allowed_hosts, token)
+    if settings.http_port == 0:
+        raise ConfigurationError("Port 0 takes a free port, which nobody knows beforehand: give --port.")
 
 
 def _http_flags(settings: "Settings") -> tuple[str, ...]:
@@ -240,15 +264,27 @@ def _http_flags(settings: "Settings") -> tuple[str, ...]:
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
-    settings = _settings(arguments)
+    from sync_mcp.doctor import faults, report, unusable
+
+    try:
+        findings = _examined(_settings(arguments), arguments)
+    except ConfigurationError as error:
+        findings = unusable(error)
+    _print(report(findings))
+    sys.exit(1 if faults(findings) else 0)
+
+
+def _examined(settings: "Settings", arguments: argparse.Namespace) -> "list[Finding]":
     import anyio
 
-    from sync_mcp.doctor import examine, report
+    from sync_mcp.doctor import examine
 
-    with _embedded_sandbox(settings) as sandbox:
-        findings = anyio.run(examine, settings, _sources(arguments), sandbox.url if sandbox else None)
-    print(report(findings))
-    sys.exit(1 if any(finding.remedy for finding in findings) else 0)
+    has_media = _has_media()
+    # Without PyAV there is no sandbox to ask; the report says what to do about it.
+    with _embedded_sandbox(settings) if has_media else nullcontext() as sandbox:
+        url = sandbox.url if sandbox else None
+        look = partial(examine, settings, _sources(arguments), has_media=has_media, sandbox_url=url)
+        return anyio.run(look)
 
 
 def _sources(arguments: argparse.Namespace) -> dict[str, str]:
@@ -295,13 +331,25 @@ def _sandbox(arguments: argparse.Namespace) -> None:
 
 
 def _require_media() -> None:
+    if not _has_media():
+        _stop(_MEDIA_MISSING)
+
+
+def _has_media() -> bool:
     from importlib import import_module
 
     try:
         import_module("av")
     except ImportError:
         # Not there, or there and broken: the same command mends both.
-        _stop(_MEDIA_MISSING)
+        return False
+    return True
+
+
+def _print(text: str) -> None:
+    # A path or the API's words may have letters that the console's code page lacks.
+    cast("TextIOWrapper[Any]", sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")
+    print(text)
 
 
 def _log_to_stderr(settings: "Settings") -> None:

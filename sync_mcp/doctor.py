@@ -5,12 +5,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import cast
 
 from pydantic import SecretStr
 
 from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
-from sync_mcp.errors import SyncError
+from sync_mcp.errors import APIStatusError, ConfigurationError, SyncError
+from sync_mcp.http import check_exposure
 from sync_mcp.settings import Settings
 from sync_mcp.text import safe
 
@@ -18,6 +20,7 @@ _PACKAGES = ("mcp", "httpx", "pydantic", "anyio", "starlette", "uvicorn")
 _TIMEOUT_SECONDS = 10.0
 _SHOWN = 200
 _CLOCK_TOLERANCE_SECONDS = 120.0
+_INSTALL_MEDIA = "pip install 'sync-mcp[media]'"
 _CHECK_NETWORK = "Check the network, any proxy on the way, and SYNC_BASE_URL."
 
 
@@ -30,11 +33,14 @@ class Finding:
     remedy: str | None = None
 
     def __str__(self) -> str:
-        line = f"{self.name:<10} {self.state}"
-        return f"{line}\n  WRONG -> {self.remedy}" if self.remedy else line
+        # Much of it is the API's own words: they must not make lines of their own.
+        line = f"{self.name:<10} {safe(self.state, _SHOWN)}"
+        return line if self.remedy is None else f"{line}\n  WRONG -> {safe(self.remedy, _SHOWN)}"
 
 
-async def examine(settings: Settings, sources: Mapping[str, str], sandbox_url: str | None) -> list[Finding]:
+async def examine(
+    settings: Settings, sources: Mapping[str, str], *, has_media: bool, sandbox_url: str | None
+) -> list[Finding]:
     """Look at this installation and at the API; `sources` tells where each setting came from.
 
     With `sandbox_url` the sandbox there stands in for the API. Nothing is changed and nothing costs money.
@@ -42,19 +48,27 @@ async def examine(settings: Settings, sources: Mapping[str, str], sandbox_url: s
     return [
         *_software(),
         *_shown(settings, sources),
-        _media(needed=settings.sandbox),
+        *_exposure(settings),
+        _media(has_media, needed=settings.sandbox),
         *await _network(settings, sandbox_url),
     ]
 
 
-_NO_KEY = Finding("key", "not set", "Make a key at https://sync.so/settings/api-keys and set SYNC_API_KEY.")
+def unusable(fault: ConfigurationError) -> list[Finding]:
+    """Return the findings of an installation whose settings cannot even be read."""
+    return [*_software(), Finding("settings", "cannot be used", fault.message)]
 
 
 def report(findings: list[Finding]) -> str:
     """Return the findings as text, ending in how many of them are wrong."""
-    wrong = sum(finding.remedy is not None for finding in findings)
+    wrong = faults(findings)
     last = "All is well." if not wrong else f"{wrong} thing{'s are' if wrong > 1 else ' is'} wrong."
     return "\n".join([*map(str, findings), last])
+
+
+def faults(findings: list[Finding]) -> int:
+    """Return how many things are wrong."""
+    return sum(finding.remedy is not None for finding in findings)
 
 
 def _software() -> Iterator[Finding]:
@@ -71,55 +85,94 @@ def _shown(settings: Settings, sources: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _plain(value: object) -> str:
-    if isinstance(value, SecretStr):
-        return "set, not shown"
-    if value is None or value == ():
-        return "not set"
-    if isinstance(value, bool):
-        return str(int(value))
-    return safe(str(value), _SHOWN)
+    match value:
+        case SecretStr():
+            return "set, not shown"
+        case None | ():
+            return "not set"
+        case bool():
+            return str(int(value))
+        case tuple():
+            return ", ".join(map(str, cast(tuple[object, ...], value)))
+        case _:
+            return str(value)
 
 
-def _media(*, needed: bool) -> Finding:
-    try:
-        return Finding("media", f"PyAV {version('av')}")
-    except PackageNotFoundError:
-        remedy = "Install it: pip install 'sync-mcp[media]'." if needed else None
-        return Finding("media", "PyAV is not installed; only the sandbox needs it", remedy)
+def _exposure(settings: Settings) -> Iterator[Finding]:
+    if settings.http:
+        token = settings.http_token.get_secret_value() if settings.http_token else None
+        try:
+            check_exposure(settings.http_host, settings.http_allowed_hosts, token)
+        except ConfigurationError as error:
+            yield Finding("http", "does not start", error.message)
+
+
+def _media(has_media: bool, *, needed: bool) -> Finding:
+    if has_media:
+        return Finding("media", f"PyAV {_version('av')}")
+    if needed:
+        return Finding("media", "PyAV cannot be imported, and the sandbox needs it", f"{_INSTALL_MEDIA}")
+    return Finding("media", f"PyAV cannot be imported; only the sandbox needs it: {_INSTALL_MEDIA}")
 
 
 async def _network(settings: Settings, sandbox_url: str | None) -> list[Finding]:
-    base_url = sandbox_url or settings.base_url
-    key = settings.api_key.get_secret_value() if settings.api_key else ""
-    key = "sk_embedded_sandbox" if sandbox_url else key
-    # Without a key the API's public list of errors can still be read.
+    if settings.sandbox and sandbox_url is None:
+        return [Finding("api", "not asked: the sandbox cannot start")]
+    key = settings.api_key.get_secret_value() if settings.api_key and not settings.sandbox else ""
     async with AsyncSync(
-        api_key=key or "none", base_url=base_url, timeout=_TIMEOUT_SECONDS, max_retries=0
+        # Without a key the API's public list of errors can still be read.
+        api_key=key or "none",
+        base_url=sandbox_url or settings.base_url,
+        timeout=_TIMEOUT_SECONDS,
+        max_retries=0,
     ) as sync:
         try:
             ping = await sync.ping()
         except SyncError as error:
-            reached = [Finding("api", error.message, _CHECK_NETWORK)]
+            remedy = _remedy(error) if isinstance(error, APIStatusError) else _CHECK_NETWORK
+            reached, answers = [Finding("api", error.message, remedy)], False
         else:
-            reached = list(_reached(base_url, ping, sandboxed=sync.sandboxed))
-        return [*reached, await _key(sync) if key else _NO_KEY]
+            reached, answers = list(_reached(sync, ping)), True
+        if settings.sandbox:
+            return [*reached, Finding("key", "not needed on the sandbox")]
+        if not key:
+            return [*reached, Finding("key", "not set", _MAKE_KEY)]
+        return [*reached, await _key(sync) if answers else Finding("key", "not tried: see api")]
 
 
-def _reached(base_url: str, ping: Ping, *, sandboxed: bool) -> Iterator[Finding]:
-    mark = " (SANDBOX)" if sandboxed else ""
-    yield Finding("api", f"{base_url} answers in {ping.latency_seconds * 1000:.0f} ms{mark}")
-    offset = ping.clock_offset_seconds
-    if offset is not None:
-        remedy = "Set this machine's clock." if abs(offset) > _CLOCK_TOLERANCE_SECONDS else None
-        yield Finding("clock", f"{offset:+.0f} s beside the API's", remedy)
+_MAKE_KEY = "Make a key at https://sync.so/settings/api-keys and set SYNC_API_KEY."
+
+
+def _reached(sync: AsyncSync, ping: Ping) -> Iterator[Finding]:
+    mark = " (SANDBOX)" if sync.sandboxed else ""
+    yield Finding("api", f"{sync.base_url} answers in {ping.latency_seconds * 1000:.0f} ms{mark}")
+    if ping.clock_offset_seconds is None:
+        yield Finding("clock", "not compared: the API tells no time")
+    else:
+        yield _clock(round(ping.clock_offset_seconds))
+
+
+def _clock(seconds: int) -> Finding:
+    state = f"{abs(seconds)} s {'behind' if seconds < 0 else 'ahead of'} the API's"
+    return Finding("clock", state, _SET_CLOCK if abs(seconds) > _CLOCK_TOLERANCE_SECONDS else None)
+
+
+_SET_CLOCK = "Set this machine's clock: certificates and expiry times go by it."
 
 
 async def _key(sync: AsyncSync) -> Finding:
     try:
         models = await sync.models.list()
     except SyncError as error:
-        return Finding("key", error.message, error.next_step)
+        failed = "cannot be tried" if error.retryable else "does not work"
+        return Finding("key", f"{failed}: {error.message}", _remedy(error))
     return Finding("key", f"works; models: {', '.join(model.name for model in models)}")
+
+
+def _remedy(error: SyncError) -> str:
+    if error.retryable:
+        return "Run this again in a while."
+    return error.next_step or _CHECK_NETWORK
 
 
 def _version(package: str) -> str:

@@ -1,6 +1,7 @@
 """What a user pastes into a host to make it start, or reach, this server."""
 
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -8,11 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 KEY = "SYNC_API_KEY"
 TOKEN = "SYNC_MCP_HTTP_TOKEN"  # noqa: S105 - the name of a variable
 INSPECTOR = "npx -y @modelcontextprotocol/inspector@2.12.0"
 _BRIDGE = ["-y", "mcp-remote@0.15.1"]
+_BRIDGED_IN_THE_CLEAR = ("localhost", "127.0.0.1")
+_IN_SHELL = " (on Windows: in Git Bash)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,12 @@ class Installation:
 
     @property
     def needs_key(self) -> bool:
-        # A server that already runs has its key already.
+        """Whether the host has to hand it the key; a server that serves HTTP has its own."""
         return not self.sandbox and self.url is None
+
+    @property
+    def wants_token(self) -> bool:
+        return self.has_token and self.url is not None
 
 
 def this_command() -> tuple[str, ...]:
@@ -48,9 +56,11 @@ def this_command() -> tuple[str, ...]:
 
 
 def http_origin(host: str, port: int) -> str:
-    """Return the URL of a server on this machine; where it listens on every address, by its loopback one."""
+    """Return the URL of a server; where it listens on every address, by its loopback one."""
     name = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    if re.fullmatch(r"[^:]+:\d+|\[.*\]:\d+", name):
+        return f"http://{name}"
+    return f"http://[{name.strip('[]')}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def configuration(host: str, server: Installation) -> str:
@@ -59,25 +69,23 @@ def configuration(host: str, server: Installation) -> str:
     if server.url is None:
         return told
     start = shlex.join([server.command[0], *server.arguments, "--http", *server.http_flags])
-    return f"First start the server, and keep it running:\n\n{start}\n\n{told}"
+    needed = [*([] if server.sandbox else [KEY]), *([TOKEN] if server.has_token else [])]
+    return f"First start the server{_with(needed)}, and keep it running{_IN_SHELL}:\n\n{start}\n\n{told}"
 
 
 def _claude_desktop(server: Installation) -> str:
+    where = [
+        "Add this to claude_desktop_config.json (Settings, Developer, Edit Config), then restart the app.",
+        "macOS: ~/Library/Application Support/Claude/claude_desktop_config.json",
+        "Windows: %APPDATA%\\Claude\\claude_desktop_config.json",
+    ]
     if server.url is None:
-        entry = _stdio(server, {KEY: "your key"})
+        entry = _stdio(server, "your key")
+        where += [f'Put the key ({KEY}) in place of "your key".'] if server.needs_key else []
     else:
-        # Its configuration file knows no URLs; a bridge makes one of a command.
-        header = ["--header", f"Authorization:Bearer ${{{TOKEN}}}"] if server.has_token else []
-        entry: dict[str, Any] = {"command": "npx", "args": [*_BRIDGE, server.url, *header]}
-        if server.has_token:
-            entry["env"] = {TOKEN: "your token"}
-    return (
-        "Put this into claude_desktop_config.json (Settings, Developer, Edit Config) and restart Claude "
-        "Desktop.\n"
-        "macOS: ~/Library/Application Support/Claude/claude_desktop_config.json\n"
-        "Windows: %APPDATA%\\Claude\\claude_desktop_config.json\n\n"
-        f"{_json({'mcpServers': {server.name: entry}})}"
-    )
+        entry = _bridge(server, server.url)
+        where += [f'Put the token ({TOKEN}) in place of "your token".'] if server.has_token else []
+    return _paste(where, _json({"mcpServers": {server.name: entry}}))
 
 
 def _claude_code(server: Installation) -> str:
@@ -86,37 +94,36 @@ def _claude_code(server: Installation) -> str:
         command = shlex.join([server.command[0], *server.arguments])
         line = f"claude mcp add {key}--transport stdio {server.name} -- {command}"
     else:
-        header = f' --header "Authorization: Bearer ${TOKEN}"' if server.has_token else ""
-        line = f"claude mcp add --transport http {server.name} {server.url}{header}"
-    return f"Run this in the folder of your project:\n\n{line}"
+        line = f"claude mcp add --transport http {server.name} {shlex.quote(server.url)}{_header(server)}"
+    return f"Run this in the folder of your project{_with(_variables(server))}{_IN_SHELL}:\n\n{line}"
 
 
 def _cursor(server: Installation) -> str:
     if server.url is None:
-        entry = _stdio(server, {KEY: f"${{env:{KEY}}}"})
+        entry = _stdio(server, f"${{env:{KEY}}}")
     else:
-        entry = _http(server, f"${{env:{TOKEN}}}")
-    return (
-        "Put this into ~/.cursor/mcp.json, or into .cursor/mcp.json of a project.\n\n"
-        f"{_json({'mcpServers': {server.name: entry}})}"
-    )
+        entry = _http(server, server.url, f"${{env:{TOKEN}}}")
+    where = ["Add this to ~/.cursor/mcp.json, or to .cursor/mcp.json of a project."]
+    where += [f"Start Cursor{_with([name])}." for name in _variables(server)]
+    return _paste(where, _json({"mcpServers": {server.name: entry}}))
 
 
 def _vs_code(server: Installation) -> str:
     if server.url is None:
-        entry = {"type": "stdio", **_stdio(server, {KEY: "${input:sync_api_key}"})}
+        entry = {"type": "stdio", **_stdio(server, f"${{input:{KEY}}}")}
     else:
-        entry = {"type": "http", **_http(server, "${input:sync_http_token}")}
+        entry = {"type": "http", **_http(server, server.url, f"${{input:{TOKEN}}}")}
     inputs = [
-        {"type": "promptString", "id": name, "description": variable, "password": True}
-        for name, variable, asked in (
-            ("sync_api_key", KEY, server.needs_key),
-            ("sync_http_token", TOKEN, server.has_token and server.url is not None),
-        )
-        if asked
+        {"type": "promptString", "id": name, "description": name, "password": True}
+        for name in _variables(server)
+    ]
+    where = [
+        "Add this to .vscode/mcp.json of a project, or to what the command "
+        "'MCP: Open User Configuration' opens.",
+        *(f"VS Code asks for {name} when it starts the server." for name in _variables(server)),
     ]
     whole = {**({"inputs": inputs} if inputs else {}), "servers": {server.name: entry}}
-    return f"Put this into .vscode/mcp.json of a project.\n\n{_json(whole)}"
+    return _paste(where, _json(whole))
 
 
 def _codex(server: Installation) -> str:
@@ -127,7 +134,9 @@ def _codex(server: Installation) -> str:
     else:
         lines += [f"url = {_toml(server.url)}"]
         lines += [f"bearer_token_env_var = {_toml(TOKEN)}"] if server.has_token else []
-    return "Add this to ~/.codex/config.toml.\n\n" + "\n".join(lines)
+    where = ["Add this to ~/.codex/config.toml."]
+    where += [f"Start Codex{_with([name])}." for name in _variables(server)]
+    return _paste(where, "\n".join(lines))
 
 
 def _inspector(server: Installation) -> str:
@@ -135,9 +144,8 @@ def _inspector(server: Installation) -> str:
         key = f' -e {KEY}="${KEY}"' if server.needs_key else ""
         line = f"{INSPECTOR}{key} {shlex.join([server.command[0], *server.arguments])}"
     else:
-        header = f' --header "Authorization: Bearer ${TOKEN}"' if server.has_token else ""
-        line = f"{INSPECTOR} --server-url {server.url} --transport http{header}"
-    return f"Run this; it needs Node 22.19 or newer:\n\n{line}"
+        line = f"{INSPECTOR} --server-url {shlex.quote(server.url)} --transport http{_header(server)}"
+    return f"Run this{_with(_variables(server))}; it needs Node 22.19 or newer{_IN_SHELL}:\n\n{line}"
 
 
 HOSTS: Mapping[str, Callable[[Installation], str]] = {
@@ -150,14 +158,40 @@ HOSTS: Mapping[str, Callable[[Installation], str]] = {
 }
 
 
-def _stdio(server: Installation, key: Mapping[str, str]) -> dict[str, Any]:
+def _paste(where: list[str], block: str) -> str:
+    return "\n".join(where) + f"\n\n{block}"
+
+
+def _variables(server: Installation) -> list[str]:
+    """Return the variables that the host's own entry refers to."""
+    return [*([KEY] if server.needs_key else []), *([TOKEN] if server.wants_token else [])]
+
+
+def _with(variables: list[str]) -> str:
+    return f" with {' and '.join(variables)} set" if variables else ""
+
+
+def _stdio(server: Installation, key: str) -> dict[str, Any]:
     entry: dict[str, Any] = {"command": server.command[0], "args": server.arguments}
-    return {**entry, "env": dict(key)} if server.needs_key else entry
+    return {**entry, "env": {KEY: key}} if server.needs_key else entry
 
 
-def _http(server: Installation, token: str) -> dict[str, Any]:
-    entry: dict[str, Any] = {"url": server.url}
+def _http(server: Installation, url: str, token: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {"url": url}
     return {**entry, "headers": {"Authorization": f"Bearer {token}"}} if server.has_token else entry
+
+
+def _bridge(server: Installation, url: str) -> dict[str, Any]:
+    """Return a command that speaks to `url`, for a host whose configuration knows no URLs."""
+    plain = [] if urlsplit(url).hostname in _BRIDGED_IN_THE_CLEAR else ["--allow-http"]
+    # On Windows a space in an argument would tear it apart, so the whole value is a variable.
+    header = ["--header", "Authorization:${AUTHORIZATION}"] if server.has_token else []
+    entry: dict[str, Any] = {"command": "npx", "args": [*_BRIDGE, url, *plain, *header]}
+    return {**entry, "env": {"AUTHORIZATION": "Bearer your token"}} if server.has_token else entry
+
+
+def _header(server: Installation) -> str:
+    return f' --header "Authorization: Bearer ${TOKEN}"' if server.has_token else ""
 
 
 def _json(value: object) -> str:

@@ -6,7 +6,6 @@ answer any request.
 
 import hmac
 import logging
-import os
 import signal
 import socket
 from asyncio import TimerHandle, Transport
@@ -26,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from sync_mcp.errors import ConfigurationError
+from sync_mcp.listen import listening_socket
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,6 @@ _BODY_BYTES = 4 * 1024 * 1024
 _HEAD_SECONDS = 15.0
 _BODY_SECONDS = 30.0
 _KEEP_ALIVE_SECONDS = 30
-_BACKLOG = 512
 
 
 def check_exposure(host: str, allowed_hosts: Sequence[str], token: str | None) -> None:
@@ -234,20 +233,11 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigurationError: the address cannot be had.
     """
-    # With its protocol named: otherwise asyncio leaves the delay of small packets on, 40 ms to an answer.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    if os.name == "posix":
-        # Elsewhere it would let a second server take the same port.
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
+        return listening_socket(host, port)
     except OSError as error:
-        listening.close()
         reason = error.strerror or str(error)
         raise ConfigurationError(f"HTTP cannot be served on {host}:{port}: {reason}.") from error
-    return listening
 
 
 def _ignore(_number: int, _frame: object) -> None:

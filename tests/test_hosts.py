@@ -1,6 +1,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,7 +16,7 @@ from sync_mcp.hosts import HOSTS, Installation, configuration, http_origin, this
 from sync_mcp.tools.generations import TOOLS
 
 KEY, TOKEN = "sk_Secret-0123456789", "a-Token-of-24-characters"
-COMMAND = str(Path(sys.executable).with_name("sync-mcp"))
+COMMAND = shutil.which("sync-mcp", path=str(Path(sys.executable).parent)) or ""
 SPACED = ("/Users/Jane Doe/sync mcp/.venv/bin/sync-mcp",)
 URL = "http://127.0.0.1:8000/mcp"
 WAIT_SECONDS = 30

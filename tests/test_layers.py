@@ -24,7 +24,7 @@ _FLOORS = (
     {"errors"},
 )
 # Small things that anybody may use, and that know nothing of the house.
-_LEAVES = {"_version", "text", "access"}
+_LEAVES = {"_version", "text", "access", "listen"}
 # The ways in, which carry any server, and what stands apart.
 _CARRIERS = {"stdio", "http"}
 _BESIDE = {"settings", "sandbox", ""} | _CARRIERS

@@ -123,7 +123,7 @@ class Errors:
 def _clock_offset_seconds(date: str | None, latency_seconds: float) -> float | None:
     try:
         told = parsedate_to_datetime(date or "")
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return None
     if told.tzinfo is None:
         told = told.replace(tzinfo=UTC)

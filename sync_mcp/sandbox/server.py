@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import os
 import signal
 import socket
 import sys
@@ -19,6 +18,7 @@ import uvicorn
 from pydantic import JsonValue
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from sync_mcp.listen import listening_socket
 from sync_mcp.sandbox.app import create_app
 from sync_mcp.sandbox.control import PATHS
 from sync_mcp.sandbox.faults import Fault
@@ -28,7 +28,6 @@ from sync_mcp.sandbox.world import World
 
 MARK = "X-Sync-Sandbox"
 LOOPBACK = "127.0.0.1"
-_BACKLOG = 128
 _STOP_SECONDS = 10.0
 
 
@@ -195,19 +194,10 @@ class _Server(uvicorn.Server):
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named: otherwise asyncio leaves the delay of small packets on, 40 ms to an answer.
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    if os.name == "posix":
-        # Elsewhere it would let a second sandbox take the same port.
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((host, port))
-        bound.listen(_BACKLOG)
+        return listening_socket(host, port)
     except OSError as error:
-        bound.close()
         raise OSError(error.errno, f"The sandbox cannot listen on {host}:{port}: {error.strerror}") from error
-    return bound
 
 
 def serve(host: str, port: int, *, plan: str, job_seconds: float) -> None:

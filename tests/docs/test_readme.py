@@ -145,6 +145,7 @@ def test_every_shell_command_is_a_make_target_or_is_run_by_a_test() -> None:
             assert command in (SANDBOX_COMMAND, HTTP_COMMAND, *CURL_COMMANDS)
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_help_names_the_targets_of_the_readme() -> None:
     shown = subprocess.run(
         ["make", "help"], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=WAIT_SECONDS
@@ -178,7 +179,9 @@ def test_the_http_command_serves_where_it_says() -> None:
             limit.cancel()
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.skipif(
+    os.name != "posix" or shutil.which("curl") is None, reason="curl or a POSIX shell is not installed"
+)
 def test_the_curl_commands_work_on_the_sandbox_as_it_is_started_there() -> None:
     port = free_port()
     command = [COMMAND, *shlex.split(SANDBOX_COMMAND.replace(SANDBOX_PORT, port))[1:]]

@@ -1,5 +1,4 @@
 import re
-import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -67,7 +66,7 @@ def test_the_job_of_a_cancelled_call_is_told_once_and_after_that_the_same_call_i
 
 
 def kill(server: ServerProcess) -> None:
-    server.process.send_signal(signal.SIGKILL)
+    server.process.kill()
 
 
 @pytest.mark.parametrize("stop", [close_stdin, send_sigterm, kill])

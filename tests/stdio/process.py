@@ -13,6 +13,8 @@ from queue import Queue
 from threading import Thread
 from typing import IO, Any
 
+import pytest
+
 FIXTURE_SERVER = Path(__file__).with_name("fixture_server.py")
 FIXTURE_COMMAND = (sys.executable, str(FIXTURE_SERVER))
 ROOT = Path(__file__).parents[2]
@@ -110,7 +112,7 @@ class ServerProcess:
             stderr=subprocess.PIPE,
             env=inherited | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **env},
             # A group of its own, so that what it leaves behind can be told from everything else.
-            process_group=0,
+            process_group=0 if os.name == "posix" else None,
         )
         assert self.process.stdin
         assert self.process.stdout
@@ -150,6 +152,8 @@ class ServerProcess:
 
     def left_processes(self) -> bool:
         """Whether a process that it started is still there; to be asked once it has ended."""
+        if os.name != "posix":
+            pytest.skip("this system has no process groups")
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, 0)
             return True
@@ -194,8 +198,14 @@ def close_stdin(server: ServerProcess) -> None:
 
 
 def send_sigint(server: ServerProcess) -> None:
-    server.process.send_signal(signal.SIGINT)
+    _send(server, signal.SIGINT)
 
 
 def send_sigterm(server: ServerProcess) -> None:
-    server.process.send_signal(signal.SIGTERM)
+    _send(server, signal.SIGTERM)
+
+
+def _send(server: ServerProcess, number: signal.Signals) -> None:
+    if os.name != "posix":
+        pytest.skip("this system ends a process by force, whatever the signal")
+    server.process.send_signal(number)
