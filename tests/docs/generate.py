@@ -20,6 +20,9 @@ ANSWERS = ROOT / "tests" / "snapshots"
 STALE = "README.md is out of date: run `make docs`."
 
 CLONE_COMMAND = "/path/to/sync_mcp/.venv/bin/sync-mcp"
+_WITH_KEY = Installation((CLONE_COMMAND,))
+# For a developer who stands in a clone and has no key yet.
+_SHOWN = {"inspector": Installation((".venv/bin/sync-mcp",), sandbox=True)}
 _LANGUAGES = {"{": "json", "[": "toml"}
 _NAMES = {
     "claude-desktop": "Claude Desktop",
@@ -66,12 +69,10 @@ def _claude_desktop() -> str:
     return _pasted("claude-desktop", Installation((CLONE_COMMAND,), sandbox=True))
 
 
-def _other_hosts() -> str:
-    sections = [
-        f"### {_NAMES[host]}\n\n{_pasted(host, Installation((CLONE_COMMAND,), sandbox=host == 'inspector'))}"
-        for host in HOSTS
-    ]
-    return "\n\n".join(sections)
+def _every_host() -> str:
+    return "\n\n".join(
+        f"### {_NAMES[host]}\n\n{_pasted(host, _SHOWN.get(host, _WITH_KEY))}" for host in HOSTS
+    )
 
 
 def _pasted(host: str, server: Installation) -> str:
@@ -118,7 +119,7 @@ def _first_sentence(text: str) -> str:
 
 PARTS: Mapping[str, Callable[[], str]] = {
     "claude-desktop": _claude_desktop,
-    "hosts": _other_hosts,
+    "hosts": _every_host,
     "tools": _tool_table,
     "settings": _settings_table,
     "help": _command_help,

@@ -138,7 +138,7 @@ def test_every_shell_command_is_a_make_target_or_is_run_by_a_test() -> None:
             )
         elif words[0] == "npx":
             assert words[2] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-            assert words[3:] == [CLONE_COMMAND, "--sandbox"]
+            assert words[3:] == [".venv/bin/sync-mcp", "--sandbox"]
         elif words[0] == "claude":
             assert words[words.index("--") + 1 :] == [CLONE_COMMAND]
         else:
