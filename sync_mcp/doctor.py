@@ -12,15 +12,17 @@ from pydantic import SecretStr
 from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
 from sync_mcp.errors import APIStatusError, ConfigurationError, SyncError
-from sync_mcp.http import check_exposure
 from sync_mcp.settings import Settings
 from sync_mcp.text import safe
 
 _PACKAGES = ("mcp", "httpx", "pydantic", "anyio", "starlette", "uvicorn")
 _TIMEOUT_SECONDS = 10.0
 _SHOWN = 200
+_NOT_INSTALLED = "not installed"
 _CLOCK_TOLERANCE_SECONDS = 120.0
 _INSTALL_MEDIA = "pip install 'sync-mcp[media]'"
+_MAKE_KEY = "Make a key at https://sync.so/settings/api-keys and set SYNC_API_KEY."
+_SET_CLOCK = "Set this machine's clock: certificates and signed URLs go by it."
 _CHECK_NETWORK = "Check the network, any proxy on the way, and SYNC_BASE_URL."
 
 
@@ -99,20 +101,26 @@ def _plain(value: object) -> str:
 
 
 def _exposure(settings: Settings) -> Iterator[Finding]:
-    if settings.http:
-        token = settings.http_token.get_secret_value() if settings.http_token else None
-        try:
-            check_exposure(settings.http_host, settings.http_allowed_hosts, token)
-        except ConfigurationError as error:
-            yield Finding("http", "does not start", error.message)
+    if not settings.http:
+        return
+    # Takes as long to import as all the rest.
+    from sync_mcp.http import check_exposure
+
+    token = settings.http_token.get_secret_value() if settings.http_token else None
+    try:
+        check_exposure(settings.http_host, settings.http_allowed_hosts, token)
+    except ConfigurationError as error:
+        yield Finding("http", "does not start", error.message)
 
 
 def _media(has_media: bool, *, needed: bool) -> Finding:
+    found = _version("av")
     if has_media:
-        return Finding("media", f"PyAV {_version('av')}")
+        return Finding("media", f"PyAV {found}")
+    fault = "PyAV is not installed" if found == _NOT_INSTALLED else f"PyAV {found} cannot be imported"
     if needed:
-        return Finding("media", "PyAV cannot be imported, and the sandbox needs it", f"{_INSTALL_MEDIA}")
-    return Finding("media", f"PyAV cannot be imported; only the sandbox needs it: {_INSTALL_MEDIA}")
+        return Finding("media", f"{fault}, and the sandbox needs it", f"Run {_INSTALL_MEDIA}.")
+    return Finding("media", f"{fault}; only the sandbox needs it: {_INSTALL_MEDIA}")
 
 
 async def _network(settings: Settings, sandbox_url: str | None) -> list[Finding]:
@@ -127,20 +135,10 @@ async def _network(settings: Settings, sandbox_url: str | None) -> list[Finding]
         max_retries=0,
     ) as sync:
         try:
-            ping = await sync.ping()
+            reached, answers = list(_reached(sync, await sync.ping())), True
         except SyncError as error:
-            remedy = _remedy(error) if isinstance(error, APIStatusError) else _CHECK_NETWORK
-            reached, answers = [Finding("api", error.message, remedy)], False
-        else:
-            reached, answers = list(_reached(sync, ping)), True
-        if settings.sandbox:
-            return [*reached, Finding("key", "not needed on the sandbox")]
-        if not key:
-            return [*reached, Finding("key", "not set", _MAKE_KEY)]
-        return [*reached, await _key(sync) if answers else Finding("key", "not tried: see api")]
-
-
-_MAKE_KEY = "Make a key at https://sync.so/settings/api-keys and set SYNC_API_KEY."
+            reached, answers = [Finding("api", error.message, _remedy(error))], False
+        return [*reached, await _key(sync, settings, answers=answers)]
 
 
 def _reached(sync: AsyncSync, ping: Ping) -> Iterator[Finding]:
@@ -153,14 +151,17 @@ def _reached(sync: AsyncSync, ping: Ping) -> Iterator[Finding]:
 
 
 def _clock(seconds: int) -> Finding:
-    state = f"{abs(seconds)} s {'behind' if seconds < 0 else 'ahead of'} the API's"
-    return Finding("clock", state, _SET_CLOCK if abs(seconds) > _CLOCK_TOLERANCE_SECONDS else None)
+    remedy = _SET_CLOCK if abs(seconds) > _CLOCK_TOLERANCE_SECONDS else None
+    return Finding("clock", f"{seconds:+d} s beside the API's", remedy)
 
 
-_SET_CLOCK = "Set this machine's clock: certificates and expiry times go by it."
-
-
-async def _key(sync: AsyncSync) -> Finding:
+async def _key(sync: AsyncSync, settings: Settings, *, answers: bool) -> Finding:
+    if settings.sandbox:
+        return Finding("key", "not needed on the sandbox")
+    if not settings.api_key:
+        return Finding("key", "not set", _MAKE_KEY)
+    if not answers:
+        return Finding("key", "not tried before the API answers")
     try:
         models = await sync.models.list()
     except SyncError as error:
@@ -170,6 +171,8 @@ async def _key(sync: AsyncSync) -> Finding:
 
 
 def _remedy(error: SyncError) -> str:
+    if not isinstance(error, APIStatusError):
+        return _CHECK_NETWORK
     if error.retryable:
         return "Run this again in a while."
     return error.next_step or _CHECK_NETWORK
@@ -179,4 +182,4 @@ def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return _NOT_INSTALLED

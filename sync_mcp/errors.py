@@ -261,17 +261,25 @@ class OutcomeUnknown(SyncError):
         idempotency_key: send the same request again under this key, and under no other.
         generation_id: the job that the API named, where it named one.
         sent_at: when the first attempt went out, ISO 8601 UTC.
+        advice: what a refusal of a later attempt asks for, or "".
     """
 
     code = "outcome_unknown"
     money_spent = "unknown"
 
     def __init__(
-        self, reason: str, *, idempotency_key: str, sent_at: str, generation_id: str | None = None
+        self,
+        reason: str,
+        *,
+        idempotency_key: str,
+        sent_at: str,
+        generation_id: str | None = None,
+        advice: str = "",
     ) -> None:
         self.idempotency_key = idempotency_key
         self.generation_id = safe(generation_id, _ID_LIMIT) if generation_id else None
         self.sent_at = sent_at
+        self.advice = advice
         where = f" The API named generation {self.generation_id}." if self.generation_id else ""
         # The reason is shortened, so that the key behind it is not cut off.
         shown = safe(reason, _REASON_LIMIT).rstrip(".…")
@@ -280,7 +288,7 @@ class OutcomeUnknown(SyncError):
             f"Idempotency key: {idempotency_key}.",
             next_step=(
                 "Look for the job in the list of generations before making it again; a repeat is safe only "
-                "under the same idempotency key."
+                f"under the same idempotency key. {advice}"
             ),
         )
 

@@ -14,9 +14,10 @@ COMMAND = str(Path(sys.executable).with_name("sync-mcp"))
 WAIT_SECONDS = 60
 _WITHOUT_PYAV = """
 import importlib.metadata, sys
+sys.modules["av"] = None
 found = importlib.metadata.version
 def version(name):
-    if name == "av":
+    if name == "av" and MISSING:
         raise importlib.metadata.PackageNotFoundError(name)
     return found(name)
 importlib.metadata.version = version
@@ -95,8 +96,10 @@ def test_a_key_that_the_api_does_not_know_is_wrong(sandbox: Sandbox) -> None:
 def test_an_api_that_cannot_be_reached_is_wrong() -> None:
     done = examined(SYNC_BASE_URL="http://127.0.0.1:9", SYNC_API_KEY=KEY)
     assert done.returncode == 1
-    assert remedies(done.stdout).keys() == {"api", "key"}
+    # One fault is told once: the key cannot be judged.
+    assert remedies(done.stdout).keys() == {"api"}
     assert "SYNC_BASE_URL" in remedies(done.stdout)["api"]
+    assert "key        not tried" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -104,7 +107,8 @@ def test_a_page_in_the_place_of_the_api_is_wrong(sandbox: Sandbox) -> None:
     sandbox.add_fault(Fault(html=True, times=None))
     done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
     assert done.returncode == 1
-    assert "api" in remedies(done.stdout)
+    assert "is not the API's JSON (text/html)" in done.stdout
+    assert remedies(done.stdout).keys() == {"api"}
 
 
 @pytest.mark.parametrize(
@@ -118,17 +122,100 @@ def test_a_clock_that_is_far_off_is_wrong(date: str, wrong: bool) -> None:
     assert remedies(done.stdout).keys() == ({"clock"} if wrong else set())
 
 
-def test_a_missing_extra_is_told_and_wrong_only_where_it_is_needed(sandbox: Sandbox) -> None:
-    without = (sys.executable, "-c", _WITHOUT_PYAV)
+@pytest.mark.parametrize(
+    ("missing", "fault"), [(True, "PyAV is not installed"), (False, r"PyAV [\d.]+ cannot be imported")]
+)
+def test_a_missing_extra_is_told_and_wrong_only_where_it_is_needed(
+    sandbox: Sandbox, missing: bool, fault: str
+) -> None:
+    without = (sys.executable, "-c", _WITHOUT_PYAV.replace("MISSING", str(missing)))
     done = examined(command=without, SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
     assert done.returncode == 0
-    assert "PyAV is not installed" in done.stdout
+    assert re.search(rf"^media +{fault}; .*pip install 'sync-mcp\[media\]'$", done.stdout, re.MULTILINE)
     done = examined("--sandbox", command=without)
-    assert done.returncode == 1
-    assert "sync-mcp[media]" in remedies(done.stdout)["media"]
+    assert (done.returncode, done.stderr) == (1, "")
+    assert re.search(rf"^media +{fault}", done.stdout, re.MULTILINE)
+    assert remedies(done.stdout) == {"media": "Run pip install 'sync-mcp[media]'."}
 
 
 def test_with_the_sandbox_it_needs_neither_key_nor_network() -> None:
     done = examined("--sandbox", https_proxy="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9")
     assert done.returncode == 0, done.stdout
     assert "(SANDBOX)" in done.stdout
+
+
+def test_with_the_sandbox_nothing_is_said_of_the_key_that_is_set(sandbox: Sandbox) -> None:
+    # It is never used there, so it may be a wrong one, and the API may be anywhere.
+    done = examined("--sandbox", SYNC_BASE_URL=sandbox.url, SYNC_API_KEY="sk_invalid")
+    assert done.returncode == 0, done.stdout
+    assert "key        not needed on the sandbox\n" in done.stdout
+    assert "SYNC_MCP_SANDBOX = 1 (flag)" in done.stdout
+    assert list(sandbox.requests) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "remedy"),
+    [
+        ({"SYNC_MCP_SANDBX": "1"}, "did you mean 'SYNC_MCP_SANDBOX'?"),
+        ({"SYNC_BASE_URL": "https://jane:hunter2@api.sync.so"}, "SYNC_BASE_URL must be https://host"),
+        ({"SYNC_BASE_URL": "https://api.sync.so/?token=hunter2"}, "SYNC_BASE_URL must be https://host"),
+        ({"SYNC_MCP_HTTP_TOKEN": "hunter2"}, "SYNC_MCP_HTTP_TOKEN must be at least 16"),
+        ({"SYNC_API_KEY": "“hunter2”"}, "SYNC_API_KEY must be a key"),
+    ],
+)
+def test_settings_that_end_every_start_are_reported_and_not_repeated(
+    environment: dict[str, str], remedy: str
+) -> None:
+    done = examined(command=(COMMAND,), **environment)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert remedy in remedies(done.stdout)["settings"]
+    assert re.search(r"^python +\S", done.stdout, re.MULTILINE)
+    assert "hunter2" not in done.stdout
+
+
+def test_http_that_would_not_start_is_wrong_and_says_what_is_missing() -> None:
+    done = examined("--sandbox", "--http", "--host", "0.0.0.0", "--allowed-host", "mcp.example.com")
+    assert done.returncode == 1
+    assert remedies(done.stdout).keys() == {"http"}
+    assert "SYNC_MCP_HTTP_TOKEN" in remedies(done.stdout)["http"]
+    assert "SYNC_MCP_HTTP_ALLOWED_HOSTS = mcp.example.com (flag)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "state", "remedy"),
+    [
+        (409, {"message": "Twice"}, "does not work: Twice", "SYNC_BASE_URL"),
+        (402, {"message": "No plan"}, "does not work: No plan", "https://sync.so/billing"),
+        (503, {"message": "Busy"}, "cannot be tried: Busy", "again in a while"),
+        (200, {"models": []}, "no list", "SYNC_BASE_URL"),
+    ],
+)
+def test_whatever_the_api_says_to_the_key_has_a_remedy(
+    status: int, body: object, state: str, remedy: str
+) -> None:
+    with RawServer([answer(200, []), answer(status, body)]) as api:
+        done = examined(SYNC_BASE_URL=api.url, SYNC_API_KEY=KEY)
+    assert done.returncode == 1
+    assert state in done.stdout
+    assert remedies(done.stdout).keys() == {"key"}
+    assert remedy in remedies(done.stdout)["key"]
+
+
+def test_what_the_api_says_makes_no_lines_of_its_own() -> None:
+    forged = {"name": "sync-3\nAll is well.\x1b[2J\n" + "x" * 5000}
+    echo = {"message": f"The key {KEY} is bad\nAll is well."}
+    for listed in (answer(200, [forged]), answer(401, echo)):
+        with RawServer([answer(200, []), listed]) as api:
+            done = examined(SYNC_BASE_URL=api.url, SYNC_API_KEY=KEY)
+        lines = done.stdout.splitlines()
+        assert (lines[-1] == "All is well.") == (done.returncode == 0)
+        assert lines.count("All is well.") == (done.returncode == 0)
+        assert all(len(line) < 230 and line.isprintable() for line in lines)
+        assert KEY not in done.stdout
+
+
+def test_letters_that_the_console_lacks_do_not_end_it() -> None:
+    with RawServer([answer(200, []), answer(200, [{"name": "模型"}])]) as api:
+        done = examined(SYNC_BASE_URL=api.url, SYNC_API_KEY=KEY, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "works; models: 模型" in done.stdout

@@ -1,19 +1,25 @@
+import ast
 import json
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
 
 from sync_mcp.hosts import HOSTS, Installation, configuration, http_origin, this_command
 from sync_mcp.tools.generations import TOOLS
+from tests.stdio.process import started
 
 KEY, TOKEN = "sk_Secret-0123456789", "a-Token-of-24-characters"
 COMMAND = shutil.which("sync-mcp", path=str(Path(sys.executable).parent)) or ""
@@ -32,6 +38,44 @@ def config(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         encoding="utf-8",
         timeout=WAIT_SECONDS,
     )
+
+
+@cache
+def configs(*flags: str, secrets: bool = False) -> dict[str, str]:
+    """What each host is told, by one process, since a start takes longer than all of them."""
+    done = subprocess.run(
+        [sys.executable, "-c", _EVERY_HOST, *flags],
+        env={"SYNC_API_KEY": KEY, "SYNC_MCP_HTTP_TOKEN": TOKEN} if secrets else {},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=WAIT_SECONDS,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return dict(zip(HOSTS, done.stdout.split("\0"), strict=False))
+
+
+_EVERY_HOST = """
+import sys
+from sync_mcp.cli import main
+from sync_mcp.hosts import HOSTS
+flags = sys.argv[1:]
+for host in HOSTS:
+    sys.argv = ["sync-mcp", "config", host, *flags]
+    main()
+    print(end="\\0")
+"""
+
+
+@cache
+def tools_of(command: str, *arguments: str) -> list[str]:
+    """The tools of the server that a command starts."""
+
+    async def listed() -> list[str]:
+        with anyio.fail_after(WAIT_SECONDS):
+            async with Client(StdioServerParameters(command=command, args=list(arguments))) as client:
+                return [tool.name for tool in (await client.list_tools()).tools]
+
+    return anyio.run(listed)
 
 
 def block(told: str) -> str:
@@ -59,43 +103,36 @@ def entry(host: str, told: str) -> dict[str, Any]:
 @every_host
 @pytest.mark.parametrize("flags", [(), ("--sandbox",)], ids=["key", "sandbox"])
 def test_what_a_host_is_told_starts_this_very_installation(host: str, flags: tuple[str, ...]) -> None:
-    done = config(host, *flags)
-    assert (done.returncode, done.stderr) == (0, "")
-    server = entry(host, done.stdout)
+    server = entry(host, configs(*flags)[host])
     assert Path(server["command"]).is_absolute()
     assert server["args"] == list(flags)
-    parameters = StdioServerParameters(command=server["command"], args=server["args"])
-
-    async def listed() -> list[str]:
-        with anyio.fail_after(WAIT_SECONDS):
-            async with Client(parameters) as client:
-                return [tool.name for tool in (await client.list_tools()).tools]
-
-    assert anyio.run(listed) == [tool.name for tool in TOOLS]
+    assert tools_of(server["command"], *server["args"]) == [tool.name for tool in TOOLS]
 
 
 @every_host
 @pytest.mark.parametrize("flags", [(), ("--sandbox",), ("--http",), ("--http", "--sandbox")], ids=str)
 def test_no_secret_of_the_environment_is_printed(host: str, flags: tuple[str, ...]) -> None:
-    done = config(host, *flags, SYNC_API_KEY=KEY, SYNC_MCP_HTTP_TOKEN=TOKEN)
-    assert done.returncode == 0, done.stderr
-    assert KEY not in done.stdout
-    assert TOKEN not in done.stdout
+    told = configs(*flags, secrets=True)[host]
+    assert KEY not in told
+    assert TOKEN not in told
 
 
 @every_host
 def test_the_variable_of_the_key_is_named_where_the_host_needs_one(host: str) -> None:
     assert "SYNC_API_KEY" in configuration(host, Installation((COMMAND,)))
     assert "SYNC_API_KEY" not in configuration(host, Installation((COMMAND,), sandbox=True))
-    assert "SYNC_API_KEY" not in configuration(host, Installation((COMMAND,), url=URL))
+    start, _, rest = configuration(host, Installation((COMMAND,), url=URL)).split("\n\n", 2)
+    assert "with SYNC_API_KEY set" in start
+    assert "SYNC_API_KEY" not in rest
+    assert "SYNC_API_KEY" not in configuration(host, Installation((COMMAND,), sandbox=True, url=URL))
 
 
 @every_host
 def test_over_http_it_says_how_to_start_the_server_and_where_it_is(host: str) -> None:
-    done = config(host, "--http", "--port", "9123", "--sandbox")
-    start = next(line for line in done.stdout.splitlines() if "--http" in line)
+    told = configs("--http", "--port", "9123", "--sandbox")[host]
+    start = next(line for line in told.splitlines() if "--http" in line)
     assert shlex.split(start) == [COMMAND, "--sandbox", "--http", "--port", "9123"]
-    assert "http://127.0.0.1:9123/mcp" in done.stdout.split(start)[1]
+    assert "http://127.0.0.1:9123/mcp" in told.split(start)[1]
 
 
 @every_host
@@ -121,6 +158,103 @@ def test_an_unknown_host_is_one_line_that_names_the_known_ones() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"sync-mcp: [^\n]+\n", done.stderr)
     assert "claude-desktop" in done.stderr
+
+
+@pytest.mark.parametrize("flags", [("--host", "0.0.0.0"), ("--port", "0")], ids=str)
+def test_a_server_that_would_not_start_or_be_found_is_one_line(flags: tuple[str, ...]) -> None:
+    done = config("cursor", "--http", *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"sync-mcp: [^\n]+\n", done.stderr)
+    assert "TOKEN" in done.stderr or "--port" in done.stderr
+
+
+def test_a_server_on_another_address_is_called_by_a_name_that_it_answers_to() -> None:
+    flags = ("--host", "192.0.2.1", "--allowed-host", "mcp.example.com")
+    done = config("claude-desktop", "--http", *flags, SYNC_MCP_HTTP_TOKEN=TOKEN)
+    arguments = entry("claude-desktop", done.stdout)["args"]
+    assert "http://mcp.example.com:8000/mcp" in arguments
+    # The bridge speaks plain HTTP beyond this machine only when it is told to.
+    assert "--allow-http" in arguments
+    assert f"--http {' '.join(flags)}\n" in done.stdout
+
+
+def test_the_log_level_is_passed_on() -> None:
+    assert entry("codex", config("codex", "--log-level", "debug").stdout)["args"] == ["--log-level", "debug"]
+
+
+def test_what_vs_code_refers_to_it_asks_for_and_hides() -> None:
+    for server in (Installation((COMMAND,)), Installation((COMMAND,), url=URL, has_token=True)):
+        table = json.loads(block(configuration("vs-code", server)))
+        referred = re.findall(r"\$\{input:(\w+)\}", json.dumps(table["servers"]))
+        assert [asked["id"] for asked in table["inputs"]] == referred != []
+        assert all(asked["password"] for asked in table["inputs"])
+
+
+def test_the_bridge_of_claude_desktop_has_the_token_in_a_variable_and_no_space_in_a_word() -> None:
+    # A space in an argument of npx does not survive on Windows.
+    told = configuration("claude-desktop", Installation((COMMAND,), url=URL, has_token=True))
+    server = entry("claude-desktop", told)
+    assert not any(" " in word for word in server["args"])
+    [name] = re.findall(r"^Authorization:\$\{(\w+)\}$", server["args"][-1])
+    assert server["env"][name].startswith("Bearer ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the lines are for a POSIX shell")
+@pytest.mark.parametrize(("host", "program"), [("claude-code", "claude"), ("inspector", "npx")])
+def test_a_pasted_line_hands_over_the_key_and_the_command_word_for_word(
+    tmp_path: Path, host: str, program: str
+) -> None:
+    stub = tmp_path / program
+    stub.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c 'import sys; print(sys.argv[1:])' \"$@\"\n")
+    stub.chmod(0o755)
+    server = Installation(("/home/jane's $HOME/sync mcp/bin/sync-mcp", "--log-level", "debug"))
+    key = f"{KEY} $x"
+    done = subprocess.run(
+        ["/bin/sh", "-c", block(configuration(host, server))],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SYNC_API_KEY": key},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=WAIT_SECONDS,
+        check=True,
+    )
+    words: list[str] = ast.literal_eval(done.stdout)
+    assert words[-3:] == list(server.command)
+    assert f"SYNC_API_KEY={key}" in words
+
+
+@pytest.mark.parametrize("host", ["cursor", "vs-code", "codex"])
+def test_the_printed_url_and_token_reach_the_server_that_the_printed_line_starts(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+    told = config(host, "--http", "--port", port, "--sandbox", SYNC_MCP_HTTP_TOKEN=TOKEN).stdout
+    start = next(line for line in told.splitlines() if "--http" in line)
+    server = entry(host, told)
+    given = server.get("headers", {}).get("Authorization") or f"Bearer ${{{server['bearer_token_env_var']}}}"
+    header = re.sub(r"\$\{(env:|input:)?SYNC_MCP_HTTP_TOKEN\}", TOKEN, given)
+
+    async def listed() -> list[str]:
+        with anyio.fail_after(WAIT_SECONDS):
+            async with (
+                httpx2.AsyncClient(headers={"Authorization": header}, trust_env=False) as http,
+                Client(streamable_http_client(server["url"], http_client=http)) as client,
+            ):
+                return [tool.name for tool in (await client.list_tools()).tools]
+
+    with started(shlex.split(start), {"SYNC_MCP_HTTP_TOKEN": TOKEN}, read_stdout=False) as process:
+        process.stderr.until(lambda line: server["url"].encode() in line)
+        assert anyio.run(listed) == [tool.name for tool in TOOLS]
+
+
+def test_letters_that_the_console_lacks_are_written_all_the_same() -> None:
+    command = "/home/jürgen/模型/sync-mcp"
+    program = f"from sync_mcp import cli; cli.this_command = lambda: ({command!r},); cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "config", "cursor"],
+        env={"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=WAIT_SECONDS,
+    )
+    assert entry("cursor", done.stdout.decode())["command"] == command
 
 
 def test_the_command_is_the_script_beside_this_python() -> None:

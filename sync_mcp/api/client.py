@@ -3,7 +3,6 @@
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -80,7 +79,7 @@ class AsyncSync:
         asked_at = anyio.current_time()
         reply = await self._transport.read(Call("GET", "/v2/errors"), request_options)
         latency = anyio.current_time() - asked_at
-        return Ping(latency, _clock_offset_seconds(reply.headers.get("date"), latency))
+        return Ping(latency, _clock_offset_seconds(reply.server_time, latency))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -120,13 +119,9 @@ class Errors:
         return await _read_list(self._transport, "/v2/errors", ErrorInfo, request_options)
 
 
-def _clock_offset_seconds(date: str | None, latency_seconds: float) -> float | None:
-    try:
-        told = parsedate_to_datetime(date or "")
-    except (ValueError, TypeError, OverflowError):
+def _clock_offset_seconds(told: datetime | None, latency_seconds: float) -> float | None:
+    if told is None:
         return None
-    if told.tzinfo is None:
-        told = told.replace(tzinfo=UTC)
     # The date was written while the answer was under way, and is cut to whole seconds.
     return (datetime.now(UTC) - told).total_seconds() - latency_seconds / 2 - 0.5
 

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.parse import quote
 
 from pydantic import ValidationError
@@ -24,8 +24,10 @@ from sync_mcp.errors import (
     APIResponseError,
     APIStatusError,
     APITimeoutError,
+    ConcurrencyLimitError,
     InvalidRequestError,
     OutcomeUnknown,
+    RateLimitError,
     SyncError,
 )
 from sync_mcp.text import safe
@@ -36,6 +38,8 @@ IDEMPOTENCY_HEADER = "Idempotency-Key"
 _IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 422, 429})
 _LOOK_BACK = timedelta(minutes=2)
+_CLOCK_TOLERANCE = timedelta(seconds=2)
+_TELLING = ("options", "segments", "dubParams")
 _PAGE = 100
 _PAGES_SEARCHED = 5
 _ATTEMPT_SECONDS = 30.0
@@ -77,8 +81,8 @@ class Creator:
         self._transport = transport
         # A job found in the list belongs to the create that made it, never to a second one like it.
         self._owners: OrderedDict[str, str] = OrderedDict()
-        # When each key first went out whose outcome is still unknown: a repeat starts with a search.
-        self._unresolved: OrderedDict[str, datetime] = OrderedDict()
+        # By key, the creates that ended in doubt: a repeat starts with a search.
+        self._unresolved: OrderedDict[str, _Create] = OrderedDict()
         self._unanswered: list[_Create] = []
 
     async def create(self, request: GenerationRequest, options: RequestOptions | None) -> Generation:
@@ -90,7 +94,9 @@ class Creator:
             OutcomeUnknown: it was sent, and the budget ended before the outcome was known.
         """
         key, rest = take_idempotency_key(options or RequestOptions())
-        create = _Create(self, self._transport, request.to_wire(), key, rest, self._unresolved.get(key))
+        earlier = self._unresolved.get(key)
+        since = earlier.first_sent_at if earlier else None
+        create = _Create(self, self._transport, request.to_wire(), key, rest, since)
         try:
             generation = await create.run()
         except BaseException as error:
@@ -98,7 +104,7 @@ class Creator:
                 self._unresolved.pop(key, None)
             else:
                 # One that was cancelled on its way is in doubt too.
-                self._unresolved[key] = create.first_sent_at
+                self._unresolved[key] = create
                 _forget_oldest(self._unresolved)
             raise
         self._unresolved.pop(key, None)
@@ -115,9 +121,10 @@ class Creator:
         finally:
             self._unanswered.remove(create)
 
-    def awaits_like(self, create: "_Create") -> bool:
-        """Whether an answer to another create of the same request, under another key, is on its way."""
-        return any(other.key != create.key and other.body == create.body for other in self._unanswered)
+    def may_be_of_another(self, generation: Generation, create: "_Create") -> bool:
+        """Whether this job may as well be that of another create, which does not know its own yet."""
+        others = (*self._unanswered, *self._unresolved.values())
+        return any(other.key != create.key and other.match(generation) != "no" for other in others)
 
     def owned_by_another(self, generation_id: str, key: str) -> bool:
         """Whether another create made this job."""
@@ -158,6 +165,7 @@ class _Create:
             # The first send of this call is no repeat of its own.
             self._budget.retries_left += 1
         self._named_id: str | None = None
+        self._api_is_ahead = timedelta(0)
 
     async def run(self) -> Generation:
         logger.info("create key=%s model=%s sending", self.key, self.body.get("model"))
@@ -172,6 +180,9 @@ class _Create:
                 failure = error
             if self._in_doubt:
                 logger.warning("create key=%s outcome unknown: %s", self.key, failure)
+                if _is_refusal(failure) and not isinstance(failure, RateLimitError | ConcurrencyLimitError):
+                    # It would be refused again under this key.
+                    self._budget.retries_left = 0
                 found = await self._find_or_pause(failure)
                 if found is not None:
                     return found
@@ -205,7 +216,7 @@ class _Create:
                 self._creator.claim(generation.id, self.key)
                 return generation
         error = self._transport.error_from(reply)
-        if not (isinstance(error, APIStatusError) and error.status in _REFUSALS):
+        if not _is_refusal(error):
             self._in_doubt = True
             self._named_id = _word(body.get("generationId")) or self._named_id
         # A refusal of a repeat says nothing about the attempt before it: the doubt stays.
@@ -221,6 +232,7 @@ class _Create:
                     idempotency_key=self.key,
                     sent_at=self.first_sent_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
                     generation_id=self._named_id,
+                    advice=failure.next_step if _is_refusal(failure) else "",
                 ) from failure
             # Looked for once more: it may have come into the list during the pause.
             searched, found = await self._search()
@@ -238,16 +250,19 @@ class _Create:
             cursor: dict[str, str] = {}
             for _ in range(_PAGES_SEARCHED):
                 page, length = await self._page({"limit": str(_PAGE), **cursor})
-                for generation in filter(self._may_be_mine, page):
-                    if self._creator.awaits_like(self):
-                        # It may be the job of that other create, which does not know it yet.
+                for generation in page:
+                    matches = self.match(generation)
+                    if matches == "no":
+                        continue
+                    if matches == "maybe" or self._creator.may_be_of_another(generation, self):
                         return False, None
                     self._creator.claim(generation.id, self.key)
                     return True, generation
-                if length < _PAGE:
+                if len(page) < length:
+                    # What cannot be read may be the job.
+                    return False, None
+                if length < _PAGE or not _created_since(page[-1], self._earliest):
                     return True, None
-                if not page or not _created_since(page[-1], self.first_sent_at - _LOOK_BACK):
-                    return bool(page), None
                 cursor = {"cursor": page[-1].id}
             return False, None
         except SyncError as error:
@@ -271,6 +286,10 @@ class _Create:
         reply = await self._ask("/v2/generations", query)
         if not reply.ok or reply.entries is None:
             raise self._transport.error_from(reply)
+        told = reply.server_time
+        if told is not None:
+            # The times in the list are the API's own, and this machine's clock may be wrong.
+            self._api_is_ahead = told - datetime.now(UTC)
         return readable_generations(reply.entries), len(reply.entries)
 
     async def _ask(self, path: str, query: Mapping[str, str]) -> Reply:
@@ -279,15 +298,29 @@ class _Create:
         call = Call("GET", path, query=query)
         return await self._transport.attempt(call, self._budget, options, attempt_seconds=_SEARCH_SECONDS)
 
-    def _may_be_mine(self, generation: Generation) -> bool:
+    @property
+    def _earliest(self) -> datetime:
+        return self.first_sent_at + self._api_is_ahead - _LOOK_BACK
+
+    def match(self, generation: Generation) -> Literal["yes", "maybe", "no"]:
+        """Return whether this is the job that this create made, as far as the API shows it."""
         shown = generation.to_wire()
-        return (
-            _created_since(generation, self.first_sent_at - _LOOK_BACK)
+        if not (
+            _created_since(generation, self._earliest)
             and shown.get("model") == self.body.get("model")
             and _same_input(self.body.get("input"), shown.get("input"))
             and _agrees(self.body, shown)
             and not self._creator.owned_by_another(generation.id, self.key)
-        )
+        ):
+            return "no"
+        # Of an earlier one, what the API does not show decides, such as the language of a dub.
+        hidden = any(self.body.get(name) and not shown.get(name) for name in _TELLING)
+        earlier = not _created_since(generation, self._earliest + _LOOK_BACK - _CLOCK_TOLERANCE)
+        return "maybe" if hidden and earlier else "yes"
+
+
+def _is_refusal(error: SyncError) -> bool:
+    return isinstance(error, APIStatusError) and error.status in _REFUSALS
 
 
 def _forget_oldest(entries: OrderedDict[str, Any]) -> None:

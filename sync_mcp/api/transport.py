@@ -109,6 +109,15 @@ class Reply:
         return 200 <= self.status < 300
 
     @property
+    def server_time(self) -> datetime | None:
+        """The API's clock when it answered, where it tells it."""
+        try:
+            told = parsedate_to_datetime(self.headers.get("date", ""))
+        except (ValueError, TypeError, OverflowError):
+            return None
+        return told if told.tzinfo else told.replace(tzinfo=UTC)
+
+    @property
     def fields(self) -> Mapping[str, object]:
         """The body as an object; empty where it is none."""
         data = self.data

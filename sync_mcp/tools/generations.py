@@ -57,8 +57,8 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
     except OutcomeUnknown as error:
         error.next_step = (
             "Call list_generations to look for the job. Repeating exactly this call is safe as long as this "
-            "server runs: it goes out under the same key."
-        )
+            f"server runs: it goes out under the same key. {error.advice}"
+        ).rstrip()
         raise
     answer.model_note = model_note
     if joined:
