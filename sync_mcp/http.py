@@ -62,7 +62,8 @@ def create_app(
     server: Server[Any], *, allowed_hosts: Sequence[str] = (), token: str | None = None
 ) -> ASGIApp:
     """Return the ASGI application; `allowed_hosts` are accepted beside this machine's own loopback names."""
-    names = (*_LOOPBACK_HOSTS, *allowed_hosts)
+    # Clients send names in lower case, however they are written elsewhere.
+    names = (*_LOOPBACK_HOSTS, *(name.lower() for name in allowed_hosts))
     app: ASGIApp = server.streamable_http_app(
         streamable_http_path=MCP_PATH,
         stateless_http=True,
@@ -144,6 +145,9 @@ class _WholeBody:
             return
         if messages is None:
             await PlainTextResponse("Content Too Large", 413, {"Connection": "close"})(scope, receive, send)
+            return
+        if messages[-1]["type"] == "http.disconnect":
+            # Half a request is none, and nobody is left to be told.
             return
 
         async def again() -> Message:

@@ -5,8 +5,10 @@ and each message goes to the one it belongs to: a client may probe `server/disco
 `initialize`, or mix.
 """
 
+import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -33,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MAX_LINE_BYTES = 16 * 1024 * 1024
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF_CHARACTER_LIMIT = 1024 * 1024
 GRACE_SECONDS = 0.3
 """How long requests already received may still be answered once stdin has closed."""
 DELIVERY_SECONDS = 0.15
@@ -268,7 +272,7 @@ def _decode(line: bytes) -> types.JSONRPCMessage:
     if len(line) > MAX_LINE_BYTES:
         raise _Refused(types.INVALID_REQUEST, f"a line is longer than {MAX_LINE_BYTES} bytes")
     try:
-        frame = from_json(line, allow_inf_nan=False)
+        frame = _parsed(line)
     except ValueError as exc:
         raise _Refused(types.PARSE_ERROR, f"not JSON: {exc}") from None
     if not isinstance(frame, dict):
@@ -284,6 +288,27 @@ def _decode(line: bytes) -> types.JSONRPCMessage:
     if isinstance(message, types.JSONRPCNotification) and fields.get("id") is not None:
         raise _Refused(types.INVALID_REQUEST, "an id is a string or an integer")
     return message
+
+
+def _parsed(line: bytes) -> object:
+    try:
+        return from_json(line, allow_inf_nan=False)
+    except ValueError:
+        # JSON can spell half a character, as of an emoji that was cut: the tool says so to its caller.
+        if _HALF_CHARACTER.search(line) is None or len(line) > _HALF_CHARACTER_LIMIT:
+            raise
+        try:
+            frame = json.loads(line, parse_constant=_no_number)
+            json.dumps(frame.get("id"), ensure_ascii=False).encode()
+        except (ValueError, RecursionError, AttributeError):
+            pass
+        else:
+            return frame
+        raise
+
+
+def _no_number(text: str) -> object:
+    raise ValueError(f"{text} is no number of JSON's")
 
 
 def _encode(message: types.JSONRPCMessage) -> bytes | None:

@@ -137,8 +137,8 @@ def _segment_faults(segments: Sequence[Segment], items: Sequence[Input]) -> Iter
     if not segments:
         return
     voices = [item for item in items if isinstance(item, Audio | Text)]
-    names = [voice.ref_id for voice in voices]
-    if not all(names) or len(set(names)) != len(names):
+    names = {voice.ref_id for voice in voices}
+    if not all(names) or len(names) != len(voices):
         yield "With segments, every audio or text item needs a ref_id of its own."
     for number, segment in enumerate(segments):
         place = f"segments[{number}]"

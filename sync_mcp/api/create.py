@@ -9,15 +9,16 @@ import logging
 import re
 import uuid
 from collections import OrderedDict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, cast
 from urllib.parse import quote
 
+import anyio
 from pydantic import ValidationError
 
-from sync_mcp.api.models import Generation, GenerationRequest, Json
+from sync_mcp.api.models import GENERATION_ID, Generation, GenerationRequest, Json
 from sync_mcp.api.transport import Call, Reply, RequestOptions, Transport
 from sync_mcp.errors import (
     APIConnectionError,
@@ -44,6 +45,7 @@ _PAGE = 100
 _PAGES_SEARCHED = 5
 _ATTEMPT_SECONDS = 30.0
 _SEARCH_SECONDS = 8.0
+_LAST_SECONDS = 1.0
 _REMEMBERED = 10_000
 _ID_SHOWN = 128
 
@@ -84,6 +86,7 @@ class Creator:
         # By key, the creates that ended in doubt: a repeat starts with a search.
         self._unresolved: OrderedDict[str, _Create] = OrderedDict()
         self._unanswered: list[_Create] = []
+        self._answered = anyio.Event()
 
     async def create(self, request: GenerationRequest, options: RequestOptions | None) -> Generation:
         """Send `request` and return the job that it made.
@@ -120,11 +123,19 @@ class Creator:
             yield
         finally:
             self._unanswered.remove(create)
+            self._answered.set()
+            self._answered = anyio.Event()
 
-    def may_be_of_another(self, generation: Generation, create: "_Create") -> bool:
-        """Whether this job may as well be that of another create, which does not know its own yet."""
-        others = (*self._unanswered, *self._unresolved.values())
-        return any(other.key != create.key and other.match(generation) != "no" for other in others)
+    async def settled(self, generation: Generation, create: "_Create", seconds: float) -> bool:
+        """Wait for the answers of other creates that may have made this job; return False if none is to come.
+
+        One that ended in doubt may have made it, and never learn of it.
+        """
+        with anyio.move_on_after(seconds):
+            while _any_may_have_made(generation, self._unanswered, create):
+                await self._answered.wait()
+            return not _any_may_have_made(generation, self._unresolved.values(), create)
+        return False
 
     def owned_by_another(self, generation_id: str, key: str) -> bool:
         """Whether another create made this job."""
@@ -213,8 +224,10 @@ class _Create:
             except ValidationError:
                 self._named_id = _word(body.get("id")) or self._named_id
             else:
-                self._creator.claim(generation.id, self.key)
-                return generation
+                # By another kind of id it could never be asked for again.
+                if GENERATION_ID.fullmatch(generation.id):
+                    self._creator.claim(generation.id, self.key)
+                    return generation
         error = self._transport.error_from(reply)
         if not _is_refusal(error):
             self._in_doubt = True
@@ -254,8 +267,12 @@ class _Create:
                     matches = self.match(generation)
                     if matches == "no":
                         continue
-                    if matches == "maybe" or self._creator.may_be_of_another(generation, self):
+                    patience = self._budget.seconds_left - _LAST_SECONDS
+                    if matches == "maybe" or not await self._creator.settled(generation, self, patience):
                         return False, None
+                    if self.match(generation) == "no":
+                        # It was that of another, as its answer told.
+                        continue
                     self._creator.claim(generation.id, self.key)
                     return True, generation
                 if len(page) < length:
@@ -317,6 +334,10 @@ class _Create:
         hidden = any(self.body.get(name) and not shown.get(name) for name in _TELLING)
         earlier = not _created_since(generation, self._earliest + _LOOK_BACK - _CLOCK_TOLERANCE)
         return "maybe" if hidden and earlier else "yes"
+
+
+def _any_may_have_made(generation: Generation, others: Iterable[_Create], create: _Create) -> bool:
+    return any(other.key != create.key and other.match(generation) != "no" for other in others)
 
 
 def _is_refusal(error: SyncError) -> bool:

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from pydantic import ValidationError
 
-from sync_mcp.api.models import CostEstimate, GenerationRequest, Json
+from sync_mcp.api.models import CostEstimate, GenerationRequest, Json, Text
 from sync_mcp.api.transport import Call, RequestOptions, Transport
 from sync_mcp.errors import APIResponseError, InvalidRequestError, NotFoundError, RequestRejectedError
 
@@ -81,6 +81,10 @@ async def _by_duration(
         if fps is not None
         else f"{_API_FPS} frames per second, the API's default (its prices are quoted at {_MODEL_FPS})"
     )
+    if request.dub:
+        estimated.assumptions.append("what the dubbing itself may cost is not in this price")
+    if any(isinstance(item, Text) for item in request.input):
+        estimated.assumptions.append("what making the speech from a script may cost is not in this price")
     return estimated
 
 

@@ -1,8 +1,7 @@
 """Generations: make, watch, list, price and delete lip-sync jobs (API §3, §4)."""
 
 import builtins
-import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,6 +10,7 @@ from sync_mcp.api.checks import faults_of
 from sync_mcp.api.create import Creator, readable_generations
 from sync_mcp.api.estimate import estimate
 from sync_mcp.api.models import (
+    GENERATION_ID,
     CostEstimate,
     Dub,
     Generation,
@@ -33,8 +33,15 @@ from sync_mcp.errors import (
 PAGE_LIMIT = 100
 """Most generations that one page of the API's list holds."""
 
-_GENERATION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _WAIT_MODE_HEADER = "x-sync-wait-mode"
+
+
+class GenerationPage(list[Generation]):
+    """A page of jobs; `unreadable` entries of the API's had no id or status and are left out."""
+
+    def __init__(self, jobs: Iterable[Generation], *, unreadable: int) -> None:
+        super().__init__(jobs)
+        self.unreadable = unreadable
 
 
 class Generations:
@@ -98,7 +105,7 @@ class Generations:
         limit: int = PAGE_LIMIT,
         cursor: str | None = None,
         request_options: RequestOptions | None = None,
-    ) -> list[Generation]:
+    ) -> GenerationPage:
         """Return one page of jobs, newest first.
 
         `limit` runs from 1 to 100. `cursor` is the id of the last job on the page before; a page with fewer
@@ -113,8 +120,8 @@ class Generations:
             "limit": str(limit),
             "cursor": cursor,
         }
-        page, _ = await self._page(filters, request_options)
-        return page[:limit]
+        page, length = await self._page(filters, request_options)
+        return GenerationPage(page[:limit], unreadable=length - len(page))
 
     async def iterate(
         self,
@@ -277,6 +284,6 @@ def _listed(words: Sequence[str] | None) -> str:
 
 
 def _checked_id(id: str) -> str:
-    if not _GENERATION_ID.fullmatch(id):
+    if not GENERATION_ID.fullmatch(id):
         raise InvalidRequestError("A generation id has letters, digits, _ and - only: copy it whole.")
     return id

@@ -56,6 +56,7 @@ _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 16.0
 _BODY_LIMIT = 64 * 1024 * 1024
 _SCRUBBED_LIMIT = 2400
+_LONGEST_RETRY_AFTER = 86_400.0
 _LEAST_SECRET = 16
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"(?:[!-~]+(?:[ \t]+[!-~]+)*)?")
@@ -280,6 +281,12 @@ class Transport:
                 headers=headers,
                 extensions={"trace": progress.note},
             )
+        except ImportError as error:
+            # A kind of proxy that httpx has an extra for.
+            raise ConfigurationError(
+                f"The proxy of the environment cannot be used: {self._scrub(str(error))}",
+                next_step="Install what it names, or take the proxy out of the environment.",
+            ) from None
         except (httpx.InvalidURL, ValueError, TypeError) as error:
             # What the caller put in has no form on the wire: too long an address, NaN, a header not in ASCII.
             raise InvalidRequestError(f"No request can be made of this: {self._scrub(str(error))}.") from None
@@ -497,7 +504,7 @@ def _seconds_until(value: object) -> float | None:
             seconds = (parsedate_to_datetime(str(value)) - datetime.now(UTC)).total_seconds()
         except (ValueError, TypeError, OverflowError):
             return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    return min(max(0.0, seconds), _LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
 def _whole(value: object) -> int | None:

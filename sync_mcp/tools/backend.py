@@ -110,23 +110,27 @@ class Backend:
         """Return what is wrong with a model: nothing if it is known here, or stands in the API's own list.
 
         Raises:
-            ConfigurationError: the list cannot be asked for.
+            SyncError: it is not known here, and the list could not be read.
         """
         if name in MODEL_PURPOSES:
             return []
-        unread = ""
+        shown = clean(name, 60)
         try:
             listed = set(await self._models.get())
         except ConfigurationError:
             raise
         except SyncError as error:
-            listed = set[str]()
-            unread = f" The API's own list, where it might stand, could not be read ({error.code})."
+            error.message = (
+                f"Whether there is a model {shown!r} cannot be told: the API's own list could not be read "
+                f"({error.code}). {error.message}"
+            )
+            if error.retryable:
+                error.next_step = f"Call again, or take one of {', '.join(MODEL_PURPOSES)}."
+            raise
         if name in listed:
             return []
         known = [*MODEL_PURPOSES, *sorted(listed - MODEL_PURPOSES.keys())]
-        hint = near(name[:80], known)
-        return [f"There is no model {clean(name, 60)!r}{hint} Models: {', '.join(known)}.{unread}"]
+        return [f"There is no model {shown!r}{near(name[:80], known)} Models: {', '.join(known)}."]
 
     async def error_info(self, code: str) -> "ErrorInfo | None":
         """Return what the API's own catalogue says of an error code, where it can be read."""

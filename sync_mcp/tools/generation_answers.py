@@ -121,11 +121,25 @@ def fitting_rows(page: "Sequence[Generation]") -> list[GenerationRow]:
     return rows[: max(1, sum(end <= _ROWS_CHARACTERS for end in ends))]
 
 
-def list_next_step(shown: "Sequence[Generation]", *, more: bool) -> str:
-    if not shown:
-        return "There are none. create_generation makes one."
-    step = "get_generation with a generation_id gives its output URL or its error."
-    return f"{step} For older ones call list_generations with cursor {shown[-1].id}." if more else step
+_NONE_MATCH = "None match: list_generations without these arguments lists all."
+_NONE = "There are none yet: estimate_cost prices one, and create_generation makes it."
+
+
+def list_next_step(
+    rows: Sequence[GenerationRow], *, cursor: str | None, narrowed: bool, unreadable: int
+) -> str:
+    steps: list[str] = []
+    if unreadable:
+        steps.append(f"{unreadable} entries of the API's list could not be read and are left out.")
+    if rows:
+        steps.append("get_generation with a generation_id gives its output URL or its error.")
+    elif not unreadable:
+        steps.append(_NONE_MATCH if narrowed else _NONE)
+    if cursor:
+        steps.append(
+            f"For older ones, and the same arguments otherwise, call list_generations with cursor {cursor}."
+        )
+    return " ".join(steps)
 
 
 def _word(text: str | None) -> str | None:
@@ -134,7 +148,8 @@ def _word(text: str | None) -> str | None:
 
 def _whole_url(url: str | None) -> str | None:
     # It is shown letter for letter, so it must be what a URL is: one word, and no text to be read.
-    fits = url and len(url) <= _URL_LIMIT and url.isprintable() and " " not in url
+    web = url and url.lower().startswith(("https://", "http://"))
+    fits = web and url and len(url) <= _URL_LIMIT and url.isprintable() and " " not in url
     return url if fits else None
 
 

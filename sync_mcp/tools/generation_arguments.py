@@ -131,7 +131,7 @@ class EstimateArguments(RequestArguments):
     output_file_name: str | None = Field(None, description="Does not matter to a price.")
     project_id: str | None = Field(None, description="Does not matter to a price.")
     duration_seconds: Annotated[float, Field(gt=0, le=LONGEST_VIDEO_SECONDS)] | None = Field(
-        None, description="Length of the output, if known: makes the price exact."
+        None, description="Length of the output, if known: makes the price surer."
     )
     fps: Annotated[float, Field(gt=0, le=HIGHEST_FPS)] | None = Field(
         None, description="Frame rate, if known."

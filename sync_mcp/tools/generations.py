@@ -79,7 +79,7 @@ async def _accepted(context: CallContext, generation: "Generation", wait_seconds
 
 async def _get_generation(context: CallContext, arguments: GetArguments) -> GenerationAnswer:
     try:
-        generation = await _wait(context, arguments.generation_id, arguments.wait_seconds, None)
+        generation = await _wait(context, arguments.generation_id.strip(), arguments.wait_seconds, None)
     except NotFoundError as error:
         error.next_step = "Copy the whole generation_id from create_generation or list_generations."
         raise
@@ -87,6 +87,8 @@ async def _get_generation(context: CallContext, arguments: GetArguments) -> Gene
 
 
 async def _list_generations(context: CallContext, arguments: ListArguments) -> ListAnswer:
+    from sync_mcp.api.models import GENERATION_ID
+
     # One row more than is shown tells whether there is a next page, without a second request.
     page = await context.backend.client.generations.list(
         status=arguments.status,
@@ -96,12 +98,19 @@ async def _list_generations(context: CallContext, arguments: ListArguments) -> L
         request_options=_within(context),
     )
     rows = fitting_rows(page[: arguments.limit])
-    shown = page[: len(rows)]
-    more = len(page) > len(rows)
+    more = len(page) > len(rows) or len(page) + page.unreadable > arguments.limit
+    cursor = page[len(rows) - 1].id if rows and more else None
+    # What is no id is text of a stranger's.
+    cursor = cursor if cursor and GENERATION_ID.fullmatch(cursor) else None
     return ListAnswer(
         generations=rows,
-        next_cursor=shown[-1].id if more else None,
-        next_step=list_next_step(shown, more=more),
+        next_cursor=cursor,
+        next_step=list_next_step(
+            rows,
+            cursor=cursor,
+            narrowed=bool(arguments.status or arguments.project_id or arguments.cursor),
+            unreadable=page.unreadable,
+        ),
     )
 
 

@@ -139,3 +139,15 @@ def test_noise_never_reaches_stdout_even_under_load():
             {"init": 1, None: 20}
         )
         assert "noise after serving" in server.all_stderr()
+
+
+def test_a_call_with_half_a_character_is_heard_and_the_caller_is_answered(server: ServerProcess):
+    half = json.dumps(call("half", "echo", "cut \\ud83d")).replace("\\\\ud83d", "\\ud83d")
+    assert '"cut \\ud83d"' in half
+    server.send_raw(half.encode() + b"\n")
+    assert server.answer("half")["id"] == "half"
+
+
+def test_an_id_with_half_a_character_is_a_parse_error(server: ServerProcess):
+    [answer] = errors_to(server, b'{"jsonrpc":"2.0","id":"\\ud83d","method":"ping"}')
+    assert (answer["error"]["code"], answer["id"]) == (PARSE_ERROR, None)

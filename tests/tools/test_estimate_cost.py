@@ -122,3 +122,13 @@ async def test_a_refusal_of_the_api_is_an_error_that_cost_nothing(
     told = await assistant.error("estimate_cost", input=media(sandbox))
     assert (told.code, told.money_spent) == ("generation_input_video_inaccessible", "no")
     assert sandbox.samples.video in told.text
+
+
+async def test_a_price_by_duration_says_what_it_leaves_out(assistant: Assistant, sandbox: Sandbox) -> None:
+    video, _ = media(sandbox)
+    dub = {"input": [video], "dub": {"target_lang": "es"}, "duration_seconds": 60}
+    told = await assistant.facts("estimate_cost", dub)
+    assert any("dubbing" in assumption for assumption in told["assumptions"])
+    speech = {"type": "text", "script": "Hello.", "voice_id": "v1"}
+    told = await assistant.facts("estimate_cost", input=[video, speech], duration_seconds=60)
+    assert any("speech from a script" in assumption for assumption in told["assumptions"])
