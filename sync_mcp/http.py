@@ -18,6 +18,7 @@ import anyio
 import uvicorn
 from mcp.server.lowlevel import Server
 from mcp.server.transport_security import TransportSecuritySettings
+from sse_starlette.sse import AppStatus
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
@@ -215,6 +216,8 @@ def serve_http(app: ASGIApp, listening: socket.socket, on_stop: Callable[[], Non
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
+    # At the signal it would cut off each answer of the handshake era that is under way.
+    AppStatus.disable_automatic_graceful_drain()
     # When the server has ended it raises the signal once more: that must not spoil the exit code.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _ignore)

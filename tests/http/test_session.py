@@ -1,19 +1,16 @@
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import pytest
 from mcp import Client
 
 from sync_mcp.sandbox import Fault, Sandbox
-from tests.http.web import RoundRobin, Web, post, serving
+from tests.http.web import Mode, RoundRobin, Web, both_eras, post, serving
 from tests.server.host import KEY, media, until
 
 pytestmark = pytest.mark.anyio
 
-Mode = Literal["auto", "legacy"]
 TOOLS = {"create_generation", "get_generation", "list_generations", "estimate_cost"}
-
-both_eras = pytest.mark.parametrize("mode", ["auto", "legacy"])
 
 
 async def a_whole_session(url: str, mode: Mode, sandbox: Sandbox) -> list[float]:
@@ -73,17 +70,30 @@ async def test_a_key_in_a_request_is_never_used_and_nothing_of_it_is_passed_on(
     assert "stranger" not in str(request.headers)
 
 
-async def test_thirty_two_calls_at_once_are_all_answered(web: Web) -> None:
+@both_eras
+async def test_thirty_two_waits_in_flight_at_once_each_tell_progress_and_end_with_the_job(
+    web: Web, sandbox: Sandbox, mode: Mode
+) -> None:
+    waiting: set[int] = set()
     answers: list[dict[str, Any]] = []
 
-    async def list_jobs(client: Client) -> None:
-        answers.append(await answered(client, "list_generations", {}))
+    async def wait(client: Client, number: int, job: str) -> None:
+        async def progressed(progress: float, total: float | None, message: str | None) -> None:
+            waiting.add(number)
+            if len(waiting) == 32:
+                sandbox.advance(60)
+
+        asked = {"generation_id": job, "wait_seconds": 45}
+        result = await client.call_tool("get_generation", asked, progress_callback=progressed)
+        answers.append(result.structured_content or {})
 
     with anyio.fail_after(30):
-        async with Client(web.url) as client, anyio.create_task_group() as calls:
-            for _ in range(32):
-                calls.start_soon(list_jobs, client)
-    assert len(answers) == 32
+        async with Client(web.url, mode=mode) as client:
+            job = await answered(client, "create_generation", {"input": media(sandbox.url)})
+            async with anyio.create_task_group() as calls:
+                for number in range(32):
+                    calls.start_soon(wait, client, number, job["generation_id"])
+    assert [answer["status"] for answer in answers] == ["COMPLETED"] * 32
 
 
 @both_eras
@@ -107,8 +117,9 @@ async def test_a_call_whose_connection_closes_stops_its_wait(web: Web, sandbox: 
                     until, lambda: any("wait" in r.query for r in sandbox.requests)
                 )
                 calls.cancel_scope.cancel()
-    # The long poll under way is broken off: the sandbox sees no further one, however long it holds.
     seen = len(sandbox.requests)
+    # The long poll ends here, and whoever still waited would ask again.
+    sandbox.advance(10)
     async with Client(web.url, mode=mode) as client:
         await answered(client, "list_generations", {})
     assert [request.path for request in sandbox.requests[seen:]] == ["/v2/generations"]

@@ -1,30 +1,41 @@
 """The command sync-mcp --http as a process, and a proxy that hands its requests round."""
 
-import asyncio
+import json
 import re
+import socket
 import sys
-import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
+import anyio
 import httpx
+import pytest
+from anyio.abc import SocketAttribute, SocketStream, TaskStatus
+from anyio.from_thread import start_blocking_portal
+from anyio.streams.buffered import BufferedByteReceiveStream
 
-from sync_mcp.sandbox import Sandbox
 from tests.server.host import COMMAND, KEY
-from tests.stdio.process import WAIT_SECONDS, ServerProcess, started
+from tests.stdio.process import MODERN_META, WAIT_SECONDS, ServerProcess, request, started
 
-ERA = "2026-07-28"
+Mode = Literal["auto", "legacy"]
+both_eras = pytest.mark.parametrize("mode", ["auto", "legacy"])
+
 _IMPATIENT = """
 import sys
 from sync_mcp import cli, http
 http._HEAD_SECONDS = http._BODY_SECONDS = float(sys.argv.pop(1))
 cli.main()
 """
+
+
+class Upstream(Protocol):
+    """What stands in for the API."""
+
+    @property
+    def url(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class Web:
 
 @contextmanager
 def serving(
-    api: Sandbox, *flags: str, patience: float | None = None, env: Mapping[str, str] | None = None
+    api: Upstream, *flags: str, patience: float | None = None, env: Mapping[str, str] | None = None
 ) -> Generator[Web]:
     """Serve HTTP with `api` in the place of the Sync API."""
     command = (COMMAND,) if patience is None else (sys.executable, "-c", _IMPATIENT, str(patience))
@@ -61,23 +72,60 @@ def serving(
 
 def post(url: str, method: str, params: Mapping[str, Any] | None = None, **headers: str) -> httpx.Response:
     """Send one request of the modern era."""
-    prefix = "io.modelcontextprotocol"
-    meta: dict[str, Any] = {f"{prefix}/protocolVersion": ERA, f"{prefix}/clientCapabilities": {}}
-    given = dict(params or {})
-    named = {"Mcp-Name": given["name"]} if "name" in given else {}
-    return httpx.post(
-        url,
-        json={"jsonrpc": "2.0", "id": 1, "method": method, "params": {**given, "_meta": meta}},
-        headers={
-            "Accept": "application/json, text/event-stream",
-            "MCP-Protocol-Version": ERA,
-            "Mcp-Method": method,
-            **named,
-            **{name.replace("_", "-"): value for name, value in headers.items()},
-        },
-        timeout=WAIT_SECONDS,
-        trust_env=False,
-    )
+    told, body = _request(method, params or {}, "auto")
+    more = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.post(url, content=body, headers=told | more, timeout=WAIT_SECONDS, trust_env=False)
+
+
+def call(tool: str, arguments: Mapping[str, Any], mode: Mode = "auto") -> bytes:
+    """Return the bytes of a call of either era that wants to be told progress."""
+    params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": "p"}}
+    headers, body = _request("tools/call", params, mode)
+    return head(**headers, content_length=str(len(body))) + body
+
+
+def head(method: str = "POST", **headers: str) -> bytes:
+    """Return the bytes of a request's head; underscores in the names stand for hyphens."""
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([f"{method} /mcp HTTP/1.1", "Host: 127.0.0.1", *lines, "", ""]).encode()
+
+
+def _request(method: str, params: Mapping[str, Any], mode: Mode) -> tuple[dict[str, str], bytes]:
+    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    given = dict(params)
+    if mode == "legacy":
+        headers["mcp-protocol-version"] = "2025-11-25"
+    else:
+        given["_meta"] = MODERN_META | given.get("_meta", {})
+        headers |= {"mcp-protocol-version": "2026-07-28", "mcp-method": method}
+        headers |= {"mcp-name": given["name"]} if "name" in given else {}
+    return headers, json.dumps(request(1, method, given)).encode()
+
+
+@contextmanager
+def connection(web: Web) -> Generator[socket.socket]:
+    """A connection on which a test says byte for byte what it means to."""
+    with socket.create_connection(("127.0.0.1", web.port), WAIT_SECONDS) as opened:
+        yield opened
+
+
+def until_said(opened: socket.socket, wanted: bytes) -> bytes:
+    """All that comes until these bytes have come."""
+    data = b""
+    while wanted not in data:
+        part = opened.recv(65536)
+        assert part, data
+        data += part
+    return data
+
+
+def said(opened: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    data = b""
+    with suppress(ConnectionError):
+        while part := opened.recv(65536):
+            data += part
+    return data
 
 
 class RoundRobin:
@@ -90,44 +138,31 @@ class RoundRobin:
 
     @contextmanager
     def running(self) -> Generator[str]:
-        started_at: Future[tuple[int, Callable[[], object]]] = Future()
-        thread = threading.Thread(target=lambda: asyncio.run(self._run(started_at)), daemon=True)
-        thread.start()
-        port, stop = started_at.result(WAIT_SECONDS)
-        try:
-            yield f"http://127.0.0.1:{port}/mcp"
-        finally:
-            stop()
-            thread.join(WAIT_SECONDS)
+        with start_blocking_portal() as portal:
+            served, port = portal.start_task(self._run)
+            try:
+                yield f"http://127.0.0.1:{port}/mcp"
+            finally:
+                served.cancel()
 
-    async def _run(self, started_at: "Future[tuple[int, Callable[[], object]]]") -> None:
-        stopped, loop = asyncio.Event(), asyncio.get_running_loop()
-        listening = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = listening.sockets[0].getsockname()[1]
-        started_at.set_result((port, partial(loop.call_soon_threadsafe, stopped.set)))
-        await stopped.wait()
-        listening.close()
+    async def _run(self, *, task_status: TaskStatus[int]) -> None:
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listening:
+            task_status.started(listening.extra(SocketAttribute.local_port))
+            await listening.serve(self._serve)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: *(\d+)", head)
-            body = await reader.readexactly(int(length[1]) if length else 0)
-            turn = self._next
-            self._next = (turn + 1) % len(self._ports)
-            self.handed[turn] += 1
-            answers, onward = await asyncio.open_connection("127.0.0.1", self._ports[turn])
-            # One request to a connection, so that the next one goes to the next server.
-            once = re.sub(rb"(?i)\r\nconnection:[^\r]*", b"", head)[:-2] + b"Connection: close\r\n\r\n"
-            onward.write(once + body)
-            while data := await answers.read(65536):
-                writer.write(data)
-                await writer.drain()
-            await _closed(onward)
-        await _closed(writer)
-
-
-async def _closed(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with suppress(ConnectionError):
-        await writer.wait_closed()
+    async def _serve(self, client: SocketStream) -> None:
+        async with client:
+            with suppress(anyio.IncompleteRead, anyio.BrokenResourceError):
+                coming = BufferedByteReceiveStream(client)
+                head = await coming.receive_until(b"\r\n\r\n", 65536)
+                length = re.search(rb"(?i)content-length: *(\d+)", head)
+                body = await coming.receive_exactly(int(length[1]) if length else 0)
+                turn = self._next
+                self._next = (turn + 1) % len(self._ports)
+                self.handed[turn] += 1
+                # One request to a connection, so that the next one goes to the next server.
+                once = re.sub(rb"(?i)\r\nconnection:[^\r]*", b"", head) + b"\r\nConnection: close\r\n\r\n"
+                async with await anyio.connect_tcp("127.0.0.1", self._ports[turn]) as server:
+                    await server.send(once + body)
+                    async for data in server:
+                        await client.send(data)
