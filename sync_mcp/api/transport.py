@@ -316,7 +316,7 @@ class Transport:
                 verify=_tls_context() if self.base_url.startswith("https:") else False,
                 headers={"user-agent": _USER_AGENT},
                 timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
-                limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
+                limits=httpx.Limits(max_connections=1000, max_keepalive_connections=20),
                 follow_redirects=False,
                 # A proxy of the environment cannot reach this machine's own sandbox.
                 trust_env=urlsplit(self.base_url).hostname not in LOOPBACK,

@@ -1,27 +1,19 @@
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from tests.bench.upstream import JOB_ID
-from tests.bench.wire import upstream
+from sync_mcp.sandbox import Sandbox
 from tests.http.web import Web, call, serving
 
 CALLS = 10_000
 WARM_UP_CALLS = 2_000
 WORKERS = 16
 GROWTH_MIB = 4.0
-JOB: dict[str, Any] = {"generation_id": JOB_ID}
-REQUESTS = (call("get_generation", JOB), call("get_generation", JOB, "legacy"))
+LIST = "list_generations"
+REQUESTS = (call(LIST, {}), call(LIST, {}, "legacy"))
 ENDS = (b"}}}}", b"0\r\n\r\n")
-
-
-@dataclass(frozen=True)
-class Api:
-    url: str
 
 
 def resident_mib(web: Web) -> float:
@@ -30,17 +22,17 @@ def resident_mib(web: Web) -> float:
     return int(line.split()[1]) / 1024
 
 
-async def make_calls(web: Web, calls: int) -> None:
-    """Make so many calls, half of them of each era."""
+async def list_jobs(web: Web, calls: int) -> None:
+    """Make so many calls, every fourth of them of the handshake era."""
     left = iter(range(calls))
 
     async def work() -> None:
         async with await anyio.connect_tcp("127.0.0.1", web.port) as opened:
             stream = BufferedByteReceiveStream(opened)
             for number in left:
-                await opened.send(REQUESTS[number % 2])
+                await opened.send(REQUESTS[number % 4 == 0])
                 # The modern era's answer is one object, the other's a stream of chunks.
-                answer = await stream.receive_until(ENDS[number % 2], 100_000)
+                answer = await stream.receive_until(ENDS[number % 4 == 0], 100_000)
                 assert b'"isError":false' in answer
 
     with anyio.fail_after(100):
@@ -52,10 +44,9 @@ async def make_calls(web: Web, calls: int) -> None:
 @pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system tells no process's memory")
-async def test_memory_stays_flat_over_ten_thousand_calls() -> None:
-    async with upstream() as url:
-        with serving(Api(url)) as web:
-            await make_calls(web, WARM_UP_CALLS)
-            before = resident_mib(web)
-            await make_calls(web, CALLS)
-            assert resident_mib(web) - before < GROWTH_MIB
+async def test_memory_stays_flat_over_ten_thousand_calls(sandbox: Sandbox) -> None:
+    with serving(sandbox) as web:
+        await list_jobs(web, WARM_UP_CALLS)
+        before = resident_mib(web)
+        await list_jobs(web, CALLS)
+        assert resident_mib(web) - before < GROWTH_MIB
