@@ -201,11 +201,10 @@ def _serve_stdio(settings: "Settings") -> None:
 def _serve_http(settings: "Settings") -> None:
     import anyio
 
-    from sync_mcp.http import MCP_PATH, check_exposure, create_app, listen, serve_http
+    from sync_mcp.http import MCP_PATH, create_app, listen, serve_http
     from sync_mcp.server import create_server
 
-    token = settings.http_token.get_secret_value() if settings.http_token else None
-    check_exposure(settings.http_host, settings.http_allowed_hosts, token)
+    token = _checked_token(settings)
     with listen(settings.http_host, settings.http_port) as listening, _embedded_sandbox(settings) as sandbox:
         stopping = anyio.Event()
         server = create_server(settings, sandbox_url=sandbox.url if sandbox else None, stopping=stopping)
@@ -215,6 +214,15 @@ def _serve_http(settings: "Settings") -> None:
         port = int(listening.getsockname()[1])
         logger.info("serving %s%s", http_origin(settings.http_host, port), MCP_PATH)
         serve_http(app, listening, on_stop=stopping.set)
+
+
+def _checked_token(settings: "Settings") -> str | None:
+    """Return the token to serve HTTP with, having made sure that it is enough."""
+    from sync_mcp.http import check_exposure
+
+    token = settings.http_token.get_secret_value() if settings.http_token else None
+    check_exposure(settings.http_host, settings.http_allowed_hosts, token)
+    return token
 
 
 def _settings(arguments: argparse.Namespace) -> "Settings":
@@ -248,10 +256,7 @@ def _url(settings: "Settings") -> str:
 
 def _check_reachable(settings: "Settings") -> None:
     """Refuse to describe a server that would not start, or whose place nobody can know."""
-    from sync_mcp.http import check_exposure
-
-    token = settings.http_token.get_secret_value() if settings.http_token else None
-    check_exposure(settings.http_host, settings.http_allowed_hosts, token)
+    _checked_token(settings)
     if settings.http_port == 0:
         raise ConfigurationError("Port 0 takes a free port, which nobody knows beforehand: give --port.")
 

@@ -25,6 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from sync_mcp.access import LOOPBACK
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.listen import listening_socket
 
@@ -36,7 +37,6 @@ DRAIN_SECONDS = 8
 """How long calls that are under way at the end may go on."""
 
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
-_LOOPBACK_ADDRESSES = ("127.0.0.1", "localhost", "::1")
 _BODY_BYTES = 4 * 1024 * 1024
 _HEAD_SECONDS = 15.0
 _BODY_SECONDS = 30.0
@@ -49,7 +49,7 @@ def check_exposure(host: str, allowed_hosts: Sequence[str], token: str | None) -
     Raises:
         ConfigurationError: it is to be reached from elsewhere, without a token or without named hosts.
     """
-    outside = host not in _LOOPBACK_ADDRESSES
+    outside = host not in LOOPBACK
     missing = [
         *(["the environment variable SYNC_MCP_HTTP_TOKEN"] if not token else []),
         *(["--allowed-host NAME, the name that clients call it by"] if outside and not allowed_hosts else []),
