@@ -11,8 +11,9 @@ import os
 import re
 import signal
 import socket
+import stat
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from itertools import count
@@ -21,6 +22,7 @@ from typing import Any, cast
 
 import anyio
 import mcp_types as types
+from anyio import to_thread
 from anyio.from_thread import BlockingPortal
 from mcp.os.win32.utilities import rebind_std_handle_to_fd
 from mcp.server.lowlevel import Server
@@ -35,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MAX_LINE_BYTES = 16 * 1024 * 1024
+_READ_BYTES = 64 * 1024
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _HALF_CHARACTER_LIMIT = 1024 * 1024
 GRACE_SECONDS = 0.3
@@ -108,23 +111,36 @@ def _claim_stdio() -> tuple[int, int]:
 
 
 class _Wire:
-    """Stdin and stdout, each in a daemon thread: a read or a write that blocks must not hold up the exit."""
+    """Stdin and stdout. What blocks does so in a daemon thread, where it cannot hold up the exit."""
 
     def __init__(self, portal: BlockingPortal, stopped: anyio.Event) -> None:
         self._portal, self._stopped = portal, stopped
-        self._from_stdin, self.lines = anyio.create_memory_object_stream[bytes]()
         self._frames, self._to_stdout = anyio.create_memory_object_stream[bytes]()
         self._stdout_ended = anyio.Event()
 
     def __enter__(self) -> "_Wire":
-        stdin, stdout = _claim_stdio()
-        Thread(target=self._read, args=(stdin,), daemon=True).start()
+        self._stdin, stdout = _claim_stdio()
         Thread(target=self._write, args=(stdout,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.lines.close()
         self._frames.close()
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Yield each line of stdin; of one that is too long only so much that it shows."""
+        begun = bytearray()
+        # A terminal that hung up ends them too.
+        with suppress(OSError):
+            read = _reader(self._stdin)
+            while chunk := await read():
+                *ends, rest = chunk.split(b"\n")
+                for end in ends:
+                    yield bytes(begun + end)
+                    begun.clear()
+                begun += rest
+                del begun[MAX_LINE_BYTES + 1 :]
+        if begun:
+            yield bytes(begun)
 
     async def send(self, message: types.JSONRPCMessage) -> None:
         """Write one message; drop it when stdout is no longer read."""
@@ -136,17 +152,6 @@ class _Wire:
         """Wait until all that was sent is written."""
         self._frames.close()
         await self._stdout_ended.wait()
-
-    def _read(self, fd: int) -> None:
-        # What the outer guard lets pass means that serving has ended; the inner one, that a terminal hung up.
-        with suppress(RuntimeError, CancelledError, anyio.BrokenResourceError):
-            with suppress(OSError), os.fdopen(fd, "rb", closefd=False) as stdin:
-                while line := stdin.readline(MAX_LINE_BYTES + 1):
-                    rest = line
-                    while rest and not rest.endswith(b"\n"):
-                        rest = stdin.readline(MAX_LINE_BYTES)
-                    self._portal.call(self._from_stdin.send, line)
-            self._portal.call(self._from_stdin.aclose)
 
     def _write(self, fd: int) -> None:
         with suppress(RuntimeError, CancelledError):
@@ -169,6 +174,21 @@ class _Wire:
         self._to_stdout.close()
         self._stdout_ended.set()
         self._stopped.set()
+
+
+def _reader(fd: int) -> Callable[[], Awaitable[bytes]]:
+    """Return what reads the next bytes of `fd`: where the event loop can wait for them, without a thread."""
+
+    async def read_awaited() -> bytes:
+        await anyio.wait_readable(fd)
+        return os.read(fd, _READ_BYTES)
+
+    async def read_in_thread() -> bytes:
+        return await to_thread.run_sync(os.read, fd, _READ_BYTES, abandon_on_cancel=True)
+
+    kind = os.fstat(fd).st_mode
+    is_awaitable = sys.platform != "win32" and (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind))
+    return read_awaited if is_awaitable else read_in_thread
 
 
 class _Era:
@@ -210,7 +230,7 @@ class _Session:
             await self._wire.drain()
 
     async def _listen(self) -> None:
-        async for line in self._wire.lines:
+        async for line in self._wire.lines():
             await self._receive(line)
         logger.debug("stdin closed")
         with anyio.move_on_after(GRACE_SECONDS):
@@ -220,7 +240,7 @@ class _Session:
         self._stopped.set()
 
     async def _receive(self, line: bytes) -> None:
-        if line.isspace():
+        if not line.strip():
             return
         try:
             message = _decode(line)

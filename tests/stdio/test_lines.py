@@ -1,11 +1,25 @@
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from sync_mcp.stdio import MAX_LINE_BYTES
 
-from .process import Frame, ServerProcess, call, close_stdin, modern, running, text_of
+from .process import (
+    FIXTURE_COMMAND,
+    WAIT_SECONDS,
+    Frame,
+    ServerProcess,
+    call,
+    close_stdin,
+    modern,
+    running,
+    text_of,
+)
 
 PARSE_ERROR, INVALID_REQUEST, INTERNAL_ERROR = -32700, -32600, -32603
 
@@ -151,3 +165,33 @@ def test_a_call_with_half_a_character_is_heard_and_the_caller_is_answered(server
 def test_an_id_with_half_a_character_is_a_parse_error(server: ServerProcess):
     [answer] = errors_to(server, b'{"jsonrpc":"2.0","id":"\\ud83d","method":"ping"}')
     assert (answer["error"]["code"], answer["id"]) == (PARSE_ERROR, None)
+
+
+def test_stdin_may_be_a_file_which_no_event_loop_can_wait_for(tmp_path: Path):
+    lines = tmp_path / "lines"
+    lines.write_text(
+        "\n".join(json.dumps(modern(call(number, "echo", f"text {number}"))) for number in range(100)),
+        encoding="utf-8",
+    )
+    with lines.open("rb") as stdin:
+        served = subprocess.run(
+            FIXTURE_COMMAND, stdin=stdin, capture_output=True, timeout=WAIT_SECONDS, check=True
+        )
+    answers = map(json.loads, served.stdout.splitlines())
+    assert {answer["id"]: text_of(answer) for answer in answers} == {n: f"text {n}" for n in range(100)}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+def test_stdin_may_be_a_terminal_that_hangs_up():
+    import pty
+
+    terminal, stdin = pty.openpty()
+    with subprocess.Popen(
+        FIXTURE_COMMAND, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as server:
+        os.close(stdin)
+        assert server.stdout
+        os.write(terminal, json.dumps(modern(call(1, "echo", "typed"))).encode() + b"\n")
+        assert text_of(json.loads(server.stdout.readline())) == "typed"
+        os.close(terminal)
+        assert server.wait(WAIT_SECONDS) == 0
