@@ -17,6 +17,13 @@ SyncError
    · ConcurrencyLimitError    429, too many jobs at once: wait for one to end
    · ServerError              408, 5xx, and statuses that nobody documents: try later
  x OutcomeUnknown             a create was sent, and whether the API took it cannot be known
+ x LedgerError                the ledger of paid calls cannot be used; nothing was sent
+ x LimitReached               it would cost more than the user's limits allow; nothing was sent
+ x QuoteRefused               the quote is not for this call, or no longer good; nothing was sent
+ x ApprovalRequired           the user has to agree first; nothing was sent
+ x ApprovalDenied             the user did not agree; nothing was sent
+ x ReadOnlyError              the server was started so that nothing can be paid or changed
+ x CreateUnderWay             the same create is on its way elsewhere; nothing was sent by this call
  x InternalError              a fault of this package
 """
 
@@ -30,18 +37,25 @@ __all__ = [
     "APIResponseError",
     "APIStatusError",
     "APITimeoutError",
+    "ApprovalDenied",
+    "ApprovalRequired",
     "AuthenticationError",
     "ConcurrencyLimitError",
     "ConfigurationError",
     "ConflictError",
+    "CreateUnderWay",
     "InternalError",
     "InvalidRequestError",
+    "LedgerError",
+    "LimitReached",
     "MoneySpent",
     "NotFoundError",
     "OutcomeUnknown",
     "PaymentRequiredError",
     "PermissionDeniedError",
+    "QuoteRefused",
     "RateLimitError",
+    "ReadOnlyError",
     "RequestRejectedError",
     "ServerError",
     "SyncError",
@@ -291,6 +305,70 @@ class OutcomeUnknown(SyncError):
                 f"under the same idempotency key. {advice}"
             ),
         )
+
+
+class LedgerError(SyncError):
+    """The ledger of paid calls cannot be read or written; nothing was sent."""
+
+    code = "ledger_unavailable"
+    next_step = "Ask the user to look at the ledger: sync-mcp ledger check."
+
+
+class LimitReached(SyncError):
+    """The call would cost more than a limit of the user's allows; nothing was sent."""
+
+    code = "limit_reached"
+    next_step = "Tell the user. Do not try to get round it by splitting the work or by other arguments."
+
+
+class QuoteRefused(SyncError):
+    """The quote is unknown, used, expired, or for another call; nothing was sent."""
+
+    code = "quote_refused"
+    next_step = "Call estimate_cost with the same arguments for a new quote, and ask the user again."
+
+
+class ApprovalRequired(SyncError):
+    """The user has to agree before this is paid; nothing was sent.
+
+    Attributes:
+        question: the words to put to the user.
+        quote_id: what the same call is to be made with once the user has agreed, or None where the user can
+            only agree by another way.
+    """
+
+    code = "approval_required"
+
+    def __init__(self, message: str, *, question: str, quote_id: str | None, next_step: str) -> None:
+        self.question = safe(question, _TEXT_LIMIT)
+        self.quote_id = safe(quote_id, _ID_LIMIT) if quote_id else None
+        # The limit of one message does not hold for both together.
+        super().__init__(safe(message, _REASON_LIMIT), next_step=next_step)
+        self.message = f"{self.message} {self.question}"
+        self.args = (self.message,)
+
+
+class ApprovalDenied(SyncError):
+    """The user was asked and did not agree; nothing was sent."""
+
+    code = "approval_denied"
+    next_step = "Nothing was sent. Ask the user what to do instead; do not repeat the call by yourself."
+
+
+class ReadOnlyError(SyncError):
+    """The server was started read-only: it pays for nothing and changes nothing."""
+
+    code = "read_only"
+    next_step = "Tell the user: SYNC_MCP_READ_ONLY=1 is set in the server's environment, by their own choice."
+
+
+class CreateUnderWay(SyncError):
+    """The same create is on its way in another call or process, which did not end in this call's time."""
+
+    code = "create_under_way"
+    retryable = True
+    money_spent = "unknown"
+    next_step = "Make exactly this call again in a while: it joins the job. Nothing is paid twice."
 
 
 class InternalError(SyncError):

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,16 +11,21 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from sync_mcp._version import __version__
+from sync_mcp.errors import ReadOnlyError
 from sync_mcp.settings import Settings
 from sync_mcp.text import clean, near
+from sync_mcp.tools.answers import error_result
+from sync_mcp.tools.approval import NOBODY, QUESTION, User
 from sync_mcp.tools.backend import CALL_SECONDS, Backend, CallContext
 from sync_mcp.tools.generations import TOOLS
 from sync_mcp.tools.registry import Tool, Tools
 
 if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
+    from sync_mcp.jobs.guard import Guard
 
 logger = logging.getLogger("sync_mcp.server")
 
@@ -44,15 +50,22 @@ def create_server(
     `sandbox_url` is the origin of an embedded sandbox that stands in for the API. Once `stopping` is set,
     calls that wait for a job are answered with its present state.
     """
-    definitions = types.ListToolsResult(tools=[tool.definition for tool in tools])
     by_name: Mapping[str, Tool[Any]] = {tool.name: tool for tool in tools}
+    above = settings.approve_above_usd
+    withheld = {tool.name for tool in tools if settings.read_only and not tool.annotations.read_only_hint}
+    definitions = types.ListToolsResult(
+        tools=[tool.definition for tool in tools if tool.name not in withheld]
+    )
 
     @asynccontextmanager
     async def lifespan(_: Server[Backend]) -> AsyncGenerator[Backend]:
-        async with anyio.create_task_group() as task_group:
+        async with anyio.create_task_group() as task_group, _guards(settings, sandbox_url) as guard:
             backend = Backend(
                 _connector(settings, sandbox_url),
+                guard,
                 task_group,
+                approve_above_usd=None if above == "never" else above,
+                approve_by=settings.approve_by,
                 sandboxed=sandbox_url is not None,
                 stopping=stopping,
             )
@@ -70,14 +83,16 @@ def create_server(
 
     async def call_tool(
         context: ServerRequestContext[Backend], params: types.CallToolRequestParams
-    ) -> types.CallToolResult:
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        if params.name in withheld:
+            return error_result(ReadOnlyError(f"{params.name} is switched off."), sandboxed=bool(sandbox_url))
         tool = by_name.get(params.name)
         if tool is None:
             raise MCPError(
                 code=types.INVALID_PARAMS,
                 message=f"Unknown tool {clean(params.name, 60)!r}{near(params.name[:80], by_name)}",
             )
-        return await tool.call(_call_context(context), params.arguments or {})
+        return await tool.call(_call_context(context, params), params.arguments or {})
 
     def schema_of(name: str) -> Mapping[str, Any] | None:
         return by_name[name].input_schema if name in by_name else None
@@ -95,11 +110,60 @@ def create_server(
     )
 
 
-def _call_context(context: ServerRequestContext[Backend]) -> CallContext:
+def _call_context(context: ServerRequestContext[Backend], params: types.CallToolRequestParams) -> CallContext:
     async def report(elapsed_seconds: float, message: str) -> None:
         await context.session.report_progress(elapsed_seconds, None, message)
 
-    return CallContext(context.lifespan_context, report, ends_at=anyio.current_time() + CALL_SECONDS)
+    return CallContext(
+        context.lifespan_context,
+        report,
+        ends_at=anyio.current_time() + CALL_SECONDS,
+        user=_user(context, params),
+    )
+
+
+def _user(context: ServerRequestContext[Backend], params: types.CallToolRequestParams) -> User:
+    """Return how the user behind this client can be asked."""
+    session = context.session
+    can = session.client_capabilities.elicitation if session.client_capabilities else None
+    said = (params.input_responses or {}).get(QUESTION)
+    if isinstance(said, types.ElicitResult) and params.request_state:
+        return User(choice=said, quote_id=params.request_state)
+    # An empty capability is that of clients from before there were two kinds.
+    if can is None or (can.form is None and can.url is not None):
+        return NOBODY
+    if session.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        return User(is_asked_by_answer=True)
+    if not session.can_send_request:
+        return NOBODY
+
+    async def ask(form: types.ElicitRequestFormParams) -> types.ElicitResult:
+        return await session.elicit_form(form.message, form.requested_schema, context.request_id)
+
+    return User(ask=ask)
+
+
+@asynccontextmanager
+async def _guards(settings: Settings, sandbox_url: str | None) -> "AsyncGenerator[Callable[[], Guard]]":
+    """Yield what makes the guard of paid calls; the sandbox's own ledger ends with it."""
+    with ExitStack() as ends:
+
+        def guard() -> "Guard":
+            # SQLAlchemy is loaded by the first call that needs it.
+            from sync_mcp.jobs.guard import Guard
+            from sync_mcp.jobs.ledger import Ledger
+            from sync_mcp.jobs.limits import Limits
+
+            folder = settings.home
+            if sandbox_url is not None:
+                temporary = TemporaryDirectory(prefix="sync-mcp-", ignore_cleanup_errors=True)
+                folder = ends.enter_context(temporary)
+            ledger = Ledger(folder)
+            ends.callback(ledger.close)
+            limits = Limits(settings.max_usd_per_job, settings.budget_usd_per_day, settings.budget_usd)
+            return Guard(ledger, limits, resend_hours=settings.resend_hours)
+
+        yield guard
 
 
 def _connector(settings: Settings, sandbox_url: str | None) -> "Callable[[], AsyncSync]":

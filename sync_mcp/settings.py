@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -14,6 +15,9 @@ PREFIX = "SYNC_MCP_"
 
 _SHORTEST_TOKEN = 16
 _HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+
+HIGHEST_USD = Decimal(1_000_000)
+Dollars = Annotated[Decimal, Field(ge=0, le=HIGHEST_USD)]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -37,6 +41,36 @@ class Settings(BaseModel):
         default="info", description="Least severe log line that goes to standard error."
     )
 
+    home: str | None = Field(
+        default=None,
+        description="Folder of the ledger of paid calls; by default the user's data directory.",
+    )
+    approve_above_usd: Dollars | Literal["never"] = Field(
+        default=Decimal(1),
+        description="Price above which the user is asked before anything is paid, as for every unknown "
+        "price; 0 asks each time, `never` is for unattended work.",
+    )
+    approve_by: Literal["quote", "user"] = Field(
+        default="quote",
+        description="Where the client cannot ask the user: `quote` lets the assistant put the question and "
+        "go ahead with a quote, `user` refuses.",
+    )
+    max_usd_per_job: Dollars | None = Field(
+        default=None, description="Most that one job may cost, by its estimate."
+    )
+    budget_usd_per_day: Dollars | None = Field(
+        default=None, description="Most that all jobs of a day (UTC) may cost together."
+    )
+    budget_usd: Dollars | None = Field(
+        default=None, description="Most that all jobs in the ledger may cost together."
+    )
+    resend_hours: Annotated[float, Field(ge=0, le=168)] = Field(
+        default=12.0,
+        description="How long after its first send a create of unknown outcome may be sent again, under the "
+        "same key.",
+    )
+    read_only: bool = Field(default=False, description="Offer no tool that pays for or changes anything.")
+
     http: bool = Field(default=False, description="Serve Streamable HTTP instead of stdio.")
     http_host: str = Field(default="127.0.0.1", description="Address that HTTP is served on.")
     http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
@@ -55,6 +89,14 @@ class Settings(BaseModel):
         "base_url": "SYNC_BASE_URL",
         "sandbox": "SYNC_MCP_SANDBOX",
         "log_level": "SYNC_MCP_LOG_LEVEL",
+        "home": "SYNC_MCP_HOME",
+        "approve_above_usd": "SYNC_MCP_APPROVE_ABOVE_USD",
+        "approve_by": "SYNC_MCP_APPROVE_BY",
+        "max_usd_per_job": "SYNC_MCP_MAX_USD_PER_JOB",
+        "budget_usd_per_day": "SYNC_MCP_BUDGET_USD_PER_DAY",
+        "budget_usd": "SYNC_MCP_BUDGET_USD",
+        "resend_hours": "SYNC_MCP_RESEND_HOURS",
+        "read_only": "SYNC_MCP_READ_ONLY",
         "http": "SYNC_MCP_HTTP",
         "http_host": "SYNC_MCP_HTTP_HOST",
         "http_port": "SYNC_MCP_HTTP_PORT",
@@ -107,9 +149,10 @@ class Settings(BaseModel):
             if environment.get(variable, "").strip()
         }
         values |= {name: value for name, value in flags.items() if value is not None}
-        level = values.get("log_level")
-        if isinstance(level, str):
-            values["log_level"] = level.lower()
+        for name in ("log_level", "approve_above_usd", "approve_by"):
+            word = values.get(name)
+            if isinstance(word, str):
+                values[name] = word.lower()
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -124,6 +167,14 @@ _WANTED = {
     "base_url": "https://host (or http on this machine), without credentials or query",
     "sandbox": "1 or 0",
     "log_level": "debug, info, warning or error",
+    "home": "a folder",
+    "approve_above_usd": "an amount of US dollars such as 2.50, 0, or never",
+    "approve_by": "quote or user",
+    "max_usd_per_job": "an amount of US dollars such as 2.50",
+    "budget_usd_per_day": "an amount of US dollars such as 20",
+    "budget_usd": "an amount of US dollars such as 100",
+    "resend_hours": "a number of hours from 0 to 168",
+    "read_only": "1 or 0",
     "http": "1 or 0",
     "http_host": "an address of this machine",
     "http_port": "a port from 0 to 65535",

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,14 @@ from sync_mcp.sandbox import Sandbox
 def anyio_backend() -> str:
     # Tests of the main paths say for themselves that they run under trio as well.
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep each test's ledger to itself, and away from the user's."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("SYNC_MCP_HOME", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

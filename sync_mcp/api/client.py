@@ -3,14 +3,16 @@
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import anyio
 from pydantic import ValidationError
 
+from sync_mcp.api.account import Account
 from sync_mcp.api.generations import Generations
-from sync_mcp.api.models import CamelModel, ErrorInfo, ModelInfo
+from sync_mcp.api.models import CamelModel, ErrorInfo, Generation, GenerationRequest, ModelInfo
 from sync_mcp.api.transport import Call, RequestOptions, Transport
 from sync_mcp.errors import APIResponseError
 
@@ -30,6 +32,16 @@ class Ping:
     """How far this machine's clock is ahead of the API's; None where the API tells no time."""
 
 
+class CreateGuard(Protocol):
+    """What stands between the creates of a client and the money."""
+
+    async def create_for(
+        self, sync: "AsyncSync", request: GenerationRequest, options: RequestOptions | None, take: int
+    ) -> Generation:
+        """Return the job that `request` makes, or made before."""
+        ...
+
+
 class AsyncSync:
     """An async client for the Sync API, on asyncio or trio.
 
@@ -41,6 +53,8 @@ class AsyncSync:
         base_url: the API's origin; by default SYNC_BASE_URL, else https://api.sync.so.
         timeout: seconds for one call with all its retries; `request_options` may set it for a call.
         max_retries: how often one call is repeated, where that is safe and can help.
+        guard: makes each create once and within limits, such as `Guard(Ledger(), Limits(...))`; by default
+            every create is a job of its own.
 
     Raises:
         ConfigurationError: there is no key, or the base URL is unusable.
@@ -53,6 +67,7 @@ class AsyncSync:
         base_url: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         max_retries: int = DEFAULT_MAX_RETRIES,
+        guard: CreateGuard | None = None,
     ) -> None:
         self._transport = Transport(
             api_key=api_key if api_key is not None else os.environ.get("SYNC_API_KEY", ""),
@@ -60,7 +75,9 @@ class AsyncSync:
             timeout_seconds=timeout,
             max_retries=max_retries,
         )
-        self.generations = Generations(self._transport)
+        guarded = partial(guard.create_for, self) if guard else None
+        self.generations = Generations(self._transport, guarded)
+        self.account = Account(self._transport)
         self.models = Models(self._transport)
         self.errors = Errors(self._transport)
 
@@ -68,6 +85,16 @@ class AsyncSync:
     def base_url(self) -> str:
         """The API's origin."""
         return self._transport.base_url
+
+    @property
+    def api_time(self) -> datetime:
+        """Now, by the API's clock as its last answer told it."""
+        return self._transport.api_time
+
+    @property
+    def key_fingerprint(self) -> str:
+        """What tells one key from another, and from which no key can be found."""
+        return self._transport.key_fingerprint
 
     @property
     def sandboxed(self) -> bool:

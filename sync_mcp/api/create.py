@@ -9,8 +9,9 @@ import logging
 import re
 import uuid
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, cast
 from urllib.parse import quote
@@ -26,6 +27,7 @@ from sync_mcp.errors import (
     APIStatusError,
     APITimeoutError,
     ConcurrencyLimitError,
+    ConflictError,
     InvalidRequestError,
     OutcomeUnknown,
     RateLimitError,
@@ -48,6 +50,28 @@ _SEARCH_SECONDS = 8.0
 _LAST_SECONDS = 1.0
 _REMEMBERED = 10_000
 _ID_SHOWN = 128
+
+
+Claim = Literal["mine", "another's", "unclear"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A create as somebody keeps book of it, beyond this process.
+
+    Attributes:
+        idempotency_key: what it is sent under, each time.
+        sent_at: when it was first sent, by the API's clock; None where it never was.
+        named_id: the job that the API named when its outcome was unknown.
+        may_send: whether it may still be sent, or only be looked for.
+        claim: is asked, before a job of the API's list is taken for this attempt's, whether it can be.
+    """
+
+    idempotency_key: str
+    claim: Callable[[str], Awaitable[Claim]]
+    sent_at: datetime | None = None
+    named_id: str | None = None
+    may_send: bool = True
 
 
 def new_idempotency_key() -> str:
@@ -99,7 +123,23 @@ class Creator:
         key, rest = take_idempotency_key(options or RequestOptions())
         earlier = self._unresolved.get(key)
         since = earlier.first_sent_at if earlier else None
-        create = _Create(self, self._transport, request.to_wire(), key, rest, since)
+        return await self._finish(_Create(self, self._transport, request.to_wire(), key, rest, since))
+
+    async def create_as(
+        self, attempt: Attempt, request: GenerationRequest, options: RequestOptions | None
+    ) -> Generation:
+        """Make a create that is kept book of; one that was sent before is looked for first.
+
+        Raises:
+            SyncError: as `create`.
+        """
+        key = attempt.idempotency_key
+        _, rest = take_idempotency_key({**(options or RequestOptions()), "idempotency_key": key})
+        create = _Create(self, self._transport, request.to_wire(), key, rest, attempt.sent_at, attempt)
+        return await self._finish(create)
+
+    async def _finish(self, create: "_Create") -> Generation:
+        key = create.key
         try:
             generation = await create.run()
         except BaseException as error:
@@ -161,6 +201,7 @@ class _Create:
         key: str,
         options: RequestOptions,
         in_doubt_since: datetime | None,
+        attempt: Attempt | None = None,
     ) -> None:
         self._creator = creator
         self._transport = transport
@@ -175,12 +216,17 @@ class _Create:
         if self._in_doubt:
             # The first send of this call is no repeat of its own.
             self._budget.retries_left += 1
-        self._named_id: str | None = None
+        self._attempt = attempt
+        self._named_id = attempt.named_id if attempt else None
+        self._told_by_api = attempt is not None and attempt.sent_at is not None
+        self._was_received = False
         self._api_is_ahead = timedelta(0)
 
     async def run(self) -> Generation:
         logger.info("create key=%s model=%s sending", self.key, self.body.get("model"))
         if self._in_doubt:
+            if self._attempt is not None and not self._attempt.may_send:
+                self._budget.retries_left = 0
             found = await self._find_or_pause(APITimeoutError("An earlier attempt was never answered."))
             if found is not None:
                 return found
@@ -189,6 +235,7 @@ class _Create:
                 return await self._send()
             except SyncError as error:
                 failure = error
+            self._was_received = self._was_received or isinstance(failure, ConflictError)
             if self._in_doubt:
                 logger.warning("create key=%s outcome unknown: %s", self.key, failure)
                 if _is_refusal(failure) and not isinstance(failure, RateLimitError | ConcurrencyLimitError):
@@ -273,6 +320,11 @@ class _Create:
                     if self.match(generation) == "no":
                         # It was that of another, as its answer told.
                         continue
+                    claim = await self._attempt.claim(generation.id) if self._attempt else "mine"
+                    if claim == "another's":
+                        continue
+                    if claim == "unclear":
+                        return False, None
                     self._creator.claim(generation.id, self.key)
                     return True, generation
                 if len(page) < length:
@@ -317,7 +369,11 @@ class _Create:
 
     @property
     def _earliest(self) -> datetime:
-        return self.first_sent_at + self._api_is_ahead - _LOOK_BACK
+        if self._was_received:
+            # By whom and when, only the API knows.
+            return datetime.min.replace(tzinfo=UTC) + _LOOK_BACK
+        ahead = timedelta(0) if self._told_by_api else self._api_is_ahead
+        return self.first_sent_at + ahead - _LOOK_BACK
 
     def match(self, generation: Generation) -> Literal["yes", "maybe", "no"]:
         """Return whether this is the job that this create made, as far as the API shows it."""

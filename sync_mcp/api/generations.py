@@ -1,14 +1,19 @@
 """Generations: make, watch, list, price and delete lip-sync jobs (API §3, §4)."""
 
 import builtins
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import anyio
+from anyio.lowlevel import checkpoint
 from pydantic import ValidationError
 
+from sync_mcp.api.account import Account
 from sync_mcp.api.checks import faults_of
-from sync_mcp.api.create import Creator, readable_generations
+from sync_mcp.api.create import Attempt, Creator, readable_generations
 from sync_mcp.api.estimate import estimate
+from sync_mcp.api.many import Calls, CreateMany, ManyRequest, Turn
 from sync_mcp.api.models import (
     GENERATION_ID,
     CostEstimate,
@@ -23,17 +28,28 @@ from sync_mcp.api.models import (
     Segment,
 )
 from sync_mcp.api.transport import Call, RequestOptions, Transport, check_options
-from sync_mcp.api.wait import Look, OnUpdate, wait_until_finished
+from sync_mcp.api.wait import LONG_POLL_SECONDS, Look, OnUpdate, wait_until_finished
 from sync_mcp.errors import (
     APIResponseError,
     InvalidRequestError,
     NotFoundError,
+    RequestRejectedError,
+    SyncError,
 )
+
+logger = logging.getLogger("sync_mcp.api")
 
 PAGE_LIMIT = 100
 """Most generations that one page of the API's list holds."""
 
+GuardedCreate = Callable[[GenerationRequest, RequestOptions | None, int], Awaitable[Generation]]
+"""Makes a request once for each take."""
+
 _WAIT_MODE_HEADER = "x-sync-wait-mode"
+_ASKED_AT_ONCE = 10
+_LOOK_SECONDS = 10.0
+_HOLD_SECONDS = LONG_POLL_SECONDS + 5.0
+_ACCOUNT_SECONDS = 15.0
 
 
 class GenerationPage(list[Generation]):
@@ -47,9 +63,10 @@ class GenerationPage(list[Generation]):
 class Generations:
     """The generations of an account; reached as `AsyncSync.generations`."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, guarded: GuardedCreate | None = None) -> None:
         self._transport = transport
         self._creator = Creator(transport)
+        self._guarded = guarded
 
     async def create(
         self,
@@ -62,15 +79,20 @@ class Generations:
         output_file_name: str | None = None,
         project_id: str | None = None,
         dub: Dub | None = None,
+        take: int = 1,
         request_options: RequestOptions | None = None,
     ) -> Generation:
         """Start a paid job and return it as the API accepted it.
+
+        With a guard (see `AsyncSync`) the same request is made once: a repeat returns its job, and `take`
+        makes it again on purpose. Without one, each call makes a job.
 
         The request always carries an idempotency key, the caller's or a new one, and goes out again only
         under that key. Rules that are known here are checked before anything is sent.
 
         Raises:
             InvalidRequestError: the request breaks a known rule; nothing was sent.
+            LimitReached, LedgerError: a guard's budget would be passed, or its ledger cannot be written.
             APIConnectionError: the API could not be reached; nothing was sent.
             APIStatusError: the API refused; nothing was made. A later try needs a new key.
             OutcomeUnknown: the request was sent, and whether it was accepted could not be found out.
@@ -85,7 +107,69 @@ class Generations:
             project_id=project_id,
             dub=dub,
         )
+        if self._guarded is not None:
+            return await self._guarded(request, request_options, take)
+        if take != 1:
+            raise InvalidRequestError("take counts with a guard alone: without one each create is a new job.")
         return await self._creator.create(request, request_options)
+
+    def create_many(
+        self,
+        requests: Iterable[ManyRequest] | AsyncIterable[ManyRequest],
+        concurrency: int | None = None,
+        *,
+        request_options: RequestOptions | None = None,
+    ) -> CreateMany:
+        """Make many creates, as many at once as there are slots, and yield what came of each as it is known.
+
+            async for outcome in sync.generations.create_many(requests):
+                ...
+
+        A request is a `CreateFields` mapping, which is what `create` takes, or a `GenerationRequest`. They
+        are taken from the iterable as slots get free. `concurrency` is by default the account's own limit.
+        `request_options` holds for all that is sent; what a request's own say goes before it.
+
+        What fails, as `create` fails, is that request's outcome and touches no other: see `CreateOutcome`. A
+        create that the API has no slot for waits and goes out again under its key. The whole has no time
+        limit; see `CreateMany` for what cancelling it leaves behind.
+
+        Raises:
+            InvalidRequestError: `requests` cannot be iterated over, `concurrency` is below 1, or
+                `request_options` has an idempotency key, which belongs to one request.
+        """
+        options = request_options or RequestOptions()
+        check_options(options)
+        calls = Calls(
+            create=lambda fields: self.create(**fields),
+            hold=lambda id: self._look(
+                id, {"wait": "true", "timeout": str(LONG_POLL_SECONDS)}, _once(options, _HOLD_SECONDS)
+            ),
+            states=lambda ids, turn: self.states(
+                ids, turn=turn, request_options=_once(options, _LOOK_SECONDS)
+            ),
+            concurrency=lambda: self._concurrency(options),
+        )
+        return CreateMany(calls, requests, concurrency, options, keyed=self._guarded is None)
+
+    async def _concurrency(self, options: RequestOptions) -> int | None:
+        try:
+            account = await Account(self._transport).get(
+                request_options={**options, "timeout_in_seconds": _ACCOUNT_SECONDS}
+            )
+        except SyncError as error:
+            logger.warning("the account's concurrency cannot be read: %s", error)
+            return None
+        return account.concurrency
+
+    async def create_as(
+        self, attempt: Attempt, request: GenerationRequest, *, request_options: RequestOptions | None = None
+    ) -> Generation:
+        """Make a create of which the caller keeps book; what a guard uses.
+
+        Raises:
+            SyncError: as `create`.
+        """
+        return await self._creator.create_as(attempt, request, request_options)
 
     async def get(self, id: str, *, request_options: RequestOptions | None = None) -> Generation:
         """Return the present state of a job.
@@ -122,6 +206,62 @@ class Generations:
         }
         page, length = await self._page(filters, request_options)
         return GenerationPage(page[:limit], unreadable=length - len(page))
+
+    async def states(
+        self,
+        ids: Iterable[str],
+        *,
+        turn: Turn | None = None,
+        request_options: RequestOptions | None = None,
+    ) -> dict[str, Generation | SyncError]:
+        """Return each job's present state, or the error that stands in the way of it; nothing else is raised.
+
+        Each hundred jobs cost one request; those that the API's list leaves out are asked for singly. An
+        error that is not `retryable`, such as NotFoundError, is the API's word on that job. `turn` is awaited
+        before each request.
+        """
+        states: dict[str, Generation | SyncError] = {}
+        asked: builtins.list[str] = []
+        for id in dict.fromkeys(ids):
+            try:
+                asked.append(_checked_id(id))
+            except InvalidRequestError as error:
+                states[id] = error
+        for start in range(0, len(asked), PAGE_LIMIT):
+            states |= await self._states(
+                asked[start : start + PAGE_LIMIT], turn or checkpoint, request_options
+            )
+        return states
+
+    async def _states(
+        self, ids: Sequence[str], turn: Turn, options: RequestOptions | None
+    ) -> dict[str, Generation | SyncError]:
+        states: dict[str, Generation | SyncError] = {}
+        page: Sequence[Generation] = ()
+        try:
+            await turn()
+            page = await self.list(ids=ids, request_options=options)
+        except (RequestRejectedError, NotFoundError):
+            # An API that cannot list by id may still know each job.
+            pass
+        except SyncError as error:
+            return dict.fromkeys(ids, error)
+        states.update((generation.id, generation) for generation in page if generation.id in ids)
+        limiter = anyio.CapacityLimiter(_ASKED_AT_ONCE)
+
+        async def ask(id: str) -> None:
+            async with limiter:
+                await turn()
+                try:
+                    states[id] = await self.get(id, request_options=options)
+                except SyncError as error:
+                    states[id] = error
+
+        async with anyio.create_task_group() as tasks:
+            for id in ids:
+                if id not in states:
+                    tasks.start_soon(ask, id)
+        return states
 
     async def iterate(
         self,
@@ -276,6 +416,11 @@ def _request(
     if faults:
         raise InvalidRequestError(faults)
     return request
+
+
+def _once(options: RequestOptions, seconds: float) -> RequestOptions:
+    """Return the options of a look that is soon taken again."""
+    return {**options, "timeout_in_seconds": seconds, "max_retries": 0}
 
 
 def _listed(words: Sequence[str] | None) -> str:

@@ -359,6 +359,14 @@ class GenerationCost(CamelModel):
     """None until the API knows the whole."""
     known_subtotal_usd: Decimal | None = None
 
+    @property
+    def charged(self) -> Literal["yes", "no", "unknown"]:
+        """Whether the job cost anything, as far as the API has recorded it."""
+        if (self.total_cost_usd or self.known_subtotal_usd or 0) > 0:
+            return "yes"
+        known = self.availability == "complete" and self.total_cost_usd is not None
+        return "no" if known else "unknown"
+
 
 class ModelInfo(CamelModel):
     """A model that this account can use; `name` is what a generation's `model` takes (API §7)."""

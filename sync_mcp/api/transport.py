@@ -5,6 +5,7 @@ way to fail into one of the errors of `sync_mcp.errors`. The key travels to the 
 redirects are never followed.
 """
 
+import hashlib
 import json
 import logging
 import math
@@ -14,7 +15,7 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, TypedDict, cast
@@ -166,11 +167,22 @@ class Transport:
         self._timeout_seconds = timeout_seconds
         self._max_retries = max_retries
         self._http: httpx.AsyncClient | None = None
+        self._api_is_ahead = timedelta(0)
         self.sandboxed = False
         """Whether the answers come from a sandbox; known from the first answer on."""
 
     def __repr__(self) -> str:
         return f"Transport(base_url={self.base_url!r})"
+
+    @property
+    def api_time(self) -> datetime:
+        """Now, by the API's clock as its last answer told it."""
+        return datetime.now(UTC) + self._api_is_ahead
+
+    @property
+    def key_fingerprint(self) -> str:
+        """What tells one key from another, and from which no key can be found."""
+        return hashlib.sha256(f"sync-mcp {self._api_key}".encode()).hexdigest()[:24]
 
     def budget(self, options: RequestOptions | None) -> Budget:
         """Start the clock of one call.
@@ -240,6 +252,9 @@ class Transport:
                 ) from None
             raise APIConnectionError(f"{self.base_url} cannot be reached: {reason}.") from error
         self.sandboxed = self.sandboxed or SANDBOX_HEADER in reply.headers
+        told = reply.server_time
+        if told is not None:
+            self._api_is_ahead = told - datetime.now(UTC)
         return reply
 
     def error_from(self, reply: Reply) -> APIStatusError | APIResponseError:

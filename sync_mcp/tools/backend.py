@@ -2,18 +2,21 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
 from sync_mcp.errors import ConfigurationError, SyncError
-from sync_mcp.jobs.creates import Creates
 from sync_mcp.text import clean, near
+from sync_mcp.tools.approval import NOBODY, ApproveBy, User
 
 if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
-    from sync_mcp.api.models import ErrorInfo, Generation
+    from sync_mcp.api.models import ErrorInfo
+    from sync_mcp.jobs.guard import Guard
+    from sync_mcp.jobs.watch import Watcher
 
 CALL_SECONDS = 55.0
 """A whole tool call ends within this time of its arrival: hosts give up after sixty."""
@@ -53,8 +56,11 @@ class Backend:
     def __init__(
         self,
         connect: "Callable[[], AsyncSync]",
+        make_guard: "Callable[[], Guard]",
         task_group: TaskGroup,
         *,
+        approve_above_usd: Decimal | None,
+        approve_by: ApproveBy,
         sandboxed: bool,
         stopping: anyio.Event | None = None,
     ) -> None:
@@ -63,7 +69,13 @@ class Backend:
         """Set when the server is about to end: then a wait is answered with what is known."""
         self._client: AsyncSync | None = None
         self._known_sandboxed = sandboxed
-        self.creates: Creates[Generation] = Creates(task_group)
+        self._make_guard = make_guard
+        self._guard: Guard | None = None
+        self.approve_above_usd = approve_above_usd
+        """The price above which the user is asked; None asks for nothing."""
+        self.approve_by: ApproveBy = approve_by
+        self._task_group = task_group
+        self._watcher: Watcher | None = None
         self._models = _Kept(self._fetch_models)
         self._errors = _Kept(self._fetch_errors)
 
@@ -91,6 +103,23 @@ class Backend:
                     ),
                 ) from None
         return self._client
+
+    @property
+    def guard(self) -> "Guard":
+        """What every paid call goes through."""
+        if self._guard is None:
+            self._guard = self._make_guard()
+        return self._guard
+
+    @property
+    def watcher(self) -> "Watcher":
+        """What every wait for a job goes through."""
+        if self._watcher is None:
+            # With it comes the client, which is loaded by the first call that needs it.
+            from sync_mcp.jobs.watch import Watcher
+
+            self._watcher = Watcher(lambda: self.client, self._task_group)
+        return self._watcher
 
     @property
     def sandboxed(self) -> bool:
@@ -167,6 +196,7 @@ class CallContext:
     backend: Backend
     report_progress: ReportProgress
     ends_at: float
+    user: User = NOBODY
 
     @property
     def seconds_left(self) -> float:

@@ -64,9 +64,7 @@ async def _charged(backend: Backend, generation: "Generation") -> Literal["yes",
         )
     except SyncError:
         return "unknown"
-    if (cost.total_cost_usd or cost.known_subtotal_usd or 0) > 0:
-        return "yes"
-    return "no" if cost.availability == "complete" and cost.total_cost_usd is not None else "unknown"
+    return cost.charged
 
 
 def _line(text: str | None) -> str | None:

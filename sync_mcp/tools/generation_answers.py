@@ -1,13 +1,15 @@
 """What the generation tools answer: the shapes, and how a job is put into them."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
+from sync_mcp.errors import APITimeoutError, NotFoundError, RequestRejectedError, SyncError
 from sync_mcp.text import safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.backend import CallContext
@@ -22,7 +24,10 @@ _WORD_LIMIT = 80
 _ID_LIMIT = 128
 _URL_LIMIT = 8000
 _ROWS_CHARACTERS = 9000
+_URL_FIELD_CHARACTERS = len(',"output_url":""')
 _FIRST_EPOCH = 1_000_000_000
+
+_RowT = TypeVar("_RowT", bound=BaseModel)
 
 
 class GenerationAnswer(Answer):
@@ -39,7 +44,9 @@ class GenerationAnswer(Answer):
     error: str | None = None
     meaning: str | None = None
     remedy: str | None = None
-    charged: str | None = Field(default=None, description="yes, no or unknown.")
+    charged: str | None = None
+    estimated_cost_usd: float | None = None
+    reused: bool | None = None
     note: str | None = None
 
 
@@ -58,12 +65,28 @@ class ListAnswer(Answer):
     next_cursor: str | None = None
 
 
+class AwaitedRow(BaseModel):
+    generation_id: str
+    status: str
+    output_url: str | None = None
+    error_code: str | None = None
+
+
+class WaitAnswer(Answer):
+    completed: int
+    failed: int
+    running: int
+    unknown: int | None = None
+    generations: list[AwaitedRow]
+
+
 class EstimateAnswer(Answer):
     model: str
     model_note: str | None = None
     cost_usd: float | None = None
     frames: int | None = None
     credits: float | None = None
+    quote_id: str | None = None
     assumptions: list[str]
 
 
@@ -116,9 +139,98 @@ def _generation_row(generation: "Generation") -> GenerationRow:
 
 def fitting_rows(page: "Sequence[Generation]") -> list[GenerationRow]:
     """Return rows of a page, from its beginning, as many as a host shows whole in one answer."""
-    rows = [_generation_row(generation) for generation in page]
-    ends = accumulate(len(row.model_dump_json(exclude_none=True)) for row in rows)
+    return _fitting([_generation_row(generation) for generation in page])
+
+
+def _fitting(rows: list[_RowT]) -> list[_RowT]:
+    ends = accumulate(map(_length, rows))
     return rows[: max(1, sum(end <= _ROWS_CHARACTERS for end in ends))]
+
+
+def _length(row: BaseModel) -> int:
+    return len(row.model_dump_json(exclude_none=True))
+
+
+def wait_answer(ids: Sequence[str], outcomes: "Mapping[str, Generation | SyncError]") -> WaitAnswer:
+    """Return how the jobs `ids` are; one without an outcome could not be asked for."""
+    rows = [_awaited_row(id, outcomes.get(id)) for id in ids]
+    count = Counter(_state(outcomes.get(id)) for id in ids)
+    fitting = _fitting(rows)
+    urls = _with_urls(fitting, outcomes)
+    return WaitAnswer(
+        completed=count["completed"],
+        failed=count["failed"],
+        running=count["running"],
+        unknown=count["missing"] + count["error"] + count["unknown"] or None,
+        generations=fitting,
+        next_step=_after_wait(count, left_out=len(rows) - len(fitting), urls=urls),
+    )
+
+
+def is_no_job(outcome: object) -> bool:
+    """Return whether the API says that the account has no job by this id."""
+    return isinstance(outcome, NotFoundError | RequestRejectedError)
+
+
+_State = Literal["completed", "failed", "running", "missing", "error", "unknown"]
+
+
+def _state(outcome: "Generation | SyncError | None") -> _State:
+    if outcome is None or isinstance(outcome, SyncError):
+        if is_no_job(outcome):
+            return "missing"
+        return "unknown" if outcome is None or outcome.retryable else "error"
+    if not outcome.finished:
+        return "running"
+    return "completed" if outcome.status == "COMPLETED" else "failed"
+
+
+_STATUS_OF = {"missing": "NOT_FOUND", "error": "ERROR", "unknown": "UNKNOWN"}
+
+
+def _awaited_row(id: str, outcome: "Generation | SyncError | None") -> AwaitedRow:
+    if outcome is None or isinstance(outcome, SyncError):
+        code = APITimeoutError.code if outcome is None else outcome.code
+        return AwaitedRow(generation_id=id, status=_STATUS_OF[_state(outcome)], error_code=code)
+    return AwaitedRow(
+        generation_id=id, status=safe(outcome.status, _WORD_LIMIT), error_code=_word(outcome.error_code)
+    )
+
+
+def _with_urls(rows: Sequence[AwaitedRow], outcomes: "Mapping[str, Generation | SyncError]") -> bool:
+    """Put output URLs into rows as far as they fit; return whether each completed job has got one."""
+    room = _ROWS_CHARACTERS - sum(map(_length, rows))
+    all_fit = True
+    for row in rows:
+        outcome = outcomes.get(row.generation_id)
+        if row.status != "COMPLETED" or outcome is None or isinstance(outcome, SyncError):
+            continue
+        url = _whole_url(outcome.output_url)
+        length = len(url or "") + _URL_FIELD_CHARACTERS
+        if url and length <= room:
+            row.output_url = url
+            room -= length
+        else:
+            all_fit = False
+    return all_fit
+
+
+def _after_wait(count: Mapping[str, int], *, left_out: int, urls: bool) -> str:
+    steps: list[str] = []
+    open_ids = count["running"] + count["unknown"]
+    if open_ids:
+        steps.append(f"Call wait_for_generations again with only the {open_ids} ids that have not ended.")
+    if count["completed"]:
+        steps.append("Give the user each output_url letter for letter.")
+    if not urls:
+        steps.append("A COMPLETED row without output_url: get_generation gives it.")
+    if count["failed"] or count["error"]:
+        steps.append("get_generation tells why one failed, and what to change.")
+    if count["missing"]:
+        steps.append("NOT_FOUND: this account has no such job; copy whole ids from list_generations.")
+    if left_out:
+        steps.append(f"{left_out} rows did not fit: call again with their ids.")
+    return " ".join(steps)
 
 
 _NONE_MATCH = "None match: list_generations without these arguments lists all."

@@ -1,8 +1,9 @@
 """The arguments of the generation tools, in the words that the model reads."""
 
+from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import MODEL_PURPOSES
@@ -11,21 +12,30 @@ LONGEST_WAIT_SECONDS = 50
 USUAL_WAIT_SECONDS = 45
 LONGEST_VIDEO_SECONDS = 24 * 3600
 HIGHEST_FPS = 1000
+HIGHEST_TAKE = 10_000
+HIGHEST_USD = 1_000_000
 DEFAULT_ROWS = 10
 MOST_ROWS = 50
+MOST_AWAITED = 50
 
 Share = Annotated[float, Field(ge=0, le=1)]
+# What is told elsewhere, or goes without saying, is checked all the same.
+SameShare = Annotated[Share, WithJsonSchema({"type": "number"})]
+Take = Annotated[int, Field(ge=1, le=HIGHEST_TAKE), WithJsonSchema({"type": "integer"})]
+VideoSeconds = Annotated[float, Field(gt=0, le=LONGEST_VIDEO_SECONDS), WithJsonSchema({"type": "number"})]
+FramesPerSecond = Annotated[float, Field(gt=0, le=HIGHEST_FPS), WithJsonSchema({"type": "number"})]
+Dollars = Annotated[Decimal, Field(ge=0, le=HIGHEST_USD), WithJsonSchema({"type": "number"})]
 
 
 class InputItem(Arguments):
     type: Literal["video", "image", "audio", "text"] = Field(
         description="video or image: the face; audio or text: the voice."
     )
-    url: str | None = Field(None, description="Public http(s) URL of the file.")
-    asset_id: str | None = Field(None, description="Id of an uploaded asset, instead of url.")
-    ref_id: str | None = Field(None, description="Name for segments to refer to.")
+    url: str | None = Field(None, description="Public URL of the file.")
+    asset_id: str | None = Field(None, description="Uploaded asset, instead of url.")
+    ref_id: str | None = Field(None, description="Name for segments.")
     script: str | None = Field(None, description="text: what is said, up to 5000 characters.")
-    voice_id: str | None = Field(None, description="text: the voice that says it.")
+    voice_id: str | None = Field(None, description="text: whose voice.")
     stability: Share | None = Field(None, description="text; default 0.5.")
     similarity_boost: Share | None = Field(None, description="text; default 0.75.")
 
@@ -37,30 +47,27 @@ class SegmentSpeakerArguments(Arguments):
 
 
 class SpeakerArguments(Arguments):
-    auto_detect: bool | None = Field(None, description="Find the one who talks; not with an image.")
-    frame_number: int | None = Field(None, description="Frame that coordinates refer to; 0 for an image.")
+    auto_detect: bool | None = Field(None, description="Find who talks; not in an image.")
+    frame_number: int | None = Field(None, description="Frame of coordinates; 0 for an image.")
     coordinates: list[float] | None = Field(None, description="[x, y] of the face in source pixels.")
-    bounding_boxes_url: str | None = Field(None, description="Or a JSON file with a box for each frame.")
+    bounding_boxes_url: str | None = Field(None, description="JSON file, a box for each frame.")
 
 
 SyncModeArgument = Literal["bounce", "loop", "cut_off", "silence", "remap"]
+SameSyncMode = Annotated[SyncModeArgument, WithJsonSchema({"type": "string"})]
 _SYNC_MODE = (
-    "Where lengths differ: bounce (default) or loop repeat the picture to the end of the voice, cut_off "
-    "cuts the voice, silence pads it, remap changes the picture's speed."
+    "Where lengths differ: bounce (default) or loop repeat the picture, cut_off cuts the voice, silence pads "
+    "it, remap changes the picture's speed."
 )
 
 
 class OptionsArguments(Arguments):
     sync_mode: SyncModeArgument | None = Field(None, description=_SYNC_MODE)
-    temperature: Share | None = Field(
-        None, description="Expressiveness, default 0.5; lipsync-2 and lipsync-2-pro."
-    )
+    temperature: Share | None = Field(None, description="Expressiveness, default 0.5; lipsync-2(-pro).")
     active_speaker_detection: SpeakerArguments | None = Field(
         None, description="Which of several faces speaks; not react-1."
     )
-    occlusion_detection_enabled: bool | None = Field(
-        None, description="For covered faces; slower; lipsync models."
-    )
+    occlusion_detection_enabled: bool | None = Field(None, description="For covered faces; slower.")
     model_mode: Literal["lips", "face", "head"] | None = Field(
         None, description="What react-1 changes; default face."
     )
@@ -71,8 +78,8 @@ class OptionsArguments(Arguments):
 
 
 class SegmentOptionsArguments(Arguments):
-    sync_mode: SyncModeArgument | None = Field(None, description="Same.")
-    temperature: Share | None = Field(None, description="Same.")
+    sync_mode: SameSyncMode | None = Field(None, description="Same.")
+    temperature: SameShare | None = Field(None, description="Same.")
     occlusion_detection_enabled: bool | None = Field(None, description="Same.")
     active_speaker_detection: SegmentSpeakerArguments | None = Field(None, description="Same.")
 
@@ -84,17 +91,17 @@ class SegmentAudioArguments(Arguments):
 
 
 class SegmentArguments(Arguments):
-    start_time: float = Field(description="Start in the video (s).")
-    end_time: float = Field(description="End in the video (s).")
-    audio_input: SegmentAudioArguments = Field(description="The voice of this part.")
+    start_time: float = Field(description="From, in the video (s).")
+    end_time: float = Field(description="To, in the video (s).")
+    audio_input: SegmentAudioArguments = Field(description="Its voice.")
     options_override: SegmentOptionsArguments | None = Field(
         None, description="As in options, for this part."
     )
 
 
 class DubArguments(Arguments):
-    target_lang: str = Field(description="Language code to translate into, e.g. es.")
-    source_lang: str | None = Field(None, description="Language code of the video; default: found out.")
+    target_lang: str = Field(description="Language code, e.g. es.")
+    source_lang: str | None = Field(None, description="Of the video; default: found out.")
 
 
 class RequestArguments(Arguments):
@@ -108,34 +115,35 @@ class RequestArguments(Arguments):
         description="One video or image, and one audio or text item; with dub one video alone."
     )
     options: OptionsArguments | None = Field(None, description="How it is made.")
-    segments: list[SegmentArguments] | None = Field(
-        None, description="Parts of the video with voices of their own, each by its ref_id."
-    )
-    webhook_url: str | None = Field(None, description="https URL that the API calls at the end.")
-    output_file_name: str | None = Field(
-        None, description="Name of the result without extension: letters, digits, _ and -."
-    )
-    project_id: str | None = Field(None, description="UUID of a project to put it in.")
+    segments: list[SegmentArguments] | None = Field(None, description="Parts with voices of their own.")
+    webhook_url: str | None = Field(None, description="https URL to call at the end.")
+    output_file_name: str | None = Field(None, description="Letters, digits, _ and -; no extension.")
+    project_id: str | None = Field(None, description="UUID of a project.")
     dub: DubArguments | None = Field(None, description="Translate the video's own speech.")
+    take: Take = Field(1, description="2, 3, ... makes the same again, and costs again.")
 
 
 class CreateArguments(RequestArguments):
     wait_seconds: Annotated[float, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
-        0, description=f"Wait up to this long for the end, 0 to {LONGEST_WAIT_SECONDS}; default 0."
+        0, description="Wait for the end; default 0."
+    )
+    max_cost_usd: Dollars | None = Field(None, description="Refuse a higher or unknown price.")
+    quote_id: str | None = Field(None, description="From an answer that asked for approval, once given.")
+    duration_seconds: VideoSeconds | None = Field(
+        None, description="For the price, if the API cannot measure it."
     )
 
 
 class EstimateArguments(RequestArguments):
+    take: Take = Field(1, description="As in create_generation.")
     model: str | None = Field(None, description="As in create_generation.")
     webhook_url: str | None = Field(None, description="Does not matter to a price.")
     output_file_name: str | None = Field(None, description="Does not matter to a price.")
     project_id: str | None = Field(None, description="Does not matter to a price.")
-    duration_seconds: Annotated[float, Field(gt=0, le=LONGEST_VIDEO_SECONDS)] | None = Field(
+    duration_seconds: VideoSeconds | None = Field(
         None, description="Length of the output, if known: makes the price surer."
     )
-    fps: Annotated[float, Field(gt=0, le=HIGHEST_FPS)] | None = Field(
-        None, description="Frame rate, if known."
-    )
+    fps: FramesPerSecond | None = Field(None, description="Frame rate, if known.")
 
 
 class GetArguments(Arguments):
@@ -145,6 +153,16 @@ class GetArguments(Arguments):
         description=f"Wait up to this long for the end, 0 to {LONGEST_WAIT_SECONDS}; default 0, "
         f"{USUAL_WAIT_SECONDS} is a good choice.",
     )
+
+
+class WaitArguments(Arguments):
+    generation_ids: Annotated[list[str], Field(min_length=1, max_length=MOST_AWAITED)] = Field(
+        description=f"1 to {MOST_AWAITED} ids."
+    )
+    wait_seconds: Annotated[float, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
+        USUAL_WAIT_SECONDS, description=f"Default {USUAL_WAIT_SECONDS}."
+    )
+    until: Literal["all", "any"] = Field("all", description="all (default) or any ended.")
 
 
 class ListArguments(Arguments):

@@ -1,24 +1,28 @@
 """The tools for generations: price, create, watch, list."""
 
-import json
 import logging
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp_types import ToolAnnotations
 
-from sync_mcp.errors import APITimeoutError, InvalidRequestError, NotFoundError, OutcomeUnknown, SyncError
+from sync_mcp.errors import APITimeoutError, InvalidRequestError, NotFoundError, QuoteRefused, SyncError
 from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import finite
+from sync_mcp.tools.approval import UserApproval, check_choice
 from sync_mcp.tools.backend import MODEL_PURPOSES, Backend, CallContext
 from sync_mcp.tools.generation_answers import (
     EstimateAnswer,
     GenerationAnswer,
     ListAnswer,
+    WaitAnswer,
     fitting_rows,
     generation_answer,
+    is_no_job,
     list_next_step,
+    wait_answer,
 )
 from sync_mcp.tools.generation_arguments import (
     CreateArguments,
@@ -27,43 +31,85 @@ from sync_mcp.tools.generation_arguments import (
     InputItem,
     ListArguments,
     RequestArguments,
+    WaitArguments,
 )
 from sync_mcp.tools.registry import Tool, Tools
 
 if TYPE_CHECKING:
-    from sync_mcp.api.models import Dub, Generation, GenerationOptions, Input, Segment
+    from sync_mcp.api.models import Generation, GenerationRequest
     from sync_mcp.api.transport import RequestOptions
 
 _PROGRESS_SECONDS = 4.0
 _ANSWER_SECONDS = 2.0
+_FIRST_LOOK_SECONDS = 2.5
 _STATUS_LIMIT = 40
 _ID_LIMIT = 128
 _REASON_LIMIT = 300
+_SHOWN_ID = 40
+_MOST_SHOWN = 8
+_SENDING_SECONDS = 15.0
+"""What is left of a call for the create itself, once the user has been asked."""
 
 logger = logging.getLogger("sync_mcp.tools")
 
 
 async def _create_generation(context: CallContext, arguments: CreateArguments) -> GenerationAnswer:
+    from sync_mcp.jobs.guard import Terms
+
     backend = context.backend
     request, model_note = await _request(backend, arguments)
-
-    async def send(idempotency_key: str) -> "Generation":
-        options: RequestOptions = {**_within(context), "idempotency_key": idempotency_key}
-        return await backend.client.generations.create(**request, request_options=options)
-
-    try:
-        async with backend.creates.outcome(_canonical(request), send) as (generation, joined):
-            answer = await _accepted(context, generation, arguments.wait_seconds)
-    except OutcomeUnknown as error:
-        error.next_step = (
-            "Call list_generations to look for the job. Repeating exactly this call is safe as long as this "
-            f"server runs: it goes out under the same key. {error.advice}"
-        ).rstrip()
-        raise
+    wait_until = anyio.current_time() + arguments.wait_seconds
+    terms = Terms(
+        take=arguments.take,
+        max_cost_usd=arguments.max_cost_usd,
+        duration_seconds=arguments.duration_seconds,
+        quote_id=_quote_id(context, arguments),
+        approval=_approval(context),
+        slot_until=wait_until,
+        ends_at=context.ends_at - _ANSWER_SECONDS,
+    )
+    made = await backend.guard.create(backend.client, request, None, terms)
+    wait_seconds = max(0.0, wait_until - anyio.current_time())
+    answer = await _accepted(context, made.generation, wait_seconds)
     answer.model_note = model_note
-    if joined:
-        answer.note = "The same call was on its way or cut off before: this is its job, made and paid once."
+    answer.reused = made.reused or None
+    if made.price is not None and made.price.usd is not None:
+        answer.estimated_cost_usd = float(made.price.usd)
+    notes = [*made.notes]
+    if made.reused:
+        notes.insert(0, "The same call made this job before: nothing new was made or paid.")
+    elif made.price is not None and made.price.note:
+        notes.append(f"Price: {made.price.note}")
+    answer.note = " ".join(notes) or None
     return answer
+
+
+def _quote_id(context: CallContext, arguments: CreateArguments) -> str | None:
+    """Return the quote that this call goes ahead with, if any.
+
+    Raises:
+        ApprovalDenied: the user was asked, and did not agree.
+        QuoteRefused: quotes do not count on this server.
+    """
+    user = context.user
+    if user.choice is not None:
+        check_choice(user.choice)
+        return user.quote_id
+    if arguments.quote_id is not None and context.backend.approve_by == "user":
+        raise QuoteRefused("On this server only the user's own answer counts (SYNC_MCP_APPROVE_BY=user).")
+    return arguments.quote_id
+
+
+def _approval(context: CallContext) -> UserApproval | None:
+    backend = context.backend
+    if backend.approve_above_usd is None:
+        return None
+    return UserApproval(
+        context.user,
+        backend.approve_above_usd,
+        backend.approve_by,
+        seconds_left=lambda: context.seconds_left - _SENDING_SECONDS,
+    )
 
 
 async def _accepted(context: CallContext, generation: "Generation", wait_seconds: float) -> GenerationAnswer:
@@ -84,6 +130,38 @@ async def _get_generation(context: CallContext, arguments: GetArguments) -> Gene
         error.next_step = "Copy the whole generation_id from create_generation or list_generations."
         raise
     return await generation_answer(context, generation)
+
+
+async def _wait_for_generations(context: CallContext, arguments: WaitArguments) -> WaitAnswer:
+    from sync_mcp.api.models import GENERATION_ID
+
+    ids = list(dict.fromkeys(id.strip() for id in arguments.generation_ids))
+    malformed = [f"{clean(id, _SHOWN_ID)!r}" for id in ids if not GENERATION_ID.fullmatch(id)]
+    if malformed:
+        more = f" and {len(malformed) - _MOST_SHOWN} more" if len(malformed) > _MOST_SHOWN else ""
+        raise InvalidRequestError(
+            f"generation_ids: {', '.join(malformed[:_MOST_SHOWN])}{more} cannot be an id, which has letters, "
+            "digits, _ and - only: copy it whole from create_generation or list_generations."
+        )
+    watch = _ManyWatch(context, len(ids))
+
+    async def wait(seconds: float) -> None:
+        watch.outcomes = await context.backend.watcher.wait_for_many(
+            ids, seconds, until=arguments.until, on_news=watch.note
+        )
+
+    await _reporting(context, arguments.wait_seconds, watch.report, wait)
+    outcomes = watch.outcomes
+    if not outcomes:
+        raise APITimeoutError(f"The API did not answer in {arguments.wait_seconds:.0f} s.")
+    failures = [outcome for outcome in outcomes.values() if isinstance(outcome, SyncError)]
+    if len(failures) == len(ids) and not any(map(is_no_job, failures)):
+        # What stands in the way of all of them is no matter of the jobs.
+        raise failures[0]
+    answer = wait_answer(ids, outcomes)
+    if len(ids) < len(arguments.generation_ids):
+        answer.next_step += " Ids given more than once are told once."
+    return answer
 
 
 async def _list_generations(context: CallContext, arguments: ListArguments) -> ListAnswer:
@@ -118,41 +196,61 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
     backend = context.backend
     request, model_note = await _request(backend, arguments)
     cost = await backend.client.generations.estimate_cost(
-        **request,
+        model=request.model,
+        input=request.input,
+        options=request.options,
+        segments=request.segments,
+        webhook_url=request.webhook_url,
+        output_file_name=request.output_file_name,
+        project_id=request.project_id,
+        dub=request.dub,
         duration_seconds=arguments.duration_seconds,
         fps=arguments.fps,
         request_options=_within(context),
     )
-    dollars, frames = cost.estimated_generation_cost, finite(cost.estimated_frame_count)
+    usd, frames = cost.estimated_generation_cost, finite(cost.estimated_frame_count)
+    quote_id = await _quote(backend, request, usd, arguments.take)
     return EstimateAnswer(
-        model=request["model"],
+        model=request.model,
         model_note=model_note,
-        cost_usd=None if dollars is None else float(dollars),
+        cost_usd=None if usd is None else float(usd),
         frames=None if frames is None else round(frames),
         credits=finite(cost.estimated_credits),
+        quote_id=quote_id,
         assumptions=cost.assumptions,
-        next_step=(
-            "Nothing was started. If the user agrees to the price, call create_generation with the same "
-            "arguments."
-            if dollars is not None
-            else "The price is unknown: call estimate_cost again with duration_seconds, or ask the user."
-        ),
+        next_step=_after_estimate(usd, quote_id),
     )
 
 
-class _RequestFields(TypedDict):
-    model: str
-    input: "list[Input]"
-    options: "GenerationOptions | None"
-    segments: "list[Segment] | None"
-    webhook_url: str | None
-    output_file_name: str | None
-    project_id: str | None
-    dub: "Dub | None"
+async def _quote(
+    backend: Backend, request: "GenerationRequest", usd: Decimal | None, take: int
+) -> str | None:
+    """Return a quote where create_generation would ask for one."""
+    above = backend.approve_above_usd
+    if above is None or backend.approve_by == "user":
+        return None
+    if usd is not None and usd <= above and above > 0 and take == 1:
+        return None
+    from sync_mcp.jobs.guard import Price
+
+    return await backend.guard.quote(backend.client, request, Price(usd), take=take)
 
 
-async def _request(backend: Backend, arguments: RequestArguments) -> tuple[_RequestFields, str | None]:
-    """Return what the client's create and estimate take, and a note where the model was chosen here."""
+def _after_estimate(usd: Decimal | None, quote_id: str | None) -> str:
+    if usd is None:
+        steps = ["The price is unknown: call estimate_cost again with duration_seconds, or ask the user."]
+    else:
+        steps = [
+            "Nothing was started. If the user agrees to the price, call create_generation with the same "
+            "arguments."
+        ]
+    if quote_id is not None:
+        steps.append("Only with their agreement, add quote_id: it holds once, for ten minutes.")
+    return " ".join(steps)
+
+
+async def _request(backend: Backend, arguments: RequestArguments) -> "tuple[GenerationRequest, str | None]":
+    """Return what is to be made or priced, and a note where the model was chosen here."""
     # Imported by the first call: serving tools/list does not need the wire models.
     from sync_mcp.api import models
     from sync_mcp.api.checks import faults_of
@@ -165,20 +263,10 @@ async def _request(backend: Backend, arguments: RequestArguments) -> tuple[_Requ
     faults = [*misplaced, *faults_of(given), *await backend.model_faults(model)]
     if faults:
         raise InvalidRequestError(faults)
-    fields: _RequestFields = {
-        "model": model,
-        "input": given.input,
-        "options": given.options,
-        "segments": given.segments,
-        "webhook_url": given.webhook_url,
-        "output_file_name": given.output_file_name,
-        "project_id": given.project_id,
-        "dub": given.dub,
-    }
-    return fields, note
+    return given, note
 
 
-_BESIDE_THE_REQUEST = {"wait_seconds", "duration_seconds", "fps"}
+_BESIDE_THE_REQUEST = {"wait_seconds", "duration_seconds", "fps", "take", "max_cost_usd", "quote_id"}
 _TEXT_FIELDS = ("script", "voice_id", "stability", "similarity_boost")
 _FILE_FIELDS = ("url", "asset_id")
 
@@ -198,13 +286,6 @@ def _chosen_model(arguments: RequestArguments) -> tuple[str, str | None]:
     return model, f"{model} was taken by default ({MODEL_PURPOSES[model]}). Others: {others}."
 
 
-def _canonical(fields: _RequestFields) -> str:
-    from sync_mcp.api.models import GenerationRequest
-
-    wire = GenerationRequest.model_validate(dict(fields)).to_wire()
-    return json.dumps({name: value for name, value in wire.items() if value not in ({}, [])}, sort_keys=True)
-
-
 def _within(context: CallContext) -> "RequestOptions":
     return {"timeout_in_seconds": max(1.0, context.seconds_left - _ANSWER_SECONDS)}
 
@@ -213,27 +294,45 @@ async def _wait(
     context: CallContext, generation_id: str, seconds: float, known: "Generation | None"
 ) -> "Generation":
     """Return the job at its end, or as it is after `seconds`, reporting progress meanwhile."""
-    generations = context.backend.client.generations
+    backend = context.backend
     if not seconds:
-        return await generations.get(generation_id, request_options=_within(context))
-    seconds = min(seconds, max(0.0, context.seconds_left - _ANSWER_SECONDS))
+        return await backend.client.generations.get(generation_id, request_options=_within(context))
     watch = _Watch(context, known)
+
+    async def wait(seconds: float) -> None:
+        watch.latest = await backend.watcher.wait(generation_id, seconds, on_update=watch.note, known=known)
+
+    await _reporting(context, seconds, watch.report, wait)
+    if watch.latest is None:
+        raise APITimeoutError(f"The API did not answer in {seconds:.0f} s.")
+    return watch.latest
+
+
+async def _reporting(
+    context: CallContext,
+    seconds: float,
+    report: Callable[[], Coroutine[Any, Any, None]],
+    wait: Callable[[float], Awaitable[None]],
+) -> None:
+    """Await `wait` with the seconds that it has, and `report` meanwhile; it ends early with the server."""
+    seconds = min(seconds, max(0.0, context.seconds_left - _ANSWER_SECONDS))
+    # Where many jobs are waited for, one that joins is looked at with the next tick.
+    longest = min(
+        max(seconds, _FIRST_LOOK_SECONDS) + _ANSWER_SECONDS / 2, context.seconds_left - _ANSWER_SECONDS / 2
+    )
     failure: SyncError | None = None
     async with anyio.create_task_group() as task_group:
-        task_group.start_soon(watch.report)
+        task_group.start_soon(report)
         try:
             # The API's last answer may come a little late; what is known by then is answer enough.
-            with anyio.move_on_after(seconds + _ANSWER_SECONDS / 2) as waiting:
+            with anyio.move_on_after(longest) as waiting:
                 task_group.start_soon(_end_with_the_server, context.backend, waiting)
-                watch.latest = await generations.wait(generation_id, seconds, on_update=watch.note)
+                await wait(seconds)
         except SyncError as error:
             failure = error
         task_group.cancel_scope.cancel()
     if failure is not None:
         raise failure
-    if watch.latest is None:
-        raise APITimeoutError(f"The API did not answer in {seconds:.0f} s.")
-    return watch.latest
 
 
 async def _end_with_the_server(backend: Backend, waiting: anyio.CancelScope) -> None:
@@ -265,6 +364,34 @@ class _Watch:
         return f"{status}{share}, {elapsed:.0f} s waited"
 
 
+class _ManyWatch:
+    """How the jobs are that are waited for; how many have ended is told to the client as they do."""
+
+    def __init__(self, context: CallContext, total: int) -> None:
+        self._context = context
+        self._started_at = anyio.current_time()
+        self._total = total
+        self._ended = 0
+        self._another_ended = anyio.Event()
+        self.outcomes: Mapping[str, Generation | SyncError] = {}
+
+    async def note(self, outcomes: "Mapping[str, Generation | SyncError]") -> None:
+        self.outcomes = outcomes
+        ended = sum(isinstance(outcome, SyncError) or outcome.finished for outcome in outcomes.values())
+        if ended > self._ended:
+            self._ended = ended
+            self._another_ended.set()
+
+    async def report(self) -> None:
+        while True:
+            self._another_ended = anyio.Event()
+            elapsed = anyio.current_time() - self._started_at
+            line = f"{self._ended} of {self._total} ended, {elapsed:.0f} s waited"
+            await self._context.report_progress(elapsed, line)
+            with anyio.move_on_after(_PROGRESS_SECONDS):
+                await self._another_ended.wait()
+
+
 _READS = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
 )
@@ -274,16 +401,15 @@ TOOLS: Tools = (
         name="create_generation",
         title="Create a lip-sync video",
         description=(
-            "Start a paid job: the speaker of a video (or image) says an audio recording or a script, or a "
-            "video is dubbed into another language. It costs money and cannot be cancelled: ask "
-            "estimate_cost first and let the user agree. Returns the generation_id at once, or the finished "
-            "job if it ends within wait_seconds; then use get_generation. If an answer is late, look in "
-            "list_generations before you call it again."
+            "Start a paid job, which cannot be cancelled: the speaker of a video or image says a recording "
+            "or a script, or a video is dubbed. First estimate_cost, and let the user agree. Returns the "
+            "generation_id, or the finished job if it ends within wait_seconds; then get_generation. "
+            "The same call again returns the same job."
         ),
         arguments=CreateArguments,
         answer=GenerationAnswer,
         annotations=ToolAnnotations(
-            read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
+            read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
         ),
         run=_create_generation,
         paid=True,
@@ -301,6 +427,19 @@ TOOLS: Tools = (
         annotations=_READS,
         run=_get_generation,
         other_names={"id": "generation_id"},
+    ),
+    Tool(
+        name="wait_for_generations",
+        title="Wait for lip-sync videos",
+        description=(
+            "Wait for several jobs at once, until all or any have ended: a row each, with its output_url or "
+            "error_code."
+        ),
+        arguments=WaitArguments,
+        answer=WaitAnswer,
+        annotations=_READS,
+        run=_wait_for_generations,
+        other_names={"ids": "generation_ids", "generation_id": "generation_ids"},
     ),
     Tool(
         name="list_generations",

@@ -19,6 +19,7 @@ from sync_mcp.errors import (
 )
 from sync_mcp.text import safe
 from sync_mcp.tools.answers import SANDBOX_MARK, Answer, answer_result, error_result
+from sync_mcp.tools.approval import InputNeeded
 from sync_mcp.tools.arguments import Arguments, parse_arguments
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.schema import Schema, input_schema, output_schema
@@ -67,12 +68,16 @@ class Tool(Generic[ArgumentsT]):
             annotations=self.annotations,
         )
 
-    async def call(self, context: CallContext, given: Mapping[str, Any]) -> types.CallToolResult:
-        """Run one call to its end: an answer, or an error that says what to do."""
+    async def call(
+        self, context: CallContext, given: Mapping[str, Any]
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        """Run one call to its end: an answer, an error that says what to do, or a question to the user."""
         try:
             with anyio.fail_at(context.ends_at - _LAST_WORD_SECONDS):
                 arguments = parse_arguments(self.arguments, self.input_schema, given, self.other_names)
                 answer = await self.run(context, arguments)
+        except InputNeeded as needed:
+            return needed.result
         except SyncError as error:
             return self._failed(context, error)
         except TimeoutError:

@@ -15,7 +15,13 @@ from tests.api.raw_server import RawServer, answer
 from tests.server.host import COMMAND, KEY, SANDBOX_MARK, Embedded, Host, embedded, hosted, media, text
 from tests.stdio.process import WAIT_SECONDS, Frame, close_stdin, started
 
-TOOLS = ["create_generation", "get_generation", "list_generations", "estimate_cost"]
+TOOLS = [
+    "create_generation",
+    "get_generation",
+    "wait_for_generations",
+    "list_generations",
+    "estimate_cost",
+]
 ERAS = {"legacy": (False, False), "modern": (True, False), "probe and fall back": (False, True)}
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -143,7 +149,8 @@ def test_without_a_key_tools_are_listed_and_each_call_tells_how_to_set_it():
         assert tool_names(host) == TOOLS
         assert SANDBOX_MARK not in host.instructions
         request = {"input": media("https://example.com")}
-        for tool, arguments in zip(TOOLS, [request, {"generation_id": NOBODY}, {}, request], strict=True):
+        one, many = {"generation_id": NOBODY}, {"generation_ids": [NOBODY]}
+        for tool, arguments in zip(TOOLS, [request, one, many, {}, request], strict=True):
             refused = host.call(tool, **arguments)
             assert refused["isError"] is True
             assert refused["_meta"]["code"] == "api_key_missing"

@@ -19,12 +19,13 @@ from .assistant import MARK, Assistant, Facts, media, sent
 pytestmark = pytest.mark.anyio
 
 KEY = "sk_Live-0123456789"
-NAMES = ("create_generation", "get_generation", "list_generations", "estimate_cost")
+NAMES = ("create_generation", "get_generation", "wait_for_generations", "list_generations", "estimate_cost")
 ARGUMENTS: dict[str, Facts] = {
     "create_generation": {
         "input": [{"type": "video", "url": "https://h/v"}, {"type": "audio", "url": "https://h/a"}]
     },
     "get_generation": {"id": "g-1"},
+    "wait_for_generations": {"ids": ["g-1", "g-2"], "wait_seconds": 0},
     "list_generations": {},
     "estimate_cost": {"input": [{"type": "video", "url": "https://h/v"}], "dub": {"target_lang": "es"}},
 }

@@ -64,6 +64,7 @@ def _requests(sandbox: Sandbox) -> dict[str, tuple[str, Facts]]:
         "create by a new model": ("create_generation", {**request, "model": "lipsync-9"}),
         "get": ("get_generation", {"id": "g-1"}),
         "wait": ("get_generation", {"id": "g-1", "wait_seconds": 50}),
+        "wait for many": ("wait_for_generations", {"ids": ["g-1", "g-2"], "wait_seconds": 50}),
         "list": ("list_generations", {}),
         "estimate": ("estimate_cost", request),
         "estimate by duration": ("estimate_cost", {**request, "duration_seconds": 5}),

@@ -1,0 +1,708 @@
+"""One intention, one job: what stands between a paid call and the money.
+
+Each create is written into the ledger before it is sent, and what came of it after. A call that means what an
+earlier one meant gets that one's job. Budgets hold for all processes that share the ledger.
+"""
+
+import logging
+import math
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any, Protocol, TypeVar, cast
+
+import anyio
+from anyio import to_thread
+
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.create import Attempt, Claim
+from sync_mcp.api.models import Generation, GenerationCost, GenerationRequest
+from sync_mcp.api.transport import RequestOptions
+from sync_mcp.errors import (
+    APIResponseError,
+    APIStatusError,
+    AuthenticationError,
+    ConcurrencyLimitError,
+    ConfigurationError,
+    CreateUnderWay,
+    InvalidRequestError,
+    LedgerError,
+    LimitReached,
+    NotFoundError,
+    OutcomeUnknown,
+    SyncError,
+)
+from sync_mcp.jobs.intention import Intention, differing_extras
+from sync_mcp.jobs.ledger import RENEWAL_SECONDS, Entry, Ledger, Wish
+from sync_mcp.jobs.limits import Limits, Spending, dollars
+from sync_mcp.text import safe
+
+logger = logging.getLogger("sync_mcp.jobs")
+
+RESEND_HOURS = 12.0
+ORGANIZATION_HEADER = "x-sync-organization-id"
+PRICED_FPS = 25
+"""Frames per second of the API's outputs, by which it counts what it charges (API §17)."""
+_LOOK_SECONDS = 8.0
+_SETTLE_SECONDS = 6.0
+_SETTLED_AT_ONCE = 100
+_COSTS_AT_ONCE = 20
+_POLL_SECONDS = 0.25
+_SLOT_POLL_SECONDS = 2.0
+_RUNNING_SHOWN = 15
+_ID_LIMIT = 128
+
+_ResultT = TypeVar("_ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a job is likely to cost; `note` says on whose word, or why nobody knows."""
+
+    usd: Decimal | None
+    note: str | None = None
+    duration_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A paid call that the user is to agree to."""
+
+    intention: Intention
+    attempt: int
+    price: Price
+    reason: str
+    left_usd: Decimal | None
+    """What the budgets leave, or None where there is none."""
+    duration_seconds: float | None
+    """Length of the output, where it is known."""
+    quote: Callable[[], Awaitable[str]]
+    """Makes a quote for it."""
+
+
+class Approval(Protocol):
+    """How the user is asked."""
+
+    @property
+    def above_usd(self) -> Decimal:
+        """The price from which on the user is asked; an unknown one is always above it."""
+        ...
+
+    async def ask(self, proposal: Proposal) -> None:
+        """Return when the user has agreed.
+
+        Raises:
+            ApprovalRequired, ApprovalDenied: the user has not.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms a create may be paid.
+
+    Without `approval` nobody is asked. `max_cost_usd` can only lower what the limits allow. The caller's
+    `duration_seconds` counts only where the API cannot measure the media. Until `slot_until`, on anyio's
+    clock, a create waits for one of the account's jobs to end where all its slots are taken.
+    """
+
+    take: int = 1
+    max_cost_usd: Decimal | None = None
+    duration_seconds: float | None = None
+    quote_id: str | None = None
+    approval: Approval | None = None
+    slot_until: float = -math.inf
+    ends_at: float = math.inf
+
+
+@dataclass(slots=True)
+class Made:
+    """A job, and how this call came by it."""
+
+    generation: Generation
+    attempt: int
+    reused: bool
+    price: Price | None = None
+    notes: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whose money it is."""
+
+    name: str
+    base_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """The attempt that is to be made, and why there is one before it."""
+
+    attempt: int
+    note: str | None = None
+    must_ask: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of `create`, made out."""
+
+    sync: AsyncSync
+    account: Account
+    intention: Intention
+    options: RequestOptions
+    terms: Terms
+    tool: str
+
+    @property
+    def seconds_left(self) -> float:
+        return self.terms.ends_at - anyio.current_time()
+
+    def reading(self, seconds: float = _LOOK_SECONDS) -> RequestOptions:
+        """Return the options of a read on the way."""
+        within = max(1.0, min(seconds, self.seconds_left))
+        headers = self.options.get("additional_headers", {})
+        return {"timeout_in_seconds": within, "max_retries": 2, "additional_headers": headers}
+
+
+class Guard:
+    """Makes paid calls, each once, within the user's limits.
+
+    Args:
+        ledger: where they are written down.
+        limits: how much may be spent; by default without limit.
+        resend_hours: how long after its first send a create of unknown outcome may be sent again.
+    """
+
+    def __init__(
+        self, ledger: Ledger, limits: Limits | None = None, *, resend_hours: float = RESEND_HOURS
+    ) -> None:
+        self.ledger = ledger
+        self.limits = limits or Limits()
+        self._resend_seconds = resend_hours * 3600
+        self._owner = secrets.token_hex(8)
+        self._accounts: dict[tuple[str, str], Account] = {}
+        self._turns: dict[str, _Turn] = {}
+
+    async def create_for(
+        self, sync: AsyncSync, request: GenerationRequest, options: RequestOptions | None, take: int
+    ) -> Generation:
+        """Make a request's job, or return the one that it made before.
+
+        Raises:
+            LimitReached, LedgerError: nothing was sent.
+            SyncError: as of a create without a guard.
+        """
+        made = await self.create(sync, request, options, Terms(take=take))
+        return made.generation
+
+    async def create(
+        self,
+        sync: AsyncSync,
+        request: GenerationRequest,
+        options: RequestOptions | None,
+        terms: Terms,
+        *,
+        tool: str = "create_generation",
+    ) -> Made:
+        """Make a request's job on these terms, or return the one that it made before.
+
+        Raises:
+            LimitReached, LedgerError, QuoteRefused, ApprovalRequired, ApprovalDenied: nothing was sent.
+            CreateUnderWay: another call or process is busy with it.
+            SyncError: as of a create without a guard.
+        """
+        given = dict(options or RequestOptions())
+        if "idempotency_key" in given:
+            raise InvalidRequestError(
+                "With a guard the idempotency key follows from the request: leave it out."
+            )
+        more = cast(Mapping[str, object], given.pop("additional_body_parameters", {}))
+        account = await self.account(sync, options)
+        call = _Call(
+            sync,
+            account,
+            Intention.of(
+                GenerationRequest.from_wire({**request.to_wire(), **more}),
+                account=account.name,
+                base_url=account.base_url,
+                take=terms.take,
+            ),
+            cast(RequestOptions, given),
+            terms,
+            tool,
+        )
+        async with self._turn(call):
+            while True:
+                made = await self._made_or_none(call)
+                if made is not None:
+                    return made
+
+    async def account(self, sync: AsyncSync, options: RequestOptions | None = None) -> Account:
+        """Return whose money the client's key spends; the API is asked once for each key.
+
+        Raises:
+            SyncError: it is not known yet, and the API cannot tell it now.
+        """
+        headers = (options or RequestOptions()).get("additional_headers", {})
+        chosen = next((str(headers[n]) for n in headers if n.lower() == ORGANIZATION_HEADER), "")
+        known = self._accounts.get((sync.key_fingerprint, chosen))
+        if known is None:
+            name = f"org:{safe(chosen, _ID_LIMIT)}" if chosen else await self._account_name(sync)
+            known = self._accounts[sync.key_fingerprint, chosen] = Account(name, sync.base_url)
+        return known
+
+    async def quote(
+        self, sync: AsyncSync, request: GenerationRequest, price: Price, *, take: int = 1
+    ) -> str | None:
+        """Hand out a quote for the next attempt at a request; None where its job is there already."""
+        account = await self.account(sync)
+        intention = Intention.of(request, account=account.name, base_url=account.base_url, take=take)
+        latest = await self._do(self.ledger.latest, intention.digest)
+        if latest is not None and latest.is_open:
+            return None
+        attempt = latest.attempt + 1 if latest else 1
+        return await self._do(self.ledger.quote, intention, attempt, price.usd)
+
+    async def spending(self, sync: AsyncSync) -> Spending:
+        """Return what has been spent, after asking what has ended."""
+        account = await self.account(sync)
+        await self._settle_account(sync, account, {"timeout_in_seconds": _LOOK_SECONDS})
+        return await self._do(self.ledger.spending, account.name, account.base_url)
+
+    async def unresolved(self, sync: AsyncSync) -> list[Entry]:
+        """Return the attempts of unknown outcome, newest first; nothing is asked of the API but the account.
+
+        Where the ledger was never used, none is made.
+        """
+        if not self.ledger.path.exists():
+            return []
+        account = await self.account(sync)
+        return await self._do(self.ledger.unresolved, account.name, account.base_url)
+
+    async def _made_or_none(self, call: _Call) -> Made | None:
+        """Return the job, or None where the ledger has changed meanwhile and is to be read again."""
+        entry = await self._do(self.ledger.latest, call.intention.digest)
+        if entry is None:
+            return await self._attempt(call, _Next(1))
+        if entry.generation_id is not None and entry.state in ("accepted", "ended"):
+            found = await self._present(call, entry)
+            return found if isinstance(found, Made) else await self._attempt(call, found)
+        if entry.state == "sending" and entry.is_leased(time.time()):
+            await self._wait_for_other(call, entry)
+            return None
+        if entry.is_open:
+            return await self._resume(call, entry)
+        return await self._attempt(call, _Next(entry.attempt + 1, _AFTER.get(entry.state)))
+
+    async def _present(self, call: _Call, entry: Entry) -> Made | _Next:
+        """Return the state of a job that was made, or what is to be made after it."""
+        assert entry.generation_id is not None
+        try:
+            generation = await call.sync.generations.get(entry.generation_id, request_options=call.reading())
+        except NotFoundError:
+            listed = await call.sync.generations.list(
+                ids=[entry.generation_id], request_options=call.reading()
+            )
+            generation = next((job for job in listed if job.id == entry.generation_id), None)
+        except SyncError as error:
+            error.next_step = (
+                f"This call's job is {entry.generation_id}, made before; its state cannot be read now. Call "
+                f"get_generation for it in a while. {error.next_step}"
+            ).rstrip()
+            raise
+        if generation is None:
+            await self._do(self.ledger.close_job, entry.id)
+            return _Next(entry.attempt + 1, _AFTER["closed"])
+        if generation.finished:
+            charged = await self._settle_job(call.sync, entry, generation, call.reading(_SETTLE_SECONDS))
+            if generation.status != "COMPLETED":
+                number = f"Attempt {entry.attempt} ({generation.id}) ended {safe(generation.status, 40)}"
+                if charged == "no":
+                    return _Next(entry.attempt + 1, f"{number} and was not charged: this is a new one.")
+                fate = "was charged" if charged == "yes" else "may have been charged"
+                return _Next(entry.attempt + 1, f"{number} and {fate}.", must_ask=True)
+        made = Made(generation, entry.attempt, reused=True)
+        made.notes.extend(_told_of_extras(entry, call.intention))
+        return made
+
+    async def _attempt(self, call: _Call, following: _Next) -> Made | None:
+        """Price an attempt, have it agreed to, write it down and send it."""
+        await self._settle_account(call.sync, call.account, call.reading(_SETTLE_SECONDS))
+        price = await self.price(
+            call.sync, call.intention.request, call.terms.duration_seconds, call.reading()
+        )
+        await self._check_limits(call, price)
+        if call.terms.quote_id is None:
+            await self._ask(call, following, price)
+        wish = Wish(
+            intention=call.intention,
+            attempt=following.attempt,
+            tool=call.tool,
+            owner=self._owner,
+            estimate_usd=price.usd,
+            limits=self.limits,
+            sent_at=call.sync.api_time.timestamp(),
+            quote_id=call.terms.quote_id,
+        )
+        sent = await _to_its_end(partial(self._begin_and_send, call, wish))
+        if sent is None:
+            return None
+        generation, note = sent
+        notes = [text for text in (following.note, note) if text]
+        return Made(generation, following.attempt, reused=False, price=price, notes=notes)
+
+    async def _begin_and_send(self, call: _Call, wish: Wish) -> tuple[Generation, str | None] | None:
+        entry, is_ours = await self._do(self.ledger.begin, wish)
+        return await self._send(call, entry, call.intention.request, is_new=True) if is_ours else None
+
+    async def _resume(self, call: _Call, entry: Entry) -> Made | None:
+        """Go on with an attempt whose outcome nobody knows: look for its job, or send it again."""
+        sent = await _to_its_end(partial(self._take_over_and_send, call, entry))
+        if sent is None:
+            return None
+        generation, note = sent
+        notes = [*_told_of_extras(entry, call.intention), *([note] if note else [])]
+        return Made(generation, entry.attempt, reused=True, notes=notes)
+
+    async def _take_over_and_send(self, call: _Call, entry: Entry) -> tuple[Generation, str | None] | None:
+        if not await self._do(self.ledger.take_over, entry.id, self._owner):
+            return None
+        logger.warning("create key=%s goes on from an earlier call", entry.idempotency_key)
+        # Under the same key the same body: what the first call said besides holds.
+        wire = {
+            name: value for name, value in call.intention.request.to_wire().items() if name not in _NAMING
+        }
+        first = {name: value for name, value in entry.extras.items() if name in _NAMING}
+        return await self._send(call, entry, GenerationRequest.from_wire({**wire, **first}), is_new=False)
+
+    async def _send(
+        self, call: _Call, entry: Entry, request: GenerationRequest, *, is_new: bool
+    ) -> tuple[Generation, str | None]:
+        """Send an attempt until its outcome is known, and write that down."""
+        may_send = call.sync.api_time.timestamp() - entry.first_sent_at <= self._resend_seconds
+        attempt = Attempt(
+            entry.idempotency_key,
+            claim=partial(self._claim, entry.id),
+            sent_at=None if is_new else datetime.fromtimestamp(entry.first_sent_at, UTC),
+            named_id=entry.named_id,
+            may_send=may_send,
+        )
+        result: Generation | BaseException | None = None
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(self._stay_alive, entry.id)
+            result = await self._outcome(call, attempt, request)
+            task_group.cancel_scope.cancel()
+        if isinstance(result, Generation):
+            try:
+                await self._do(self.ledger.accept, entry.id, result.id)
+            except LedgerError as error:
+                # It is made and paid: its handle must reach the caller whatever the disk does.
+                logger.error("create key=%s: %s", entry.idempotency_key, error)
+                return result, f"The ledger could not be written after the job was accepted: {error.message}"
+            return result, None
+        assert result is not None
+        await self._note_failure(entry, result, is_new=is_new)
+        if isinstance(result, OutcomeUnknown):
+            result.next_step = self._way_out(entry, result, may_send=may_send)
+        raise result
+
+    async def _outcome(
+        self, call: _Call, attempt: Attempt, request: GenerationRequest
+    ) -> Generation | BaseException:
+        while True:
+            options: RequestOptions = {**call.options}
+            if math.isfinite(call.seconds_left):
+                options["timeout_in_seconds"] = max(1.0, call.seconds_left)
+            try:
+                return await call.sync.generations.create_as(attempt, request, request_options=options)
+            except ConcurrencyLimitError as error:
+                if not await self._slot_came_free(call, error):
+                    return error
+            except BaseException as error:  # noqa: BLE001 - written down first, then raised
+                return error
+
+    async def _note_failure(self, entry: Entry, error: BaseException, *, is_new: bool) -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                if isinstance(error, SyncError) and not isinstance(error, OutcomeUnknown) and is_new:
+                    await self._do(self.ledger.refuse, entry.id, self._owner, error.code)
+                else:
+                    named = error.generation_id if isinstance(error, OutcomeUnknown) else None
+                    await self._do(self.ledger.doubt, entry.id, self._owner, named)
+            except LedgerError as failure:
+                # Left as it is, it counts as spent, and the next call looks for the job.
+                logger.error("create key=%s: %s", entry.idempotency_key, failure)
+
+    def _way_out(self, entry: Entry, error: OutcomeUnknown, *, may_send: bool) -> str:
+        again = (
+            "Make exactly this call again: it looks for the job, and sends it under the same key where it is "
+            "not there, so nothing is paid twice."
+            if may_send
+            else "Too much time has passed to send it again: exactly this call looks for the job, no more."
+        )
+        return (
+            f"{again} Or look in list_generations. Its money counts as spent until then; the user can settle "
+            f"it: sync-mcp ledger show {entry.id}. {error.advice}"
+        ).rstrip()
+
+    async def _claim(self, entry_id: int, generation_id: str) -> Claim:
+        return await self._do(self.ledger.claim, entry_id, generation_id)
+
+    async def _stay_alive(self, entry_id: int) -> None:
+        while True:
+            await anyio.sleep(RENEWAL_SECONDS)
+            try:
+                await self._do(self.ledger.renew, entry_id, self._owner)
+            except LedgerError as error:
+                logger.warning("the ledger cannot be written: %s", error)
+
+    async def _wait_for_other(self, call: _Call, entry: Entry) -> None:
+        """Wait until another process is done with an attempt, or dead."""
+        while True:
+            await anyio.sleep(_POLL_SECONDS)
+            now = await self._do(self.ledger.entry, entry.id)
+            if now is None or now.state != "sending" or not now.is_leased(time.time()):
+                return
+            if call.seconds_left <= _POLL_SECONDS:
+                raise CreateUnderWay("Another process is sending this very create.")
+
+    async def _slot_came_free(self, call: _Call, error: ConcurrencyLimitError) -> bool:
+        """Wait for one of the account's jobs to end; return False, with the error made out, if none does."""
+        before: set[str] | None = None
+        while True:
+            running = await self._running(call)
+            ids = {job.id for job in running}
+            if before is not None and (before - ids):
+                return True
+            before = ids if before is None else before
+            if anyio.current_time() + _SLOT_POLL_SECONDS >= min(call.terms.slot_until, call.terms.ends_at):
+                _make_out(error, [job.id for job in running])
+                return False
+            if not running:
+                # The list says that there is room: a moment later the API may know it too.
+                await anyio.sleep(_SLOT_POLL_SECONDS)
+                return True
+            await anyio.sleep(_SLOT_POLL_SECONDS)
+
+    async def _running(self, call: _Call) -> list[Generation]:
+        try:
+            return await call.sync.generations.list(
+                status=["PENDING", "PROCESSING"], request_options=call.reading()
+            )
+        except SyncError as error:
+            logger.warning("the running jobs cannot be listed: %s", error)
+            return []
+
+    async def _check_limits(self, call: _Call, price: Price) -> None:
+        most = call.terms.max_cost_usd
+        if most is not None and (price.usd is None or price.usd > most):
+            known = "is unknown" if price.usd is None else f"is {dollars(price.usd)}"
+            raise LimitReached(f"The price {known}, and max_cost_usd of this call is {dollars(most)}.")
+        if self.limits.any:
+            spending = await self._do(self.ledger.spending, call.account.name, call.account.base_url)
+            refusal = self.limits.refusal(price.usd, spending)
+            if refusal is not None:
+                raise LimitReached(refusal)
+
+    async def _ask(self, call: _Call, following: _Next, price: Price) -> None:
+        """Have the user agree where the terms want it."""
+        approval = call.terms.approval
+        if approval is None:
+            return
+        if following.must_ask:
+            reason = f"{following.note} Another attempt may be paid again."
+        elif call.intention.take > 1:
+            reason = f"It is take {call.intention.take}: the same thing is made and paid again."
+        elif price.usd is None:
+            reason = f"The price is unknown{f': {price.note}' if price.note else '.'}"
+        elif price.usd > approval.above_usd or approval.above_usd == 0:
+            reason = f"It costs more than {dollars(approval.above_usd)}."
+        else:
+            return
+        left: Decimal | None = None
+        if self.limits.any:
+            spending = await self._do(self.ledger.spending, call.account.name, call.account.base_url)
+            left = self.limits.left_usd(spending)
+        quote = partial(self._do, self.ledger.quote, call.intention, following.attempt, price.usd)
+        await approval.ask(
+            Proposal(call.intention, following.attempt, price, reason, left, price.duration_seconds, quote)
+        )
+
+    async def price(
+        self,
+        sync: AsyncSync,
+        request: GenerationRequest,
+        duration_seconds: float | None,
+        options: RequestOptions,
+    ) -> Price:
+        """Return what the API says that a request costs; by `duration_seconds` only where it cannot measure.
+
+        Raises:
+            AuthenticationError, ConfigurationError: nothing could be sent either.
+        """
+        fields = {name: getattr(request, name) for name in _PRICED}
+        try:
+            cost = await sync.generations.estimate_cost(**cast(Any, fields), request_options=options)
+        except (AuthenticationError, ConfigurationError):
+            raise
+        except SyncError as error:
+            if isinstance(error, APIStatusError) and error.code.startswith(_BAD_INPUT):
+                raise
+            usd, why, length = None, safe(f"the estimate failed ({error.code})", 200), None
+        else:
+            usd, why = cost.estimated_generation_cost, "the API cannot tell the price of these media"
+            frames = cost.estimated_frame_count
+            length = None if frames is None else frames / PRICED_FPS
+        if usd is not None:
+            return Price(usd, None, length)
+        if duration_seconds is None:
+            return Price(None, f"{why}; duration_seconds may help.")
+        try:
+            cost = await sync.generations.estimate_cost(
+                **cast(Any, fields), duration_seconds=duration_seconds, request_options=options
+            )
+        except SyncError:
+            return Price(None, f"{why}.")
+        known = cost.estimated_generation_cost
+        note = None if known is None else "by duration_seconds, as the caller says"
+        return Price(known, note, duration_seconds)
+
+    async def _settle_account(self, sync: AsyncSync, account: Account, options: RequestOptions) -> None:
+        """Write down what has ended, by one request for the list; what cannot be read stays as it is."""
+        entries = await self._do(self.ledger.unsettled, account.name, account.base_url, _SETTLED_AT_ONCE)
+        if not entries:
+            return
+        with anyio.move_on_after(_SETTLE_SECONDS):
+            try:
+                listed = await sync.generations.list(
+                    ids=[str(entry.generation_id) for entry in entries], request_options=options
+                )
+            except SyncError as error:
+                logger.warning("what has ended cannot be asked: %s", error)
+                return
+            by_id = {job.id: job for job in listed if job.finished}
+            ended = [(entry, by_id[entry.generation_id]) for entry in entries if entry.generation_id in by_id]
+            async with anyio.create_task_group() as task_group:
+                for entry, job in ended[:_COSTS_AT_ONCE]:
+                    task_group.start_soon(self._settle_quietly, sync, entry, job, options)
+
+    async def _settle_quietly(
+        self, sync: AsyncSync, entry: Entry, job: Generation, options: RequestOptions
+    ) -> None:
+        try:
+            await self._settle_job(sync, entry, job, options)
+        except LedgerError as error:
+            logger.warning("generation %s cannot be settled: %s", safe(job.id, _ID_LIMIT), error)
+
+    async def _settle_job(
+        self, sync: AsyncSync, entry: Entry, job: Generation, options: RequestOptions
+    ) -> str:
+        """Write down how a job ended and what it cost; return whether it was charged."""
+        if entry.state == "ended" and entry.cost_usd is not None:
+            return entry.charged
+        try:
+            cost = await sync.generations.get_cost(job.id, request_options={**options, "max_retries": 1})
+        except SyncError:
+            cost = GenerationCost()
+        await self._do(
+            partial(
+                self.ledger.settle,
+                entry.id,
+                status=job.status,
+                error_code=job.error_code,
+                cost_usd=cost.total_cost_usd,
+                charged=cost.charged,
+            )
+        )
+        return cost.charged
+
+    async def _account_name(self, sync: AsyncSync) -> str:
+        fingerprint, base_url = sync.key_fingerprint, sync.base_url
+        known = await self._do(self.ledger.account_of, fingerprint, base_url)
+        if known is not None:
+            return known
+        organization: str | None = None
+        try:
+            told = await sync.account.get(request_options={"timeout_in_seconds": _LOOK_SECONDS})
+            organization = told.organization_id
+        except AuthenticationError:
+            raise
+        except (APIStatusError, APIResponseError) as error:
+            # An API that has no such page will not have one for the next call either.
+            if error.retryable or not 400 <= (error.status or 0) < 500:
+                raise
+        name = f"org:{safe(organization, _ID_LIMIT)}" if organization else f"key:{fingerprint}"
+        return await self._do(self.ledger.keep_account, fingerprint, base_url, name)
+
+    @asynccontextmanager
+    async def _turn(self, call: _Call) -> AsyncGenerator[None]:
+        """Let the calls of this process that mean the same go one after another."""
+        turn = self._turns.setdefault(call.intention.digest, _Turn())
+        turn.users += 1
+        try:
+            with anyio.CancelScope(deadline=call.terms.ends_at) as scope:
+                await turn.lock.acquire()
+            if scope.cancelled_caught:
+                raise CreateUnderWay("Another call of this server is sending this very create.")
+            try:
+                yield
+            finally:
+                turn.lock.release()
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[call.intention.digest]
+
+    async def _do(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:
+        """Do one thing with the ledger, in a thread: the disk takes its time."""
+        return await to_thread.run_sync(partial(work, *arguments))
+
+
+class _Turn:
+    def __init__(self) -> None:
+        self.lock = anyio.Lock()
+        self.users = 0
+
+
+_PRICED = ("model", "input", "options", "segments", "webhook_url", "output_file_name", "project_id", "dub")
+_NAMING = ("outputFileName", "projectId")
+_BAD_INPUT = ("generation_input_", "asset_")
+_AFTER: Mapping[str, str] = {
+    "closed": "The API no longer knows the job that this call made before: this is a new one.",
+    "released": "The user released the attempt before: this is a new one.",
+}
+
+
+async def _to_its_end(work: Callable[[], Awaitable[_ResultT]]) -> _ResultT:
+    """Do what must not stop in the middle, whatever becomes of the caller."""
+    results: list[_ResultT] = []
+    with anyio.CancelScope(shield=True):
+        results.append(await work())
+    return results[0]
+
+
+def _told_of_extras(entry: Entry, intention: Intention) -> list[str]:
+    names = differing_extras(entry.extras, intention.extras)
+    if not names:
+        return []
+    return [f"{', '.join(names)} of this call differ from the first one's, which hold for this job."]
+
+
+def _make_out(error: ConcurrencyLimitError, running: list[str]) -> None:
+    shown = [safe(name, _ID_LIMIT) for name in running[:_RUNNING_SHOWN]]
+    if shown:
+        more = f" and {len(running) - len(shown)} more" if len(running) > len(shown) else ""
+        error.message += f" Running: {', '.join(shown)}{more}."
+        ids = ", ".join(f'"{name}"' for name in shown)
+        error.next_step = (
+            f"Nothing was sent or charged. Call wait_for_generations with generation_ids [{ids}] and until "
+            '"any", then make this call again.'
+        )
+    else:
+        error.next_step = "Nothing was sent or charged. Wait for a running job to end, then call again."

@@ -1,0 +1,660 @@
+"""The ledger: every paid call is written down before it is sent, and what came of it after.
+
+A database file of the user's own, shared by all processes. Each method is one transaction and blocks for
+as long as the disk takes: call it in a worker thread.
+"""
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import platformdirs
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Dialect,
+    Engine,
+    Index,
+    UniqueConstraint,
+    create_engine,
+    event,
+    exists,
+    func,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
+from sqlalchemy.types import JSON, TypeDecorator
+
+from sync_mcp.errors import LedgerError, LimitReached, QuoteRefused
+from sync_mcp.jobs.intention import DIGEST_VERSION, Intention
+from sync_mcp.jobs.limits import Limits, Spending, next_utc_midnight, start_of_month, utc_midnight
+from sync_mcp.text import safe
+
+LEASE_SECONDS = 12.0
+"""How long a create counts as under way after its process was last heard of."""
+RENEWAL_SECONDS = 3.0
+QUOTE_SECONDS = 600.0
+COST_KNOWN_WITHIN_SECONDS = 86_400.0
+"""How long after a job's end the API is asked for its cost; then the estimate stands for it."""
+
+FILE_NAME = "ledger.sqlite3"
+_SET_ASIDE = "ledger-corrupt-"
+_GIVEN_UP = "ledger-given-up-"
+_BUSY_SECONDS = 10
+_SQLITE_CORRUPT, _SQLITE_NOT_A_DATABASE = 11, 26
+_NANO = 1_000_000_000
+_REASON_LIMIT = 200
+
+State = Literal["sending", "unknown", "accepted", "ended", "refused", "released", "closed"]
+"""Of an attempt. Open: on its way (`sending`), perhaps made (`unknown`), made (`accepted`). Settled: its job
+has ended (`ended`), the API refused it (`refused`), the user says that it was never made (`released`), the
+API no longer knows its job (`closed`)."""
+
+OPEN_STATES: tuple[State, ...] = ("sending", "unknown", "accepted")
+Charged = Literal["yes", "no", "unknown"]
+
+
+class _Dollars(TypeDecorator[Decimal]):
+    """Money as a whole number of billionths: exact, and summed by any database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy's own signature
+        if value is None:
+            return None
+        return int((value * _NANO).to_integral_value(rounding=ROUND_CEILING))
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:  # noqa: ARG002
+        return None if value is None else Decimal(value) / _NANO
+
+
+class _Base(DeclarativeBase):
+    pass
+
+
+class Entry(_Base):
+    """One attempt at one intention. Times are seconds since 1970."""
+
+    __tablename__ = "entries"
+    __table_args__ = (
+        UniqueConstraint("digest", "attempt"),
+        Index("entries_by_account", "account", "base_url", "created_at"),
+        Index("entries_by_generation", "generation_id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account: Mapped[str]
+    base_url: Mapped[str]
+    tool: Mapped[str]
+    digest: Mapped[str]
+    body_digest: Mapped[str] = mapped_column(index=True)
+    digest_version: Mapped[int]
+    take: Mapped[int]
+    attempt: Mapped[int]
+    idempotency_key: Mapped[str]
+    model: Mapped[str]
+    summary: Mapped[str]
+    extras: Mapped[dict[str, Any]] = mapped_column(JSON)
+    state: Mapped[str] = mapped_column(index=True)
+    owner: Mapped[str]
+    leased_until: Mapped[float]
+    estimate_usd: Mapped[Decimal | None] = mapped_column(_Dollars)
+    counted_usd: Mapped[Decimal] = mapped_column(_Dollars)
+    """What stands against the budgets: the estimate, then the real cost."""
+    cost_usd: Mapped[Decimal | None] = mapped_column(_Dollars)
+    charged: Mapped[str] = mapped_column(default="unknown")
+    generation_id: Mapped[str | None]
+    named_id: Mapped[str | None]
+    """The job that the API named while its outcome was unknown."""
+    was_found: Mapped[bool] = mapped_column(default=False)
+    """The job was found in the API's list, not told by the create's own answer."""
+    status: Mapped[str | None]
+    error_code: Mapped[str | None]
+    created_at: Mapped[float]
+    first_sent_at: Mapped[float]
+    settled_at: Mapped[float | None]
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN_STATES
+
+    def is_leased(self, now: float) -> bool:
+        """Whether a living process is busy with it."""
+        # A lease that ends later than any can was written under another clock.
+        return self.state == "sending" and now < self.leased_until <= now + LEASE_SECONDS
+
+
+class _Quote(_Base):
+    __tablename__ = "quotes"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str]
+    attempt: Mapped[int]
+    price_usd: Mapped[Decimal | None] = mapped_column(_Dollars)
+    made_at: Mapped[float]
+    used_at: Mapped[float | None]
+
+
+class _Account(_Base):
+    """Which account a key belongs to; told once, it stays: a digest must not change under a job."""
+
+    __tablename__ = "accounts"
+
+    fingerprint: Mapped[str] = mapped_column(primary_key=True)
+    base_url: Mapped[str] = mapped_column(primary_key=True)
+    account: Mapped[str]
+
+
+def _version_1(connection: Connection) -> None:
+    _Base.metadata.create_all(connection)
+
+
+_MIGRATIONS: Sequence[Callable[[Connection], None]] = (_version_1,)
+"""From each version to the next; a ledger's version is how many of them it has been through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A paid call that is about to be sent."""
+
+    intention: Intention
+    attempt: int
+    tool: str
+    owner: str
+    estimate_usd: Decimal | None
+    limits: Limits
+    sent_at: float
+    """By the API's clock, where that is known: by it the job is looked for."""
+    quote_id: str | None = None
+
+
+class Ledger:
+    """The user's ledger in a folder; the folder and the file are made when they are first needed.
+
+    Args:
+        folder: where the file lies; by default SYNC_MCP_HOME, else the user's data directory.
+    """
+
+    def __init__(self, folder: Path | str | None = None) -> None:
+        chosen = folder or os.environ.get("SYNC_MCP_HOME") or platformdirs.user_data_path("sync-mcp")
+        self.folder = Path(chosen).expanduser()
+        self._engine: Engine | None = None
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return self.folder / FILE_NAME
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
+
+    # Accounts
+
+    def account_of(self, fingerprint: str, base_url: str) -> str | None:
+        """Return the account of a key, where it is known."""
+        with self._transaction() as session:
+            known = session.get(_Account, (fingerprint, base_url))
+            return known.account if known else None
+
+    def keep_account(self, fingerprint: str, base_url: str, account: str) -> str:
+        """Note the account of a key and return it; what was noted before stays."""
+        with self._transaction() as session:
+            known = session.get(_Account, (fingerprint, base_url))
+            if known is None:
+                session.add(_Account(fingerprint=fingerprint, base_url=base_url, account=account))
+            return known.account if known else account
+
+    # Attempts
+
+    def latest(self, digest: str) -> Entry | None:
+        """Return the last attempt at an intention."""
+        with self._transaction() as session:
+            return _latest(session, digest)
+
+    def entry(self, entry_id: int) -> Entry | None:
+        """Return one entry."""
+        with self._transaction() as session:
+            return session.get(Entry, entry_id)
+
+    def begin(self, wish: Wish) -> tuple[Entry, bool]:
+        """Write an attempt down, so that it may be sent; the flag says whether it is this call's to send.
+
+        It is another's where that was faster: then its entry is returned.
+
+        Raises:
+            LimitReached: a budget would be passed; nothing was written.
+            QuoteRefused: the quote is not for this; nothing was written.
+        """
+        intention = wish.intention
+        with self._transaction() as session:
+            latest = _latest(session, intention.digest)
+            if latest is not None and latest.attempt >= wish.attempt:
+                return latest, False
+            now = _now(session, intention.account, intention.base_url)
+            if wish.quote_id is not None:
+                _use_quote(session, wish, now)
+            spending = _spending(session, intention.account, intention.base_url, now)
+            refusal = wish.limits.refusal(wish.estimate_usd, spending)
+            if refusal is not None:
+                raise LimitReached(refusal)
+            entry = Entry(
+                account=intention.account,
+                base_url=intention.base_url,
+                tool=wish.tool,
+                digest=intention.digest,
+                body_digest=intention.body_digest,
+                digest_version=DIGEST_VERSION,
+                take=intention.take,
+                attempt=wish.attempt,
+                idempotency_key=intention.idempotency_key(wish.attempt),
+                model=safe(intention.request.model, 80),
+                summary=intention.summary,
+                extras=intention.extras,
+                state="sending",
+                owner=wish.owner,
+                leased_until=time.time() + LEASE_SECONDS,
+                estimate_usd=wish.estimate_usd,
+                counted_usd=wish.estimate_usd or Decimal(0),
+                created_at=now,
+                first_sent_at=wish.sent_at,
+                was_found=False,
+                charged="unknown",
+            )
+            session.add(entry)
+            session.flush()
+            return entry, True
+
+    def take_over(self, entry_id: int, owner: str) -> bool:
+        """Make an attempt whose outcome is unknown, or whose process died, this owner's to go on with."""
+        with self._transaction() as session:
+            entry = session.get_one(Entry, entry_id)
+            now = time.time()
+            free = entry.state == "unknown" or (entry.state == "sending" and not entry.is_leased(now))
+            if free:
+                entry.state, entry.owner, entry.leased_until = "sending", owner, now + LEASE_SECONDS
+            return free
+
+    def renew(self, entry_id: int, owner: str) -> None:
+        """Show that the owner of an attempt is alive."""
+        with self._transaction() as session:
+            entry = session.get_one(Entry, entry_id)
+            if entry.state == "sending" and entry.owner == owner:
+                entry.leased_until = time.time() + LEASE_SECONDS
+
+    def claim(self, entry_id: int, generation_id: str) -> Literal["mine", "another's", "unclear"]:
+        """Say whether a job that was found in the API's list can be this attempt's, and note it if so."""
+        with self._transaction() as session:
+            entry = session.get_one(Entry, entry_id)
+            owners = _owners(session, entry, generation_id)
+            if owners:
+                return "another's"
+            twins = session.scalars(
+                select(Entry).where(
+                    Entry.body_digest == entry.body_digest,
+                    Entry.id != entry_id,
+                    Entry.state.in_(("sending", "unknown")),
+                )
+            )
+            if any(twin.generation_id is None for twin in twins):
+                return "unclear"
+            _accept(entry, generation_id, was_found=True)
+            return "mine"
+
+    def accept(self, entry_id: int, generation_id: str) -> None:
+        """Note the job that an attempt made, as the API answered."""
+        with self._transaction() as session:
+            entry = session.get_one(Entry, entry_id)
+            for other in _owners(session, entry, generation_id):
+                if other.was_found and other.state in ("accepted", "ended"):
+                    # It took for its own what it found; the answer knows better.
+                    other.state, other.generation_id, other.was_found = "unknown", None, False
+                    other.settled_at = None
+                    other.counted_usd = other.estimate_usd or Decimal(0)
+            if entry.generation_id != generation_id or entry.state == "sending":
+                _accept(entry, generation_id, was_found=False)
+
+    def doubt(self, entry_id: int, owner: str, named_id: str | None) -> None:
+        """Note that the outcome of an attempt is unknown; its money counts as spent."""
+        with self._transaction() as session:
+            entry = session.get_one(Entry, entry_id)
+            if entry.state == "sending" and entry.owner == owner:
+                entry.state, entry.leased_until = "unknown", 0.0
+                entry.named_id = named_id or entry.named_id
+
+    def refuse(self, entry_id: int, owner: str, error_code: str) -> None:
+        """Note that the API refused an attempt, or never saw it: it cost nothing."""
+        with self._transaction() as session:
+            entry = session.get_one(Entry, entry_id)
+            if entry.state == "sending" and entry.owner == owner:
+                entry.error_code = safe(error_code, 80)
+                _settle(entry, "refused", "no", Decimal(0), time.time())
+
+    # What ends
+
+    def unsettled(self, account: str, base_url: str, limit: int) -> list[Entry]:
+        """Return accepted jobs that may have ended, and ended ones whose cost is not known, oldest first."""
+        with self._transaction() as session:
+            found = session.scalars(
+                select(Entry)
+                .where(
+                    Entry.account == account,
+                    Entry.base_url == base_url,
+                    Entry.generation_id.is_not(None),
+                    (Entry.state == "accepted")
+                    | (
+                        (Entry.state == "ended")
+                        & Entry.cost_usd.is_(None)
+                        & (Entry.settled_at > time.time() - COST_KNOWN_WITHIN_SECONDS)
+                    ),
+                )
+                .order_by(Entry.state, Entry.created_at)
+                .limit(limit)
+            )
+            return list(found)
+
+    def settle(
+        self,
+        entry_id: int,
+        *,
+        status: str,
+        error_code: str | None,
+        cost_usd: Decimal | None,
+        charged: Charged,
+    ) -> None:
+        """Note how a job ended, and what it cost; what was not charged stands free again."""
+        with self._transaction() as session:
+            entry = session.get_one(Entry, entry_id)
+            entry.status = safe(status, 40)
+            entry.error_code = safe(error_code, 80) if error_code else None
+            counted = cost_usd if cost_usd is not None else entry.estimate_usd
+            if charged == "no":
+                counted = cost_usd = Decimal(0)
+            entry.cost_usd = cost_usd
+            _settle(entry, "ended", charged, counted or Decimal(0), time.time())
+
+    def close_job(self, entry_id: int) -> None:
+        """Note that the API no longer knows a job; what it cost stays spent."""
+        with self._transaction() as session:
+            entry = session.get_one(Entry, entry_id)
+            _settle(entry, "closed", cast(Charged, entry.charged), entry.counted_usd, time.time())
+
+    # Money
+
+    def spending(self, account: str, base_url: str) -> Spending:
+        """Return what has been spent and what is held."""
+        with self._transaction() as session:
+            return _spending(session, account, base_url, _now(session, account, base_url))
+
+    def quote(self, intention: Intention, attempt: int, price_usd: Decimal | None) -> str:
+        """Hand out a quote: good once, for ten minutes, for this attempt at this intention."""
+        quote_id = f"q_{secrets.token_urlsafe(9)}"
+        with self._transaction() as session:
+            now = _now(session, intention.account, intention.base_url)
+            session.add(
+                _Quote(
+                    id=quote_id, digest=intention.digest, attempt=attempt, price_usd=price_usd, made_at=now
+                )
+            )
+        return quote_id
+
+    def unresolved(self, account: str, base_url: str) -> list[Entry]:
+        """Return the attempts whose outcome is unknown, or whose process died on the way, newest first."""
+        with self._transaction() as session:
+            now = time.time()
+            found = session.scalars(
+                select(Entry)
+                .where(
+                    Entry.account == account,
+                    Entry.base_url == base_url,
+                    Entry.state.in_(("sending", "unknown")),
+                )
+                .order_by(Entry.created_at.desc())
+            )
+            return [entry for entry in found if not entry.is_leased(now)]
+
+    # The user's own way out
+
+    def entries(self, *, limit: int, open_only: bool = False) -> list[Entry]:
+        """Return entries of all accounts, newest first."""
+        with self._transaction() as session:
+            query = select(Entry).order_by(Entry.id.desc()).limit(limit)
+            if open_only:
+                query = query.where(Entry.state.in_(OPEN_STATES))
+            return list(session.scalars(query))
+
+    def resolve(self, entry_id: int, generation_id: str) -> None:
+        """Note, on the user's word, which job an attempt made."""
+        with self._transaction() as session:
+            _accept(session.get_one(Entry, entry_id), generation_id, was_found=False)
+
+    def release(self, entry_id: int) -> None:
+        """Note, on the user's word, that an attempt made nothing: its money stands free again."""
+        with self._transaction() as session:
+            entry = session.get_one(Entry, entry_id)
+            _settle(entry, "released", "no", Decimal(0), time.time())
+
+    def prune(self, before: float) -> int:
+        """Delete what was settled before a time and cost nothing, and old quotes; return how many went.
+
+        What was paid stays: it counts, and a repeat is answered with its job. So does the last attempt where
+        its key has been taken: a repeat must not get the same one.
+        """
+        later = aliased(Entry)
+        is_last = ~exists().where(later.digest == Entry.digest, later.attempt > Entry.attempt)
+        with self._transaction() as session:
+            gone = session.scalars(
+                select(Entry).where(
+                    Entry.settled_at < before,
+                    Entry.counted_usd == Decimal(0),
+                    (Entry.state == "refused") | (Entry.state.in_(("ended", "released")) & ~is_last),
+                )
+            ).all()
+            for entry in gone:
+                session.delete(entry)
+            for quote in session.scalars(select(_Quote).where(_Quote.made_at < before)):
+                session.delete(quote)
+            return len(gone)
+
+    # The file
+
+    def check(self) -> int:
+        """Open the file, look whether it is whole, and return how many entries it has.
+
+        Raises:
+            LedgerError: it cannot be used.
+        """
+        with self._transaction() as session:
+            return session.scalar(select(func.count()).select_from(Entry)) or 0
+
+    def set_aside(self) -> list[Path]:
+        """Return the damaged files that were set aside and that the user has not decided about."""
+        return sorted(self.folder.glob(f"{_SET_ASIDE}*.sqlite3"))
+
+    def give_up(self) -> list[Path]:
+        """Go on without the damaged files, on the user's word; they are kept under another name."""
+        kept: list[Path] = []
+        for path in self.set_aside():
+            target = path.with_name(path.name.replace(_SET_ASIDE, _GIVEN_UP))
+            path.rename(target)
+            kept.append(target)
+        return kept
+
+    @contextmanager
+    def _transaction(self) -> Generator[Session]:
+        try:
+            with Session(self._opened(), expire_on_commit=False) as session, session.begin():
+                yield session
+        except (SQLAlchemyError, OSError) as error:
+            raise self._fault(error) from error
+
+    def _opened(self) -> Engine:
+        if self._engine is None:
+            if self.set_aside():
+                raise self._corrupt()
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Made here first: what SQLite makes itself, others may read.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            engine = create_engine(f"sqlite:///{self.path}", connect_args={"timeout": _BUSY_SECONDS})
+            event.listen(engine, "connect", _prepare)
+            event.listen(engine, "begin", _begin_at_once)
+            try:
+                with engine.begin() as connection:
+                    self._migrate(connection)
+            except BaseException:
+                engine.dispose()
+                raise
+            self._engine = engine
+        return self._engine
+
+    def _migrate(self, connection: Connection) -> None:
+        if connection.execute(text("PRAGMA quick_check(1)")).scalar() != "ok":
+            self._set_aside_now()
+            raise self._corrupt()
+        if inspect(connection).has_table("ledger"):
+            version = connection.execute(text("SELECT version FROM ledger")).scalar_one()
+        else:
+            connection.execute(text("CREATE TABLE ledger (version INTEGER NOT NULL)"))
+            connection.execute(text("INSERT INTO ledger VALUES (0)"))
+            version = 0
+        if version > len(_MIGRATIONS):
+            raise LedgerError(
+                f"The ledger {self.path} was written by a newer sync-mcp (version {version}).",
+                code="ledger_newer",
+                next_step="Ask the user to update sync-mcp. The file was left as it is.",
+            )
+        for migrate in _MIGRATIONS[version:]:
+            migrate(connection)
+        connection.execute(text("UPDATE ledger SET version = :now"), {"now": len(_MIGRATIONS)})
+
+    def _fault(self, error: Exception) -> LedgerError:
+        if isinstance(error, LedgerError):
+            return error
+        original = getattr(error, "orig", None)
+        code = getattr(original, "sqlite_errorcode", 0) & 0xFF
+        if isinstance(error, DatabaseError) and code in (_SQLITE_CORRUPT, _SQLITE_NOT_A_DATABASE):
+            self._set_aside_now()
+            return self._corrupt()
+        return LedgerError(
+            f"The ledger {self.path} cannot be written: {safe(str(original or error), _REASON_LIMIT)}.",
+            next_step=(
+                "Ask the user to make room on the disk and the folder writable, or to name another folder in "
+                "SYNC_MCP_HOME. Nothing is paid for without the ledger."
+            ),
+        )
+
+    def _set_aside_now(self) -> None:
+        self.close()
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+        for suffix in ("", "-wal", "-shm"):
+            path = self.path.with_name(FILE_NAME + suffix)
+            # The first process to see it may have moved it already.
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(self.folder / f"{_SET_ASIDE}{stamp}.sqlite3{suffix}")
+
+    def _corrupt(self) -> LedgerError:
+        names = ", ".join(path.name for path in self.set_aside()) or FILE_NAME
+        return LedgerError(
+            f"The ledger was damaged and has been set aside in {self.folder} ({names}): what was paid before "
+            "is not known any more, so nothing is paid for now.",
+            code="ledger_corrupt",
+            next_step="Ask the user to run `sync-mcp ledger check`, which says what can be done.",
+        )
+
+
+def _prepare(connection: Any, _: object) -> None:
+    # Transactions are begun by hand: the driver would begin them too late for a lock.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_at_once(connection: Connection) -> None:
+    # The write lock from the first statement on: what is read is what the decision stands on.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _latest(session: Session, digest: str) -> Entry | None:
+    query = select(Entry).where(Entry.digest == digest).order_by(Entry.attempt.desc()).limit(1)
+    return session.scalars(query).first()
+
+
+def _owners(session: Session, entry: Entry, generation_id: str) -> list[Entry]:
+    """Return the other attempts that are known to have made a job."""
+    query = select(Entry).where(
+        Entry.generation_id == generation_id, Entry.id != entry.id, Entry.base_url == entry.base_url
+    )
+    return list(session.scalars(query))
+
+
+def _accept(entry: Entry, generation_id: str, *, was_found: bool) -> None:
+    entry.state, entry.generation_id, entry.was_found = "accepted", generation_id, was_found
+    entry.leased_until, entry.settled_at = 0.0, None
+    entry.counted_usd = entry.estimate_usd or Decimal(0)
+
+
+def _settle(entry: Entry, state: State, charged: Charged, counted: Decimal, now: float) -> None:
+    entry.state, entry.charged, entry.counted_usd = state, charged, counted
+    entry.leased_until, entry.settled_at = 0.0, now
+
+
+def _now(session: Session, account: str, base_url: str) -> float:
+    """Return the time by the later of the clock and the ledger: a clock set back gives no second budget."""
+    latest = session.scalar(
+        select(func.max(Entry.created_at)).where(Entry.account == account, Entry.base_url == base_url)
+    )
+    return max(time.time(), latest or 0.0)
+
+
+def _use_quote(session: Session, wish: Wish, now: float) -> None:
+    quote = session.get(_Quote, wish.quote_id)
+    if quote is None:
+        raise QuoteRefused("There is no such quote.")
+    if quote.used_at is not None:
+        raise QuoteRefused("The quote has been used: it is good for one job.")
+    if (quote.digest, quote.attempt) != (wish.intention.digest, wish.attempt):
+        raise QuoteRefused("The quote is for another call than this one.")
+    if not quote.made_at <= now <= quote.made_at + QUOTE_SECONDS:
+        raise QuoteRefused("The quote has expired: it is good for ten minutes.")
+    if quote.price_usd is not None and (wish.estimate_usd is None or wish.estimate_usd > quote.price_usd):
+        raise QuoteRefused("The price is no longer what the quote says.")
+    quote.used_at = now
+
+
+def _spending(session: Session, account: str, base_url: str, now: float) -> Spending:
+    def counted(*conditions: Any) -> Decimal:
+        query = select(func.sum(Entry.counted_usd)).where(
+            Entry.account == account, Entry.base_url == base_url, *conditions
+        )
+        return session.scalar(query) or Decimal(0)
+
+    unresolved = Entry.state == "unknown"
+    reserved = Entry.state.in_(("sending", "accepted"))
+    return Spending(
+        today_usd=counted(Entry.created_at >= utc_midnight(now)),
+        month_usd=counted(Entry.created_at >= start_of_month(now)),
+        ever_usd=counted(),
+        reserved_usd=counted(reserved),
+        unresolved_usd=counted(unresolved),
+        unresolved=session.scalar(
+            select(func.count())
+            .select_from(Entry)
+            .where(Entry.account == account, Entry.base_url == base_url, unresolved)
+        )
+        or 0,
+        day_ends_at=next_utc_midnight(now),
+    )
