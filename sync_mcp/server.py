@@ -20,7 +20,7 @@ from sync_mcp.text import clean, near
 from sync_mcp.tools.answers import error_result
 from sync_mcp.tools.approval import NOBODY, QUESTION, User
 from sync_mcp.tools.backend import CALL_SECONDS, Backend, CallContext
-from sync_mcp.tools.generations import TOOLS
+from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.registry import Tool, Tools
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from sync_mcp.hosts import HOSTS, Installation, configuration, http_origin, this_command
-from sync_mcp.tools.generations import TOOLS
+from sync_mcp.tools.catalogue import TOOLS
 from tests.stdio.process import started
 
 KEY, TOKEN = "sk_Secret-0123456789", "a-Token-of-24-characters"

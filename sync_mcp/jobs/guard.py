@@ -276,14 +276,14 @@ class Guard:
         return await self._do(self.ledger.spending, account.name, account.base_url)
 
     async def unresolved(self, sync: AsyncSync) -> list[Entry]:
-        """Return the attempts of unknown outcome, newest first; nothing is asked of the API but the account.
+        """Return the attempts of unknown outcome, newest first; nothing is asked of the API.
 
-        Where the ledger was never used, none is made.
+        Where there is no ledger yet, none is made.
         """
         if not self.ledger.path.exists():
             return []
-        account = await self.account(sync)
-        return await self._do(self.ledger.unresolved, account.name, account.base_url)
+        name = await self._do(self.ledger.account_of, sync.key_fingerprint, sync.base_url)
+        return [] if name is None else await self._do(self.ledger.unresolved, name, sync.base_url)
 
     async def _made_or_none(self, call: _Call) -> Made | None:
         """Return the job, or None where the ledger has changed meanwhile and is to be read again."""

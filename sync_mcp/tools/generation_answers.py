@@ -18,12 +18,14 @@ from sync_mcp.tools.generation_arguments import USUAL_WAIT_SECONDS
 
 if TYPE_CHECKING:
     from sync_mcp.api.models import Generation
+    from sync_mcp.jobs.ledger import Entry
 
 _TEXT_LIMIT = 300
 _WORD_LIMIT = 80
 _ID_LIMIT = 128
 _URL_LIMIT = 8000
 _ROWS_CHARACTERS = 9000
+_UNRESOLVED_SHOWN = 5
 _URL_FIELD_CHARACTERS = len(',"output_url":""')
 _FIRST_EPOCH = 1_000_000_000
 
@@ -61,6 +63,7 @@ class GenerationRow(BaseModel):
 
 
 class ListAnswer(Answer):
+    unresolved: list[str] | None = None
     generations: list[GenerationRow]
     next_cursor: str | None = None
 
@@ -237,10 +240,29 @@ _NONE_MATCH = "None match: list_generations without these arguments lists all."
 _NONE = "There are none yet: estimate_cost prices one, and create_generation makes it."
 
 
+def unresolved_lines(entries: "Sequence[Entry]") -> list[str] | None:
+    """Return creates of unknown outcome, a line for each, or None where there are none."""
+    return [
+        f"ledger_id {entry.id}, sent {_timestamp(datetime.fromtimestamp(entry.first_sent_at, UTC))}"
+        f"{f', the API named {entry.named_id}' if entry.named_id else ''}: {safe(entry.summary, _TEXT_LIMIT)}"
+        for entry in entries[:_UNRESOLVED_SHOWN]
+    ] or None
+
+
 def list_next_step(
-    rows: Sequence[GenerationRow], *, cursor: str | None, narrowed: bool, unreadable: int
+    rows: Sequence[GenerationRow],
+    *,
+    cursor: str | None,
+    narrowed: bool,
+    unreadable: int,
+    unresolved: int = 0,
 ) -> str:
     steps: list[str] = []
+    if unresolved:
+        steps.append(
+            f"{unresolved} creates have an unknown outcome: the same create_generation call looks for its "
+            "job and pays nothing twice; or the user settles it with sync-mcp ledger show and its ledger_id."
+        )
     if unreadable:
         steps.append(f"{unreadable} entries of the API's list could not be read and are left out.")
     if rows:

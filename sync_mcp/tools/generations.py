@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from mcp_types import ToolAnnotations
 
-from sync_mcp.errors import APITimeoutError, InvalidRequestError, NotFoundError, QuoteRefused, SyncError
+from sync_mcp.errors import (
+    APITimeoutError,
+    InvalidRequestError,
+    LedgerError,
+    NotFoundError,
+    QuoteRefused,
+    SyncError,
+)
 from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import finite
 from sync_mcp.tools.approval import UserApproval, check_choice
@@ -22,6 +29,7 @@ from sync_mcp.tools.generation_answers import (
     generation_answer,
     is_no_job,
     list_next_step,
+    unresolved_lines,
     wait_answer,
 )
 from sync_mcp.tools.generation_arguments import (
@@ -38,6 +46,7 @@ from sync_mcp.tools.registry import Tool, Tools
 if TYPE_CHECKING:
     from sync_mcp.api.models import Generation, GenerationRequest
     from sync_mcp.api.transport import RequestOptions
+    from sync_mcp.jobs.ledger import Entry
 
 _PROGRESS_SECONDS = 4.0
 _ANSWER_SECONDS = 2.0
@@ -175,12 +184,14 @@ async def _list_generations(context: CallContext, arguments: ListArguments) -> L
         cursor=arguments.cursor,
         request_options=_within(context),
     )
+    unresolved = [] if arguments.cursor else await _unresolved(context)
     rows = fitting_rows(page[: arguments.limit])
     more = len(page) > len(rows) or len(page) + page.unreadable > arguments.limit
     cursor = page[len(rows) - 1].id if rows and more else None
     # What is no id is text of a stranger's.
     cursor = cursor if cursor and GENERATION_ID.fullmatch(cursor) else None
     return ListAnswer(
+        unresolved=unresolved_lines(unresolved),
         generations=rows,
         next_cursor=cursor,
         next_step=list_next_step(
@@ -188,8 +199,18 @@ async def _list_generations(context: CallContext, arguments: ListArguments) -> L
             cursor=cursor,
             narrowed=bool(arguments.status or arguments.project_id or arguments.cursor),
             unreadable=page.unreadable,
+            unresolved=len(unresolved),
         ),
     )
+
+
+async def _unresolved(context: CallContext) -> "list[Entry]":
+    try:
+        return await context.backend.guard.unresolved(context.backend.client)
+    except LedgerError as error:
+        # The list is the way to see what there is, above all when the ledger is broken.
+        logger.warning("the ledger cannot be read: %s", error)
+        return []
 
 
 async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> EstimateAnswer:

@@ -32,7 +32,7 @@ ENDS = 20
 _ONLY_LATER = ("httpx", "av", "sync_mcp.api", "sync_mcp.sandbox", "sync_mcp.media", "sqlalchemy")
 _MODULES_AFTER_LISTING = """
 import sys
-from sync_mcp.tools.generations import TOOLS
+from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp import stdio, server
 [tool.definition for tool in TOOLS]
 print(*sorted(sys.modules))

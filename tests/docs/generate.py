@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sync_mcp.hosts import HOSTS, Installation, configuration
 from sync_mcp.settings import Settings
-from sync_mcp.tools.generations import TOOLS
+from sync_mcp.tools.catalogue import TOOLS
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

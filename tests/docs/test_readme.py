@@ -20,7 +20,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.tools.generations import TOOLS
+from sync_mcp.tools.catalogue import TOOLS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

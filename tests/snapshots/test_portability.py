@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from mcp_types import Tool
 
-from sync_mcp.tools.generations import TOOLS
+from sync_mcp.tools.catalogue import TOOLS
 
 Schema = dict[str, Any]
 

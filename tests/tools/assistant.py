@@ -13,7 +13,7 @@ from mcp import Client
 from mcp_types import CallToolResult, TextContent, Tool
 
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.tools.generations import TOOLS
+from sync_mcp.tools.catalogue import TOOLS
 
 Facts = dict[str, Any]
 

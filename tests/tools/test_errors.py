@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.tools.generations import TOOLS
+from sync_mcp.tools.catalogue import TOOLS
 
 from .assistant import MARK, Assistant, Facts, media, sent
 

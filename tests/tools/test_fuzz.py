@@ -14,7 +14,7 @@ from mcp import Client
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.tools.generations import TOOLS
+from sync_mcp.tools.catalogue import TOOLS
 
 from .assistant import Assistant, Facts, Told, check_schema
 

@@ -12,8 +12,8 @@ from mcp import Client
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools.backend import CALL_SECONDS
+from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.generation_arguments import LONGEST_WAIT_SECONDS
-from sync_mcp.tools.generations import TOOLS
 
 from .assistant import Assistant, Facts, Told, arrived, media, sent
 

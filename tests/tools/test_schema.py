@@ -5,7 +5,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field
 
 from sync_mcp.tools.arguments import Arguments
-from sync_mcp.tools.generations import TOOLS
+from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.schema import input_schema, output_schema
 
 Schema = dict[str, Any]

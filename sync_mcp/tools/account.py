@@ -1,0 +1,123 @@
+"""The tool for the account: what the API says of it, and what the ledger says of the money."""
+
+from typing import TYPE_CHECKING
+
+from mcp_types import ToolAnnotations
+
+from sync_mcp.errors import APIResponseError, APIStatusError, AuthenticationError, LedgerError
+from sync_mcp.text import safe
+from sync_mcp.tools.answers import Answer
+from sync_mcp.tools.arguments import Arguments
+from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.registry import Tool, Tools
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from sync_mcp.api.account import AccountInfo
+    from sync_mcp.jobs.limits import Limits, Spending
+
+_WORD_LIMIT = 80
+_URL_LIMIT = 300
+_ANSWER_SECONDS = 2.0
+
+
+class AccountArguments(Arguments):
+    """None: there is one account."""
+
+
+class AccountAnswer(Answer):
+    plan: str | None = None
+    billing_model: str | None = None
+    balance_usd: float | None = None
+    balance_credits: float | None = None
+    concurrency: int | None = None
+    billing_url: str | None = None
+    spent_today_usd: float | None = None
+    spent_this_month_usd: float | None = None
+    spent_ever_usd: float | None = None
+    reserved_usd: float | None = None
+    unresolved: int | None = None
+    unresolved_usd: float | None = None
+    max_usd_per_job: float | None = None
+    budget_usd_per_day: float | None = None
+    budget_usd: float | None = None
+    left_usd: float | None = None
+    approve_above_usd: float | None = None
+    note: str | None = None
+
+
+async def _get_account(context: CallContext, _: AccountArguments) -> AccountAnswer:
+    backend = context.backend
+    answer = AccountAnswer(next_step="estimate_cost prices a job; create_generation makes it.")
+    notes: list[str] = []
+    try:
+        seconds = max(1.0, context.seconds_left - _ANSWER_SECONDS)
+        _tell_account(
+            answer, await backend.client.account.get(request_options={"timeout_in_seconds": seconds})
+        )
+    except AuthenticationError:
+        raise
+    except (APIStatusError, APIResponseError) as error:
+        notes.append(f"The API did not tell of the account ({error.code}).")
+    try:
+        spending = await backend.guard.spending(backend.client)
+        _tell_spending(answer, spending, backend.guard.limits)
+    except LedgerError as error:
+        notes.append(f"{error.message} {error.next_step}")
+    answer.approve_above_usd = _number(backend.approve_above_usd)
+    answer.note = " ".join(notes) or None
+    if answer.unresolved:
+        answer.next_step = (
+            "Creates have an unknown outcome, and their money counts as spent: list_generations shows them "
+            "and what to do."
+        )
+    return answer
+
+
+def _tell_account(answer: AccountAnswer, told: "AccountInfo") -> None:
+    answer.plan = _word(told.plan_name)
+    answer.billing_model = _word(told.billing_model)
+    answer.balance_usd = _number(told.balance_usd)
+    answer.balance_credits = _number(told.balance_credits)
+    answer.concurrency = told.concurrency
+    answer.billing_url = safe(told.billing_url, _URL_LIMIT) if told.billing_url else None
+
+
+def _tell_spending(answer: AccountAnswer, spending: "Spending", limits: "Limits") -> None:
+    answer.spent_today_usd = _number(spending.today_usd)
+    answer.spent_this_month_usd = _number(spending.month_usd)
+    answer.spent_ever_usd = _number(spending.ever_usd)
+    answer.reserved_usd = _number(spending.reserved_usd)
+    answer.unresolved = spending.unresolved
+    answer.unresolved_usd = _number(spending.unresolved_usd) if spending.unresolved else None
+    answer.max_usd_per_job = _number(limits.per_job_usd)
+    answer.budget_usd_per_day = _number(limits.per_day_usd)
+    answer.budget_usd = _number(limits.ever_usd)
+    answer.left_usd = _number(limits.left_usd(spending))
+
+
+def _number(amount: "Decimal | None") -> float | None:
+    return None if amount is None else float(amount)
+
+
+def _word(text: str | None) -> str | None:
+    return safe(text, _WORD_LIMIT) if text else None
+
+
+TOOLS: Tools = (
+    Tool(
+        name="get_account",
+        title="Get the account and the money",
+        description=(
+            "Plan, balance and concurrency as the API tells them; what this server's ledger counts as spent "
+            "(reserved and unresolved money included), the user's limits, and what is left."
+        ),
+        arguments=AccountArguments,
+        answer=AccountAnswer,
+        annotations=ToolAnnotations(
+            read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
+        ),
+        run=_get_account,
+    ),
+)
