@@ -13,7 +13,7 @@ from sync_mcp.api.account import Account
 from sync_mcp.api.checks import faults_of
 from sync_mcp.api.create import Attempt, Creator, readable_generations
 from sync_mcp.api.estimate import estimate
-from sync_mcp.api.many import Calls, CreateMany, ManyRequest, Turn
+from sync_mcp.api.many import Calls, CreateMany, ManyRequest
 from sync_mcp.api.models import (
     GENERATION_ID,
     CostEstimate,
@@ -27,6 +27,7 @@ from sync_mcp.api.models import (
     ModelName,
     Segment,
 )
+from sync_mcp.api.running import Turn
 from sync_mcp.api.transport import Call, RequestOptions, Transport, check_options
 from sync_mcp.api.wait import LONG_POLL_SECONDS, Look, OnUpdate, wait_until_finished
 from sync_mcp.errors import (

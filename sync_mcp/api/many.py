@@ -1,8 +1,4 @@
-"""Many creates at once: every slot of the account full, each job told when it ends.
-
-Nobody tells how long a job takes. So the oldest one is held by the API's long poll, and its end brings a list
-of the others; every two seconds they are listed in any case, since a younger one may end first.
-"""
+"""Many creates at once: every slot of the account full, each job told when it ends."""
 
 import bisect
 import math
@@ -36,37 +32,25 @@ from sync_mcp.api.models import (
     ModelName,
     Segment,
 )
+from sync_mcp.api.running import Hold, News, RunningJobs, States
 from sync_mcp.api.transport import RequestOptions
-from sync_mcp.api.wait import Look
 from sync_mcp.errors import (
     ConcurrencyLimitError,
     InternalError,
     InvalidRequestError,
-    NotFoundError,
     OutcomeUnknown,
     RateLimitError,
-    RequestRejectedError,
     SyncError,
 )
 from sync_mcp.text import near, safe
 
-TICK_SECONDS = 2.0
-"""How often the running jobs are listed while none is known to have ended."""
-
-_SOON_SECONDS = 0.05
-_SOON_SHARE = 0.03
-_AS_OLD = 0.9
-"""Jobs that began together end together. After an end, where another is nearly as old as the one that ended
-was, the next look comes after a small share of that age."""
-
 _PAUSE_SECONDS = 5.0
 """Between two creates that the API has no room for, where it does not say itself when to come back."""
 
-_READS_PER_SECOND = 5.0
-_READS_AT_ONCE = 10
 _GRACE_SECONDS = 10.0
-_LOOKS_IN_VAIN = 2
+_LONGEST_HOLD_BACK_SECONDS = 2.0
 _REASON_LIMIT = 200
+_END = object()
 
 
 class CreateFields(TypedDict, total=False):
@@ -85,9 +69,6 @@ class CreateFields(TypedDict, total=False):
 
 
 ManyRequest: TypeAlias = CreateFields | GenerationRequest
-
-Turn: TypeAlias = Callable[[], Awaitable[None]]
-"""Waits until the next request may go out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,30 +89,13 @@ class CreateOutcome:
     error: SyncError | None = None
 
 
-class Pace:
-    """Lets `per_second` calls pass on average, and up to `at_once` of them together."""
-
-    def __init__(self, per_second: float, at_once: int) -> None:
-        self._interval = 1 / per_second
-        self._credit = (at_once - 1) * self._interval
-        self._next = -math.inf
-
-    async def __call__(self) -> None:
-        """Wait for one's turn."""
-        now = anyio.current_time()
-        turn = max(self._next, now - self._credit)
-        self._next = turn + self._interval
-        await anyio.sleep(max(0.0, turn - now))
-
-
 @dataclass(frozen=True, slots=True)
 class Calls:
     """What the work on many requests needs of the API."""
 
     create: Callable[[CreateFields], Awaitable[Generation]]
-    hold: Callable[[str], Awaitable[Look]]
-    """Reads a job by a long poll."""
-    states: Callable[[Sequence[str], Turn], Awaitable[Mapping[str, Generation | SyncError]]]
+    hold: Hold
+    states: States
     concurrency: Callable[[], Awaitable[int | None]]
     """The account's own limit, where the API tells it."""
 
@@ -141,15 +105,6 @@ class _Request:
     index: int
     given: ManyRequest
     fields: CreateFields
-
-
-@dataclass(slots=True)
-class _Job:
-    generation: Generation
-    requests: list[_Request]
-    """More than one where a guard gives the same job for equal requests."""
-    since: float
-    looks_in_vain: int = 0
 
 
 class CreateMany(AsyncIterator[CreateOutcome]):
@@ -189,7 +144,10 @@ class CreateMany(AsyncIterator[CreateOutcome]):
         self._fault: Exception | None = None
         self._waiting: list[_Request] = []
         self._creating: dict[int, anyio.CancelScope] = {}
-        self._running: dict[str, _Job] = {}
+        self._news = News()
+        self._running = RunningJobs(calls.hold, calls.states, self._end, self._news)
+        # More than one where a guard gives the same job for equal requests.
+        self._requests_of: dict[str, list[_Request]] = {}
         self._ready: deque[CreateOutcome] = deque()
         # What the caller wants at most, what the API allows at most, and how many slots are believed free for
         # these jobs: the account may have others running.
@@ -199,11 +157,6 @@ class CreateMany(AsyncIterator[CreateOutcome]):
         self._slots_are_known = concurrency is not None
         self._more_slots_at = math.inf
         self._throttled_until = -math.inf
-        self._look_at = -math.inf
-        self._read_again_at = -math.inf
-        self._long_poll = True
-        self._pace = Pace(_READS_PER_SECOND, _READS_AT_ONCE)
-        self._news = anyio.Event()
         self._stopping = False
         self._background: TaskGroup | None = None
         self._one_at_a_time = anyio.ResourceGuard("iterating over")
@@ -212,9 +165,9 @@ class CreateMany(AsyncIterator[CreateOutcome]):
     def pending(self) -> list[CreateOutcome]:
         """What was begun and is not told yet: jobs that run, as last seen, and outcomes."""
         running = (
-            CreateOutcome(request.index, request.given, job.generation)
-            for job in self._running.values()
-            for request in job.requests
+            CreateOutcome(request.index, request.given, generation)
+            for generation in self._running
+            for request in self._requests_of[generation.id]
         )
         return sorted((*running, *self._ready), key=lambda outcome: outcome.index)
 
@@ -227,7 +180,7 @@ class CreateMany(AsyncIterator[CreateOutcome]):
                 if not (self._finished or self._may_rest()):
                     await self._work(in_background=False)
             else:
-                await self._until(lambda: bool(self._ready) or self._finished)
+                await self._news.until(lambda: bool(self._ready) or self._finished)
             await checkpoint()
         if self._ready:
             return self._ready.popleft()
@@ -258,22 +211,24 @@ class CreateMany(AsyncIterator[CreateOutcome]):
         self._stopping = False
         began_at = anyio.current_time()
 
-        def enough() -> bool:
+        def hurried() -> bool:
             # An outcome does not wait for long, whatever else there is to do.
-            hurried = anyio.current_time() - began_at > TICK_SECONDS
-            return self._finished or (not in_background and self._may_rest(hurried=hurried))
+            return anyio.current_time() - began_at > _LONGEST_HOLD_BACK_SECONDS
+
+        def enough() -> bool:
+            return self._finished or (not in_background and self._may_rest(hurried=hurried()))
 
         async with anyio.create_task_group() as tasks:
             try:
-                tasks.start_soon(self._hold_on, in_background)
-                tasks.start_soon(self._look_on)
+                # With an outcome to tell, a long poll would soon be broken off.
+                tasks.start_soon(self._running.watch, lambda: in_background or not self._ready)
                 while not enough():
-                    news = self._news
-                    if in_background or not self._ready or anyio.current_time() - began_at < TICK_SECONDS:
+                    if self._waiting and not self._slots_are_known:
                         await self._learn_slots()
+                        continue
+                    if in_background or not self._ready or not hurried():
                         self._fill(tasks)
-                    with anyio.move_on_after(self._seconds_to_next_create()):
-                        await news.wait()
+                    await self._news.wait(self._seconds_to_next_create())
             finally:
                 self._stopping = True
                 for scope in self._creating.values():
@@ -282,28 +237,19 @@ class CreateMany(AsyncIterator[CreateOutcome]):
 
     @property
     def _finished(self) -> bool:
-        under_way = self._pulling or self._waiting or self._creating or self._running
+        under_way = self._pulling or self._waiting or self._creating or len(self._running)
         return self._exhausted and not under_way
 
     def _may_rest(self, *, hurried: bool = False) -> bool:
         """Whether there is an outcome to tell, and nothing that has to be done first."""
         if not self._ready or self._creating or self._pulling:
             return False
-        return hurried or not (self._look_is_due or self._may_create)
-
-    def _changed(self) -> None:
-        self._news.set()
-        self._news = anyio.Event()
-
-    async def _until(self, holds: Callable[[], bool]) -> None:
-        while not holds():
-            await self._news.wait()
+        soon = self._running.look_is_due or self._running.settling_seconds
+        return hurried or not (soon or self._may_create)
 
     # Creating
 
     async def _learn_slots(self) -> None:
-        if self._slots_are_known or not self._waiting:
-            return
         told = await self._calls.concurrency()
         self._slots_are_known = True
         self._allowed = told or math.inf
@@ -319,12 +265,15 @@ class CreateMany(AsyncIterator[CreateOutcome]):
                 return True
         held = len(self._running) + len(self._creating)
         is_free = held < min(self._slots, self._wanted, self._allowed)
-        return is_free and self._throttled_until <= anyio.current_time()
+        # Jobs that end together are followed by jobs that end together, which cost fewer looks.
+        is_time = self._throttled_until <= anyio.current_time() and not self._running.settling_seconds
+        return is_free and is_time
 
     def _seconds_to_next_create(self) -> float:
+        """How long nothing but news can make a create possible."""
         now = anyio.current_time()
-        moments = (self._throttled_until, self._more_slots_at)
-        return min((moment - now for moment in moments if moment > now), default=math.inf)
+        waits = (self._throttled_until - now, self._more_slots_at - now, self._running.settling_seconds)
+        return min((seconds for seconds in waits if seconds > 0), default=math.inf)
 
     def _fill(self, tasks: TaskGroup) -> None:
         if anyio.current_time() >= self._more_slots_at:
@@ -343,10 +292,11 @@ class CreateMany(AsyncIterator[CreateOutcome]):
     async def _pull(self) -> None:
         try:
             source = self._source
-            given = await anext(source, None) if isinstance(source, AsyncIterator) else next(source, None)
-            if given is None:
+            given = await anext(source, _END) if isinstance(source, AsyncIterator) else next(source, _END)
+            if given is _END:
                 self._exhausted = True
                 return
+            given = cast(ManyRequest, given)
             index, self._count = self._count, self._count + 1
             try:
                 self._waiting.append(_Request(index, given, self._fields(given)))
@@ -357,7 +307,7 @@ class CreateMany(AsyncIterator[CreateOutcome]):
             self._exhausted = True
         finally:
             self._pulling = False
-            self._changed()
+            self._news.spread()
 
     def _fields(self, given: ManyRequest) -> CreateFields:
         fields = _fields_of(given)
@@ -400,19 +350,17 @@ class CreateMany(AsyncIterator[CreateOutcome]):
 
     def _accept(self, request: _Request, generation: Generation) -> None:
         del self._creating[request.index]
-        now = anyio.current_time()
         if generation.finished:
             # A guard's job of before.
             self._ready.append(CreateOutcome(request.index, request.given, generation))
         elif generation.id in self._running:
-            self._running[generation.id].requests.append(request)
+            self._requests_of[generation.id].append(request)
         else:
-            if self._look_at <= now:
-                self._look_at = now + TICK_SECONDS
-            self._running[generation.id] = _Job(generation, [request], now)
+            self._requests_of[generation.id] = [request]
+            self._running.add(generation)
         if len(self._running) + len(self._creating) >= self._slots and self._more_slots_at == math.inf:
             self._slots += 1
-        self._changed()
+        self._news.spread()
 
     def _wait_for_slot(self, request: _Request, error: ConcurrencyLimitError) -> None:
         self._allowed = error.concurrency_limit or self._allowed
@@ -423,109 +371,16 @@ class CreateMany(AsyncIterator[CreateOutcome]):
     def _wait_again(self, request: _Request) -> None:
         del self._creating[request.index]
         bisect.insort(self._waiting, request, key=lambda one: one.index)
-        self._changed()
+        self._news.spread()
 
     def _tell(self, request: _Request, error: SyncError) -> None:
         del self._creating[request.index]
         self._ready.append(CreateOutcome(request.index, request.given, error=error))
-        self._changed()
+        self._news.spread()
 
-    # Watching
-
-    @property
-    def _looks(self) -> bool:
-        """Whether the list is needed: a job that runs alone is held by the long poll."""
-        return len(self._running) > (1 if self._long_poll else 0)
-
-    @property
-    def _look_is_due(self) -> bool:
-        return self._looks and self._look_at <= anyio.current_time()
-
-    async def _turn(self) -> None:
-        await anyio.sleep(max(0.0, self._read_again_at - anyio.current_time()))
-        await self._pace()
-
-    async def _look_on(self) -> None:
-        while True:
-            await self._until(lambda: self._looks)
-            news = self._news
-            seconds = self._look_at - anyio.current_time()
-            if seconds > 0:
-                with anyio.move_on_after(seconds):
-                    await news.wait()
-            else:
-                await self._look()
-
-    async def _look(self) -> None:
-        states = await self._calls.states(list(self._running), self._turn)
-        self._look_at = anyio.current_time() + TICK_SECONDS
-        for id, state in states.items():
-            self._note(id, state)
-        self._changed()
-
-    async def _hold_on(self, in_background: bool) -> None:
-        def may_hold() -> bool:
-            if not self._running or (self._ready and not in_background):
-                # With an outcome to tell, the poll would soon be broken off.
-                return False
-            return not self._looks or self._look_at - anyio.current_time() > TICK_SECONDS / 2
-
-        while self._long_poll:
-            await self._until(may_hold)
-            await self._turn()
-            if may_hold():
-                await self._hold(next(iter(self._running)))
-
-    async def _hold(self, id: str) -> None:
-        asked_at = anyio.current_time()
-        state: Generation | SyncError
-        try:
-            look = await self._calls.hold(id)
-        except RequestRejectedError:
-            self._long_poll = False
-            self._changed()
-            return
-        except SyncError as error:
-            state = error
-        else:
-            state = look.generation
-            self._long_poll = look.long_polled or state.finished
-        self._note(id, state)
-        self._changed()
-        if id in self._running and anyio.current_time() - asked_at < TICK_SECONDS / 2:
-            await anyio.sleep(TICK_SECONDS)
-
-    def _note(self, id: str, state: Generation | SyncError) -> None:
-        job = self._running.get(id)
-        if job is None:
-            return
-        now = anyio.current_time()
-        error: SyncError | None = None
-        if isinstance(state, Generation):
-            job.generation = state
-            job.looks_in_vain = 0
-            if not state.finished:
-                return
-        else:
-            if isinstance(state, RateLimitError):
-                self._read_again_at = now + (state.retry_after_seconds or TICK_SECONDS)
-            # A job that was just made may not be everywhere at once.
-            job.looks_in_vain += isinstance(state, NotFoundError)
-            if state.retryable or 0 < job.looks_in_vain < _LOOKS_IN_VAIN:
-                return
-            error = state
-        del self._running[id]
-        if error is None:
-            self._expect_more_ends(now - job.since)
-        self._ready.extend(CreateOutcome(one.index, one.given, job.generation, error) for one in job.requests)
-
-    def _expect_more_ends(self, age_seconds: float) -> None:
-        """Look again soon after a job has ended, where others began about when it did."""
-        now = anyio.current_time()
-        oldest = max((now - job.since for job in self._running.values()), default=0.0)
-        if oldest > age_seconds * _AS_OLD:
-            soon = min(max(_SOON_SECONDS, _SOON_SHARE * age_seconds), TICK_SECONDS)
-            self._look_at = min(self._look_at, now + soon)
+    def _end(self, generation: Generation, error: SyncError | None) -> None:
+        requests = self._requests_of.pop(generation.id)
+        self._ready.extend(CreateOutcome(one.index, one.given, generation, error) for one in requests)
 
 
 def _iterator(

@@ -264,7 +264,7 @@ class Guard:
         account = await self.account(sync)
         intention = Intention.of(request, account=account.name, base_url=account.base_url, take=take)
         latest = await self._do(self.ledger.latest, intention.digest)
-        if latest is not None and latest.is_open:
+        if latest is not None and (latest.is_open or latest.status == "COMPLETED"):
             return None
         attempt = latest.attempt + 1 if latest else 1
         return await self._do(self.ledger.quote, intention, attempt, price.usd)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 _MOST_PLACES = Decimal("0.0001")
 HIGHEST_USD = Decimal(1_000_000)
@@ -91,21 +91,6 @@ def dollars(amount: Decimal) -> str:
     shown = f"{exact:f}".rstrip("0").rstrip(".")
     places = len(shown.partition(".")[2])
     return f"{exact:.2f} USD" if places <= 2 else f"{shown} USD"
-
-
-def amount_of(text: str) -> Decimal:
-    """Return an amount of US dollars as a user writes it.
-
-    Raises:
-        ValueError: no number, negative, or beyond a million.
-    """
-    try:
-        amount = Decimal(text.strip().removeprefix("$"))
-    except InvalidOperation:
-        raise ValueError("is no amount of US dollars") from None
-    if not (amount.is_finite() and 0 <= amount <= HIGHEST_USD):
-        raise ValueError("is no amount of US dollars")
-    return amount
 
 
 def utc_midnight(now: float) -> float:

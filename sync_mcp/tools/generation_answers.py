@@ -159,14 +159,14 @@ def wait_answer(ids: Sequence[str], outcomes: "Mapping[str, Generation | SyncErr
     rows = [_awaited_row(id, outcomes.get(id)) for id in ids]
     count = Counter(_state(outcomes.get(id)) for id in ids)
     fitting = _fitting(rows)
-    urls = _with_urls(fitting, outcomes)
+    _put_urls(fitting, outcomes)
     return WaitAnswer(
         completed=count["completed"],
         failed=count["failed"],
         running=count["running"],
         unknown=count["missing"] + count["error"] + count["unknown"] or None,
         generations=fitting,
-        next_step=_after_wait(count, left_out=len(rows) - len(fitting), urls=urls),
+        next_step=_after_wait(count, fitting, left_out=len(rows) - len(fitting)),
     )
 
 
@@ -200,10 +200,9 @@ def _awaited_row(id: str, outcome: "Generation | SyncError | None") -> AwaitedRo
     )
 
 
-def _with_urls(rows: Sequence[AwaitedRow], outcomes: "Mapping[str, Generation | SyncError]") -> bool:
-    """Put output URLs into rows as far as they fit; return whether each completed job has got one."""
+def _put_urls(rows: Sequence[AwaitedRow], outcomes: "Mapping[str, Generation | SyncError]") -> None:
+    """Put the output URLs into the rows, as many as fit."""
     room = _ROWS_CHARACTERS - sum(map(_length, rows))
-    all_fit = True
     for row in rows:
         outcome = outcomes.get(row.generation_id)
         if row.status != "COMPLETED" or outcome is None or isinstance(outcome, SyncError):
@@ -213,19 +212,16 @@ def _with_urls(rows: Sequence[AwaitedRow], outcomes: "Mapping[str, Generation | 
         if url and length <= room:
             row.output_url = url
             room -= length
-        else:
-            all_fit = False
-    return all_fit
 
 
-def _after_wait(count: Mapping[str, int], *, left_out: int, urls: bool) -> str:
+def _after_wait(count: Mapping[str, int], rows: Sequence[AwaitedRow], *, left_out: int) -> str:
     steps: list[str] = []
     open_ids = count["running"] + count["unknown"]
     if open_ids:
         steps.append(f"Call wait_for_generations again with only the {open_ids} ids that have not ended.")
-    if count["completed"]:
+    if any(row.output_url for row in rows):
         steps.append("Give the user each output_url letter for letter.")
-    if not urls:
+    if any(row.status == "COMPLETED" and not row.output_url for row in rows):
         steps.append("A COMPLETED row without output_url: get_generation gives it.")
     if count["failed"] or count["error"]:
         steps.append("get_generation tells why one failed, and what to change.")

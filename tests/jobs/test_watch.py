@@ -377,7 +377,8 @@ async def test_a_throttled_watcher_looks_less_often_until_all_is_well(
     await until(lambda: len(lists(sandbox)) == 6)
     asked_at = [request.at for request in reads(sandbox)]
     pauses = [(later - earlier).total_seconds() for earlier, later in pairwise(asked_at)]
-    assert pauses == pytest.approx([0.2, 0.4, 0.4, 0.2, 0.1], abs=0.09)
+    assert all(pause > least for pause, least in zip(pauses, [0.19, 0.39, 0.39, 0.19, 0.09], strict=True))
+    assert pauses[-1] < min(pauses[:3])
 
 
 async def test_a_wait_that_was_throttled_to_its_end_says_so(
@@ -450,7 +451,7 @@ async def test_a_finished_job_stays_finished_whatever_a_late_answer_says(
     [longer] = await jobs(sync, sandbox, 1)
     sandbox.add_fault(Fault(path=LIST, status=200, body=listed((longer, "PENDING"))))
     path = f"/v2/generate/{id}"
-    sandbox.add_fault(Fault(path=path, delay_seconds=0.5, when="after"))
+    sandbox.add_fault(Fault(path=path, delay_seconds=1, when="after"))
     seen: list[str] = []
     ended: list[str] = []
 
@@ -639,8 +640,9 @@ async def test_who_waits_when_the_watchers_tasks_are_ended_is_told(
     sandbox: Sandbox, sync: AsyncSync, tasks: TaskGroup
 ) -> None:
     ids = await jobs(sync, sandbox, 2)
-    async with anyio.create_task_group() as own:
-        waits = Waits(Watcher(lambda: sync, own), tasks)
+    own = anyio.create_task_group()
+    waits = Waits(Watcher(lambda: sync, own), tasks)
+    async with own:
         for id in ids:
             waits.start(id)
         await until(lambda: bool(lists(sandbox)))

@@ -1,0 +1,72 @@
+from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_mcp import AsyncSync, Audio, Ledger, Video
+from sync_mcp.api.models import GenerationRequest
+from sync_mcp.jobs.guard import Guard, Made, Terms
+from sync_mcp.jobs.limits import Limits
+from sync_mcp.sandbox import Sandbox
+
+CREATE = "/v2/generate"
+PRICE = Decimal("0.226")
+"""Of a job from the samples with lipsync-2."""
+
+
+@pytest.fixture
+async def sync(sandbox: Sandbox) -> AsyncIterator[AsyncSync]:
+    async with AsyncSync(api_key="sk_first", base_url=sandbox.url) as client:
+        yield client
+
+
+@pytest.fixture
+def guard_of(home: Path) -> Callable[..., Guard]:
+    """Make guards as processes of their own have them, over one ledger."""
+
+    def make(*, per_job: str = "", per_day: str = "", ever: str = "", **more: Any) -> Guard:
+        limits = Limits(*(Decimal(limit) if limit else None for limit in (per_job, per_day, ever)))
+        return Guard(Ledger(home), limits, **more)
+
+    return make
+
+
+@pytest.fixture
+def guard(guard_of: Callable[..., Guard]) -> Guard:
+    return guard_of()
+
+
+@pytest.fixture
+def request_of(sandbox: Sandbox) -> Callable[..., GenerationRequest]:
+    def make(query: str = "", **fields: Any) -> GenerationRequest:
+        media = [Video(url=sandbox.samples.video + query), Audio(url=sandbox.samples.audio)]
+        return GenerationRequest.model_validate({"model": "lipsync-2", "input": media, **fields})
+
+    return make
+
+
+@pytest.fixture
+def make(sync: AsyncSync, guard: Guard, request_of: Callable[..., GenerationRequest]) -> Callable[..., Any]:
+    """Make a create, by default always the same one."""
+
+    async def create(
+        request: GenerationRequest | None = None, *, by: Guard = guard, client: AsyncSync = sync, **terms: Any
+    ) -> Made:
+        return await by.create(client, request or request_of(), None, Terms(**terms))
+
+    return create
+
+
+def paid(sandbox: Sandbox) -> list[Decimal]:
+    return [charge.amount_usd for charge in sandbox.charges if not charge.released]
+
+
+def sent(sandbox: Sandbox) -> list[str | None]:
+    """Return the keys of the creates that reached the API."""
+    return [
+        request.headers.get("idempotency-key")
+        for request in sandbox.requests
+        if (request.method, request.path) == ("POST", CREATE)
+    ]

@@ -1,0 +1,416 @@
+"""One intention, one job, whatever happens between the call and the answer."""
+
+import time
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from sync_mcp import (
+    AsyncSync,
+    ConcurrencyLimitError,
+    Guard,
+    InvalidRequestError,
+    Ledger,
+    LedgerError,
+    OutcomeUnknown,
+    RequestRejectedError,
+)
+from sync_mcp.api.models import GenerationRequest
+from sync_mcp.errors import CreateUnderWay
+from sync_mcp.jobs import ledger as ledger_module
+from sync_mcp.jobs.guard import Made, Terms
+from sync_mcp.sandbox import Fault, Sandbox
+
+from .conftest import CREATE, PRICE, paid, sent
+
+pytestmark = pytest.mark.anyio
+
+Make = Callable[..., Awaitable[Made]]
+GuardOf = Callable[..., Guard]
+RequestOf = Callable[..., GenerationRequest]
+
+BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+LOST = Fault(path=CREATE, drop="after", times=None)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
+
+
+@BOTH
+async def test_the_same_call_again_returns_the_same_job_and_pays_nothing(
+    sandbox: Sandbox, make: Make
+) -> None:
+    first, again = await make(), await make()
+    assert not first.reused
+    assert again.reused
+    assert again.generation.id == first.generation.id
+    assert paid(sandbox) == [PRICE]
+    assert len(sent(sandbox)) == 1
+
+
+async def test_a_call_that_means_the_same_is_the_same(
+    sandbox: Sandbox, make: Make, request_of: RequestOf
+) -> None:
+    first = await make()
+    plain = request_of()
+    respelled = request_of(
+        input=plain.input[::-1], options={"sync_mode": "bounce", "temperature": 0.5}, segments=None
+    )
+    assert (await make(respelled)).generation.id == first.generation.id
+    assert len(paid(sandbox)) == 1
+
+
+async def test_a_finished_job_is_returned_in_another_process_too(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf
+) -> None:
+    first = await make()
+    sandbox.advance(100)
+    again = await make(by=guard_of())
+    assert (again.generation.id, again.generation.status) == (first.generation.id, "COMPLETED")
+    assert len(paid(sandbox)) == 1
+
+
+async def test_what_does_not_count_is_told_when_it_differs(
+    sandbox: Sandbox, make: Make, request_of: RequestOf
+) -> None:
+    first = await make(request_of(output_file_name="one"))
+    again = await make(request_of(output_file_name="two", webhook_url="https://example.com/hook"))
+    assert again.generation.id == first.generation.id
+    assert again.notes == [
+        "output_file_name, webhook_url of this call differ from the first one's, which hold for this job."
+    ]
+
+
+async def test_another_take_is_another_job(sandbox: Sandbox, make: Make) -> None:
+    first, second = await make(), await make(take=2)
+    assert first.generation.id != second.generation.id
+    assert len(paid(sandbox)) == 2
+    assert (await make(take=2)).generation.id == second.generation.id
+
+
+@BOTH
+async def test_the_same_call_at_the_same_moment_makes_one_job(sandbox: Sandbox, make: Make) -> None:
+    ids: list[str] = []
+
+    async def create() -> None:
+        ids.append((await make()).generation.id)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as task_group:
+            for _ in range(8):
+                task_group.start_soon(create)
+    assert len(set(ids)) == 1
+    assert len(paid(sandbox)) == len(sent(sandbox)) == 1
+
+
+async def test_two_processes_that_make_the_same_call_at_the_same_moment_make_one_job(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf
+) -> None:
+    ids: list[str] = []
+
+    async def create(by: Guard) -> None:
+        ids.append((await make(by=by)).generation.id)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as task_group:
+            for _ in range(4):
+                task_group.start_soon(create, guard_of())
+    assert len(set(ids)) == 1
+    assert len(paid(sandbox)) == 1
+
+
+async def test_a_refused_create_costs_nothing_and_the_next_call_has_a_key_of_its_own(
+    sandbox: Sandbox, make: Make, guard: Guard
+) -> None:
+    sandbox.add_fault(Fault.api_error("generation_input_video_invalid", path=CREATE))
+    with pytest.raises(RequestRejectedError):
+        await make()
+    [entry] = guard.ledger.entries(limit=10)
+    assert (entry.state, entry.counted_usd) == ("refused", 0)
+    made = await make()
+    assert (made.attempt, made.reused) == (2, False)
+    assert len(set(sent(sandbox))) == 2
+    assert len(paid(sandbox)) == 1
+
+
+@pytest.mark.parametrize("idempotency", ["honour", "ignore", "expire", "conflict"])
+async def test_a_create_whose_answer_is_lost_is_found_and_paid_once(
+    sandbox: Sandbox, make: Make, idempotency: str
+) -> None:
+    sandbox.configure(idempotency=idempotency)
+    sandbox.add_fault(Fault(path=CREATE, drop="after"))
+    made = await make()
+    assert (await make()).generation.id == made.generation.id
+    assert len(paid(sandbox)) == 1
+
+
+@pytest.mark.parametrize("idempotency", ["honour", "ignore", "conflict"])
+async def test_an_unknown_outcome_counts_as_spent_until_the_same_call_finds_the_job(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf, sync: AsyncSync, idempotency: str
+) -> None:
+    sandbox.configure(idempotency=idempotency)
+    sandbox.add_fault(LOST)
+    sandbox.add_fault(Fault.api_error("internal_error", path="/v2/generations", times=None))
+    guard = guard_of()
+    with pytest.raises(OutcomeUnknown) as unknown:
+        await make(by=guard, ends_at=anyio.current_time() + 3)
+    assert "Make exactly this call again" in unknown.value.next_step
+    [entry] = await guard.unresolved(sync)
+    assert entry.counted_usd == PRICE
+    sandbox.clear_faults()
+    made = await make(by=guard_of())
+    assert made.reused
+    assert len(paid(sandbox)) == 1
+    assert await guard.unresolved(sync) == []
+
+
+async def test_a_create_that_never_arrived_is_sent_again_under_its_key(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, drop="before", times=None))
+    with pytest.raises(OutcomeUnknown):
+        await make(ends_at=anyio.current_time() + 2)
+    assert paid(sandbox) == []
+    sandbox.clear_faults()
+    await make(by=guard_of())
+    assert len(paid(sandbox)) == 1
+    assert len(set(sent(sandbox))) == 1
+
+
+async def test_after_the_time_to_resend_an_unknown_create_is_only_looked_for(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, drop="before", times=None))
+    with pytest.raises(OutcomeUnknown):
+        await make(ends_at=anyio.current_time() + 2)
+    sandbox.clear_faults()
+    before = len(sent(sandbox))
+    with pytest.raises(OutcomeUnknown) as unknown:
+        await make(by=guard_of(resend_hours=0))
+    assert "looks for the job, no more" in unknown.value.next_step
+    assert len(sent(sandbox)) == before
+    assert paid(sandbox) == []
+
+
+async def test_a_dead_process_holds_nobody_up_for_longer_than_its_lease(
+    sandbox: Sandbox, make: Make, guard: Guard, request_of: RequestOf, sync: AsyncSync
+) -> None:
+    await make()
+    [entry] = guard.ledger.entries(limit=1)
+    # As a process leaves it that died after it had written the intention down.
+    with guard.ledger._transaction() as session:  # pyright: ignore[reportPrivateUsage]
+        left = session.get_one(ledger_module.Entry, entry.id)
+        left.state, left.generation_id, left.owner = "sending", None, "dead"
+        left.leased_until = time.time() + 0.3
+    again = await make()
+    assert again.generation.id == entry.generation_id
+    assert len(paid(sandbox)) == 1
+
+
+async def test_a_living_process_is_waited_for_as_long_as_the_call_lasts(
+    sandbox: Sandbox, make: Make, guard: Guard
+) -> None:
+    await make()
+    [entry] = guard.ledger.entries(limit=1)
+    with guard.ledger._transaction() as session:  # pyright: ignore[reportPrivateUsage]
+        left = session.get_one(ledger_module.Entry, entry.id)
+        left.state, left.generation_id, left.owner = "sending", None, "alive"
+        left.leased_until = time.time() + 10
+    with pytest.raises(CreateUnderWay):
+        await make(ends_at=anyio.current_time() + 0.6)
+    assert len(sent(sandbox)) == 1
+
+
+@BOTH
+async def test_a_caller_that_goes_away_leaves_a_create_that_is_written_down(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sending, arrived = anyio.Event(), anyio.Event()
+    create_as = sync.generations.create_as
+
+    async def tell(*arguments: Any, **options: Any) -> Any:
+        sending.set()
+        return await create_as(*arguments, **options)
+
+    monkeypatch.setattr(sync.generations, "create_as", tell)
+    sandbox.add_fault(Fault(path=CREATE, delay_seconds=0.5))
+
+    async def create() -> None:
+        with anyio.CancelScope() as caller:
+            async with anyio.create_task_group() as task_group:
+                task_group.start_soon(cancel_once_sent, caller)
+                await make()
+                task_group.cancel_scope.cancel()
+        arrived.set()
+
+    async def cancel_once_sent(caller: anyio.CancelScope) -> None:
+        await sending.wait()
+        caller.cancel()
+
+    with anyio.fail_after(10):
+        await create()
+        await arrived.wait()
+    [entry] = guard.ledger.entries(limit=10)
+    assert entry.state == "accepted"
+    assert (await make()).generation.id == entry.generation_id
+    assert len(paid(sandbox)) == 1
+
+
+async def test_after_an_uncharged_failure_the_same_call_is_the_next_attempt(
+    sandbox: Sandbox, make: Make
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, job="fail", error_code="generation_pipeline_failed"))
+    first = await make()
+    sandbox.advance(100)
+    second = await make()
+    assert second.attempt == 2
+    assert not second.reused
+    assert second.notes == [
+        f"Attempt 1 ({first.generation.id}) ended FAILED and was not charged: this is a new one."
+    ]
+    assert paid(sandbox) == [PRICE]
+    assert len(set(sent(sandbox))) == 2
+
+
+async def test_a_job_that_the_api_has_forgotten_is_closed_and_a_repeat_is_a_new_one(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync
+) -> None:
+    first = await make()
+    sandbox.advance(100)
+    await sync.generations.delete(first.generation.id)
+    second = await make()
+    assert second.generation.id != first.generation.id
+    assert second.attempt == 2
+    assert [entry.state for entry in guard.ledger.entries(limit=10)] == ["accepted", "closed"]
+    # What it cost stays spent.
+    assert (await guard.spending(sync)).ever_usd == 2 * PRICE
+
+
+async def test_a_job_that_only_one_path_forgets_is_not_made_again(sandbox: Sandbox, make: Make) -> None:
+    first = await make()
+    sandbox.add_fault(Fault.api_error("generation_not_found", path="/v2/generat*/*", times=None))
+    assert (await make()).generation.id == first.generation.id
+    assert len(paid(sandbox)) == 1
+
+
+async def test_keys_of_two_accounts_are_kept_apart(
+    sandbox: Sandbox, make: Make, sync: AsyncSync, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.add_fault(Fault(path="/v2/account", status=404, body={"message": "none"}, times=None))
+    first = await make()
+    async with AsyncSync(api_key="sk_second", base_url=sandbox.url) as other:
+        second = await make(client=other)
+        assert second.generation.id != first.generation.id
+        assert (await guard.spending(other)).ever_usd == PRICE
+    accounts = {entry.account for entry in guard.ledger.entries(limit=10)}
+    assert len(accounts) == 2
+    assert all(account.startswith("key:") and "sk_" not in account for account in accounts)
+
+
+async def test_two_keys_of_one_organization_are_one_account(sandbox: Sandbox, make: Make) -> None:
+    first = await make()
+    async with AsyncSync(api_key="sk_second", base_url=sandbox.url) as other:
+        assert (await make(client=other)).generation.id == first.generation.id
+
+
+async def test_an_account_that_cannot_be_told_now_sends_nothing(sandbox: Sandbox, make: Make) -> None:
+    sandbox.add_fault(Fault(path="/v2/account", html=True, times=None))
+    with pytest.raises(Exception, match="not the API's JSON"):
+        await make()
+    assert sent(sandbox) == []
+
+
+async def test_a_ledger_that_cannot_be_written_sends_nothing(
+    sandbox: Sandbox, make: Make, tmp_path: Path
+) -> None:
+    place = tmp_path / "a file"
+    place.write_text("", encoding="utf-8")
+    with pytest.raises(LedgerError, match="cannot be written"):
+        await make(by=Guard(Ledger(place / "home")))
+    assert sent(sandbox) == []
+
+
+async def test_a_ledger_that_breaks_after_the_api_has_accepted_loses_no_handle(
+    sandbox: Sandbox, make: Make, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise LedgerError("The disk is full.")
+
+    monkeypatch.setattr(guard.ledger, "accept", full)
+    made = await make()
+    assert made.generation.id
+    assert "could not be written after the job was accepted" in made.notes[0]
+
+
+async def test_an_idempotency_key_of_the_callers_own_is_refused(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, request_of: RequestOf
+) -> None:
+    with pytest.raises(InvalidRequestError, match="leave it out"):
+        await guard.create(sync, request_of(), {"idempotency_key": "mine"}, Terms())
+    assert sent(sandbox) == []
+
+
+async def test_a_full_plan_answers_which_jobs_hold_the_slots_and_costs_nothing(
+    sandbox: Sandbox, make: Make, request_of: RequestOf, guard: Guard
+) -> None:
+    sandbox.configure(plan="hobbyist")
+    first = await make()
+    with pytest.raises(ConcurrencyLimitError) as full:
+        await make(request_of("?n=2"))
+    assert first.generation.id in str(full.value)
+    assert "wait_for_generations" in full.value.next_step
+    assert full.value.next_step.startswith("Nothing was sent or charged.")
+    assert [entry.state for entry in guard.ledger.entries(limit=10)] == ["refused", "accepted"]
+
+
+async def test_a_create_waits_for_a_slot_within_its_time(
+    sandbox: Sandbox, make: Make, request_of: RequestOf, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.jobs.guard._SLOT_POLL_SECONDS", 0.05)
+    sandbox.configure(plan="hobbyist")
+    await make()
+    waiting = anyio.Event()
+    running = guard._running  # pyright: ignore[reportPrivateUsage]
+
+    async def tell(*arguments: Any) -> Any:
+        waiting.set()
+        return await running(*arguments)
+
+    monkeypatch.setattr(guard, "_running", tell)
+
+    async def end_the_first() -> None:
+        await waiting.wait()
+        sandbox.advance(100)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(end_the_first)
+            made = await make(request_of("?n=2"), slot_until=anyio.current_time() + 8)
+    assert not made.reused
+    assert len(paid(sandbox)) == 2
+
+
+async def test_a_client_with_a_guard_makes_each_request_once(
+    sandbox: Sandbox, guard: Guard, request_of: RequestOf
+) -> None:
+    async with AsyncSync(api_key="sk_first", base_url=sandbox.url, guard=guard) as sync:
+        media = request_of().input
+        first = await sync.generations.create(model="lipsync-2", input=media)
+        again = await sync.generations.create(model="lipsync-2", input=media)
+        other = await sync.generations.create(model="lipsync-2", input=media, take=2)
+    assert first.id == again.id != other.id
+    assert sum(paid(sandbox), Decimal(0)) == 2 * PRICE
+
+
+async def test_without_a_guard_a_take_is_refused(
+    sandbox: Sandbox, sync: AsyncSync, request_of: RequestOf
+) -> None:
+    with pytest.raises(InvalidRequestError, match="with a guard alone"):
+        await sync.generations.create(model="lipsync-2", input=request_of().input, take=2)
+    assert sent(sandbox) == []

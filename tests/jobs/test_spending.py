@@ -1,0 +1,294 @@
+"""Nothing is paid unasked, and no limit is passed."""
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+
+import anyio
+import pytest
+
+from sync_mcp import AsyncSync, Guard, LimitReached, Limits, QuoteRefused
+from sync_mcp.api.models import GenerationRequest
+from sync_mcp.errors import ApprovalRequired
+from sync_mcp.jobs.guard import Made, Proposal
+from sync_mcp.jobs.limits import dollars
+from sync_mcp.sandbox import Fault, Sandbox
+
+from .conftest import CREATE, PRICE, paid, sent
+
+pytestmark = pytest.mark.anyio
+
+Make = Callable[..., Awaitable[Made]]
+GuardOf = Callable[..., Guard]
+RequestOf = Callable[..., GenerationRequest]
+
+NO_PRICE = Fault.api_error("cost_estimate_unavailable", path="/v2/analyze/cost", times=None)
+
+
+class Asker:
+    """Is asked in the user's place, and notes what."""
+
+    def __init__(self, above_usd: str, *, agrees: bool = True) -> None:
+        self.above_usd = Decimal(above_usd)
+        self.agrees = agrees
+        self.asked: list[Proposal] = []
+
+    async def ask(self, proposal: Proposal) -> None:
+        self.asked.append(proposal)
+        if not self.agrees:
+            quote_id = await proposal.quote()
+            raise ApprovalRequired("no", question="?", quote_id=quote_id, next_step="")
+
+
+@pytest.mark.parametrize(
+    ("limit", "variable"),
+    [
+        ({"per_job": "0.225"}, "SYNC_MCP_MAX_USD_PER_JOB"),
+        ({"per_day": "0.225"}, "SYNC_MCP_BUDGET_USD_PER_DAY"),
+        ({"ever": "0.225"}, "SYNC_MCP_BUDGET_USD"),
+    ],
+)
+async def test_a_job_beyond_a_limit_is_refused_before_it_is_sent_and_the_limit_is_named(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf, limit: dict[str, str], variable: str
+) -> None:
+    with pytest.raises(LimitReached) as refused:
+        await make(by=guard_of(**limit))
+    assert f"({variable})" in str(refused.value)
+    assert "0.226 USD" in str(refused.value)
+    assert "0.225 USD is left" in str(refused.value)
+    assert sent(sandbox) == []
+
+
+async def test_a_job_that_just_fits_is_made(sandbox: Sandbox, make: Make, guard_of: GuardOf) -> None:
+    await make(by=guard_of(per_job="0.226", per_day="0.226", ever="0.226"))
+    assert paid(sandbox) == [PRICE]
+
+
+async def test_eight_processes_at_once_keep_a_budget_together(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf, request_of: RequestOf
+) -> None:
+    refused: list[LimitReached] = []
+
+    async def create(number: int) -> None:
+        try:
+            await make(request_of(f"?n={number}"), by=guard_of(ever="1.00"))
+        except LimitReached as error:
+            refused.append(error)
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as task_group:
+            for number in range(8):
+                task_group.start_soon(create, number)
+    assert paid(sandbox) == [PRICE] * 4
+    assert len(refused) == 4
+
+
+async def test_what_was_not_charged_stands_free_again(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf, request_of: RequestOf
+) -> None:
+    guard = guard_of(ever="0.30")
+    sandbox.add_fault(Fault(path=CREATE, job="fail"))
+    await make(by=guard)
+    with pytest.raises(LimitReached):
+        await make(request_of("?n=2"), by=guard)
+    sandbox.advance(100)
+    await make(request_of("?n=2"), by=guard)
+    assert paid(sandbox) == [PRICE]
+
+
+async def test_with_a_limit_an_unknown_price_is_refused_and_without_one_it_goes(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf
+) -> None:
+    sandbox.add_fault(NO_PRICE)
+    with pytest.raises(LimitReached, match="unknown"):
+        await make(by=guard_of(ever="100"))
+    assert sent(sandbox) == []
+    made = await make()
+    assert made.price is not None
+    assert made.price.usd is None
+
+
+async def test_the_callers_duration_counts_only_where_the_api_cannot_tell(
+    sandbox: Sandbox, make: Make, request_of: RequestOf
+) -> None:
+    measured = await make(duration_seconds=1000)
+    assert measured.price is not None
+    assert (measured.price.usd, measured.price.note) == (PRICE, None)
+    sandbox.add_fault(NO_PRICE)
+    told = await make(request_of("?n=2"), duration_seconds=10)
+    assert told.price is not None
+    assert told.price.usd == Decimal("0.6")
+    assert told.price.note == "by duration_seconds, as the caller says"
+
+
+@pytest.mark.parametrize("faults", [[], [NO_PRICE]])
+async def test_max_cost_usd_refuses_a_higher_and_an_unknown_price(
+    sandbox: Sandbox, make: Make, faults: list[Fault]
+) -> None:
+    for fault in faults:
+        sandbox.add_fault(fault)
+    with pytest.raises(LimitReached, match="max_cost_usd"):
+        await make(max_cost_usd=Decimal("0.2"))
+    assert sent(sandbox) == []
+
+
+async def test_max_cost_usd_does_not_raise_a_limit(sandbox: Sandbox, make: Make, guard_of: GuardOf) -> None:
+    with pytest.raises(LimitReached):
+        await make(by=guard_of(per_job="0.1"), max_cost_usd=Decimal(100))
+    assert sent(sandbox) == []
+
+
+@pytest.mark.parametrize(("above", "asks"), [("0.226", False), ("0.225", True), ("0", True)])
+async def test_the_user_is_asked_above_a_price(sandbox: Sandbox, make: Make, above: str, asks: bool) -> None:
+    asker = Asker(above)
+    await make(approval=asker)
+    assert bool(asker.asked) == asks
+    assert len(paid(sandbox)) == 1
+
+
+async def test_the_user_is_asked_about_an_unknown_price(sandbox: Sandbox, make: Make) -> None:
+    sandbox.add_fault(NO_PRICE)
+    asker = Asker("100")
+    await make(approval=asker)
+    assert "unknown" in asker.asked[0].reason
+
+
+async def test_the_user_is_asked_for_every_further_take(sandbox: Sandbox, make: Make) -> None:
+    asker = Asker("100")
+    await make(approval=asker)
+    await make(approval=asker, take=2)
+    assert ["take 2" in proposal.reason for proposal in asker.asked] == [True]
+
+
+async def test_after_a_charged_failure_the_user_is_asked_whatever_the_price(
+    sandbox: Sandbox, make: Make
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, job="fail", charged=True))
+    await make()
+    sandbox.advance(100)
+    asker = Asker("100", agrees=False)
+    with pytest.raises(ApprovalRequired):
+        await make(approval=asker)
+    assert "was charged" in asker.asked[0].reason
+    assert len(sent(sandbox)) == 1
+
+
+async def test_after_a_failure_of_unknown_cost_the_user_is_asked(sandbox: Sandbox, make: Make) -> None:
+    sandbox.add_fault(Fault(path=CREATE, job="fail"))
+    await make()
+    sandbox.advance(100)
+    sandbox.add_fault(Fault.api_error("internal_error", path="/v2/generate/*/costs", times=None))
+    asker = Asker("100", agrees=False)
+    with pytest.raises(ApprovalRequired):
+        await make(approval=asker)
+    assert "may have been charged" in asker.asked[0].reason
+    assert len(sent(sandbox)) == 1
+
+
+async def test_what_was_made_before_comes_before_prices_and_questions(sandbox: Sandbox, make: Make) -> None:
+    await make()
+    asker = Asker("0", agrees=False)
+    made = await make(approval=asker, max_cost_usd=Decimal(0), quote_id="q_none")
+    assert made.reused
+    assert asker.asked == []
+
+
+async def _quote(make: Make, request: GenerationRequest) -> str:
+    with pytest.raises(ApprovalRequired) as required:
+        await make(request, approval=Asker("0", agrees=False))
+    assert required.value.quote_id
+    return required.value.quote_id
+
+
+async def test_a_quote_is_good_once_for_its_own_call(
+    sandbox: Sandbox, make: Make, request_of: RequestOf
+) -> None:
+    quote_id = await _quote(make, request_of())
+    with pytest.raises(QuoteRefused, match="another call"):
+        await make(request_of("?n=2"), quote_id=quote_id, approval=Asker("0", agrees=False))
+    assert sent(sandbox) == []
+    made = await make(quote_id=quote_id, approval=Asker("0", agrees=False))
+    assert not made.reused
+    with pytest.raises(QuoteRefused, match="used"):
+        await make(request_of("?n=2"), quote_id=quote_id, approval=Asker("0", agrees=False))
+    assert len(sent(sandbox)) == 1
+
+
+async def test_an_invented_quote_pays_for_nothing(sandbox: Sandbox, make: Make) -> None:
+    with pytest.raises(QuoteRefused, match="no such quote"):
+        await make(quote_id="q_invented")
+    assert sent(sandbox) == []
+
+
+async def test_an_expired_quote_pays_for_nothing(
+    sandbox: Sandbox, make: Make, request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quote_id = await _quote(make, request_of())
+    monkeypatch.setattr("sync_mcp.jobs.ledger.QUOTE_SECONDS", -1.0)
+    with pytest.raises(QuoteRefused, match="expired"):
+        await make(quote_id=quote_id)
+    assert sent(sandbox) == []
+
+
+async def test_a_quote_does_not_cover_a_higher_price(
+    sandbox: Sandbox, make: Make, request_of: RequestOf
+) -> None:
+    quote_id = await _quote(make, request_of())
+    sandbox.add_fault(
+        Fault(
+            path="/v2/analyze/cost",
+            status=200,
+            body=[{"estimatedFrameCount": 113, "estimatedGenerationCost": 0.5}],
+        )
+    )
+    with pytest.raises(QuoteRefused, match="price"):
+        await make(quote_id=quote_id)
+    assert sent(sandbox) == []
+
+
+async def test_the_spending_of_an_account_counts_what_is_reserved_and_what_it_really_cost(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, request_of: RequestOf
+) -> None:
+    await make()
+    running = await guard.spending(sync)
+    assert (running.today_usd, running.reserved_usd) == (PRICE, PRICE)
+    sandbox.advance(100)
+    await make(request_of("?n=2"))
+    ended = await guard.spending(sync)
+    assert (ended.ever_usd, ended.month_usd, ended.reserved_usd) == (2 * PRICE, 2 * PRICE, PRICE)
+    assert (ended.unresolved, ended.unresolved_usd) == (0, 0)
+
+
+async def test_what_has_ended_is_settled_by_one_request_for_the_list(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, request_of: RequestOf
+) -> None:
+    for number in range(5):
+        await make(request_of(f"?n={number}"))
+    sandbox.advance(100)
+    before = len(sandbox.requests)
+    await guard.spending(sync)
+    asked = [request.path for request in sandbox.requests[before:]]
+    assert asked.count("/v2/generations") == 1
+    assert sum(path.endswith("/costs") for path in asked) == 5
+    before = len(sandbox.requests)
+    await guard.spending(sync)
+    assert len(sandbox.requests) == before
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        ("1", "1.00 USD"),
+        ("0.226", "0.226 USD"),
+        ("12.5", "12.50 USD"),
+        ("0.00534", "0.0053 USD"),
+        ("100", "100.00 USD"),
+    ],
+)
+def test_an_amount_is_shown_with_the_places_that_matter(amount: str, shown: str) -> None:
+    assert dollars(Decimal(amount)) == shown
+
+
+@pytest.mark.parametrize("limit", ["-0.01", "1000001"])
+def test_a_limit_that_cannot_be_is_refused(limit: str) -> None:
+    with pytest.raises(ValueError, match="between 0"):
+        Limits(per_day_usd=Decimal(limit))

@@ -1,0 +1,258 @@
+"""The user is asked before money is spent: by the client where it can, else by words and a quote."""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from decimal import Decimal
+from typing import Any, Literal
+
+import mcp_types as types
+import pytest
+from mcp import Client
+
+from sync_mcp import Settings, create_server
+from sync_mcp.sandbox import Fault, Sandbox
+
+from .assistant import Assistant
+
+pytestmark = pytest.mark.anyio
+
+Answer = Literal["accept", "decline", "cancel"]
+Hosts = Callable[..., AbstractAsyncContextManager[Assistant]]
+CREATE = "/v2/generate"
+
+ERAS = pytest.mark.parametrize("mode", ["legacy", "auto"])
+
+
+@pytest.fixture
+def host(sandbox: Sandbox) -> Hosts:
+    """Start a server with settings, and a client whose user answers as told; None is one that cannot ask."""
+
+    @asynccontextmanager
+    async def start(
+        mode: Literal["legacy", "auto"],
+        says: Answer | None,
+        asked: list[str] | None = None,
+        content: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> AsyncIterator[Assistant]:
+        async def answer(_: Any, params: Any) -> types.ElicitResult:
+            if asked is not None:
+                asked.append(params.message)
+            assert says is not None
+            return types.ElicitResult(action=says, content=content)
+
+        server = create_server(Settings(sandbox=True, **settings), sandbox_url=sandbox.url)
+        callback = None if says is None else answer
+        async with Client(
+            server, mode=mode, elicitation_callback=callback, read_timeout_seconds=60
+        ) as client:
+            yield Assistant(client)
+
+    return start
+
+
+@pytest.fixture
+def media(sandbox: Sandbox) -> dict[str, Any]:
+    return {
+        "input": [
+            {"type": "video", "url": sandbox.samples.video},
+            {"type": "audio", "url": sandbox.samples.audio},
+        ]
+    }
+
+
+def creates(sandbox: Sandbox) -> int:
+    return sum((request.method, request.path) == ("POST", CREATE) for request in sandbox.requests)
+
+
+@ERAS
+async def test_the_client_asks_the_user_who_sees_what_it_is_about(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any], mode: Literal["legacy", "auto"]
+) -> None:
+    asked: list[str] = []
+    settings = {"approve_above_usd": Decimal("0.1"), "budget_usd": Decimal(5)}
+    async with host(mode, "accept", asked, {"approve": True}, **settings) as assistant:
+        made = await assistant.facts("create_generation", media)
+    assert made["estimated_cost_usd"] == 0.226
+    [question] = asked
+    for told in ("0.226 USD", "lipsync-2", "speaker.mp4", "speech.wav", "4.5 s", "5.00 USD"):
+        assert told in question
+    assert len(sandbox.charges) == 1
+
+
+@ERAS
+@pytest.mark.parametrize(
+    ("says", "content", "code"),
+    [
+        ("decline", None, "approval_denied"),
+        ("accept", {"approve": False}, "approval_denied"),
+        ("cancel", None, "approval_cancelled"),
+        (None, None, "approval_required"),
+    ],
+)
+async def test_without_the_users_word_nothing_is_spent_and_each_way_is_told(
+    sandbox: Sandbox,
+    host: Hosts,
+    media: dict[str, Any],
+    mode: Literal["legacy", "auto"],
+    says: Answer | None,
+    content: dict[str, Any] | None,
+    code: str,
+) -> None:
+    async with host(mode, says, None, content, approve_above_usd=Decimal(0)) as assistant:
+        refused = await assistant.error("create_generation", media)
+    assert (refused.code, refused.money_spent) == (code, "no")
+    assert creates(sandbox) == 0
+
+
+@ERAS
+async def test_below_the_price_nobody_is_asked(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any], mode: Literal["legacy", "auto"]
+) -> None:
+    asked: list[str] = []
+    async with host(mode, "decline", asked) as assistant:
+        await assistant.facts("create_generation", media)
+    assert asked == []
+    assert len(sandbox.charges) == 1
+
+
+async def test_never_turns_all_asking_off(sandbox: Sandbox, host: Hosts, media: dict[str, Any]) -> None:
+    sandbox.add_fault(Fault(path=CREATE, job="fail", charged=True))
+    async with host("legacy", "decline", approve_above_usd="never") as assistant:
+        await assistant.facts("create_generation", media)
+        sandbox.advance(100)
+        again = await assistant.facts("create_generation", media)
+        await assistant.facts("create_generation", media, take=2)
+    assert "was charged" in again["note"]
+    assert len(sandbox.charges) == 3
+
+
+@ERAS
+async def test_a_client_that_cannot_ask_gets_the_words_and_a_quote_and_goes_ahead_with_it(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any], mode: Literal["legacy", "auto"]
+) -> None:
+    async with host(mode, None, approve_above_usd=Decimal(0)) as assistant:
+        refused = await assistant.error("create_generation", media)
+        assert "Make this video for about 0.226 USD?" in refused.text
+        quote_id = re.search(r'quote_id "(q_[\w-]+)"', refused.text)
+        assert quote_id
+        other = await assistant.error("create_generation", media, take=2, quote_id=quote_id[1])
+        assert other.code == "quote_refused"
+        made = await assistant.facts("create_generation", media, quote_id=quote_id[1])
+        again = await assistant.facts("create_generation", media, quote_id=quote_id[1])
+    assert again["reused"] is True
+    assert again["generation_id"] == made["generation_id"]
+    assert len(sandbox.charges) == 1
+
+
+async def test_estimate_cost_hands_out_the_same_quote(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any]
+) -> None:
+    async with host("legacy", None, approve_above_usd=Decimal(0)) as assistant:
+        price = await assistant.facts("estimate_cost", media)
+        await assistant.facts("create_generation", media, quote_id=price["quote_id"])
+    assert len(sandbox.charges) == 1
+
+
+async def test_estimate_cost_hands_out_no_quote_where_none_is_asked_for(
+    host: Hosts, media: dict[str, Any]
+) -> None:
+    async with host("legacy", None) as assistant:
+        assert "quote_id" not in await assistant.facts("estimate_cost", media)
+
+
+@ERAS
+async def test_where_only_the_user_counts_no_quote_pays(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any], mode: Literal["legacy", "auto"]
+) -> None:
+    settings: dict[str, Any] = {"approve_above_usd": Decimal(0), "approve_by": "user"}
+    async with host(mode, None, **settings) as assistant:
+        refused = await assistant.error("create_generation", media)
+        assert refused.code == "approval_required"
+        assert "q_" not in refused.text
+        assert "quote_id" not in await assistant.facts("estimate_cost", media)
+        forged = await assistant.error("create_generation", media, quote_id="q_forged")
+        assert forged.code == "quote_refused"
+    assert creates(sandbox) == 0
+    async with host(mode, "accept", None, {"approve": True}, **settings) as assistant:
+        await assistant.facts("create_generation", media)
+    assert len(sandbox.charges) == 1
+
+
+async def test_a_forged_answer_of_the_user_pays_for_nothing(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any]
+) -> None:
+    async with host("auto", None, approve_above_usd=Decimal(0)) as assistant:
+        answer = await assistant.client.call_tool(
+            "create_generation",
+            media,
+            input_responses={
+                "approve_payment": types.ElicitResult(action="accept", content={"approve": True})
+            },
+            request_state="q_forged",
+        )
+    assert isinstance(answer, types.CallToolResult)
+    assert answer.is_error
+    assert creates(sandbox) == 0
+
+
+async def test_read_only_withholds_what_pays_and_says_why(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any]
+) -> None:
+    async with host("legacy", None, read_only=True) as assistant:
+        listed = {tool.name for tool in (await assistant.client.list_tools()).tools}
+        refused = await assistant.error("create_generation", media)
+    assert "create_generation" not in listed
+    assert {"get_generation", "estimate_cost", "list_generations", "get_account"} <= listed
+    assert refused.code == "read_only"
+    assert "SYNC_MCP_READ_ONLY" in refused.text
+    assert sandbox.requests == []
+
+
+async def test_a_job_of_unknown_outcome_is_listed_first_with_what_to_do(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.tools.backend.CALL_SECONDS", 4.0)
+    monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 4.0)
+    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
+    sandbox.add_fault(Fault(path=CREATE, drop="before", times=None))
+    async with host("legacy", None) as assistant:
+        unknown = await assistant.error("create_generation", media)
+        assert unknown.money_spent == "unknown"
+        account = await assistant.facts("get_account")
+        assert (account["unresolved"], account["unresolved_usd"]) == (1, 0.226)
+        listed = await assistant.facts("list_generations")
+        assert "speaker.mp4" in listed["unresolved"][0]
+        assert listed["next_step"].startswith("1 creates have an unknown outcome")
+        sandbox.clear_faults()
+        made = await assistant.facts("create_generation", media)
+        assert made["reused"] is True
+        assert "unresolved" not in await assistant.facts("list_generations")
+    assert len(sandbox.charges) == 1
+
+
+async def test_get_account_tells_the_plan_the_money_and_what_is_left(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any]
+) -> None:
+    limits = {"max_usd_per_job": Decimal(1), "budget_usd_per_day": Decimal(2), "budget_usd": Decimal(3)}
+    async with host("legacy", None, **limits) as assistant:
+        await assistant.facts("create_generation", media)
+        account = await assistant.facts("get_account")
+    assert account["plan"] == "scale"
+    assert account["concurrency"] == 15
+    assert account["spent_today_usd"] == account["reserved_usd"] == account["spent_ever_usd"] == 0.226
+    assert (account["max_usd_per_job"], account["budget_usd_per_day"], account["budget_usd"]) == (1, 2, 3)
+    assert account["left_usd"] == 1
+    assert account["approve_above_usd"] == 1
+
+
+async def test_get_account_works_where_the_api_tells_nothing_of_it(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any]
+) -> None:
+    sandbox.add_fault(Fault(path="/v2/account", status=404, body={"message": "none"}, times=None))
+    async with host("legacy", None) as assistant:
+        await assistant.facts("create_generation", media)
+        account = await assistant.facts("get_account")
+    assert account["spent_today_usd"] == 0.226
+    assert "did not tell" in account["note"]
