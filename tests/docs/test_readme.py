@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -19,6 +21,11 @@ import anyio
 import pytest
 from mcp import Client, StdioServerParameters
 
+from sync_mcp import Video
+from sync_mcp.api.models import GenerationRequest
+from sync_mcp.jobs.intention import Intention
+from sync_mcp.jobs.ledger import Ledger, Wish
+from sync_mcp.jobs.limits import Limits
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.tools.catalogue import TOOLS
 
@@ -31,6 +38,7 @@ SANDBOX_PORT = "8787"
 
 PYTHON_PRINTS = (
     "COMPLETED http://127.0.0.1:",
+    "the same job: True",
     "generation_input_audio_inaccessible - ",
     "COMPLETED charges: 1",
 )
@@ -142,7 +150,7 @@ def test_every_shell_command_is_a_make_target_or_is_run_by_a_test() -> None:
         elif words[0] == "claude":
             assert words[words.index("--") + 1 :] == [CLONE_COMMAND]
         else:
-            assert command in (SANDBOX_COMMAND, HTTP_COMMAND, *CURL_COMMANDS)
+            assert command in (SANDBOX_COMMAND, HTTP_COMMAND, *CURL_COMMANDS, *LEDGER_COMMANDS)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -155,6 +163,7 @@ def test_make_help_names_the_targets_of_the_readme() -> None:
     ) | {"help"}
 
 
+LEDGER_COMMANDS = [command for command in shell_commands() if "sync-mcp ledger" in command]
 SANDBOX_COMMAND = f".venv/bin/sync-mcp sandbox --port {SANDBOX_PORT}"
 HTTP_PORT = "8000"
 HTTP_COMMAND = f".venv/bin/sync-mcp --http --port {HTTP_PORT}"
@@ -226,3 +235,31 @@ def test_every_link_leads_somewhere() -> None:
 
 def headings_of(text: str) -> list[str]:
     return re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+
+
+def test_the_ledger_commands_work_on_a_create_of_unknown_outcome(sandbox: Sandbox, home: Path) -> None:
+    ledger = Ledger(home)
+    for number in range(1, 13):
+        video = Video(url=f"https://example.com/{number}.mp4")
+        request = GenerationRequest(model="lipsync-2", input=[video])
+        intention = Intention.of(request, account="key:1", base_url="https://api.sync.so")
+        wish = Wish(intention, 1, "create_generation", "owner", Decimal(1), Limits(), sent_at=time.time())
+        entry, _ = ledger.begin(wish)
+        ledger.doubt(entry.id, "owner", None)
+    assert len(LEDGER_COMMANDS) == 6
+    for command in LEDGER_COMMANDS:
+        words = shlex.split(command.replace(" ID ", " 6533643b-aceb-4c40-967e-d9ba9baac39e "), comments=True)
+        asks = words[2] in ("resolve", "release", "prune")
+        if words[2] == "release":
+            words[3] = "11"
+        done = subprocess.run(
+            [COMMAND, *words[1:], *(["--yes"] if asks else [])],
+            capture_output=True,
+            encoding="utf-8",
+            timeout=WAIT_SECONDS,
+        )
+        assert "Traceback" not in done.stderr
+        # Eleven creates are still unresolved when the file is checked.
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    states = {entry.id: entry.state for entry in ledger.entries(limit=20)}
+    assert (states[12], states[11], states[10]) == ("accepted", "released", "unknown")
