@@ -150,8 +150,7 @@ class GetArguments(Arguments):
     generation_id: str = Field(description="Id from create_generation or list_generations.")
     wait_seconds: Annotated[float, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
         0,
-        description=f"Wait up to this long for the end, 0 to {LONGEST_WAIT_SECONDS}; default 0, "
-        f"{USUAL_WAIT_SECONDS} is a good choice.",
+        description=f"Wait up to this long for the end; default 0, {USUAL_WAIT_SECONDS} is a good choice.",
     )
 
 
