@@ -319,8 +319,11 @@ class Guard:
         if generation is None:
             await self._do(self.ledger.close_job, entry.id)
             return _Next(entry.attempt + 1, _AFTER["closed"])
+        cost: Decimal | None = None
         if generation.finished:
-            charged = await self._settle_job(call.sync, entry, generation, call.reading(_SETTLE_SECONDS))
+            charged, cost = await self._settle_job(
+                call.sync, entry, generation, call.reading(_SETTLE_SECONDS)
+            )
             if generation.status != "COMPLETED":
                 number = f"Attempt {entry.attempt} ({generation.id}) ended {safe(generation.status, 40)}"
                 if charged == "no":
@@ -329,6 +332,10 @@ class Guard:
                 return _Next(entry.attempt + 1, f"{number} and {fate}.", must_ask=True)
         made = Made(generation, entry.attempt, reused=True)
         made.notes.extend(_told_of_extras(entry, call.intention))
+        if cost is not None and entry.estimate_usd is not None and cost > entry.estimate_usd:
+            made.notes.append(
+                f"It cost {dollars(cost)}, more than the estimate, {dollars(entry.estimate_usd)}."
+            )
         return made
 
     async def _attempt(self, call: _Call, following: _Next) -> Made | None:
@@ -602,10 +609,10 @@ class Guard:
 
     async def _settle_job(
         self, sync: AsyncSync, entry: Entry, job: Generation, options: RequestOptions
-    ) -> str:
-        """Write down how a job ended and what it cost; return whether it was charged."""
+    ) -> tuple[str, Decimal | None]:
+        """Write down how a job ended; return whether it was charged, and what it cost where that is known."""
         if entry.state == "ended" and entry.cost_usd is not None:
-            return entry.charged
+            return entry.charged, entry.cost_usd
         try:
             cost = await sync.generations.get_cost(job.id, request_options={**options, "max_retries": 1})
         except SyncError:
@@ -620,7 +627,7 @@ class Guard:
                 charged=cost.charged,
             )
         )
-        return cost.charged
+        return cost.charged, cost.total_cost_usd
 
     async def _account_name(self, sync: AsyncSync) -> str:
         fingerprint, base_url = sync.key_fingerprint, sync.base_url

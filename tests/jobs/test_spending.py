@@ -274,6 +274,22 @@ async def test_what_has_ended_is_settled_by_one_request_for_the_list(
     assert len(sandbox.requests) == before
 
 
+async def test_a_real_cost_above_the_estimate_is_shown_and_counts(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf, sync: AsyncSync
+) -> None:
+    guard = guard_of(ever="0.5")
+    made = await make(by=guard)
+    sandbox.advance(100)
+    body = {"availability": "complete", "totalCostUsd": "0.4", "knownSubtotalUsd": "0.4"}
+    sandbox.add_fault(Fault(path="/v2/generate/*/costs", status=200, body=body))
+    again = await make(by=guard)
+    assert again.generation.id == made.generation.id
+    assert again.notes == ["It cost 0.40 USD, more than the estimate, 0.226 USD."]
+    assert (await guard.spending(sync)).ever_usd == Decimal("0.4")
+    with pytest.raises(LimitReached, match=r"0\.10 USD is left"):
+        await make(take=2, by=guard)
+
+
 @pytest.mark.parametrize(
     ("amount", "shown"),
     [
