@@ -31,12 +31,12 @@ logger = logging.getLogger("sync_mcp.server")
 
 INSTRUCTIONS = (
     "Lip-synced and dubbed video with Sync. The way: estimate_cost, let the user agree to the price, "
-    "create_generation, then get_generation with wait_seconds 45 until it has ended (wait_for_generations for "
-    "several). A generation costs money, cannot be cancelled, and takes from ten seconds to ten minutes. The "
-    "same create_generation call again returns the same job and pays nothing; to make it again on purpose "
-    "give another take. Where the user has to approve a price, ask them and never answer for them; limits are "
-    "theirs alone. Each answer's next_step says how to go on. Media are given as public URLs; output URLs are "
-    "signed, so copy them letter for letter."
+    "create_generation, then get_generation with wait_seconds 45 until it has ended (for several, "
+    "wait_for_generations). A generation costs money, cannot be cancelled, and takes from ten seconds to ten "
+    "minutes. The same create_generation call again returns the same job and pays nothing; to make it again "
+    "on purpose give another take. Where the user has to approve a price, ask them and never answer for "
+    "them; limits are theirs alone. Each answer's next_step says how to go on. Media are given as public "
+    "URLs; output URLs are signed, so copy them letter for letter."
 )
 
 
