@@ -1,6 +1,6 @@
 """What can be set in a sandbox, and the plans and prices it keeps to (API §16.2, §17)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
@@ -60,6 +60,8 @@ class SandboxSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     plan: PlanName = "scale"
+    concurrency: int | None = Field(default=None, ge=1)
+    """Jobs at once in place of the plan's number, as an enterprise has it by contract."""
     job_seconds: float = Field(default=3.0, ge=0)
     """How long a job takes on the sandbox's clock: a third of it pending, the rest processing."""
     seed: int = 0
@@ -85,7 +87,8 @@ class SandboxSettings(BaseModel):
     @property
     def limits(self) -> Plan:
         """What the plan allows."""
-        return PLANS[self.plan]
+        plan = PLANS[self.plan]
+        return plan if self.concurrency is None else replace(plan, concurrency=self.concurrency)
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -127,13 +127,15 @@ def start_cpu_seconds(command: tuple[str, ...]) -> float:
 
 
 @asynccontextmanager
-async def stdio_server(command: tuple[str, ...], base_url: str) -> AsyncGenerator[StdioServer]:
+async def stdio_server(
+    command: tuple[str, ...], base_url: str, **variables: str
+) -> AsyncGenerator[StdioServer]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env=environment(base_url),
+        env=environment(base_url) | variables,
         limit=2**24,
     )
     try:

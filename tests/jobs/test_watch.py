@@ -398,6 +398,7 @@ async def test_a_wait_that_was_throttled_to_its_end_says_so(
 async def test_no_more_is_asked_than_the_read_limit_allows(
     sandbox: Sandbox, sync: AsyncSync, waits: Waits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sync_mcp.jobs.watch.TICK_SECONDS", 0.01)
     monkeypatch.setattr("sync_mcp.jobs.watch._READS_AT_ONCE", 5)
     monkeypatch.setattr("sync_mcp.jobs.watch._READS_PER_SECOND", 20.0)
     ids = await jobs(sync, sandbox, 12, job="hide")
@@ -449,6 +450,7 @@ async def test_a_finished_job_stays_finished_whatever_a_late_answer_says(
     [id] = await jobs(sync, sandbox, 1)
     sandbox.configure(job_seconds=120)
     [longer] = await jobs(sync, sandbox, 1)
+    sandbox.advance(30)
     sandbox.add_fault(Fault(path=LIST, status=200, body=listed((longer, "PENDING"))))
     path = f"/v2/generate/{id}"
     sandbox.add_fault(Fault(path=path, delay_seconds=1, when="after"))
