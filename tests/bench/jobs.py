@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
@@ -117,7 +117,7 @@ async def _jobs_that_end_in_turn(sandbox: Sandbox) -> Mapping[str, float]:
 
 
 @asynccontextmanager
-async def _waiting_server(sandbox: Sandbox) -> AsyncIterator[Client]:
+async def _waiting_server(sandbox: Sandbox) -> AsyncGenerator[Client]:
     server = create_server(Settings(sandbox=True), sandbox_url=sandbox.url)
     async with Client(server, mode="legacy", read_timeout_seconds=70) as client:
         yield client
