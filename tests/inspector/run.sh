@@ -63,7 +63,8 @@ bad_call() {
 
 for era in legacy modern; do
     on_stdio --protocol-era "$era" --method tools/list --strict >"$work/answer"
-    for tool in create_generation get_generation list_generations estimate_cost; do
+    for tool in create_generation get_generation wait_for_generations list_generations estimate_cost \
+        get_account; do
         expect "\"name\": \"$tool\""
     done
     unknown_id='{"generation_id": "6533643b-aceb-4c40-967e-d9ba9baac39e"}'
@@ -74,6 +75,9 @@ for era in legacy modern; do
     bad_call create_generation "{\"input\": $MEDIA, \"modle\": \"lipsync-2\"}" "did you mean 'model'"
     bad_call get_generation "$unknown_id" generation_not_found
     bad_call list_generations '{"limt": 2}' "did you mean 'limit'"
+    good_call get_account '{}' '"plan": "scale"'
+    bad_call get_account '{"plan": "free"}' "no argument 'plan'"
+    bad_call wait_for_generations '{"generation_ids": []}' generation_ids
     printf '%s: portable, good calls answered, bad calls refused with advice\n' "$era"
 done
 
@@ -92,6 +96,9 @@ id=$(grep -oE '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' "$work/answer" | head 
 for era in legacy modern; do
     inspect "$url" --protocol-era "$era" --method tools/call --tool-name get_generation \
         --tool-args-json "{\"generation_id\": \"$id\", \"wait_seconds\": 30}" >"$work/answer"
+    expect COMPLETED
+    inspect "$url" --protocol-era "$era" --method tools/call --tool-name wait_for_generations \
+        --tool-args-json "{\"generation_ids\": [\"$id\"]}" >"$work/answer"
     expect COMPLETED
 done
 printf 'HTTP: a job made, waited for and answered in both eras\n'

@@ -13,7 +13,14 @@ const [modules, executablePath, screenshot, ...server] = process.argv.slice(2);
 const { chromium } = createRequire(join(modules, "node_modules", "/"))("playwright-core");
 
 const WAIT_MS = 60_000;
-const TOOLS = ["create_generation", "get_generation", "list_generations", "estimate_cost"];
+const TOOLS = [
+  "create_generation",
+  "get_generation",
+  "wait_for_generations",
+  "list_generations",
+  "estimate_cost",
+  "get_account",
+];
 // The media of the API's own documentation; the sandbox serves its samples in their place.
 const MEDIA = [
   ["video", "https://assets.sync.so/docs/example-video.mp4"],
@@ -58,7 +65,7 @@ try {
   process.kill(-inspector.pid);
   await rm(home, { recursive: true, force: true });
 }
-console.log("connected, four tools, a form filled, an answer read");
+console.log("connected, six tools, a form filled, an answer read");
 process.exit(0);
 
 async function address() {
