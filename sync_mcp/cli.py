@@ -11,12 +11,13 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from sync_mcp._version import __version__
 from sync_mcp.access import LOOPBACK
-from sync_mcp.errors import ConfigurationError
+from sync_mcp.errors import ConfigurationError, InvalidRequestError, LedgerError
 from sync_mcp.hosts import HOSTS, Installation, configuration, http_origin, this_command
 from sync_mcp.text import safe
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from io import TextIOWrapper
 
     from sync_mcp.doctor import Finding
+    from sync_mcp.jobs.ledger import Ledger
+    from sync_mcp.ledger_commands import Plan
     from sync_mcp.sandbox import Sandbox
     from sync_mcp.settings import Settings
 
@@ -34,29 +37,65 @@ _ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 _PLANS = ("free", "hobbyist", "creator", "growth", "scale", "enterprise")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _USAGE_ERROR = 2
+_INTERRUPTED = 130
 _LINE_LIMIT = 600
 _LOG_LIMIT = 16_000
 _LONG_WORD = re.compile(r"(?<![\w-])\w[^\s'\"=,()]{15,}")
 _LAST_MOMENTS_SECONDS = 0.5
 """How long the end may take when something cannot be cancelled."""
+_HTTP_FLAGS = {"http_host": "--host", "http_port": "--port", "http_allowed_hosts": "--allowed-host"}
+_TOLD_TO_HOSTS = {"api_key", "sandbox", "log_level", "http", "http_token", *_HTTP_FLAGS}
 _MEDIA_MISSING = (
     "the sandbox renders real video and needs PyAV, which is not installed: pip install 'sync-mcp[media]'"
 )
 
 
 def main() -> None:
-    """Run the command line; exit code 2 for a setting or a flag that is wrong."""
+    """Run the command line; exit code 2 for a setting or a flag that is wrong, 1 where nobody reads on."""
+    _open_standard_streams()
     try:
         # Until serving begins, a host that asks for the end gets the same orderly one as Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        arguments = _parser().parse_args()
-        run: Callable[[argparse.Namespace], None] = arguments.run
-        run(arguments)
+        try:
+            arguments = _parser().parse_args()
+            run: Callable[[argparse.Namespace], None] = arguments.run
+            run(arguments)
+        finally:
+            # Left to the interpreter, a failure would be told with a traceback.
+            _flush()
+    except BrokenPipeError as error:
+        _end_unread(error)
     except ConfigurationError as error:
         _stop(error.message)
     except KeyboardInterrupt:
         # Before serving began; from then on the server itself ends on the signal.
         sys.exit(0)
+
+
+def _open_standard_streams() -> None:
+    """Put an empty file in the place of each standard stream that is closed: its number must stay taken."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest free number is the one that is missing.
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _end_unread(error)
+
+
+def _end_unread(error: OSError) -> NoReturn:
+    # What was not written would be tried once more at the very end.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    if not isinstance(error, BrokenPipeError):
+        reason = error.strerror or type(error).__name__
+        print(f"sync-mcp: The output cannot be written: {reason}.", file=sys.stderr)
+    sys.exit(1)
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -122,7 +161,61 @@ def _parser() -> argparse.ArgumentParser:
         help="how long a job takes (default: 3)",
     )
     sandbox.set_defaults(run=_sandbox)
+
+    _add_ledger_commands(
+        commands.add_parser(
+            "ledger", allow_abbrev=False, help="look at what was paid, and settle what hangs in doubt"
+        )
+    )
     return parser
+
+
+def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
+    commands = ledger.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    ledger.set_defaults(run=_ledger)
+
+    def add(name: str, act: "Callable[[Ledger, argparse.Namespace], int]", told: str) -> Any:
+        command = commands.add_parser(name, allow_abbrev=False, help=told, description=told)
+        command.set_defaults(act=act)
+        return command
+
+    def add_yes(command: Any) -> None:
+        command.add_argument("--yes", action="store_true", help="do it without asking")
+
+    listing = add("list", _ledger_list, "list paid calls, what is unresolved first, and what was spent")
+    how_many = listing.add_mutually_exclusive_group()
+    how_many.add_argument("--all", action="store_true", help="list them all")
+    how_many.add_argument("--limit", type=_count, metavar="N", help="list so many (default: 20)")
+
+    show = add("show", _ledger_show, "show all of one entry, and what can be done about it")
+    show.add_argument("entry", type=_entry_id, metavar="ID")
+
+    resolve = add("resolve", _ledger_resolve, "say which job an unresolved call made: its money counts")
+    resolve.add_argument("entry", type=_entry_id, metavar="ID")
+    resolve.add_argument("generation", metavar="GENERATION_ID")
+    add_yes(resolve)
+
+    release = add(
+        "release", _ledger_release, "say that an unresolved call made nothing: its money stands free again"
+    )
+    release.add_argument("entry", type=_entry_id, metavar="ID")
+    add_yes(release)
+
+    check = add(
+        "check", _ledger_check, "look whether the ledger is whole; it changes nothing about the money"
+    )
+    check.add_argument(
+        "--accept-loss",
+        action="store_true",
+        help="go on without a damaged ledger: what it knew is lost, budgets begin anew",
+    )
+    add_yes(check)
+
+    prune = add("prune", _ledger_prune, "delete what is old and cost nothing; what was paid stays")
+    prune.add_argument(
+        "--before", type=_days, metavar="DAYS", help="settled more than so many days ago (default: 90)"
+    )
+    add_yes(prune)
 
 
 def _add_server_flags(parser: argparse.ArgumentParser, *, default: object) -> None:
@@ -166,8 +259,28 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _count(text: str) -> int:
+    return _whole(text, 1, 1_000_000)
+
+
+def _days(text: str) -> int:
+    return _whole(text, 0, 36_500)
+
+
+def _entry_id(text: str) -> int:
+    return _whole(text, 1, 2**53)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    number = int(text)
+    if not least <= number <= most:
+        raise ValueError
+    return number
+
+
 # What argparse calls them when it complains.
 _port.__name__, _seconds.__name__ = "port", "number of seconds"
+_count.__name__, _days.__name__, _entry_id.__name__ = "number", "number of days", "entry id"
 
 
 def _serve(arguments: argparse.Namespace) -> None:
@@ -185,8 +298,9 @@ def _serve(arguments: argparse.Namespace) -> None:
 def _serve_stdio(settings: "Settings") -> None:
     import anyio
 
+    from sync_mcp.ending import exit_within
     from sync_mcp.server import create_server
-    from sync_mcp.stdio import exit_within, serve_stdio
+    from sync_mcp.stdio import serve_stdio
 
     if sys.stdin.isatty():
         hint = "Waiting for MCP on standard input: a host should start this, see sync-mcp config --help."
@@ -229,7 +343,11 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
     from sync_mcp.settings import Settings
 
     given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
-    return Settings.from_environment(os.environ, **given)
+    settings = Settings.from_environment(os.environ, **given)
+    idle = [flag for name, flag in _HTTP_FLAGS.items() if vars(arguments).get(name) is not None]
+    if idle and not settings.http:
+        raise ConfigurationError(f"{', '.join(idle)} says nothing without --http: add that, or leave it out.")
+    return settings
 
 
 def _config(arguments: argparse.Namespace) -> None:
@@ -245,12 +363,20 @@ def _config(arguments: argparse.Namespace) -> None:
         http_flags=_http_flags(settings),
     )
     _print(configuration(arguments.client, server))
+    untold = [
+        variable
+        for name, variable in settings.VARIABLES.items()
+        if name in settings.model_fields_set - _TOLD_TO_HOSTS
+    ]
+    if untold:
+        told = f"set here and not in this configuration: {', '.join(untold)}"
+        print(f"sync-mcp: {told}; the server needs it in its own environment.", file=sys.stderr)
 
 
 def _url(settings: "Settings") -> str:
     address, names = settings.http_host, settings.http_allowed_hosts
     # The server answers to its own address on loopback alone; elsewhere it has to be called by a name.
-    called_by_address = address in LOOPBACK or address in ("", "0.0.0.0", "::") or address in names  # noqa: S104
+    called_by_address = address in LOOPBACK or address in ("0.0.0.0", "::") or address in names  # noqa: S104
     return f"{http_origin(address if called_by_address else names[0], settings.http_port)}/mcp"
 
 
@@ -262,10 +388,9 @@ def _check_reachable(settings: "Settings") -> None:
 
 
 def _http_flags(settings: "Settings") -> tuple[str, ...]:
-    given = {"http_host": "--host", "http_port": "--port"}
-    changed = settings.model_dump(include=set(given), exclude_defaults=True)
+    changed = settings.model_dump(include={"http_host", "http_port"}, exclude_defaults=True)
     names = (part for name in settings.http_allowed_hosts for part in ("--allowed-host", name))
-    return (*(part for name, value in changed.items() for part in (given[name], str(value))), *names)
+    return (*(part for name, value in changed.items() for part in (_HTTP_FLAGS[name], str(value))), *names)
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
@@ -335,6 +460,94 @@ def _sandbox(arguments: argparse.Namespace) -> None:
         _stop(error.strerror or str(error))
 
 
+def _ledger(arguments: argparse.Namespace) -> None:
+    settings = _settings(arguments)
+    from sync_mcp.jobs.ledger import Ledger, remedy
+
+    ledger = Ledger(settings.home)
+    act: Callable[[Ledger, argparse.Namespace], int] = arguments.act
+    try:
+        sys.exit(act(ledger, arguments))
+    except LedgerError as error:
+        _stop(f"{error.message} {remedy(error)}")
+    except InvalidRequestError as error:
+        _stop(error.message)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    finally:
+        ledger.close()
+
+
+def _ledger_list(ledger: "Ledger", arguments: argparse.Namespace) -> int:
+    from sync_mcp.ledger_commands import SHOWN, listed
+
+    _print(listed(ledger, None if arguments.all else arguments.limit or SHOWN))
+    return 0
+
+
+def _ledger_show(ledger: "Ledger", arguments: argparse.Namespace) -> int:
+    from sync_mcp.ledger_commands import shown
+
+    _print(shown(ledger, arguments.entry))
+    return 0
+
+
+def _ledger_resolve(ledger: "Ledger", arguments: argparse.Namespace) -> int:
+    from sync_mcp.ledger_commands import resolving
+
+    return _done(resolving(ledger, arguments.entry, arguments.generation), arguments)
+
+
+def _ledger_release(ledger: "Ledger", arguments: argparse.Namespace) -> int:
+    from sync_mcp.ledger_commands import releasing
+
+    return _done(releasing(ledger, arguments.entry), arguments)
+
+
+def _ledger_check(ledger: "Ledger", arguments: argparse.Namespace) -> int:
+    from sync_mcp.ledger_commands import checked, giving_up
+
+    plan = giving_up(ledger) if arguments.accept_loss else None
+    if plan is not None and _done(plan, arguments):
+        return 1
+    told, is_well = checked(ledger)
+    _print(told)
+    return 0 if is_well else 1
+
+
+def _ledger_prune(ledger: "Ledger", arguments: argparse.Namespace) -> int:
+    from sync_mcp.ledger_commands import PRUNED_AFTER_DAYS, pruning
+
+    days = PRUNED_AFTER_DAYS if arguments.before is None else arguments.before
+    plan = pruning(ledger, days)
+    if plan is None:
+        _print(
+            f"Nothing that cost nothing was settled more than {days} days ago: there is nothing to delete."
+        )
+        return 0
+    return _done(plan, arguments)
+
+
+def _done(plan: "Plan", arguments: argparse.Namespace) -> int:
+    """Carry a plan out once the user has agreed; the exit code says whether it was."""
+    _print(plan.told)
+    if not arguments.yes and not _agreed():
+        _print("Nothing was changed.")
+        return 1
+    _print(plan.do())
+    return 0
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        _stop("nothing was changed: there is no terminal to ask on; give --yes to do it")
+    try:
+        return input("Do it? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        print()
+        return False
+
+
 def _require_media() -> None:
     if not _has_media():
         _stop(_MEDIA_MISSING)
@@ -354,7 +567,10 @@ def _has_media() -> bool:
 def _print(text: str) -> None:
     # A path or the API's words may have letters that the console's code page lacks.
     cast("TextIOWrapper[Any]", sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")
-    print(text)
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        _end_unread(error)
 
 
 def _log_to_stderr(settings: "Settings") -> None:

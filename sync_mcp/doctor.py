@@ -1,29 +1,44 @@
 """One report that can be pasted into a bug report: what is installed, what is set, and what is wrong."""
 
+import errno
+import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from http.client import HTTPConnection, HTTPException
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import cast
 
+from anyio import to_thread
 from pydantic import SecretStr
 
 from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
-from sync_mcp.errors import APIStatusError, ConfigurationError, SyncError
+from sync_mcp.errors import APIStatusError, ConfigurationError, LedgerError, NotFoundError, SyncError
 from sync_mcp.settings import Settings
 from sync_mcp.text import safe
 
-_PACKAGES = ("mcp", "httpx", "pydantic", "anyio", "starlette", "uvicorn")
+_PACKAGES = ("mcp", "httpx", "pydantic", "anyio", "starlette", "uvicorn", "sqlalchemy")
 _TIMEOUT_SECONDS = 10.0
+_HEALTH_SECONDS = 2.0
+_HEALTH_BYTES = 100
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not served
 _SHOWN = 200
 _NOT_INSTALLED = "not installed"
 _CLOCK_TOLERANCE_SECONDS = 120.0
 _INSTALL_MEDIA = "pip install 'sync-mcp[media]'"
 _MAKE_KEY = "Make a key at https://sync.so/settings/api-keys and set SYNC_API_KEY."
+_ANOTHER_HOME = "Make the folder writable, or name another one in SYNC_MCP_HOME: without it nothing is paid."
 _SET_CLOCK = "Set this machine's clock: certificates and signed URLs go by it."
 _CHECK_NETWORK = "Check the network, any proxy on the way, and SYNC_BASE_URL."
+_CHECK_CERTIFICATE = (
+    "Check this machine's clock, any proxy on the way, and SSL_CERT_FILE where the proxy has a certificate "
+    "of its own."
+)
+_CHECK_BASE_URL = "Check SYNC_BASE_URL: there is no Sync API."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +60,16 @@ async def examine(
 ) -> list[Finding]:
     """Look at this installation and at the API; `sources` tells where each setting came from.
 
-    With `sandbox_url` the sandbox there stands in for the API. Nothing is changed and nothing costs money.
+    With `sandbox_url` the sandbox there stands in for the API. Nothing costs money, and nothing is changed
+    but that a damaged ledger is set aside, as by any use of it.
     """
     return [
         *_software(),
         *_shown(settings, sources),
         *_exposure(settings),
         _media(has_media, needed=settings.sandbox),
+        *_unlimited(settings),
+        await to_thread.run_sync(_ledger, settings),
         *await _network(settings, sandbox_url),
     ]
 
@@ -94,6 +112,8 @@ def _plain(value: object) -> str:
             return "not set"
         case bool():
             return str(int(value))
+        case Decimal():
+            return f"{value:f}"
         case tuple():
             return ", ".join(map(str, cast(tuple[object, ...], value)))
         case _:
@@ -104,13 +124,40 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
     if not settings.http:
         return
     # Takes as long to import as all the rest.
-    from sync_mcp.http import check_exposure
+    from sync_mcp.http import check_exposure, listen
 
     token = settings.http_token.get_secret_value() if settings.http_token else None
     try:
         check_exposure(settings.http_host, settings.http_allowed_hosts, token)
     except ConfigurationError as error:
         yield Finding("http", "does not start", error.message)
+        return
+    place = f"{settings.http_host}:{settings.http_port}"
+    try:
+        listen(settings.http_host, settings.http_port).close()
+    except ConfigurationError as error:
+        if _is_taken(error) and _is_served(settings.http_host, settings.http_port):
+            yield Finding("http", f"already served on {place}")
+        else:
+            yield Finding("http", "does not start", f"{error.message} Give another --port or --host.")
+    else:
+        yield Finding("http", f"can be served on {place}")
+
+
+def _is_taken(error: ConfigurationError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+
+
+def _is_served(host: str, port: int) -> bool:
+    """Whether a server like this one answers there."""
+    asked = HTTPConnection(_EVERYWHERE.get(host, host), port, timeout=_HEALTH_SECONDS)
+    try:
+        asked.request("GET", "/health")
+        return asked.getresponse().read(_HEALTH_BYTES) == b'{"status":"ok"}'
+    except (OSError, HTTPException):
+        return False
+    finally:
+        asked.close()
 
 
 def _media(has_media: bool, *, needed: bool) -> Finding:
@@ -121,6 +168,44 @@ def _media(has_media: bool, *, needed: bool) -> Finding:
     if needed:
         return Finding("media", f"{fault}, and the sandbox needs it", f"Run {_INSTALL_MEDIA}.")
     return Finding("media", f"{fault}; only the sandbox needs it: {_INSTALL_MEDIA}")
+
+
+def _unlimited(settings: Settings) -> Iterator[Finding]:
+    pays = not settings.sandbox and not settings.read_only
+    has_budget = settings.budget_usd_per_day is not None or settings.budget_usd is not None
+    if pays and settings.approve_above_usd == "never" and not has_budget:
+        yield Finding(
+            "money",
+            "nobody is asked before anything is paid, and no budget is set: an assistant can spend without "
+            "end. SYNC_MCP_BUDGET_USD_PER_DAY or SYNC_MCP_BUDGET_USD would stop it.",
+        )
+
+
+def _ledger(settings: Settings) -> Finding:
+    if settings.sandbox:
+        return Finding("ledger", "not looked at: the sandbox has its own, which ends with it")
+    # Takes long to import, and blocks for as long as the disk takes.
+    from sync_mcp.jobs.ledger import Ledger, remedy
+
+    ledger = Ledger(settings.home)
+    try:
+        if not ledger.exists():
+            return _future(ledger.path)
+        entries = ledger.check()
+        unresolved = sum(spending.unresolved for _, _, spending in ledger.accounts())
+    except LedgerError as error:
+        return Finding("ledger", error.message, remedy(error))
+    finally:
+        ledger.close()
+    more = ": `sync-mcp ledger list` says what to do" if unresolved else ""
+    return Finding("ledger", f"{ledger.path}; entries: {entries}, unresolved: {unresolved}{more}")
+
+
+def _future(path: Path) -> Finding:
+    place = next(folder for folder in path.parents if folder.exists())
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return Finding("ledger", f"none yet; the first paid call makes {path}")
+    return Finding("ledger", f"{path} cannot be made: {place} cannot be written to", _ANOTHER_HOME)
 
 
 async def _network(settings: Settings, sandbox_url: str | None) -> list[Finding]:
@@ -171,8 +256,12 @@ async def _key(sync: AsyncSync, settings: Settings, *, answers: bool) -> Finding
 
 
 def _remedy(error: SyncError) -> str:
+    if isinstance(error, ConfigurationError):
+        return error.next_step or _CHECK_NETWORK
+    if isinstance(error, NotFoundError):
+        return _CHECK_BASE_URL
     if not isinstance(error, APIStatusError):
-        return _CHECK_NETWORK
+        return _CHECK_CERTIFICATE if "certificate" in error.message.lower() else _CHECK_NETWORK
     if error.retryable:
         return "Run this again in a while."
     return error.next_step or _CHECK_NETWORK

@@ -63,7 +63,7 @@ def test_the_version_is_told(command: list[str]) -> None:
 def test_help_names_every_flag_and_command(command: list[str]) -> None:
     done = _run("--help", command=command)
     assert (done.returncode, done.stderr) == (0, "")
-    for word in ("--version", "--sandbox", "--log-level", "demo", "sandbox", "SYNC_API_KEY", "SYNC_MCP_"):
+    for word in ("--version", "--sandbox", "--log-level", "demo", "sandbox", "ledger", "SYNC_API_KEY"):
         assert word in done.stdout
     assert done.stdout.startswith("usage: sync-mcp ")
 
@@ -274,3 +274,32 @@ def test_without_pyav_the_server_still_serves(no_pyav: dict[str, str]) -> None:
     answers = {frame["id"]: frame for frame in map(json.loads, done.stdout.splitlines())}
     names = {tool["name"] for tool in answers[2]["result"]["tools"]}
     assert {"create_generation", "get_generation", "list_generations", "estimate_cost"} <= names
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--port", "9000"], "--port"),
+        (["--host", "127.0.0.1", "--allowed-host", "a.example"], "--host, --allowed-host"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [[], ["config", "codex"]])
+def test_a_flag_of_http_without_http_is_refused(flags: list[str], named: str, arguments: list[str]) -> None:
+    complaint = _complaint(_run(*arguments, *flags))
+    assert complaint == f"{named} says nothing without --http: add that, or leave it out."
+
+
+def test_an_empty_address_is_one_line() -> None:
+    assert _complaint(_run("--http", "--host", "")).startswith("SYNC_MCP_HTTP_HOST must be an address")
+
+
+def test_what_is_set_here_and_not_in_a_hosts_configuration_is_named() -> None:
+    secrets = {"SYNC_API_KEY": KEY, "SYNC_MCP_LOG_LEVEL": "debug", "SYNC_MCP_HOME": ""}
+    done = _run("config", "codex", environment=secrets)
+    assert (done.returncode, done.stderr) == (0, "")
+    url = "http://127.0.0.1:8787"
+    done = _run("config", "codex", environment=secrets | {"SYNC_BASE_URL": url, "SYNC_MCP_BUDGET_USD": "5"})
+    assert done.returncode == 0
+    assert "SYNC_BASE_URL, SYNC_MCP_BUDGET_USD" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "[mcp_servers." in done.stdout

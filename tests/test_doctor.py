@@ -1,13 +1,17 @@
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from sync_mcp import Ledger
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.api.raw_server import RawServer, answer
+from tests.jobs.entries import begun, made
 
 KEY, TOKEN = "sk_Secret-0123456789", "a-Token-of-24-characters"
 COMMAND = str(Path(sys.executable).with_name("sync-mcp"))
@@ -29,7 +33,11 @@ main()
 def examined(
     *flags: str, command: tuple[str, ...] = (COMMAND,), **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNC_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SYNC_") or name == "SYNC_MCP_HOME"
+    }
     return subprocess.run(
         [*command, "doctor", *flags],
         env=kept | environment,
@@ -72,8 +80,8 @@ def test_no_secret_stands_in_it(sandbox: Sandbox) -> None:
 
 
 def test_it_says_where_each_setting_came_from(sandbox: Sandbox) -> None:
-    done = examined("--port", "9000", SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
-    assert "SYNC_MCP_HTTP_PORT = 9000 (flag)" in done.stdout
+    done = examined("--http", "--port", "0", SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
+    assert "SYNC_MCP_HTTP_PORT = 0 (flag)" in done.stdout
     assert f"SYNC_BASE_URL = {sandbox.url} (environment)" in done.stdout
     assert "SYNC_MCP_LOG_LEVEL = info (default)" in done.stdout
 
@@ -219,3 +227,87 @@ def test_letters_that_the_console_lacks_do_not_end_it() -> None:
         done = examined(SYNC_BASE_URL=api.url, SYNC_API_KEY=KEY, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
     assert "works; models: 模型" in done.stdout
+
+
+def test_a_ledger_is_made_by_the_first_paid_call_and_not_by_looking(sandbox: Sandbox, home: Path) -> None:
+    done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
+    assert done.returncode == 0
+    assert f"ledger     none yet; the first paid call makes {home / 'ledger.sqlite3'}\n" in done.stdout
+    assert not home.exists()
+
+
+def test_what_is_unresolved_in_the_ledger_is_told_and_is_no_fault(sandbox: Sandbox, home: Path) -> None:
+    with closing(Ledger(home)) as ledger:
+        made(ledger, "one")
+        ledger.doubt(begun(ledger, "two"), "me", None)
+    done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
+    assert done.returncode == 0
+    assert (
+        f"ledger     {home / 'ledger.sqlite3'}; entries: 2, unresolved: 1: `sync-mcp ledger list`"
+        in done.stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"), [("damaged", "`sync-mcp ledger check`"), ("newer", "Update sync-mcp.")]
+)
+def test_a_ledger_that_cannot_be_used_is_wrong(sandbox: Sandbox, home: Path, kind: str, remedy: str) -> None:
+    with closing(Ledger(home)) as ledger:
+        made(ledger)
+    if kind == "newer":
+        with closing(sqlite3.connect(ledger.path)) as connection, connection:
+            connection.execute("UPDATE ledger SET version = 99")
+    else:
+        ledger.path.write_bytes(b"no database" * 1000)
+    done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
+    assert done.returncode == 1
+    assert remedies(done.stdout).keys() == {"ledger"}
+    assert remedy in remedies(done.stdout)["ledger"]
+    assert len(ledger.set_aside()) == int(kind == "damaged")
+
+
+@pytest.mark.parametrize("place", ["file", "file/inner"])
+def test_a_ledger_that_cannot_be_made_is_wrong(sandbox: Sandbox, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY, SYNC_MCP_HOME=str(tmp_path / place))
+    assert done.returncode == 1
+    assert "SYNC_MCP_HOME" in remedies(done.stdout)["ledger"]
+
+
+def test_on_the_sandbox_the_users_ledger_is_not_looked_at(home: Path) -> None:
+    home.mkdir()
+    (home / "ledger.sqlite3").write_bytes(b"no database" * 1000)
+    done = examined("--sandbox")
+    assert done.returncode == 0
+    assert "ledger     not looked at" in done.stdout
+    assert [path.name for path in home.iterdir()] == ["ledger.sqlite3"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_told"),
+    [
+        ({"SYNC_MCP_APPROVE_ABOVE_USD": "never", "SYNC_MCP_MAX_USD_PER_JOB": "5"}, True),
+        ({"SYNC_MCP_APPROVE_ABOVE_USD": "never", "SYNC_MCP_BUDGET_USD_PER_DAY": "20"}, False),
+        ({"SYNC_MCP_APPROVE_ABOVE_USD": "never", "SYNC_MCP_READ_ONLY": "1"}, False),
+    ],
+)
+def test_spending_without_asking_and_without_end_is_told_and_is_no_fault(
+    sandbox: Sandbox, environment: dict[str, str], is_told: bool
+) -> None:
+    known = {"SYNC_BASE_URL": sandbox.url, "SYNC_API_KEY": KEY}
+    done = examined(command=(COMMAND,), **known, **environment)
+    assert done.returncode == 0
+    assert ("money      nobody is asked" in done.stdout) == is_told
+
+
+def test_the_limits_are_shown_as_they_are_set(sandbox: Sandbox) -> None:
+    done = examined(
+        SYNC_BASE_URL=sandbox.url,
+        SYNC_API_KEY=KEY,
+        SYNC_MCP_BUDGET_USD="1e2",
+        SYNC_MCP_APPROVE_ABOVE_USD="2.50",
+    )
+    assert "SYNC_MCP_BUDGET_USD = 100 (environment)" in done.stdout
+    assert "SYNC_MCP_APPROVE_ABOVE_USD = 2.50 (environment)" in done.stdout
+    assert "SYNC_MCP_MAX_USD_PER_JOB = not set (default)" in done.stdout
+    assert "SYNC_MCP_APPROVE_BY = quote (default)" in done.stdout

@@ -17,14 +17,14 @@ _PACKAGE = "sync_mcp"
 _FLOORS = (
     {"__main__"},
     {"cli"},
-    {"server", "demo", "doctor", "hosts"},
+    {"server", "demo", "doctor", "hosts", "ledger_commands"},
     {"tools"},
     {"jobs", "media"},
     {"api"},
     {"errors"},
 )
 # Small things that anybody may use, and that know nothing of the house.
-_LEAVES = {"_version", "text", "access", "listen"}
+_LEAVES = {"_version", "text", "access", "listen", "ending"}
 # The ways in, which carry any server, and what stands apart.
 _CARRIERS = {"stdio", "http"}
 _BESIDE = {"settings", "sandbox", ""} | _CARRIERS

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import anyio
 from anyio import to_thread
+from anyio.abc import TaskGroup
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.create import Attempt, Claim
@@ -30,6 +31,7 @@ from sync_mcp.errors import (
     ConcurrencyLimitError,
     ConfigurationError,
     CreateUnderWay,
+    InternalError,
     InvalidRequestError,
     LedgerError,
     LimitReached,
@@ -37,7 +39,7 @@ from sync_mcp.errors import (
     OutcomeUnknown,
     SyncError,
 )
-from sync_mcp.jobs.intention import Intention, differing_extras
+from sync_mcp.jobs.intention import Intention, differing_extras, unsigned
 from sync_mcp.jobs.ledger import RENEWAL_SECONDS, Entry, Ledger, Wish
 from sync_mcp.jobs.limits import Limits, Spending, dollars
 from sync_mcp.text import safe
@@ -56,6 +58,7 @@ _POLL_SECONDS = 0.25
 _SLOT_POLL_SECONDS = 2.0
 _RUNNING_SHOWN = 15
 _ID_LIMIT = 128
+_REASON_LIMIT = 300
 
 _ResultT = TypeVar("_ResultT")
 
@@ -177,14 +180,22 @@ class Guard:
         ledger: where they are written down.
         limits: how much may be spent; by default without limit.
         resend_hours: how long after its first send a create of unknown outcome may be sent again.
+        task_group: where a create goes on when its caller is cancelled, until the group is; without one it
+            holds its caller up.
     """
 
     def __init__(
-        self, ledger: Ledger, limits: Limits | None = None, *, resend_hours: float = RESEND_HOURS
+        self,
+        ledger: Ledger,
+        limits: Limits | None = None,
+        *,
+        resend_hours: float = RESEND_HOURS,
+        task_group: TaskGroup | None = None,
     ) -> None:
         self.ledger = ledger
         self.limits = limits or Limits()
         self._resend_seconds = resend_hours * 3600
+        self._task_group = task_group
         self._owner = secrets.token_hex(8)
         self._accounts: dict[tuple[str, str], Account] = {}
         self._turns: dict[str, _Turn] = {}
@@ -223,7 +234,7 @@ class Guard:
                 "With a guard the idempotency key follows from the request: leave it out."
             )
         more = cast(Mapping[str, object], given.pop("additional_body_parameters", {}))
-        account = await self.account(sync, options)
+        account = await self.account(sync, options, seconds=terms.ends_at - anyio.current_time())
         call = _Call(
             sync,
             account,
@@ -243,7 +254,9 @@ class Guard:
                 if made is not None:
                     return made
 
-    async def account(self, sync: AsyncSync, options: RequestOptions | None = None) -> Account:
+    async def account(
+        self, sync: AsyncSync, options: RequestOptions | None = None, *, seconds: float = math.inf
+    ) -> Account:
         """Return whose money the client's key spends; the API is asked once for each key.
 
         Raises:
@@ -253,7 +266,7 @@ class Guard:
         chosen = next((str(headers[n]) for n in headers if n.lower() == ORGANIZATION_HEADER), "")
         known = self._accounts.get((sync.key_fingerprint, chosen))
         if known is None:
-            name = f"org:{safe(chosen, _ID_LIMIT)}" if chosen else await self._account_name(sync)
+            name = f"org:{safe(chosen, _ID_LIMIT)}" if chosen else await self._account_name(sync, seconds)
             known = self._accounts[sync.key_fingerprint, chosen] = Account(name, sync.base_url)
         return known
 
@@ -357,7 +370,7 @@ class Guard:
             sent_at=call.sync.api_time.timestamp(),
             quote_id=call.terms.quote_id,
         )
-        sent = await _to_its_end(partial(self._begin_and_send, call, wish))
+        sent = await self._to_its_end(partial(self._begin_and_send, call, wish))
         if sent is None:
             return None
         generation, note = sent
@@ -370,7 +383,7 @@ class Guard:
 
     async def _resume(self, call: _Call, entry: Entry) -> Made | None:
         """Go on with an attempt whose outcome nobody knows: look for its job, or send it again."""
-        sent = await _to_its_end(partial(self._take_over_and_send, call, entry))
+        sent = await self._to_its_end(partial(self._take_over_and_send, call, entry))
         if sent is None:
             return None
         generation, note = sent
@@ -399,6 +412,7 @@ class Guard:
             sent_at=None if is_new else datetime.fromtimestamp(entry.first_sent_at, UTC),
             named_id=entry.named_id,
             may_send=may_send,
+            unsigned=unsigned,
         )
         result: Generation | BaseException | None = None
         async with anyio.create_task_group() as task_group:
@@ -629,14 +643,15 @@ class Guard:
         )
         return cost.charged, cost.total_cost_usd
 
-    async def _account_name(self, sync: AsyncSync) -> str:
+    async def _account_name(self, sync: AsyncSync, seconds: float) -> str:
         fingerprint, base_url = sync.key_fingerprint, sync.base_url
         known = await self._do(self.ledger.account_of, fingerprint, base_url)
         if known is not None:
             return known
         organization: str | None = None
         try:
-            told = await sync.account.get(request_options={"timeout_in_seconds": _LOOK_SECONDS})
+            within = max(1.0, min(_LOOK_SECONDS, seconds))
+            told = await sync.account.get(request_options={"timeout_in_seconds": within})
             organization = told.organization_id
         except AuthenticationError:
             raise
@@ -666,9 +681,52 @@ class Guard:
             if not turn.users:
                 del self._turns[call.intention.digest]
 
+    async def _to_its_end(self, work: Callable[[], Awaitable[_ResultT]]) -> _ResultT:
+        """Do what must not stop in the middle, whatever becomes of the caller."""
+        flight = _Flight[_ResultT]()
+        if self._task_group is None:
+            with anyio.CancelScope(shield=True):
+                flight.results.append(await work())
+        else:
+            self._task_group.start_soon(flight.fly, work)
+            try:
+                await flight.landed.wait()
+            except BaseException:
+                flight.is_awaited = False
+                raise
+            if flight.error is not None:
+                raise flight.error
+        return flight.results[0]
+
     async def _do(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:
         """Do one thing with the ledger, in a thread: the disk takes its time."""
         return await to_thread.run_sync(partial(work, *arguments))
+
+
+class _Flight(Generic[_ResultT]):
+    """Work that goes on when nobody waits for it any more."""
+
+    def __init__(self) -> None:
+        self.landed = anyio.Event()
+        self.is_awaited = True
+        self.results: list[_ResultT] = []
+        self.error: Exception | None = None
+
+    async def fly(self, work: Callable[[], Awaitable[_ResultT]]) -> None:
+        try:
+            self.results.append(await work())
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            self.error = error
+            if not self.is_awaited:
+                reason = str(error) if isinstance(error, SyncError) else repr(error)
+                logger.warning("a create whose call was cancelled ended: %s", safe(reason, _REASON_LIMIT))
+        except BaseException:
+            self.error = InternalError(
+                "The server stopped while the create was on its way.", money_spent="unknown"
+            )
+            raise
+        finally:
+            self.landed.set()
 
 
 class _Turn:
@@ -684,14 +742,6 @@ _AFTER: Mapping[str, str] = {
     "closed": "The API no longer knows the job that this call made before: this is a new one.",
     "released": "The user released the attempt before: this is a new one.",
 }
-
-
-async def _to_its_end(work: Callable[[], Awaitable[_ResultT]]) -> _ResultT:
-    """Do what must not stop in the middle, whatever becomes of the caller."""
-    results: list[_ResultT] = []
-    with anyio.CancelScope(shield=True):
-        results.append(await work())
-    return results[0]
 
 
 def _told_of_extras(entry: Entry, intention: Intention) -> list[str]:

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from sync_mcp.api.models import GenerationRequest, Json
 from sync_mcp.errors import InvalidRequestError
@@ -34,7 +35,8 @@ _SPEAKER_DEFAULTS: Mapping[str, object] = {"auto_detect": False, "v3": False}
 _VOICE_DEFAULTS: Mapping[str, object] = {"stability": 0.5, "similarityBoost": 0.75}
 _DUB_DEFAULTS: Mapping[str, object] = {"sourceLang": "auto"}
 
-_SIGNATURE_STARTS = ("x-amz-", "x-goog-", "x-oss-", "q-sign-")
+_ORIGIN = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)((?:[^/?#]*@)?)([^/?#]*)")
+_SIGNATURE_STARTS = ("x-amz-", "x-goog-", "x-oss-")
 _SIGNATURE_NAMES = frozenset(
     {
         "awsaccesskeyid",
@@ -43,6 +45,13 @@ _SIGNATURE_NAMES = frozenset(
         "key-pair-id",
         "ossaccesskeyid",
         "policy",
+        "q-ak",
+        "q-header-list",
+        "q-key-time",
+        "q-sign-algorithm",
+        "q-sign-time",
+        "q-signature",
+        "q-url-param-list",
         "security-token",
         "sig",
         "signature",
@@ -82,7 +91,8 @@ class Intention:
     def body_digest(self) -> str:
         """SHA-256 of what is made, for whichever take."""
         meant = {name: value for name, value in self.request.to_wire().items() if name not in _EXTRAS}
-        return _sha256([DIGEST_VERSION, self.base_url, self.account, _unsigned(_canonical(meant))])
+        # In order only then: a signature must not decide which input comes first.
+        return _sha256([DIGEST_VERSION, self.base_url, self.account, _canonical(unsigned(meant))])
 
     @cached_property
     def digest(self) -> str:
@@ -107,7 +117,7 @@ class Intention:
         """One line for the user, without query strings."""
         wire = self.request.to_wire()
         parts = [_shown(item) for item in cast(list[Json], wire["input"])]
-        if "dubParams" in wire:
+        if isinstance(wire.get("dubParams"), Mapping):
             parts.append(f"dubbed into {safe(str(wire['dubParams'].get('targetLang')), 20)}")
         if self.take > 1:
             parts.append(f"take {self.take}")
@@ -116,8 +126,8 @@ class Intention:
 
 def _shown(item: Json) -> str:
     kind = safe(str(item.get("type")), 20)
-    provider: Json = item.get("provider") or {}
-    if provider:
+    if isinstance(item.get("provider"), Mapping):
+        provider: Json = item["provider"]
         script = safe(str(provider.get("script", "")), _SCRIPT_SHOWN)
         return f'{kind} "{script}" (voice {safe(str(provider.get("voiceId")), 80)})'
     place = str(item.get("url") or item.get("assetId") or "")
@@ -126,28 +136,23 @@ def _shown(item: Json) -> str:
 
 def _canonical(wire: Json) -> Json:
     """Return a create's JSON without what changes nothing: defaults, empty fields, the order of inputs."""
-    body = dict(wire)
+    body = cast(Json, _filled(_plain(wire)))
     body["model"] = str(body.get("model", "")).strip()
     body["input"] = sorted((_item(item) for item in body.get("input", [])), key=_place)
-    if "options" in body:
+    if isinstance(body.get("options"), Mapping):
         body["options"] = _options(body["options"])
-    if "segments" in body:
-        body["segments"] = sorted((_segment(segment) for segment in body["segments"]), key=_place)
-    if "dubParams" in body:
+    if isinstance(body.get("segments"), list):
+        # What is the default for the whole may be a change in a part: there it stays.
+        body["segments"] = sorted(body["segments"], key=_place)
+    if isinstance(body.get("dubParams"), Mapping):
         body["dubParams"] = _without(body["dubParams"], _DUB_DEFAULTS)
-    return cast(Json, _filled(body))
+    return {"input": [], **cast(Json, _filled(body))}
 
 
 def _item(item: Json) -> Json:
     if isinstance(item.get("provider"), Mapping):
         return {**item, "provider": _without(item["provider"], _VOICE_DEFAULTS)}
     return item
-
-
-def _segment(segment: Json) -> Json:
-    overrides = segment.get("optionsOverride")
-    # What is the default for the whole may be a change in a part.
-    return {**segment, "optionsOverride": _filled(overrides)} if overrides else segment
 
 
 def _options(options: Json) -> Json:
@@ -177,38 +182,51 @@ def _filled(value: object) -> object:
     return value
 
 
-def _place(item: Json) -> tuple[bool, str]:
-    return item.get("type") not in ("video", "image"), json.dumps(item, sort_keys=True)
+def _place(item: Any) -> tuple[bool, str]:
+    is_picture = isinstance(item, Mapping) and cast(Json, item).get("type") in ("video", "image")
+    return not is_picture, json.dumps(item, sort_keys=True)
 
 
-def _unsigned(value: object) -> object:
-    """Return a JSON value with the signatures of its URLs left out, and whole numbers in one form."""
-    if isinstance(value, Mapping):
-        return {
-            name: _same_clip(inner) if _is_url(name, inner) else _unsigned(inner)
-            for name, inner in cast(Mapping[str, object], value).items()
-        }
-    if isinstance(value, list):
-        return [_unsigned(inner) for inner in cast(list[object], value)]
+def _plain(value: object) -> object:
+    """Return a JSON value with its whole numbers and the hosts of its URLs in one spelling."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return value
+    return _walked(value, _plain, _plain_url)
 
 
-def _is_url(name: str, value: object) -> bool:
-    return isinstance(value, str) and (name == "url" or name.endswith(("_url", "Url")))
+def unsigned(value: object) -> Any:
+    """Return a JSON value with the signatures of its URLs left out."""
+    return _walked(value, unsigned, _same_clip)
 
 
-def _same_clip(url: Any) -> str:
+def _walked(value: object, inner: Callable[[object], object], of_url: Callable[[str], str]) -> object:
+    if isinstance(value, Mapping):
+        fields = cast(Mapping[str, object], value)
+        return {
+            name: of_url(field) if isinstance(field, str) and _is_url(name) else inner(field)
+            for name, field in fields.items()
+        }
+    return [inner(item) for item in cast(list[object], value)] if isinstance(value, list) else value
+
+
+def _is_url(name: str) -> bool:
+    return name == "url" or name.endswith(("_url", "Url"))
+
+
+def _plain_url(url: str) -> str:
+    return _ORIGIN.sub(lambda found: f"{found[1].lower()}{found[2]}{found[3].lower()}", url.strip())
+
+
+def _same_clip(url: str) -> str:
     """Return a URL without what only proves that it may be fetched."""
-    try:
-        parts = urlsplit(str(url).strip())
-    except ValueError:
-        return str(url)
-    pairs = [(unquote(pair.partition("=")[0]).lower(), pair) for pair in parts.query.split("&")]
+    whole, hash_sign, fragment = url.partition("#")
+    place, _, query = whole.partition("?")
+    pairs = [(unquote(pair.partition("=")[0]).lower(), pair) for pair in query.split("&")]
     dropped = _BESIDE_SIG if any(name == "sig" for name, _ in pairs) else frozenset[str]()
-    query = "&".join(pair for name, pair in pairs if not _is_signature(name) and name not in dropped)
-    return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), parts.path, query, parts.fragment))
+    kept = [pair for name, pair in pairs if not _is_signature(name) and name not in dropped]
+    if len(kept) == len(pairs):
+        return url
+    return f"{place}{'?' if kept else ''}{'&'.join(kept)}{hash_sign}{fragment}"
 
 
 def _is_signature(name: str) -> bool:

@@ -7,18 +7,22 @@ as long as the disk takes: call it in a worker thread.
 import contextlib
 import os
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, cast
 
 import platformdirs
 from sqlalchemy import (
+    URL,
     BigInteger,
+    ColumnElement,
     Connection,
     Dialect,
     Engine,
@@ -36,9 +40,16 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
 
-from sync_mcp.errors import LedgerError, LimitReached, QuoteRefused
+from sync_mcp.errors import InvalidRequestError, LedgerError, LimitReached, QuoteRefused
 from sync_mcp.jobs.intention import DIGEST_VERSION, Intention
-from sync_mcp.jobs.limits import Limits, Spending, next_utc_midnight, start_of_month, utc_midnight
+from sync_mcp.jobs.limits import (
+    HIGHEST_USD,
+    Limits,
+    Spending,
+    next_utc_midnight,
+    start_of_month,
+    utc_midnight,
+)
 from sync_mcp.text import safe
 
 LEASE_SECONDS = 12.0
@@ -51,8 +62,9 @@ COST_KNOWN_WITHIN_SECONDS = 86_400.0
 FILE_NAME = "ledger.sqlite3"
 _SET_ASIDE = "ledger-corrupt-"
 _GIVEN_UP = "ledger-given-up-"
-_BUSY_SECONDS = 10
-_SQLITE_CORRUPT, _SQLITE_NOT_A_DATABASE = 11, 26
+_SUFFIXES = ("", "-wal", "-shm")
+_BUSY_SECONDS = 10.0
+_BUSY_PAUSE_SECONDS = 0.01
 _NANO = 1_000_000_000
 _REASON_LIMIT = 200
 
@@ -74,7 +86,9 @@ class _Dollars(TypeDecorator[Decimal]):
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy's own signature
         if value is None:
             return None
-        return int((value * _NANO).to_integral_value(rounding=ROUND_CEILING))
+        # What no job can cost, as the network may say it, must neither free money nor break a sum.
+        possible = min(max(value, Decimal(0)), HIGHEST_USD)
+        return int((possible * _NANO).to_integral_value(rounding=ROUND_CEILING))
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:  # noqa: ARG002
         return None if value is None else Decimal(value) / _NANO
@@ -92,6 +106,8 @@ class Entry(_Base):
         UniqueConstraint("digest", "attempt"),
         Index("entries_by_account", "account", "base_url", "created_at"),
         Index("entries_by_generation", "generation_id"),
+        # An id that was told to the user is never given again.
+        {"sqlite_autoincrement": True},
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -134,6 +150,10 @@ class Entry(_Base):
         """Whether a living process is busy with it."""
         # A lease that ends later than any can was written under another clock.
         return self.state == "sending" and now < self.leased_until <= now + LEASE_SECONDS
+
+    def is_unresolved(self, now: float) -> bool:
+        """Whether nobody knows what came of it: its outcome is unknown, or its process died on the way."""
+        return self.state == "unknown" or (self.state == "sending" and not self.is_leased(now))
 
 
 class _Quote(_Base):
@@ -180,6 +200,16 @@ class Wish:
     quote_id: str | None = None
 
 
+class _DamagedError(SQLAlchemyError):
+    """The file is no longer whole."""
+
+
+def remedy(error: LedgerError) -> str:
+    """Return what the user can do about a ledger that cannot be used: the next step, put to the user."""
+    told = error.next_step.removeprefix("Ask the user to ")
+    return f"{told[:1].upper()}{told[1:]}"
+
+
 class Ledger:
     """The user's ledger in a folder; the folder and the file are made when they are first needed.
 
@@ -189,19 +219,25 @@ class Ledger:
 
     def __init__(self, folder: Path | str | None = None) -> None:
         chosen = folder or os.environ.get("SYNC_MCP_HOME") or platformdirs.user_data_path("sync-mcp")
-        self.folder = Path(chosen).expanduser()
+        self.folder = Path(chosen).expanduser().absolute()
         self._engine: Engine | None = None
+        self._file: tuple[int, int] | None = None
+        self._opening = Lock()
 
     @property
     def path(self) -> Path:
         """The database file."""
         return self.folder / FILE_NAME
 
+    @property
+    def version(self) -> int:
+        """The version that a ledger has once it is open."""
+        return len(_MIGRATIONS)
+
     def close(self) -> None:
         """Close the file; the next call opens it again."""
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.dispose()
+        with self._opening:
+            self._dispose()
 
     # Accounts
 
@@ -284,7 +320,7 @@ class Ledger:
         with self._transaction() as session:
             entry = session.get_one(Entry, entry_id)
             now = time.time()
-            free = entry.state == "unknown" or (entry.state == "sending" and not entry.is_leased(now))
+            free = entry.is_unresolved(now)
             if free:
                 entry.state, entry.owner, entry.leased_until = "sending", owner, now + LEASE_SECONDS
             return free
@@ -305,12 +341,12 @@ class Ledger:
                 return "another's"
             twins = session.scalars(
                 select(Entry).where(
-                    Entry.body_digest == entry.body_digest,
-                    Entry.id != entry_id,
-                    Entry.state.in_(("sending", "unknown")),
+                    Entry.body_digest == entry.body_digest, Entry.id != entry_id, Entry.state == "sending"
                 )
             )
-            if any(twin.generation_id is None for twin in twins):
+            # One under way will be told its job. Of two in doubt either may have it: the other one's is made
+            # when it is looked for in vain, and an answer that names it takes it back.
+            if any(twin.is_leased(time.time()) for twin in twins):
                 return "unclear"
             _accept(entry, generation_id, was_found=True)
             return "mine"
@@ -415,38 +451,64 @@ class Ledger:
     def unresolved(self, account: str, base_url: str) -> list[Entry]:
         """Return the attempts whose outcome is unknown, or whose process died on the way, newest first."""
         with self._transaction() as session:
-            now = time.time()
             found = session.scalars(
                 select(Entry)
-                .where(
-                    Entry.account == account,
-                    Entry.base_url == base_url,
-                    Entry.state.in_(("sending", "unknown")),
-                )
+                .where(Entry.account == account, Entry.base_url == base_url, _is_unresolved(time.time()))
                 .order_by(Entry.created_at.desc())
             )
-            return [entry for entry in found if not entry.is_leased(now)]
+            return list(found)
 
     # The user's own way out
 
-    def entries(self, *, limit: int, open_only: bool = False) -> list[Entry]:
-        """Return entries of all accounts, newest first."""
+    def entries(self, *, limit: int | None, are_open: bool | None = None) -> list[Entry]:
+        """Return entries of all accounts, newest first; `are_open` takes those alone, or the others."""
         with self._transaction() as session:
             query = select(Entry).order_by(Entry.id.desc()).limit(limit)
-            if open_only:
-                query = query.where(Entry.state.in_(OPEN_STATES))
+            if are_open is not None:
+                query = query.where(Entry.state.in_(OPEN_STATES) == are_open)
             return list(session.scalars(query))
 
-    def resolve(self, entry_id: int, generation_id: str) -> None:
-        """Note, on the user's word, which job an attempt made."""
+    def accounts(self) -> list[tuple[str, str, Spending]]:
+        """Return each account that has entries, its base URL, and what it has spent."""
         with self._transaction() as session:
-            _accept(session.get_one(Entry, entry_id), generation_id, was_found=False)
+            pairs = session.execute(
+                select(Entry.account, Entry.base_url).distinct().order_by(Entry.account, Entry.base_url)
+            ).all()
+            return [
+                (account, base_url, _spending(session, account, base_url, _now(session, account, base_url)))
+                for account, base_url in pairs
+            ]
+
+    def owner(self, entry: Entry, generation_id: str) -> Entry | None:
+        """Return the other attempt that is known to have made a job, if there is one."""
+        with self._transaction() as session:
+            return next(iter(_owners(session, entry, generation_id)), None)
+
+    def resolve(self, entry_id: int, generation_id: str) -> None:
+        """Note, on the user's word, which job an attempt made.
+
+        Raises:
+            InvalidRequestError: the attempt's outcome is known, or the job is known to be another's.
+        """
+        with self._transaction() as session:
+            entry = _undecided(session, entry_id)
+            for other in _owners(session, entry, generation_id):
+                raise InvalidRequestError(f"Generation {generation_id} is the job of entry {other.id}.")
+            _accept(entry, generation_id, was_found=False)
 
     def release(self, entry_id: int) -> None:
-        """Note, on the user's word, that an attempt made nothing: its money stands free again."""
+        """Note, on the user's word, that an attempt made nothing: its money stands free again.
+
+        Raises:
+            InvalidRequestError: the attempt's outcome is known.
+        """
         with self._transaction() as session:
-            entry = session.get_one(Entry, entry_id)
-            _settle(entry, "released", "no", Decimal(0), time.time())
+            _settle(_undecided(session, entry_id), "released", "no", Decimal(0), time.time())
+
+    def prunable(self, before: float) -> tuple[int, int]:
+        """Return how many entries and how many quotes `prune` would delete."""
+        with self._transaction() as session:
+            return len(_entries_to_prune(session, before)), len(_quotes_to_prune(session, before))
 
     def prune(self, before: float) -> int:
         """Delete what was settled before a time and cost nothing, and old quotes; return how many went.
@@ -454,20 +516,10 @@ class Ledger:
         What was paid stays: it counts, and a repeat is answered with its job. So does the last attempt where
         its key has been taken: a repeat must not get the same one.
         """
-        later = aliased(Entry)
-        is_last = ~exists().where(later.digest == Entry.digest, later.attempt > Entry.attempt)
         with self._transaction() as session:
-            gone = session.scalars(
-                select(Entry).where(
-                    Entry.settled_at < before,
-                    Entry.counted_usd == Decimal(0),
-                    (Entry.state == "refused") | (Entry.state.in_(("ended", "released")) & ~is_last),
-                )
-            ).all()
-            for entry in gone:
-                session.delete(entry)
-            for quote in session.scalars(select(_Quote).where(_Quote.made_at < before)):
-                session.delete(quote)
+            gone = _entries_to_prune(session, before)
+            for row in (*gone, *_quotes_to_prune(session, before)):
+                session.delete(row)
             return len(gone)
 
     # The file
@@ -479,19 +531,41 @@ class Ledger:
             LedgerError: it cannot be used.
         """
         with self._transaction() as session:
+            if session.scalar(text("PRAGMA integrity_check(1)")) != "ok":
+                raise _DamagedError
             return session.scalar(select(func.count()).select_from(Entry)) or 0
+
+    def exists(self) -> bool:
+        """Return whether a ledger was begun here, whole or damaged; none is made.
+
+        Raises:
+            LedgerError: the folder cannot be looked into.
+        """
+        try:
+            return _identity(self.path) is not None or bool(self.set_aside())
+        except OSError as error:
+            raise self._fault(error) from error
 
     def set_aside(self) -> list[Path]:
         """Return the damaged files that were set aside and that the user has not decided about."""
         return sorted(self.folder.glob(f"{_SET_ASIDE}*.sqlite3"))
 
+    def given_up(self) -> list[Path]:
+        """Return the damaged files that the user goes on without."""
+        return sorted(self.folder.glob(f"{_GIVEN_UP}*.sqlite3"))
+
     def give_up(self) -> list[Path]:
         """Go on without the damaged files, on the user's word; they are kept under another name."""
         kept: list[Path] = []
-        for path in self.set_aside():
-            target = path.with_name(path.name.replace(_SET_ASIDE, _GIVEN_UP))
-            path.rename(target)
-            kept.append(target)
+        try:
+            for path in self.set_aside():
+                target = path.with_name(path.name.replace(_SET_ASIDE, _GIVEN_UP))
+                for suffix in _SUFFIXES:
+                    with contextlib.suppress(FileNotFoundError):
+                        path.with_name(path.name + suffix).rename(target.with_name(target.name + suffix))
+                kept.append(target)
+        except OSError as error:
+            raise self._fault(error) from error
         return kept
 
     @contextmanager
@@ -503,56 +577,86 @@ class Ledger:
             raise self._fault(error) from error
 
     def _opened(self) -> Engine:
-        if self._engine is None:
+        with self._opening:
+            if self._engine is not None and self._file == _identity(self.path):
+                return self._engine
+            # Moved or deleted under this process: what it holds open is no longer the ledger.
+            self._dispose()
             if self.set_aside():
                 raise self._corrupt()
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Made here first: what SQLite makes itself, others may read.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            engine = create_engine(f"sqlite:///{self.path}", connect_args={"timeout": _BUSY_SECONDS})
+            self._leave_newer_alone()
+            engine = create_engine(
+                URL.create("sqlite", database=str(self.path)), connect_args={"timeout": _BUSY_SECONDS}
+            )
             event.listen(engine, "connect", _prepare)
             event.listen(engine, "begin", _begin_at_once)
             try:
+                file = _identity(self.path)
                 with engine.begin() as connection:
                     self._migrate(connection)
             except BaseException:
                 engine.dispose()
                 raise
-            self._engine = engine
-        return self._engine
+            self._engine, self._file = engine, file
+            return engine
 
-    def _migrate(self, connection: Connection) -> None:
-        if connection.execute(text("PRAGMA quick_check(1)")).scalar() != "ok":
-            self._set_aside_now()
-            raise self._corrupt()
-        if inspect(connection).has_table("ledger"):
-            version = connection.execute(text("SELECT version FROM ledger")).scalar_one()
-        else:
-            connection.execute(text("CREATE TABLE ledger (version INTEGER NOT NULL)"))
-            connection.execute(text("INSERT INTO ledger VALUES (0)"))
-            version = 0
+    def _dispose(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
+
+    def _leave_newer_alone(self) -> None:
+        # To open it for writing can write already: what its own version had left in the journal.
+        read_only = f"{self.path.as_uri()}?mode=ro"
+        with closing(sqlite3.connect(read_only, uri=True, timeout=_BUSY_SECONDS)) as connection:
+            try:
+                versions = connection.execute("SELECT version FROM ledger").fetchall()
+            except sqlite3.Error:
+                # None yet, or damaged: the next look finds out.
+                return
+        for (version,) in versions:
+            self._refuse_newer(version)
+
+    def _refuse_newer(self, version: int) -> None:
         if version > len(_MIGRATIONS):
             raise LedgerError(
                 f"The ledger {self.path} was written by a newer sync-mcp (version {version}).",
                 code="ledger_newer",
                 next_step="Ask the user to update sync-mcp. The file was left as it is.",
             )
+
+    def _migrate(self, connection: Connection) -> None:
+        if connection.execute(text("PRAGMA quick_check(1)")).scalar() != "ok":
+            raise _DamagedError
+        if inspect(connection).has_table("ledger"):
+            version = connection.execute(text("SELECT version FROM ledger")).scalar_one()
+        else:
+            connection.execute(text("CREATE TABLE ledger (version INTEGER NOT NULL)"))
+            connection.execute(text("INSERT INTO ledger VALUES (0)"))
+            version = 0
+        # It may have been migrated by another process since it was looked at.
+        self._refuse_newer(version)
         for migrate in _MIGRATIONS[version:]:
             migrate(connection)
         connection.execute(text("UPDATE ledger SET version = :now"), {"now": len(_MIGRATIONS)})
 
     def _fault(self, error: Exception) -> LedgerError:
-        if isinstance(error, LedgerError):
-            return error
         original = getattr(error, "orig", None)
         code = getattr(original, "sqlite_errorcode", 0) & 0xFF
-        if isinstance(error, DatabaseError) and code in (_SQLITE_CORRUPT, _SQLITE_NOT_A_DATABASE):
+        is_damaged = isinstance(error, DatabaseError) and code in (
+            sqlite3.SQLITE_CORRUPT,
+            sqlite3.SQLITE_NOTADB,
+        )
+        if is_damaged or isinstance(error, _DamagedError):
             self._set_aside_now()
             return self._corrupt()
         return LedgerError(
             f"The ledger {self.path} cannot be written: {safe(str(original or error), _REASON_LIMIT)}.",
             next_step=(
-                "Ask the user to make room on the disk and the folder writable, or to name another folder in "
+                "Ask the user to make room on the disk and the folder writable, or name another folder in "
                 "SYNC_MCP_HOME. Nothing is paid for without the ledger."
             ),
         )
@@ -560,7 +664,7 @@ class Ledger:
     def _set_aside_now(self) -> None:
         self.close()
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in _SUFFIXES:
             path = self.path.with_name(FILE_NAME + suffix)
             # The first process to see it may have moved it already.
             with contextlib.suppress(FileNotFoundError):
@@ -579,13 +683,35 @@ class Ledger:
 def _prepare(connection: Any, _: object) -> None:
     # Transactions are begun by hand: the driver would begin them too late for a lock.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
+    _use_journal(connection)
     connection.execute("PRAGMA synchronous=FULL")
+
+
+def _use_journal(connection: Any) -> None:
+    ends_at = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            # While another process makes the same file, this alone does not wait by itself.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= ends_at:
+                raise
+            time.sleep(_BUSY_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _begin_at_once(connection: Connection) -> None:
     # The write lock from the first statement on: what is read is what the decision stands on.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _latest(session: Session, digest: str) -> Entry | None:
@@ -609,7 +735,44 @@ def _accept(entry: Entry, generation_id: str, *, was_found: bool) -> None:
 
 def _settle(entry: Entry, state: State, charged: Charged, counted: Decimal, now: float) -> None:
     entry.state, entry.charged, entry.counted_usd = state, charged, counted
-    entry.leased_until, entry.settled_at = 0.0, now
+    entry.leased_until = 0.0
+    # Its end, not when its cost was last asked for.
+    entry.settled_at = now if entry.settled_at is None else entry.settled_at
+
+
+def _undecided(session: Session, entry_id: int) -> Entry:
+    """Return an attempt that the user may decide about."""
+    entry = session.get(Entry, entry_id)
+    if entry is None:
+        raise InvalidRequestError(f"There is no entry {entry_id}.")
+    if not entry.is_unresolved(time.time()):
+        raise InvalidRequestError(f"The outcome of entry {entry_id} is not in doubt: it is {entry.state}.")
+    return entry
+
+
+def _is_unresolved(now: float) -> ColumnElement[bool]:
+    """`Entry.is_unresolved`, as the database decides it."""
+    is_leased = (Entry.leased_until > now) & (Entry.leased_until <= now + LEASE_SECONDS)
+    return (Entry.state == "unknown") | ((Entry.state == "sending") & ~is_leased)
+
+
+def _entries_to_prune(session: Session, before: float) -> Sequence[Entry]:
+    # A refused attempt may go as well: it does not stand for the ones before it.
+    later = aliased(Entry)
+    is_last = ~exists().where(
+        later.digest == Entry.digest, later.attempt > Entry.attempt, later.state != "refused"
+    )
+    query = select(Entry).where(
+        Entry.settled_at < before,
+        Entry.charged == "no",
+        Entry.counted_usd == Decimal(0),
+        (Entry.state == "refused") | (Entry.state.in_(("ended", "released")) & ~is_last),
+    )
+    return session.scalars(query).all()
+
+
+def _quotes_to_prune(session: Session, before: float) -> Sequence[_Quote]:
+    return session.scalars(select(_Quote).where(_Quote.made_at < before)).all()
 
 
 def _now(session: Session, account: str, base_url: str) -> float:
@@ -642,8 +805,8 @@ def _spending(session: Session, account: str, base_url: str, now: float) -> Spen
         )
         return session.scalar(query) or Decimal(0)
 
-    unresolved = Entry.state == "unknown"
-    reserved = Entry.state.in_(("sending", "accepted"))
+    unresolved = _is_unresolved(time.time())
+    reserved = Entry.state.in_(("sending", "accepted")) & ~unresolved
     return Spending(
         today_usd=counted(Entry.created_at >= utc_midnight(now)),
         month_usd=counted(Entry.created_at >= start_of_month(now)),

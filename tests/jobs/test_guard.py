@@ -388,10 +388,12 @@ async def test_a_create_waits_for_a_slot_within_its_time(
         await waiting.wait()
         sandbox.advance(100)
 
+    made: Made | None = None
     with anyio.fail_after(10):
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(end_the_first)
             made = await make(request_of("?n=2"), slot_until=anyio.current_time() + 8)
+    assert made
     assert not made.reused
     assert len(paid(sandbox)) == 2
 

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import anyio
 import pytest
+from pydantic import JsonValue
 
 from sync_mcp import AsyncSync, Guard, LimitReached, Limits, QuoteRefused
 from sync_mcp.api.models import GenerationRequest
@@ -280,7 +281,7 @@ async def test_a_real_cost_above_the_estimate_is_shown_and_counts(
     guard = guard_of(ever="0.5")
     made = await make(by=guard)
     sandbox.advance(100)
-    body = {"availability": "complete", "totalCostUsd": "0.4", "knownSubtotalUsd": "0.4"}
+    body: JsonValue = {"availability": "complete", "totalCostUsd": "0.4", "knownSubtotalUsd": "0.4"}
     sandbox.add_fault(Fault(path="/v2/generate/*/costs", status=200, body=body))
     again = await make(by=guard)
     assert again.generation.id == made.generation.id

@@ -1,7 +1,7 @@
 """The user is asked before money is spent: by the client where it can, else by words and a quote."""
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
 from typing import Any, Literal
@@ -9,6 +9,7 @@ from typing import Any, Literal
 import mcp_types as types
 import pytest
 from mcp import Client
+from mcp.client.session import ClientRequestContext
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
@@ -35,8 +36,10 @@ def host(sandbox: Sandbox) -> Hosts:
         asked: list[str] | None = None,
         content: dict[str, Any] | None = None,
         **settings: Any,
-    ) -> AsyncIterator[Assistant]:
-        async def answer(_: Any, params: Any) -> types.ElicitResult:
+    ) -> AsyncGenerator[Assistant]:
+        async def answer(
+            context: ClientRequestContext, params: types.ElicitRequestParams
+        ) -> types.ElicitResult:
             if asked is not None:
                 asked.append(params.message)
             assert says is not None

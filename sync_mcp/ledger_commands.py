@@ -1,0 +1,442 @@
+"""What `sync-mcp ledger` shows and does: whatever changes the ledger says first what it does to the money."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from sync_mcp.api.models import GENERATION_ID
+from sync_mcp.errors import InvalidRequestError, LedgerError
+from sync_mcp.jobs.ledger import Entry, Ledger, remedy
+from sync_mcp.jobs.limits import Spending, dollars
+from sync_mcp.text import clean, safe
+
+SHOWN = 20
+"""Entries of a listing, unless it is told otherwise; what is open is listed in any case."""
+PRUNED_AFTER_DAYS = 90
+
+_ACCOUNT_SHOWN = 16
+_MODEL_SHOWN = 20
+_ID_SHOWN = 128
+_TEXT_SHOWN = 400
+_DAY_SECONDS = 86_400.0
+_SPOKEN = {"outputFileName": "output_file_name", "webhookUrl": "webhook_url", "projectId": "project_id"}
+_COST_ASKED = "The next paid call, and get_account, ask the API for it."
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Something that is done on the user's word: `told` says what it does, `do` does it and says so."""
+
+    told: str
+    do: Callable[[], str]
+
+
+def listed(ledger: Ledger, limit: int | None) -> str:
+    """Return a table, what is open before the rest and the newest first, and what each account has spent.
+
+    `limit` is how many entries are shown; what is open is shown in any case. None is all.
+    """
+    if not ledger.exists():
+        return _none_yet(ledger)
+    now = time.time()
+    is_open = ledger.entries(limit=None, are_open=True)
+    # Those that need the user come before those that only need time.
+    is_open.sort(key=lambda entry: not entry.is_unresolved(now))
+    room = None if limit is None else max(0, limit - len(is_open))
+    settled = ledger.entries(limit=None if room is None else room + 1, are_open=False)
+    lines = _table([*is_open, *settled[:room]], now)
+    if room is not None and len(settled) > room:
+        lines.append("... and older ones: --all shows them, --limit so many.")
+    for account, base_url, spending in ledger.accounts():
+        lines += ["", *_totals(account, base_url, spending)]
+    unresolved = [entry for entry in is_open if entry.is_unresolved(now)]
+    if unresolved:
+        lines += [
+            "",
+            f"Unresolved: {_ids(unresolved)}. Each one's `sync-mcp ledger show ID` says what to do.",
+        ]
+    return "\n".join(lines)
+
+
+def shown(ledger: Ledger, entry_id: int) -> str:
+    """Return all that is known of an entry, and what can be done about it.
+
+    Raises:
+        InvalidRequestError: there is none.
+    """
+    entry = _entry(ledger, entry_id)
+    now = time.time()
+    facts = (
+        ("state", _state(entry, now)),
+        ("what", entry.summary),
+        ("besides", ", ".join(_besides(entry))),
+        ("tool", entry.tool),
+        ("take", str(entry.take)),
+        ("attempt", str(entry.attempt)),
+        ("account", f"{entry.account} at {entry.base_url}"),
+        ("generation", entry.generation_id),
+        (
+            "named",
+            f"{entry.named_id} (by the API, while the outcome was unknown)" if entry.named_id else None,
+        ),
+        ("ended", entry.status),
+        ("error", entry.error_code),
+        ("estimate", _exact(entry.estimate_usd)),
+        ("cost", _exact(entry.cost_usd)),
+        ("charged", entry.charged),
+        ("counts", f"{_exact(entry.counted_usd)} against the budgets"),
+        ("written", _moment(entry.created_at)),
+        ("first sent", _moment(entry.first_sent_at)),
+        ("settled", _moment(entry.settled_at) if entry.settled_at is not None else None),
+        ("key", entry.idempotency_key),
+        ("digest", f"{entry.digest} (version {entry.digest_version})"),
+    )
+    lines = [f"Entry {entry.id}"]
+    lines += [f"  {name:<10} {clean(value, _TEXT_SHOWN)}" for name, value in facts if value]
+    return "\n".join([*lines, "", *_ways(entry, now)])
+
+
+def resolving(ledger: Ledger, entry_id: int, generation_id: str) -> Plan:
+    """Return the plan to note which job an attempt made.
+
+    Raises:
+        InvalidRequestError: this cannot be.
+    """
+    entry = _unresolved(ledger, entry_id)
+    if not GENERATION_ID.fullmatch(generation_id):
+        raise InvalidRequestError(f"{safe(generation_id, 60)!r} is no id of a generation.")
+    owner = ledger.owner(entry, generation_id)
+    if owner is not None:
+        raise InvalidRequestError(f"Generation {generation_id} is the job of entry {owner.id}.")
+    told = [
+        f"Entry {entry.id}, {clean(entry.summary, _TEXT_SHOWN)}, is noted as what made generation "
+        f"{generation_id}.",
+        f"Its money, {_held(entry)}, counts against the budgets until the job's real cost is known. "
+        f"{_COST_ASKED} The same call, made again, is answered with this job and pays nothing.",
+        "Nothing is sent now, and the id is not looked up: if the API knows no such job, a repeat of the "
+        "call is sent as a new one and paid.",
+    ]
+    if entry.named_id and entry.named_id != generation_id:
+        told.append(f"The API itself named another job for it: {safe(entry.named_id, _ID_SHOWN)}.")
+
+    def do() -> str:
+        ledger.resolve(entry.id, generation_id)
+        return f"Entry {entry.id} is the job {generation_id} now."
+
+    return Plan("\n".join(told), do)
+
+
+def releasing(ledger: Ledger, entry_id: int) -> Plan:
+    """Return the plan to note that an attempt made nothing.
+
+    Raises:
+        InvalidRequestError: it is known whether it did.
+    """
+    entry = _unresolved(ledger, entry_id)
+    told = [
+        f"Entry {entry.id}, {clean(entry.summary, _TEXT_SHOWN)}, is noted as an attempt that made nothing.",
+        f"Its money, {_held(entry)}, stands free again, and the same call, made again, is sent as a new "
+        "attempt and paid.",
+        f"WARNING: it was sent at {_moment(entry.first_sent_at)}, and nobody knows whether it made a job. If "
+        "it did, that job is paid all the same, and a repeat is paid a second time: look first in "
+        "list_generations, or in the list at https://sync.so.",
+    ]
+    if entry.named_id:
+        named = safe(entry.named_id, _ID_SHOWN)
+        told.append(
+            f"The API named generation {named} for it, so it was probably made: `sync-mcp ledger resolve "
+            f"{entry.id} {named}` says so."
+        )
+
+    def do() -> str:
+        ledger.release(entry.id)
+        return f"Entry {entry.id} is released: its money stands free."
+
+    return Plan("\n".join(told), do)
+
+
+def pruning(ledger: Ledger, days: int) -> Plan | None:
+    """Return the plan to delete what is old and cost nothing; None where there is no such thing."""
+    before = time.time() - days * _DAY_SECONDS
+    entries, quotes = ledger.prunable(before) if ledger.exists() else (0, 0)
+    if not entries and not quotes:
+        return None
+    told = (
+        f"{_count(entries, 'entry', 'entries')} settled more than {days} days ago that cost nothing "
+        f"{_is(entries)} deleted, and {_count(quotes, 'quote')} from before that. It changes nothing "
+        "about the money.\n"
+        "What was paid, or may have been, stays: it counts against the budgets, and a repeat of such a call "
+        "is answered with its job instead of being paid again."
+    )
+
+    def do() -> str:
+        return f"{_count(ledger.prune(before), 'entry', 'entries')} deleted."
+
+    return Plan(told, do)
+
+
+def giving_up(ledger: Ledger) -> Plan | None:
+    """Return the plan to go on without a damaged ledger; None where none is damaged."""
+    if _fault(ledger) != "ledger_corrupt":
+        return None
+
+    def do() -> str:
+        kept = ", ".join(path.name for path in ledger.give_up())
+        return f"Going on without what was lost. Kept in {ledger.folder}: {kept}."
+
+    return Plan("\n".join(["The damaged ledger is given up; its files stay.", *_LOSS]), do)
+
+
+def checked(ledger: Ledger) -> tuple[str, bool]:
+    """Return how the ledger is, with what to do about what is wrong, and whether all is well."""
+    findings = list(_findings(ledger))
+    wrong = sum(do is not None for _, _, do in findings)
+    lines = [
+        f"{name:<10} {state}" if do is None else f"{name:<10} {state}\n  WRONG -> {do}"
+        for name, state, do in findings
+    ]
+    last = "All is well." if not wrong else f"{_count(wrong, 'thing')} {_is(wrong)} wrong."
+    return "\n".join([*lines, last]), not wrong
+
+
+_LOSS = (
+    "Jobs that were made before are not known any more: a repeat of an earlier call is sent as a new one and "
+    "paid again. What was unresolved is forgotten: look in list_generations before you repeat a call.",
+    "Budgets begin anew: what was spent before no longer counts against them.",
+)
+
+_Finding = tuple[str, str, str | None]
+"""What was looked at, how it is, and what to do where it is wrong."""
+
+
+def _findings(ledger: Ledger) -> Iterator[_Finding]:
+    try:
+        if not ledger.exists():
+            yield "ledger", _none_yet(ledger), None
+        else:
+            entries = ledger.check()
+            yield "ledger", str(ledger.path), None
+            yield "whole", f"yes; version {ledger.version}", None
+            is_open = ledger.entries(limit=None, are_open=True)
+            unresolved = [entry for entry in is_open if entry.is_unresolved(time.time())]
+            yield from _counts(entries, len(is_open), unresolved)
+            yield from _permissions(ledger)
+    except LedgerError as error:
+        yield from _unusable(ledger, error)
+    given_up = ledger.given_up()
+    if given_up:
+        yield "given up", f"{', '.join(path.name for path in given_up)}: kept, not read", None
+
+
+def _counts(entries: int, is_open: int, unresolved: Sequence[Entry]) -> Iterator[_Finding]:
+    count = _count(entries, "entry", "entries")
+    yield "entries", f"{count}: {entries - is_open} settled, {is_open} open", None
+    if unresolved:
+        held = dollars(sum((entry.counted_usd for entry in unresolved), Decimal(0)))
+        yield (
+            "unresolved",
+            f"{_ids(unresolved)}: nobody knows whether a job was made; {held} counts as spent",
+            "`sync-mcp ledger show ID` says what to do about each.",
+        )
+
+
+def _unusable(ledger: Ledger, error: LedgerError) -> Iterator[_Finding]:
+    if error.code != "ledger_corrupt":
+        yield "ledger", error.message, remedy(error)
+        return
+    yield "ledger", f"damaged, and set aside in {ledger.folder}; nothing is paid until you decide", None
+    for path in ledger.set_aside():
+        yield "set aside", f"{path.name}, {path.stat().st_size} bytes", None
+    for loss in _LOSS:
+        yield "lost", loss, None
+    yield (
+        "way out",
+        "yours to decide",
+        f"If you have a copy of the file, put it back as {ledger.path} and move the damaged one out of the "
+        "folder. To go on without it: sync-mcp ledger check --accept-loss",
+    )
+
+
+def _permissions(ledger: Ledger) -> Iterator[_Finding]:
+    if os.name != "posix":
+        return
+    files = sorted(path for path in ledger.folder.glob(f"{ledger.path.name}*") if path.is_file())
+    for path in files:
+        mode = _mode(path)
+        mend = f"Others on this machine can read or write it: chmod 600 '{path}'" if mode & 0o077 else None
+        if mend or path == ledger.path:
+            yield "file", f"{path.name} {mode:04o}", mend
+    mode = _mode(ledger.folder)
+    mend = f"Others can put another file in its place: chmod 700 '{ledger.folder}'" if mode & 0o022 else None
+    yield "folder", f"{ledger.folder} {mode:04o}", mend
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def _fault(ledger: Ledger) -> str | None:
+    """Return the code of what makes the ledger unusable."""
+    try:
+        if ledger.exists():
+            ledger.check()
+    except LedgerError as error:
+        return error.code
+    return None
+
+
+def _none_yet(ledger: Ledger) -> str:
+    return f"There is none yet; the first paid call makes {ledger.path}."
+
+
+def _entry(ledger: Ledger, entry_id: int) -> Entry:
+    entry = ledger.entry(entry_id) if ledger.exists() else None
+    if entry is None:
+        raise InvalidRequestError(
+            f"There is no entry {entry_id} in {ledger.path}: sync-mcp ledger list shows them."
+        )
+    return entry
+
+
+def _unresolved(ledger: Ledger, entry_id: int) -> Entry:
+    """Return an attempt that the user may decide about.
+
+    Raises:
+        InvalidRequestError: its outcome is known; the message says how, and what to do instead.
+    """
+    entry = _entry(ledger, entry_id)
+    now = time.time()
+    if not entry.is_unresolved(now):
+        ways = " ".join(line.strip() for line in _ways(entry, now))
+        raise InvalidRequestError(f"Entry {entry.id} is not in doubt ({_state(entry, now)}). {ways}")
+    return entry
+
+
+def _table(entries: Sequence[Entry], now: float) -> list[str]:
+    rows = [("ID", "WRITTEN (UTC)", "STATE", "MODEL", "USD", "ACCOUNT", "GENERATION")]
+    rows += [
+        (
+            str(entry.id),
+            _moment(entry.created_at)[:16],
+            _state(entry, now),
+            safe(entry.model, _MODEL_SHOWN),
+            _amount(entry),
+            safe(entry.account, _ACCOUNT_SHOWN),
+            safe(entry.generation_id or entry.named_id or "-", _ID_SHOWN),
+        )
+        for entry in entries
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _totals(account: str, base_url: str, spending: Spending) -> list[str]:
+    unresolved = f" in {_count(spending.unresolved, 'attempt')}" if spending.unresolved else ""
+    return [
+        f"{safe(account, _ID_SHOWN)} at {safe(base_url, _TEXT_SHOWN)}",
+        f"  spent today (UTC) {dollars(spending.today_usd)}, this month {dollars(spending.month_usd)}, "
+        f"ever {dollars(spending.ever_usd)};",
+        f"  of it reserved for jobs that are not settled {dollars(spending.reserved_usd)}, "
+        f"unresolved {dollars(spending.unresolved_usd)}{unresolved}",
+    ]
+
+
+def _state(entry: Entry, now: float) -> str:
+    """Return an entry's state in plain words."""
+    if entry.is_unresolved(now):
+        return "unresolved"
+    charge = {"yes": "charged", "no": "free"}.get(entry.charged, "cost unknown")
+    match entry.state:
+        case "sending":
+            return "being sent"
+        case "accepted":
+            return "made, not settled"
+        case "ended" if entry.status == "COMPLETED":
+            return "done" if entry.charged != "no" else "done, free"
+        case "ended":
+            return f"{safe(entry.status or 'ended', 40).lower()}, {charge}"
+        case "closed":
+            return "made, gone since"
+        case _:
+            return f"{entry.state}, free"
+
+
+def _ways(entry: Entry, now: float) -> list[str]:
+    """Return what can be done about an entry, and what each way does to the money."""
+    if entry.is_unresolved(now):
+        named = safe(entry.named_id, _ID_SHOWN) if entry.named_id else "GENERATION_ID"
+        return [
+            f"Nobody knows whether it made a job. Until that is known, {_held(entry)} counts as spent.",
+            "  Make the same call again: it looks for the job, and sends the call again under the same key "
+            "where that is still safe. Nothing is paid twice.",
+            f"  sync-mcp ledger resolve {entry.id} {named}",
+            "    it made this job: its money counts until the real cost is known",
+            f"  sync-mcp ledger release {entry.id}",
+            "    it made nothing: its money stands free, and the same call is paid as a new attempt",
+        ]
+    job = f"job {safe(entry.generation_id, _ID_SHOWN)}" if entry.generation_id else "job"
+    match entry.state:
+        case "sending":
+            told = "A process is sending it. If that dies, it can be decided here a few seconds later."
+        case "accepted":
+            told = f"It made {job}. {_held(entry)} counts until the real cost is known. {_COST_ASKED}"
+        case "ended" if entry.status == "COMPLETED":
+            told = f"Its {job} is done. The same call is answered with it and pays nothing."
+        case "ended" if entry.charged == "no":
+            told = "It cost nothing. The same call is sent as a new attempt and paid."
+        case "ended":
+            told = "It was charged, or may have been. The same call asks you before a new attempt is paid."
+        case "closed":
+            told = (
+                f"It made {job}, which the API no longer knows. What it cost stays spent; the same call is "
+                "sent as a new one and paid."
+            )
+        case _:
+            told = "It made nothing and cost nothing. The same call is sent as a new attempt and paid."
+    return [f"Nothing is to be decided here. {told}"]
+
+
+def _besides(entry: Entry) -> Iterator[str]:
+    for name, value in entry.extras.items():
+        # The webhook's address may be a secret: its digest alone is kept.
+        yield _SPOKEN.get(name, name) if name == "webhookUrl" else f"{_SPOKEN.get(name, name)} {value}"
+
+
+def _amount(entry: Entry) -> str:
+    if entry.charged == "no":
+        known, guessed = Decimal(0), None
+    else:
+        known, guessed = entry.cost_usd, entry.estimate_usd
+    if known is not None:
+        return dollars(known).removesuffix(" USD")
+    return "?" if guessed is None else f"~{dollars(guessed).removesuffix(' USD')}"
+
+
+def _held(entry: Entry) -> str:
+    if entry.cost_usd is None and entry.estimate_usd is None:
+        return "an unknown amount (as 0.00 USD)"
+    return dollars(entry.counted_usd)
+
+
+def _exact(amount: Decimal | None) -> str:
+    return "not known" if amount is None else f"{amount:f} USD"
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _ids(entries: Sequence[Entry]) -> str:
+    return ", ".join(str(entry.id) for entry in entries)
+
+
+def _count(number: int, one: str, more: str | None = None) -> str:
+    return f"{number} {one if number == 1 else more or f'{one}s'}"
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"

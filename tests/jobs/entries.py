@@ -1,0 +1,74 @@
+"""Entries of a ledger as they come about, without a server and without an API."""
+
+from decimal import Decimal
+from typing import Any
+
+from sync_mcp import Ledger
+from sync_mcp.api.models import GenerationRequest
+from sync_mcp.jobs.intention import Intention
+from sync_mcp.jobs.ledger import Charged, Entry, Wish
+from sync_mcp.jobs.limits import Limits
+
+ACCOUNT, BASE_URL = "org:one", "https://api.example.com"
+JOB = "0b5fda45-0000"
+
+
+def intended(name: str = "clip", account: str = ACCOUNT, take: int = 1, query: str = "") -> Intention:
+    request = {
+        "model": "lipsync-2",
+        "input": [
+            {"type": "video", "url": f"https://h/{name}.mp4{query}"},
+            {"type": "audio", "url": "https://h/a.wav"},
+        ],
+    }
+    return Intention.of(GenerationRequest.from_wire(request), account=account, base_url=BASE_URL, take=take)
+
+
+def wished(
+    name: str = "clip",
+    usd: str | None = "1",
+    *,
+    attempt: int = 1,
+    intention: Intention | None = None,
+    **more: Any,
+) -> Wish:
+    return Wish(
+        intention=intention or intended(name),
+        attempt=attempt,
+        tool="create_generation",
+        owner=more.pop("owner", "me"),
+        estimate_usd=None if usd is None else Decimal(usd),
+        limits=Limits(**{name: Decimal(limit) for name, limit in more.pop("limits", {}).items()}),
+        sent_at=more.pop("sent_at", 1_000.0),
+        **more,
+    )
+
+
+def begun(ledger: Ledger, *args: Any, **kwargs: Any) -> int:
+    entry, is_ours = ledger.begin(wished(*args, **kwargs))
+    assert is_ours
+    return entry.id
+
+
+def made(ledger: Ledger, *args: Any, job: str = JOB, **kwargs: Any) -> int:
+    id = begun(ledger, *args, **kwargs)
+    ledger.accept(id, job)
+    return id
+
+
+def ended(ledger: Ledger, *args: Any, charged: Charged, cost: str | None = None, **kwargs: Any) -> int:
+    id = made(ledger, *args, **kwargs)
+    status = "COMPLETED" if charged == "yes" else "FAILED"
+    known = None if cost is None else Decimal(cost)
+    ledger.settle(id, status=status, error_code=None, cost_usd=known, charged=charged)
+    return id
+
+
+def found(ledger: Ledger, id: int) -> Entry:
+    entry = ledger.entry(id)
+    assert entry is not None
+    return entry
+
+
+def counted(ledger: Ledger, account: str = ACCOUNT) -> Decimal:
+    return ledger.spending(account, BASE_URL).ever_usd

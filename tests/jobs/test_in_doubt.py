@@ -1,0 +1,86 @@
+"""Repeats of calls whose first outcome nobody knows, at an API that keeps no idempotency keys."""
+
+from collections.abc import Callable
+
+import pytest
+
+from sync_mcp import AsyncSync, Guard, Ledger, OutcomeUnknown
+from sync_mcp.api.models import GenerationRequest
+from sync_mcp.jobs.guard import Terms
+from sync_mcp.sandbox import Fault, Sandbox
+
+from .conftest import CREATE, paid
+from .entries import JOB, begun, found, intended
+
+pytestmark = pytest.mark.anyio
+
+GuardOf = Callable[..., Guard]
+RequestOf = Callable[..., GenerationRequest]
+
+BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+MADE = Fault(method="POST", path=CREATE, drop="after")
+NEVER_MADE = Fault(method="POST", path=CREATE, drop="before")
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox.configure(idempotency="ignore")
+    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
+
+
+async def _leave_in_doubt(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, request: GenerationRequest, fault: Fault, take: int = 1
+) -> None:
+    sandbox.add_fault(fault)
+    sandbox.add_fault(Fault(path="/v2/generations", status=503, times=None))
+    with pytest.raises(OutcomeUnknown):
+        await guard.create(sync, request, {"max_retries": 0}, Terms(take=take))
+    sandbox.clear_faults()
+
+
+@BOTH
+async def test_the_job_is_found_although_the_repeat_has_its_link_signed_anew(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, request_of: RequestOf
+) -> None:
+    first = request_of("?clip=1&X-Amz-Signature=aa&X-Amz-Expires=60")
+    await _leave_in_doubt(sandbox, sync, guard_of(), first, MADE)
+    again = request_of("?clip=1&X-Amz-Signature=bb&X-Amz-Expires=60")
+    made = await guard_of().create(sync, again, None, Terms())
+    assert made.generation.id == sandbox.charges[0].generation_id
+    assert len(paid(sandbox)) == 1
+
+
+async def test_the_job_of_another_clip_is_not_taken_for_it(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, request_of: RequestOf
+) -> None:
+    await _leave_in_doubt(sandbox, sync, guard_of(), request_of("?clip=1&sig=aa"), NEVER_MADE)
+    await guard_of().create(sync, request_of("?clip=2&sig=aa"), None, Terms())
+    await guard_of().create(sync, request_of("?clip=1&sig=bb"), None, Terms())
+    assert len(paid(sandbox)) == 2
+
+
+@BOTH
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_of_two_takes_in_doubt_each_comes_to_a_job_of_its_own(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, request_of: RequestOf, processes: int
+) -> None:
+    guard = guard_of()
+    await _leave_in_doubt(sandbox, sync, guard, request_of(), MADE, take=1)
+    await _leave_in_doubt(sandbox, sync, guard, request_of(), NEVER_MADE, take=2)
+    async with AsyncSync(api_key="sk_first", base_url=sandbox.url) as another:
+        client = sync if processes == 1 else another
+        second = await guard.create(client, request_of(), None, Terms(take=2))
+        first = await guard.create(client, request_of(), None, Terms(take=1))
+    assert {first.generation.id, second.generation.id} == {c.generation_id for c in sandbox.charges}
+    assert len(paid(sandbox)) == 2
+
+
+def test_of_two_takes_in_doubt_either_may_have_the_job_until_an_answer_names_it(home: object) -> None:
+    ledger = Ledger()
+    first, second = begun(ledger), begun(ledger, intention=intended(take=2))
+    assert ledger.claim(first, JOB) == "unclear"
+    ledger.doubt(second, "me", None)
+    assert ledger.claim(first, JOB) == "mine"
+    ledger.accept(second, JOB)
+    assert (found(ledger, first).state, found(ledger, second).state) == ("unknown", "accepted")
+    ledger.close()

@@ -1,0 +1,960 @@
+"""The ledger on real files, in several processes, on a disk and a clock that misbehave."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pytest
+from sqlalchemy import Connection, text
+
+from sync_mcp import Ledger, LedgerError, LimitReached
+from sync_mcp.errors import InvalidRequestError, QuoteRefused
+from sync_mcp.jobs import ledger as ledger_module
+from sync_mcp.jobs.intention import Intention
+from sync_mcp.jobs.ledger import COST_KNOWN_WITHIN_SECONDS, LEASE_SECONDS, QUOTE_SECONDS, Charged
+from sync_mcp.jobs.limits import HIGHEST_USD
+
+from .entries import ACCOUNT, BASE_URL, JOB, begun, counted, ended, found, intended, made, wished
+
+ANOTHER = "0b5fda45-0001"
+DAY_SECONDS = 86_400.0
+PATIENCE_SECONDS = 60
+posix_only = pytest.mark.skipif(os.name != "posix", reason="needs modes, forks or limits of POSIX")
+
+
+class Clock:
+    """The time by which a ledger goes, moved by hand; only what waits goes by the real one."""
+
+    monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
+
+    def __init__(self) -> None:
+        # In the middle of a day, and of a month.
+        self.now = 1_789_560_000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(ledger_module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def ledger_of(home: Path) -> Iterator[Callable[..., Ledger]]:
+    """Make ledgers over one file, or in a folder of their own, that are closed in the end."""
+    made: list[Ledger] = []
+
+    def make(folder: Path = home) -> Ledger:
+        made.append(Ledger(folder))
+        return made[-1]
+
+    yield make
+    for ledger in made:
+        ledger.close()
+
+
+LedgerOf = Callable[..., Ledger]
+
+
+@pytest.fixture
+def ledger(ledger_of: LedgerOf) -> Ledger:
+    return ledger_of()
+
+
+# The file
+
+
+def test_a_ledger_lies_where_it_is_told_to_by_default_with_the_users_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNC_MCP_HOME", str(tmp_path / "named"))
+    assert Ledger().folder == tmp_path / "named"
+    assert Ledger(tmp_path / "given").folder == tmp_path / "given"
+    monkeypatch.delenv("SYNC_MCP_HOME")
+    assert Ledger().folder == platformdirs.user_data_path("sync-mcp")
+
+
+def test_nothing_is_made_before_it_is_needed(ledger: Ledger, home: Path) -> None:
+    assert not ledger.exists()
+    assert not home.exists()
+    ledger.check()
+    assert ledger.exists()
+    assert ledger.path == home / "ledger.sqlite3"
+
+
+@posix_only
+def test_the_user_alone_can_read_it(ledger: Ledger, home: Path) -> None:
+    before = os.umask(0)
+    try:
+        begun(ledger)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (home, *home.iterdir())}
+    assert modes.pop(home.name) == 0o700
+    assert {"ledger.sqlite3", "ledger.sqlite3-wal", "ledger.sqlite3-shm"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
+
+
+@pytest.mark.parametrize("name", ["with space", "50%25 off", "what?mode=ro", "a#b;c", "ключ"])
+@posix_only
+def test_a_folder_may_have_any_name(ledger_of: LedgerOf, tmp_path: Path, name: str) -> None:
+    first, second = ledger_of(tmp_path / name), ledger_of(tmp_path / name)
+    id = begun(first)
+    assert (tmp_path / name / "ledger.sqlite3").is_file()
+    assert found(second, id).state == "sending"
+
+
+def test_no_query_string_and_no_key_stands_in_the_file(ledger: Ledger) -> None:
+    intention = intended(query="?X-Amz-Signature=SECRET&token=SECRET")
+    request = intention.request.model_copy(update={"webhook_url": "https://h/hook?secret=SECRET"})
+    begun(ledger, intention=Intention(request, ACCOUNT, BASE_URL))
+    ledger.close()
+    kept = ledger.path.read_bytes()
+    assert b"https://h/clip.mp4" in kept
+    assert b"SECRET" not in kept
+
+
+def test_many_threads_may_open_it_at_once(ledger: Ledger) -> None:
+    def begin(number: int) -> int:
+        return begun(ledger, f"clip-{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(begin, range(16)))
+    assert len(ids) == 16
+
+
+def test_a_file_that_was_moved_away_is_not_written_to_any_more(ledger: Ledger, home: Path) -> None:
+    begun(ledger)
+    ledger.path.rename(home / "elsewhere")
+    # Whoever holds the old file open would keep books that nobody reads.
+    begun(ledger)
+    assert len(ledger.entries(limit=None)) == 1
+
+
+# Attempts
+
+
+def test_an_attempt_is_written_down_once(ledger: Ledger, ledger_of: LedgerOf) -> None:
+    entry, is_ours = ledger.begin(wished(usd="1.5", owner="first"))
+    again, is_again_ours = ledger_of().begin(wished(usd="1.5", owner="second"))
+    assert (is_ours, is_again_ours) == (True, False)
+    assert again.id == entry.id
+    assert again.owner == "first"
+    assert (again.state, again.attempt, again.take, again.account) == ("sending", 1, 1, ACCOUNT)
+    assert again.idempotency_key == intended().idempotency_key(1)
+    assert (again.estimate_usd, again.counted_usd, again.cost_usd) == (Decimal("1.5"), Decimal("1.5"), None)
+    assert counted(ledger) == Decimal("1.5")
+
+
+def test_the_next_attempt_and_another_take_have_entries_and_keys_of_their_own(ledger: Ledger) -> None:
+    first, second = begun(ledger), begun(ledger, attempt=2)
+    third = begun(ledger, intention=intended(take=2))
+    entries = [found(ledger, id) for id in (first, second, third)]
+    assert len({entry.idempotency_key for entry in entries}) == 3
+    latest = ledger.latest(intended().digest)
+    assert latest is not None
+    assert latest.id == second
+
+
+def test_a_living_owner_keeps_its_attempt_and_a_dead_one_loses_it(ledger: Ledger, clock: Clock) -> None:
+    id = begun(ledger, owner="first")
+    for _ in range(5):
+        clock.now += LEASE_SECONDS - 1
+        ledger.renew(id, "first")
+        assert not ledger.take_over(id, "second")
+        assert ledger.unresolved(ACCOUNT, BASE_URL) == []
+    clock.now += LEASE_SECONDS
+    assert [entry.id for entry in ledger.unresolved(ACCOUNT, BASE_URL)] == [id]
+    assert ledger.take_over(id, "second")
+    # It is the second's now: the first cannot renew it, nor say what came of it.
+    assert not ledger.take_over(id, "third")
+    ledger.renew(id, "first")
+    ledger.refuse(id, "first", "nope")
+    ledger.doubt(id, "first", None)
+    assert (found(ledger, id).state, found(ledger, id).owner) == ("sending", "second")
+
+
+def test_a_lease_from_a_clock_that_ran_ahead_does_not_last_until_that_day(
+    ledger: Ledger, clock: Clock
+) -> None:
+    id = begun(ledger)
+    clock.now -= DAY_SECONDS
+    assert ledger.take_over(id, "second")
+
+
+def test_a_refused_attempt_is_free_and_one_in_doubt_counts(ledger: Ledger) -> None:
+    refused, doubted = begun(ledger, "one"), begun(ledger, "two")
+    ledger.refuse(refused, "me", "bad\ninput")
+    ledger.doubt(doubted, "me", JOB)
+    ledger.doubt(doubted, "me", None)
+    spending = ledger.spending(ACCOUNT, BASE_URL)
+    assert (spending.ever_usd, spending.unresolved_usd, spending.unresolved) == (1, 1, 1)
+    assert spending.reserved_usd == 0
+    assert (found(ledger, refused).charged, found(ledger, refused).error_code) == ("no", "bad input")
+    assert (found(ledger, doubted).state, found(ledger, doubted).named_id) == ("unknown", JOB)
+    assert ledger.take_over(doubted, "second")
+
+
+def test_an_attempt_of_a_dead_process_is_counted_among_the_unresolved(ledger: Ledger, clock: Clock) -> None:
+    begun(ledger)
+    spending = ledger.spending(ACCOUNT, BASE_URL)
+    assert (spending.reserved_usd, spending.unresolved) == (1, 0)
+    clock.now += LEASE_SECONDS
+    spending = ledger.spending(ACCOUNT, BASE_URL)
+    assert (spending.reserved_usd, spending.unresolved_usd, spending.unresolved) == (0, 1, 1)
+
+
+def test_a_job_that_was_found_goes_to_one_attempt_alone(ledger: Ledger) -> None:
+    first, second = begun(ledger, "one"), begun(ledger, "two")
+    assert ledger.claim(first, JOB) == "mine"
+    assert ledger.claim(second, JOB) == "another's"
+    assert (found(ledger, first).state, found(ledger, first).was_found) == ("accepted", True)
+    assert found(ledger, second).state == "sending"
+
+
+def test_between_takes_of_the_same_thing_a_found_job_is_unclear(ledger: Ledger) -> None:
+    first, second = begun(ledger), begun(ledger, intention=intended(take=2))
+    assert ledger.claim(first, JOB) == "unclear"
+    ledger.accept(second, ANOTHER)
+    assert ledger.claim(first, JOB) == "mine"
+
+
+def test_what_the_api_answers_goes_before_what_was_found(ledger: Ledger) -> None:
+    finder, maker = begun(ledger, "one"), begun(ledger, "two")
+    assert ledger.claim(finder, JOB) == "mine"
+    ledger.accept(maker, JOB)
+    assert (found(ledger, maker).state, found(ledger, maker).generation_id) == ("accepted", JOB)
+    assert (found(ledger, finder).state, found(ledger, finder).generation_id) == ("unknown", None)
+    assert counted(ledger) == 2
+
+
+def test_an_answer_that_comes_twice_changes_nothing(ledger: Ledger) -> None:
+    id = ended(ledger, charged="yes", cost="0.5")
+    ledger.accept(id, JOB)
+    assert (found(ledger, id).state, counted(ledger)) == ("ended", Decimal("0.5"))
+
+
+@pytest.mark.parametrize(
+    ("charged", "cost", "counts"),
+    [
+        ("yes", "0.7", "0.7"),
+        ("yes", "1.3", "1.3"),
+        ("yes", None, "1"),
+        ("no", None, "0"),
+        ("unknown", None, "1"),
+    ],
+)
+def test_what_a_job_cost_counts_in_the_place_of_its_estimate(
+    ledger: Ledger, charged: Charged, cost: str | None, counts: str
+) -> None:
+    ended(ledger, charged=charged, cost=cost)
+    spending = ledger.spending(ACCOUNT, BASE_URL)
+    assert (spending.ever_usd, spending.reserved_usd) == (Decimal(counts), 0)
+
+
+def test_a_cost_that_nobody_tells_is_asked_for_a_day_long(ledger: Ledger, clock: Clock) -> None:
+    id = ended(ledger, charged="unknown")
+    asked = [entry.id for entry in ledger.unsettled(ACCOUNT, BASE_URL, 10)]
+    assert asked == [id]
+    clock.now += COST_KNOWN_WITHIN_SECONDS / 2
+    ledger.settle(id, status="FAILED", error_code=None, cost_usd=None, charged="unknown")
+    # That it was asked for again does not make the day begin anew.
+    clock.now += COST_KNOWN_WITHIN_SECONDS / 2 + 1
+    assert ledger.unsettled(ACCOUNT, BASE_URL, 10) == []
+    assert counted(ledger) == 1
+
+
+def test_running_jobs_are_asked_for_before_costs_and_the_oldest_first(ledger: Ledger, clock: Clock) -> None:
+    without_cost = ended(ledger, "one", charged="unknown", job="j1")
+    running: list[int] = []
+    for name in ("two", "three"):
+        clock.now += 1
+        running.append(made(ledger, name, job=name))
+    ended(ledger, "four", charged="yes", cost="1", job="j4")
+    assert [entry.id for entry in ledger.unsettled(ACCOUNT, BASE_URL, 10)] == [*running, without_cost]
+    assert [entry.id for entry in ledger.unsettled(ACCOUNT, BASE_URL, 1)] == running[:1]
+
+
+def test_a_job_that_the_api_forgot_is_closed_and_stays_spent(ledger: Ledger) -> None:
+    id = made(ledger)
+    ledger.close_job(id)
+    assert (found(ledger, id).state, counted(ledger)) == ("closed", 1)
+    assert ledger.unsettled(ACCOUNT, BASE_URL, 10) == []
+
+
+# Accounts
+
+
+def test_an_account_stays_what_it_was_when_it_was_first_told(ledger: Ledger) -> None:
+    assert ledger.account_of("print", BASE_URL) is None
+    assert ledger.keep_account("print", BASE_URL, "key:print") == "key:print"
+    assert ledger.keep_account("print", BASE_URL, "org:other") == "key:print"
+    assert ledger.account_of("print", BASE_URL) == "key:print"
+    assert ledger.account_of("print", "https://other") is None
+
+
+def test_accounts_are_kept_apart(ledger: Ledger) -> None:
+    limits = {"ever_usd": "1"}
+    begun(ledger, usd="1", limits=limits)
+    id = begun(ledger, usd="0.8", limits=limits, intention=intended(account="org:two"))
+    ledger.doubt(id, "me", None)
+    assert (counted(ledger), counted(ledger, "org:two")) == (1, Decimal("0.8"))
+    assert ledger.unresolved(ACCOUNT, BASE_URL) == []
+    assert [entry.id for entry in ledger.unresolved("org:two", BASE_URL)] == [id]
+    assert [(account, spending.ever_usd) for account, _, spending in ledger.accounts()] == [
+        (ACCOUNT, 1),
+        ("org:two", Decimal("0.8")),
+    ]
+
+
+# Money
+
+
+@pytest.mark.parametrize(
+    "usd", ["0", "0.000000001", "0.1", "0.226", "1.000000001", "123456.789012345", "1000000"]
+)
+def test_money_comes_out_as_it_went_in(ledger: Ledger, usd: str) -> None:
+    id = ended(ledger, usd=usd, charged="yes", cost=usd)
+    entry = found(ledger, id)
+    assert (entry.estimate_usd, entry.cost_usd, entry.counted_usd) == (Decimal(usd),) * 3
+
+
+def test_sums_are_exact(ledger: Ledger) -> None:
+    for number in range(10):
+        begun(ledger, f"clip-{number}", "0.100000001")
+    assert counted(ledger) == Decimal("1.00000001")
+
+
+def test_what_is_finer_than_a_billionth_is_rounded_up(ledger: Ledger) -> None:
+    begun(ledger, usd="0.0000000001")
+    assert counted(ledger) == Decimal("0.000000001")
+
+
+@pytest.mark.parametrize(("usd", "counts"), [("-5", Decimal(0)), ("1e30", HIGHEST_USD)])
+def test_an_absurd_price_frees_no_money_and_breaks_no_sum(ledger: Ledger, usd: str, counts: Decimal) -> None:
+    ended(ledger, "one", usd, charged="yes", cost=usd)
+    assert counted(ledger) == counts
+    begun(ledger, "two", "1")
+    assert counted(ledger) == counts + 1
+
+
+@pytest.mark.parametrize("limit", ["per_job_usd", "per_day_usd", "ever_usd"])
+def test_a_limit_can_be_reached_and_not_passed(ledger: Ledger, limit: str) -> None:
+    begun(ledger, "one", "1.00", limits={limit: "1.00"})
+    with pytest.raises(LimitReached):
+        begun(ledger, "two", "1.000000001", limits={limit: "1.00"})
+    assert counted(ledger) == 1
+    assert ledger.latest(intended("two").digest) is None
+
+
+def test_with_a_limit_an_unknown_price_is_refused_and_without_one_it_counts_nothing(ledger: Ledger) -> None:
+    with pytest.raises(LimitReached, match="unknown"):
+        begun(ledger, usd=None, limits={"ever_usd": "100"})
+    assert found(ledger, begun(ledger, usd=None)).counted_usd == 0
+
+
+def test_what_was_not_charged_can_be_spent_again(ledger: Ledger) -> None:
+    budget = {"per_day_usd": "1"}
+    ended(ledger, "one", "1", limits=budget, charged="no")
+    id = begun(ledger, "two", "1", limits=budget)
+    ledger.refuse(id, "me", "nope")
+    begun(ledger, "three", "1", limits=budget)
+    with pytest.raises(LimitReached):
+        begun(ledger, "four", "0.01", limits=budget)
+
+
+def test_the_budget_of_a_day_is_there_again_the_next_and_the_one_for_ever_is_not(
+    ledger: Ledger, clock: Clock
+) -> None:
+    begun(ledger, "one", "1")
+    clock.now += DAY_SECONDS
+    begun(ledger, "two", "1", limits={"per_day_usd": "1"})
+    with pytest.raises(LimitReached):
+        begun(ledger, "three", "1", limits={"ever_usd": "2"})
+    spending = ledger.spending(ACCOUNT, BASE_URL)
+    assert (spending.today_usd, spending.month_usd, spending.ever_usd) == (1, 2, 2)
+    clock.now += 31 * DAY_SECONDS
+    assert ledger.spending(ACCOUNT, BASE_URL).month_usd == 0
+
+
+def test_a_clock_that_jumps_back_gives_no_day_twice(ledger: Ledger, clock: Clock) -> None:
+    budget = {"per_day_usd": "1"}
+    begun(ledger, "one", "0.5", limits=budget)
+    clock.now -= DAY_SECONDS
+    begun(ledger, "two", "0.5", limits=budget)
+    for days in (0, 1):
+        clock.now += days * DAY_SECONDS
+        with pytest.raises(LimitReached):
+            begun(ledger, "three", "0.01", limits=budget)
+    clock.now += DAY_SECONDS
+    begun(ledger, "three", "1", limits=budget)
+
+
+# Quotes
+
+
+def test_a_quote_is_good_once(ledger: Ledger) -> None:
+    quote_id = ledger.quote(intended(), 1, Decimal(1))
+    begun(ledger, quote_id=quote_id)
+    ledger.refuse(1, "me", "nope")
+    with pytest.raises(QuoteRefused, match="has been used"):
+        begun(ledger, attempt=2, quote_id=quote_id)
+
+
+def test_a_quote_is_not_used_up_by_a_refusal(ledger: Ledger) -> None:
+    quote_id = ledger.quote(intended(), 1, Decimal(1))
+    with pytest.raises(LimitReached):
+        begun(ledger, quote_id=quote_id, limits={"ever_usd": "0.5"})
+    begun(ledger, quote_id=quote_id)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"quote_id": "q_invented"}, "no such quote"),
+        ({"name": "other"}, "for another call"),
+        ({"attempt": 2}, "for another call"),
+        ({"usd": "1.01"}, "price is no longer"),
+        ({"usd": None}, "price is no longer"),
+    ],
+)
+def test_a_quote_for_anything_else_is_refused_and_stays_good(
+    ledger: Ledger, changed: Mapping[str, Any], reason: str
+) -> None:
+    quote_id = ledger.quote(intended(), 1, Decimal(1))
+    with pytest.raises(QuoteRefused, match=reason):
+        begun(ledger, **{"quote_id": quote_id, **changed})
+    assert ledger.entries(limit=None) == []
+    begun(ledger, quote_id=quote_id)
+
+
+@pytest.mark.parametrize(("seconds", "is_good"), [(QUOTE_SECONDS, True), (QUOTE_SECONDS + 1, False)])
+def test_a_quote_is_good_for_ten_minutes(ledger: Ledger, clock: Clock, seconds: float, is_good: bool) -> None:
+    quote_id = ledger.quote(intended(), 1, None)
+    clock.now += seconds
+    if is_good:
+        begun(ledger, quote_id=quote_id)
+    else:
+        with pytest.raises(QuoteRefused, match="expired"):
+            begun(ledger, quote_id=quote_id)
+
+
+# The user's own way out
+
+
+@pytest.mark.parametrize("died", [False, True])
+def test_an_attempt_in_doubt_can_be_resolved_or_released(ledger: Ledger, clock: Clock, died: bool) -> None:
+    ids = [begun(ledger, name) for name in ("one", "two")]
+    if died:
+        clock.now += LEASE_SECONDS
+    else:
+        for id in ids:
+            ledger.doubt(id, "me", None)
+    ledger.resolve(ids[0], JOB)
+    ledger.release(ids[1])
+    resolved, released = (found(ledger, id) for id in ids)
+    assert (resolved.state, resolved.generation_id, resolved.counted_usd) == ("accepted", JOB, 1)
+    assert (released.state, released.charged, released.counted_usd) == ("released", "no", 0)
+    assert counted(ledger) == 1
+    assert ledger.unresolved(ACCOUNT, BASE_URL) == []
+
+
+def test_what_is_known_cannot_be_resolved_or_released(ledger: Ledger) -> None:
+    ids = [
+        begun(ledger, "sending"),
+        made(ledger, "accepted", job="j1"),
+        ended(ledger, "ended", charged="yes", job="j2"),
+        begun(ledger, "refused"),
+        99,
+    ]
+    ledger.refuse(ids[3], "me", "nope")
+    for id in ids:
+        with pytest.raises(InvalidRequestError):
+            ledger.resolve(id, ANOTHER)
+        with pytest.raises(InvalidRequestError):
+            ledger.release(id)
+    assert [found(ledger, id).state for id in ids[:4]] == ["sending", "accepted", "ended", "refused"]
+
+
+def test_an_attempt_cannot_be_resolved_with_the_job_of_another(ledger: Ledger) -> None:
+    owner, id = made(ledger, "one"), begun(ledger, "two")
+    ledger.doubt(id, "me", None)
+    with pytest.raises(InvalidRequestError, match=f"job of entry {owner}"):
+        ledger.resolve(id, JOB)
+    assert found(ledger, id).state == "unknown"
+
+
+def test_entries_are_listed_newest_first_the_open_and_the_settled_apart(ledger: Ledger) -> None:
+    ids = [begun(ledger, name) for name in ("one", "two", "three")]
+    ledger.refuse(ids[1], "me", "nope")
+    assert [entry.id for entry in ledger.entries(limit=None)] == ids[::-1]
+    assert [entry.id for entry in ledger.entries(limit=2)] == [ids[2], ids[1]]
+    assert [entry.id for entry in ledger.entries(limit=None, are_open=True)] == [ids[2], ids[0]]
+    assert [entry.id for entry in ledger.entries(limit=None, are_open=False)] == [ids[1]]
+
+
+def test_pruning_deletes_what_cost_nothing_and_keeps_all_that_still_means_something(
+    ledger: Ledger, clock: Clock
+) -> None:
+    refused = begun(ledger, "refused")
+    ledger.refuse(refused, "me", "nope")
+    superseded = ended(ledger, "superseded", charged="no", job="j1")
+    kept = [
+        # The last attempt, whose key the API knows.
+        ended(ledger, "superseded", attempt=2, charged="no", job="j2"),
+        ended(ledger, "paid", charged="yes", cost="1", job="j3"),
+        # Of unknown price, and perhaps paid.
+        ended(ledger, "unpriced", None, charged="unknown", job="j4"),
+        ended(ledger, "unpriced", None, attempt=2, charged="yes", job="j5"),
+        made(ledger, "running", job="j6"),
+        begun(ledger, "unknown"),
+    ]
+    ledger.quote(intended("new"), 1, None)
+    clock.now += 10
+    ledger.quote(intended("newer"), 1, None)
+    before = clock.now - 5
+    kept.append(recent := begun(ledger, "recent"))
+    ledger.refuse(recent, "me", "nope")
+    spent = counted(ledger)
+
+    assert ledger.prunable(before) == (2, 1)
+    assert ledger.prune(before) == 2
+    assert ledger.prunable(before) == (0, 0)
+    assert [entry.id for entry in ledger.entries(limit=None)] == kept[::-1]
+    assert {refused, superseded}.isdisjoint(kept)
+    assert counted(ledger) == spent
+
+
+def test_pruning_never_lets_a_repeat_get_a_key_that_was_taken(ledger: Ledger, clock: Clock) -> None:
+    # The API knows the first attempt's key. The second one, refused, may go, but does not free the first.
+    failed = ended(ledger, charged="no")
+    refused = begun(ledger, attempt=2)
+    ledger.refuse(refused, "me", "nope")
+    clock.now += 1
+    for _ in range(2):
+        ledger.prune(clock.now)
+    assert [entry.id for entry in ledger.entries(limit=None)] == [failed]
+
+
+def test_an_id_that_was_told_is_never_given_again(ledger: Ledger, clock: Clock) -> None:
+    id = begun(ledger, "one")
+    ledger.refuse(id, "me", "nope")
+    clock.now += 1
+    assert ledger.prune(clock.now) == 1
+    assert begun(ledger, "two") > id
+
+
+# Versions
+
+
+def _set_version(path: Path, version: int) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE ledger SET version = ?", (version,))
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    # The lock file is shared memory: nothing of it is the ledger's.
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
+
+
+def test_a_file_from_a_newer_version_is_refused_and_left_alone(ledger: Ledger, home: Path) -> None:
+    begun(ledger)
+    ledger.close()
+    _set_version(ledger.path, 99)
+    before = _files(home)
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="newer") as refused:
+            ledger.latest("x")
+        assert refused.value.code == "ledger_newer"
+    assert {name: content for name, content in _files(home).items() if content} == before
+
+
+@posix_only
+def test_what_a_newer_version_had_on_its_way_is_left_alone_too(ledger: Ledger, home: Path) -> None:
+    begun(ledger)
+    ledger.close()
+    # Its process dies with its last writes in the journal.
+    _run(
+        "import os, sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "connection.execute('UPDATE ledger SET version = 99')\n"
+        "os._exit(0)\n",
+        str(ledger.path),
+    )
+    before = _files(home)
+    assert before["ledger.sqlite3-wal"]
+    with pytest.raises(LedgerError, match="newer"):
+        ledger.check()
+    assert _files(home) == before
+
+
+def test_a_migration_goes_forward_without_loss(
+    ledger: Ledger, ledger_of: LedgerOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = ended(ledger, usd="1.5", charged="yes", cost="1.25")
+    ledger.close()
+
+    def second(connection: Connection) -> None:
+        connection.execute(text("ALTER TABLE entries ADD COLUMN note VARCHAR NOT NULL DEFAULT 'before'"))
+
+    both = (*ledger_module._MIGRATIONS, second)  # pyright: ignore[reportPrivateUsage]
+    with monkeypatch.context() as upgrade:
+        upgrade.setattr(ledger_module, "_MIGRATIONS", both)
+        upgraded = ledger_of()
+        assert upgraded.check() == 1
+        entry = found(upgraded, id)
+        assert (entry.state, entry.cost_usd, entry.idempotency_key) == (
+            "ended",
+            Decimal("1.25"),
+            intended().idempotency_key(1),
+        )
+        # Once: to add the column a second time would fail.
+        upgraded.close()
+        assert upgraded.check() == 1
+        upgraded.close()
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        assert connection.execute("SELECT version FROM ledger").fetchall() == [(2,)]
+        assert connection.execute("SELECT note FROM entries").fetchall() == [("before",)]
+    with pytest.raises(LedgerError, match="newer"):
+        ledger.check()
+
+
+def test_a_migration_that_fails_leaves_the_ledger_as_it_was(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(ledger)
+    ledger.close()
+
+    def broken(connection: Connection) -> None:
+        connection.execute(text("DELETE FROM entries"))
+        connection.execute(text("SELECT nothing FROM nowhere"))
+
+    both = (*ledger_module._MIGRATIONS, broken)  # pyright: ignore[reportPrivateUsage]
+    with monkeypatch.context() as upgrade:
+        upgrade.setattr(ledger_module, "_MIGRATIONS", both)
+        with pytest.raises(LedgerError):
+            ledger.check()
+    assert ledger.check() == 1
+
+
+# Damage
+
+
+def _garble_header(path: Path) -> None:
+    path.write_bytes(b"not a database, and never was one" * 100)
+
+
+def _garble_pages(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)
+    path.write_bytes(content)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+@pytest.mark.parametrize("damage", [_garble_header, _garble_pages, _cut])
+def test_a_damaged_file_is_set_aside_and_paid_calls_are_refused_until_the_user_decides(
+    ledger: Ledger, ledger_of: LedgerOf, home: Path, damage: Callable[[Path], None]
+) -> None:
+    begun(ledger)
+    ledger.close()
+    damage(ledger.path)
+    content = ledger.path.read_bytes()
+    # In this process and in every other one.
+    for each in (ledger, ledger, ledger_of()):
+        with pytest.raises(LedgerError, match="damaged") as refused:
+            each.begin(wished("new"))
+        assert refused.value.code == "ledger_corrupt"
+        assert refused.value.money_spent == "no"
+    [kept] = ledger.set_aside()
+    assert kept.read_bytes() == content
+    assert not ledger.path.exists()
+    assert ledger.exists()
+
+    [given_up] = ledger.give_up()
+    assert given_up.read_bytes() == content
+    assert ledger.given_up() == [given_up]
+    assert ledger.set_aside() == []
+    begun(ledger_of(), "new")
+    assert {path.name for path in home.glob("*.sqlite3")} == {given_up.name, "ledger.sqlite3"}
+
+
+def test_damage_that_shows_while_it_is_open_sets_it_aside_as_well(ledger: Ledger) -> None:
+    begun(ledger)
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    _garble_pages(ledger.path)
+    with pytest.raises(LedgerError) as refused:
+        ledger.check()
+    assert refused.value.code == "ledger_corrupt"
+    assert len(ledger.set_aside()) == 1
+
+
+def test_a_journal_is_kept_with_the_damaged_file_it_belongs_to(ledger: Ledger, home: Path) -> None:
+    home.mkdir()
+    for suffix in ("", "-wal"):
+        (home / f"ledger-corrupt-1.sqlite3{suffix}").write_text(suffix)
+    assert ledger.give_up() == [home / "ledger-given-up-1.sqlite3"]
+    assert {path.name: path.read_text() for path in home.iterdir()} == {
+        "ledger-given-up-1.sqlite3": "",
+        "ledger-given-up-1.sqlite3-wal": "-wal",
+    }
+
+
+def test_a_process_with_a_damaged_file_open_does_not_touch_the_one_in_its_place(
+    ledger: Ledger, ledger_of: LedgerOf, home: Path
+) -> None:
+    begun(ledger, "old")
+    ledger.path.rename(home / "ledger-given-up-1.sqlite3")
+    other = ledger_of()
+    begun(other, "new")
+    assert ledger.latest(intended("old").digest) is None
+    assert ledger.latest(intended("new").digest) is not None
+    assert ledger.set_aside() == []
+
+
+# Processes
+
+
+_PRELUDE = """
+import json, os, sys, time
+from decimal import Decimal
+from sync_mcp import Ledger
+from sync_mcp.errors import LedgerError, LimitReached
+from tests.jobs.entries import begun, wished
+folder = sys.argv[1]
+
+def at_once(count, act):
+    # Imported once; each child opens the ledger for itself, when all are there.
+    ready_out, ready_in = os.pipe()
+    go_out, go_in = os.pipe()
+    children = []
+    for number in range(count):
+        if not (child := os.fork()):
+            os.close(go_in)
+            os.write(ready_in, b".")
+            os.read(go_out, 1)
+            try:
+                act(number)
+            except BaseException as error:
+                print(repr(error), flush=True)
+                os._exit(1)
+            sys.stdout.flush()
+            os._exit(0)
+        children.append(child)
+    for _ in children:
+        os.read(ready_out, 1)
+    os.close(go_in)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert codes == [0] * count, codes
+"""
+
+
+def _run(script: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE_SECONDS,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@posix_only
+def test_processes_that_begin_the_same_at_once_make_one_entry(ledger: Ledger, home: Path) -> None:
+    told = _run(
+        _PRELUDE
+        + """
+def act(number):
+    entry, is_ours = Ledger(folder).begin(wished(owner=str(number)))
+    print(f"{entry.id} {is_ours}\\n", end="", flush=True)
+
+at_once(6, act)
+""",
+        str(home),
+    ).split("\n")
+    assert sorted(line for line in told if line) == ["1 False"] * 5 + ["1 True"]
+    assert len(ledger.entries(limit=None)) == 1
+
+
+@posix_only
+def test_eight_processes_at_once_keep_a_budget_to_the_cent(ledger: Ledger, home: Path) -> None:
+    told = _run(
+        _PRELUDE
+        + """
+def act(number):
+    ledger = Ledger(folder)
+    for each in range(8):
+        try:
+            begun(ledger, f"clip-{number}-{each}", "0.37", limits={"per_day_usd": "5.00"})
+        except LimitReached:
+            print("refused\\n", end="", flush=True)
+
+at_once(8, act)
+""",
+        str(home),
+    )
+    assert counted(ledger) == Decimal("4.81")
+    assert told.count("refused") == 64 - 13
+    assert len(ledger.entries(limit=None)) == 13
+
+
+@posix_only
+def test_an_attempt_whose_process_was_killed_is_there_and_can_be_gone_on_with(
+    ledger: Ledger, home: Path, clock: Clock
+) -> None:
+    script = "begun(Ledger(folder), owner='killed'); print(time.time(), flush=True); os._exit(9)"
+    with subprocess.Popen(
+        [sys.executable, "-c", _PRELUDE + script, str(home)],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        cwd=Path(__file__).parents[2],
+    ) as process:
+        assert process.stdout
+        clock.now = float(process.stdout.readline())
+        assert process.wait(PATIENCE_SECONDS) == 9
+    assert not ledger.take_over(1, "me")
+    clock.now += LEASE_SECONDS + 1
+    assert ledger.take_over(1, "me")
+    assert counted(ledger) == 1
+
+
+# A disk that takes nothing
+
+
+@posix_only
+def test_a_folder_that_cannot_be_written_to_refuses_before_anything_is_sent() -> None:
+    # Not in pytest's own folder, which nobody but its owner may enter.
+    folder = Path(tempfile.mkdtemp(prefix="sync-mcp-test-"))
+    try:
+        for name in ("empty", "begun"):
+            (folder / name).mkdir()
+        with closing(Ledger(folder / "begun")) as ledger:
+            begun(ledger)
+        for path in (*folder.rglob("*"), folder):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        told = _run(
+            _PRELUDE
+            + """
+import tempfile
+with tempfile.TemporaryDirectory() as warm:
+    # What is loaded late is loaded now.
+    begun(Ledger(warm))
+if not os.getuid():
+    # What is forbidden to others is not forbidden to root.
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for name in ("empty", "begun"):
+    ledger = Ledger(os.path.join(folder, name))
+    try:
+        begun(ledger, "new")
+    except LedgerError as error:
+        print(error.code, error.money_spent, "cannot be written" in error.message)
+""",
+            str(folder),
+        )
+        assert told.splitlines() == ["ledger_unavailable no True"] * 2
+    finally:
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o700)
+        shutil.rmtree(folder)
+
+
+def test_a_file_in_the_place_of_the_folder_refuses(ledger_of: LedgerOf, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "inner"):
+        with pytest.raises(LedgerError, match="cannot be written"):
+            begun(ledger_of(folder))
+    with pytest.raises(LedgerError):
+        ledger_of(tmp_path / "file" / "inner").exists()
+
+
+@posix_only
+def test_a_full_disk_refuses_and_loses_nothing_and_goes_on_when_there_is_room(
+    ledger: Ledger, home: Path
+) -> None:
+    told = _run(
+        _PRELUDE
+        + """
+import resource
+def room(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+ledger = Ledger(folder)
+room(0)
+try:
+    begun(ledger, "first")
+except LedgerError as error:
+    print(error.code, error.money_spent)
+room(200_000)
+count = 0
+try:
+    while count < 1000:
+        begun(ledger, f"clip-{count}", "0.01")
+        count += 1
+except LedgerError as error:
+    print(error.code, error.money_spent)
+room(resource.RLIM_INFINITY)
+kept = ledger.check()
+begun(ledger, "last", "0.01")
+print(count, kept)
+""",
+        str(home),
+    ).splitlines()
+    assert told[:2] == ["ledger_unavailable no"] * 2
+    count, kept = map(int, told[2].split())
+    assert 0 < count == kept < 1000
+    assert counted(ledger) == Decimal("0.01") * (count + 1)
+    assert ledger.set_aside() == []
+
+
+def test_another_process_that_holds_the_ledger_for_long_refuses(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(ledger)
+    ledger.close()
+    monkeypatch.setattr(ledger_module, "_BUSY_SECONDS", 0.05)
+    with closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
+        with pytest.raises(LedgerError, match="locked"):
+            begun(ledger, "new")
+        assert time.monotonic() - started < 5
+    begun(ledger, "new")
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(
+    ledger: Ledger, home: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.mkdir()
+    with closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            other.execute("ROLLBACK")
+
+        monkeypatch.setattr(clock, "sleep", pause)
+        begun(ledger)
+    assert len(pauses) == 1

@@ -1,0 +1,516 @@
+"""The user's way out of each dead end: what `sync-mcp ledger` says of the money before it does anything."""
+
+import io
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from sync_mcp import InvalidRequestError, Ledger, LedgerError
+from sync_mcp.cli import main
+from sync_mcp.jobs.ledger import LEASE_SECONDS
+from sync_mcp.ledger_commands import checked, giving_up, listed, pruning, releasing, resolving, shown
+
+from .jobs.entries import ACCOUNT, JOB, begun, counted, ended, found, intended, made
+
+COMMAND = (str(Path(sys.executable).with_name("sync-mcp")), "ledger")
+WAIT_SECONDS = 30.0
+ANOTHER = "0b5fda45-0001"
+Done = subprocess.CompletedProcess[str]
+Run = Callable[..., Done]
+posix_only = pytest.mark.skipif(os.name != "posix", reason="needs a terminal or modes of POSIX")
+
+
+@pytest.fixture
+def ledger(home: Path) -> Iterator[Ledger]:
+    ledger = Ledger(home)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """The command in this process, without a terminal."""
+    ends_by = signal.getsignal(signal.SIGTERM)
+
+    def command(*arguments: str, **environment: str) -> Done:
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["sync-mcp", "ledger", *arguments])
+            patch.setattr(sys, "stdin", io.StringIO())
+            with pytest.raises(SystemExit) as end:
+                main()
+        told = capsys.readouterr()
+        return Done(arguments, cast(int, end.value.code), told.out, told.err)
+
+    yield command
+    signal.signal(signal.SIGTERM, ends_by)
+
+
+def complaint(done: Done) -> str:
+    """The one line by which a command is refused."""
+    assert done.returncode == 2, done.stdout
+    assert re.fullmatch(r"sync-mcp: [^\n]+\n", done.stderr), done.stderr
+    return done.stderr.removeprefix("sync-mcp: ").strip()
+
+
+def doubted(ledger: Ledger, *args: str | None, named: str | None = None, **kwargs: object) -> int:
+    id = begun(ledger, *args, **kwargs)
+    ledger.doubt(id, "me", named)
+    return id
+
+
+def die(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the leases of all processes end."""
+    now = time.time() + LEASE_SECONDS + 1
+    monkeypatch.setattr("time.time", lambda: now)
+
+
+def newer(ledger: Ledger) -> None:
+    begun(ledger)
+    ledger.close()
+    with closing(sqlite3.connect(ledger.path)) as connection, connection:
+        connection.execute("UPDATE ledger SET version = 99")
+
+
+def damaged(ledger: Ledger) -> None:
+    begun(ledger, "lost")
+    ledger.close()
+    ledger.path.write_bytes(b"no database" * 1000)
+
+
+# Before there is a ledger
+
+
+@pytest.mark.parametrize("command", ["list", "check", "prune", "check --accept-loss"])
+def test_where_there_is_no_ledger_none_is_made(run: Run, home: Path, command: str) -> None:
+    done = run(*command.split())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("command", ["show 1", "resolve 1 abc --yes", "release 1 --yes"])
+def test_where_there_is_no_ledger_there_is_no_entry(run: Run, home: Path, command: str) -> None:
+    assert complaint(run(*command.split())).startswith("There is no entry 1 in ")
+    assert not home.exists()
+
+
+def test_the_settings_say_where_the_ledger_lies(run: Run, ledger: Ledger, tmp_path: Path) -> None:
+    begun(ledger)
+    assert "lipsync-2" in run("list").stdout
+    assert "There is none yet" in run("list", SYNC_MCP_HOME=str(tmp_path / "other")).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("", "the following arguments are required: COMMAND (try sync-mcp ledger --help)"),
+        ("lis", "invalid choice: 'lis'"),
+        ("show", "required: ID"),
+        ("show one", "argument ID: invalid entry id value: 'one'"),
+        ("show 0", "argument ID: invalid entry id value: '0'"),
+        ("show 99999999999999999999", "invalid entry id value"),
+        ("resolve 1", "required: GENERATION_ID"),
+        ("list --limit 0", "argument --limit: invalid number value: '0'"),
+        ("list --all --limit 3", "not allowed with argument"),
+        ("prune --before -1", "--before"),
+        ("prune --before soon", "argument --before: invalid number of days value: 'soon'"),
+        ("release 1 --ye", "--ye"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_that_names_it(run: Run, arguments: str, told: str) -> None:
+    assert told in complaint(run(*arguments.split()))
+
+
+def test_a_wrong_setting_is_one_line_that_names_it(run: Run) -> None:
+    assert "SYNC_MCP_HOME" in complaint(run("list", SYNC_MCP_HOMES="x"))
+
+
+# list
+
+
+def test_what_is_open_is_listed_first_and_the_unresolved_before_the_rest(ledger: Ledger) -> None:
+    refused = begun(ledger, "refused")
+    ledger.refuse(refused, "me", "nope")
+    unresolved = doubted(ledger, "unknown", named=ANOTHER)
+    running = made(ledger, "running", "0.5")
+    done = ended(ledger, "done", "2", charged="yes", cost="1.2345", job="j2")
+    failed = ended(ledger, "failed", charged="no", job="j3")
+    sending = begun(ledger, "sending", None)
+    table = [re.split(r" {2,}", line) for line in listed(ledger, 20).splitlines()[:7]]
+    assert table[0] == ["ID", "WRITTEN (UTC)", "STATE", "MODEL", "USD", "ACCOUNT", "GENERATION"]
+    assert [(row[0], row[2], row[4], row[6]) for row in table[1:]] == [
+        (str(unresolved), "unresolved", "~1.00", ANOTHER),
+        (str(sending), "being sent", "?", "-"),
+        (str(running), "made, not settled", "~0.50", JOB),
+        (str(failed), "failed, free", "0.00", "j3"),
+        (str(done), "done", "1.2345", "j2"),
+        (str(refused), "refused, free", "0.00", "-"),
+    ]
+
+
+def test_what_each_account_has_spent_is_told(ledger: Ledger) -> None:
+    made(ledger, "running", "0.5")
+    ended(ledger, "done", "2", charged="yes", cost="1.25", job="j2")
+    id = begun(ledger, usd="3", intention=intended(account="key:0123456789abcdef"))
+    ledger.doubt(id, "me", None)
+    text = listed(ledger, 20)
+    assert "key:0123456789a…" in text
+    assert (
+        f"{ACCOUNT} at https://api.example.com\n"
+        "  spent today (UTC) 1.75 USD, this month 1.75 USD, ever 1.75 USD;\n"
+        "  of it reserved for jobs that are not settled 0.50 USD, unresolved 0.00 USD\n"
+    ) in text
+    assert (
+        "ever 3.00 USD;\n  of it reserved for jobs that are not settled 0.00 USD, unresolved 3.00 USD in 1"
+        in text
+    )
+    assert text.endswith(f"Unresolved: {id}. Each one's `sync-mcp ledger show ID` says what to do.")
+
+
+def test_a_listing_is_limited_but_for_what_is_open(run: Run, ledger: Ledger) -> None:
+    for number in range(4):
+        ended(ledger, f"done-{number}", charged="yes", job=f"j{number}")
+    for number in range(3):
+        begun(ledger, f"open-{number}")
+
+    def shown_ids(limit: int | None) -> list[str]:
+        return re.findall(r"^(\d+) ", listed(ledger, limit), re.MULTILINE)
+
+    assert shown_ids(2) == ["7", "6", "5"]
+    assert shown_ids(4) == ["7", "6", "5", "4"]
+    assert shown_ids(7) == shown_ids(None) == ["7", "6", "5", "4", "3", "2", "1"]
+    assert "--all shows them" in listed(ledger, 6)
+    assert "--all" not in listed(ledger, 7)
+    assert run("list", "--all").stdout.strip() == listed(ledger, None)
+    assert run("list", "--limit", "4").stdout.strip() == listed(ledger, 4)
+
+
+# show
+
+
+def test_all_of_an_entry_is_shown_without_query_strings(run: Run, ledger: Ledger) -> None:
+    id = begun(ledger, intention=intended(query="?X-Amz-Signature=SECRET"), usd="1.000000001")
+    ledger.accept(id, JOB)
+    ledger.settle(id, status="FAILED", error_code="boom", cost_usd=Decimal("0.25"), charged="yes")
+    done = run("show", str(id))
+    assert (done.returncode, done.stderr) == (0, "")
+    entry = found(ledger, id)
+    for fact in (
+        "video https://h/clip.mp4?..., audio https://h/a.wav",
+        f"{ACCOUNT} at https://api.example.com",
+        JOB,
+        "FAILED",
+        "boom",
+        "1.000000001 USD",
+        "0.25 USD against the budgets",
+        entry.idempotency_key,
+        entry.digest,
+        "1970-01-01 00:16:40 UTC",
+    ):
+        assert fact in done.stdout, fact
+    assert "SECRET" not in done.stdout
+
+
+def test_of_what_is_in_doubt_each_way_out_is_named_with_what_it_does_to_the_money(ledger: Ledger) -> None:
+    id = doubted(ledger, named=ANOTHER)
+    text = shown(ledger, id)
+    assert "1.00 USD counts as spent" in text
+    assert "Make the same call again" in text
+    assert f"sync-mcp ledger resolve {id} {ANOTHER}\n    it made this job: its money counts" in text
+    assert f"sync-mcp ledger release {id}\n    it made nothing: its money stands free" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("sending", "A process is sending it."),
+        ("accepted", "1.00 USD counts until the real cost is known."),
+        ("done", "answered with it and pays nothing"),
+        ("free", "It cost nothing."),
+        ("charged", "asks you before a new attempt is paid"),
+        ("refused", "It made nothing and cost nothing."),
+        ("released", "It made nothing and cost nothing."),
+        ("closed", "What it cost stays spent"),
+    ],
+)
+def test_of_what_is_not_in_doubt_it_is_said_why_nothing_is_to_be_decided(
+    ledger: Ledger, state: str, told: str
+) -> None:
+    id = begun(ledger)
+    match state:
+        case "refused":
+            ledger.refuse(id, "me", "nope")
+        case "released":
+            ledger.doubt(id, "me", None)
+            ledger.release(id)
+        case "accepted" | "closed" | "done" | "free" | "charged":
+            ledger.accept(id, JOB)
+        case _:
+            pass
+    if state == "closed":
+        ledger.close_job(id)
+    if state in ("done", "free", "charged"):
+        charged = "no" if state == "free" else "yes"
+        status = "COMPLETED" if state == "done" else "FAILED"
+        ledger.settle(id, status=status, error_code=None, cost_usd=None, charged=charged)
+    assert told in shown(ledger, id)
+    before = found(ledger, id).state
+    with pytest.raises(InvalidRequestError) as refused:
+        releasing(ledger, id)
+    assert told in refused.value.message
+    with pytest.raises(InvalidRequestError, match="not in doubt"):
+        resolving(ledger, id, ANOTHER)
+    assert found(ledger, id).state == before
+
+
+# resolve and release
+
+
+def test_resolving_says_that_the_money_counts_and_does_so(ledger: Ledger) -> None:
+    id = doubted(ledger)
+    plan = resolving(ledger, id, JOB)
+    assert "1.00 USD, counts against the budgets until the job's real cost is known" in plan.told
+    assert found(ledger, id).state == "unknown"
+    assert plan.do() == f"Entry {id} is the job {JOB} now."
+    assert (found(ledger, id).state, found(ledger, id).generation_id) == ("accepted", JOB)
+    assert counted(ledger) == 1
+
+
+def test_releasing_says_that_the_money_stands_free_and_warns_and_does_so(ledger: Ledger) -> None:
+    id = doubted(ledger, named=ANOTHER)
+    plan = releasing(ledger, id)
+    assert "1.00 USD, stands free again" in plan.told
+    assert "WARNING: it was sent at 1970-01-01 00:16:40 UTC" in plan.told
+    assert "a repeat is paid a second time" in plan.told
+    assert f"sync-mcp ledger resolve {id} {ANOTHER}" in plan.told
+    assert counted(ledger) == 1
+    plan.do()
+    assert (found(ledger, id).state, counted(ledger)) == ("released", 0)
+
+
+def test_what_a_dead_process_was_sending_can_be_decided(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = begun(ledger, "one"), begun(ledger, "two")
+    with pytest.raises(InvalidRequestError, match="A process is sending it"):
+        releasing(ledger, first)
+    die(monkeypatch)
+    releasing(ledger, first).do()
+    resolving(ledger, second, JOB).do()
+    assert [found(ledger, id).state for id in (first, second)] == ["released", "accepted"]
+
+
+def test_what_was_decided_elsewhere_meanwhile_is_not_decided_again(ledger: Ledger) -> None:
+    id = doubted(ledger)
+    release, resolve = releasing(ledger, id), resolving(ledger, id, JOB)
+    ledger.accept(id, ANOTHER)
+    for plan in (release, resolve):
+        with pytest.raises(InvalidRequestError, match="not in doubt"):
+            plan.do()
+    assert found(ledger, id).generation_id == ANOTHER
+
+
+@pytest.mark.parametrize("generation_id", ["", "a b", "../x", "https://sync.so/x", "x" * 129, "é"])
+def test_what_is_no_id_of_a_generation_is_refused(ledger: Ledger, generation_id: str) -> None:
+    with pytest.raises(InvalidRequestError, match="no id of a generation"):
+        resolving(ledger, doubted(ledger), generation_id)
+
+
+def test_the_job_of_another_entry_is_refused_and_another_job_than_the_named_one_is_told(
+    ledger: Ledger,
+) -> None:
+    owner = made(ledger, "owner")
+    id = doubted(ledger, "doubted", named=ANOTHER)
+    with pytest.raises(InvalidRequestError, match=f"{JOB} is the job of entry {owner}"):
+        resolving(ledger, id, JOB)
+    assert f"named another job for it: {ANOTHER}" in resolving(ledger, id, "third").told
+    assert "named" not in resolving(ledger, id, ANOTHER).told
+
+
+def test_money_of_an_unknown_amount_is_told_as_such(ledger: Ledger) -> None:
+    assert "an unknown amount" in releasing(ledger, doubted(ledger, "clip", None)).told
+
+
+@pytest.mark.parametrize("command", ["resolve {} " + JOB, "release {}"])
+def test_without_a_terminal_nothing_is_done_before_yes_is_given(
+    run: Run, ledger: Ledger, command: str
+) -> None:
+    id = doubted(ledger)
+    arguments = command.format(id).split()
+    asked = run(*arguments)
+    assert "nothing was changed" in complaint(asked)
+    assert f"Entry {id}, " in asked.stdout
+    assert "Its money, 1.00 USD" in asked.stdout
+    assert found(ledger, id).state == "unknown"
+    done = run(*arguments, "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(asked.stdout)
+    assert found(ledger, id).state != "unknown"
+
+
+@posix_only
+@pytest.mark.parametrize(
+    ("answer", "code"), [("y\n", 0), ("\n", 1), ("no\n", 1), ("\x04", 1), (signal.SIGINT, 130)]
+)
+def test_on_a_terminal_the_user_is_asked(ledger: Ledger, answer: str | signal.Signals, code: int) -> None:
+    id = doubted(ledger)
+    terminal, line = os.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "release", str(id)],
+        stdin=line,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,
+    ) as process:
+        os.close(line)
+        assert process.stdout
+        # It has told what it will do before it reads the answer.
+        told = process.stdout.readline()
+        assert told.startswith(f"Entry {id}, ")
+        if isinstance(answer, signal.Signals):
+            process.send_signal(answer)
+        else:
+            os.write(terminal, answer.encode())
+        rest = process.stdout.read()
+        assert process.wait(WAIT_SECONDS) == code, rest
+    os.close(terminal)
+    assert ("Nothing was changed." in rest) == (code == 1)
+    assert found(ledger, id).state == ("unknown" if code else "released")
+
+
+# check
+
+
+def test_a_whole_ledger_is_well(run: Run, ledger: Ledger) -> None:
+    made(ledger)
+    ended(ledger, "done", charged="yes", job="j2")
+    done = run("check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 entries: 1 settled, 1 open" in done.stdout
+    assert "version 1" in done.stdout
+    assert str(ledger.path) in done.stdout
+    assert done.stdout.endswith("All is well.\n")
+
+
+def test_what_is_unresolved_is_not_well(run: Run, ledger: Ledger) -> None:
+    id = doubted(ledger, "one", "1.5")
+    done = run("check")
+    assert done.returncode == 1
+    assert re.search(
+        rf"unresolved {id}: .* 1\.50 USD counts as spent\n  WRONG -> `sync-mcp ledger show ID`", done.stdout
+    )
+
+
+@posix_only
+def test_a_ledger_that_others_can_read_or_replace_is_not_well(ledger: Ledger, home: Path) -> None:
+    begun(ledger)
+    ledger.path.chmod(0o644)
+    home.chmod(0o777)
+    text, is_well = checked(ledger)
+    assert not is_well
+    assert f"chmod 600 '{ledger.path}'" in text
+    assert f"chmod 700 '{home}'" in text
+    ledger.path.chmod(0o600)
+    # That others can see its name is no harm.
+    home.chmod(0o755)
+    assert checked(ledger)[1]
+
+
+def test_a_newer_ledger_is_left_alone_by_every_command(run: Run, ledger: Ledger) -> None:
+    newer(ledger)
+    content = ledger.path.read_bytes()
+    done = run("check")
+    assert done.returncode == 1
+    assert "WRONG -> Update sync-mcp." in done.stdout
+    for command in ("list", "show 1", "resolve 1 x --yes", "release 1 --yes", "prune --yes"):
+        assert complaint(run(*command.split())).endswith("Update sync-mcp. The file was left as it is.")
+    assert run("check", "--accept-loss", "--yes").returncode == 1
+    assert ledger.path.read_bytes() == content
+
+
+def test_a_damaged_ledger_is_told_with_what_is_lost_and_given_up_on_the_users_word_alone(
+    run: Run, ledger: Ledger, home: Path
+) -> None:
+    damaged(ledger)
+    assert complaint(run("list")).endswith("Run `sync-mcp ledger check`, which says what can be done.")
+    done = run("check")
+    assert done.returncode == 1
+    [kept] = ledger.set_aside()
+    for told in (
+        kept.name,
+        "11000 bytes",
+        "paid again",
+        "Budgets begin anew",
+        "sync-mcp ledger check --accept-loss",
+    ):
+        assert told in done.stdout, told
+
+    asked = run("check", "--accept-loss")
+    assert "nothing was changed" in complaint(asked)
+    assert "paid again" in asked.stdout
+    assert ledger.set_aside() == [kept]
+
+    done = run("check", "--accept-loss", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    [given_up] = ledger.given_up()
+    assert given_up.read_bytes() == b"no database" * 1000
+    assert given_up.name in done.stdout
+    begun(ledger, "new")
+    assert given_up.name in checked(ledger)[0]
+
+
+def test_nothing_is_given_up_where_nothing_is_damaged(run: Run, ledger: Ledger) -> None:
+    begun(ledger)
+    assert giving_up(ledger) is None
+    done = run("check", "--accept-loss", "--yes")
+    assert (done.returncode, len(ledger.entries(limit=None))) == (0, 1)
+
+
+def test_a_folder_that_cannot_be_used_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run("check", SYNC_MCP_HOME=str(tmp_path / "file"))
+    assert done.returncode == 1
+    assert "WRONG -> Make room on the disk and the folder writable, or name another" in done.stdout
+    with pytest.raises(LedgerError):
+        listed(Ledger(tmp_path / "file"), 20)
+
+
+# prune
+
+
+def test_pruning_says_what_goes_and_what_stays_and_why(run: Run, ledger: Ledger) -> None:
+    ids = [begun(ledger, name) for name in ("one", "two")]
+    for id in ids:
+        ledger.refuse(id, "me", "nope")
+    paid = ended(ledger, "paid", charged="yes", job="j1")
+    ledger.quote(intended("quoted"), 1, None)
+    assert "nothing to delete" in run("prune", "--yes").stdout
+    asked = run("prune", "--before", "0")
+    assert "nothing was changed" in complaint(asked)
+    assert "2 entries settled more than 0 days ago that cost nothing are deleted, and 1 quote" in asked.stdout
+    assert "What was paid, or may have been, stays: it counts against the budgets" in asked.stdout
+    done = run("prune", "--before", "0", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("2 entries deleted.\n")
+    assert [entry.id for entry in ledger.entries(limit=None)] == [paid]
+
+
+def test_pruning_begins_ninety_days_back_by_default(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.refuse(begun(ledger), "me", "nope")
+    began = time.time()
+    for days, is_old in ((89, False), (91, True)):
+        monkeypatch.setattr("time.time", lambda days=days: began + days * 86_400)
+        assert (pruning(ledger, 90) is not None) == is_old
