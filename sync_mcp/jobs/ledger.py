@@ -10,7 +10,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
@@ -65,6 +65,7 @@ _GIVEN_UP = "ledger-given-up-"
 _SUFFIXES = ("", "-wal", "-shm")
 _BUSY_SECONDS = 10.0
 _BUSY_PAUSE_SECONDS = 0.01
+_READING = "sync_mcp_reading"
 _NANO = 1_000_000_000
 _REASON_LIMIT = 200
 
@@ -243,7 +244,7 @@ class Ledger:
 
     def account_of(self, fingerprint: str, base_url: str) -> str | None:
         """Return the account of a key, where it is known."""
-        with self._transaction() as session:
+        with self._reading() as session:
             known = session.get(_Account, (fingerprint, base_url))
             return known.account if known else None
 
@@ -259,12 +260,12 @@ class Ledger:
 
     def latest(self, digest: str) -> Entry | None:
         """Return the last attempt at an intention."""
-        with self._transaction() as session:
+        with self._reading() as session:
             return _latest(session, digest)
 
     def entry(self, entry_id: int) -> Entry | None:
         """Return one entry."""
-        with self._transaction() as session:
+        with self._reading() as session:
             return session.get(Entry, entry_id)
 
     def begin(self, wish: Wish) -> tuple[Entry, bool]:
@@ -384,7 +385,7 @@ class Ledger:
 
     def unsettled(self, account: str, base_url: str, limit: int) -> list[Entry]:
         """Return accepted jobs that may have ended, and ended ones whose cost is not known, oldest first."""
-        with self._transaction() as session:
+        with self._reading() as session:
             found = session.scalars(
                 select(Entry)
                 .where(
@@ -433,7 +434,7 @@ class Ledger:
 
     def spending(self, account: str, base_url: str) -> Spending:
         """Return what has been spent and what is held."""
-        with self._transaction() as session:
+        with self._reading() as session:
             return _spending(session, account, base_url, _now(session, account, base_url))
 
     def quote(self, intention: Intention, attempt: int, price_usd: Decimal | None) -> str:
@@ -450,7 +451,7 @@ class Ledger:
 
     def unresolved(self, account: str, base_url: str) -> list[Entry]:
         """Return the attempts whose outcome is unknown, or whose process died on the way, newest first."""
-        with self._transaction() as session:
+        with self._reading() as session:
             found = session.scalars(
                 select(Entry)
                 .where(Entry.account == account, Entry.base_url == base_url, _is_unresolved(time.time()))
@@ -462,7 +463,7 @@ class Ledger:
 
     def entries(self, *, limit: int | None, are_open: bool | None = None) -> list[Entry]:
         """Return entries of all accounts, newest first; `are_open` takes those alone, or the others."""
-        with self._transaction() as session:
+        with self._reading() as session:
             query = select(Entry).order_by(Entry.id.desc()).limit(limit)
             if are_open is not None:
                 query = query.where(Entry.state.in_(OPEN_STATES) == are_open)
@@ -470,7 +471,7 @@ class Ledger:
 
     def accounts(self) -> list[tuple[str, str, Spending]]:
         """Return each account that has entries, its base URL, and what it has spent."""
-        with self._transaction() as session:
+        with self._reading() as session:
             pairs = session.execute(
                 select(Entry.account, Entry.base_url).distinct().order_by(Entry.account, Entry.base_url)
             ).all()
@@ -481,7 +482,7 @@ class Ledger:
 
     def owner(self, entry: Entry, generation_id: str) -> Entry | None:
         """Return the other attempt that is known to have made a job, if there is one."""
-        with self._transaction() as session:
+        with self._reading() as session:
             return next(iter(_owners(session, entry, generation_id)), None)
 
     def resolve(self, entry_id: int, generation_id: str) -> None:
@@ -507,7 +508,7 @@ class Ledger:
 
     def prunable(self, before: float) -> tuple[int, int]:
         """Return how many entries and how many quotes `prune` would delete."""
-        with self._transaction() as session:
+        with self._reading() as session:
             return len(_entries_to_prune(session, before)), len(_quotes_to_prune(session, before))
 
     def prune(self, before: float) -> int:
@@ -568,10 +569,19 @@ class Ledger:
             raise self._fault(error) from error
         return kept
 
+    def _transaction(self) -> AbstractContextManager[Session]:
+        """Hold the write lock from the first statement on: what is read is what the decision stands on."""
+        return self._session(reading=False)
+
+    def _reading(self) -> AbstractContextManager[Session]:
+        """Read without holding anybody up."""
+        return self._session(reading=True)
+
     @contextmanager
-    def _transaction(self) -> Generator[Session]:
+    def _session(self, *, reading: bool) -> Generator[Session]:
         try:
-            with Session(self._opened(), expire_on_commit=False) as session, session.begin():
+            engine = self._opened().execution_options(**{_READING: reading})
+            with Session(engine, expire_on_commit=False) as session, session.begin():
                 yield session
         except (SQLAlchemyError, OSError) as error:
             raise self._fault(error) from error
@@ -592,7 +602,7 @@ class Ledger:
                 URL.create("sqlite", database=str(self.path)), connect_args={"timeout": _BUSY_SECONDS}
             )
             event.listen(engine, "connect", _prepare)
-            event.listen(engine, "begin", _begin_at_once)
+            event.listen(engine, "begin", _begin)
             try:
                 file = _identity(self.path)
                 with engine.begin() as connection:
@@ -701,9 +711,9 @@ def _use_journal(connection: Any) -> None:
             return
 
 
-def _begin_at_once(connection: Connection) -> None:
-    # The write lock from the first statement on: what is read is what the decision stands on.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin(connection: Connection) -> None:
+    is_reading = connection.get_execution_options().get(_READING, False)
+    connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
