@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 from sync_mcp._version import __version__
 
 if TYPE_CHECKING:
+    from sync_mcp.api.account import AccountInfo
+    from sync_mcp.api.assets import Asset, AssetPage
     from sync_mcp.api.client import AsyncSync, Ping
+    from sync_mcp.api.many import CreateFields, CreateMany, CreateOutcome
     from sync_mcp.api.models import (
         ActiveSpeaker,
         Audio,
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
         Generation,
         GenerationCost,
         GenerationOptions,
+        GenerationRequest,
         GenerationStatus,
         Image,
         Input,
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
         Video,
     )
     from sync_mcp.api.transport import RequestOptions
+    from sync_mcp.api.uploads import Transfer
+    from sync_mcp.api.voices import Voice
     from sync_mcp.errors import (
         APIConnectionError,
         APIResponseError,
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
         ConfigurationError,
         ConflictError,
         CreateUnderWay,
+        FileRefused,
         InternalError,
         InvalidRequestError,
         LedgerError,
@@ -64,7 +71,10 @@ if TYPE_CHECKING:
 
 # Resolved on first use: importing the package must not pay for an HTTP library or a hundred models.
 _HOMES = {
+    "sync_mcp.api.account": ("AccountInfo",),
+    "sync_mcp.api.assets": ("Asset", "AssetPage"),
     "sync_mcp.api.client": ("AsyncSync", "Ping"),
+    "sync_mcp.api.many": ("CreateFields", "CreateMany", "CreateOutcome"),
     "sync_mcp.api.models": (
         "ActiveSpeaker",
         "Audio",
@@ -74,6 +84,7 @@ _HOMES = {
         "Generation",
         "GenerationCost",
         "GenerationOptions",
+        "GenerationRequest",
         "GenerationStatus",
         "Image",
         "Input",
@@ -87,6 +98,8 @@ _HOMES = {
         "Video",
     ),
     "sync_mcp.api.transport": ("RequestOptions",),
+    "sync_mcp.api.uploads": ("Transfer",),
+    "sync_mcp.api.voices": ("Voice",),
     "sync_mcp.errors": (
         "APIConnectionError",
         "APIResponseError",
@@ -99,6 +112,7 @@ _HOMES = {
         "ConfigurationError",
         "ConflictError",
         "CreateUnderWay",
+        "FileRefused",
         "InternalError",
         "InvalidRequestError",
         "LedgerError",
@@ -127,9 +141,12 @@ __all__ = [
     "APIResponseError",
     "APIStatusError",
     "APITimeoutError",
+    "AccountInfo",
     "ActiveSpeaker",
     "ApprovalDenied",
     "ApprovalRequired",
+    "Asset",
+    "AssetPage",
     "AsyncSync",
     "Audio",
     "AuthenticationError",
@@ -137,12 +154,17 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "CostEstimate",
+    "CreateFields",
+    "CreateMany",
+    "CreateOutcome",
     "CreateUnderWay",
     "Dub",
     "ErrorInfo",
+    "FileRefused",
     "Generation",
     "GenerationCost",
     "GenerationOptions",
+    "GenerationRequest",
     "GenerationStatus",
     "Guard",
     "Image",
@@ -173,7 +195,9 @@ __all__ = [
     "Settings",
     "SyncError",
     "Text",
+    "Transfer",
     "Video",
+    "Voice",
     "__version__",
     "create_server",
 ]

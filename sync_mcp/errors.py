@@ -3,6 +3,7 @@
 SyncError
  x ConfigurationError         a setting is missing or wrong; nothing was sent
  x InvalidRequestError        the request breaks a rule that is known here; nothing was sent
+ x FileRefused                a local file cannot be used as it is; nothing was made of it
  x APIConnectionError         the API could not be reached; nothing was sent
  x APITimeoutError            no whole answer within the time limit
  x APIResponseError           an answer that the API does not give: HTML, empty, cut short, a redirect
@@ -44,6 +45,7 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "CreateUnderWay",
+    "FileRefused",
     "InternalError",
     "InvalidRequestError",
     "LedgerError",
@@ -125,6 +127,17 @@ class InvalidRequestError(SyncError):
         # Several faults are several sentences: the limit of one message does not hold for them together.
         self.message = " ".join(safe(fault, _TEXT_LIMIT) for fault in self.faults[:20])
         self.args = (self.message,)
+
+
+class FileRefused(SyncError):
+    """A local file cannot be read, sent or written as it is; nothing was made of it, here or there.
+
+    `code` says why: `file_not_found`, `file_not_readable`, `file_not_media`, `file_too_large`, `file_empty`,
+    `file_changed`, `file_exists`, `file_not_writable`.
+    """
+
+    code = "file_refused"
+    next_step = "Name another file."
 
 
 class APIConnectionError(SyncError):

@@ -11,9 +11,11 @@ import anyio
 from pydantic import ValidationError
 
 from sync_mcp.api.account import Account
+from sync_mcp.api.assets import Assets
 from sync_mcp.api.generations import Generations
 from sync_mcp.api.models import CamelModel, ErrorInfo, Generation, GenerationRequest, ModelInfo
 from sync_mcp.api.transport import Call, RequestOptions, Transport
+from sync_mcp.api.voices import Voices
 from sync_mcp.errors import APIResponseError
 
 DEFAULT_BASE_URL = "https://api.sync.so"
@@ -77,6 +79,8 @@ class AsyncSync:
         )
         guarded = partial(guard.create_for, self) if guard else None
         self.generations = Generations(self._transport, guarded)
+        self.assets = Assets(self._transport)
+        self.voices = Voices(self._transport)
         self.account = Account(self._transport)
         self.models = Models(self._transport)
         self.errors = Errors(self._transport)

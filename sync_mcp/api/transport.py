@@ -2,10 +2,11 @@
 
 It adds the key, keeps the time limits, retries what is safe to repeat, obeys Retry-After, and turns every
 way to fail into one of the errors of `sync_mcp.errors`. The key travels to the API's own origin only:
-redirects are never followed.
+redirects of it are never followed. Storages, which the API names by signed URLs, are spoken to without it.
 """
 
 import hashlib
+import ipaddress
 import json
 import logging
 import math
@@ -13,13 +14,14 @@ import platform
 import random
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, TypedDict, cast
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import anyio
 import httpx
@@ -44,7 +46,7 @@ from sync_mcp.errors import (
     ServerError,
     SyncError,
 )
-from sync_mcp.text import clean, near
+from sync_mcp.text import clean, near, without_queries, without_secrets
 
 logger = logging.getLogger("sync_mcp.api")
 
@@ -56,6 +58,10 @@ _ATTEMPT_SECONDS = 30.0
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 16.0
 _BODY_LIMIT = 64 * 1024 * 1024
+_STORAGE_SECONDS = 60.0
+"""How long a storage may say nothing, or take nothing of what is sent."""
+_SLOWEST_BYTES_PER_SECOND = 16 * 1024
+_REDIRECTS = 5
 _SCRUBBED_LIMIT = 2400
 _LONGEST_RETRY_AFTER = 86_400.0
 _LEAST_SECRET = 16
@@ -66,7 +72,14 @@ _HEADER_VALUE = re.compile(r"(?:[!-~]+(?:[ \t]+[!-~]+)*)?")
 @cache
 def _tls_context() -> ssl.SSLContext:
     # Reading the certificates takes longer than most calls: once per process is enough.
-    return httpx.create_ssl_context()
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        raise ConfigurationError(
+            "The certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: "
+            f"{error.strerror or type(error).__name__}.",
+            next_step="Correct them in the environment, or take them out, and start again.",
+        ) from None
 
 
 _USER_AGENT = f"sync-mcp/{__version__} python/{platform.python_version()}"
@@ -96,11 +109,13 @@ class Call:
     query: Mapping[str, str] = field(default_factory=dict[str, str])
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    plain: bool = False
+    """Whether the answer is bare text, not JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer; `data` is None where the body is not JSON."""
+    """A whole answer; `data` is None where the body is not JSON, and a string where the call is `plain`."""
 
     status: int
     headers: httpx.Headers
@@ -135,7 +150,15 @@ class Reply:
 class Budget:
     """The time and the retries that one call has, all attempts together."""
 
-    def __init__(self, options: RequestOptions, *, timeout_seconds: float, max_retries: int) -> None:
+    def __init__(
+        self,
+        options: RequestOptions,
+        *,
+        timeout_seconds: float,
+        max_retries: int,
+        longest_pause_seconds: float = math.inf,
+    ) -> None:
+        self._longest_pause_seconds = longest_pause_seconds
         self.seconds = options.get("timeout_in_seconds", timeout_seconds)
         self.retries_left = options.get("max_retries", max_retries)
         self._ends_at = anyio.current_time() + self.seconds
@@ -151,11 +174,45 @@ class Budget:
         self._backoff_seconds = min(self._backoff_seconds * 2, _LONGEST_BACKOFF_SECONDS)
         if retry_after_seconds is not None:
             seconds = max(seconds, retry_after_seconds)
-        if self.retries_left <= 0 or seconds >= self.seconds_left:
+        if self.retries_left <= 0 or seconds >= self.seconds_left or seconds > self._longest_pause_seconds:
             return False
         self.retries_left -= 1
         await anyio.sleep(seconds)
         return True
+
+
+class Download:
+    """The answer of a storage to a GET: its head, and its body as it comes."""
+
+    def __init__(self, response: httpx.Response, host: str) -> None:
+        self._response = response
+        self._host = host
+        self.status = response.status_code
+        """200 for the whole file, 206 for the range that was asked for."""
+        self.headers = response.headers
+
+    async def chunks(self, size: int) -> AsyncGenerator[bytes]:
+        """Yield the body, `size` bytes at most.
+
+        Raises:
+            APITimeoutError, APIResponseError: it broke off or came too slowly, or is longer than `size`.
+        """
+        received = 0
+        ends_at = anyio.current_time() + _transfer_seconds(size)
+        try:
+            async with aclosing(cast(AsyncGenerator[bytes], self._response.aiter_raw())) as body:
+                async for chunk in body:
+                    received += len(chunk)
+                    if received > size:
+                        raise _final(APIResponseError(f"{self._host} sends more than was announced."))
+                    if anyio.current_time() > ends_at:
+                        raise APITimeoutError(f"{self._host} sends too slowly.")
+                    yield chunk
+        except httpx.TimeoutException:
+            raise APITimeoutError(f"{self._host} sent nothing for {_STORAGE_SECONDS:.0f} s.") from None
+        except (httpx.HTTPError, ssl.SSLError) as error:
+            reason = str(error).rstrip(".") or type(error).__name__
+            raise APIResponseError(f"The download from {self._host} broke off: {reason}.") from None
 
 
 class Transport:
@@ -167,6 +224,7 @@ class Transport:
         self._timeout_seconds = timeout_seconds
         self._max_retries = max_retries
         self._http: httpx.AsyncClient | None = None
+        self._storage_http: httpx.AsyncClient | None = None
         self._api_is_ahead = timedelta(0)
         self.sandboxed = False
         """Whether the answers come from a sandbox; known from the first answer on."""
@@ -193,6 +251,19 @@ class Transport:
         checked = options or RequestOptions()
         check_options(checked)
         return Budget(checked, timeout_seconds=self._timeout_seconds, max_retries=self._max_retries)
+
+    def tries(self, options: RequestOptions | None) -> Budget:
+        """Return the tries of a transfer, which may last as long as it goes on.
+
+        Raises:
+            InvalidRequestError: as `budget`.
+        """
+        return Budget(
+            {"timeout_in_seconds": math.inf},
+            timeout_seconds=math.inf,
+            max_retries=self.budget(options).retries_left,
+            longest_pause_seconds=_STORAGE_SECONDS,
+        )
 
     async def read(
         self, call: Call, options: RequestOptions | None = None, *, attempt_seconds: float = _ATTEMPT_SECONDS
@@ -240,7 +311,7 @@ class Transport:
         request = self._request(call, options or RequestOptions(), progress)
         try:
             with anyio.fail_after(seconds):
-                reply = await self._exchange(request)
+                reply = await self._exchange(request, plain=call.plain)
         except TimeoutError as error:
             raise self._timed_out(call, seconds, progress.sent) from error
         except (httpx.HTTPError, ssl.SSLError, OSError) as error:
@@ -272,11 +343,64 @@ class Transport:
         error.retry_after_seconds = _retry_after(reply.headers, {})
         return error
 
+    async def put(self, url: str, body: AsyncIterator[bytes], *, size: int, content_type: str) -> None:
+        """Send a body of `size` bytes to a signed URL, once, without the key; no redirect is followed.
+
+        What `body` raises comes out as it is, and then the storage has not got the whole.
+
+        Raises:
+            APIConnectionError: nothing was sent.
+            APITimeoutError, APIResponseError: it broke off; or the storage refused, and then the error has a
+                status. `retryable` says whether a fresh URL can help.
+        """
+        headers = {"content-type": content_type, "content-length": str(size)}
+        with anyio.move_on_after(_transfer_seconds(size)):
+            response = await self._storage_send("PUT", url, headers, _Body(body))
+            try:
+                if not 200 <= response.status_code < 300:
+                    raise await self._storage_error("PUT", url, response)
+            finally:
+                await response.aclose()
+            return
+        raise APITimeoutError(f"{_host_of(url)} takes the file too slowly.")
+
+    @asynccontextmanager
+    async def download(self, url: str, headers: Mapping[str, str] | None = None) -> AsyncGenerator[Download]:
+        """Get a URL without the key, its redirects too: of a public https host, or of the API's own.
+
+        Raises:
+            APIConnectionError: nothing was sent.
+            APITimeoutError, APIResponseError: no usable answer; a fresh URL can help if it is `retryable`.
+        """
+        wanted = {"accept-encoding": "identity", **(headers or {})}
+        for _ in range(_REDIRECTS + 1):
+            response = None
+            with anyio.move_on_after(_STORAGE_SECONDS):
+                response = await self._storage_send("GET", url, wanted, None)
+            if response is None:
+                raise APITimeoutError(f"{_host_of(url)} did not answer in {_STORAGE_SECONDS:.0f} s.")
+            try:
+                place = response.headers.get("location")
+                if response.status_code in (301, 302, 303, 307, 308) and place:
+                    url = _joined(url, place)
+                    continue
+                if response.status_code not in (200, 206):
+                    raise await self._storage_error("GET", url, response)
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise _final(APIResponseError(f"{_host_of(url)} sends the file compressed."))
+                yield Download(response, _host_of(url))
+                return
+            finally:
+                await response.aclose()
+        raise _final(APIResponseError(f"{_host_of(url)} redirects without end."))
+
     async def aclose(self) -> None:
         """Close the connections; the transport opens new ones when it is used again."""
         http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
+        storage_http, self._storage_http = self._storage_http, None
+        for client in (http, storage_http):
+            if client is not None:
+                await client.aclose()
 
     def _request(self, call: Call, options: RequestOptions, progress: "_Progress") -> httpx.Request:
         headers = httpx.Headers({"accept": "application/json", "x-api-key": self._api_key, **call.headers})
@@ -296,17 +420,11 @@ class Transport:
                 headers=headers,
                 extensions={"trace": progress.note},
             )
-        except ImportError as error:
-            # A kind of proxy that httpx has an extra for.
-            raise ConfigurationError(
-                f"The proxy of the environment cannot be used: {self._scrub(str(error))}",
-                next_step="Install what it names, or take the proxy out of the environment.",
-            ) from None
         except (httpx.InvalidURL, ValueError, TypeError) as error:
             # What the caller put in has no form on the wire: too long an address, NaN, a header not in ASCII.
             raise InvalidRequestError(f"No request can be made of this: {self._scrub(str(error))}.") from None
 
-    async def _exchange(self, request: httpx.Request) -> Reply:
+    async def _exchange(self, request: httpx.Request, *, plain: bool) -> Reply:
         response = await self._client().send(request, stream=True)
         try:
             body = bytearray()
@@ -316,7 +434,83 @@ class Transport:
                     raise httpx.DecodingError("The answer is too large.", request=request)
         finally:
             await response.aclose()
-        return Reply(response.status_code, response.headers, _parsed(self._without_key(bytes(body))))
+        content = self._without_key(bytes(body))
+        text = plain and response.is_success
+        data = content.decode("utf-8", "replace") if text else _parsed(content)
+        return Reply(response.status_code, response.headers, data)
+
+    async def _storage_send(
+        self, method: str, url: str, headers: Mapping[str, str], body: "_Body | None"
+    ) -> httpx.Response:
+        """Send a request without the key and return the head of the answer."""
+        own = self._is_own(url)
+        progress = _StorageProgress(own=own)
+        try:
+            client = self._storage_client(url)
+            request = client.build_request(
+                method,
+                url,
+                headers=headers,
+                timeout=httpx.Timeout(_STORAGE_SECONDS, connect=_CONNECT_SECONDS),
+                extensions={"trace": progress.note},
+            )
+        except (httpx.InvalidURL, ValueError):
+            raise _bad_place(url, "is not a URL that can be asked") from None
+        if body is not None:
+            request.stream = body
+        progress.host = request.url.raw_host.decode("ascii")
+        try:
+            return await client.send(request, stream=True)
+        except (httpx.HTTPError, ssl.SSLError) as error:
+            # None of them keeps its cause, which holds the whole request with its signature.
+            host = _host_of(url)
+            reason = self._scrub(str(error)).rstrip(".") or type(error).__name__
+            if not progress.sent:
+                raise APIConnectionError(
+                    f"{host} cannot be reached: {reason}.",
+                    next_step="Check the network and any proxy on the way, then call again.",
+                ) from None
+            if isinstance(error, httpx.TimeoutException):
+                raise APITimeoutError(
+                    f"{host} took and answered nothing for {_STORAGE_SECONDS:.0f} s."
+                ) from None
+            raise APIResponseError(f"The {method} to {host} broke off: {reason}.") from None
+
+    def _is_own(self, url: str) -> bool:
+        """Return whether a URL is on the API's own host; any other must be a public one with https.
+
+        Raises:
+            APIResponseError: it is neither.
+        """
+        try:
+            place, base = urlsplit(url), urlsplit(self.base_url)
+            same_host = (place.hostname or "") == base.hostname
+            same_origin = same_host and (place.scheme, place.port) == (base.scheme, base.port)
+        except ValueError:
+            raise _bad_place("", "is not a URL") from None
+        if not place.hostname or place.username or not (place.scheme == "https" or same_origin):
+            raise _bad_place(url, "is no https URL of a host")
+        return same_host
+
+    async def _storage_error(self, method: str, url: str, response: httpx.Response) -> APIResponseError:
+        code = ""
+        with suppress(httpx.HTTPError):
+            # Storages tell the reason in XML; the first piece of it is enough.
+            async for piece in response.aiter_raw(4096):
+                found = re.search(rb"<Code>([A-Za-z0-9]{1,60})</Code>", piece)
+                code = f" {found[1].decode()}" if found else ""
+                break
+        status = response.status_code
+        error = APIResponseError(
+            f"The storage at {_host_of(url)} refused the {method}: HTTP {status}{code}.",
+            status=status,
+            code="storage_refused",
+        )
+        # 403 is how a signature that is out of time is told.
+        error.retryable = _may_pass(status) or status == 403 or code == " RequestTimeout"
+        error.retry_after_seconds = _retry_after(response.headers, {})
+        error.next_step = "Call again; if it stays, quote this to Sync's support."
+        return error
 
     def _without_key(self, body: bytes) -> bytes:
         # An API that echoes the key must not bring it into a job's fields. A short one, as the sandbox takes
@@ -326,9 +520,22 @@ class Transport:
 
     def _client(self) -> httpx.AsyncClient:
         if self._http is None:
-            self._http = httpx.AsyncClient(
-                # Without TLS there is nothing to verify.
-                verify=_tls_context() if self.base_url.startswith("https:") else False,
+            # Without TLS there is nothing to verify.
+            self._http = self._new_client(_tls_context() if self.base_url.startswith("https:") else False)
+        return self._http
+
+    def _storage_client(self, url: str) -> httpx.AsyncClient:
+        if not url.lower().startswith("https:"):
+            # Of the API's own origin, which has no TLS: a client's requests carry the key one by one.
+            return self._client()
+        if self._storage_http is None:
+            self._storage_http = self._new_client(_tls_context())
+        return self._storage_http
+
+    def _new_client(self, verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
+        try:
+            return httpx.AsyncClient(
+                verify=verify,
                 headers={"user-agent": _USER_AGENT},
                 timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
                 limits=httpx.Limits(max_connections=1000, max_keepalive_connections=20),
@@ -336,7 +543,13 @@ class Transport:
                 # A proxy of the environment cannot reach this machine's own sandbox.
                 trust_env=urlsplit(self.base_url).hostname not in LOOPBACK,
             )
-        return self._http
+        except (ImportError, httpx.InvalidURL, ValueError, TypeError) as error:
+            # One that is none, or of a kind that httpx has an extra for.
+            raise ConfigurationError(
+                f"The proxy of the environment cannot be used: {self._scrub(str(error))}",
+                next_step="Correct HTTPS_PROXY or ALL_PROXY in the environment, install what it needs, or "
+                "take it out, and start again.",
+            ) from None
 
     def _timed_out(self, call: Call, seconds: float, sent: bool) -> SyncError:
         if not sent:
@@ -363,11 +576,57 @@ class _Progress:
             self.sent = self.sent or not to_proxy
 
 
+class _StorageProgress(_Progress):
+    """Looks besides, as soon as a connection stands and before anything is sent, whom it leads to."""
+
+    def __init__(self, *, own: bool) -> None:
+        super().__init__()
+        self.host = ""
+        self._own = own
+        self._direct = False
+
+    async def note(self, event: str, info: Mapping[str, object]) -> None:
+        await super().note(event, info)
+        if event.endswith("connect_tcp.started"):
+            # Of a proxy that the user has set it is not known where it goes from there.
+            self._direct = info.get("host") == self.host
+        elif event.endswith("connect_tcp.complete") and self._direct and not self._own:
+            stream = cast(Any, info["return_value"])
+            address = stream.get_extra_info("server_addr")
+            if not address or not _is_public(str(address[0])):
+                await stream.aclose()
+                raise _bad_place(f"//{self.host}", "is an address of this machine or its network")
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+
+class _QueriesHidden(logging.Filter):
+    """Takes the signatures of URLs out of what the HTTP library logs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                without_queries(str(part)) if isinstance(part, httpx.URL) else part for part in record.args
+            )
+        record.msg = without_queries(str(record.msg))
+        return True
+
+
+for _name in ("httpx", "httpcore.http11"):
+    logging.getLogger(_name).addFilter(_QueriesHidden())
+
+
 def _checked_base_url(base_url: str) -> str:
     try:
         return checked_origin(base_url)
     except ValueError as error:
-        raise ConfigurationError(f"The API's base URL {base_url.strip()!r} {error}.") from None
+        raise ConfigurationError(f"The API's base URL {without_secrets(base_url)!r} {error}.") from None
 
 
 def _checked_api_key(api_key: str) -> str:
@@ -430,6 +689,44 @@ def _host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
+
+
+def _joined(url: str, place: str) -> str:
+    try:
+        return urljoin(url, place)
+    except ValueError:
+        raise _bad_place("", "is not a URL") from None
+
+
+def _final(error: APIResponseError) -> APIResponseError:
+    error.retryable = False
+    return error
+
+
+def _bad_place(url: str, fault: str) -> APIResponseError:
+    place = _host_of(url) or "of no host"
+    error = _final(APIResponseError(f"A URL that was to be asked ({place}) {fault}.", code="url_refused"))
+    error.next_step = "Only public https hosts and the API's own are asked. Check SYNC_BASE_URL."
+    return error
+
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def _is_public(address: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        # An IPv4 address may travel in an IPv6 one.
+        within = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+        ip = ip.ipv4_mapped or ip.sixtofour or within or ip
+    return ip.is_global and not ip.is_multicast
+
+
+def _transfer_seconds(size: int) -> float:
+    return _STORAGE_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
 
 
 def _is_worth_repeating(error: SyncError) -> bool:

@@ -1,9 +1,9 @@
-"""The routes of assets, as far as generations need them: presigned uploads and their register (API §6)."""
+"""The routes of assets: presigned uploads, their register, and what was registered (API §6)."""
 
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, cast
+from typing import Annotated, Literal, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
@@ -20,6 +20,7 @@ from sync_mcp.sandbox.world import Asset, World
 
 _UPLOAD_SECONDS = 3600
 _DEFAULT_PAGE = 20
+_SHA256 = r"^[0-9a-f]{64}$"
 
 AssetType = Literal["VIDEO", "AUDIO", "IMAGE"]
 Visibility = Literal["USER", "ORGANIZATION"]
@@ -41,6 +42,11 @@ class _RegisterBody(_Body):
     name: OptionalText = None
     visibility: Visibility = "USER"
     project_id: OptionalText = None
+    content_sha256: Annotated[str, Field(pattern=_SHA256)] | None = None
+
+
+class _BatchBody(_Body):
+    ids: str | Annotated[list[str], Field(min_length=1, max_length=100)]
 
 
 class _EditBody(_Body):
@@ -68,6 +74,7 @@ class Assets:
             Route("/v2/assets/upload", keyed(self.start_upload), methods=["POST"]),
             Route("/v2/assets", keyed(self.register), methods=["POST"]),
             Route("/v2/assets", keyed(self.index), methods=["GET"]),
+            Route("/v2/assets/batch", keyed(self.batch), methods=["POST"]),
             Route("/v2/assets/count", keyed(self.count), methods=["GET"]),
             Route("/v2/assets/uploaded", keyed(self.uploaded), methods=["GET"]),
             Route("/v2/assets/{id}", keyed(self.get), methods=["GET"]),
@@ -119,14 +126,31 @@ class Assets:
             answer["nextCursor"] = page[-1].id
         return as_json(answer)
 
+    async def batch(self, request: Request) -> Response:
+        """Show several assets; those that are not there are left out."""
+        body = await _read(request, _BatchBody)
+        ids = [body.ids] if isinstance(body.ids, str) else body.ids
+        if not all(is_uuid(id) for id in ids):
+            raise refusal("invalid_asset_id_format", field="ids")
+        assets = self._world.contents.assets
+        found = [assets[id.lower()] for id in ids if id.lower() in assets]
+        return as_json([asset.to_json(self._world.base_url) for asset in found])
+
     async def count(self, request: Request) -> Response:
         """Answer the number of assets, bare."""
         return as_json(len(self._filtered(request)))
 
     async def uploaded(self, request: Request) -> Response:
-        """Find the newest asset of the same key with these contents."""
+        """Find the newest asset that the same key has registered with this hash."""
         sha256 = request.query_params.get("contentSha256", "")
         kind = request.query_params.get("type")
+        faults: list[str] = []
+        if not re.fullmatch(_SHA256, sha256):
+            faults.append("contentSha256 must be 64 hexadecimal digits in lower case")
+        if kind not in (None, *get_args(AssetType)):
+            faults.append(f"type must be one of: {', '.join(get_args(AssetType))}")
+        if faults:
+            raise bare_refusal(400, faults)
         found = [
             asset
             for asset in self._world.contents.assets.values()
@@ -157,8 +181,8 @@ class Assets:
         return as_json({"id": asset.id})
 
     async def download(self, request: Request) -> Response:
-        """Answer the URL of an asset's file as bare text."""
-        return plain(self._world.base_url + self._find(request).url_path)
+        """Answer a signed URL of an asset's file as bare text."""
+        return plain(self._world.signed(self._find(request).url_path))
 
     def _asset(self, body: _RegisterBody, key: str) -> Asset:
         place = body.url.partition("?")[0].removeprefix(self._world.base_url)
@@ -182,8 +206,10 @@ class Assets:
             **_measured(stored.path),
         }
         shown: dict[str, JsonValue] = {label: value for label, value in fields.items() if value is not None}
-        digest = hashlib.sha256(stored.path.read_bytes()).hexdigest()
-        return Asset("", now, now, place, key, digest, shown)
+        # The API keeps the hash that it is told; that it is the right one is looked at here alone.
+        if body.content_sha256 not in (None, _digest(stored.path)):
+            raise bare_refusal(400, ["contentSha256 must be the hash of the file"])
+        return Asset("", now, now, place, key, body.content_sha256, shown)
 
     def _find(self, request: Request) -> Asset:
         asset_id = cast(str, request.path_params["id"])
@@ -213,6 +239,11 @@ async def _read(request: Request, kind: type[B]) -> B:
         return kind.model_validate(await json_body(request))
     except ValidationError as error:
         raise bare_refusal(400, sentences(error)) from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _measured(path: Path) -> dict[str, JsonValue]:

@@ -191,6 +191,7 @@ class Refusal(Exception):
 def refusal(
     code: str,
     *,
+    status: int | None = None,
     message: str | None = None,
     suggestion: str | None = None,
     field: str | None = None,
@@ -199,16 +200,17 @@ def refusal(
 ) -> Refusal:
     """Return the refusal that belongs to an error code; `more` is added to its body."""
     entry = CATALOGUE[code]
+    status = status or entry.status
     body: dict[str, object] = {
         "message": message or entry.message,
         "errorCode": code,
         "suggestion": suggestion or entry.suggestion,
-        "statusCode": entry.status,
-        "error": REASONS[entry.status],
+        "statusCode": status,
+        "error": REASONS[status],
     }
     if field:
         body["field"] = field
-    return Refusal(entry.status, {**body, **(more or {})}, headers)
+    return Refusal(status, {**body, **(more or {})}, headers)
 
 
 def bare_refusal(status: int, message: str | list[str]) -> Refusal:

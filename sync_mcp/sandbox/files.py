@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -81,7 +81,9 @@ class Files:
         return file_answer(request, path, "audio/wav", "speech.wav")
 
     async def get_upload(self, request: Request) -> Response:
-        """Send an uploaded file."""
+        """Send an uploaded file; a URL that is signed is good for its time alone."""
+        if request.url.query:
+            self._world.signer.check(request.url.path, request.url.query)
         stored = self._world.storage.uploads.get(request.url.path)
         if stored is None or not stored.uploaded:
             raise StorageRefusal(404, "NoSuchKey", "There is no such file.")
@@ -126,13 +128,18 @@ class Files:
 async def _save(request: Request, stored: StoredFile) -> None:
     size = 0
     part = stored.path.with_suffix(".part")
-    with part.open("wb") as file:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > UPLOAD_BYTES:
-                raise StorageRefusal(400, "EntityTooLarge", "The file is larger than the storage takes.")
-            file.write(chunk)
-    part.replace(stored.path)
+    try:
+        with part.open("wb") as file:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > UPLOAD_BYTES:
+                    raise StorageRefusal(400, "EntityTooLarge", "The file is larger than the storage takes.")
+                file.write(chunk)
+        part.replace(stored.path)
+    except ClientDisconnect as error:
+        raise StorageRefusal(400, "IncompleteBody", "The upload broke off.") from error
+    finally:
+        part.unlink(missing_ok=True)
     stored.uploaded = True
 
 

@@ -35,7 +35,8 @@ class Asset:
     url_path: str
     """Where in the storage it lies."""
     owner_key: str
-    sha256: str
+    sha256: str | None
+    """As it was told when the file was registered."""
     fields: dict[str, JsonValue]
     """What the API shows beside id, url and times."""
 

@@ -67,6 +67,8 @@ class RawServer:
     """Serves the answers one after the other, one to a connection; the last one is given again and again."""
 
     answers: list[Answer]
+    by_path: Mapping[str, Answer] = field(default_factory=dict[str, Answer])
+    """What is answered at these paths instead, whatever the turn."""
     received: list[Received] = field(default_factory=list[Received])
     connections: int = 0
     tls: ssl.SSLContext | None = None
@@ -118,6 +120,7 @@ class RawServer:
             return
         if given.reads:
             self.received.append(_read(connection))
+            given = self.by_path.get(self.received[-1].path, given)
         if given.drips:
             self._drip(connection)
         connection.sendall(given.data)

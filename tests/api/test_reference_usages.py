@@ -91,6 +91,32 @@ async def test_estimate_cost_runs_as_the_reference_shows_it(sandbox: Sandbox) ->
     assert sandbox.charges == []
 
 
+async def test_assets_list_runs_as_the_reference_shows_it() -> None:
+    client = AsyncSync(
+        api_key="YOUR_API_KEY",
+    )
+    page = await client.assets.list(
+        limit=10,
+        sort_by="dateDesc",
+    )
+    await client.aclose()
+    assert (page.items, page.next_cursor, page.total_count) == ([], None, 0)
+
+
+async def test_assets_get_runs_as_the_reference_shows_it(sandbox: Sandbox) -> None:
+    id = "550e8400-e29b-41d4-a716-446655440000"
+    answer = {"id": id, "createdAt": "2026-10-02T09:30:00.000Z", "type": "VIDEO", "visibility": "USER"}
+    sandbox.add_fault(Fault(path=f"/v2/assets/{id}", status=200, body={**answer}))
+    client = AsyncSync(
+        api_key="YOUR_API_KEY",
+    )
+    asset = await client.assets.get(
+        id="550e8400-e29b-41d4-a716-446655440000",
+    )
+    await client.aclose()
+    assert (asset.id, asset.type, asset.visibility) == (id, "VIDEO", "USER")
+
+
 async def test_the_key_and_the_place_come_from_the_environment(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,7 +79,8 @@ def test_an_asset_of_another_type_or_unknown_is_refused(sandbox: Sandbox, api: h
 
 
 def test_assets_are_listed_found_edited_and_deleted(api: httpx.Client) -> None:
-    ids = [_asset(api, name=name)["id"] for name in ("one", "two", "three")]
+    digest = hashlib.sha256(CLIP).hexdigest()
+    ids = [_asset(api, name=name, contentSha256=digest)["id"] for name in ("one", "two", "three")]
     page = api.get("/v2/assets", params={"limit": 2}).json()
     assert [row["id"] for row in page["items"]] == [ids[2], ids[1]]
     rest = api.get("/v2/assets", params={"limit": 2, "cursor": page["nextCursor"]}).json()
@@ -89,7 +90,6 @@ def test_assets_are_listed_found_edited_and_deleted(api: httpx.Client) -> None:
     assert [row["name"] for row in by_name] == ["three", "two"]
     assert api.get("/v2/assets", params={"types": '["AUDIO"]'}).json()["items"] == []
     assert api.get("/v2/assets/count").json() == 3
-    digest = hashlib.sha256(CLIP).hexdigest()
     found = api.get("/v2/assets/uploaded", params={"contentSha256": digest, "type": "VIDEO"}).json()
     assert found["asset"]["id"] == ids[2]
     assert api.patch(f"/v2/assets/{ids[0]}", json={"name": "uno"}).json()["name"] == "uno"
@@ -98,6 +98,59 @@ def test_assets_are_listed_found_edited_and_deleted(api: httpx.Client) -> None:
     assert code_of(api.get("/v2/assets/first")) == (400, "invalid_asset_id_format")
 
 
-def test_an_assets_file_can_be_downloaded(api: httpx.Client) -> None:
-    url = api.get(f"/v2/assets/{_asset(api)['id']}/download").text
-    assert ask("GET", url).content == CLIP
+def test_an_assets_file_is_downloaded_by_a_signed_url_that_expires(
+    sandbox: Sandbox, api: httpx.Client
+) -> None:
+    response = api.get(f"/v2/assets/{_asset(api)['id']}/download")
+    assert response.headers["content-type"].startswith("text/plain")
+    assert ask("GET", response.text).content == CLIP
+    sandbox.advance(sandbox.settings.output_url_seconds)
+    assert "<Code>AccessDenied</Code>" in ask("GET", response.text).text
+
+
+def test_several_assets_are_shown_at_once_without_those_that_are_not_there(api: httpx.Client) -> None:
+    ids = [_asset(api)["id"] for _ in range(2)]
+    unknown = "00000000-0000-4000-8000-000000000000"
+
+    def batch(ids: object) -> httpx.Response:
+        return api.post("/v2/assets/batch", json={"ids": ids})
+
+    assert [asset["id"] for asset in batch([ids[1], unknown, ids[0]]).json()] == [ids[1], ids[0]]
+    assert [asset["id"] for asset in batch(ids[0]).json()] == [ids[0]]
+    assert batch([]).status_code == batch([unknown] * 101).status_code == batch(None).status_code == 400
+    assert code_of(batch(["first"])) == (400, "invalid_asset_id_format")
+
+
+def test_only_the_key_that_registered_a_hash_finds_it(api: httpx.Client) -> None:
+    query = {"contentSha256": hashlib.sha256(CLIP).hexdigest(), "type": "VIDEO"}
+    _asset(api)
+    assert api.get("/v2/assets/uploaded", params=query).json() == {"asset": None}
+    asset = _asset(api, contentSha256=query["contentSha256"])
+    assert api.get("/v2/assets/uploaded", params=query).json() == {"asset": asset}
+    other = {"x-api-key": "sk_other"}
+    assert api.get("/v2/assets/uploaded", params=query, headers=other).json() == {"asset": None}
+    assert api.get("/v2/assets/uploaded", params=query | {"type": "AUDIO"}).json() == {"asset": None}
+    assert api.get("/v2/assets/uploaded", params=query | {"type": "FILM"}).status_code == 400
+    assert api.get("/v2/assets/uploaded", params=query | {"contentSha256": "ABC"}).status_code == 400
+
+
+def test_a_hash_that_is_not_the_files_is_refused(api: httpx.Client) -> None:
+    upload = _presigned(api)
+    _put(upload)
+    for wrong in ("0" * 64, "0" * 63, hashlib.sha256(CLIP).hexdigest().upper()):
+        body = {"url": upload["url"], "type": "VIDEO", "contentSha256": wrong}
+        assert api.post("/v2/assets", json=body).status_code == 400
+
+
+def test_an_asset_of_another_key_is_seen_and_cannot_be_deleted(api: httpx.Client) -> None:
+    asset = _asset(api)
+    other = {"x-api-key": "sk_other"}
+    assert api.get(f"/v2/assets/{asset['id']}", headers=other).json() == asset
+    assert code_of(api.delete(f"/v2/assets/{asset['id']}", headers=other)) == (403, "asset_forbidden")
+    assert api.delete(f"/v2/assets/{asset['id']}").status_code == 200
+
+
+def test_a_file_above_the_apis_limit_gets_no_place(api: httpx.Client) -> None:
+    body: Json = {"fileName": "a.mp4", "contentType": "video/mp4", "size": 5 * 1024**3}
+    assert api.post("/v2/assets/upload", json=body).status_code == 201
+    assert api.post("/v2/assets/upload", json={**body, "size": 5 * 1024**3 + 1}).status_code == 400

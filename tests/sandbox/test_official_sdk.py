@@ -10,7 +10,8 @@ from sync.common import Generation
 from sync.core.api_error import ApiError
 
 from sync_mcp.sandbox import Fault, Sandbox
-from tests.sandbox.wire import ask
+from sync_mcp.sandbox.storage import SAMPLES
+from tests.sandbox.wire import ask, uploaded
 
 VIDEO = "https://assets.sync.so/docs/example-video.mp4"
 AUDIO = "https://assets.sync.so/docs/example-audio.wav"
@@ -60,6 +61,29 @@ def test_it_estimates_the_cost(client: Sync) -> None:
 def test_it_lists_models_and_assets(client: Sync) -> None:
     assert "sync-3" in {model.name for model in client.models.list()}
     assert client.assets.list().items == []
+
+
+def test_it_pages_through_assets_and_gets_one(sandbox: Sandbox, client: Sync, api: httpx.Client) -> None:
+    clip, speech = (SAMPLES / "speaker.mp4").read_bytes(), (SAMPLES / "speech.wav").read_bytes()
+    ids = [
+        uploaded(api, "one.mp4", "video/mp4", clip),
+        uploaded(api, "two.wav", "audio/wav", speech),
+        uploaded(api, "three.mp4", "video/mp4", clip),
+    ]
+    first = client.assets.list(limit=2, sort_by="dateDesc")
+    assert [asset.id for asset in first.items] == [ids[2], ids[1]]
+    assert first.total_count == 3
+    rest = client.assets.list(limit=2, sort_by="dateDesc", cursor=first.next_cursor)
+    assert [asset.id for asset in rest.items] == [ids[0]]
+    assert rest.next_cursor is None
+    assert [asset.name for asset in client.assets.list(types=["AUDIO"]).items] == ["two.wav"]
+    assert len(client.assets.list(types=["VIDEO", "AUDIO"], search_query="T").items) == 2
+    assert client.assets.list(project_id=sandbox.project_id).items == []
+    asset = client.assets.get(ids[1])
+    assert (asset.type, asset.visibility, asset.format, asset.size) == ("AUDIO", "USER", "wav", len(speech))
+    with pytest.raises(ApiError) as missing:
+        client.assets.get("00000000-0000-4000-8000-000000000000")
+    assert missing.value.status_code == 404
 
 
 def test_it_reads_failures_in_its_own_spelling(sandbox: Sandbox, client: Sync) -> None:

@@ -58,6 +58,16 @@ def fetched(url: str, target: Path) -> Path:
     return target
 
 
+def uploaded(api: httpx.Client, name: str, content_type: str, content: bytes) -> str:
+    """Put a file into the storage and return the id of its asset."""
+    asked = {"fileName": name, "contentType": content_type, "size": len(content)}
+    place = api.post("/v2/assets/upload", json=asked).json()
+    put = ask("PUT", place["uploadUrl"], content=content, headers={"content-type": content_type})
+    assert put.status_code == 200, put.text
+    kind = content_type.partition("/")[0].upper()
+    return api.post("/v2/assets", json={"url": place["url"], "type": kind, "name": name}).json()["id"]
+
+
 def code_of(response: httpx.Response) -> tuple[int, str | None]:
     return response.status_code, response.json().get("errorCode")
 

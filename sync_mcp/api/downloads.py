@@ -1,0 +1,262 @@
+"""Files on their way from a storage to the disk: streamed, resumed after a cut, named when they are whole."""
+
+import os
+import re
+import secrets
+import stat
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio.to_thread import run_sync
+
+from sync_mcp.api.transport import Budget, Download, RequestOptions, Transport
+from sync_mcp.api.uploads import LARGEST_BYTES, OnProgress, Transfer
+from sync_mcp.errors import APIConnectionError, APIResponseError, APITimeoutError, FileRefused
+
+FreshURL = Callable[[], Awaitable[str]]
+"""Returns a URL of the file whose signature has just begun to hold."""
+
+_WRITTEN_AT_ONCE = 1024 * 1024
+_RANGE = re.compile(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15})")
+
+
+@asynccontextmanager
+async def fetched(
+    transport: Transport,
+    fresh_url: FreshURL,
+    folder: Path,
+    *,
+    limit_bytes: int = LARGEST_BYTES,
+    on_progress: OnProgress | None = None,
+    request_options: RequestOptions | None = None,
+) -> AsyncGenerator[Path]:
+    """Fetch a whole file into `folder` under a temporary name; it is gone afterwards unless it was moved.
+
+    Raises:
+        FileRefused: it is too large, or cannot be written.
+        APIConnectionError, APITimeoutError, APIResponseError: it could not be had in all tries.
+    """
+    part = folder / f".{secrets.token_hex(8)}.part"
+    descriptor = await run_sync(_create, part)
+    try:
+        fetch = _Fetch(transport, fresh_url, descriptor, limit_bytes, on_progress)
+        try:
+            await fetch.run(transport.tries(request_options))
+            await run_sync(_finish, descriptor, fetch.done)
+        finally:
+            os.close(descriptor)
+        yield part
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def move_into_place(part: Path, destination: Path, *, overwrite: bool) -> None:
+    """Give a fetched file its name, at once and whole.
+
+    Raises:
+        FileRefused: there is a file by that name, or it cannot be written.
+    """
+    try:
+        if overwrite:
+            part.replace(destination)
+            return
+        try:
+            # Unlike a rename, a link never takes the place of what is there.
+            destination.hardlink_to(part)
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without links.
+            if destination.exists():
+                raise FileExistsError from None
+            part.rename(destination)
+    except FileExistsError:
+        raise _already_there(destination) from None
+    except OSError as error:
+        raise _unwritable(destination, error) from error
+
+
+def check_destination(destination: Path, *, overwrite: bool) -> None:
+    """Check that a fetched file could get this name.
+
+    Raises:
+        FileRefused: there is a folder by that name, or a file that must stay, or it is no name at all.
+    """
+    try:
+        mode = os.lstat(destination).st_mode
+    except FileNotFoundError:
+        return
+    except ValueError:
+        raise FileRefused("A path cannot have a NUL in it.", code="file_not_writable") from None
+    except OSError as error:
+        raise _unwritable(destination, error) from error
+    if stat.S_ISDIR(mode):
+        raise FileRefused(
+            f"{destination.name or destination} is a folder.",
+            code="file_not_writable",
+            next_step="Name the file to write, not its folder.",
+        )
+    if not overwrite:
+        raise _already_there(destination)
+
+
+@dataclass(frozen=True, slots=True)
+class _Announced:
+    """What a storage tells of a file before it sends it, or a part of it."""
+
+    starts_at: int
+    size: int | None
+    """Of the whole file."""
+    etag: str | None
+
+
+class _Fetch:
+    """One file on its way into a temporary one."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        fresh_url: FreshURL,
+        descriptor: int,
+        limit_bytes: int,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._transport = transport
+        self._fresh_url = fresh_url
+        self._descriptor = descriptor
+        self._limit = limit_bytes
+        self._on_progress = on_progress
+        self.done = 0
+        """How many bytes have come and been written."""
+        self._size: int | None = None
+        self._etag: str | None = None
+
+    async def run(self, budget: Budget) -> None:
+        """Fetch all of it, in as many tries as `budget` has without a step forward."""
+        tries = budget.retries_left
+        while True:
+            before = self.done
+            try:
+                await self._once()
+                return
+            except (APIConnectionError, APITimeoutError, APIResponseError) as error:
+                if isinstance(error, APIResponseError) and error.status == 416:
+                    # There is no such part any more: from the beginning.
+                    self._forget()
+                elif not error.retryable:
+                    raise
+                if self.done - before >= _WRITTEN_AT_ONCE:
+                    budget.retries_left = tries
+                if not await budget.pause(error.retry_after_seconds):
+                    raise
+
+    async def _once(self) -> None:
+        headers: Mapping[str, str] = {}
+        if self.done:
+            headers = {"range": f"bytes={self.done}-", **({"if-range": self._etag} if self._etag else {})}
+        async with self._transport.download(await self._fresh_url(), headers) as answer:
+            told = _announced(answer)
+            if told != _Announced(self.done, self._size, self._etag):
+                self._forget()
+                if told.starts_at:
+                    raise APIResponseError("The file changed between two parts of its download.")
+            self._size, self._etag = told.size, told.etag
+            if told.size is not None and told.size > self._limit:
+                raise FileRefused(
+                    f"The file has {told.size:,} bytes; {self._limit:,} are fetched at most.",
+                    code="file_too_large",
+                )
+            await self._save(answer)
+        if self._size is not None and self.done != self._size:
+            raise APIResponseError(f"The download ended after {self.done:,} of {self._size:,} bytes.")
+
+    async def _save(self, answer: Download) -> None:
+        room = (self._limit if self._size is None else self._size) - self.done
+        waiting = bytearray()
+        try:
+            async with aclosing(answer.chunks(room)) as chunks:
+                async for chunk in chunks:
+                    waiting += chunk
+                    if len(waiting) >= _WRITTEN_AT_ONCE:
+                        await self._write(waiting)
+        except (APITimeoutError, APIResponseError):
+            # What came before a cut need not come again.
+            await self._write(waiting)
+            raise
+        await self._write(waiting)
+
+    async def _write(self, waiting: bytearray) -> None:
+        if not waiting:
+            return
+        await run_sync(_write, self._descriptor, bytes(waiting), self.done)
+        self.done += len(waiting)
+        waiting.clear()
+        if self._on_progress is not None:
+            await self._on_progress(Transfer("fetch", self.done, self._size))
+
+    def _forget(self) -> None:
+        self.done, self._size, self._etag = 0, None, None
+
+
+def _announced(answer: Download) -> _Announced:
+    told = answer.headers.get("etag", "")
+    # A weak one does not vouch for each byte.
+    etag = told if told.startswith('"') else None
+    if answer.status == 206:
+        part = _RANGE.fullmatch(answer.headers.get("content-range", ""))
+        if part is None:
+            raise APIResponseError("The storage does not say which part of the file it sends.")
+        return _Announced(int(part[1]), int(part[2]), etag)
+    length = answer.headers.get("content-length", "")
+    if length.isdecimal():
+        return _Announced(0, int(length), etag)
+    if "transfer-encoding" in answer.headers:
+        return _Announced(0, None, etag)
+    raise APIResponseError("The storage does not say how long the file is.")
+
+
+def _create(part: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        return os.open(part, flags, 0o666)
+    except OSError as error:
+        raise _unwritable(part.parent, error) from error
+
+
+def _write(descriptor: int, data: bytes, at: int) -> None:
+    try:
+        os.lseek(descriptor, at, os.SEEK_SET)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except OSError as error:
+        raise _unwritable(None, error) from error
+
+
+def _finish(descriptor: int, size: int) -> None:
+    try:
+        # A try from the beginning may have begun when more was there.
+        os.ftruncate(descriptor, size)
+        os.fsync(descriptor)
+    except OSError as error:
+        raise _unwritable(None, error) from error
+
+
+def _already_there(destination: Path) -> FileRefused:
+    return FileRefused(
+        f"{destination.name} is there already.",
+        code="file_exists",
+        next_step="Name another file, or allow it to be overwritten.",
+    )
+
+
+def _unwritable(place: Path | None, error: OSError) -> FileRefused:
+    shown = place.name or str(place) if place else "The file"
+    return FileRefused(
+        f"{shown} cannot be written: {error.strerror or type(error).__name__}.",
+        code="file_not_writable",
+        next_step="Check that the folder is there, may be written to, and has room.",
+    )

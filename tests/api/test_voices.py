@@ -1,0 +1,84 @@
+"""Voices: the API's own and the account's, as they are told."""
+
+from collections.abc import Callable
+
+import pytest
+
+from sync_mcp import APIResponseError, AsyncSync, InvalidRequestError, NotFoundError, Voice
+from sync_mcp.sandbox import Fault, Sandbox
+
+from .conftest import trail
+from .raw_server import RawServer, answer
+
+pytestmark = pytest.mark.anyio
+
+Serve = Callable[..., RawServer]
+ClientOf = Callable[..., AsyncSync]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_the_list_has_the_apis_hundreds_of_voices_and_the_cloned_ones(sync: AsyncSync) -> None:
+    voices = await sync.voices.list()
+    assert len({voice.id for voice in voices}) == len(voices) > 200
+    assert len({voice.name for voice in voices}) == len(voices)
+    assert {voice.provider for voice in voices} == {"elevenlabs"}
+    cloned = [voice for voice in voices if voice.internal_voice_id]
+    assert {voice.name for voice in cloned} >= {"My own voice"}
+    assert all(voice.preview_url for voice in voices if voice not in cloned)
+
+
+async def test_the_provider_goes_out_as_the_api_spells_it(sandbox: Sandbox, sync: AsyncSync) -> None:
+    await sync.voices.list()
+    (asked,) = sandbox.requests
+    assert (asked.method, asked.path, asked.query) == ("GET", "/v2/voices", {"provider": "elevenlabs"})
+
+
+async def test_one_voice_is_found_by_its_id(sync: AsyncSync) -> None:
+    voices = await sync.voices.list()
+    for voice in (voices[0], voices[-1]):
+        assert await sync.voices.get(voice.id) == voice
+
+
+async def test_a_voice_that_is_not_there_is_not_found(sync: AsyncSync) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        await sync.voices.get("nobody")
+    assert (caught.value.status, caught.value.code) == (404, "voice_not_found")
+
+
+@pytest.mark.parametrize("id", ["", "../account", "a/b", "a?b=c", "a b"])
+async def test_what_is_no_id_is_not_asked_for(sandbox: Sandbox, sync: AsyncSync, id: str) -> None:
+    with pytest.raises(InvalidRequestError, match="copy it whole"):
+        await sync.voices.get(id)
+    assert sandbox.requests == []
+
+
+async def test_a_list_that_fails_is_asked_for_again(
+    sandbox: Sandbox, sync: AsyncSync, pauses: list[float]
+) -> None:
+    sandbox.add_fault(Fault(path="/v2/voices", status=503, body={"message": "Not now."}))
+    sandbox.add_fault(Fault(path="/v2/voices", cut_body=True))
+    assert len(await sync.voices.list()) > 200
+    assert trail(sandbox.requests) == ["GET /v2/voices"] * 3
+
+
+async def test_fields_that_nobody_knows_are_kept_and_entries_without_an_id_left_out(
+    serve: Serve, client_of: ClientOf
+) -> None:
+    told = {"id": "v1", "name": "Ada", "labels": {"language": "en"}, "restriction": {"plan": "creator"}}
+    server = serve(answer(200, [told, {"name": "nobody"}, "Ada", {"id": "v2", "previewUrl": ""}]))
+    first, second = await client_of(server).voices.list()
+    assert first.to_wire() == told
+    assert second == Voice(id="v2")
+
+
+@pytest.mark.parametrize("body", [{}, {"voices": []}, "voices", 7])
+async def test_an_answer_that_is_no_list_is_one_typed_error(
+    serve: Serve, client_of: ClientOf, body: object
+) -> None:
+    with pytest.raises(APIResponseError, match="no list"):
+        await client_of(serve(answer(200, body))).voices.list()
+
+
+async def test_an_answer_that_is_no_voice_is_one_typed_error(serve: Serve, client_of: ClientOf) -> None:
+    with pytest.raises(APIResponseError, match="no voice"):
+        await client_of(serve(answer(200, {"name": "Ada"}))).voices.get("v1")
