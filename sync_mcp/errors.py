@@ -348,11 +348,21 @@ class ApprovalRequired(SyncError):
         question: the words to put to the user.
         quote_id: what the same call is to be made with once the user has agreed, or None where the user can
             only agree by another way.
+        price_is_known: whether the user can be told what it costs.
     """
 
     code = "approval_required"
 
-    def __init__(self, message: str, *, question: str, quote_id: str | None, next_step: str) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        question: str,
+        quote_id: str | None,
+        next_step: str,
+        price_is_known: bool = True,
+    ) -> None:
+        self.price_is_known = price_is_known
         self.question = safe(question, _TEXT_LIMIT)
         self.quote_id = safe(quote_id, _ID_LIMIT) if quote_id else None
         # The limit of one message does not hold for both together.

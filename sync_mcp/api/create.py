@@ -65,6 +65,8 @@ class Attempt:
         named_id: the job that the API named when its outcome was unknown.
         may_send: whether it may still be sent, or only be looked for.
         claim: is asked, before a job of the API's list is taken for this attempt's, whether it can be.
+        unsigned: returns JSON without what may differ in a repeat, such as the signature of a link: without
+            it the repeat would not know the job that the first call made.
     """
 
     idempotency_key: str
@@ -72,6 +74,7 @@ class Attempt:
     sent_at: datetime | None = None
     named_id: str | None = None
     may_send: bool = True
+    unsigned: Callable[[object], object] | None = None
 
 
 def new_idempotency_key() -> str:
@@ -169,12 +172,16 @@ class Creator:
     async def settled(self, generation: Generation, create: "_Create", seconds: float) -> bool:
         """Wait for the answers of other creates that may have made this job; return False if none is to come.
 
-        One that ended in doubt may have made it, and never learn of it.
+        One that ended in doubt may have made it, and never learn of it; between two that are kept book of,
+        the book decides.
         """
         with anyio.move_on_after(seconds):
             while _any_may_have_made(generation, self._unanswered, create):
                 await self._answered.wait()
-            return not _any_may_have_made(generation, self._unresolved.values(), create)
+            in_doubt = [
+                other for other in self._unresolved.values() if not (other.is_booked and create.is_booked)
+            ]
+            return not _any_may_have_made(generation, in_doubt, create)
         return False
 
     def owned_by_another(self, generation_id: str, key: str) -> bool:
@@ -221,6 +228,11 @@ class _Create:
         self._told_by_api = attempt is not None and attempt.sent_at is not None
         self._was_received = False
         self._api_is_ahead = timedelta(0)
+
+    @property
+    def is_booked(self) -> bool:
+        """Whether somebody keeps book of it."""
+        return self._attempt is not None
 
     async def run(self) -> Generation:
         logger.info("create key=%s model=%s sending", self.key, self.body.get("model"))
@@ -382,7 +394,7 @@ class _Create:
             _created_since(generation, self._earliest)
             and shown.get("model") == self.body.get("model")
             and _same_input(self.body.get("input"), shown.get("input"))
-            and _agrees(self.body, shown)
+            and self._agrees(shown)
             and not self._creator.owned_by_another(generation.id, self.key)
         ):
             return "no"
@@ -390,6 +402,11 @@ class _Create:
         hidden = any(self.body.get(name) and not shown.get(name) for name in _TELLING)
         earlier = not _created_since(generation, self._earliest + _LOOK_BACK - _CLOCK_TOLERANCE)
         return "maybe" if hidden and earlier else "yes"
+
+    def _agrees(self, shown: Json) -> bool:
+        """Whether nothing that the API shows contradicts what was sent."""
+        unsigned = self._attempt.unsigned if self._attempt else None
+        return _agrees(unsigned(self.body), unsigned(shown)) if unsigned else _agrees(self.body, shown)
 
 
 def _any_may_have_made(generation: Generation, others: Iterable[_Create], create: _Create) -> bool:

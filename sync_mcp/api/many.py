@@ -15,6 +15,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Required, Self, TypeAlias, TypedDict, cast
 
@@ -113,7 +114,7 @@ class CreateMany(AsyncIterator[CreateOutcome]):
     The work goes on while the next outcome is awaited, and inside `async with` also while the loop's body
     runs. When the iteration is left or cancelled, no further create begins; one on its way has ten seconds to
     be answered, and the jobs that run are left alone: `pending` says which those are. Iterating again goes on
-    from there.
+    from there, unless the requests came from an async generator, which a cancellation ends.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class CreateMany(AsyncIterator[CreateOutcome]):
         self._slots_are_known = concurrency is not None
         self._more_slots_at = math.inf
         self._throttled_until = -math.inf
+        self._ends = 0
         self._stopping = False
         self._background: TaskGroup | None = None
         self._one_at_a_time = anyio.ResourceGuard("iterating over")
@@ -192,19 +194,17 @@ class CreateMany(AsyncIterator[CreateOutcome]):
     async def __aenter__(self) -> Self:
         self._background = anyio.create_task_group()
         await self._background.__aenter__()
-        self._background.start_soon(self._work_in_background)
+        self._background.start_soon(partial(self._work, in_background=True))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         tasks, self._background = self._background, None
         assert tasks is not None
         tasks.cancel_scope.cancel()
-        return await tasks.__aexit__(kind, error, trace)
-
-    async def _work_in_background(self) -> None:
-        await self._work(in_background=True)
+        # What the body raised is the body's own, and goes on as it is.
+        await tasks.__aexit__(None, None, None)
 
     async def _work(self, *, in_background: bool) -> None:
         """Create and watch until all is done, or until there is an outcome and nothing to do at once."""
@@ -228,7 +228,8 @@ class CreateMany(AsyncIterator[CreateOutcome]):
                         continue
                     if in_background or not self._ready or not hurried():
                         self._fill(tasks)
-                    await self._news.wait(self._seconds_to_next_create())
+                    longest = _LONGEST_HOLD_BACK_SECONDS if self._ready else math.inf
+                    await self._news.wait(min(self._seconds_to_next_create(), longest))
             finally:
                 self._stopping = True
                 for scope in self._creating.values():
@@ -324,12 +325,13 @@ class CreateMany(AsyncIterator[CreateOutcome]):
         if self._stopping:
             self._wait_again(request)
             return
+        ends = self._ends
         sent_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         with scope:
             try:
                 self._accept(request, await self._calls.create(request.fields))
             except ConcurrencyLimitError as error:
-                self._wait_for_slot(request, error)
+                self._wait_for_slot(request, error, is_stale=self._ends > ends)
             except RateLimitError as error:
                 self._throttled_until = anyio.current_time() + (error.retry_after_seconds or _PAUSE_SECONDS)
                 self._wait_again(request)
@@ -358,14 +360,20 @@ class CreateMany(AsyncIterator[CreateOutcome]):
         else:
             self._requests_of[generation.id] = [request]
             self._running.add(generation)
+        # It proves a slot, though a refusal may have been heard before it.
+        self._slots = max(self._slots, len(self._running))
         if len(self._running) + len(self._creating) >= self._slots and self._more_slots_at == math.inf:
             self._slots += 1
         self._news.spread()
 
-    def _wait_for_slot(self, request: _Request, error: ConcurrencyLimitError) -> None:
+    def _wait_for_slot(self, request: _Request, error: ConcurrencyLimitError, *, is_stale: bool) -> None:
         self._allowed = error.concurrency_limit or self._allowed
         self._slots = len(self._running)
-        self._more_slots_at = anyio.current_time() + (error.retry_after_seconds or _PAUSE_SECONDS)
+        if is_stale:
+            # A job has ended since it was sent, and nobody else's has to be waited for.
+            self._slots += 1
+        else:
+            self._more_slots_at = anyio.current_time() + (error.retry_after_seconds or _PAUSE_SECONDS)
         self._wait_again(request)
 
     def _wait_again(self, request: _Request) -> None:
@@ -379,6 +387,7 @@ class CreateMany(AsyncIterator[CreateOutcome]):
         self._news.spread()
 
     def _end(self, generation: Generation, error: SyncError | None) -> None:
+        self._ends += 1
         requests = self._requests_of.pop(generation.id)
         self._ready.extend(CreateOutcome(one.index, one.given, generation, error) for one in requests)
 

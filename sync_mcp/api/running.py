@@ -20,8 +20,9 @@ from sync_mcp.errors import NotFoundError, RateLimitError, RequestRejectedError,
 TICK_SECONDS = 2.0
 """How often running jobs are listed, and how long after a fault they are asked for again."""
 
-_AS_OLD = 0.9
-"""Jobs began together where the one's age is this share of the other's."""
+_TOGETHER_SHARE = 0.1
+_TOGETHER_SECONDS = 0.5
+"""Jobs began together where their ages differ by no more than so many seconds, or this share of them."""
 _SOON_SHARE = 0.05
 _SOON_SECONDS = 0.05
 """After an end, those that began together with it are listed when this share of its age has passed."""
@@ -83,7 +84,7 @@ class Pace:
         await anyio.sleep(max(0.0, turn - now))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     generation: Generation
     since: float
@@ -165,7 +166,7 @@ class RunningJobs:
     async def _look(self) -> None:
         states = await self._states(list(self._jobs), self._turn)
         self._tick_at = anyio.current_time() + TICK_SECONDS
-        self._expect_no_more()
+        self._soon_at = math.inf
         for id, state in states.items():
             self._note(id, state)
         self._news.spread()
@@ -182,8 +183,11 @@ class RunningJobs:
 
     def _began_together(self) -> list[_Job]:
         """The jobs that began about when the one did that has just ended, oldest first."""
+        if self._ended_age == math.inf:
+            return []
         now = anyio.current_time()
-        jobs = [job for job in self._jobs.values() if now - job.since >= self._ended_age * _AS_OLD]
+        apart = max(_TOGETHER_SECONDS, _TOGETHER_SHARE * self._ended_age)
+        jobs = [job for job in self._jobs.values() if abs(now - job.since - self._ended_age) <= apart]
         # By the API's time: the answers to creates overtake each other.
         return sorted(jobs, key=lambda job: job.generation.created_at or _LONG_AGO)
 
@@ -201,17 +205,13 @@ class RunningJobs:
         else:
             state = look.generation
             self._long_poll = look.long_polled or state.finished
-        was_settling = self.settling_seconds > 0
-        was_running = id in self._jobs
+        expected = self._jobs.get(id) in self._began_together()
         self._note(id, state)
-        now = anyio.current_time()
-        if was_running and id not in self._jobs and self._began_together():
-            self._settled_at = now + _SETTLING_SECONDS
-            if was_settling:
-                # The last of them has ended, so the others have too.
-                self._soon_at = now
+        if expected and id not in self._jobs and self._began_together():
+            # The last of them has ended, so the others have too.
+            self._soon_at = anyio.current_time()
         self._news.spread()
-        if id in self._jobs and now - asked_at < TICK_SECONDS / 2:
+        if id in self._jobs and anyio.current_time() - asked_at < TICK_SECONDS / 2:
             await anyio.sleep(TICK_SECONDS)
 
     def _note(self, id: str, state: Generation | SyncError) -> None:
@@ -239,13 +239,13 @@ class RunningJobs:
         self._on_end(job.generation, error)
 
     def _expect_more_ends(self, age_seconds: float) -> None:
+        now = anyio.current_time()
+        if not self._began_together():
+            self._settled_at = now + _SETTLING_SECONDS
         self._ended_age = age_seconds
         if self._began_together():
             soon = min(max(_SOON_SECONDS, _SOON_SHARE * age_seconds), TICK_SECONDS)
-            self._soon_at = min(self._soon_at, anyio.current_time() + soon)
+            self._soon_at = min(self._soon_at, now + soon)
         else:
-            self._expect_no_more()
-
-    def _expect_no_more(self) -> None:
-        self._ended_age = self._soon_at = math.inf
-        self._settled_at = -math.inf
+            self._ended_age = self._soon_at = math.inf
+            self._settled_at = -math.inf

@@ -90,6 +90,7 @@ class UserApproval:
                 f"The user has to agree, by a form of the client's alone (SYNC_MCP_APPROVE_BY=user). {why}",
                 question=question,
                 quote_id=None,
+                price_is_known=proposal.price.usd is not None,
                 next_step=(
                     "Nothing was sent. Tell the user: a client with elicitation, or other settings of the "
                     "server (SYNC_MCP_APPROVE_BY, SYNC_MCP_APPROVE_ABOVE_USD), can make it."
@@ -100,6 +101,7 @@ class UserApproval:
             f"Nothing was sent: the user has to agree first. {why}",
             question=question,
             quote_id=quote_id,
+            price_is_known=proposal.price.usd is not None,
             next_step=(
                 "Put exactly this to the user, and only if they agree make the same call again with quote_id "
                 f'"{quote_id}" (good once, for ten minutes).'
