@@ -39,7 +39,11 @@ async def show(generation: Generation) -> None:
 
 
 async def agreed(question: str) -> bool:
-    return (await asyncio.to_thread(input, question)).strip().lower() in ("y", "yes")
+    try:
+        return (await asyncio.to_thread(input, question)).strip().lower() in ("y", "yes")
+    except EOFError:
+        # Nobody is there to say yes.
+        return False
 
 
 def parse_arguments() -> argparse.Namespace:

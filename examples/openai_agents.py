@@ -95,7 +95,11 @@ async def agreed(server: MCPServerStdio, create: dict[str, Any], *, yes: bool) -
     print(f"create_generation {json.dumps(create)}")
     print(f"Price: {'unknown' if price is None else price} USD")
     question = "Make it? A generation cannot be cancelled. [y/N] "
-    return yes or (await asyncio.to_thread(input, question)).strip().lower() in ("y", "yes")
+    try:
+        return yes or (await asyncio.to_thread(input, question)).strip().lower() in ("y", "yes")
+    except EOFError:
+        # Nobody is there to say yes.
+        return False
 
 
 def report(dubs: Iterable[Dub], items: Iterable[RunItem]) -> int:

@@ -88,7 +88,11 @@ async def agreed(server: MCPToolset[object], create: ToolCallPart, *, yes: bool)
     print(f"{create.tool_name} {create.args_as_json_str()}")
     print(f"Price: {'unknown' if price is None else price} USD")
     question = "Make it? A generation cannot be cancelled. [y/N] "
-    return yes or (await asyncio.to_thread(input, question)).strip().lower() in ("y", "yes")
+    try:
+        return yes or (await asyncio.to_thread(input, question)).strip().lower() in ("y", "yes")
+    except EOFError:
+        # Nobody is there to say yes.
+        return False
 
 
 async def show_progress(progress: float, total: float | None, message: str | None) -> None:

@@ -6,6 +6,7 @@ answer any request.
 
 import hmac
 import logging
+import re
 import signal
 import socket
 from asyncio import TimerHandle, Transport
@@ -18,16 +19,22 @@ import anyio
 import uvicorn
 from mcp.server.lowlevel import Server
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp.shared.dispatcher import as_request_id
+from mcp_types import INVALID_REQUEST
+from pydantic_core import from_json
 from sse_starlette.sse import AppStatus
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.server import HANDLED_SIGNALS
 
 from sync_mcp.access import LOOPBACK
+from sync_mcp.ending import exit_within
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.listen import listening_socket
+from sync_mcp.text import clean
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +42,17 @@ MCP_PATH = "/mcp"
 HEALTH_PATH = "/health"
 DRAIN_SECONDS = 8
 """How long calls that are under way at the end may go on."""
+_LAST_MOMENTS_SECONDS = 1.5
+"""How long the end may take beside that, when something cannot be cancelled."""
 
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+_HOST = re.compile(r"(?P<name>.+?)(:[0-9]{1,5})?")
+_SHOWN = 200
+_UNUSABLE_ID = {
+    "jsonrpc": "2.0",
+    "id": None,
+    "error": {"code": INVALID_REQUEST, "message": "an id is a string or an integer"},
+}
 _BODY_BYTES = 4 * 1024 * 1024
 _HEAD_SECONDS = 15.0
 _BODY_SECONDS = 30.0
@@ -63,26 +79,17 @@ def create_app(
     server: Server[Any], *, allowed_hosts: Sequence[str] = (), token: str | None = None
 ) -> ASGIApp:
     """Return the ASGI application; `allowed_hosts` are accepted beside this machine's own loopback names."""
-    # Clients send names in lower case, however they are written elsewhere.
-    names = (*_LOOPBACK_HOSTS, *(name.lower() for name in allowed_hosts))
     app: ASGIApp = server.streamable_http_app(
         streamable_http_path=MCP_PATH,
         stateless_http=True,
         # An answer in one JSON object could carry no progress.
         json_response=False,
         max_request_body_size=_BODY_BYTES,
-        transport_security=TransportSecuritySettings(
-            allowed_hosts=[form for name in names for form in (name, f"{name}:*")],
-            allowed_origins=[
-                f"{scheme}://{form}"
-                for scheme in ("http", "https")
-                for name in names
-                for form in (name, f"{name}:*")
-            ],
-        ),
+        # Its own check takes every host that begins with a name and a colon.
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         custom_starlette_routes=[Route(HEALTH_PATH, _health, methods=["GET"])],
     )
-    app = _WholeBody(_PostOnly(app))
+    app = _NamedOnly(_WholeBody(_PostOnly(app)), (*_LOOPBACK_HOSTS, *allowed_hosts))
     return _BearerOnly(app, token) if token else app
 
 
@@ -103,6 +110,38 @@ class _PostOnly:
             await self._app(scope, receive, send)
 
 
+class _NamedOnly:
+    """Refuses who calls this server by another name, as a page does whose own name leads here."""
+
+    def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
+        self._app = app
+        self._names = frozenset(name.lower() for name in names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == MCP_PATH:
+            refusal = self._refusal(scope)
+            if refusal is not None:
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        [host] = _header(scope, b"host") or [""]
+        if not self._is_named(host):
+            logger.warning("refused the host %s", clean(host, _SHOWN))
+            return PlainTextResponse("Invalid Host header", 421)
+        for origin in filter(None, _header(scope, b"origin")):
+            scheme, _, place = origin.partition("://")
+            if scheme not in ("http", "https") or not self._is_named(place):
+                logger.warning("refused the origin %s", clean(origin, _SHOWN))
+                return PlainTextResponse("Invalid Origin header", 403)
+        return None
+
+    def _is_named(self, host: str) -> bool:
+        found = _HOST.fullmatch(host)
+        return found is not None and (host in self._names or found["name"] in self._names)
+
+
 class _BearerOnly:
     """Lets only requests with the token through to what lies behind; anybody may ask for the health."""
 
@@ -114,18 +153,22 @@ class _BearerOnly:
         if scope["type"] != "http" or scope["path"] == HEALTH_PATH or self._is_welcome(scope):
             await self._app(scope, receive, send)
             return
-        challenge = 'Bearer error="invalid_token"' if _authorizations(scope) else "Bearer"
+        challenge = 'Bearer error="invalid_token"' if _values(scope, b"authorization") else "Bearer"
         answer = PlainTextResponse("Unauthorized", 401, {"WWW-Authenticate": challenge})
         await answer(scope, receive, send)
 
     def _is_welcome(self, scope: Scope) -> bool:
-        given = _authorizations(scope)
+        given = _values(scope, b"authorization")
         kind, _, token = (given[0] if len(given) == 1 else b"").partition(b" ")
         return kind.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._wanted)
 
 
-def _authorizations(scope: Scope) -> list[bytes]:
-    return [value for name, value in scope["headers"] if name == b"authorization"]
+def _values(scope: Scope, name: bytes) -> list[bytes]:
+    return [value for given, value in scope["headers"] if given == name]
+
+
+def _header(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1").lower() for value in _values(scope, name)]
 
 
 class _WholeBody:
@@ -150,6 +193,9 @@ class _WholeBody:
         if messages[-1]["type"] == "http.disconnect":
             # Half a request is none, and nobody is left to be told.
             return
+        if scope["path"] == MCP_PATH and _has_unusable_id(messages):
+            await JSONResponse(_UNUSABLE_ID, 400)(scope, receive, send)
+            return
 
         async def again() -> Message:
             return messages.popleft() if messages else await receive()
@@ -169,6 +215,21 @@ async def _read(receive: Receive) -> deque[Message] | None:
             return None
         if message["type"] != "http.request" or not message.get("more_body", False):
             return messages
+
+
+def _has_unusable_id(messages: Sequence[Message]) -> bool:
+    """Whether this is a request that the SDK takes for a notification, so that nobody would be answered."""
+    try:
+        frame: object = from_json(b"".join(message.get("body", b"") for message in messages))
+    except ValueError:
+        return False
+    if not isinstance(frame, dict):
+        return False
+    fields = cast("dict[str, object]", frame)
+    method, request_id = fields.get("method"), fields.get("id", 0)
+    # Some clients write a notification's missing id as null.
+    is_notification = request_id is None and str(method).startswith("notifications/")
+    return method is not None and as_request_id(request_id) is None and not is_notification
 
 
 class _Protocol(H11Protocol):
@@ -203,7 +264,10 @@ class _Protocol(H11Protocol):
 
 
 def serve_http(app: ASGIApp, listening: socket.socket, on_stop: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM; `on_stop` is called then, and what is under way has `DRAIN_SECONDS`."""
+    """Serve until SIGINT or SIGTERM; `on_stop` is called then, and what is under way has `DRAIN_SECONDS`.
+
+    Call it in the main thread. The process leaves soon after that, whatever still runs in its threads.
+    """
     config = uvicorn.Config(
         app,
         http=_Protocol,
@@ -218,10 +282,12 @@ def serve_http(app: ASGIApp, listening: socket.socket, on_stop: Callable[[], Non
     )
     # At the signal it would cut off each answer of the handshake era that is under way.
     AppStatus.disable_automatic_graceful_drain()
-    # When the server has ended it raises the signal once more: that must not spoil the exit code.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _ignore)
-    anyio.run(partial(_Server(config, on_stop).serve, sockets=[listening]))
+    server = _Server(config, on_stop)
+    # Heard from now on, and not only once it serves. When it has ended it raises the signal once more: that
+    # must not spoil the exit code.
+    for number in HANDLED_SIGNALS:
+        signal.signal(number, server.handle_exit)
+    anyio.run(partial(server.serve, sockets=[listening]))
 
 
 class _Server(uvicorn.Server):
@@ -230,8 +296,11 @@ class _Server(uvicorn.Server):
         self._on_stop = on_stop
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        exit_within(DRAIN_SECONDS + _LAST_MOMENTS_SECONDS)
         self._on_stop()
         await super().shutdown(sockets)
+        # All are answered. A name server that does not answer holds a thread, which the end would wait for.
+        exit_within(_LAST_MOMENTS_SECONDS)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -245,7 +314,3 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigurationError(f"HTTP cannot be served on {host}:{port}: {reason}.") from error
-
-
-def _ignore(_number: int, _frame: object) -> None:
-    """Stand in for the default handler."""

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import mcp_types as types
+from anyio.abc import TaskGroup
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
@@ -50,7 +52,7 @@ def create_server(
     """Return the server, not yet connected to anything.
 
     `sandbox_url` is the origin of an embedded sandbox that stands in for the API. Once `stopping` is set,
-    calls that wait for a job are answered with its present state.
+    calls that wait for a job are answered with its present state, and all others within `STOP_SECONDS`.
     """
     by_name: Mapping[str, Tool[Any]] = {tool.name: tool for tool in tools}
     above = settings.approve_above_usd
@@ -61,16 +63,18 @@ def create_server(
 
     @asynccontextmanager
     async def lifespan(_: Server[Backend]) -> AsyncGenerator[Backend]:
-        async with anyio.create_task_group() as task_group, _guards(settings, sandbox_url) as guard:
+        # The ledger outlives the creates: how they were left is written down in it.
+        async with _guards(settings, sandbox_url) as make_guard, anyio.create_task_group() as task_group:
             backend = Backend(
                 _connector(settings, sandbox_url),
-                guard,
+                partial(make_guard, task_group),
                 task_group,
                 approve_above_usd=None if above == "never" else above,
                 approve_by=settings.approve_by,
                 sandboxed=sandbox_url is not None,
                 stopping=stopping,
             )
+            task_group.start_soon(backend.end_calls_in_time)
             try:
                 yield backend
             finally:
@@ -146,11 +150,13 @@ def _user(context: ServerRequestContext[Backend], params: types.CallToolRequestP
 
 
 @asynccontextmanager
-async def _guards(settings: Settings, sandbox_url: str | None) -> "AsyncGenerator[Callable[[], Guard]]":
+async def _guards(
+    settings: Settings, sandbox_url: str | None
+) -> "AsyncGenerator[Callable[[TaskGroup], Guard]]":
     """Yield what makes the guard of paid calls; the sandbox's own ledger ends with it."""
     with ExitStack() as ends:
 
-        def guard() -> "Guard":
+        def guard(task_group: TaskGroup) -> "Guard":
             # SQLAlchemy is loaded by the first call that needs it.
             from sync_mcp.jobs.guard import Guard
             from sync_mcp.jobs.ledger import Ledger
@@ -163,7 +169,7 @@ async def _guards(settings: Settings, sandbox_url: str | None) -> "AsyncGenerato
             ledger = Ledger(folder)
             ends.callback(ledger.close)
             limits = Limits(settings.max_usd_per_job, settings.budget_usd_per_day, settings.budget_usd)
-            return Guard(ledger, limits, resend_hours=settings.resend_hours)
+            return Guard(ledger, limits, resend_hours=settings.resend_hours, task_group=task_group)
 
         yield guard
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from sync_mcp.access import checked_key, checked_origin
 from sync_mcp.errors import ConfigurationError
-from sync_mcp.text import near, safe
+from sync_mcp.text import near, safe, without_secrets
 
 PREFIX = "SYNC_MCP_"
 
@@ -72,7 +72,9 @@ class Settings(BaseModel):
     read_only: bool = Field(default=False, description="Offer no tool that pays for or changes anything.")
 
     http: bool = Field(default=False, description="Serve Streamable HTTP instead of stdio.")
-    http_host: str = Field(default="127.0.0.1", description="Address that HTTP is served on.")
+    http_host: Annotated[str, Field(min_length=1)] = Field(
+        default="127.0.0.1", description="Address that HTTP is served on."
+    )
     http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8000, description="Port that HTTP is served on; 0 takes a free one."
     )
@@ -184,7 +186,7 @@ _WANTED = {
 
 
 def _complaint(variable: str, name: str, value: object) -> str:
-    shown = "" if name in _SECRETS else f", not {safe(str(value), 60)!r}"
+    shown = "" if name in _SECRETS else f", not {safe(without_secrets(str(value)), 60)!r}"
     return f"{variable} must be {_WANTED[name]}{shown}."
 
 

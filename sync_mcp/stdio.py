@@ -16,8 +16,9 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from functools import partial
 from itertools import count
-from threading import Thread, Timer
+from threading import Thread
 from typing import Any, cast
 
 import anyio
@@ -41,7 +42,9 @@ _READ_BYTES = 64 * 1024
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _HALF_CHARACTER_LIMIT = 1024 * 1024
 GRACE_SECONDS = 0.3
-"""How long requests already received may still be answered once stdin has closed."""
+"""How long requests already received may still be answered once stdin has closed, from one to the next."""
+LONGEST_GRACE_SECONDS = 5.0
+"""How long they all may take together."""
 DELIVERY_SECONDS = 0.15
 """How long the last answers may take to reach a client that is slow to read them."""
 
@@ -54,24 +57,19 @@ async def serve_stdio(server: Server[Any], *, on_stop: Callable[[], None] | None
 
     The server's lifespan is entered once, and both eras see its state. Handlers still running at the end are
     cancelled; one that cannot be (a shield, a worker thread) holds up the return. `on_stop` is called as the
-    cancelling starts, and can see to it that the process leaves all the same, as `exit_within` does.
+    cancelling starts, and can see to it that the process leaves all the same, as
+    `sync_mcp.ending.exit_within` does. At a signal it is called from another thread first, so that not even
+    a blocked event loop keeps the process.
     """
     async with BlockingPortal() as portal:
         stopped = anyio.Event()
-        _set_on_signal(stopped, portal)
+        _set_on_signal(stopped, portal, on_stop)
         with _Wire(portal, stopped) as wire:
             async with server.lifespan(server) as lifespan_state:
                 await _Session(wire, stopped).run(server, lifespan_state, on_stop)
 
 
-def exit_within(seconds: float) -> None:
-    """Leave the process with exit code 0 after `seconds`, whatever it is still doing by then."""
-    timer = Timer(seconds, os._exit, (0,))
-    timer.daemon = True
-    timer.start()
-
-
-def _set_on_signal(stopped: anyio.Event, portal: BlockingPortal) -> None:
+def _set_on_signal(stopped: anyio.Event, portal: BlockingPortal, on_stop: Callable[[], None] | None) -> None:
     # A handler written in Python has to wait for the main thread, and a signal that comes just as the event
     # loop falls asleep would not wake it. The wakeup descriptor is written to at once, on Windows too.
     receiver, sender = socket.socketpair()
@@ -85,6 +83,8 @@ def _set_on_signal(stopped: anyio.Event, portal: BlockingPortal) -> None:
             number = receiver.recv(1)[0]
             if number in STOP_SIGNALS:
                 logger.debug("received %s", signal.Signals(number).name)
+                if on_stop:
+                    on_stop()
                 with suppress(RuntimeError, CancelledError):
                     portal.call(stopped.set)
 
@@ -178,17 +178,38 @@ class _Wire:
 
 def _reader(fd: int) -> Callable[[], Awaitable[bytes]]:
     """Return what reads the next bytes of `fd`: where the event loop can wait for them, without a thread."""
-
-    async def read_awaited() -> bytes:
-        await anyio.wait_readable(fd)
-        return os.read(fd, _READ_BYTES)
-
-    async def read_in_thread() -> bytes:
-        return await to_thread.run_sync(os.read, fd, _READ_BYTES, abandon_on_cancel=True)
-
     kind = os.fstat(fd).st_mode
     is_awaitable = sys.platform != "win32" and (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind))
+    take = _taker(fd, kind) if is_awaitable else partial(os.read, fd, _READ_BYTES)
+
+    async def read_awaited() -> bytes:
+        while True:
+            await anyio.wait_readable(fd)
+            try:
+                return take()
+            except BlockingIOError:
+                # Another process that reads the same pipe was faster.
+                continue
+
+    async def read_in_thread() -> bytes:
+        while True:
+            try:
+                return await to_thread.run_sync(take, abandon_on_cancel=True)
+            except BlockingIOError:
+                # A terminal that whoever started this left non-blocking.
+                await anyio.wait_readable(fd)
+
     return read_awaited if is_awaitable else read_in_thread
+
+
+def _taker(fd: int, kind: int) -> Callable[[], bytes]:
+    """Return what reads from a pipe or a socket and never waits, without a change for others who share it."""
+    if stat.S_ISSOCK(kind):
+        return partial(socket.socket(fileno=fd).recv, _READ_BYTES, socket.MSG_DONTWAIT)
+    # Where the system has no such way to it, a read waits for what another reader took.
+    with suppress(OSError):
+        fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK)
+    return partial(os.read, fd, _READ_BYTES)
 
 
 class _Era:
@@ -233,10 +254,12 @@ class _Session:
         async for line in self._wire.lines():
             await self._receive(line)
         logger.debug("stdin closed")
-        with anyio.move_on_after(GRACE_SECONDS):
+        longest = anyio.current_time() + LONGEST_GRACE_SECONDS
+        with anyio.move_on_after(GRACE_SECONDS) as grace:
             while any(era.in_flight for era in self._eras):
                 self._answered = anyio.Event()
                 await self._answered.wait()
+                grace.deadline = min(longest, anyio.current_time() + GRACE_SECONDS)
         self._stopped.set()
 
     async def _receive(self, line: bytes) -> None:
@@ -304,8 +327,11 @@ def _decode(line: bytes) -> types.JSONRPCMessage:
         # The id of a malformed response is ours: an error under it could answer a request of the client's.
         request_id = as_request_id(fields.get("id")) if "method" in fields else None
         raise _Refused(types.INVALID_REQUEST, "not a JSON-RPC 2.0 message", request_id) from None
-    # To the SDK a request with an unusable id is a notification, and its client would wait for ever.
-    if isinstance(message, types.JSONRPCNotification) and fields.get("id") is not None:
+    # To the SDK a request with an unusable id is a notification, and its client would wait for ever. Some
+    # clients write a notification's missing id as null.
+    if isinstance(message, types.JSONRPCNotification) and "id" in fields:
+        if fields["id"] is None and message.method.startswith("notifications/"):
+            return message
         raise _Refused(types.INVALID_REQUEST, "an id is a string or an integer")
     return message
 

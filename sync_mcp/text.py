@@ -12,6 +12,9 @@ _QUERY = re.compile(r"[?#]")
 _USERINFO = re.compile(rf"(?P<scheme>{_SCHEME})[^\s/?#]*@", re.IGNORECASE)
 _CLOSING = re.compile(r"[\"')\]}>]+[.,;:]*$")
 _CLOSING_LIMIT = 6
+# What is no word: the parts of a host or a path are shorter.
+_VALUE_LIMIT = 1000
+_LONG_RUN = re.compile(r"[\w~+=-]{16,}")
 # Marks that are drawn as nothing and are no control characters by Unicode's categories.
 _BLANK = re.compile(
     r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
@@ -52,6 +55,13 @@ def safe(text: str, limit: int) -> str:
     """Return `text` as it may stand in an error or a log: clean, and without signed query strings."""
     # Cleaned first: an invisible character must not hide a URL, nor a long text cost time.
     return clean(without_queries(clean(text, limit * 4)), limit)
+
+
+def without_secrets(text: str) -> str:
+    """Return a setting's value, on one line, without a key or credentials put there by mistake."""
+    shown = without_queries(clean(text, _VALUE_LIMIT))
+    _, at, place = shown.rpartition("@")
+    return _LONG_RUN.sub("...", f"...@{place}" if at else shown)
 
 
 def near(word: str, known: Iterable[str]) -> str:

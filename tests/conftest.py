@@ -12,6 +12,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what outlives a test away from the user's ledger too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNC_MCP_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep each test's ledger to itself, and away from the user's."""

@@ -189,3 +189,27 @@ def test_the_environment_is_only_read() -> None:
     before = dict(environment)
     _read(environment, sandbox=False)
     assert environment == before
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "shown"),
+    [
+        ("SYNC_BASE_URL", "user:hunter2@api.sync.so", "...@api.sync.so"),
+        ("SYNC_BASE_URL", "jane:hunter2@9@api.sync.so", "...@api.sync.so"),
+        ("SYNC_BASE_URL", f"jane:hunter2{'!' * 80}@api.sync.so", "...@api.sync.so"),
+        ("SYNC_BASE_URL", "https://host/?token=jane@hunter2", "https://host/?..."),
+        ("SYNC_BASE_URL", "sk_live_hunter2_0123456789", "..."),
+        ("SYNC_BASE_URL", "sk_live_\u200bhunter2_0123456", "..."),
+        ("SYNC_MCP_SANDBOX", "Bearer sk-live-hunter2-0123", "Bearer ..."),
+        ("SYNC_MCP_HTTP_PORT", "sk_live_hunter2_0123456789", "..."),
+        ("SYNC_MCP_HTTP_ALLOWED_HOSTS", "jane:hunter2@mcp.example.com", "...@mcp.example.com"),
+    ],
+)
+def test_a_secret_in_the_wrong_variable_is_not_repeated(variable: str, value: str, shown: str) -> None:
+    complaint = _complaint({variable: value})
+    assert complaint.startswith(f"{variable} must be ")
+    assert complaint.endswith(f", not '{shown}'.")
+
+
+def test_an_empty_address_is_refused_by_its_name() -> None:
+    assert _complaint({}, http_host="") == "SYNC_MCP_HTTP_HOST must be an address of this machine, not ''."

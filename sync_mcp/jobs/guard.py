@@ -443,7 +443,10 @@ class Guard:
             try:
                 return await call.sync.generations.create_as(attempt, request, request_options=options)
             except ConcurrencyLimitError as error:
-                if not await self._slot_came_free(call, error):
+                try:
+                    if not await self._slot_came_free(call, error):
+                        return error
+                except BaseException:  # noqa: BLE001 - the refusal is what is known of the create
                     return error
             except BaseException as error:  # noqa: BLE001 - written down first, then raised
                 return error

@@ -1,6 +1,8 @@
 """What all tool calls of a process share: the client, its catalogues, and the creates on their way."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 CALL_SECONDS = 55.0
 """A whole tool call ends within this time of its arrival: hosts give up after sixty."""
 
+STOP_SECONDS = 7.0
+"""Once the server is to end, a call that is under way is answered within this time."""
+
+_LAST_WORD_SECONDS = 0.5
 _CATALOGUE_SECONDS = 300.0
 _CATALOGUE_TIMEOUT_SECONDS = 8.0
 
@@ -67,6 +73,9 @@ class Backend:
         self._connect = connect
         self.stopping = stopping or anyio.Event()
         """Set when the server is about to end: then a wait is answered with what is known."""
+        self.ends_at = math.inf
+        """When, on anyio's clock, every call must have ended; known once the server is to end."""
+        self._limits: set[anyio.CancelScope] = set()
         self._client: AsyncSync | None = None
         self._known_sandboxed = sandboxed
         self._make_guard = make_guard
@@ -135,6 +144,27 @@ class Backend:
             f"audio {base}/samples/speech.wav"
         )
 
+    @contextmanager
+    def time_limit(self, ends_at: float) -> Generator[None]:
+        """Let a call run until shortly before `ends_at`, or before the server ends.
+
+        Raises:
+            TimeoutError: it was still running then.
+        """
+        with anyio.fail_at(min(ends_at, self.ends_at) - _LAST_WORD_SECONDS) as scope:
+            self._limits.add(scope)
+            try:
+                yield
+            finally:
+                self._limits.discard(scope)
+
+    async def end_calls_in_time(self) -> None:
+        """Wait until the server is to end; what is under way then ends while it can still be answered."""
+        await self.stopping.wait()
+        self.ends_at = anyio.current_time() + STOP_SECONDS
+        for scope in self._limits:
+            scope.deadline = min(scope.deadline, self.ends_at - _LAST_WORD_SECONDS)
+
     async def model_faults(self, name: str) -> list[str]:
         """Return what is wrong with a model: nothing if it is known here, or stands in the API's own list.
 
@@ -200,4 +230,4 @@ class CallContext:
 
     @property
     def seconds_left(self) -> float:
-        return max(0.0, self.ends_at - anyio.current_time())
+        return max(0.0, min(self.ends_at, self.backend.ends_at) - anyio.current_time())

@@ -159,7 +159,7 @@ async def _wait_for_generations(context: CallContext, arguments: WaitArguments) 
             ids, seconds, until=arguments.until, on_news=watch.note
         )
 
-    await _reporting(context, arguments.wait_seconds, watch.report, wait)
+    await _reporting(context, arguments.wait_seconds, watch.report, wait, lambda: bool(watch.outcomes))
     outcomes = watch.outcomes
     if not outcomes:
         raise APITimeoutError(f"The API did not answer in {arguments.wait_seconds:.0f} s.")
@@ -323,7 +323,7 @@ async def _wait(
     async def wait(seconds: float) -> None:
         watch.latest = await backend.watcher.wait(generation_id, seconds, on_update=watch.note, known=known)
 
-    await _reporting(context, seconds, watch.report, wait)
+    await _reporting(context, seconds, watch.report, wait, lambda: watch.latest is not None)
     if watch.latest is None:
         raise APITimeoutError(f"The API did not answer in {seconds:.0f} s.")
     return watch.latest
@@ -334,8 +334,12 @@ async def _reporting(
     seconds: float,
     report: Callable[[], Coroutine[Any, Any, None]],
     wait: Callable[[float], Awaitable[None]],
+    knows: Callable[[], bool],
 ) -> None:
-    """Await `wait` with the seconds that it has, and `report` meanwhile; it ends early with the server."""
+    """Await `wait` with the seconds that it has, and `report` meanwhile; it ends early with the server.
+
+    `knows` says whether there is something to answer with.
+    """
     seconds = min(seconds, max(0.0, context.seconds_left - _ANSWER_SECONDS))
     # Where many jobs are waited for, one that joins is looked at with the next tick.
     longest = min(
@@ -347,7 +351,7 @@ async def _reporting(
         try:
             # The API's last answer may come a little late; what is known by then is answer enough.
             with anyio.move_on_after(longest) as waiting:
-                task_group.start_soon(_end_with_the_server, context.backend, waiting)
+                task_group.start_soon(_end_with_the_server, context.backend, waiting, knows)
                 await wait(seconds)
         except SyncError as error:
             failure = error
@@ -356,9 +360,12 @@ async def _reporting(
         raise failure
 
 
-async def _end_with_the_server(backend: Backend, waiting: anyio.CancelScope) -> None:
+async def _end_with_the_server(
+    backend: Backend, waiting: anyio.CancelScope, knows: Callable[[], bool]
+) -> None:
     await backend.stopping.wait()
-    waiting.cancel()
+    longest = 0.0 if knows() else _FIRST_LOOK_SECONDS
+    waiting.deadline = min(waiting.deadline, anyio.current_time() + longest)
 
 
 class _Watch:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-import anyio
 import mcp_types as types
 
 from sync_mcp.errors import (
     APITimeoutError,
+    ApprovalRequired,
     InternalError,
     InvalidRequestError,
     MoneySpent,
@@ -26,7 +26,6 @@ from sync_mcp.tools.schema import Schema, input_schema, output_schema
 
 logger = logging.getLogger("sync_mcp.tools")
 
-_LAST_WORD_SECONDS = 0.5
 _REASON_LIMIT = 300
 
 ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
@@ -73,7 +72,7 @@ class Tool(Generic[ArgumentsT]):
     ) -> types.CallToolResult | types.InputRequiredResult:
         """Run one call to its end: an answer, an error that says what to do, or a question to the user."""
         try:
-            with anyio.fail_at(context.ends_at - _LAST_WORD_SECONDS):
+            with context.backend.time_limit(context.ends_at):
                 arguments = parse_arguments(self.arguments, self.input_schema, given, self.other_names)
                 answer = await self.run(context, arguments)
         except InputNeeded as needed:
@@ -81,7 +80,7 @@ class Tool(Generic[ArgumentsT]):
         except SyncError as error:
             return self._failed(context, error)
         except TimeoutError:
-            return self._failed(context, self._too_late())
+            return self._failed(context, self._too_late(is_ending=context.backend.stopping.is_set()))
         except Exception as error:
             logger.error("%s failed unexpectedly: %s", self.name, safe(repr(error), _REASON_LIMIT))
             logger.debug("the failure of %s", self.name, exc_info=error)
@@ -95,14 +94,18 @@ class Tool(Generic[ArgumentsT]):
     def _may_have_spent(self) -> MoneySpent:
         return "unknown" if self.paid else "no"
 
-    def _too_late(self) -> SyncError:
+    def _too_late(self, *, is_ending: bool) -> SyncError:
+        again = "Make exactly this call again"
+        joins = "it joins what goes on in the server"
         error = APITimeoutError("The call took too long.")
+        if is_ending:
+            error.message = "The server is ending, and this call was not done yet."
+            again = f"{again} once the server runs again"
+            joins = "what was sent stands in its ledger"
+            error.next_step = f"{again}."
         if self.paid:
             error.money_spent = "unknown"
-            error.next_step = (
-                "Make exactly this call again: it joins what goes on in the server, and nothing is paid "
-                "twice. Or look in list_generations."
-            )
+            error.next_step = f"{again}: {joins}, and nothing is paid twice. Or look in list_generations."
         return error
 
     def _failed(self, context: CallContext, error: SyncError) -> types.CallToolResult:
@@ -114,6 +117,9 @@ class Tool(Generic[ArgumentsT]):
 
 
 def _is_about_media(error: SyncError) -> bool:
+    if isinstance(error, ApprovalRequired):
+        # The sandbox cannot price what it cannot fetch.
+        return not error.price_is_known
     if isinstance(error, InvalidRequestError):
         return any(fault.startswith("input") for fault in error.faults)
     return isinstance(error, RequestRejectedError) and error.code.startswith("generation_input")

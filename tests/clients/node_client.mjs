@@ -4,11 +4,19 @@
 // node node_client.mjs COMMAND [ARGUMENT...]
 
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
-const TOOLS = ["create_generation", "estimate_cost", "get_generation", "list_generations"];
+const TOOLS = [
+  "create_generation",
+  "estimate_cost",
+  "get_account",
+  "get_generation",
+  "list_generations",
+  "wait_for_generations",
+];
 const LIMIT_MS = 60_000;
 
 async function makeVideo(client) {
@@ -18,7 +26,8 @@ async function makeVideo(client) {
   const [video, , audio] = client.getInstructions().match(/http:\/\/\S+\/samples\/[\w.]+/g);
   const created = await call(client, "create_generation", {
     input: [
-      { type: "video", url: video },
+      // Of its own: the same request again would be answered with the job of the client before.
+      { type: "video", url: `${video}?${randomUUID()}` },
       { type: "audio", url: audio },
     ],
   });

@@ -56,6 +56,7 @@ for number in "${!PYTHON_SDKS[@]}"; do
     install_python_sdk "$work/python$number" ${PYTHON_SDKS[number]}
 done
 
+export SYNC_MCP_HOME=$work/home
 "$bin/sync-mcp" --sandbox --http --port 0 2>"$work/server.log" &
 server=$!
 deadline=$((SECONDS + 60))

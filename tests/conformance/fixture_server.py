@@ -15,10 +15,10 @@ from sync_mcp.errors import InvalidRequestError
 from sync_mcp.http import MCP_PATH, create_app, listen, serve_http
 from sync_mcp.server import create_server
 from sync_mcp.settings import Settings
-from sync_mcp.tools import generations
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.catalogue import TOOLS as PRODUCT_TOOLS
 from sync_mcp.tools.registry import ArgumentsT, Tool
 
 # One red pixel, and a sound without a sample.
@@ -57,9 +57,12 @@ class ContentTool(Tool[ArgumentsT]):
 
     content: Sequence[types.ContentBlock] = ()
 
-    async def call(self, context: CallContext, given: Mapping[str, Any]) -> types.CallToolResult:
+    async def call(
+        self, context: CallContext, given: Mapping[str, Any]
+    ) -> types.CallToolResult | types.InputRequiredResult:
         result = await super().call(context, given)
-        result.content.extend(self.content)
+        if isinstance(result, types.CallToolResult):
+            result.content.extend(self.content)
         return result
 
 
@@ -103,7 +106,7 @@ def tool(
 
 
 TOOLS = (
-    *generations.TOOLS,
+    *PRODUCT_TOOLS,
     tool("test_simple_text", say),
     tool("test_image_content", say, IMAGE),
     tool("test_audio_content", say, AUDIO),

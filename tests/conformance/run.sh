@@ -31,6 +31,7 @@ if [ $# -eq 0 ]; then
     npm install --prefix "$work" --no-fund --no-audit --loglevel=error "$NODE" "$SUITE"
 fi
 
+export SYNC_MCP_HOME=$work/home
 mkfifo "$work/url"
 "$python" "$here/fixture_server.py" >"$work/url" 2>"$work/server.log" &
 server=$!

@@ -30,7 +30,11 @@ def sandbox(module_sandbox: Sandbox) -> Sandbox:
 
 
 def run_agent(example: str, *arguments: str, typed: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SYNC_")}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SYNC_") or name == "SYNC_MCP_HOME"
+    }
     return subprocess.run(
         [sys.executable, str(EXAMPLES / example), *arguments],
         env=inherited | env,
@@ -73,9 +77,13 @@ def test_an_agent_dubs_a_clip_into_two_languages_and_pays_for_two(
 
 
 @each_example
-def test_an_agent_creates_nothing_before_its_price_is_agreed_to(example: str, sandbox: Sandbox) -> None:
-    done = dub(example, sandbox, typed="n\n")
+@pytest.mark.parametrize("typed", ["n\n", ""], ids=["no", "nobody there"])
+def test_an_agent_creates_nothing_before_its_price_is_agreed_to(
+    example: str, typed: str, sandbox: Sandbox
+) -> None:
+    done = dub(example, sandbox, typed=typed)
     assert done.returncode == 1
+    assert "Traceback" not in done.stderr
     assert re.search(r'^create_generation .*"es".*\nPrice: [\d.]+ USD$', done.stdout, re.MULTILINE)
     assert "Make it?" in done.stdout
     assert "not created" in done.stderr

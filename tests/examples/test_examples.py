@@ -48,10 +48,12 @@ def test_lipsync_tells_the_price_and_prints_the_url_of_a_video(sandbox: Sandbox)
         assert video.headers["content-type"] == "video/mp4"
 
 
-def test_lipsync_pays_nothing_unless_it_is_told_to(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("typed", ["no\n", ""], ids=["no", "nobody there"])
+def test_lipsync_pays_nothing_unless_it_is_told_to(sandbox: Sandbox, typed: str) -> None:
     charged = len(sandbox.charges)
-    done = lipsync(sandbox, typed="no\n")
+    done = lipsync(sandbox, typed=typed)
     assert done.returncode == 1
+    assert "Traceback" not in done.stderr
     assert "Make it?" in done.stdout
     assert "Created" not in done.stdout
     assert len(sandbox.charges) == charged

@@ -24,24 +24,51 @@ def guarded(shared_sandbox: Sandbox) -> Iterator[Web]:
         yield web
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "localhost", "[::1]:{port}"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:{port}", "localhost:{port}", "localhost", "[::1]:{port}", "[::1]", "LocalHost:{port}"]
+)
 def test_this_machine_may_be_called_by_its_own_names(web: Web, host: str) -> None:
     assert post(web.url, "tools/list", host=host.format(port=web.port)).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "", "*"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:{port}",
+        "127.0.0.1.evil.example",
+        "localhost:80@evil.example",
+        "localhost:80.evil.example",
+        "localhost:",
+        "",
+        "*",
+    ],
+)
 def test_a_foreign_host_is_refused(web: Web, host: str, sandbox: Sandbox) -> None:
     assert post(web.url, "tools/call", LISTING, host=host.format(port=web.port)).status_code == 421
     assert sandbox.requests == []
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1.evil.example"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://evil.example",
+        "null",
+        "https://127.0.0.1.evil.example",
+        "http://localhost:3000.evil.example",
+        "http://localhost:3000@evil.example",
+        "file://localhost",
+        "localhost",
+    ],
+)
 def test_a_foreign_origin_is_refused(web: Web, origin: str, sandbox: Sandbox) -> None:
     assert post(web.url, "tools/call", LISTING, origin=origin).status_code == 403
     assert sandbox.requests == []
 
 
-@pytest.mark.parametrize("origin", ["http://localhost:{port}", "http://127.0.0.1:6274", "https://localhost"])
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:{port}", "http://127.0.0.1:6274", "https://localhost", "HTTP://LOCALHOST:1"]
+)
 def test_an_origin_on_this_machine_is_welcome(web: Web, origin: str) -> None:
     assert post(web.url, "tools/list", origin=origin.format(port=web.port)).status_code == 200
 

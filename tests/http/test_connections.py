@@ -73,10 +73,7 @@ def create(web: Web, arguments: dict[str, Any], mode: Mode) -> bytes:
 def test_a_create_whose_connection_closes_is_paid_once_and_the_same_call_gets_its_job(
     web: Web, sandbox: Sandbox, mode: Mode, moment: str
 ) -> None:
-    arguments: dict[str, Any] = {
-        "input": media(sandbox.url),
-        "output_file_name": f"{mode} {moment}".replace(" ", "-"),
-    }
+    arguments: dict[str, Any] = {"input": media(sandbox.url, f"?{mode} {moment}".replace(" ", "-"))}
     waits = moment == "while it waits for the end"
     if not waits:
         sandbox.add_fault(Fault(method="POST", path="/v2/generate", delay_seconds=0.7, when="after"))

@@ -10,7 +10,14 @@ from tests.server.host import KEY, media, until
 
 pytestmark = pytest.mark.anyio
 
-TOOLS = {"create_generation", "get_generation", "list_generations", "estimate_cost"}
+TOOLS = {
+    "create_generation",
+    "get_generation",
+    "wait_for_generations",
+    "list_generations",
+    "estimate_cost",
+    "get_account",
+}
 
 
 async def a_whole_session(url: str, mode: Mode, sandbox: Sandbox) -> list[float]:
@@ -24,7 +31,7 @@ async def a_whole_session(url: str, mode: Mode, sandbox: Sandbox) -> list[float]
     with anyio.fail_after(30):
         async with Client(url, mode=mode) as client:
             assert {tool.name for tool in (await client.list_tools()).tools} == TOOLS
-            asked: dict[str, Any] = {"input": media(sandbox.url)}
+            asked: dict[str, Any] = {"input": media(sandbox.url, f"?{mode}")}
             assert (await answered(client, "estimate_cost", asked))["cost_usd"] > 0
             job = await answered(client, "create_generation", asked)
             wait = {"generation_id": job["generation_id"], "wait_seconds": 45}

@@ -13,6 +13,7 @@ from threading import Event
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
+from tests.api.raw_server import Answer, answer
 from tests.stdio.process import (
     INITIALIZE,
     INITIALIZED,
@@ -144,11 +145,19 @@ def embedded(host: Host) -> Embedded:
     return Embedded.named_in(host.instructions)
 
 
-def media(origin: str) -> list[Frame]:
+def media(origin: str, query: str = "") -> list[Frame]:
+    """A video and a voice; with another query it is another video."""
     return [
-        {"type": "video", "url": f"{origin}/samples/speaker.mp4"},
+        {"type": "video", "url": f"{origin}/samples/speaker.mp4{query}"},
         {"type": "audio", "url": f"{origin}/samples/speech.wav"},
     ]
+
+
+BEFORE_A_CREATE: Mapping[str, Answer] = {
+    "/v2/account": answer(404, {"statusCode": 404, "message": "Not Found"}),
+    "/v2/analyze/cost": answer(200, [{"estimatedFrameCount": 100, "estimatedGenerationCost": 0.2}]),
+}
+"""What an API says that is asked before a create, by path."""
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.raw_server import Answer, RawServer
-from tests.server.host import KEY, Embedded, Host, embedded, hosted, media, until
+from tests.server.host import BEFORE_A_CREATE, KEY, Embedded, Host, embedded, hosted, media, until
 from tests.stdio.process import WAIT_SECONDS, ServerProcess, close_stdin, send_sigint, send_sigterm, started
 
 Stop = Callable[[ServerProcess], None]
@@ -41,7 +41,7 @@ class Sandboxed:
         return self.host.call("create_generation", **request)["structuredContent"]["generation_id"]
 
     def ends_and_leaves_nothing(self, stop: Stop) -> None:
-        assert len(list(self.temporary.iterdir())) == 1
+        assert list(self.temporary.iterdir())
         stop(self.host.server)
         assert self.host.server.ends() == 0
         assert "Traceback" not in self.host.server.all_stderr()
@@ -54,8 +54,11 @@ class Sandboxed:
 
 @pytest.fixture
 def sandboxed(tmp_path: Path) -> Iterator[Sandboxed]:
-    with hosted("--sandbox", env={"TMPDIR": str(tmp_path)}) as host, ExitStack() as opened:
-        yield Sandboxed(host, embedded(host), tmp_path, opened)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    env = {"TMPDIR": str(temporary), "SYNC_MCP_APPROVE_ABOVE_USD": "never"}
+    with hosted("--sandbox", env=env) as host, ExitStack() as opened:
+        yield Sandboxed(host, embedded(host), temporary, opened)
 
 
 def be_idle(server: Sandboxed) -> None:
@@ -73,7 +76,8 @@ def wait_for_a_job(server: Sandboxed) -> None:
 def make_a_job_slowly(server: Sandboxed) -> None:
     charges = len(server.sandbox.control("charges"))
     server.sandbox.control("faults", {"path": "/v2/generate", "delay_seconds": 30, "when": "after"})
-    server.host.start("create_generation", {"input": server.sandbox.media})
+    another = {"input": server.sandbox.media, "options": {"temperature": 0.7}}
+    server.host.start("create_generation", another)
     until(lambda: len(server.sandbox.control("charges")) > charges)
 
 
@@ -122,11 +126,11 @@ def test_the_sandbox_ends_with_its_server_whatever_it_is_doing(
 
 def test_an_api_that_never_answers_cannot_hold_up_the_end():
     with (
-        RawServer([Answer(hangs=True)]) as api,
+        RawServer([Answer(hangs=True)], BEFORE_A_CREATE) as api,
         hosted(env={"SYNC_API_KEY": KEY, "SYNC_BASE_URL": api.url}) as host,
     ):
         host.start("create_generation", {"input": media("https://example.com"), "wait_seconds": 50})
-        until(lambda: bool(api.received))
+        until(lambda: any(one.path == "/v2/generate" for one in api.received))
         close_stdin(host.server)
         assert host.server.ends() == 0
         assert "Traceback" not in host.server.all_stderr()

@@ -21,6 +21,7 @@ TOOLS = [
     "wait_for_generations",
     "list_generations",
     "estimate_cost",
+    "get_account",
 ]
 ERAS = {"legacy": (False, False), "modern": (True, False), "probe and fall back": (False, True)}
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -91,12 +92,14 @@ def test_every_answer_and_every_error_of_the_sandbox_is_marked(host: Host):
     ]
     created = good[1]["structuredContent"]["generation_id"]
     good.append(host.call("get_generation", generation_id=created))
+    good.append(host.call("wait_for_generations", generation_ids=[created], wait_seconds=0))
+    good.append(host.call("get_account"))
     bad = [
         host.call("get_generation", generation_id=NOBODY),
         host.call("list_generations", limt=3),
         host.call("create_generation", input=[]),
     ]
-    assert [result["isError"] for result in (*good, *bad)] == [False] * 4 + [True] * 3
+    assert [result["isError"] for result in (*good, *bad)] == [False] * 6 + [True] * 3
     assert all(SANDBOX_MARK in result["structuredContent"]["sandbox"] for result in good)
     assert all(result["_meta"]["sandbox"] is True for result in bad)
     assert all(SANDBOX_MARK in text(result) for result in (*good, *bad))
@@ -150,7 +153,7 @@ def test_without_a_key_tools_are_listed_and_each_call_tells_how_to_set_it():
         assert SANDBOX_MARK not in host.instructions
         request = {"input": media("https://example.com")}
         one, many = {"generation_id": NOBODY}, {"generation_ids": [NOBODY]}
-        for tool, arguments in zip(TOOLS, [request, one, many, {}, request], strict=True):
+        for tool, arguments in zip(TOOLS, [request, one, many, {}, request, {}], strict=True):
             refused = host.call(tool, **arguments)
             assert refused["isError"] is True
             assert refused["_meta"]["code"] == "api_key_missing"

@@ -1,20 +1,19 @@
 import re
-import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 
 import pytest
 
 from sync_mcp.sandbox import Fault, Sandbox
-from tests.api.raw_server import RawServer, answer
-from tests.server.host import KEY, Host, hosted, media, text
+from tests.api.raw_server import Answer, RawServer, answer
+from tests.server.host import BEFORE_A_CREATE, KEY, Host, hosted, media, text
 from tests.stdio.process import Frame, close_stdin, modern, request
 
 LOG_LINE = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} (DEBUG|INFO|WARNING|ERROR) sync_mcp[a-z_.]*: \S.*"
 )
-IDEMPOTENCY_KEY = re.compile(r"key=(sync-mcp-[0-9a-f-]{36}) ")
+IDEMPOTENCY_KEY = re.compile(r"key=(sync-mcp-[0-9a-f]{48}) ")
 NOBODY = "00000000-0000-4000-8000-000000000000"
 GARBAGE = (b"not json\n", b'{"jsonrpc":"2.0"}\n', b"[]\n", b"\xff\xfe\x00\n", b'{"id":5,"method":\n')
 
@@ -98,11 +97,11 @@ def test_the_log_begins_at_the_level_that_was_chosen(level: str, seen: set[str])
 
 
 def test_the_key_of_a_create_is_in_the_log_before_anything_is_sent():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    with on_api(nobody) as host:
+    asked_before = list(BEFORE_A_CREATE.values())
+    with RawServer([*asked_before, Answer(stalls=True)]) as api, on_api(api.url) as host:
         host.start("create_generation", {"input": media("https://example.com")})
         assert IDEMPOTENCY_KEY.search(host.logged("sending"))
+        assert [one.path for one in api.received] == list(BEFORE_A_CREATE)
 
 
 def test_the_key_that_was_sent_and_the_job_that_it_made_are_in_the_log(sandbox: Sandbox):
@@ -182,11 +181,12 @@ def told_host(hostile_api: RawServer) -> Iterator[Host]:
         yield host
 
 
+@pytest.mark.parametrize("before", [{}, BEFORE_A_CREATE], ids=["to all", "to the create"])
 @pytest.mark.parametrize("given", list(ANSWERS))
 def test_what_a_hostile_api_says_forges_no_line_and_leaks_nothing(
-    hostile_api: RawServer, told_host: Host, given: str
+    hostile_api: RawServer, told_host: Host, given: str, before: Mapping[str, Answer]
 ):
-    hostile_api.answers[:] = [ANSWERS[given]]
+    hostile_api.answers[:], hostile_api.by_path = [ANSWERS[given]], before
     server = told_host.server
     server.stdout.seen.clear()
     server.stderr.seen.clear()
@@ -198,14 +198,16 @@ def test_what_a_hostile_api_says_forges_no_line_and_leaks_nothing(
             ("get_generation", {"generation_id": NOBODY}),
             ("list_generations", {}),
             ("estimate_cost", request),
+            ("wait_for_generations", {"generation_ids": [NOBODY], "wait_seconds": 0}),
+            ("get_account", {}),
         )
     )
     # What is logged of this line comes after all that was logged of the calls.
     server.send_raw(b"the end\n")
-    told_host.logged("refused a line of 8 bytes")
+    told_host.logged("refused a line of 7 bytes")
     log = b"".join(server.stderr.seen).decode()
     assert malformed(log.split("\n")[:-1]) == []
-    assert IDEMPOTENCY_KEY.search(log)
+    assert IDEMPOTENCY_KEY.search(log) or not before
     assert leaks(log, KEY, "SIGNATURE", "Traceback") == []
     assert len(log) < 10_000
     assert leaks(said.replace(JOB["outputUrl"], ""), KEY, "SIGNATURE", "Traceback") == []

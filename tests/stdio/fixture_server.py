@@ -28,6 +28,7 @@ from mcp_types import (
 )
 
 from sync_mcp import stdio
+from sync_mcp.ending import exit_within
 
 Context = ServerRequestContext[str]
 
@@ -71,6 +72,12 @@ async def block_thread(ctx: Context, text: str) -> str:
     return text
 
 
+async def block_loop(ctx: Context, text: str) -> str:
+    tell("blocking the loop")
+    threading.Event().wait()
+    return text
+
+
 async def print_noise(ctx: Context, text: str) -> str:
     print("noise, not flushed")  # noqa: T201
     os.write(1, b"noise on the descriptor\n")
@@ -97,6 +104,7 @@ TOOLS: dict[str, Callable[[Context, str], Awaitable[str]]] = {
         take_a_moment,
         wait_forever,
         block_thread,
+        block_loop,
         print_noise,
         boom,
         not_unicode,
@@ -119,7 +127,7 @@ if __name__ == "__main__":
     gc.freeze()
     gc.enable()
     stdio.GRACE_SECONDS = float(os.environ.get("GRACE_SECONDS", stdio.GRACE_SECONDS))
-    on_stop = partial(stdio.exit_within, 0.5) if "EXIT_WITHIN" in os.environ else None
+    on_stop = partial(exit_within, 0.5) if "EXIT_WITHIN" in os.environ else None
     anyio.run(
         partial(stdio.serve_stdio, server, on_stop=on_stop), backend=os.environ.get("BACKEND", "asyncio")
     )

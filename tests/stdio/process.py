@@ -103,8 +103,12 @@ class _Lines:
 
 class ServerProcess:
     def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
-        # What the developer has set for a server of his own is not for this one.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SYNC_")}
+        # What the developer has set for a server of his own is not for this one; the home is the test's.
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("SYNC_") or name == "SYNC_MCP_HOME"
+        }
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -69,6 +69,7 @@ def test_a_line_that_is_not_json_is_a_parse_error_and_the_next_is_served(server:
         (b'{"jsonrpc":"2.0","id":3,"method":"ping","params":[1]}', 3),
         (b'{"jsonrpc":"2.0","id":1.5,"method":"ping"}', None),
         (b'{"jsonrpc":"2.0","id":true,"method":"ping"}', None),
+        (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', None),
         (b'{"jsonrpc":"2.0","id":{},"method":"ping"}', None),
         (b'{"jsonrpc":"2.0","id":4}', None),
         (b'{"jsonrpc":"2.0","id":5,"result":"not an object"}', None),

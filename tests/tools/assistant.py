@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from mcp import Client
 from mcp_types import CallToolResult, TextContent, Tool
 
-from sync_mcp.sandbox import Sandbox
+from sync_mcp.sandbox import RecordedRequest, Sandbox
 from sync_mcp.tools.catalogue import TOOLS
 
 Facts = dict[str, Any]
@@ -141,21 +141,35 @@ async def refusal(assistant: Assistant, sandbox: Sandbox, tool: str, arguments: 
     return answer.text.split("\n")[0]
 
 
-def media(sandbox: Sandbox) -> list[Facts]:
-    """Return a video and a voice."""
+def media(sandbox: Sandbox, number: int | None = None) -> list[Facts]:
+    """Return a video and a voice; with another number it is another video."""
+    which = "" if number is None else f"?n={number}"
     return [
-        {"type": "video", "url": sandbox.samples.video},
+        {"type": "video", "url": f"{sandbox.samples.video}{which}"},
         {"type": "audio", "url": sandbox.samples.audio},
     ]
 
 
+def asked(sandbox: Sandbox, method: str, path: str) -> list[RecordedRequest]:
+    """Return the requests that came to the API at a path."""
+    return [request for request in sandbox.requests if (request.method, request.path) == (method, path)]
+
+
+def creates(sandbox: Sandbox) -> list[RecordedRequest]:
+    """Return the requests that can cost money."""
+    return asked(sandbox, "POST", "/v2/generate")
+
+
 def sent(sandbox: Sandbox, path: str = "/v2/generate", method: str = "POST") -> list[Facts]:
     """Return the bodies that reached the API at a path."""
-    return [
-        cast(Facts, request.body)
-        for request in sandbox.requests
-        if (request.method, request.path) == (method, path)
-    ]
+    return [cast(Facts, request.body) for request in asked(sandbox, method, path)]
+
+
+def quote_in(asked: Told) -> str:
+    """Return the quote in an answer that asks for the user's approval."""
+    found = re.search(r'quote_id "([^"]+)"', asked.text)
+    assert found, asked.text
+    return found.group(1)
 
 
 async def arrived(sandbox: Sandbox, method: str, path: str, **query: str) -> None:

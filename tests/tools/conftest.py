@@ -16,6 +16,14 @@ async def assistant(sandbox: Sandbox) -> AsyncIterator[Assistant]:
         yield Assistant(client)
 
 
+@pytest.fixture
+async def unattended(sandbox: Sandbox) -> AsyncIterator[Assistant]:
+    """An assistant whose user is asked for nothing."""
+    server = create_server(Settings(approve_above_usd="never"), sandbox_url=sandbox.url)
+    async with Client(server, mode="legacy", read_timeout_seconds=60) as client:
+        yield Assistant(client)
+
+
 @pytest.fixture(params=["legacy", "auto"])
 async def either_era(sandbox: Sandbox, request: pytest.FixtureRequest) -> AsyncIterator[Assistant]:
     """The assistant of a host of the handshake era, and of the modern one."""

@@ -7,7 +7,7 @@ import pytest
 from sync_mcp.api.generations import Generations
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .assistant import Assistant, Facts, arrived, media, sent
+from .assistant import Assistant, Facts, arrived, creates, media, quote_in, sent
 
 pytestmark = pytest.mark.anyio
 
@@ -119,15 +119,87 @@ async def test_a_fault_of_this_program_in_the_wait_does_not_hide_the_job_either(
     assert told["generation_id"] in sandbox.generations
 
 
-async def test_a_create_that_was_answered_is_made_anew_when_it_is_asked_for_again(
+async def test_the_same_call_again_is_told_the_same_job_as_often_as_it_is_made(
     assistant: Assistant, sandbox: Sandbox
 ) -> None:
     first = await assistant.facts("create_generation", input=media(sandbox))
-    second = await assistant.facts("create_generation", input=media(sandbox))
-    assert first["generation_id"] != second["generation_id"]
-    assert "note" not in second
+    assert not {"reused", "note"} & first.keys()
+    running = [await assistant.facts("create_generation", input=media(sandbox)) for _ in range(2)]
+    sandbox.advance(60)
+    ended = [await assistant.facts("create_generation", input=media(sandbox)) for _ in range(2)]
+    for again in (*running, *ended):
+        assert again["generation_id"] == first["generation_id"]
+        assert again["reused"] is True
+        assert "nothing new was made or paid" in again["note"]
+    assert [told["status"] for told in running] == ["PENDING"] * 2
+    assert all(told["status"] == "COMPLETED" and told["output_url"] for told in ended)
+    assert len(creates(sandbox)) == len(sandbox.charges) == 1
+
+
+async def test_what_only_names_the_result_makes_no_second_job_and_is_told(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    first = await assistant.facts("create_generation", input=media(sandbox), output_file_name="one")
+    for more in ({}, {"output_file_name": "two"}, {"webhook_url": "https://example.com/hook"}):
+        again = await assistant.facts("create_generation", input=media(sandbox), **more)
+        assert again["generation_id"] == first["generation_id"]
+        assert "output_file_name" in again["note"]
+        assert ("webhook_url" in again["note"]) == ("webhook_url" in more)
+    assert len(creates(sandbox)) == 1
+
+
+async def test_another_take_is_asked_about_and_then_made_once(assistant: Assistant, sandbox: Sandbox) -> None:
+    first = await assistant.facts("create_generation", input=media(sandbox))
+    asked = await assistant.error("create_generation", input=media(sandbox), take=2)
+    assert (asked.code, asked.money_spent) == ("approval_required", "no")
+    assert len(creates(sandbox)) == 1
+    quote = {"quote_id": quote_in(asked)}
+    second = await assistant.facts("create_generation", input=media(sandbox), take=2, **quote)
+    assert second["generation_id"] != first["generation_id"]
+    assert "reused" not in second
+    again = await assistant.facts("create_generation", input=media(sandbox), take=2)
+    assert (again["generation_id"], again["reused"]) == (second["generation_id"], True)
     keys = {charge.idempotency_key for charge in sandbox.charges}
     assert len(keys) == len(sandbox.charges) == 2
+
+
+async def test_for_unattended_work_each_take_is_made_without_asking(
+    unattended: Assistant, sandbox: Sandbox
+) -> None:
+    told = [
+        await unattended.facts("create_generation", input=media(sandbox), take=take) for take in (1, 2, 3)
+    ]
+    assert len({facts["generation_id"] for facts in told}) == len(sandbox.charges) == 3
+
+
+async def test_after_a_failure_that_cost_nothing_the_same_call_makes_the_next_attempt(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(job="fail"))
+    failed = await assistant.facts("create_generation", input=media(sandbox))
+    sandbox.advance(60)
+    second = await assistant.facts("create_generation", input=media(sandbox))
+    assert second["generation_id"] != failed["generation_id"]
+    assert "reused" not in second
+    assert f"{failed['generation_id']}) ended FAILED and was not charged" in second["note"]
+    first_sent, second_sent = creates(sandbox)
+    assert first_sent.headers["idempotency-key"] != second_sent.headers["idempotency-key"]
+    assert [charge.released for charge in sandbox.charges] == [True, False]
+
+
+async def test_after_a_failure_that_was_paid_the_user_is_asked_before_the_next_attempt(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(job="fail", charged=True))
+    failed = await assistant.facts("create_generation", input=media(sandbox))
+    sandbox.advance(60)
+    asked = await assistant.error("create_generation", input=media(sandbox))
+    assert (asked.code, asked.money_spent) == ("approval_required", "no")
+    assert f"{failed['generation_id']}) ended FAILED and was charged" in asked.text
+    assert len(creates(sandbox)) == 1
+    second = await assistant.facts("create_generation", input=media(sandbox), quote_id=quote_in(asked))
+    assert second["generation_id"] != failed["generation_id"]
+    assert len(creates(sandbox)) == len(sandbox.charges) == 2
 
 
 async def test_identical_calls_at_once_make_one_job(assistant: Assistant, sandbox: Sandbox) -> None:
@@ -144,7 +216,8 @@ async def test_identical_calls_at_once_make_one_job(assistant: Assistant, sandbo
             # The same request, however it is spelled.
             calls.start_soon(partial(create, model="lipsync-2", wait_seconds=0, options={}))
     assert len({facts["generation_id"] for facts in told}) == len(sandbox.charges) == 1
-    assert sum("paid once" in facts.get("note", "") for facts in told) == 4
+    assert sum(facts.get("reused", False) for facts in told) == 4
+    assert len(creates(sandbox)) == 1
 
 
 async def test_a_create_joins_the_same_one_that_still_waits_for_its_end(
@@ -163,7 +236,8 @@ async def test_a_create_joins_the_same_one_that_still_waits_for_its_end(
             sandbox.advance(60)
     second, first = told
     assert second["generation_id"] == first["generation_id"]
-    assert "paid once" in second["note"]
+    assert second["reused"] is True
+    assert "reused" not in first
     assert first["status"] == "COMPLETED"
     assert len(sandbox.charges) == 1
 

@@ -14,12 +14,19 @@ from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools.catalogue import TOOLS
 
-from .assistant import MARK, Assistant, Facts, media, sent
+from .assistant import MARK, Assistant, Facts, creates, media, sent
 
 pytestmark = pytest.mark.anyio
 
 KEY = "sk_Live-0123456789"
-NAMES = ("create_generation", "get_generation", "wait_for_generations", "list_generations", "estimate_cost")
+NAMES = (
+    "create_generation",
+    "get_generation",
+    "wait_for_generations",
+    "list_generations",
+    "estimate_cost",
+    "get_account",
+)
 ARGUMENTS: dict[str, Facts] = {
     "create_generation": {
         "input": [{"type": "video", "url": "https://h/v"}, {"type": "audio", "url": "https://h/a"}]
@@ -28,6 +35,7 @@ ARGUMENTS: dict[str, Facts] = {
     "wait_for_generations": {"ids": ["g-1", "g-2"], "wait_seconds": 0},
     "list_generations": {},
     "estimate_cost": {"input": [{"type": "video", "url": "https://h/v"}], "dub": {"target_lang": "es"}},
+    "get_account": {},
 }
 
 
@@ -94,7 +102,7 @@ async def test_an_error_says_four_things_and_tells_programs_the_same(
     assert lines[0].startswith("concurrency_limit_reached: ")
     assert lines[1] == "No money was spent."
     assert lines[2] == "The same call may work in 30 s."
-    assert lines[3].startswith("Next: Wait until one has ended")
+    assert lines[3].startswith("Next: Nothing was sent or charged. Wait for a running job to end")
     assert (told.code, told.money_spent) == ("concurrency_limit_reached", "no")
     assert told.meta["retry_after_seconds"] == 30
     assert len(sent(sandbox)) == 1
@@ -103,14 +111,15 @@ async def test_an_error_says_four_things_and_tells_programs_the_same(
 async def test_an_unknown_outcome_says_how_to_look_and_how_to_repeat(
     either_era: Assistant, sandbox: Sandbox, short_pauses: None
 ) -> None:
-    sandbox.add_fault(Fault(path="*", drop="after", times=None))
+    sandbox.add_fault(Fault(path="/v2/generat*", drop="after", times=None))
     told = await either_era.error("create_generation", input=media(sandbox))
     assert (told.code, told.money_spent) == ("outcome_unknown", "unknown")
+    assert "Make exactly this call again" in told.text
     assert "failed" not in told.text
     assert "do not make another one before looking" in told.text
     assert "list_generations" in told.text
     assert "under the same key" in told.text
-    [key] = {request.headers["idempotency-key"] for request in sandbox.requests if request.method == "POST"}
+    [key] = {request.headers["idempotency-key"] for request in creates(sandbox)}
     assert key in told.text
     sandbox.clear_faults()
     # Repeated exactly, it finds the job that it made.

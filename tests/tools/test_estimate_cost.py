@@ -107,7 +107,8 @@ async def test_it_takes_and_refuses_what_create_generation_does(
     }
     await assistant.facts("estimate_cost", request)
     await assistant.facts("create_generation", request)
-    assert sent(sandbox, BY_REQUEST) == sent(sandbox)
+    # create_generation prices it too, before it is sent.
+    assert sent(sandbox, BY_REQUEST) == sent(sandbox) * 2
     wrong = {"input": [video, audio, audio], "webhook_url": "ftp://x"}
     refused = [await assistant.error(tool, wrong) for tool in ("estimate_cost", "create_generation")]
     assert refused[0].text == refused[1].text

@@ -11,12 +11,13 @@ import pytest
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.settings import SandboxSettings
 
-from .assistant import Assistant, Facts, media
+from .assistant import Assistant, Facts, creates, media
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("short_pauses")]
 
 CREATE = "/v2/generate"
-EVERYTHING = "*"
+GENERATIONS = "/v2/generat*"
+"""The create, the job and the list; not what is asked before a create."""
 FOR_EVER = None
 WHICH_REQUESTS = {"method", "path", "times", "skip"}
 """Fields that say which requests a fault strikes; all others say how."""
@@ -105,7 +106,7 @@ DOUBTS = [
         for mode in ("honour", "ignore")
     ),
     # The list cannot be read either: it stays unknown.
-    *(Case(fault, "outcome_unknown", "unknown", 1, EVERYTHING, FOR_EVER) for fault in ACCEPTED),
+    *(Case(fault, "outcome_unknown", "unknown", 1, GENERATIONS, FOR_EVER) for fault in ACCEPTED),
     # The job is left out of the list: the key alone prevents a second one.
     Case({"job": "hide", "drop": "after"}, None, "", 1),
     Case({"job": "hide", "drop": "after"}, "outcome_unknown", "unknown", 1, mode="conflict"),
@@ -156,10 +157,10 @@ async def test_a_create_that_a_fault_strikes_is_paid_at_most_once_and_told_truly
         # Money that may be spent is not called unspent, nor a job that may run a failure.
         assert told.money_spent == "unknown" or not sandbox.charges
         assert ("list_generations" in told.text) == (told.money_spent == "unknown")
-    creates = [request for request in sandbox.requests if request.method == "POST"]
-    assert len({request.headers["idempotency-key"] for request in creates}) == 1
-    if case in REFUSALS or case.path == EVERYTHING:
-        assert len(creates) == 1
+    tried = creates(sandbox)
+    assert len({request.headers["idempotency-key"] for request in tried}) == 1
+    if case in REFUSALS or case.path == GENERATIONS:
+        assert len(tried) == 1
 
 
 async def test_a_refusal_tells_when_to_try_again_and_the_next_try_has_a_key_of_its_own(
@@ -171,7 +172,7 @@ async def test_a_refusal_tells_when_to_try_again_and_the_next_try_has_a_key_of_i
     assert told.meta["retry_after_seconds"] == 7
     assert "The same call may work in 7 s." in told.text
     await assistant.facts("create_generation", input=media(sandbox))
-    first, second = sandbox.requests
+    first, second = creates(sandbox)
     assert first.headers["idempotency-key"] != second.headers["idempotency-key"]
 
 
@@ -180,13 +181,30 @@ async def test_a_create_repeated_after_an_unknown_outcome_is_not_paid_again(
     assistant: Assistant, sandbox: Sandbox, mode: str
 ) -> None:
     sandbox.configure(idempotency=mode)
-    sandbox.add_fault(Fault(drop="after", times=FOR_EVER))
-    told = await assistant.error("create_generation", input=media(sandbox))
-    assert told.code == "outcome_unknown"
-    told = await assistant.error("create_generation", input=media(sandbox))
-    assert told.code == "outcome_unknown"
+    sandbox.add_fault(Fault(path=GENERATIONS, drop="after", times=FOR_EVER))
+    for _ in range(2):
+        told = await assistant.error("create_generation", input=media(sandbox))
+        assert told.code == "outcome_unknown"
+        assert "Make exactly this call again" in told.text
+    sandbox.clear_faults()
+    facts = [await assistant.facts("create_generation", input=media(sandbox)) for _ in range(2)]
+    [charge] = sandbox.charges
+    assert [told["generation_id"] for told in facts] == [charge.generation_id] * 2
+    assert [told["reused"] for told in facts] == [True] * 2
+
+
+@pytest.mark.parametrize("fault", UNSEEN, ids=lambda fault: next(iter(cast(Facts, fault))))
+async def test_where_nothing_comes_through_a_create_is_not_sent_and_says_so(
+    assistant: Assistant, sandbox: Sandbox, fault: Facts
+) -> None:
+    sandbox.add_fault(Fault.model_validate({**fault, "times": FOR_EVER}))
+    with anyio.fail_after(20):
+        told = await assistant.error("create_generation", input=media(sandbox))
+    assert told.money_spent == "no"
+    assert creates(sandbox) == []
     sandbox.clear_faults()
     facts = await assistant.facts("create_generation", input=media(sandbox))
+    assert "reused" not in facts
     assert [charge.generation_id for charge in sandbox.charges] == [facts["generation_id"]]
 
 
@@ -196,7 +214,7 @@ async def test_a_late_request_and_its_repeat_are_one_job(
     monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 3.2)
     sandbox.add_fault(Fault(path=CREATE, delay_seconds=1.2, when="before"))
     facts = await assistant.facts("create_generation", input=media(sandbox))
-    late, repeat = [request for request in sandbox.requests if request.method == "POST"]
+    late, repeat = creates(sandbox)
     with anyio.fail_after(10):
         while late.status is None:  # noqa: ASYNC110 - the sandbox runs in a thread of its own
             await anyio.sleep(0.02)

@@ -14,10 +14,12 @@ ROW = {"generation_id", "status", "model", "created_at", "output_duration_second
 
 
 async def make(assistant: Assistant, sandbox: Sandbox, count: int, **request: Any) -> list[str]:
-    """Make jobs and return their ids, the newest first."""
+    """Make jobs, each of another video, and return their ids, the newest first."""
     sandbox.configure(plan="enterprise", job_seconds=0)
+    first = len(sandbox.charges)
     made = [
-        await assistant.facts("create_generation", {"input": media(sandbox), **request}) for _ in range(count)
+        await assistant.facts("create_generation", {"input": media(sandbox, number), **request})
+        for number in range(first, first + count)
     ]
     return [job["generation_id"] for job in reversed(made)]
 

@@ -89,10 +89,10 @@ def test_the_schemas_are_json_schemas(tool: Any) -> None:
     Draft202012Validator.check_schema(tool.definition.output_schema)
 
 
-def test_estimate_cost_takes_the_arguments_of_create_generation_without_the_wait() -> None:
+def test_estimate_cost_takes_the_arguments_of_create_generation_but_those_of_paying_and_waiting() -> None:
     create = by_name["create_generation"].input_schema["properties"]
     estimate = by_name["estimate_cost"].input_schema["properties"]
-    assert estimate.keys() == create.keys() - {"wait_seconds"} | {"duration_seconds", "fps"}
+    assert estimate.keys() == create.keys() - {"wait_seconds", "max_cost_usd", "quote_id"} | {"fps"}
     assert _names(estimate["input"]) == _names(create["input"])
     assert _names(estimate["options"]) == _names(create["options"])
     assert _names(estimate["segments"]) == _names(create["segments"])
@@ -109,7 +109,7 @@ def test_only_create_generation_costs_money_and_every_annotation_is_true() -> No
     for name, tool in by_name.items():
         hints = tool.annotations
         assert hints.read_only_hint == (name != "create_generation")
-        assert hints.idempotent_hint == (name != "create_generation")
+        assert hints.idempotent_hint is True
         assert hints.destructive_hint is False
         assert hints.open_world_hint is True
         assert tool.paid == (name == "create_generation")

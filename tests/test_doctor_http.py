@@ -1,0 +1,45 @@
+"""What the doctor says of serving HTTP on this machine."""
+
+import re
+import socket
+import subprocess
+
+from sync_mcp.sandbox import Sandbox
+from tests.http.web import serving
+from tests.test_doctor import TOKEN, examined, remedies
+
+
+def looked_at(*flags: str, token: str = "") -> subprocess.CompletedProcess[str]:
+    return examined("--sandbox", "--http", *flags, SYNC_MCP_HTTP_TOKEN=token)
+
+
+def test_a_port_that_is_free_is_well() -> None:
+    done = looked_at("--port", "0")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert re.search(r"^http +can be served on 127\.0\.0\.1:0$", done.stdout, re.MULTILINE)
+
+
+def test_a_port_that_something_else_has_is_wrong() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        # It says nothing, which must not hold up the report.
+        port = taken.getsockname()[1]
+        done = looked_at("--port", str(port))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert remedies(done.stdout).keys() == {"http"}
+    assert f"127.0.0.1:{port}" in remedies(done.stdout)["http"]
+    assert "--port" in remedies(done.stdout)["http"]
+
+
+def test_a_server_of_this_kind_that_runs_there_is_well(sandbox: Sandbox) -> None:
+    with serving(sandbox) as web:
+        done = looked_at("--port", str(web.port))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"already served on 127.0.0.1:{web.port}" in done.stdout
+
+
+def test_an_address_that_is_not_this_machines_is_wrong() -> None:
+    flags = ("--host", "192.0.2.1", "--port", "0", "--allowed-host", "mcp.example.com")
+    done = looked_at(*flags, token=TOKEN)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "192.0.2.1:0" in remedies(done.stdout)["http"]
+    assert "--host" in remedies(done.stdout)["http"]
