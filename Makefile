@@ -4,11 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+CREATES := 2000
+SEED := 4
 PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check snapshots docs bench live clean
+.PHONY: help demo test check snapshots docs bench torture live clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +36,9 @@ docs: snapshots ## Write the generated parts of README.md anew
 
 bench: $(READY) ## Measure start, calls, sizes and memory, as ratios to a bare server of the SDK
 	@$(BIN)/python -m tests.bench
+
+torture: $(READY) ## Kill servers while they pay: nothing lost, doubled or over budget (CREATES=2000, SEED=4)
+	@$(BIN)/python -m tests.torture --creates $(CREATES) --seed $(SEED)
 
 live: $(READY) ## With a real SYNC_API_KEY: free reads only, each difference from what is expected here
 	@$(BIN)/python -m tests.live

@@ -45,6 +45,8 @@ _CLOCK_TOLERANCE = timedelta(seconds=2)
 _TELLING = ("options", "segments", "dubParams")
 _PAGE = 100
 _PAGES_SEARCHED = 5
+_PAGES_SEARCHED_LATER = 50
+"""For an attempt that a busy account may have made thousands of jobs after."""
 _ATTEMPT_SECONDS = 30.0
 _SEARCH_SECONDS = 8.0
 _LAST_SECONDS = 1.0
@@ -320,7 +322,7 @@ class _Create:
                 self._creator.claim(named.id, self.key)
                 return True, named
             cursor: dict[str, str] = {}
-            for _ in range(_PAGES_SEARCHED):
+            for _ in range(self._most_pages):
                 page, length = await self._page({"limit": str(_PAGE), **cursor})
                 for generation in page:
                     matches = self.match(generation)
@@ -378,6 +380,12 @@ class _Create:
         options: RequestOptions = {"additional_headers": self._options.get("additional_headers", {})}
         call = Call("GET", path, query=query)
         return await self._transport.attempt(call, self._budget, options, attempt_seconds=_SEARCH_SECONDS)
+
+    @property
+    def _most_pages(self) -> int:
+        # Where it may be of any age, there is no end to come to.
+        goes_on = self._attempt is not None and not self._was_received
+        return _PAGES_SEARCHED_LATER if goes_on else _PAGES_SEARCHED
 
     @property
     def _earliest(self) -> datetime:

@@ -1,6 +1,7 @@
 """Repeats of calls whose first outcome nobody knows, at an API that keeps no idempotency keys."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,18 @@ async def test_the_job_of_another_clip_is_not_taken_for_it(
     await guard_of().create(sync, request_of("?clip=2&sig=aa"), None, Terms())
     await guard_of().create(sync, request_of("?clip=1&sig=bb"), None, Terms())
     assert len(paid(sandbox)) == 2
+
+
+async def test_one_that_was_never_made_is_sent_although_many_jobs_were_made_since(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, request_of: RequestOf
+) -> None:
+    await _leave_in_doubt(sandbox, sync, guard, request_of("?clip=1"), NEVER_MADE)
+    other = request_of("?clip=2")
+    row = await sync.generations.create(model=other.model, input=other.input)
+    since: Any = [{**row.to_wire(), "id": f"other-{number}"} for number in range(100)]
+    sandbox.add_fault(Fault(method="GET", path="/v2/generations", status=200, body=since, times=12))
+    made = await guard.create(sync, request_of("?clip=1"), {"max_retries": 0}, Terms())
+    assert made.generation.id == sandbox.charges[1].generation_id
 
 
 @BOTH

@@ -64,7 +64,9 @@ class Watched:
     @property
     def data_files(self) -> set[str]:
         opened = {argument for event, argument in self.events if event == "open"}
-        return {name for name in opened if Path(name).is_file() and not name.endswith(CODE)}
+        # What is meant by /proc/self there is the pipe to this process, and here something else.
+        named = {name for name in opened if not name.startswith("/proc/self/")}
+        return {name for name in named if Path(name).is_file() and not name.endswith(CODE)}
 
 
 @pytest.fixture(scope="module")
