@@ -1,0 +1,132 @@
+"""A client over stdio that calls tools, gives calls up, and sees its server die."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+ANSWER_SECONDS = 75.0
+START_SECONDS = 60.0
+
+Frame = dict[str, Any]
+
+
+class ServerDied(Exception):
+    """The server ended before it answered."""
+
+
+class CallGivenUp(Exception):
+    """The client cancelled the call."""
+
+
+class ServerProcess:
+    """A server process, in the handshake era; several calls at once."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin
+        assert process.stdout
+        self.process, self._stdin, self._stdout = process, process.stdin, process.stdout
+        self._waiting: dict[int, asyncio.Future[Frame]] = {}
+        self._number = 0
+        self._reading = asyncio.create_task(self._read())
+
+    @classmethod
+    async def start(cls, env: Mapping[str, str], log: Path) -> "ServerProcess":
+        """Start a server with these settings and no others, and greet it; its log is appended to `log`."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNC_")}
+        with log.open("ab") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "tests.torture.server",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                cwd=ROOT,
+                env=kept | {"PYTHONPATH": str(ROOT), **env},
+                limit=2**24,
+            )
+        server = cls(process)
+        hello = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "torture", "version": "1"},
+        }
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await server._ask("initialize", hello)
+        except BaseException:
+            await asyncio.shield(server.kill())
+            raise
+        server._send({"method": "notifications/initialized"})
+        return server
+
+    @property
+    def alive(self) -> bool:
+        return not self._reading.done()
+
+    async def call(self, tool: str, arguments: Frame, *, give_up_after: float | None = None) -> Frame:
+        """Return the result of a tool call; with `give_up_after` it is cancelled after so many seconds.
+
+        Raises:
+            ServerDied: no answer will come any more.
+            CallGivenUp: it was cancelled.
+        """
+        params = {"name": tool, "arguments": arguments}
+        return await self._ask("tools/call", params, give_up_after=give_up_after)
+
+    def strike(self) -> None:
+        """Kill it, where it still lives."""
+        # Not by the process's own method, which may take its exit code from under the one who waits for it.
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
+
+    async def kill(self) -> None:
+        """Kill it, where it still lives, and wait for its end."""
+        self.strike()
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait for its end."""
+        await self.process.wait()
+        await self._reading
+
+    async def _ask(self, method: str, params: Frame, *, give_up_after: float | None = None) -> Frame:
+        if not self.alive:
+            raise ServerDied
+        self._number += 1
+        number = self._number
+        answered = self._waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            self._send({"id": number, "method": method, "params": params})
+            async with asyncio.timeout(give_up_after or ANSWER_SECONDS):
+                return await answered
+        except TimeoutError:
+            if give_up_after is None:
+                raise
+            self._send({"method": "notifications/cancelled", "params": {"requestId": number}})
+            raise CallGivenUp from None
+        finally:
+            self._waiting.pop(number, None)
+
+    def _send(self, frame: Frame) -> None:
+        # Written into the pipe of one that has died, it is lost, as it would be.
+        self._stdin.write(json.dumps({"jsonrpc": "2.0", **frame}).encode() + b"\n")
+
+    async def _read(self) -> None:
+        with suppress(ConnectionError):
+            while line := await self._stdout.readline():
+                frame = json.loads(line)
+                answered = self._waiting.get(frame.get("id"))
+                if answered is not None and not answered.done():
+                    answered.set_result(frame.get("result", frame))
+        for answered in self._waiting.values():
+            if not answered.done():
+                answered.set_exception(ServerDied())

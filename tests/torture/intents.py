@@ -1,0 +1,108 @@
+"""What an assistant intends, how it spells its calls, and what it makes of the answers."""
+
+import json
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Literal, cast
+
+from tests.torture.client import Frame
+
+
+@dataclass
+class Intent:
+    """One thing to be made, and what was told about it."""
+
+    number: int
+    """It stands in the URL of the video: what tells it from all others, at the API too."""
+    take: int
+    at_once: bool
+    """Two processes make the first call at the same moment."""
+    given_up: bool
+    """The client cancels the first call."""
+    asked_again: bool
+    """Made, it is called once more: the same job must be the answer."""
+    made: list[str] = field(default_factory=list[str])
+    """The ids that were told, oldest first."""
+    refused: bool = False
+    answers: list[str] = field(default_factory=list[str])
+    """The codes of all answers, oldest first."""
+
+    @property
+    def is_settled(self) -> bool:
+        return bool(self.made) or self.refused
+
+
+def intents(count: int, first: int, random: Random) -> list[Intent]:
+    """Return intents, some of them another take of the one before."""
+    made: list[Intent] = []
+    while len(made) < count:
+        again = made and made[-1].take == 1 and random.random() < 0.05
+        made.append(
+            Intent(
+                number=made[-1].number if again else first + len(made),
+                take=2 if again else 1,
+                at_once=random.random() < 0.15,
+                given_up=random.random() < 0.08,
+                asked_again=random.random() < 0.1,
+            )
+        )
+    return made
+
+
+def arguments_of(intent: Intent, video: str, audio: str, random: Random) -> Frame:
+    """Return the arguments of a call, spelled in one of the ways that all mean the same."""
+    signature = (
+        f"&X-Amz-Signature={random.randrange(10**9)}&X-Amz-Expires=600" if random.random() < 0.1 else ""
+    )
+    items: list[Frame] = [
+        {"type": "video", "url": f"{video}?n={intent.number}{signature}"},
+        {"type": "audio", "url": audio},
+    ]
+    if random.random() < 0.2:
+        items.reverse()
+    arguments: Frame = {"model": "lipsync-2", "input": items}
+    if intent.take > 1 or random.random() < 0.1:
+        arguments["take"] = intent.take
+    spelling = random.random()
+    if spelling < 0.1:
+        arguments["options"] = {"sync_mode": "bounce"}
+    elif spelling < 0.2:
+        arguments["options"] = {"temperature": 0.5, "syncMode": "bounce"}
+    elif spelling < 0.3:
+        arguments["input"] = json.dumps(items)
+    if random.random() < 0.2:
+        arguments["output_file_name"] = f"clip-{random.randrange(3)}"
+    if random.random() < 0.2:
+        arguments["wait_seconds"] = 2
+    names = list(arguments)
+    random.shuffle(names)
+    return {name: arguments[name] for name in names}
+
+
+def number_of(job: Frame) -> int:
+    """Return the number of the intent that a job of the API belongs to."""
+    urls = [str(item["url"]) for item in cast(list[Frame], job["input"]) if "?n=" in str(item.get("url"))]
+    return int(urls[0].partition("?n=")[2].partition("&")[0])
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An answer: a job, a refusal that counts, or a word to call again."""
+
+    kind: Literal["made", "refused", "again"]
+    code: str
+    generation_id: str | None = None
+    text: str = ""
+
+
+def heard(result: Frame) -> Heard:
+    """Return what an answer of create_generation means."""
+    facts: dict[str, Any] = result.get("structuredContent") or {}
+    if "generation_id" in facts:
+        return Heard("made", "reused" if facts.get("reused") else "made", str(facts["generation_id"]))
+    text = " ".join(str(block.get("text")) for block in result.get("content", []))
+    code = str(result.get("_meta", {}).get("code") or f"protocol error {result.get('error')}")
+    # A price that could not be asked for is nobody's limit.
+    if code == "limit_reached" and "unknown" not in text:
+        return Heard("refused", code, text=text)
+    return Heard("again", code, text=text)

@@ -1,0 +1,169 @@
+"""The count: what the API charged, held against what the ledger knows and what the assistant was told."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from sync_mcp.jobs.ledger import Entry
+from sync_mcp.sandbox import Charge
+from tests.torture.intents import number_of
+from tests.torture.points import POINTS
+from tests.torture.run import Outcome
+
+_UNRESOLVED = ("sending", "unknown")
+_KNOWN = ("accepted", "ended")
+
+
+@dataclass
+class Verdict:
+    """The figures of a run."""
+
+    intended: int
+    created: int
+    charged: int
+    charged_usd: Decimal
+    refused: int
+    """Intents that the budget does not pay for."""
+    open: int
+    """Intents that are neither made nor refused after all repeats."""
+    lost: int
+    doubled: int
+    over_budget_usd: Decimal
+    unresolved: Counter[str]
+    """Attempts, by what the API has of them."""
+    kills: Counter[str]
+    kills_wanted: int
+    calls: Counter[str]
+    seconds: float
+    findings: list[str] = field(default_factory=list[str])
+    """One line for each job that was lost or doubled."""
+    crashes: list[str] = field(default_factory=list[str])
+    """What went wrong that nobody had planned."""
+
+    @property
+    def holds(self) -> bool:
+        return not (self.over_budget_usd or self.faults)
+
+    @property
+    def faults(self) -> list[str]:
+        """One line for each thing that is not as it must be."""
+        missing = [
+            f"killed {self.kills[point]} times instead of {self.kills_wanted}: {point}"
+            for point in POINTS
+            if self.kills[point] < self.kills_wanted
+        ]
+        return [*self.findings, *self.crashes, *missing]
+
+    def table(self) -> str:
+        """Return the one table."""
+        rows: list[tuple[str, object]] = [
+            ("intended", self.intended),
+            ("created", self.created),
+            ("charged", f"{self.charged} ({self.charged_usd} USD)"),
+            ("refused by the budget", self.refused),
+            ("open after all repeats", self.open),
+            ("lost", self.lost),
+            ("doubled", self.doubled),
+            ("over budget", f"{self.over_budget_usd} USD"),
+            ("unresolved", _shown(self.unresolved)),
+            *((f"killed {point}", self.kills[point]) for point in POINTS),
+            ("calls", _shown(self.calls)),
+            ("seconds", f"{self.seconds:.0f}"),
+        ]
+        return "\n".join(f"{name:<24} {value}" for name, value in rows)
+
+
+def judge(outcome: Outcome) -> Verdict:
+    """Return what the run proves."""
+    lost = [*_lost_charges(outcome), *_told_wrongly(outcome)]
+    doubled = list(_doubled(outcome))
+    live = [charge for charge in outcome.charges if not charge.released]
+    return Verdict(
+        intended=len(outcome.intents),
+        created=len(outcome.charges),
+        charged=len(live),
+        charged_usd=sum((charge.amount_usd for charge in live), Decimal(0)),
+        refused=sum(intent.refused and not intent.made for intent in outcome.intents),
+        open=sum(not intent.is_settled for intent in outcome.intents),
+        lost=len(lost),
+        doubled=len(doubled),
+        over_budget_usd=max(outcome.most_over_usd, Decimal(0)),
+        unresolved=Counter(_fate(outcome, entry) for entry in outcome.entries if entry.state in _UNRESOLVED),
+        kills=outcome.kills,
+        kills_wanted=outcome.kills_wanted,
+        calls=outcome.answers,
+        seconds=outcome.seconds,
+        findings=[*lost, *doubled],
+        crashes=outcome.crashes,
+    )
+
+
+def _fate(outcome: Outcome, entry: Entry) -> str:
+    key = entry.idempotency_key
+    if not any(charge.idempotency_key == key for charge in outcome.charges):
+        return "never made"
+    return "hidden from lists" if key in outcome.hidden else "in the list"
+
+
+def _lost_charges(outcome: Outcome) -> Iterator[str]:
+    """Yield the jobs that the API charged and the ledger neither knows nor is in doubt about."""
+    by_key = {entry.idempotency_key: entry for entry in outcome.entries}
+    by_job = {entry.generation_id: entry for entry in outcome.entries if entry.state in _KNOWN}
+    for charge in outcome.charges:
+        entry = by_key.get(charge.idempotency_key or "")
+        owner = by_job.get(charge.generation_id)
+        in_doubt = entry is not None and entry.state in _UNRESOLVED
+        # A job may have gone to another take of the same: both are the same video at the same price.
+        is_known = entry is not None and owner is not None and owner.body_digest == entry.body_digest
+        if not (is_known or in_doubt):
+            yield f"lost: {_charge(outcome, charge)}; ledger: {_entry(entry)}"
+
+
+def _told_wrongly(outcome: Outcome) -> Iterator[str]:
+    """Yield the answers that named a job that is not there, or not this intent's."""
+    for intent in outcome.intents:
+        for name in dict.fromkeys(intent.made):
+            job = outcome.jobs.get(name)
+            if job is None or number_of(job) != intent.number:
+                what = "no job" if job is None else f"of intent {number_of(job)}"
+                yield f"lost: intent {intent.number} take {intent.take} was told {name}, which is {what}"
+
+
+def _doubled(outcome: Outcome) -> Iterator[str]:
+    """Yield each charge beyond the one of its attempt, and beyond those that its takes account for."""
+    takes = Counter(intent.number for intent in outcome.intents)
+    by_number: defaultdict[int, list[Charge]] = defaultdict(list)
+    for charge in outcome.charges:
+        by_number[number_of(outcome.jobs[charge.generation_id])].append(charge)
+    for number, charges in by_number.items():
+        keys = Counter(charge.idempotency_key for charge in charges)
+        twice = sum(count - 1 for count in keys.values())
+        live = sum(not charge.released for charge in charges)
+        entries = [entry for entry in outcome.entries if entry.idempotency_key in keys]
+        shown = "; ".join(_charge(outcome, charge) for charge in charges)
+        for _ in range(max(twice, live - takes[number])):
+            yield f"doubled: {shown}; ledger: {', '.join(map(_entry, entries))}"
+
+
+def _charge(outcome: Outcome, charge: Charge) -> str:
+    number = number_of(outcome.jobs[charge.generation_id])
+    released = ", released" if charge.released else ""
+    return (
+        f"intent {number} job {charge.generation_id[:8]} key ..{str(charge.idempotency_key)[-8:]} at "
+        f"{charge.at:%H:%M:%S.%f}{released}"
+    )
+
+
+def _entry(entry: Entry | None) -> str:
+    if entry is None:
+        return "nothing"
+    return (
+        f"entry {entry.id} take {entry.take} attempt {entry.attempt} {entry.state} "
+        f"{(entry.generation_id or '-')[:8]} key ..{entry.idempotency_key[-8:]}"
+    )
+
+
+def _shown(counts: Counter[str]) -> str:
+    parts = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    return f"{counts.total()} ({parts})" if parts else "0"

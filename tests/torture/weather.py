@@ -1,0 +1,127 @@
+"""What the API and the network do to the calls, in four parts: by how the API keeps idempotency keys."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.sandbox.faults import CREATE_PATH
+
+CREATES_STRUCK = 0.35
+READS_STRUCK = 0.06
+REQUESTS_A_CREATE = 2
+"""Creates that reach the API for one that is intended, at most: the rest of the faults would never strike."""
+READS_A_CREATE = 8
+_OUTAGE = 8
+_LATE_SECONDS = (0.1, 1.5)
+
+_READS = ("/v2/generations", "/v2/generate/*", "/v2/analyze/cost")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the run."""
+
+    name: str
+    settings: Mapping[str, object]
+    hides: bool = False
+    """Whether lists may leave jobs out. Where the API forgets the key too, nobody could ever know of one."""
+
+
+# First those that hide nothing: what one part leaves open goes on in the next.
+PARTS = (
+    Part("ignore", {"idempotency": "ignore", "plan": "enterprise"}),
+    Part("expire", {"idempotency": "expire", "idempotency_expiry_seconds": 2.0, "plan": "scale"}),
+    Part("honour", {"idempotency": "honour", "plan": "enterprise"}, hides=True),
+    Part("conflict", {"idempotency": "conflict", "plan": "enterprise"}, hides=True),
+)
+
+_Make = Callable[[Random, int], Fault]
+
+
+def _create(**what: object) -> _Make:
+    def make(_: Random, skip: int) -> Fault:
+        return Fault.model_validate({"method": "POST", "path": CREATE_PATH, "skip": skip, **what})
+
+    return make
+
+
+def _late(when: str) -> _Make:
+    def make(random: Random, skip: int) -> Fault:
+        return _create(delay_seconds=random.uniform(*_LATE_SECONDS), when=when)(random, skip)
+
+    return make
+
+
+def _api_error(code: str, **what: object) -> _Make:
+    def make(_: Random, skip: int) -> Fault:
+        return Fault.api_error(code, method="POST", path=CREATE_PATH, skip=skip, **what)  # type: ignore[arg-type]
+
+    return make
+
+
+_ON_CREATES: tuple[_Make, ...] = (
+    _create(drop="before"),
+    _create(drop="after"),
+    _create(drop="after"),
+    _late("before"),
+    _late("after"),
+    _create(html=True),
+    _create(html=True, when="after"),
+    _create(cut_body=True),
+    _create(empty=True),
+    _create(no_id=True),
+    _create(idempotency_outcome_unknown="with_id"),
+    _create(idempotency_outcome_unknown="without_id"),
+    _create(idempotency_outcome_unknown="without_id", when="before"),
+    _api_error("internal_error"),
+    _api_error("internal_error", when="after"),
+    _api_error("rate_limit_exceeded", headers={"Retry-After": "1"}),
+    _api_error("concurrency_limit_reached", headers={"Retry-After": "1"}, retryAfterSeconds=1),
+    _create(job="fail"),
+    _create(job="reject", drop="after"),
+)
+_HIDING: tuple[_Make, ...] = (_create(job="hide"), _create(job="hide", drop="after"))
+
+_ON_READS: tuple[Mapping[str, object], ...] = (
+    {"drop": "before"},
+    {"drop": "after"},
+    {"html": True},
+    {"cut_body": True},
+    {"empty": True},
+    {"status": 503, "body": {"message": "later"}},
+    {"status": 429, "body": {"message": "slow down"}, "headers": {"Retry-After": "1"}},
+    {"delay_seconds": 1.0},
+)
+
+
+def set_weather(sandbox: Sandbox, part: Part, creates: int, random: Random) -> set[str]:
+    """Put a part's settings and faults in force, enough for so many creates.
+
+    Returns the ids of the faults that hide jobs.
+    """
+    sandbox.clear_faults()
+    sandbox.configure(**part.settings)
+    makes = _ON_CREATES + (_HIDING if part.hides else ())
+    hiding: set[str] = set()
+    for number in range(creates * REQUESTS_A_CREATE):
+        if random.random() < CREATES_STRUCK:
+            fault = random.choice(makes)(random, number)
+            name = sandbox.add_fault(fault)
+            if fault.job == "hide":
+                hiding.add(name)
+    for path in _READS:
+        for number in range(creates * READS_A_CREATE // len(_READS)):
+            if random.random() < READS_STRUCK:
+                what = random.choice(_ON_READS)
+                sandbox.add_fault(
+                    Fault.model_validate({"method": _method(path), "path": path, "skip": number, **what})
+                )
+    for _ in range(max(1, creates // 100)):
+        start = random.randrange(creates * READS_A_CREATE)
+        sandbox.add_fault(Fault(status=503, body={"message": "outage"}, skip=start, times=_OUTAGE))
+    return hiding
+
+
+def _method(path: str) -> str:
+    return "POST" if path == "/v2/analyze/cost" else "GET"
