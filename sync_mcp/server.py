@@ -143,8 +143,12 @@ def _user(context: ServerRequestContext[Backend], params: types.CallToolRequestP
     if not session.can_send_request:
         return NOBODY
 
-    async def ask(form: types.ElicitRequestFormParams) -> types.ElicitResult:
-        return await session.elicit_form(form.message, form.requested_schema, context.request_id)
+    async def ask(form: types.ElicitRequestFormParams) -> types.ElicitResult | None:
+        try:
+            return await session.elicit_form(form.message, form.requested_schema, context.request_id)
+        except MCPError as error:
+            logger.warning("the client could not ask the user: %s", error)
+            return None
 
     return User(ask=ask)
 

@@ -204,7 +204,14 @@ def test_a_listing_is_limited_but_for_what_is_open(run: Run, ledger: Ledger) -> 
 def test_all_of_an_entry_is_shown_without_query_strings(run: Run, ledger: Ledger) -> None:
     id = begun(ledger, intention=intended(query="?X-Amz-Signature=SECRET"), usd="1.000000001")
     ledger.accept(id, JOB)
-    ledger.settle(id, status="FAILED", error_code="boom", cost_usd=Decimal("0.25"), charged="yes")
+    ledger.settle(
+        id,
+        generation_id=JOB,
+        status="FAILED",
+        error_code="boom",
+        cost_usd=Decimal("0.25"),
+        charged="yes",
+    )
     done = run("show", str(id))
     assert (done.returncode, done.stderr) == (0, "")
     entry = found(ledger, id)
@@ -261,11 +268,11 @@ def test_of_what_is_not_in_doubt_it_is_said_why_nothing_is_to_be_decided(
         case _:
             pass
     if state == "closed":
-        ledger.close_job(id)
+        ledger.close_job(id, generation_id=JOB)
     if state in ("done", "free", "charged"):
         charged = "no" if state == "free" else "yes"
         status = "COMPLETED" if state == "done" else "FAILED"
-        ledger.settle(id, status=status, error_code=None, cost_usd=None, charged=charged)
+        ledger.settle(id, generation_id=JOB, status=status, error_code=None, cost_usd=None, charged=charged)
     assert told in shown(ledger, id)
     before = found(ledger, id).state
     with pytest.raises(InvalidRequestError) as refused:

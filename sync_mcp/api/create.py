@@ -28,6 +28,7 @@ from sync_mcp.errors import (
     APITimeoutError,
     ConcurrencyLimitError,
     ConflictError,
+    CreateUnderWay,
     InvalidRequestError,
     OutcomeUnknown,
     RateLimitError,
@@ -65,7 +66,8 @@ class Attempt:
         idempotency_key: what it is sent under, each time.
         sent_at: when it was first sent, by the API's clock; None where it never was.
         named_id: the job that the API named when its outcome was unknown.
-        may_send: whether it may still be sent, or only be looked for.
+        may_send: is asked before each send whether it is still this caller's to send; else it is only looked
+            for.
         claim: is asked, before a job of the API's list is taken for this attempt's, whether it can be.
         unsigned: returns JSON without what may differ in a repeat, such as the signature of a link: without
             it the repeat would not know the job that the first call made.
@@ -75,7 +77,7 @@ class Attempt:
     claim: Callable[[str], Awaitable[Claim]]
     sent_at: datetime | None = None
     named_id: str | None = None
-    may_send: bool = True
+    may_send: Callable[[], Awaitable[bool]] | None = None
     unsigned: Callable[[object], object] | None = None
 
 
@@ -239,17 +241,20 @@ class _Create:
     async def run(self) -> Generation:
         logger.info("create key=%s model=%s sending", self.key, self.body.get("model"))
         if self._in_doubt:
-            if self._attempt is not None and not self._attempt.may_send:
+            if not await self._may_send():
                 self._budget.retries_left = 0
             found = await self._find_or_pause(APITimeoutError("An earlier attempt was never answered."))
             if found is not None:
                 return found
         while True:
+            was_in_doubt = self._in_doubt
             try:
                 return await self._send()
             except SyncError as error:
                 failure = error
-            self._was_received = self._was_received or isinstance(failure, ConflictError)
+            if isinstance(failure, ConflictError) and not was_in_doubt:
+                # Its key was used before, by whom and when only the API knows.
+                self._was_received = True
             if self._in_doubt:
                 logger.warning("create key=%s outcome unknown: %s", self.key, failure)
                 if _is_refusal(failure) and not isinstance(failure, RateLimitError | ConcurrencyLimitError):
@@ -262,6 +267,9 @@ class _Create:
                 raise failure
 
     async def _send(self) -> Generation:
+        if not await self._may_send():
+            self._budget.retries_left = 0
+            raise CreateUnderWay("The create is no longer this call's to send.")
         left = self._budget.seconds_left
         try:
             with self._creator.awaiting(self):
@@ -277,6 +285,10 @@ class _Create:
             raise
         return self._accepted(reply)
 
+    async def _may_send(self) -> bool:
+        hook = self._attempt.may_send if self._attempt else None
+        return hook is None or await hook()
+
     def _accepted(self, reply: Reply) -> Generation:
         body = reply.fields
         if reply.ok and body:
@@ -290,6 +302,11 @@ class _Create:
                     self._creator.claim(generation.id, self.key)
                     return generation
         error = self._transport.error_from(reply)
+        if _is_refusal(error) and not _is_the_apis_own(reply):
+            # A gateway says so too, of a request that went through it.
+            error = APIResponseError(
+                f"HTTP {reply.status} is not the API's own refusal.", status=reply.status
+            )
         if not _is_refusal(error):
             self._in_doubt = True
             self._named_id = _word(body.get("generationId")) or self._named_id
@@ -326,7 +343,8 @@ class _Create:
                 page, length = await self._page({"limit": str(_PAGE), **cursor})
                 for generation in page:
                     matches = self.match(generation)
-                    if matches == "no":
+                    if matches == "no" or (matches == "maybe" and self._attempt is not None):
+                        # What is kept book of goes out again under its key, and the API knows what is whose.
                         continue
                     patience = self._budget.seconds_left - _LAST_SECONDS
                     if matches == "maybe" or not await self._creator.settled(generation, self, patience):
@@ -390,7 +408,6 @@ class _Create:
     @property
     def _earliest(self) -> datetime:
         if self._was_received:
-            # By whom and when, only the API knows.
             return datetime.min.replace(tzinfo=UTC) + _LOOK_BACK
         ahead = timedelta(0) if self._told_by_api else self._api_is_ahead
         return self.first_sent_at + ahead - _LOOK_BACK
@@ -409,7 +426,7 @@ class _Create:
         # Of an earlier one, what the API does not show decides, such as the language of a dub.
         hidden = any(self.body.get(name) and not shown.get(name) for name in _TELLING)
         earlier = not _created_since(generation, self._earliest + _LOOK_BACK - _CLOCK_TOLERANCE)
-        return "maybe" if hidden and earlier else "yes"
+        return "maybe" if hidden and (earlier or self._attempt is not None) else "yes"
 
     def _agrees(self, shown: Json) -> bool:
         """Whether nothing that the API shows contradicts what was sent."""
@@ -423,6 +440,13 @@ def _any_may_have_made(generation: Generation, others: Iterable[_Create], create
 
 def _is_refusal(error: SyncError) -> bool:
     return isinstance(error, APIStatusError) and error.status in _REFUSALS
+
+
+def _is_the_apis_own(reply: Reply) -> bool:
+    body = reply.fields
+    return body.get("statusCode") == reply.status or any(
+        isinstance(body.get(name), str) for name in ("errorCode", "error_code")
+    )
 
 
 def _forget_oldest(entries: OrderedDict[str, Any]) -> None:

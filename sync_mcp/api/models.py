@@ -360,6 +360,17 @@ class GenerationCost(CamelModel):
     known_subtotal_usd: Decimal | None = None
 
     @property
+    def final_usd(self) -> Decimal | None:
+        """What it cost, where the API says that nothing is to come."""
+        told = self.availability == "complete" or (self.availability is None and bool(self.total_cost_usd))
+        return self.total_cost_usd if told else None
+
+    @property
+    def so_far_usd(self) -> Decimal:
+        """What it cost at least."""
+        return max(self.known_subtotal_usd or Decimal(0), self.total_cost_usd or Decimal(0))
+
+    @property
     def charged(self) -> Literal["yes", "no", "unknown"]:
         """Whether the job cost anything, as far as the API has recorded it."""
         if (self.total_cost_usd or self.known_subtotal_usd or 0) > 0:

@@ -53,7 +53,7 @@ PRICED_FPS = 25
 _LOOK_SECONDS = 8.0
 _SETTLE_SECONDS = 6.0
 _SETTLED_AT_ONCE = 100
-_COSTS_AT_ONCE = 20
+_COSTS_AT_ONCE = 10
 _POLL_SECONDS = 0.25
 _SLOT_POLL_SECONDS = 2.0
 _RUNNING_SHOWN = 15
@@ -197,7 +197,7 @@ class Guard:
         self._resend_seconds = resend_hours * 3600
         self._task_group = task_group
         self._owner = secrets.token_hex(8)
-        self._accounts: dict[tuple[str, str], Account] = {}
+        self._accounts: dict[tuple[str, str, str], Account] = {}
         self._turns: dict[str, _Turn] = {}
 
     async def create_for(
@@ -264,10 +264,11 @@ class Guard:
         """
         headers = (options or RequestOptions()).get("additional_headers", {})
         chosen = next((str(headers[n]) for n in headers if n.lower() == ORGANIZATION_HEADER), "")
-        known = self._accounts.get((sync.key_fingerprint, chosen))
+        place = (sync.key_fingerprint, sync.base_url, chosen)
+        known = self._accounts.get(place)
         if known is None:
             name = f"org:{safe(chosen, _ID_LIMIT)}" if chosen else await self._account_name(sync, seconds)
-            known = self._accounts[sync.key_fingerprint, chosen] = Account(name, sync.base_url)
+            known = self._accounts[place] = Account(name, sync.base_url)
         return known
 
     async def quote(
@@ -323,6 +324,8 @@ class Guard:
                 ids=[entry.generation_id], request_options=call.reading()
             )
             generation = next((job for job in listed if job.id == entry.generation_id), None)
+            if generation is None and listed.unreadable:
+                raise APIResponseError("The API's list has an entry that cannot be read.") from None
         except SyncError as error:
             error.next_step = (
                 f"This call's job is {entry.generation_id}, made before; its state cannot be read now. Call "
@@ -330,7 +333,7 @@ class Guard:
             ).rstrip()
             raise
         if generation is None:
-            await self._do(self.ledger.close_job, entry.id)
+            await self._do(partial(self.ledger.close_job, entry.id, generation_id=entry.generation_id))
             return _Next(entry.attempt + 1, _AFTER["closed"])
         cost: Decimal | None = None
         if generation.finished:
@@ -399,19 +402,43 @@ class Guard:
             name: value for name, value in call.intention.request.to_wire().items() if name not in _NAMING
         }
         first = {name: value for name, value in entry.extras.items() if name in _NAMING}
-        return await self._send(call, entry, GenerationRequest.from_wire({**wire, **first}), is_new=False)
+        request = GenerationRequest.from_wire({**wire, **first})
+        may_send = await self._may_be_paid(call, entry)
+        return await self._send(call, entry, request, is_new=False, may_send=may_send)
+
+    async def _may_be_paid(self, call: _Call, entry: Entry) -> bool:
+        """Return whether an attempt that may not have been made is within the limits of now."""
+        estimate, most = entry.estimate_usd, call.terms.max_cost_usd
+        if most is not None and (estimate is None or estimate > most):
+            return False
+        if not self.limits.any:
+            return True
+        spending = await self._do(self.ledger.spending, call.account.name, call.account.base_url)
+        return self.limits.refusal(estimate, spending.without(entry.counted_usd, entry.created_at)) is None
 
     async def _send(
-        self, call: _Call, entry: Entry, request: GenerationRequest, *, is_new: bool
+        self, call: _Call, entry: Entry, request: GenerationRequest, *, is_new: bool, may_send: bool = True
     ) -> tuple[Generation, str | None]:
         """Send an attempt until its outcome is known, and write that down."""
-        may_send = call.sync.api_time.timestamp() - entry.first_sent_at <= self._resend_seconds
+        renewed_at = time.time()
+
+        async def still_ours() -> bool:
+            nonlocal renewed_at
+            if not may_send:
+                return False
+            # Whoever slept through its lease has lost the attempt to another.
+            if not 0 <= time.time() - renewed_at < RENEWAL_SECONDS:
+                if not await self._do(self.ledger.renew, entry.id, self._owner):
+                    return False
+                renewed_at = time.time()
+            return is_new or call.sync.api_time.timestamp() - entry.first_sent_at <= self._resend_seconds
+
         attempt = Attempt(
             entry.idempotency_key,
             claim=partial(self._claim, entry.id),
             sent_at=None if is_new else datetime.fromtimestamp(entry.first_sent_at, UTC),
             named_id=entry.named_id,
-            may_send=may_send,
+            may_send=still_ours,
             unsigned=unsigned,
         )
         result: Generation | BaseException | None = None
@@ -430,7 +457,7 @@ class Guard:
         assert result is not None
         await self._note_failure(entry, result, is_new=is_new)
         if isinstance(result, OutcomeUnknown):
-            result.next_step = self._way_out(entry, result, may_send=may_send)
+            result.next_step = self._way_out(entry, result, may_send=await still_ours())
         raise result
 
     async def _outcome(
@@ -578,9 +605,15 @@ class Guard:
         except SyncError as error:
             if isinstance(error, APIStatusError) and error.code.startswith(_BAD_INPUT):
                 raise
+            if error.retryable:
+                # It can tell, only not now: the caller's figure does not take its place.
+                return Price(None, safe(f"the estimate failed ({error.code}); try again.", 200))
             usd, why, length = None, safe(f"the estimate failed ({error.code})", 200), None
         else:
-            usd, why = cost.estimated_generation_cost, "the API cannot tell the price of these media"
+            usd, why = (
+                _believable(cost.estimated_generation_cost),
+                "the API cannot tell the price of these media",
+            )
             frames = cost.estimated_frame_count
             length = None if frames is None else frames / PRICED_FPS
         if usd is not None:
@@ -593,7 +626,7 @@ class Guard:
             )
         except SyncError:
             return Price(None, f"{why}.")
-        known = cost.estimated_generation_cost
+        known = _believable(cost.estimated_generation_cost)
         note = None if known is None else "by duration_seconds, as the caller says"
         return Price(known, note, duration_seconds)
 
@@ -613,14 +646,21 @@ class Guard:
             by_id = {job.id: job for job in listed if job.finished}
             ended = [(entry, by_id[entry.generation_id]) for entry in entries if entry.generation_id in by_id]
             async with anyio.create_task_group() as task_group:
-                for entry, job in ended[:_COSTS_AT_ONCE]:
-                    task_group.start_soon(self._settle_quietly, sync, entry, job, options)
+                at_once = anyio.CapacityLimiter(_COSTS_AT_ONCE)
+                for entry, job in ended:
+                    task_group.start_soon(self._settle_quietly, at_once, sync, entry, job, options)
 
     async def _settle_quietly(
-        self, sync: AsyncSync, entry: Entry, job: Generation, options: RequestOptions
+        self,
+        at_once: anyio.CapacityLimiter,
+        sync: AsyncSync,
+        entry: Entry,
+        job: Generation,
+        options: RequestOptions,
     ) -> None:
         try:
-            await self._settle_job(sync, entry, job, options)
+            async with at_once:
+                await self._settle_job(sync, entry, job, options)
         except LedgerError as error:
             logger.warning("generation %s cannot be settled: %s", safe(job.id, _ID_LIMIT), error)
 
@@ -639,12 +679,14 @@ class Guard:
                 self.ledger.settle,
                 entry.id,
                 status=job.status,
+                generation_id=job.id,
                 error_code=job.error_code,
-                cost_usd=cost.total_cost_usd,
+                cost_usd=cost.final_usd,
+                counted_usd=cost.so_far_usd,
                 charged=cost.charged,
             )
         )
-        return cost.charged, cost.total_cost_usd
+        return cost.charged, cost.final_usd
 
     async def _account_name(self, sync: AsyncSync, seconds: float) -> str:
         fingerprint, base_url = sync.key_fingerprint, sync.base_url
@@ -656,6 +698,8 @@ class Guard:
             within = max(1.0, min(_LOOK_SECONDS, seconds))
             told = await sync.account.get(request_options={"timeout_in_seconds": within})
             organization = told.organization_id
+            if organization is None and told.account is None and told.plan is None:
+                raise APIResponseError("The API's answer is no account.")
         except AuthenticationError:
             raise
         except (APIStatusError, APIResponseError) as error:
@@ -745,6 +789,11 @@ _AFTER: Mapping[str, str] = {
     "closed": "The API no longer knows the job that this call made before: this is a new one.",
     "released": "The user released the attempt before: this is a new one.",
 }
+
+
+def _believable(usd: Decimal | None) -> Decimal | None:
+    """Return a price, or None for one that no job has: then nobody knows it."""
+    return usd if usd is not None and usd > 0 else None
 
 
 def _told_of_extras(entry: Entry, intention: Intention) -> list[str]:

@@ -36,7 +36,7 @@ _VOICE_DEFAULTS: Mapping[str, object] = {"stability": 0.5, "similarityBoost": 0.
 _DUB_DEFAULTS: Mapping[str, object] = {"sourceLang": "auto"}
 
 _ORIGIN = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)((?:[^/?#]*@)?)([^/?#]*)")
-_SIGNATURE_STARTS = ("x-amz-", "x-goog-", "x-oss-")
+_SIGNATURE_STARTS = ("x-amz-", "x-goog-")
 _SIGNATURE_NAMES = frozenset(
     {
         "awsaccesskeyid",
@@ -55,6 +55,14 @@ _SIGNATURE_NAMES = frozenset(
         "security-token",
         "sig",
         "signature",
+        "x-oss-access-key-id",
+        "x-oss-additional-headers",
+        "x-oss-credential",
+        "x-oss-date",
+        "x-oss-expires",
+        "x-oss-security-token",
+        "x-oss-signature",
+        "x-oss-signature-version",
     }
 )
 # Of Azure: short words, which mean a signature only beside one.

@@ -5,9 +5,11 @@ as long as the disk takes: call it in a worker thread.
 """
 
 import contextlib
+import logging
 import os
 import secrets
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -52,22 +54,33 @@ from sync_mcp.jobs.limits import (
 )
 from sync_mcp.text import safe
 
+if sys.platform != "win32":
+    import fcntl
+
+logger = logging.getLogger(__name__)
+
 LEASE_SECONDS = 12.0
 """How long a create counts as under way after its process was last heard of."""
 RENEWAL_SECONDS = 3.0
+_LONGEST_LEASE_SECONDS = 10 * LEASE_SECONDS
+"""A lease that ends later was written under another clock; one that was set back a little ends none."""
 QUOTE_SECONDS = 600.0
+_STEP_BACK_SECONDS = 60.0
+"""How far the clock may be set back under a quote."""
 COST_KNOWN_WITHIN_SECONDS = 86_400.0
 """How long after a job's end the API is asked for its cost; then the estimate stands for it."""
 
 FILE_NAME = "ledger.sqlite3"
 _SET_ASIDE = "ledger-corrupt-"
 _GIVEN_UP = "ledger-given-up-"
+_NEW = "ledger-new-"
 _SUFFIXES = ("", "-wal", "-shm")
 _BUSY_SECONDS = 10.0
 _BUSY_PAUSE_SECONDS = 0.01
 _READING = "sync_mcp_reading"
 _NANO = 1_000_000_000
 _REASON_LIMIT = 200
+_ID_LIMIT = 80
 
 State = Literal["sending", "unknown", "accepted", "ended", "refused", "released", "closed"]
 """Of an attempt. Open: on its way (`sending`), perhaps made (`unknown`), made (`accepted`). Settled: its job
@@ -149,8 +162,7 @@ class Entry(_Base):
 
     def is_leased(self, now: float) -> bool:
         """Whether a living process is busy with it."""
-        # A lease that ends later than any can was written under another clock.
-        return self.state == "sending" and now < self.leased_until <= now + LEASE_SECONDS
+        return self.state == "sending" and now < self.leased_until <= now + _LONGEST_LEASE_SECONDS
 
     def is_unresolved(self, now: float) -> bool:
         """Whether nobody knows what came of it: its outcome is unknown, or its process died on the way."""
@@ -165,6 +177,8 @@ class _Quote(_Base):
     attempt: Mapped[int]
     price_usd: Mapped[Decimal | None] = mapped_column(_Dollars)
     made_at: Mapped[float]
+    """By the ledger, whose time never goes back."""
+    made_at_by_clock: Mapped[float]
     used_at: Mapped[float | None]
 
 
@@ -326,12 +340,14 @@ class Ledger:
                 entry.state, entry.owner, entry.leased_until = "sending", owner, now + LEASE_SECONDS
             return free
 
-    def renew(self, entry_id: int, owner: str) -> None:
-        """Show that the owner of an attempt is alive."""
+    def renew(self, entry_id: int, owner: str) -> bool:
+        """Show that the owner of an attempt is alive; return whether it is still this owner's to send."""
         with self._transaction() as session:
-            entry = session.get_one(Entry, entry_id)
-            if entry.state == "sending" and entry.owner == owner:
-                entry.leased_until = time.time() + LEASE_SECONDS
+            entry = session.get(Entry, entry_id)
+            if entry is None or entry.state != "sending" or entry.owner != owner:
+                return False
+            entry.leased_until = time.time() + LEASE_SECONDS
+            return True
 
     def claim(self, entry_id: int, generation_id: str) -> Literal["mine", "another's", "unclear"]:
         """Say whether a job that was found in the API's list can be this attempt's, and note it if so."""
@@ -353,7 +369,11 @@ class Ledger:
             return "mine"
 
     def accept(self, entry_id: int, generation_id: str) -> None:
-        """Note the job that an attempt made, as the API answered."""
+        """Note the job that an attempt made, as the API answered.
+
+        Of an attempt that is known to have made another job, this is a second one: it gets an entry of its
+        own, so that both count.
+        """
         with self._transaction() as session:
             entry = session.get_one(Entry, entry_id)
             for other in _owners(session, entry, generation_id):
@@ -362,7 +382,10 @@ class Ledger:
                     other.state, other.generation_id, other.was_found = "unknown", None, False
                     other.settled_at = None
                     other.counted_usd = other.estimate_usd or Decimal(0)
-            if entry.generation_id != generation_id or entry.state == "sending":
+            if entry.generation_id not in (None, generation_id):
+                if not _owners(session, entry, generation_id):
+                    _add_second_job(session, entry, generation_id)
+            elif entry.generation_id is None or entry.state == "sending":
                 _accept(entry, generation_id, was_found=False)
 
     def doubt(self, entry_id: int, owner: str, named_id: str | None) -> None:
@@ -384,10 +407,13 @@ class Ledger:
     # What ends
 
     def unsettled(self, account: str, base_url: str, limit: int) -> list[Entry]:
-        """Return accepted jobs that may have ended, and ended ones whose cost is not known, oldest first."""
+        """Return accepted jobs that may have ended, and ended ones whose cost is not known, oldest first.
+
+        Of more than the limit it is now these, now those: none is kept waiting by others for ever.
+        """
         with self._reading() as session:
-            found = session.scalars(
-                select(Entry)
+            chosen = (
+                select(Entry.id)
                 .where(
                     Entry.account == account,
                     Entry.base_url == base_url,
@@ -399,36 +425,65 @@ class Ledger:
                         & (Entry.settled_at > time.time() - COST_KNOWN_WITHIN_SECONDS)
                     ),
                 )
-                .order_by(Entry.state, Entry.created_at)
+                .order_by(func.random())
                 .limit(limit)
             )
-            return list(found)
+            query = (
+                select(Entry).where(Entry.id.in_(chosen)).order_by(Entry.state, Entry.created_at, Entry.id)
+            )
+            return list(session.scalars(query))
 
     def settle(
         self,
         entry_id: int,
         *,
+        generation_id: str,
         status: str,
         error_code: str | None,
         cost_usd: Decimal | None,
         charged: Charged,
+        counted_usd: Decimal | None = None,
     ) -> None:
-        """Note how a job ended, and what it cost; what was not charged stands free again."""
+        """Note how a job ended, and what it cost; what was not charged stands free again.
+
+        Nothing is done where the entry no longer has this job. What was known of its cost stays known.
+
+        Args:
+            entry_id: the job's entry.
+            generation_id: the job.
+            status: the status in which it ended.
+            error_code: why it failed.
+            cost_usd: what it cost, where that is finally known.
+            charged: whether it was charged.
+            counted_usd: what stands against the budgets until the cost is known, if more than the estimate.
+        """
         with self._transaction() as session:
-            entry = session.get_one(Entry, entry_id)
+            entry = _having_job(session, entry_id, generation_id)
+            if entry is None:
+                return
             entry.status = safe(status, 40)
             entry.error_code = safe(error_code, 80) if error_code else None
-            counted = cost_usd if cost_usd is not None else entry.estimate_usd
             if charged == "no":
-                counted = cost_usd = Decimal(0)
+                cost_usd = Decimal(0)
+            elif cost_usd is None and entry.cost_usd is not None:
+                cost_usd = entry.cost_usd
+                charged = cast(Charged, entry.charged) if charged == "unknown" else charged
+            nothing = Decimal(0)
+            counted = (
+                max(entry.estimate_usd or nothing, counted_usd or nothing) if cost_usd is None else cost_usd
+            )
             entry.cost_usd = cost_usd
-            _settle(entry, "ended", charged, counted or Decimal(0), time.time())
+            _settle(entry, "ended", charged, counted, time.time())
 
-    def close_job(self, entry_id: int) -> None:
-        """Note that the API no longer knows a job; what it cost stays spent."""
+    def close_job(self, entry_id: int, *, generation_id: str) -> None:
+        """Note that the API no longer knows a job; what it cost stays spent.
+
+        Nothing is done where the entry no longer has this job.
+        """
         with self._transaction() as session:
-            entry = session.get_one(Entry, entry_id)
-            _settle(entry, "closed", cast(Charged, entry.charged), entry.counted_usd, time.time())
+            entry = _having_job(session, entry_id, generation_id)
+            if entry is not None:
+                _settle(entry, "closed", cast(Charged, entry.charged), entry.counted_usd, time.time())
 
     # Money
 
@@ -444,7 +499,12 @@ class Ledger:
             now = _now(session, intention.account, intention.base_url)
             session.add(
                 _Quote(
-                    id=quote_id, digest=intention.digest, attempt=attempt, price_usd=price_usd, made_at=now
+                    id=quote_id,
+                    digest=intention.digest,
+                    attempt=attempt,
+                    price_usd=price_usd,
+                    made_at=now,
+                    made_at_by_clock=time.time(),
                 )
             )
         return quote_id
@@ -592,17 +652,18 @@ class Ledger:
                 return self._engine
             # Moved or deleted under this process: what it holds open is no longer the ledger.
             self._dispose()
+            # Looked at before those that were set aside: what is set aside meanwhile is not made anew.
+            is_there = _identity(self.path) is not None
             if self.set_aside():
                 raise self._corrupt()
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Made here first: what SQLite makes itself, others may read.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            if not is_there:
+                self._make()
+            elif not self.path.stat().st_size:
+                # It gets its name when it is whole: what is empty was emptied.
+                raise _DamagedError
             self._leave_newer_alone()
-            engine = create_engine(
-                URL.create("sqlite", database=str(self.path)), connect_args={"timeout": _BUSY_SECONDS}
-            )
+            engine = _engine(self.path)
             event.listen(engine, "connect", _prepare)
-            event.listen(engine, "begin", _begin)
             try:
                 file = _identity(self.path)
                 with engine.begin() as connection:
@@ -613,6 +674,27 @@ class Ledger:
             self._engine, self._file = engine, file
             return engine
 
+    def _make(self) -> None:
+        """Make the file under another name; it gets its own when it is whole, unless another was faster."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.folder / f"{_NEW}{secrets.token_hex(8)}.sqlite3"
+        try:
+            # Made here first: what SQLite makes itself, others may read.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            engine = _engine(path)
+            try:
+                # Without the journal of `_prepare`: all that is committed stands in the file itself.
+                with engine.begin() as connection:
+                    connection.execute(text("CREATE TABLE ledger (version INTEGER NOT NULL)"))
+                    connection.execute(text("INSERT INTO ledger VALUES (0)"))
+                    self._migrate(connection)
+            finally:
+                engine.dispose()
+            _name(path, self.path)
+        finally:
+            for suffix in ("", "-journal"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+
     def _dispose(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
@@ -621,12 +703,12 @@ class Ledger:
     def _leave_newer_alone(self) -> None:
         # To open it for writing can write already: what its own version had left in the journal.
         read_only = f"{self.path.as_uri()}?mode=ro"
-        with closing(sqlite3.connect(read_only, uri=True, timeout=_BUSY_SECONDS)) as connection:
-            try:
+        try:
+            with closing(sqlite3.connect(read_only, uri=True, timeout=_BUSY_SECONDS)) as connection:
                 versions = connection.execute("SELECT version FROM ledger").fetchall()
-            except sqlite3.Error:
-                # None yet, or damaged: the next look finds out.
-                return
+        except sqlite3.Error:
+            # Damaged, or gone: the next look finds out.
+            return
         for (version,) in versions:
             self._refuse_newer(version)
 
@@ -641,12 +723,12 @@ class Ledger:
     def _migrate(self, connection: Connection) -> None:
         if connection.execute(text("PRAGMA quick_check(1)")).scalar() != "ok":
             raise _DamagedError
-        if inspect(connection).has_table("ledger"):
-            version = connection.execute(text("SELECT version FROM ledger")).scalar_one()
-        else:
-            connection.execute(text("CREATE TABLE ledger (version INTEGER NOT NULL)"))
-            connection.execute(text("INSERT INTO ledger VALUES (0)"))
-            version = 0
+        if not inspect(connection).has_table("ledger"):
+            raise _DamagedError
+        versions = connection.execute(text("SELECT version FROM ledger")).scalars().all()
+        if len(versions) != 1:
+            raise _DamagedError
+        [version] = versions
         # It may have been migrated by another process since it was looked at.
         self._refuse_newer(version)
         for migrate in _MIGRATIONS[version:]:
@@ -690,9 +772,51 @@ class Ledger:
         )
 
 
+def _engine(path: Path) -> Engine:
+    """Return an engine for a file that is there: none is made, even if it goes meanwhile."""
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{path.as_uri()}?mode=rw",
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            check_same_thread=False,
+            # Transactions are begun by hand: the driver would begin them too late for a lock.
+            isolation_level=None,
+        )
+
+    engine = create_engine(URL.create("sqlite", database=str(path)), creator=connect)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _name(path: Path, name: Path) -> None:
+    """Give a file a name, all at once; where another has it, nothing is done."""
+    if sys.platform == "win32":
+        # Neither replaces what there is, nor deletes what is open.
+        with contextlib.suppress(FileExistsError, PermissionError):
+            if _identity(name) is None:
+                _delete_journal(name)
+            path.rename(name)
+        return
+    folder = os.open(name.parent, os.O_RDONLY)
+    try:
+        # A rename would replace what another process has named meanwhile.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if _identity(name) is None:
+            _delete_journal(name)
+            path.rename(name)
+    finally:
+        os.close(folder)
+
+
+def _delete_journal(path: Path) -> None:
+    # Left by a file that was moved away without it, it would be played into the new one.
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 def _prepare(connection: Any, _: object) -> None:
-    # Transactions are begun by hand: the driver would begin them too late for a lock.
-    connection.isolation_level = None
     _use_journal(connection)
     connection.execute("PRAGMA synchronous=FULL")
 
@@ -703,7 +827,7 @@ def _use_journal(connection: Any) -> None:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
-            # While another process makes the same file, this alone does not wait by itself.
+            # While another process is busy with a new file, this alone does not wait by itself.
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= ends_at:
                 raise
             time.sleep(_BUSY_PAUSE_SECONDS)
@@ -743,6 +867,48 @@ def _accept(entry: Entry, generation_id: str, *, was_found: bool) -> None:
     entry.counted_usd = entry.estimate_usd or Decimal(0)
 
 
+def _add_second_job(session: Session, entry: Entry, generation_id: str) -> None:
+    """Write down that an attempt made another job besides the one that it is known for."""
+    last = session.scalar(select(func.max(Entry.attempt)).where(Entry.digest == entry.digest))
+    second = Entry(
+        account=entry.account,
+        base_url=entry.base_url,
+        tool=entry.tool,
+        digest=entry.digest,
+        body_digest=entry.body_digest,
+        digest_version=entry.digest_version,
+        take=entry.take,
+        attempt=(last or entry.attempt) + 1,
+        idempotency_key=entry.idempotency_key,
+        model=entry.model,
+        summary=entry.summary,
+        extras=entry.extras,
+        owner=entry.owner,
+        estimate_usd=entry.estimate_usd,
+        created_at=_now(session, entry.account, entry.base_url),
+        first_sent_at=entry.first_sent_at,
+        charged="unknown",
+    )
+    _accept(second, generation_id, was_found=False)
+    session.add(second)
+    session.flush()
+    logger.error(
+        "one attempt made two jobs, and both count: %s (entry %s) and %s (entry %s)",
+        safe(entry.generation_id or "", _ID_LIMIT),
+        entry.id,
+        safe(generation_id, _ID_LIMIT),
+        second.id,
+    )
+
+
+def _having_job(session: Session, entry_id: int, generation_id: str) -> Entry | None:
+    """Return an entry if it has this job, and the job was not closed."""
+    entry = session.get(Entry, entry_id)
+    if entry is None or entry.generation_id != generation_id or entry.state not in ("accepted", "ended"):
+        return None
+    return entry
+
+
 def _settle(entry: Entry, state: State, charged: Charged, counted: Decimal, now: float) -> None:
     entry.state, entry.charged, entry.counted_usd = state, charged, counted
     entry.leased_until = 0.0
@@ -762,7 +928,7 @@ def _undecided(session: Session, entry_id: int) -> Entry:
 
 def _is_unresolved(now: float) -> ColumnElement[bool]:
     """`Entry.is_unresolved`, as the database decides it."""
-    is_leased = (Entry.leased_until > now) & (Entry.leased_until <= now + LEASE_SECONDS)
+    is_leased = (Entry.leased_until > now) & (Entry.leased_until <= now + _LONGEST_LEASE_SECONDS)
     return (Entry.state == "unknown") | ((Entry.state == "sending") & ~is_leased)
 
 
@@ -801,7 +967,9 @@ def _use_quote(session: Session, wish: Wish, now: float) -> None:
         raise QuoteRefused("The quote has been used: it is good for one job.")
     if (quote.digest, quote.attempt) != (wish.intention.digest, wish.attempt):
         raise QuoteRefused("The quote is for another call than this one.")
-    if not quote.made_at <= now <= quote.made_at + QUOTE_SECONDS:
+    # The ledger's time stands still while the clock is behind it, and the clock may be set back.
+    age = time.time() - quote.made_at_by_clock
+    if now - quote.made_at > QUOTE_SECONDS or not -_STEP_BACK_SECONDS <= age <= QUOTE_SECONDS:
         raise QuoteRefused("The quote has expired: it is good for ten minutes.")
     if quote.price_usd is not None and (wish.estimate_usd is None or wish.estimate_usd > quote.price_usd):
         raise QuoteRefused("The price is no longer what the quote says.")

@@ -1,7 +1,7 @@
 """How much may be spent: the user's limits, and what stands against them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -21,6 +21,15 @@ class Spending:
     unresolved: int
     """Attempts whose outcome is unknown."""
     day_ends_at: datetime
+
+    def without(self, counted_usd: Decimal, created_at: float) -> "Spending":
+        """Return it without one attempt's money."""
+        is_todays = created_at >= (self.day_ends_at - timedelta(days=1)).timestamp()
+        return replace(
+            self,
+            ever_usd=self.ever_usd - counted_usd,
+            today_usd=self.today_usd - (counted_usd if is_todays else 0),
+        )
 
 
 @dataclass(frozen=True, slots=True)

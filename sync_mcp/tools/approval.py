@@ -38,7 +38,7 @@ class User:
     with the question, and makes the call again with `choice` and `quote_id`.
     """
 
-    ask: Callable[[types.ElicitRequestFormParams], Awaitable[types.ElicitResult]] | None = None
+    ask: Callable[[types.ElicitRequestFormParams], Awaitable[types.ElicitResult | None]] | None = None
     is_asked_by_answer: bool = False
     choice: types.ElicitResult | None = None
     quote_id: str | None = None
@@ -79,6 +79,8 @@ class UserApproval:
         if self.user.ask is not None:
             with anyio.move_on_after(self.seconds_left()):
                 said = await self.user.ask(_form(question))
+                if said is None:
+                    raise await self._required(proposal, question, "This client failed to ask the user.")
                 check_choice(said)
                 return
             raise await self._required(proposal, question, "The user did not answer in this call's time.")
@@ -117,7 +119,7 @@ def check_choice(said: types.ElicitResult) -> None:
     """
     if said.action == "cancel":
         raise ApprovalDenied("The user closed the question without an answer.", code="approval_cancelled")
-    if said.action == "decline" or (said.content or {}).get("approve", True) is not True:
+    if said.action == "decline" or (said.content or {}).get("approve") is not True:
         raise ApprovalDenied("The user declined to pay for it.")
 
 

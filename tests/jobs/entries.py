@@ -60,7 +60,15 @@ def ended(ledger: Ledger, *args: Any, charged: Charged, cost: str | None = None,
     id = made(ledger, *args, **kwargs)
     status = "COMPLETED" if charged == "yes" else "FAILED"
     known = None if cost is None else Decimal(cost)
-    ledger.settle(id, status=status, error_code=None, cost_usd=known, charged=charged)
+    entry = found(ledger, id)
+    ledger.settle(
+        id,
+        generation_id=entry.generation_id or "",
+        status=status,
+        error_code=None,
+        cost_usd=known,
+        charged=charged,
+    )
     return id
 
 

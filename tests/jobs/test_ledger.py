@@ -146,6 +146,62 @@ def test_a_file_that_was_moved_away_is_not_written_to_any_more(ledger: Ledger, h
     assert len(ledger.entries(limit=None)) == 1
 
 
+def test_of_several_that_make_the_file_at_once_one_does_and_all_use_it(
+    ledger: Ledger, ledger_of: LedgerOf, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = ledger_of()
+    version_1 = ledger_module._version_1  # pyright: ignore[reportPrivateUsage]
+
+    def make_slowly(connection: Connection) -> None:
+        # Until it is whole it has no name; meanwhile another makes one, and writes to it.
+        assert not ledger.path.exists()
+        monkeypatch.setattr(ledger_module, "_MIGRATIONS", (version_1,))
+        begun(other, "theirs")
+        version_1(connection)
+
+    monkeypatch.setattr(ledger_module, "_MIGRATIONS", (make_slowly,))
+    begun(ledger, "ours")
+    assert [entry.id for entry in other.entries(limit=None)] == [2, 1]
+    other.close()
+    ledger.close()
+    assert [path.name for path in home.iterdir()] == ["ledger.sqlite3"]
+
+
+@posix_only
+def test_a_process_that_dies_while_it_makes_the_file_leaves_none(ledger: Ledger, home: Path) -> None:
+    _run(
+        _PRELUDE
+        + """
+from sync_mcp.jobs import ledger
+ledger._MIGRATIONS = (lambda _: os._exit(0),)
+Ledger(folder).check()
+os._exit(1)
+""",
+        str(home),
+    )
+    assert not ledger.exists()
+    begun(ledger)
+
+
+def test_a_file_that_is_set_aside_while_it_is_opened_is_not_made_anew(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(ledger)
+    ledger.close()
+    set_aside = Ledger.set_aside
+
+    def look(self: Ledger) -> list[Path]:
+        found = set_aside(self)
+        if ledger.path.exists():
+            ledger.path.rename(ledger.path.with_name("ledger-corrupt-1.sqlite3"))
+        return found
+
+    monkeypatch.setattr(Ledger, "set_aside", look)
+    with pytest.raises(LedgerError):
+        begun(ledger, "new")
+    assert not ledger.path.exists()
+
+
 # Attempts
 
 
@@ -175,7 +231,8 @@ def test_a_living_owner_keeps_its_attempt_and_a_dead_one_loses_it(ledger: Ledger
     id = begun(ledger, owner="first")
     for _ in range(5):
         clock.now += LEASE_SECONDS - 1
-        ledger.renew(id, "first")
+        assert ledger.renew(id, "first")
+        assert not ledger.renew(id, "second")
         assert not ledger.take_over(id, "second")
         assert ledger.unresolved(ACCOUNT, BASE_URL) == []
     clock.now += LEASE_SECONDS
@@ -183,10 +240,20 @@ def test_a_living_owner_keeps_its_attempt_and_a_dead_one_loses_it(ledger: Ledger
     assert ledger.take_over(id, "second")
     # It is the second's now: the first cannot renew it, nor say what came of it.
     assert not ledger.take_over(id, "third")
-    ledger.renew(id, "first")
+    assert not ledger.renew(id, "first")
     ledger.refuse(id, "first", "nope")
     ledger.doubt(id, "first", None)
     assert (found(ledger, id).state, found(ledger, id).owner) == ("sending", "second")
+    ledger.doubt(id, "second", None)
+    assert not ledger.renew(id, "second")
+    assert not ledger.renew(99, "second")
+
+
+def test_a_clock_that_is_set_back_a_little_ends_no_lease(ledger: Ledger, clock: Clock) -> None:
+    id = begun(ledger)
+    clock.now -= 1
+    assert not ledger.take_over(id, "second")
+    assert ledger.unresolved(ACCOUNT, BASE_URL) == []
 
 
 def test_a_lease_from_a_clock_that_ran_ahead_does_not_last_until_that_day(
@@ -249,6 +316,33 @@ def test_an_answer_that_comes_twice_changes_nothing(ledger: Ledger) -> None:
     assert (found(ledger, id).state, counted(ledger)) == ("ended", Decimal("0.5"))
 
 
+@pytest.mark.parametrize("state", ["accepted", "ended", "closed"])
+def test_a_second_job_of_one_attempt_is_written_down_beside_the_first(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture, state: str
+) -> None:
+    id = made(ledger, usd="0.5")
+    if state == "ended":
+        ledger.settle(
+            id, generation_id=JOB, status="FAILED", error_code=None, cost_usd=Decimal("0.5"), charged="yes"
+        )
+    elif state == "closed":
+        ledger.close_job(id, generation_id=JOB)
+    other = begun(ledger, usd="0.5", attempt=2)
+    # Told twice, it is written down once.
+    for _ in range(2):
+        ledger.accept(id, ANOTHER)
+    second, untouched, first = ledger.entries(limit=None)
+    assert (untouched.id, untouched.state) == (other, "sending")
+    assert (first.id, first.state, first.generation_id) == (id, state, JOB)
+    assert (second.state, second.generation_id, second.attempt) == ("accepted", ANOTHER, 3)
+    assert (second.digest, second.summary, second.was_found) == (first.digest, first.summary, False)
+    assert second.idempotency_key == first.idempotency_key
+    assert (second.estimate_usd, counted(ledger)) == (Decimal("0.5"), Decimal("1.5"))
+    [told] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert JOB in told
+    assert ANOTHER in told
+
+
 @pytest.mark.parametrize(
     ("charged", "cost", "counts"),
     [
@@ -267,12 +361,73 @@ def test_what_a_job_cost_counts_in_the_place_of_its_estimate(
     assert (spending.ever_usd, spending.reserved_usd) == (Decimal(counts), 0)
 
 
+@pytest.mark.parametrize(
+    ("usd", "charged", "counted_usd", "counts"),
+    [
+        ("1", "unknown", "1.5", "1.5"),
+        ("1", "yes", "0.5", "1"),
+        (None, "unknown", "0.5", "0.5"),
+        (None, "unknown", None, "0"),
+        ("1", "no", "1.5", "0"),
+    ],
+)
+def test_until_a_cost_is_known_the_most_that_it_may_be_counts(
+    ledger: Ledger, usd: str | None, charged: Charged, counted_usd: str | None, counts: str
+) -> None:
+    id = made(ledger, usd=usd)
+    most = None if counted_usd is None else Decimal(counted_usd)
+    ledger.settle(
+        id,
+        generation_id=JOB,
+        status="FAILED",
+        error_code=None,
+        cost_usd=None,
+        charged=charged,
+        counted_usd=most,
+    )
+    assert counted(ledger) == Decimal(counts)
+
+
+@pytest.mark.parametrize(("charged", "cost"), [("yes", "0.7"), ("no", "0")])
+def test_a_cost_that_was_known_stays_known(ledger: Ledger, charged: Charged, cost: str) -> None:
+    id = ended(ledger, charged=charged, cost=cost)
+    ledger.settle(
+        id,
+        generation_id=JOB,
+        status="COMPLETED",
+        error_code=None,
+        cost_usd=None,
+        charged="unknown",
+        counted_usd=Decimal(3),
+    )
+    entry = found(ledger, id)
+    assert (entry.cost_usd, entry.charged, counted(ledger)) == (Decimal(cost), charged, Decimal(cost))
+
+
+def test_what_is_told_of_a_job_that_is_no_longer_an_entrys_changes_nothing(ledger: Ledger) -> None:
+    def tell(id: int, job: str) -> None:
+        ledger.settle(id, generation_id=job, status="FAILED", error_code=None, cost_usd=None, charged="no")
+        ledger.close_job(id, generation_id=job)
+
+    finder, maker = begun(ledger, "one"), begun(ledger, "two")
+    ledger.claim(finder, JOB)
+    # While its job is asked for, the attempt that made it is told so.
+    ledger.accept(maker, JOB)
+    tell(finder, JOB)
+    tell(maker, ANOTHER)
+    tell(99, JOB)
+    assert (found(ledger, finder).state, found(ledger, maker).state) == ("unknown", "accepted")
+    ledger.close_job(maker, generation_id=JOB)
+    tell(maker, JOB)
+    assert (found(ledger, maker).state, counted(ledger)) == ("closed", 2)
+
+
 def test_a_cost_that_nobody_tells_is_asked_for_a_day_long(ledger: Ledger, clock: Clock) -> None:
     id = ended(ledger, charged="unknown")
     asked = [entry.id for entry in ledger.unsettled(ACCOUNT, BASE_URL, 10)]
     assert asked == [id]
     clock.now += COST_KNOWN_WITHIN_SECONDS / 2
-    ledger.settle(id, status="FAILED", error_code=None, cost_usd=None, charged="unknown")
+    ledger.settle(id, generation_id=JOB, status="FAILED", error_code=None, cost_usd=None, charged="unknown")
     # That it was asked for again does not make the day begin anew.
     clock.now += COST_KNOWN_WITHIN_SECONDS / 2 + 1
     assert ledger.unsettled(ACCOUNT, BASE_URL, 10) == []
@@ -287,12 +442,24 @@ def test_running_jobs_are_asked_for_before_costs_and_the_oldest_first(ledger: Le
         running.append(made(ledger, name, job=name))
     ended(ledger, "four", charged="yes", cost="1", job="j4")
     assert [entry.id for entry in ledger.unsettled(ACCOUNT, BASE_URL, 10)] == [*running, without_cost]
-    assert [entry.id for entry in ledger.unsettled(ACCOUNT, BASE_URL, 1)] == running[:1]
+
+
+def test_every_job_is_asked_for_in_the_end_though_others_never_end(ledger: Ledger) -> None:
+    ids = {made(ledger, name, job=name) for name in ("one", "two", "three", "four")}
+    ids.add(ended(ledger, "five", charged="unknown", job="five"))
+    waiting = set(ids)
+    for _ in range(500):
+        asked = {entry.id for entry in ledger.unsettled(ACCOUNT, BASE_URL, 2)}
+        assert len(asked) == 2
+        waiting -= asked
+        if not waiting:
+            break
+    assert not waiting
 
 
 def test_a_job_that_the_api_forgot_is_closed_and_stays_spent(ledger: Ledger) -> None:
     id = made(ledger)
-    ledger.close_job(id)
+    ledger.close_job(id, generation_id=JOB)
     assert (found(ledger, id).state, counted(ledger)) == ("closed", 1)
     assert ledger.unsettled(ACCOUNT, BASE_URL, 10) == []
 
@@ -445,6 +612,28 @@ def test_a_quote_for_anything_else_is_refused_and_stays_good(
 
 @pytest.mark.parametrize(("seconds", "is_good"), [(QUOTE_SECONDS, True), (QUOTE_SECONDS + 1, False)])
 def test_a_quote_is_good_for_ten_minutes(ledger: Ledger, clock: Clock, seconds: float, is_good: bool) -> None:
+    quote_id = ledger.quote(intended(), 1, None)
+    clock.now += seconds
+    if is_good:
+        begun(ledger, quote_id=quote_id)
+    else:
+        with pytest.raises(QuoteRefused, match="expired"):
+            begun(ledger, quote_id=quote_id)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_good"),
+    [(-61, False), (-60, True), (-1, True), (QUOTE_SECONDS, True), (QUOTE_SECONDS + 1, False)],
+)
+@pytest.mark.parametrize("stands_still", [False, True])
+def test_a_quote_is_good_for_ten_minutes_by_the_clock_as_well(
+    ledger: Ledger, clock: Clock, stands_still: bool, seconds: float, is_good: bool
+) -> None:
+    if stands_still:
+        # The ledger's time is a day ahead of the clock.
+        clock.now += DAY_SECONDS
+        begun(ledger, "other")
+        clock.now -= DAY_SECONDS
     quote_id = ledger.quote(intended(), 1, None)
     clock.now += seconds
     if is_good:
@@ -669,7 +858,23 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
 
 
-@pytest.mark.parametrize("damage", [_garble_header, _garble_pages, _cut])
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _drop_version(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE ledger")
+
+
+def _forget_version(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM ledger")
+
+
+@pytest.mark.parametrize(
+    "damage", [_garble_header, _garble_pages, _cut, _empty, _drop_version, _forget_version]
+)
 def test_a_damaged_file_is_set_aside_and_paid_calls_are_refused_until_the_user_decides(
     ledger: Ledger, ledger_of: LedgerOf, home: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -943,11 +1148,14 @@ def test_another_process_that_holds_the_ledger_for_long_refuses(
     begun(ledger, "new")
 
 
-def test_a_file_that_another_process_is_making_is_waited_for(
-    ledger: Ledger, home: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+def test_a_new_file_that_another_process_is_busy_with_is_waited_for(
+    ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home.mkdir()
+    begun(ledger, "first")
+    ledger.close()
     with closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
+        # As it is when it has just been made.
+        other.execute("PRAGMA journal_mode=DELETE")
         other.execute("BEGIN IMMEDIATE")
         pauses: list[float] = []
 

@@ -90,6 +90,8 @@ async def test_the_client_asks_the_user_who_sees_what_it_is_about(
     [
         ("decline", None, "approval_denied"),
         ("accept", {"approve": False}, "approval_denied"),
+        ("accept", {}, "approval_denied"),
+        ("accept", None, "approval_denied"),
         ("cancel", None, "approval_cancelled"),
         (None, None, "approval_required"),
     ],

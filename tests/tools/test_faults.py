@@ -59,7 +59,12 @@ REFUSALS = [
     _refused("asset_not_found", 404),
     _refused("rate_limit_exceeded", 429),
     _refused("concurrency_limit_reached", 429, headers={"Retry-After": "30"}),
-    Case({"status": 401, "body": {"message": "Unauthorized"}}, "authentication_failed", "no", 0),
+    Case(
+        {"status": 401, "body": {"message": "Unauthorized", "statusCode": 401}},
+        "authentication_failed",
+        "no",
+        0,
+    ),
 ]
 """The API said no in its own words: nothing was made, and nothing is sent again."""
 

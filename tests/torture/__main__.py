@@ -25,7 +25,7 @@ def main() -> int:
     outcome = asyncio.run(Torture(arguments.creates, arguments.seed, folder, say=_say).run())
     verdict = judge(outcome)
     _say(verdict.table())
-    for line in verdict.faults:
+    for line in (*verdict.in_doubt, *verdict.faults):
         _say(line)
     if verdict.holds:
         shutil.rmtree(folder)

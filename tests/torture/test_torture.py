@@ -26,7 +26,7 @@ def test_servers_that_are_killed_at_every_point_lose_nothing_and_pay_nothing_twi
     assert (verdict.lost, verdict.doubled, verdict.over_budget_usd) == (0, 0, 0)
     assert verdict.faults == []
     assert all(verdict.kills[point] >= 1 for point in POINTS)
-    assert verdict.charged + verdict.refused + verdict.open >= verdict.intended
+    assert verdict.created + verdict.refused + verdict.open >= verdict.intended
 
 
 def _intent(number: int, *made: str) -> Intent:

@@ -12,6 +12,7 @@ from tests.torture.points import POINTS
 from tests.torture.run import Outcome
 
 _UNRESOLVED = ("sending", "unknown")
+_HIDDEN = "hidden from lists"
 _KNOWN = ("accepted", "ended")
 
 
@@ -32,6 +33,8 @@ class Verdict:
     over_budget_usd: Decimal
     unresolved: Counter[str]
     """Attempts, by what the API has of them."""
+    in_doubt: list[str]
+    """One line for each attempt that is unresolved though its job, if there is one, could be found."""
     kills: Counter[str]
     kills_wanted: int
     calls: Counter[str]
@@ -90,6 +93,7 @@ def judge(outcome: Outcome) -> Verdict:
         doubled=len(doubled),
         over_budget_usd=max(outcome.most_over_usd, Decimal(0)),
         unresolved=Counter(_fate(outcome, entry) for entry in outcome.entries if entry.state in _UNRESOLVED),
+        in_doubt=list(_in_doubt(outcome)),
         kills=outcome.kills,
         kills_wanted=outcome.kills_wanted,
         calls=outcome.answers,
@@ -99,11 +103,24 @@ def judge(outcome: Outcome) -> Verdict:
     )
 
 
+def _in_doubt(outcome: Outcome) -> Iterator[str]:
+    for entry in outcome.entries:
+        if entry.state in _UNRESOLVED and _fate(outcome, entry) != _HIDDEN:
+            jobs = [charge for charge in outcome.charges if charge.idempotency_key == entry.idempotency_key]
+            owners = [
+                owner
+                for owner in outcome.entries
+                if owner.generation_id in {job.generation_id for job in jobs}
+            ]
+            shown = [*(_charge(outcome, job) for job in jobs), *map(_entry, owners)]
+            yield f"in doubt: {_entry(entry)}: {', '.join(shown) or 'no job'}"
+
+
 def _fate(outcome: Outcome, entry: Entry) -> str:
     key = entry.idempotency_key
     if not any(charge.idempotency_key == key for charge in outcome.charges):
         return "never made"
-    return "hidden from lists" if key in outcome.hidden else "in the list"
+    return _HIDDEN if key in outcome.hidden else "in the list"
 
 
 def _lost_charges(outcome: Outcome) -> Iterator[str]:
