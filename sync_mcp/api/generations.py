@@ -333,6 +333,18 @@ class Generations:
         )
         return await estimate(self._transport, request, duration_seconds, fps, request_options)
 
+    async def estimate_request(
+        self,
+        request: GenerationRequest,
+        *,
+        duration_seconds: float | None = None,
+        fps: float | None = None,
+        request_options: RequestOptions | None = None,
+    ) -> CostEstimate:
+        """Return what a whole request is likely to cost, as `estimate_cost` does."""
+        _check(request)
+        return await estimate(self._transport, request, duration_seconds, fps, request_options)
+
     async def get_cost(self, id: str, *, request_options: RequestOptions | None = None) -> GenerationCost:
         """Return what a job really cost; the API usually knows within ten minutes of its end.
 
@@ -413,10 +425,14 @@ def _request(
                 for fault in error.errors(include_url=False, include_input=False)
             ]
         ) from None
+    _check(request)
+    return request
+
+
+def _check(request: GenerationRequest) -> None:
     faults = faults_of(request)
     if faults:
         raise InvalidRequestError(faults)
-    return request
 
 
 def _once(options: RequestOptions, seconds: float) -> RequestOptions:

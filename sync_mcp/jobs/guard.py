@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 import anyio
 from anyio import to_thread
@@ -41,7 +41,7 @@ from sync_mcp.errors import (
 )
 from sync_mcp.jobs.intention import Intention, differing_extras, unsigned
 from sync_mcp.jobs.ledger import RENEWAL_SECONDS, Entry, Ledger, Wish
-from sync_mcp.jobs.limits import Limits, Spending, dollars
+from sync_mcp.jobs.limits import Limits, Spending, dollars, reason_to_ask
 from sync_mcp.text import safe
 
 logger = logging.getLogger("sync_mcp.jobs")
@@ -294,7 +294,7 @@ class Guard:
 
         Where there is no ledger yet, none is made.
         """
-        if not self.ledger.path.exists():
+        if not self.ledger.exists():
             return []
         name = await self._do(self.ledger.account_of, sync.key_fingerprint, sync.base_url)
         return [] if name is None else await self._do(self.ledger.unresolved, name, sync.base_url)
@@ -360,7 +360,9 @@ class Guard:
         price = await self.price(
             call.sync, call.intention.request, call.terms.duration_seconds, call.reading()
         )
-        await self._check_limits(call, price)
+        refusal = await self._refusal(call, price.usd)
+        if refusal is not None:
+            raise LimitReached(refusal)
         if call.terms.quote_id is None:
             await self._ask(call, following, price)
         wish = Wish(
@@ -408,13 +410,7 @@ class Guard:
 
     async def _may_be_paid(self, call: _Call, entry: Entry) -> bool:
         """Return whether an attempt that may not have been made is within the limits of now."""
-        estimate, most = entry.estimate_usd, call.terms.max_cost_usd
-        if most is not None and (estimate is None or estimate > most):
-            return False
-        if not self.limits.any:
-            return True
-        spending = await self._do(self.ledger.spending, call.account.name, call.account.base_url)
-        return self.limits.refusal(estimate, spending.without(entry.counted_usd, entry.created_at)) is None
+        return await self._refusal(call, entry.estimate_usd, besides=entry) is None
 
     async def _send(
         self, call: _Call, entry: Entry, request: GenerationRequest, *, is_new: bool, may_send: bool = True
@@ -495,7 +491,8 @@ class Guard:
             "Make exactly this call again: it looks for the job, and sends it under the same key where it is "
             "not there, so nothing is paid twice."
             if may_send
-            else "Too much time has passed to send it again: exactly this call looks for the job, no more."
+            else "It may not be sent again now, as too much time has passed or a limit stands against it: "
+            "exactly this call looks for the job, no more."
         )
         return (
             f"{again} Or look in list_generations. Its money counts as spent until then; the user can settle "
@@ -550,16 +547,18 @@ class Guard:
             logger.warning("the running jobs cannot be listed: %s", error)
             return []
 
-    async def _check_limits(self, call: _Call, price: Price) -> None:
+    async def _refusal(self, call: _Call, usd: Decimal | None, *, besides: Entry | None = None) -> str | None:
+        """Return which limit stands against a price, if any; the money held by `besides` is its own."""
         most = call.terms.max_cost_usd
-        if most is not None and (price.usd is None or price.usd > most):
-            known = "is unknown" if price.usd is None else f"is {dollars(price.usd)}"
-            raise LimitReached(f"The price {known}, and max_cost_usd of this call is {dollars(most)}.")
-        if self.limits.any:
-            spending = await self._do(self.ledger.spending, call.account.name, call.account.base_url)
-            refusal = self.limits.refusal(price.usd, spending)
-            if refusal is not None:
-                raise LimitReached(refusal)
+        if most is not None and (usd is None or usd > most):
+            known = "is unknown" if usd is None else f"is {dollars(usd)}"
+            return f"The price {known}, and max_cost_usd of this call is {dollars(most)}."
+        if not self.limits.any:
+            return None
+        spending = await self._do(self.ledger.spending, call.account.name, call.account.base_url)
+        if besides is not None:
+            spending = spending.without(besides.counted_usd, besides.created_at)
+        return self.limits.refusal(usd, spending)
 
     async def _ask(self, call: _Call, following: _Next, price: Price) -> None:
         """Have the user agree where the terms want it."""
@@ -568,13 +567,9 @@ class Guard:
             return
         if following.must_ask:
             reason = f"{following.note} Another attempt may be paid again."
-        elif call.intention.take > 1:
-            reason = f"It is take {call.intention.take}: the same thing is made and paid again."
-        elif price.usd is None:
-            reason = f"The price is unknown{f': {price.note}' if price.note else '.'}"
-        elif price.usd > approval.above_usd or approval.above_usd == 0:
-            reason = f"It costs more than {dollars(approval.above_usd)}."
         else:
+            reason = reason_to_ask(price.usd, approval.above_usd, take=call.intention.take, note=price.note)
+        if reason is None:
             return
         left: Decimal | None = None
         if self.limits.any:
@@ -597,9 +592,8 @@ class Guard:
         Raises:
             AuthenticationError, ConfigurationError: nothing could be sent either.
         """
-        fields = {name: getattr(request, name) for name in _PRICED}
         try:
-            cost = await sync.generations.estimate_cost(**cast(Any, fields), request_options=options)
+            cost = await sync.generations.estimate_request(request, request_options=options)
         except (AuthenticationError, ConfigurationError):
             raise
         except SyncError as error:
@@ -621,8 +615,8 @@ class Guard:
         if duration_seconds is None:
             return Price(None, f"{why}; duration_seconds may help.")
         try:
-            cost = await sync.generations.estimate_cost(
-                **cast(Any, fields), duration_seconds=duration_seconds, request_options=options
+            cost = await sync.generations.estimate_request(
+                request, duration_seconds=duration_seconds, request_options=options
             )
         except SyncError:
             return Price(None, f"{why}.")
@@ -782,7 +776,6 @@ class _Turn:
         self.users = 0
 
 
-_PRICED = ("model", "input", "options", "segments", "webhook_url", "output_file_name", "project_id", "dub")
 _NAMING = ("outputFileName", "projectId")
 _BAD_INPUT = ("generation_input_", "asset_")
 _AFTER: Mapping[str, str] = {

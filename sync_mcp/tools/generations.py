@@ -216,15 +216,8 @@ async def _unresolved(context: CallContext) -> "list[Entry]":
 async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> EstimateAnswer:
     backend = context.backend
     request, model_note = await _request(backend, arguments)
-    cost = await backend.client.generations.estimate_cost(
-        model=request.model,
-        input=request.input,
-        options=request.options,
-        segments=request.segments,
-        webhook_url=request.webhook_url,
-        output_file_name=request.output_file_name,
-        project_id=request.project_id,
-        dub=request.dub,
+    cost = await backend.client.generations.estimate_request(
+        request,
         duration_seconds=arguments.duration_seconds,
         fps=arguments.fps,
         request_options=_within(context),
@@ -247,10 +240,10 @@ async def _quote(
     backend: Backend, request: "GenerationRequest", usd: Decimal | None, take: int
 ) -> str | None:
     """Return a quote where create_generation would ask for one."""
+    from sync_mcp.jobs.limits import reason_to_ask
+
     above = backend.approve_above_usd
-    if above is None or backend.approve_by == "user":
-        return None
-    if usd is not None and usd <= above and above > 0 and take == 1:
+    if above is None or backend.approve_by == "user" or reason_to_ask(usd, above, take=take) is None:
         return None
     from sync_mcp.jobs.guard import Price
 
