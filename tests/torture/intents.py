@@ -85,6 +85,10 @@ def number_of(job: Frame) -> int:
     return int(urls[0].partition("?n=")[2].partition("&")[0])
 
 
+_FAULTS = ("internal_error", "invalid_request", "ledger_corrupt", "ledger_newer")
+_PROTOCOL_ERROR = "protocol error"
+
+
 @dataclass(frozen=True)
 class Heard:
     """An answer: a job, a refusal that counts, or a word to call again."""
@@ -94,6 +98,11 @@ class Heard:
     generation_id: str | None = None
     text: str = ""
 
+    @property
+    def is_fault(self) -> bool:
+        """Whether no weather explains it."""
+        return self.code in _FAULTS or self.code.startswith(_PROTOCOL_ERROR)
+
 
 def heard(result: Frame) -> Heard:
     """Return what an answer of create_generation means."""
@@ -101,7 +110,7 @@ def heard(result: Frame) -> Heard:
     if "generation_id" in facts:
         return Heard("made", "reused" if facts.get("reused") else "made", str(facts["generation_id"]))
     text = " ".join(str(block.get("text")) for block in result.get("content", []))
-    code = str(result.get("_meta", {}).get("code") or f"protocol error {result.get('error')}")
+    code = str(result.get("_meta", {}).get("code") or f"{_PROTOCOL_ERROR} {result.get('error')}")
     # A price that could not be asked for is nobody's limit.
     if code == "limit_reached" and "unknown" not in text:
         return Heard("refused", code, text=text)

@@ -133,6 +133,7 @@ class Torture:
         self.budget_usd = Decimal(0)
         self._over_usd = Decimal(0)
         self._hidden: set[str] = set()
+        self._faults: set[str] = set()
         self._slots: list[_Slot] = []
         self._home = folder / "home"
         self._ledger = Ledger(self._home)
@@ -297,6 +298,10 @@ class Torture:
         else:
             told = heard(result)
         self.answers[told.code] += 1
+        if told.is_fault and told.code not in self._faults:
+            # One of a kind says enough.
+            self._faults.add(told.code)
+            self.crashes.append(f"intent {intent.number}: {told.code}: {told.text}")
         intent.answers.append(told.code)
         if told.kind == "made" and told.generation_id is not None:
             intent.made.append(told.generation_id)
