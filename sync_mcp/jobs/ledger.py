@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from sqlalchemy import (
     Engine,
     Index,
     UniqueConstraint,
+    bindparam,
     create_engine,
     event,
     exists,
@@ -82,12 +83,12 @@ _NANO = 1_000_000_000
 _REASON_LIMIT = 200
 _ID_LIMIT = 80
 
-State = Literal["sending", "unknown", "accepted", "ended", "refused", "released", "closed"]
-"""Of an attempt. Open: on its way (`sending`), perhaps made (`unknown`), made (`accepted`). Settled: its job
-has ended (`ended`), the API refused it (`refused`), the user says that it was never made (`released`), the
-API no longer knows its job (`closed`)."""
+State = Literal["preparing", "sending", "unknown", "accepted", "ended", "refused", "released", "closed"]
+"""Of an attempt. Open: its files are on their way (`preparing`), it is on its way itself (`sending`), perhaps
+made (`unknown`), made (`accepted`). Settled: its job has ended (`ended`), the API refused it (`refused`), the
+user says that it was never made (`released`), the API no longer knows its job (`closed`)."""
 
-OPEN_STATES: tuple[State, ...] = ("sending", "unknown", "accepted")
+OPEN_STATES: tuple[State, ...] = ("preparing", "sending", "unknown", "accepted")
 Charged = Literal["yes", "no", "unknown"]
 
 
@@ -150,6 +151,8 @@ class Entry(_Base):
     """The job that the API named while its outcome was unknown."""
     was_found: Mapped[bool] = mapped_column(default=False)
     """The job was found in the API's list, not told by the create's own answer."""
+    assets: Mapped[dict[str, str]] = mapped_column(JSON)
+    """The asset that was sent for each local file, by the hash of its content."""
     status: Mapped[str | None]
     error_code: Mapped[str | None]
     created_at: Mapped[float]
@@ -162,7 +165,13 @@ class Entry(_Base):
 
     def is_leased(self, now: float) -> bool:
         """Whether a living process is busy with it."""
-        return self.state == "sending" and now < self.leased_until <= now + _LONGEST_LEASE_SECONDS
+        return (
+            self.state in ("preparing", "sending") and now < self.leased_until <= now + _LONGEST_LEASE_SECONDS
+        )
+
+    def is_abandoned(self, now: float) -> bool:
+        """Whether its process died before anything was sent: then it counts for nothing."""
+        return self.state == "preparing" and not self.is_leased(now)
 
     def is_unresolved(self, now: float) -> bool:
         """Whether nobody knows what came of it: its outcome is unknown, or its process died on the way."""
@@ -213,6 +222,8 @@ class Wish:
     sent_at: float
     """By the API's clock, where that is known: by it the job is looked for."""
     quote_id: str | None = None
+    has_files: bool = False
+    """Whether local files are to be uploaded before it can be sent."""
 
 
 class _DamagedError(SQLAlchemyError):
@@ -316,9 +327,10 @@ class Ledger:
                 model=safe(intention.request.model, 80),
                 summary=intention.summary,
                 extras=intention.extras,
-                state="sending",
+                state="preparing" if wish.has_files else "sending",
                 owner=wish.owner,
                 leased_until=time.time() + LEASE_SECONDS,
+                assets={},
                 estimate_usd=wish.estimate_usd,
                 counted_usd=wish.estimate_usd or Decimal(0),
                 created_at=now,
@@ -329,6 +341,30 @@ class Ledger:
             session.add(entry)
             session.flush()
             return entry, True
+
+    def send(self, entry_id: int, owner: str, assets: Mapping[str, str], sent_at: float) -> bool:
+        """Note the assets that an attempt is sent with; return whether it is this owner's to send now."""
+        with self._transaction() as session:
+            entry = session.get(Entry, entry_id)
+            if entry is None or entry.state != "preparing" or entry.owner != owner:
+                return False
+            entry.state, entry.assets, entry.first_sent_at = "sending", dict(assets), sent_at
+            entry.leased_until = time.time() + LEASE_SECONDS
+            return True
+
+    def withdraw(self, entry_id: int, owner: str) -> None:
+        """Take back an attempt of which nothing was sent; its quote is good again."""
+        with self._transaction() as session:
+            entry = session.get(Entry, entry_id)
+            if entry is not None and entry.state == "preparing" and entry.owner == owner:
+                _withdraw(session, entry)
+
+    def withdraw_abandoned(self, digest: str) -> None:
+        """Take back the last attempt at an intention where its process died before anything was sent."""
+        with self._transaction() as session:
+            entry = _latest(session, digest)
+            if entry is not None and entry.is_abandoned(time.time()):
+                _withdraw(session, entry)
 
     def take_over(self, entry_id: int, owner: str) -> bool:
         """Make an attempt whose outcome is unknown, or whose process died, this owner's to go on with."""
@@ -344,7 +380,7 @@ class Ledger:
         """Show that the owner of an attempt is alive; return whether it is still this owner's to send."""
         with self._transaction() as session:
             entry = session.get(Entry, entry_id)
-            if entry is None or entry.state != "sending" or entry.owner != owner:
+            if entry is None or entry.state not in ("preparing", "sending") or entry.owner != owner:
                 return False
             entry.leased_until = time.time() + LEASE_SECONDS
             return True
@@ -514,8 +550,9 @@ class Ledger:
         with self._reading() as session:
             found = session.scalars(
                 select(Entry)
-                .where(Entry.account == account, Entry.base_url == base_url, _is_unresolved(time.time()))
-                .order_by(Entry.created_at.desc())
+                .where(Entry.account == account, Entry.base_url == base_url, _unresolved())
+                .order_by(Entry.created_at.desc()),
+                _lease_times(),
             )
             return list(found)
 
@@ -849,16 +886,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _latest(session: Session, digest: str) -> Entry | None:
-    query = select(Entry).where(Entry.digest == digest).order_by(Entry.attempt.desc()).limit(1)
-    return session.scalars(query).first()
+    return session.scalars(_LATEST, {"digest": digest}).first()
 
 
 def _owners(session: Session, entry: Entry, generation_id: str) -> list[Entry]:
     """Return the other attempts that are known to have made a job."""
-    query = select(Entry).where(
-        Entry.generation_id == generation_id, Entry.id != entry.id, Entry.base_url == entry.base_url
-    )
-    return list(session.scalars(query))
+    job = {"generation_id": generation_id, "entry_id": entry.id, "base_url": entry.base_url}
+    return list(session.scalars(_OWNERS, job))
 
 
 def _accept(entry: Entry, generation_id: str, *, was_found: bool) -> None:
@@ -884,6 +918,7 @@ def _add_second_job(session: Session, entry: Entry, generation_id: str) -> None:
         summary=entry.summary,
         extras=entry.extras,
         owner=entry.owner,
+        assets=entry.assets,
         estimate_usd=entry.estimate_usd,
         created_at=_now(session, entry.account, entry.base_url),
         first_sent_at=entry.first_sent_at,
@@ -909,6 +944,14 @@ def _having_job(session: Session, entry_id: int, generation_id: str) -> Entry | 
     return entry
 
 
+def _withdraw(session: Session, entry: Entry) -> None:
+    for quote in session.scalars(
+        select(_Quote).where(_Quote.digest == entry.digest, _Quote.attempt == entry.attempt)
+    ):
+        quote.used_at = None
+    session.delete(entry)
+
+
 def _settle(entry: Entry, state: State, charged: Charged, counted: Decimal, now: float) -> None:
     entry.state, entry.charged, entry.counted_usd = state, charged, counted
     entry.leased_until = 0.0
@@ -926,10 +969,20 @@ def _undecided(session: Session, entry_id: int) -> Entry:
     return entry
 
 
-def _is_unresolved(now: float) -> ColumnElement[bool]:
+def _lease_times() -> dict[str, float]:
+    """Return what the conditions on leases compare with."""
+    now = time.time()
+    return {"now": now, "longest_lease": now + _LONGEST_LEASE_SECONDS}
+
+
+def _abandoned() -> ColumnElement[bool]:
+    """`Entry.is_abandoned`, as the database decides it."""
+    return (Entry.state == "preparing") & ~_LEASED
+
+
+def _unresolved() -> ColumnElement[bool]:
     """`Entry.is_unresolved`, as the database decides it."""
-    is_leased = (Entry.leased_until > now) & (Entry.leased_until <= now + _LONGEST_LEASE_SECONDS)
-    return (Entry.state == "unknown") | ((Entry.state == "sending") & ~is_leased)
+    return (Entry.state == "unknown") | ((Entry.state == "sending") & ~_LEASED)
 
 
 def _entries_to_prune(session: Session, before: float) -> Sequence[Entry]:
@@ -944,7 +997,8 @@ def _entries_to_prune(session: Session, before: float) -> Sequence[Entry]:
         Entry.counted_usd == Decimal(0),
         (Entry.state == "refused") | (Entry.state.in_(("ended", "released")) & ~is_last),
     )
-    return session.scalars(query).all()
+    abandoned = select(Entry).where(Entry.created_at < before, _abandoned())
+    return [*session.scalars(query), *session.scalars(abandoned, _lease_times())]
 
 
 def _quotes_to_prune(session: Session, before: float) -> Sequence[_Quote]:
@@ -953,9 +1007,7 @@ def _quotes_to_prune(session: Session, before: float) -> Sequence[_Quote]:
 
 def _now(session: Session, account: str, base_url: str) -> float:
     """Return the time by the later of the clock and the ledger: a clock set back gives no second budget."""
-    latest = session.scalar(
-        select(func.max(Entry.created_at)).where(Entry.account == account, Entry.base_url == base_url)
-    )
+    latest = session.scalar(_LATEST_TIME, {"account": account, "base_url": base_url})
     return max(time.time(), latest or 0.0)
 
 
@@ -977,25 +1029,47 @@ def _use_quote(session: Session, wish: Wish, now: float) -> None:
 
 
 def _spending(session: Session, account: str, base_url: str, now: float) -> Spending:
-    def counted(*conditions: Any) -> Decimal:
-        query = select(func.sum(Entry.counted_usd)).where(
-            Entry.account == account, Entry.base_url == base_url, *conditions
-        )
-        return session.scalar(query) or Decimal(0)
-
-    unresolved = _is_unresolved(time.time())
-    reserved = Entry.state.in_(("sending", "accepted")) & ~unresolved
+    asked = {
+        "account": account,
+        "base_url": base_url,
+        "day": utc_midnight(now),
+        "month": start_of_month(now),
+        **_lease_times(),
+    }
+    today, month, ever, reserved, unresolved, in_doubt = session.execute(_SPENDING, asked).one()
+    nothing = Decimal(0)
     return Spending(
-        today_usd=counted(Entry.created_at >= utc_midnight(now)),
-        month_usd=counted(Entry.created_at >= start_of_month(now)),
-        ever_usd=counted(),
-        reserved_usd=counted(reserved),
-        unresolved_usd=counted(unresolved),
-        unresolved=session.scalar(
-            select(func.count())
-            .select_from(Entry)
-            .where(Entry.account == account, Entry.base_url == base_url, unresolved)
-        )
-        or 0,
+        today_usd=today or nothing,
+        month_usd=month or nothing,
+        ever_usd=ever or nothing,
+        reserved_usd=reserved or nothing,
+        unresolved_usd=unresolved or nothing,
+        unresolved=in_doubt,
         day_ends_at=next_utc_midnight(now),
     )
+
+
+# What each create asks is put together once: that takes longer than its running.
+
+
+def _sum_where(condition: ColumnElement[bool]) -> ColumnElement[Decimal]:
+    return func.sum(Entry.counted_usd).filter(condition)
+
+
+_LEASED = (Entry.leased_until > bindparam("now")) & (Entry.leased_until <= bindparam("longest_lease"))
+_OF_ACCOUNT = (Entry.account == bindparam("account")) & (Entry.base_url == bindparam("base_url"))
+_SPENDING = select(
+    _sum_where(Entry.created_at >= bindparam("day")),
+    _sum_where(Entry.created_at >= bindparam("month")),
+    func.sum(Entry.counted_usd),
+    _sum_where(Entry.state.in_(("preparing", "sending", "accepted")) & ~_unresolved()),
+    _sum_where(_unresolved()),
+    func.count().filter(_unresolved()),
+).where(_OF_ACCOUNT, ~_abandoned())
+_LATEST_TIME = select(func.max(Entry.created_at)).where(_OF_ACCOUNT)
+_LATEST = select(Entry).where(Entry.digest == bindparam("digest")).order_by(Entry.attempt.desc()).limit(1)
+_OWNERS = select(Entry).where(
+    Entry.generation_id == bindparam("generation_id"),
+    Entry.id != bindparam("entry_id"),
+    Entry.base_url == bindparam("base_url"),
+)
