@@ -15,15 +15,17 @@ def checked_origin(url: str) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        _ = parts.port
+        port = parts.port
     except ValueError:
         raise ValueError("is not a URL") from None
     if parts.scheme not in ("http", "https") or not host or any(mark in url for mark in "?#@"):
         raise ValueError("must read https://host, without credentials or query")
     if parts.scheme == "http" and host not in LOOPBACK:
         raise ValueError("must use https: the key would travel in the clear")
-    # In lower case the scheme can be told at a glance, wherever it decides about TLS.
-    return f"{parts.scheme}:{url.partition(':')[2]}".rstrip("/")
+    # One spelling for one API: the scheme decides about TLS, and the whole about whose ledger it is.
+    shown = f"[{host}]" if ":" in host else host
+    named = "" if port in (None, {"http": 80, "https": 443}[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{shown}{named}{parts.path}".rstrip("/")
 
 
 def checked_key(key: str) -> str:

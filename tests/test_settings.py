@@ -107,7 +107,7 @@ def test_a_base_url_that_no_key_may_be_sent_to_is_refused_at_once(url: str) -> N
     assert complaint.startswith("SYNC_BASE_URL must be https://host (or http on this machine)")
 
 
-@pytest.mark.parametrize("url", ["https://dev-api.sync.so", "http://localhost:3001", "http://[::1]:80"])
+@pytest.mark.parametrize("url", ["https://dev-api.sync.so", "http://localhost:3001", "http://[::1]:8080"])
 def test_a_base_url_may_be_any_https_origin_or_one_on_this_machine(url: str) -> None:
     assert _read({"SYNC_BASE_URL": f"{url}/"}).base_url == url
 

@@ -9,7 +9,7 @@ import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -39,6 +39,7 @@ from sync_mcp.errors import (
     OutcomeUnknown,
     SyncError,
 )
+from sync_mcp.jobs.files import LocalFiles, has_contents, with_assets
 from sync_mcp.jobs.intention import Intention, differing_extras, unsigned
 from sync_mcp.jobs.ledger import RENEWAL_SECONDS, Entry, Ledger, Wish
 from sync_mcp.jobs.limits import Limits, Spending, dollars, reason_to_ask
@@ -55,6 +56,7 @@ _SETTLE_SECONDS = 6.0
 _SETTLED_AT_ONCE = 100
 _COSTS_AT_ONCE = 10
 _POLL_SECONDS = 0.25
+_SEND_SECONDS = 30.0
 _SLOT_POLL_SECONDS = 2.0
 _RUNNING_SHOWN = 15
 _ID_LIMIT = 128
@@ -111,12 +113,14 @@ class Terms:
 
     Without `approval` nobody is asked. `max_cost_usd` can only lower what the limits allow. The caller's
     `duration_seconds` counts only where the API cannot measure the media. Until `slot_until`, on anyio's
-    clock, a create waits for one of the account's jobs to end where all its slots are taken.
+    clock, a create waits for one of the account's jobs to end where all its slots are taken. `files` are
+    uploaded once the create is agreed to and written down; that goes on where the call ends before.
     """
 
     take: int = 1
     max_cost_usd: Decimal | None = None
     duration_seconds: float | None = None
+    files: LocalFiles | None = None
     quote_id: str | None = None
     approval: Approval | None = None
     slot_until: float = -math.inf
@@ -277,6 +281,7 @@ class Guard:
         """Hand out a quote for the next attempt at a request; None where its job is there already."""
         account = await self.account(sync)
         intention = Intention.of(request, account=account.name, base_url=account.base_url, take=take)
+        await self._do(self.ledger.withdraw_abandoned, intention.digest)
         latest = await self._do(self.ledger.latest, intention.digest)
         if latest is not None and (latest.is_open or latest.status == "COMPLETED"):
             return None
@@ -307,8 +312,11 @@ class Guard:
         if entry.generation_id is not None and entry.state in ("accepted", "ended"):
             found = await self._present(call, entry)
             return found if isinstance(found, Made) else await self._attempt(call, found)
-        if entry.state == "sending" and entry.is_leased(time.time()):
+        if entry.is_leased(time.time()):
             await self._wait_for_other(call, entry)
+            return None
+        if entry.state == "preparing":
+            await self._do(self.ledger.withdraw_abandoned, call.intention.digest)
             return None
         if entry.is_open:
             return await self._resume(call, entry)
@@ -358,7 +366,11 @@ class Guard:
         """Price an attempt, have it agreed to, write it down and send it."""
         await self._settle_account(call.sync, call.account, call.reading(_SETTLE_SECONDS))
         price = await self.price(
-            call.sync, call.intention.request, call.terms.duration_seconds, call.reading()
+            call.sync,
+            call.intention.request,
+            call.terms.duration_seconds,
+            call.reading(),
+            files=call.terms.files,
         )
         refusal = await self._refusal(call, price.usd)
         if refusal is not None:
@@ -374,8 +386,21 @@ class Guard:
             limits=self.limits,
             sent_at=call.sync.api_time.timestamp(),
             quote_id=call.terms.quote_id,
+            has_files=has_contents(call.intention.request),
         )
-        sent = await self._to_its_end(partial(self._begin_and_send, call, wish))
+        files = call.terms.files if wish.has_files else None
+        if files is None:
+            sent = await self._to_its_end(partial(self._begin_and_send, call, wish))
+        else:
+            work = partial(self._begin_upload_and_send, call, wish, files, files.hold())
+            sent = None
+            with anyio.CancelScope(deadline=call.terms.ends_at) as scope:
+                sent = await self._to_its_end(work)
+            if scope.cancelled_caught:
+                entry = await self._do(self.ledger.latest, call.intention.digest)
+                if entry is not None and entry.state != "preparing":
+                    raise CreateUnderWay("The files are uploaded, and the create is on its way.")
+                raise files.under_way()
         if sent is None:
             return None
         generation, note = sent
@@ -385,6 +410,32 @@ class Guard:
     async def _begin_and_send(self, call: _Call, wish: Wish) -> tuple[Generation, str | None] | None:
         entry, is_ours = await self._do(self.ledger.begin, wish)
         return await self._send(call, entry, call.intention.request, is_new=True) if is_ours else None
+
+    async def _begin_upload_and_send(
+        self, call: _Call, wish: Wish, files: LocalFiles, hold: AbstractContextManager[object]
+    ) -> tuple[Generation, str | None] | None:
+        with hold:
+            entry, is_ours = await self._do(self.ledger.begin, wish)
+            if not is_ours:
+                return None
+            assets: Mapping[str, str] | SyncError = {}
+            try:
+                async with anyio.create_task_group() as task_group:
+                    # While it lives, what it is going to cost is held.
+                    task_group.start_soon(self._stay_alive, entry.id)
+                    assets = await _outcome_of(files.upload(call.sync))
+                    task_group.cancel_scope.cancel()
+                if isinstance(assets, SyncError):
+                    raise assets
+                request = with_assets(call.intention.request, assets)
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await self._do(self.ledger.withdraw, entry.id, self._owner)
+                raise
+        sent_at = call.sync.api_time.timestamp()
+        if not await self._do(self.ledger.send, entry.id, self._owner, assets, sent_at):
+            return None
+        return await self._send(call, entry, request, is_new=True)
 
     async def _resume(self, call: _Call, entry: Entry) -> Made | None:
         """Go on with an attempt whose outcome nobody knows: look for its job, or send it again."""
@@ -400,9 +451,8 @@ class Guard:
             return None
         logger.warning("create key=%s goes on from an earlier call", entry.idempotency_key)
         # Under the same key the same body: what the first call said besides holds.
-        wire = {
-            name: value for name, value in call.intention.request.to_wire().items() if name not in _NAMING
-        }
+        sent = with_assets(call.intention.request, entry.assets)
+        wire = {name: value for name, value in sent.to_wire().items() if name not in _NAMING}
         first = {name: value for name, value in entry.extras.items() if name in _NAMING}
         request = GenerationRequest.from_wire({**wire, **first})
         may_send = await self._may_be_paid(call, entry)
@@ -462,7 +512,9 @@ class Guard:
         while True:
             options: RequestOptions = {**call.options}
             if math.isfinite(call.seconds_left):
-                options["timeout_in_seconds"] = max(1.0, call.seconds_left)
+                # After a long upload the call may be over; the create is not.
+                least = _SEND_SECONDS if call.terms.files else 1.0
+                options["timeout_in_seconds"] = max(least, call.seconds_left)
             try:
                 return await call.sync.generations.create_as(attempt, request, request_options=options)
             except ConcurrencyLimitError as error:
@@ -515,9 +567,11 @@ class Guard:
         while True:
             await anyio.sleep(_POLL_SECONDS)
             now = await self._do(self.ledger.entry, entry.id)
-            if now is None or now.state != "sending" or not now.is_leased(time.time()):
+            if now is None or not now.is_leased(time.time()):
                 return
             if call.seconds_left <= _POLL_SECONDS:
+                if now.state == "preparing" and call.terms.files is not None:
+                    raise call.terms.files.under_way()
                 raise CreateUnderWay("Another process is sending this very create.")
 
     async def _slot_came_free(self, call: _Call, error: ConcurrencyLimitError) -> bool:
@@ -586,12 +640,18 @@ class Guard:
         request: GenerationRequest,
         duration_seconds: float | None,
         options: RequestOptions,
+        *,
+        files: LocalFiles | None = None,
     ) -> Price:
         """Return what the API says that a request costs; by `duration_seconds` only where it cannot measure.
+
+        What is still a local file is priced by its measured length.
 
         Raises:
             AuthenticationError, ConfigurationError: nothing could be sent either.
         """
+        if has_contents(request):
+            return await self._price_of_files(sync, request, duration_seconds, options, files)
         try:
             cost = await sync.generations.estimate_request(request, request_options=options)
         except (AuthenticationError, ConfigurationError):
@@ -623,6 +683,35 @@ class Guard:
         known = _believable(cost.estimated_generation_cost)
         note = None if known is None else "by duration_seconds, as the caller says"
         return Price(known, note, duration_seconds)
+
+    async def _price_of_files(
+        self,
+        sync: AsyncSync,
+        request: GenerationRequest,
+        duration_seconds: float | None,
+        options: RequestOptions,
+        files: LocalFiles | None,
+    ) -> Price:
+        measured = files.output_seconds if files else None
+        seconds = duration_seconds if measured is None else measured
+        if seconds is None:
+            why = files.length_note if files else None
+            return Price(None, f"{why or 'the length is not known'}; duration_seconds may help.")
+        try:
+            cost = await sync.generations.estimate_request(
+                request,
+                duration_seconds=seconds,
+                fps=(files.fps if files else None) or PRICED_FPS,
+                request_options=options,
+            )
+        except (AuthenticationError, ConfigurationError):
+            raise
+        except SyncError as error:
+            return Price(None, safe(f"the estimate failed ({error.code}); try again.", 200))
+        note = (
+            files.length_note if files and measured is not None else "by duration_seconds, as the caller says"
+        )
+        return Price(_believable(cost.estimated_generation_cost), note, seconds)
 
     async def _settle_account(self, sync: AsyncSync, account: Account, options: RequestOptions) -> None:
         """Write down what has ended, by one request for the list; what cannot be read stays as it is."""
@@ -712,7 +801,9 @@ class Guard:
             with anyio.CancelScope(deadline=call.terms.ends_at) as scope:
                 await turn.lock.acquire()
             if scope.cancelled_caught:
-                raise CreateUnderWay("Another call of this server is sending this very create.")
+                raise CreateUnderWay(
+                    "Another call of this server asks the user about this very create, or is sending it."
+                )
             try:
                 yield
             finally:
@@ -768,6 +859,14 @@ class _Flight(Generic[_ResultT]):
             raise
         finally:
             self.landed.set()
+
+
+async def _outcome_of(work: Awaitable[_ResultT]) -> _ResultT | SyncError:
+    """Return what comes of it, failure included: out of a task group it would come in a group."""
+    try:
+        return await work
+    except SyncError as error:
+        return error
 
 
 class _Turn:

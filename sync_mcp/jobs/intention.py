@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -34,6 +34,8 @@ _OPTION_DEFAULTS: Mapping[str, object] = {
 _SPEAKER_DEFAULTS: Mapping[str, object] = {"auto_detect": False, "v3": False}
 _VOICE_DEFAULTS: Mapping[str, object] = {"stability": 0.5, "similarityBoost": 0.75}
 _DUB_DEFAULTS: Mapping[str, object] = {"sourceLang": "auto"}
+_LANGUAGES = ("targetLang", "sourceLang")
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 _ORIGIN = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)((?:[^/?#]*@)?)([^/?#]*)")
 _SIGNATURE_STARTS = ("x-amz-", "x-goog-")
@@ -146,21 +148,36 @@ def _canonical(wire: Json) -> Json:
     """Return a create's JSON without what changes nothing: defaults, empty fields, the order of inputs."""
     body = cast(Json, _filled(_plain(wire)))
     body["model"] = str(body.get("model", "")).strip()
-    body["input"] = sorted((_item(item) for item in body.get("input", [])), key=_place)
+    has_segments = bool(body.get("segments"))
+    body["input"] = sorted((_item(item, has_segments) for item in body.get("input", [])), key=_place)
     if isinstance(body.get("options"), Mapping):
         body["options"] = _options(body["options"])
     if isinstance(body.get("segments"), list):
         # What is the default for the whole may be a change in a part: there it stays.
         body["segments"] = sorted(body["segments"], key=_place)
     if isinstance(body.get("dubParams"), Mapping):
-        body["dubParams"] = _without(body["dubParams"], _DUB_DEFAULTS)
+        body["dubParams"] = _without(_in_lower_case(body["dubParams"], _LANGUAGES), _DUB_DEFAULTS)
     return {"input": [], **cast(Json, _filled(body))}
 
 
-def _item(item: Json) -> Json:
+def _item(item: Json, has_segments: bool) -> Json:
+    if not has_segments:
+        # Only a segment refers to it.
+        item = {name: value for name, value in item.items() if name != "refId"}
+    if isinstance(item.get("assetId"), str) and _UUID.fullmatch(item["assetId"].strip()):
+        item = _in_lower_case(item, ("assetId",))
     if isinstance(item.get("provider"), Mapping):
-        return {**item, "provider": _without(item["provider"], _VOICE_DEFAULTS)}
+        provider = _without(item["provider"], _VOICE_DEFAULTS)
+        if isinstance(provider.get("voiceId"), str):
+            provider["voiceId"] = provider["voiceId"].strip()
+        item = {**item, "provider": provider}
     return item
+
+
+def _in_lower_case(fields: Json, names: Iterable[str]) -> Json:
+    return fields | {
+        name: fields[name].strip().lower() for name in names if isinstance(fields.get(name), str)
+    }
 
 
 def _options(options: Json) -> Json:

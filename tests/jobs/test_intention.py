@@ -140,6 +140,7 @@ def _option(**options: Any) -> Wire:
         _changed(outputFileName="name", webhookUrl="https://h/x", projectId="p"),
         video(" https://media.example.com/clip.mp4?id=7\n"),
         video("HTTPS://Media.Example.COM/clip.mp4?id=7"),
+        _changed(input=[VIDEO, {**AUDIO, "refId": "a"}]),
     ],
 )
 def test_spelling_order_and_defaults_do_not_matter(wire: Wire) -> None:
@@ -162,9 +163,17 @@ def test_spelling_order_and_defaults_do_not_matter(wire: Wire) -> None:
                 },
             },
         ),
+        (
+            {"type": "text", "provider": {"name": "elevenlabs", "voiceId": "v", "script": "Hi"}},
+            {"type": "text", "provider": {"name": "elevenlabs", "voiceId": " v ", "script": "Hi"}},
+        ),
+        (
+            {"type": "audio", "assetId": "0a1b2c3d-0000-4000-8000-00000000abcd"},
+            {"type": "audio", "assetId": "0A1B2C3D-0000-4000-8000-00000000ABCD"},
+        ),
     ],
 )
-def test_the_defaults_of_a_voice_do_not_matter(first: Wire, second: Wire) -> None:
+def test_the_defaults_and_the_spelling_of_a_voice_do_not_matter(first: Wire, second: Wire) -> None:
     assert digest(_changed(input=[VIDEO, first])) == digest(_changed(input=[second, VIDEO]))
 
 
@@ -175,8 +184,10 @@ def test_the_order_of_segments_and_the_spelling_of_numbers_do_not_matter() -> No
     assert digest(_changed(later=2)) == digest(_changed(later=2.0))
 
 
-@pytest.mark.parametrize("source", [{}, {"sourceLang": "auto"}, {"providerName": "elevenlabs"}])
-def test_the_defaults_of_a_dub_do_not_matter(source: Wire) -> None:
+@pytest.mark.parametrize(
+    "source", [{}, {"sourceLang": "auto"}, {"providerName": "elevenlabs"}, {"targetLang": " ES"}]
+)
+def test_the_defaults_and_the_spelling_of_a_dub_do_not_matter(source: Wire) -> None:
     plain = {"model": "lipsync-2", "input": [VIDEO], "dubParams": {"targetLang": "es"}}
     assert digest({**plain, "dubParams": {"targetLang": "es", **source}}) == digest(plain)
 
@@ -184,7 +195,7 @@ def test_the_defaults_of_a_dub_do_not_matter(source: Wire) -> None:
 DIFFERENT = [
     _changed(model="lipsync-2-pro"),
     _changed(input=[VIDEO]),
-    _changed(input=[VIDEO, {**AUDIO, "refId": "a"}]),
+    _changed(input=[VIDEO, {**AUDIO, "refId": "a"}], segments=[segment(0, 2)]),
     _option(sync_mode="loop"),
     _option(temperature=0),
     _option(occlusion_detection_enabled=True),

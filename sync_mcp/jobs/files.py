@@ -1,0 +1,83 @@
+"""Local files of a create: in its intention by what they hold, in what is sent by the assets they became."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol, cast
+
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.models import GenerationRequest, Json
+from sync_mcp.errors import SyncError
+
+_CONTENT = "sha256:"
+
+
+class LocalFiles(Protocol):
+    """The local files of one create, and how they come into the account's storage."""
+
+    @property
+    def output_seconds(self) -> float | None:
+        """How long the output will be, where that is known of the files."""
+        ...
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second of the picture, where they are known."""
+        ...
+
+    @property
+    def length_note(self) -> str | None:
+        """On what the length stands, or why it is not known."""
+        ...
+
+    def hold(self) -> AbstractContextManager[object]:
+        """Keep the files open, from this call on until the context is left."""
+        ...
+
+    async def upload(self, sync: AsyncSync) -> Mapping[str, str]:
+        """Return the asset of each file, by the hash of its content; what is not there yet is uploaded.
+
+        Raises:
+            SyncError: one cannot be; nothing was made or charged.
+        """
+        ...
+
+    def under_way(self) -> SyncError:
+        """Return what a call is told whose time is up before all files are uploaded."""
+        ...
+
+
+def content_id(sha256: str) -> str:
+    """Return what stands for an asset whose content is known and whose id is not."""
+    return f"{_CONTENT}{sha256}"
+
+
+def has_contents(request: GenerationRequest) -> bool:
+    """Return whether local files are to be uploaded before a request can be sent."""
+    return any(_content_of(item) is not None for item in _items(request.to_wire()))
+
+
+def with_assets(request: GenerationRequest, assets: Mapping[str, str]) -> GenerationRequest:
+    """Return a request with the asset of each local file in its place.
+
+    Raises:
+        KeyError: a file has none.
+    """
+    wire = request.to_wire()
+    for item in _items(wire):
+        content = _content_of(item)
+        if content is not None:
+            item["assetId"] = assets[content]
+    return GenerationRequest.from_wire(wire)
+
+
+def _items(wire: Json) -> list[Json]:
+    return cast(list[Json], wire.get("input", []))
+
+
+def _content_of(item: Json) -> str | None:
+    asset_id = item.get("assetId")
+    return (
+        asset_id.removeprefix(_CONTENT)
+        if isinstance(asset_id, str) and asset_id.startswith(_CONTENT)
+        else None
+    )
