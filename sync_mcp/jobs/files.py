@@ -41,6 +41,10 @@ class LocalFiles(Protocol):
         """
         ...
 
+    async def report(self) -> None:
+        """Tell who waits for it how far the upload is."""
+        ...
+
     def under_way(self) -> SyncError:
         """Return what a call is told whose time is up before all files are uploaded."""
         ...

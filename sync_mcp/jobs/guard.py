@@ -569,6 +569,8 @@ class Guard:
             now = await self._do(self.ledger.entry, entry.id)
             if now is None or not now.is_leased(time.time()):
                 return
+            if now.state == "preparing" and call.terms.files is not None:
+                await call.terms.files.report()
             if call.seconds_left <= _POLL_SECONDS:
                 if now.state == "preparing" and call.terms.files is not None:
                     raise call.terms.files.under_way()

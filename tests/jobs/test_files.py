@@ -1,0 +1,226 @@
+"""Creates whose inputs are still on this machine: held against the budgets while they are uploaded."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from sync_mcp import AsyncSync, Audio, Guard, Ledger, LimitReached, OutcomeUnknown, Video
+from sync_mcp.api.models import GenerationRequest
+from sync_mcp.errors import APITimeoutError, CreateUnderWay, SyncError
+from sync_mcp.jobs import ledger as ledger_module
+from sync_mcp.jobs.files import content_id
+from sync_mcp.jobs.guard import Terms
+from sync_mcp.jobs.intention import Intention
+from sync_mcp.sandbox import Fault, Sandbox
+
+from .conftest import CREATE, paid, sent
+from .entries import begun
+
+pytestmark = pytest.mark.anyio
+
+GuardOf = Callable[..., Guard]
+
+BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+
+
+class Files:
+    """A clip on this machine, which is uploaded when it may be."""
+
+    output_seconds: float | None = 4.0
+    fps: float | None = 25.0
+    length_note: str | None = "as long as the video"
+
+    def __init__(self, clip: Path) -> None:
+        self.clip = clip
+        self.sha256 = hashlib.sha256(clip.read_bytes()).hexdigest()
+        self.may_go = anyio.Event()
+        self.may_go.set()
+        self.begun = anyio.Event()
+        self.uploads = 0
+        self.error: SyncError | None = None
+
+    def request(self, sandbox: Sandbox, **fields: Any) -> GenerationRequest:
+        media = [Video(asset_id=content_id(self.sha256)), Audio(url=sandbox.samples.audio)]
+        return GenerationRequest.model_validate({"model": "lipsync-2", "input": media, **fields})
+
+    def hold(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    async def report(self) -> None:
+        pass
+
+    async def upload(self, sync: AsyncSync) -> Mapping[str, str]:
+        self.uploads += 1
+        self.begun.set()
+        await self.may_go.wait()
+        if self.error is not None:
+            raise self.error
+        asset = await sync.assets.upload(self.clip, sha256=self.sha256)
+        return {self.sha256: asset.id}
+
+    def under_way(self) -> SyncError:
+        return APITimeoutError("The clip is half way.")
+
+
+@pytest.fixture
+async def files(sandbox: Sandbox, tmp_path: Path) -> Files:
+    clip = tmp_path / "clip.mp4"
+    async with httpx.AsyncClient() as http:
+        clip.write_bytes((await http.get(sandbox.samples.video)).content)
+    return Files(clip)
+
+
+@BOTH
+async def test_the_asset_of_a_local_file_is_what_is_sent(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, files: Files
+) -> None:
+    made = await guard.create(sync, files.request(sandbox), None, Terms(files=files))
+    [entry] = guard.ledger.entries(limit=10)
+    [video, _] = made.generation.input or []
+    assert isinstance(video, Video)
+    assert entry.assets == {files.sha256: video.asset_id}
+    assert made.price is not None
+    assert made.price.note == "as long as the video"
+    assert entry.estimate_usd == 4 * 25 * Decimal("0.002")
+
+
+async def test_the_same_content_again_is_the_same_job_and_not_uploaded(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, files: Files
+) -> None:
+    first = await guard_of().create(sync, files.request(sandbox), None, Terms(files=files))
+    again = await guard_of().create(sync, files.request(sandbox), None, Terms(files=files))
+    assert (again.reused, again.generation.id) == (True, first.generation.id)
+    assert files.uploads == len(paid(sandbox)) == 1
+
+
+@BOTH
+async def test_what_an_upload_is_for_is_held_against_the_budgets_meanwhile(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, files: Files
+) -> None:
+    files.may_go = anyio.Event()
+    guard, other = guard_of(ever="0.3"), guard_of(ever="0.3")
+    async with anyio.create_task_group() as task_group:
+        task_group.start_soon(guard.create, sync, files.request(sandbox), None, Terms(files=files))
+        with anyio.fail_after(10):
+            await files.begun.wait()
+        media = [Video(url=sandbox.samples.video), Audio(url=sandbox.samples.audio)]
+        with pytest.raises(LimitReached):
+            await other.create(sync, GenerationRequest(model="lipsync-2", input=media), None, Terms())
+        files.may_go.set()
+    assert len(paid(sandbox)) == 1
+
+
+async def test_an_upload_that_fails_leaves_nothing_behind_and_its_quote_good(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, files: Files
+) -> None:
+    request = files.request(sandbox)
+    price = await guard.price(sync, request, None, {}, files=files)
+    quote_id = await guard.quote(sync, request, price)
+    files.error = APITimeoutError("The storage did not answer.")
+    with pytest.raises(APITimeoutError, match="storage"):
+        await guard.create(sync, request, None, Terms(files=files, quote_id=quote_id))
+    assert guard.ledger.entries(limit=10) == []
+    assert (await guard.spending(sync)).ever_usd == 0
+    files.error = None
+    made = await guard.create(sync, request, None, Terms(files=files, quote_id=quote_id))
+    assert made.attempt == 1
+    assert len(paid(sandbox)) == 1
+
+
+@BOTH
+async def test_an_upload_outlasts_its_call_and_a_repeat_joins_it(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, files: Files
+) -> None:
+    files.may_go = anyio.Event()
+    request = files.request(sandbox)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as task_group:
+            guard = guard_of(task_group=task_group)
+            with pytest.raises(APITimeoutError, match="half way"):
+                await guard.create(
+                    sync, request, None, Terms(files=files, ends_at=anyio.current_time() + 0.5)
+                )
+            # In another process too.
+            with pytest.raises(APITimeoutError, match="half way"):
+                await guard_of().create(
+                    sync, request, None, Terms(files=files, ends_at=anyio.current_time() + 0.5)
+                )
+            files.may_go.set()
+            made = await guard.create(sync, request, None, Terms(files=files))
+    assert made.reused
+    assert files.uploads == len(paid(sandbox)) == 1
+
+
+async def test_one_whose_upload_is_done_when_the_time_is_up_is_said_to_be_on_its_way(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, files: Files
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, delay_seconds=2))
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as task_group:
+            guard = guard_of(task_group=task_group)
+            terms = Terms(files=files, ends_at=anyio.current_time() + 1)
+            with pytest.raises(CreateUnderWay):
+                await guard.create(sync, files.request(sandbox), None, terms)
+            made = await guard.create(sync, files.request(sandbox), None, Terms(files=files))
+    assert made.reused
+    assert len(paid(sandbox)) == len(sent(sandbox)) == 1
+
+
+async def test_an_upload_whose_process_died_counts_for_nothing_and_the_call_begins_anew(
+    sandbox: Sandbox,
+    sync: AsyncSync,
+    guard_of: GuardOf,
+    files: Files,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request = files.request(sandbox)
+    guard = guard_of(ever="0.3")
+    account = await guard.account(sync)
+    intention = Intention.of(request, account=account.name, base_url=account.base_url)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_module, "LEASE_SECONDS", -1.0)
+        begun(guard.ledger, usd="0.2", intention=intention, has_files=True)
+    spending = await guard.spending(sync)
+    assert (spending.ever_usd, spending.reserved_usd, spending.unresolved) == (0, 0, 0)
+    assert await guard.unresolved(sync) == []
+    made = await guard.create(sync, request, None, Terms(files=files))
+    assert (made.attempt, made.reused) == (1, False)
+    assert len(paid(sandbox)) == len(guard.ledger.entries(limit=10)) == 1
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+async def test_a_create_in_doubt_goes_on_with_the_asset_that_it_was_sent_with(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, files: Files, drop: Any
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, drop=drop))
+    sandbox.add_fault(Fault(path="/v2/generations", status=503, times=None))
+    request = files.request(sandbox)
+    with pytest.raises(OutcomeUnknown):
+        await guard_of().create(sync, request, {"max_retries": 0}, Terms(files=files))
+    sandbox.clear_faults()
+    made = await guard_of().create(sync, request, None, Terms(files=files))
+    [entry] = guard_of().ledger.entries(limit=10)
+    [video, _] = made.generation.input or []
+    assert isinstance(video, Video)
+    assert list(entry.assets.values()) == [video.asset_id]
+    assert files.uploads == len(paid(sandbox)) == 1
+
+
+def test_whoever_lost_an_attempt_while_it_uploaded_does_not_send_it(home: Path) -> None:
+    ledger = Ledger(home)
+    id = begun(ledger, has_files=True, owner="first")
+    assert not ledger.send(id, "second", {}, 0.0)
+    ledger.withdraw(id, "second")
+    assert ledger.send(id, "first", {"hash": "asset"}, 5.0)
+    entry = ledger.entry(id)
+    assert entry is not None
+    assert (entry.state, entry.assets, entry.first_sent_at) == ("sending", {"hash": "asset"}, 5.0)
+    ledger.withdraw(id, "first")
+    assert ledger.entry(id) is not None
