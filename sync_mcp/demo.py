@@ -1,5 +1,6 @@
-"""The demo: a lip-sync video made on the sandbox, by an MCP client that starts the server as a host does."""
+"""The demo: a clip is made to say a script, on the sandbox, by a client that starts the server as a host."""
 
+import base64
 import json
 import re
 import sys
@@ -12,9 +13,7 @@ from urllib.parse import urljoin
 
 import anyio
 from mcp import Client, MCPError, StdioServerParameters
-from mcp_types import TextContent
-
-from sync_mcp.media.probe import MediaError, probe
+from mcp_types import ImageContent, TextContent
 
 _SERVER = StdioServerParameters(
     command=sys.executable, args=["-m", "sync_mcp", "--sandbox", "--log-level", "warning"]
@@ -22,6 +21,7 @@ _SERVER = StdioServerParameters(
 _ANSWER_SECONDS = 60.0
 _WAIT_SECONDS = 45
 _JOB_SECONDS = 8
+_SCRIPT = "Hello. Not a word of this was ever said before this very moment, and yet here it is."
 
 
 class _DemoFailed(Exception):
@@ -29,29 +29,42 @@ class _DemoFailed(Exception):
 
 
 async def run_demo(output: str) -> int:
-    """Make `<output>/lipsync.mp4`, printing each step and answer; return the exit code, 0 or 1."""
+    """Make `<output>/lipsync.mp4` of a clip, printing each step and answer; return the exit code, 0 or 1."""
     code = 1
     try:
-        await _play(_new_video(output))
+        await _play(_new_folder(output))
         code = 0
-    except* (_DemoFailed, MCPError, MediaError, OSError, HTTPException) as group:
+    except* (_DemoFailed, MCPError, OSError, HTTPException) as group:
         print(f"\nThe demo failed: {_innermost(group)}", file=sys.stderr)
     return code
 
 
-async def _play(path: Path) -> None:
-    async with Client(_SERVER, read_timeout_seconds=_ANSWER_SECONDS) as client:
+async def _play(folder: Path) -> None:
+    clip, video, sheet = (folder / name for name in ("clip.mp4", "lipsync.mp4", "contact-sheet.jpg"))
+    environment = {**(_SERVER.env or {}), "SYNC_MCP_MEDIA_ROOTS": str(folder)}
+    server = _SERVER.model_copy(update={"env": environment})
+    async with Client(server, read_timeout_seconds=_ANSWER_SECONDS) as client:
         assistant = _Assistant(client)
-        request = _request(await assistant.introduce())
-        await anyio.to_thread.run_sync(_slow_down, request["input"][0]["url"])
+        sample_url = _sample(await assistant.introduce(), "speaker.mp4")
+        await anyio.to_thread.run_sync(_prepare, sample_url, clip)
+        voices = await assistant.call("list_voices", {"search": "warm"})
+        request: dict[str, Any] = {
+            "input": [
+                {"type": "video", "path": str(clip)},
+                {"type": "text", "script": _SCRIPT, "voice_id": voices["voices"][0]["voice_id"]},
+            ]
+        }
         await assistant.call("estimate_cost", request)
-        created = await assistant.call("create_generation", request)
-        output_url = await assistant.wait_for(str(created["generation_id"]))
-        await assistant.call("list_generations", {"limit": 3})
-        # The sandbox ends with the server, so the video is fetched while that runs.
-        print(f"\n> download output_url to {path}")
-        print(await anyio.to_thread.run_sync(_download, output_url, path))
-    print(f"\nThe video: {path}")
+        created = await assistant.call("create_generation", {**request, "max_cost_usd": 2})
+        job = {"generation_id": str(created["generation_id"])}
+        await assistant.wait_for(job)
+        await assistant.call("preview_generation", job, picture=sheet)
+        saved = {**job, "path": str(video), "overwrite": True}
+        told = await assistant.call("download_generation", saved)
+    failed = [name for name, found in told["checks"].items() if found == "failed"]
+    if failed:
+        raise _DemoFailed(f"the video failed a check: {', '.join(failed)}")
+    print(f"\nThe contact sheet: {sheet}\nThe video: {video}")
 
 
 class _Assistant:
@@ -65,28 +78,31 @@ class _Assistant:
         print(f"Connected to sync-mcp --sandbox over stdio, protocol {self._client.protocol_version}.")
         print("\n> tools/list")
         for tool in (await self._client.list_tools()).tools:
-            print(f"{tool.name:20}{tool.title}")
+            print(f"{tool.name:22}{tool.title}")
         return self._client.instructions or ""
 
-    async def call(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def call(
+        self, tool: str, arguments: dict[str, Any], *, picture: Path | None = None
+    ) -> dict[str, Any]:
         """Print a call and its answer, and return the answer's structured content."""
         print(f"\n> {tool} {json.dumps(arguments)}")
         result = await self._client.call_tool(tool, arguments, progress_callback=self._tell_progress)
         for block in result.content:
             if isinstance(block, TextContent):
                 print(block.text)
-        if result.is_error or result.structured_content is None:
+            elif isinstance(block, ImageContent) and picture:
+                await anyio.Path(picture).write_bytes(base64.b64decode(block.data))
+        if result.is_error:
             raise _DemoFailed(f"{tool} was refused, see above")
-        return result.structured_content
+        return result.structured_content or {}
 
-    async def wait_for(self, generation_id: str) -> str:
-        """Ask until the job has ended, and return the URL of its video."""
-        question = {"generation_id": generation_id, "wait_seconds": _WAIT_SECONDS}
+    async def wait_for(self, job: dict[str, Any]) -> None:
+        """Ask until the job has ended in a video."""
         for _ in range(3):
-            job = await self.call("get_generation", question)
-            if job.get("output_url"):
-                return str(job["output_url"])
-            if job["status"] not in ("PENDING", "PROCESSING"):
+            told = await self.call("get_generation", {**job, "wait_seconds": _WAIT_SECONDS})
+            if told["status"] == "COMPLETED":
+                return
+            if told["status"] not in ("PENDING", "PROCESSING"):
                 break
         raise _DemoFailed("the job did not end in a video")
 
@@ -95,21 +111,11 @@ class _Assistant:
         print(f"  ... {message or f'{progress:.0f} s'}", flush=True)
 
 
-def _new_video(output: str) -> Path:
+def _new_folder(output: str) -> Path:
     folder = Path(output).resolve()
     # Before anything is made: what cannot be kept need not be.
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / "lipsync.mp4"
-
-
-def _request(instructions: str) -> dict[str, Any]:
-    return {
-        "model": "lipsync-2",
-        "input": [
-            {"type": "video", "url": _sample(instructions, "speaker.mp4")},
-            {"type": "audio", "url": _sample(instructions, "speech.wav")},
-        ],
-    }
+    return folder
 
 
 def _sample(instructions: str, name: str) -> str:
@@ -119,17 +125,10 @@ def _sample(instructions: str, name: str) -> str:
     return found.group()
 
 
-def _slow_down(sample_url: str) -> None:
-    # So that the job lasts long enough for its progress to be seen.
+def _prepare(sample_url: str, clip: Path) -> None:
+    """Put a clip where a user has one, and let the job last long enough for its progress to be seen."""
+    clip.write_bytes(_ask(sample_url))
     _ask(urljoin(sample_url, "/sandbox/settings"), "PATCH", json.dumps({"job_seconds": _JOB_SECONDS}))
-
-
-def _download(url: str, path: Path) -> str:
-    path.write_bytes(_ask(url))
-    video = probe(path)
-    if not (video.has_video and video.has_audio and video.duration_seconds):
-        raise _DemoFailed(f"{path} is no video with sound")
-    return f"{video.duration_seconds:.1f} s, {video.width}x{video.height}, picture and sound."
 
 
 def _ask(url: str, method: str = "GET", body: str | None = None) -> bytes:

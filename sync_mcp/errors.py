@@ -17,6 +17,7 @@ SyncError
    · RateLimitError           429, too many requests: slow down
    · ConcurrencyLimitError    429, too many jobs at once: wait for one to end
    · ServerError              408, 5xx, and statuses that nobody documents: try later
+ x NoOutput                   a generation has no output to fetch: it runs still, or failed
  x OutcomeUnknown             a create was sent, and whether the API took it cannot be known
  x LedgerError                the ledger of paid calls cannot be used; nothing was sent
  x LimitReached               it would cost more than the user's limits allow; nothing was sent
@@ -51,6 +52,7 @@ __all__ = [
     "LedgerError",
     "LimitReached",
     "MoneySpent",
+    "NoOutput",
     "NotFoundError",
     "OutcomeUnknown",
     "PaymentRequiredError",
@@ -132,8 +134,9 @@ class InvalidRequestError(SyncError):
 class FileRefused(SyncError):
     """A local file cannot be read, sent or written as it is; nothing was made of it, here or there.
 
-    `code` says why: `file_not_found`, `file_not_readable`, `file_not_media`, `file_too_large`, `file_empty`,
-    `file_changed`, `file_exists`, `file_not_writable`.
+    `code` says why: `file_not_allowed`, `file_not_found`, `folder_not_found`, `file_not_readable`,
+    `file_not_media`, `file_damaged`, `file_too_large`, `file_empty`, `file_changed`, `file_exists`,
+    `file_not_writable`, `media_extra_missing`.
     """
 
     code = "file_refused"
@@ -279,6 +282,16 @@ class ServerError(APIStatusError):
     code = "server_error"
     retryable = True
     next_step = "Call again in a while."
+
+
+class NoOutput(SyncError):
+    """A generation has no output that could be fetched.
+
+    `code` says why: `generation_running` while it has not ended, `generation_failed` where it ended without
+    one, and `no_output` where the API names none for a completed one.
+    """
+
+    code = "no_output"
 
 
 class OutcomeUnknown(SyncError):

@@ -28,17 +28,20 @@ from sync_mcp.tools.registry import Tool, Tools
 if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
     from sync_mcp.jobs.guard import Guard
+    from sync_mcp.media.roots import MediaRoots
 
 logger = logging.getLogger("sync_mcp.server")
 
 INSTRUCTIONS = (
-    "Lip-synced and dubbed video with Sync. The way: estimate_cost, let the user agree to the price, "
-    "create_generation, then get_generation with wait_seconds 45 until it has ended (for several, "
-    "wait_for_generations). A generation costs money, cannot be cancelled, and takes from ten seconds to ten "
-    "minutes. The same create_generation call again returns the same job and pays nothing; to make it again "
-    "on purpose give another take. Where the user has to approve a price, ask them and never answer for "
-    "them; limits are theirs alone. Each answer's next_step says how to go on. Media are given as public "
-    "URLs; output URLs are signed, so copy them letter for letter."
+    "Lip-synced and dubbed video with Sync. The way: list_voices where a script needs a voice, "
+    "estimate_cost, let the user agree to the price, create_generation, get_generation with wait_seconds 45 "
+    "until it has ended (for several, wait_for_generations), preview_generation to look at it, "
+    "download_generation to save it. A generation costs money, cannot be cancelled, and takes from ten "
+    "seconds to ten minutes. The same create_generation call again returns the same job and pays nothing; to "
+    "make it again on purpose give another take. Where the user has to approve a price, ask them and never "
+    "answer for them; limits are theirs alone. Each answer's next_step says how to go on. Media are given as "
+    "path, a file on the user's disk, or as public url; output URLs are signed, so copy them letter for "
+    "letter."
 )
 
 
@@ -68,6 +71,7 @@ def create_server(
             backend = Backend(
                 _connector(settings, sandbox_url),
                 partial(make_guard, task_group),
+                partial(_media_roots, settings),
                 task_group,
                 approve_above_usd=None if above == "never" else above,
                 approve_by=settings.approve_by,
@@ -176,6 +180,19 @@ async def _guards(
             return Guard(ledger, limits, resend_hours=settings.resend_hours, task_group=task_group)
 
         yield guard
+
+
+def _media_roots(settings: Settings) -> "MediaRoots":
+    """Return where local files may be; over HTTP nowhere, unless the user says where."""
+    from sync_mcp.media.roots import MediaRoots, usual_download_folder, usual_roots
+
+    if settings.http and settings.media_roots is None:
+        return MediaRoots([], None)
+    download_folder = settings.download_dir
+    if download_folder is None and not settings.http:
+        download_folder = usual_download_folder()
+    roots = usual_roots() if settings.media_roots is None else settings.media_roots
+    return MediaRoots(roots, download_folder)
 
 
 def _connector(settings: Settings, sandbox_url: str | None) -> "Callable[[], AsyncSync]":

@@ -1,8 +1,10 @@
 """Everything a user may set, read once from the environment; flags of the command override it."""
 
+import os
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -71,6 +73,16 @@ class Settings(BaseModel):
     )
     read_only: bool = Field(default=False, description="Offer no tool that pays for or changes anything.")
 
+    media_roots: tuple[Path, ...] | None = Field(
+        default=None,
+        description="Folders whose media may be read and where results may be saved, with `:` (Windows: `;`) "
+        "between; by default the working directory, Desktop, Documents, Downloads, Movies or Videos, Music "
+        "and Pictures, over HTTP none.",
+    )
+    download_dir: Path | None = Field(
+        default=None, description="Folder that results are saved in; by default the user's Downloads."
+    )
+
     http: bool = Field(default=False, description="Serve Streamable HTTP instead of stdio.")
     http_host: Annotated[str, Field(min_length=1)] = Field(
         default="127.0.0.1", description="Address that HTTP is served on."
@@ -99,6 +111,8 @@ class Settings(BaseModel):
         "budget_usd": "SYNC_MCP_BUDGET_USD",
         "resend_hours": "SYNC_MCP_RESEND_HOURS",
         "read_only": "SYNC_MCP_READ_ONLY",
+        "media_roots": "SYNC_MCP_MEDIA_ROOTS",
+        "download_dir": "SYNC_MCP_DOWNLOAD_DIR",
         "http": "SYNC_MCP_HTTP",
         "http_host": "SYNC_MCP_HTTP_HOST",
         "http_port": "SYNC_MCP_HTTP_PORT",
@@ -136,6 +150,25 @@ class Settings(BaseModel):
         if not all(_HOST.fullmatch(host) for host in hosts):
             raise ValueError("is no name of a host")
         return hosts
+
+    @field_validator("media_roots", mode="before")
+    @classmethod
+    def _split_folders(cls, folders: object) -> object:
+        if not isinstance(folders, str):
+            return folders
+        named = [folder.strip() for folder in folders.split(os.pathsep) if folder.strip()]
+        if not named:
+            raise ValueError("names no folder")
+        return named
+
+    @field_validator("media_roots", "download_dir")
+    @classmethod
+    def _whole_paths(cls, value: tuple[Path, ...] | Path | None) -> tuple[Path, ...] | Path | None:
+        for folder in (value,) if isinstance(value, Path) else value or ():
+            # Relative to what, would depend on who starts the server.
+            if not (folder.is_absolute() or folder.parts[:1] == ("~",)) or "\0" in str(folder):
+                raise ValueError("is no whole path")
+        return value
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], **flags: object) -> Self:
@@ -177,6 +210,8 @@ _WANTED = {
     "budget_usd": "an amount of US dollars such as 100",
     "resend_hours": "a number of hours from 0 to 168",
     "read_only": "1 or 0",
+    "media_roots": f"whole paths of folders, such as ~/Movies, with {os.pathsep!r} between",
+    "download_dir": "the whole path of a folder, such as ~/Movies/dubbed",
     "http": "1 or 0",
     "http_host": "an address of this machine",
     "http_port": "a port from 0 to 65535",

@@ -14,10 +14,16 @@ _CLOSING = re.compile(r"[\"')\]}>]+[.,;:]*$")
 _CLOSING_LIMIT = 6
 # What is no word: the parts of a host or a path are shorter.
 _VALUE_LIMIT = 1000
+_BETWEEN_WORDS = re.compile(r"[\W_]+")
 _LONG_RUN = re.compile(r"[\w~+=-]{16,}")
 # Marks that are drawn as nothing and are no control characters by Unicode's categories.
 _BLANK = re.compile(
-    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U0001d159"
+    r"\U000e0100-\U000e01ef]"
+)
+# What a terminal obeys: a colour, a move of the cursor, a title or a link.
+_TERMINAL = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
 )
 
 
@@ -37,17 +43,21 @@ def _place_alone(found: re.Match[str]) -> str:
     return f"{place}?...{closing.group() if closing else ''}"
 
 
+def visible(text: str) -> str:
+    """Return `text` without control or invisible characters; a space of any kind becomes a plain one."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        " " if character.isspace() else character
+        for character in _BLANK.sub("", _TERMINAL.sub("", text))
+        if character.isspace() or unicodedata.category(character)[0] != "C"
+    )
+
+
 def clean(text: str, limit: int) -> str:
     """Return `text` on one line, without control or invisible characters, at most `limit` characters."""
     # Cut first: a body of megabytes is not worth normalizing to show its first line.
-    shown = text[: limit * 4]
-    if not (shown.isascii() and shown.isprintable()):
-        shown = "".join(
-            " " if character.isspace() else character
-            for character in _BLANK.sub("", shown)
-            if character.isspace() or unicodedata.category(character)[0] != "C"
-        )
-    shown = " ".join(shown.split())
+    shown = " ".join(visible(text[: limit * 4]).split())
     return shown if len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
 
 
@@ -55,6 +65,13 @@ def safe(text: str, limit: int) -> str:
     """Return `text` as it may stand in an error or a log: clean, and without signed query strings."""
     # Cleaned first: an invisible character must not hide a URL, nor a long text cost time.
     return clean(without_queries(clean(text, limit * 4)), limit)
+
+
+def folded(text: str, limit: int) -> str:
+    """Return words as they are compared: in lower case, without accents and marks, one space between."""
+    parts = unicodedata.normalize("NFKD", clean(text, limit)).casefold()
+    letters = "".join(character for character in parts if not unicodedata.combining(character))
+    return _BETWEEN_WORDS.sub(" ", letters).strip()
 
 
 def without_secrets(text: str) -> str:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_mcp.text import clean, near, safe, without_queries
+from sync_mcp.text import clean, folded, near, safe, without_queries
 
 SECRET = "sEcReT5ignature"
 _WORDS = st.text(st.characters(exclude_categories=["Z", "Cc"], exclude_characters="?#/@\\"), max_size=12)
@@ -43,10 +43,26 @@ def test_what_is_cut_off_ends_in_an_ellipsis() -> None:
         ("\U000e0041", "a tag character, which only a model reads"),
         ("\ufe01\U000e0123", "variation selectors, which can carry a text"),
         ("\u3164", "a filler that is drawn as nothing"),
+        ("\u2800", "braille without a dot"),
+        ("\x1b[2J\x1b[1;1H", "an erased screen"),
+        ("\x9b31m", "a colour in one character"),
+        ("\x1b]0;a title\x07", "a window's title"),
+        ("\x1b]8;;https://example.com\x1b\\", "a link"),
     ],
 )
 def test_characters_that_nobody_sees_are_left_out(hidden: str, name: str) -> None:
-    assert clean(f"a{hidden}b", 10).replace("[31m", "") == "ab", name
+    assert clean(f"a{hidden}b", 10) == "ab", name
+
+
+def test_a_terminals_command_without_an_end_hides_nothing_that_follows() -> None:
+    assert clean("a\x1b]0;title b", 20) == "a]0;title b"
+    assert clean("a\x1b[b", 20) == "a"
+    assert clean("a\x1b", 20) == "a"
+
+
+def test_names_are_compared_without_case_accents_and_marks() -> None:
+    assert folded("  Señora\u200b Núñez_2 - ÉLÉGANT!", 80) == "senora nunez 2 elegant"
+    assert folded("x" * 100, 5) == "xxxx"
 
 
 def test_line_ends_of_every_kind_become_spaces() -> None:

@@ -204,7 +204,7 @@ class Assets:
 
         Args:
             source: a path, or a file open for reading bytes.
-            name: what the asset is called; by default as the file.
+            name: what the file and the asset are called; by default as the source says.
             kind: what it has to be, and what an MP4 is that may be either; by default as its content says.
             sha256: the hash of the content where it is known already; sending checks it.
             on_progress: awaited with each step forward.
@@ -219,7 +219,7 @@ class Assets:
             raise InvalidRequestError(f"kind must be one of: {', '.join(get_args(MediaKind))}.")
         if sha256 is not None and not _SHA256.fullmatch(sha256):
             raise InvalidRequestError("sha256 must be 64 hexadecimal digits in lower case.")
-        async with opened(source) as file:
+        async with opened(source, name or "") as file:
             format = file.format(kind)
             digest = sha256 or await file.sha256(on_progress)
             known = await self._uploaded(digest, format, file.size, request_options)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from urllib.parse import urlsplit
 
+from sync_mcp.api.languages import language_fault
 from sync_mcp.api.models import (
     SCRIPT_LIMIT,
     ActiveSpeaker,
@@ -164,8 +165,12 @@ def _crop_faults(segment: Segment, place: str) -> Iterator[str]:
 
 
 def _dub_faults(dub: Dub | None) -> Iterator[str]:
-    if dub and not dub.target_lang.strip():
-        yield "dub.target_lang is empty: give a language code, such as es."
+    if dub is None:
+        return
+    for language, is_source in ((dub.target_lang, False), (dub.source_lang, True)):
+        fault = None if language is None else language_fault(language, source=is_source)
+        if fault is not None:
+            yield fault
 
 
 def _delivery_faults(request: GenerationRequest) -> Iterator[str]:

@@ -1,9 +1,12 @@
 """The client: one object for one account, its endpoints in groups."""
 
 import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -12,9 +15,11 @@ from pydantic import ValidationError
 
 from sync_mcp.api.account import Account
 from sync_mcp.api.assets import Assets
+from sync_mcp.api.downloads import fetched
 from sync_mcp.api.generations import Generations
 from sync_mcp.api.models import CamelModel, ErrorInfo, Generation, GenerationRequest, ModelInfo
 from sync_mcp.api.transport import Call, RequestOptions, Transport
+from sync_mcp.api.uploads import OnProgress
 from sync_mcp.api.voices import Voices
 from sync_mcp.errors import APIResponseError
 
@@ -111,6 +116,27 @@ class AsyncSync:
         reply = await self._transport.read(Call("GET", "/v2/errors"), request_options)
         latency = anyio.current_time() - asked_at
         return Ping(latency, _clock_offset_seconds(reply.server_time, latency))
+
+    @asynccontextmanager
+    async def fetched(
+        self, url: str, folder: Path, *, limit_bytes: int, on_progress: OnProgress | None = None
+    ) -> AsyncGenerator[Path]:
+        """Fetch a file of a public https host, or of the API's own, into `folder`, for as long as it is used.
+
+        The key does not go with it, and no address of a private network is asked.
+
+        Raises:
+            FileRefused: it is larger than `limit_bytes`, or cannot be written.
+            APIConnectionError, APITimeoutError, APIResponseError: it could not be had.
+        """
+
+        async def same_url() -> str:
+            return url
+
+        async with fetched(
+            self._transport, same_url, folder, limit_bytes=limit_bytes, on_progress=on_progress
+        ) as path:
+            yield path
 
     async def aclose(self) -> None:
         """Close the connections."""

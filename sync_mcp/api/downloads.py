@@ -54,7 +54,7 @@ async def fetched(
 
 
 def move_into_place(part: Path, destination: Path, *, overwrite: bool) -> None:
-    """Give a fetched file its name, at once and whole.
+    """Give a fetched file its name, at once and whole, so that it has it after a failure of power too.
 
     Raises:
         FileRefused: there is a file by that name, or it cannot be written.
@@ -62,6 +62,7 @@ def move_into_place(part: Path, destination: Path, *, overwrite: bool) -> None:
     try:
         if overwrite:
             part.replace(destination)
+            _keep_names(destination.parent)
             return
         try:
             # Unlike a rename, a link never takes the place of what is there.
@@ -73,6 +74,7 @@ def move_into_place(part: Path, destination: Path, *, overwrite: bool) -> None:
             if destination.exists():
                 raise FileExistsError from None
             part.rename(destination)
+        _keep_names(destination.parent)
     except FileExistsError:
         raise _already_there(destination) from None
     except OSError as error:
@@ -243,6 +245,16 @@ def _finish(descriptor: int, size: int) -> None:
         os.fsync(descriptor)
     except OSError as error:
         raise _unwritable(None, error) from error
+
+
+def _keep_names(folder: Path) -> None:
+    """Have the disk keep which names are in `folder`, where the system can be told to."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _already_there(destination: Path) -> FileRefused:

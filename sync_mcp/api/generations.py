@@ -2,16 +2,30 @@
 
 import builtins
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
+from anyio.to_thread import run_sync
 from pydantic import ValidationError
 
 from sync_mcp.api.account import Account
 from sync_mcp.api.checks import faults_of
 from sync_mcp.api.create import Attempt, Creator, readable_generations
+from sync_mcp.api.downloads import check_destination, fetched, move_into_place
 from sync_mcp.api.estimate import estimate
 from sync_mcp.api.many import Calls, CreateMany, ManyRequest
 from sync_mcp.api.models import (
@@ -29,10 +43,12 @@ from sync_mcp.api.models import (
 )
 from sync_mcp.api.running import Turn
 from sync_mcp.api.transport import Call, RequestOptions, Transport, check_options
+from sync_mcp.api.uploads import LARGEST_BYTES, OnProgress
 from sync_mcp.api.wait import LONG_POLL_SECONDS, Look, OnUpdate, wait_until_finished
 from sync_mcp.errors import (
     APIResponseError,
     InvalidRequestError,
+    NoOutput,
     NotFoundError,
     RequestRejectedError,
     SyncError,
@@ -358,6 +374,71 @@ class Generations:
         except ValidationError as error:
             raise APIResponseError("The API's answer is no cost.", status=reply.status) from error
 
+    async def download(
+        self,
+        id: str,
+        destination: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
+        request_options: RequestOptions | None = None,
+    ) -> Path:
+        """Fetch the output of a completed job and return where it is, which is `destination`.
+
+        It comes under a temporary name in the same folder, goes on where it was cut, by a fresh URL, and gets
+        its name when it is whole. `request_options` hold for what is asked of the API; the file may take as
+        long as it comes.
+
+        Raises:
+            NoOutput: the job runs still, or ended without an output.
+            NotFoundError: the account has no job by this id.
+            FileRefused: there is a file by that name already, or it cannot be written.
+            APIConnectionError, APITimeoutError, APIResponseError: it could not be had in all tries.
+        """
+        path = Path(os.fspath(destination))
+        await run_sync(lambda: check_destination(path, overwrite=overwrite))
+        async with self.fetched(
+            id, path.parent, on_progress=on_progress, request_options=request_options
+        ) as part:
+            await run_sync(lambda: move_into_place(part, path, overwrite=overwrite))
+        return path
+
+    @asynccontextmanager
+    async def fetched(
+        self,
+        id: str,
+        folder: Path,
+        *,
+        known: Generation | None = None,
+        limit_bytes: int = LARGEST_BYTES,
+        on_progress: OnProgress | None = None,
+        request_options: RequestOptions | None = None,
+    ) -> AsyncGenerator[Path]:
+        """Fetch the output of a completed job into `folder` under a temporary name, while it is used.
+
+        `known` is the job as it has just been read.
+
+        Raises:
+            NoOutput, NotFoundError: as `download`.
+            FileRefused: it is larger than `limit_bytes`, or cannot be written.
+            APIConnectionError, APITimeoutError, APIResponseError: it could not be had in all tries.
+        """
+        generation = known or await self.get(id, request_options=request_options)
+        urls = [output_url(generation)]
+
+        async def fresh_url() -> str:
+            return urls.pop() if urls else output_url(await self.get(id, request_options=request_options))
+
+        async with fetched(
+            self._transport,
+            fresh_url,
+            folder,
+            limit_bytes=limit_bytes,
+            on_progress=on_progress,
+            request_options=request_options,
+        ) as part:
+            yield part
+
     async def delete(self, id: str, *, request_options: RequestOptions | None = None) -> None:
         """Delete a finished job and its output.
 
@@ -409,6 +490,35 @@ class Generations:
         except ValidationError as error:
             raise APIResponseError("The API's answer is no generation.", status=reply.status) from error
         return Look(generation, long_polled=_WAIT_MODE_HEADER in reply.headers)
+
+
+def output_url(generation: Generation) -> str:
+    """Return where the output of a completed job can be fetched, for as long as its signature holds.
+
+    Raises:
+        NoOutput: it has none.
+    """
+    shown = f"Generation {generation.id} is {generation.status}"
+    if not generation.finished:
+        error = NoOutput(
+            f"{shown}: it has no output yet.",
+            code="generation_running",
+            next_step="Wait until it has ended, then call again.",
+        )
+        error.retryable = True
+        raise error
+    if generation.status != "COMPLETED":
+        reason = ": ".join(told for told in (generation.error_code, generation.error) if told)
+        raise NoOutput(
+            f"{shown} and has no output{f' ({reason})' if reason else ''}.",
+            code="generation_failed",
+            next_step="Correct what it failed for, and create it again.",
+        )
+    if not generation.output_url:
+        error = NoOutput(f"{shown}, but the API names no output.", next_step="Call again in a while.")
+        error.retryable = True
+        raise error
+    return generation.output_url
 
 
 def _request(

@@ -51,15 +51,15 @@ OnProgress = Callable[[Transfer], Awaitable[None]]
 
 
 @asynccontextmanager
-async def opened(source: Source) -> AsyncGenerator["LocalFile"]:
-    """Open a file for one upload.
+async def opened(source: Source, name: str = "") -> AsyncGenerator["LocalFile"]:
+    """Open a file for one upload; `name` is what it is called, by default as the source says.
 
     Raises:
         FileRefused: it cannot be read, is no regular file, is empty or too large.
     """
     file = await run_sync(_open, source)
     try:
-        yield await run_sync(LocalFile, file, _name_of(source))
+        yield await run_sync(LocalFile, file, name or _name_of(source))
     finally:
         file.close()
 

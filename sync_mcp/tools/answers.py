@@ -1,13 +1,20 @@
-"""Answers and errors as an assistant reads them: structured content, and the same facts as short text."""
+"""Answers and errors as an assistant reads them: structured content, and the same facts as short text.
+
+Whatever made them, no control or invisible character of another's text gets out of here.
+"""
 
 import math
+import re
+from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
-from mcp_types import CallToolResult, TextContent
+from mcp_types import CallToolResult, ImageContent, TextContent
 from pydantic import BaseModel, ConfigDict
 
 from sync_mcp.errors import SyncError
+from sync_mcp.text import visible
 
 SANDBOX_MARK = "SANDBOX: a stand-in; no real video is made and no real money is spent."
 
@@ -16,6 +23,7 @@ _SPENT = {
     "yes": "Money was spent.",
     "unknown": "Whether money was spent is unknown.",
 }
+_CODE = re.compile(r"\w{1,80}", re.ASCII)
 _ELSE = "Tell the user what went wrong, and ask how to go on."
 
 
@@ -28,9 +36,27 @@ class Answer(BaseModel):
     sandbox: str | None = None
 
 
-def answer_result(answer: Answer) -> CallToolResult:
+@dataclass(slots=True)
+class Picture:
+    """An answer that is to be looked at, and one line about it."""
+
+    jpeg: bytes
+    line: str
+    sandbox: str | None = None
+
+
+def answer_result(answer: Answer | Picture) -> CallToolResult:
     """Return the result of a call that did what it was asked."""
-    facts = answer.model_dump(mode="json", exclude_none=True)
+    if isinstance(answer, Picture):
+        line = visible(f"{answer.line} {answer.sandbox or ''}".rstrip())
+        data = b64encode(answer.jpeg).decode()
+        return CallToolResult(
+            content=[
+                ImageContent(type="image", data=data, mime_type="image/jpeg"),
+                TextContent(type="text", text=line),
+            ]
+        )
+    facts = cast(dict[str, Any], _visible(answer.model_dump(mode="json", exclude_none=True)))
     # The mark is read first, and what to do next where the reading ends.
     mark = {name: facts.pop(name) for name in ("sandbox",) if name in facts}
     next_step = facts.pop("next_step")
@@ -42,13 +68,14 @@ def answer_result(answer: Answer) -> CallToolResult:
 
 def error_result(error: SyncError, *, sandboxed: bool) -> CallToolResult:
     """Return the result of a call that failed: what went wrong, the money, a retry, and the next step."""
+    code = error.code if _CODE.fullmatch(error.code) else type(error).code
     lines = [
-        f"{error.code}: {error.message}",
+        f"{code}: {visible(error.message)}",
         _SPENT[error.money_spent],
         _retry_line(error),
-        f"Next: {error.next_step or _ELSE}",
+        f"Next: {visible(error.next_step) or _ELSE}",
     ]
-    meta: dict[str, Any] = {"code": error.code, "money_spent": error.money_spent}
+    meta: dict[str, Any] = {"code": code, "money_spent": error.money_spent}
     if error.retry_after_seconds is not None:
         meta["retry_after_seconds"] = round(error.retry_after_seconds, 1)
     if sandboxed:
@@ -59,6 +86,16 @@ def error_result(error: SyncError, *, sandboxed: bool) -> CallToolResult:
     )
 
 
+def _visible(value: object) -> object:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {name: _visible(inner) for name, inner in cast(Mapping[str, object], value).items()}
+    if isinstance(value, list):
+        return [_visible(inner) for inner in cast(list[object], value)]
+    return value
+
+
 def as_text(structured: Mapping[str, Any]) -> str:
     """Return a structured answer as lines of `name: value`, rows of a list one line each."""
     lines: list[str] = []
@@ -67,7 +104,7 @@ def as_text(structured: Mapping[str, Any]) -> str:
             lines.append(f"{name}:" if value else f"{name}: none")
             lines.extend(f"- {_row(entry)}" for entry in cast(list[object], value))
         else:
-            lines.append(f"{name}: {_plain(value)}")
+            lines.append(f"{name}: {_row(value)}")
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """What all tool calls of a process share: the client, its catalogues, and the creates on their way."""
 
+import logging
 import math
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -16,9 +17,13 @@ from sync_mcp.tools.approval import NOBODY, ApproveBy, User
 
 if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
-    from sync_mcp.api.models import ErrorInfo
+    from sync_mcp.api.models import ErrorInfo, ModelInfo
+    from sync_mcp.api.voices import Voice
     from sync_mcp.jobs.guard import Guard
     from sync_mcp.jobs.watch import Watcher
+    from sync_mcp.media.local import LocalReader
+    from sync_mcp.media.roots import MediaRoots
+    from sync_mcp.media.transfers import Transfers
 
 CALL_SECONDS = 55.0
 """A whole tool call ends within this time of its arrival: hosts give up after sixty."""
@@ -29,8 +34,12 @@ STOP_SECONDS = 7.0
 _LAST_WORD_SECONDS = 0.5
 _CATALOGUE_SECONDS = 300.0
 _CATALOGUE_TIMEOUT_SECONDS = 8.0
+_VOICES_TIMEOUT_SECONDS = 30.0
+_MODELS_NAMED = 20
 
 _KeptT = TypeVar("_KeptT")
+
+logger = logging.getLogger("sync_mcp.tools")
 
 MODEL_PURPOSES: Mapping[str, str] = {
     "sync-3": "best quality, and the only one that takes an image",
@@ -63,6 +72,7 @@ class Backend:
         self,
         connect: "Callable[[], AsyncSync]",
         make_guard: "Callable[[], Guard]",
+        make_roots: "Callable[[], MediaRoots]",
         task_group: TaskGroup,
         *,
         approve_above_usd: Decimal | None,
@@ -85,8 +95,13 @@ class Backend:
         self.approve_by: ApproveBy = approve_by
         self._task_group = task_group
         self._watcher: Watcher | None = None
+        self._make_roots = make_roots
+        self._roots: MediaRoots | None = None
+        self._transfers: Transfers | None = None
         self._models = _Kept(self._fetch_models)
+        self._voices = _Kept(self._fetch_voices)
         self._errors = _Kept(self._fetch_errors)
+        self._plan = _Kept(self._fetch_plan)
 
     @property
     def client(self) -> "AsyncSync":
@@ -129,6 +144,29 @@ class Backend:
 
             self._watcher = Watcher(lambda: self.client, self._task_group)
         return self._watcher
+
+    @property
+    def roots(self) -> "MediaRoots":
+        """Which local files may be read and written."""
+        if self._roots is None:
+            self._roots = self._make_roots()
+        return self._roots
+
+    @property
+    def local_reader(self) -> "LocalReader":
+        """What local media are read and uploaded by."""
+        from sync_mcp.media.local import LocalReader
+
+        return LocalReader(self.roots, self.transfers)
+
+    @property
+    def transfers(self) -> "Transfers":
+        """What goes on when the call that began it has ended."""
+        if self._transfers is None:
+            from sync_mcp.media.transfers import Transfers
+
+            self._transfers = Transfers(self._task_group)
+        return self._transfers
 
     @property
     def sandboxed(self) -> bool:
@@ -175,7 +213,7 @@ class Backend:
             return []
         shown = clean(name, 60)
         try:
-            listed = set(await self._models.get())
+            listed = {model.name for model in await self.models()}
         except ConfigurationError:
             raise
         except SyncError as error:
@@ -188,8 +226,27 @@ class Backend:
             raise
         if name in listed:
             return []
-        known = [*MODEL_PURPOSES, *sorted(listed - MODEL_PURPOSES.keys())]
-        return [f"There is no model {shown!r}{near(name[:80], known)} Models: {', '.join(known)}."]
+        # What is no plain name is text of a stranger's.
+        others = [other for other in sorted(listed - MODEL_PURPOSES.keys()) if other == clean(other, 60)]
+        known = [*MODEL_PURPOSES, *others]
+        named = ", ".join(known[:_MODELS_NAMED])
+        return [f"There is no model {shown!r}{near(name[:80], known)} Models: {named}."]
+
+    async def models(self) -> "list[ModelInfo]":
+        """Return the models that the account can use, as the API told them some minutes ago at most."""
+        return await self._models.get()
+
+    async def voices(self) -> "list[Voice]":
+        """Return the account's voices, as the API told them some minutes ago at most."""
+        return await self._voices.get()
+
+    async def plan(self) -> str | None:
+        """Return the name of the account's plan, told some minutes ago at most; None where it is not told."""
+        try:
+            return await self._plan.get()
+        except SyncError as error:
+            logger.info("the account's plan is not known: %s", error)
+            return None
 
     async def error_info(self, code: str) -> "ErrorInfo | None":
         """Return what the API's own catalogue says of an error code, where it can be read."""
@@ -203,11 +260,19 @@ class Backend:
         if self._client is not None:
             await self._client.aclose()
 
-    async def _fetch_models(self) -> list[str]:
-        listed = await self.client.models.list(
+    async def _fetch_models(self) -> "list[ModelInfo]":
+        return await self.client.models.list(
             request_options={"timeout_in_seconds": _CATALOGUE_TIMEOUT_SECONDS}
         )
-        return [model.name for model in listed]
+
+    async def _fetch_voices(self) -> "list[Voice]":
+        return await self.client.voices.list(request_options={"timeout_in_seconds": _VOICES_TIMEOUT_SECONDS})
+
+    async def _fetch_plan(self) -> str | None:
+        account = await self.client.account.get(
+            request_options={"timeout_in_seconds": _CATALOGUE_TIMEOUT_SECONDS}
+        )
+        return account.plan_name
 
     async def _fetch_errors(self) -> "dict[str, ErrorInfo]":
         listed = await self.client.errors.list(

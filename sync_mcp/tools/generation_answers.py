@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import BaseModel
 
 from sync_mcp.errors import APITimeoutError, NotFoundError, RequestRejectedError, SyncError
-from sync_mcp.text import safe
+from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.failures import explain_failure
@@ -106,8 +106,8 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
         answer.output_url_expires_at = _timestamp(_expiry(answer.output_url or ""))
         answer.output_duration_seconds = finite(generation.output_duration)
         answer.next_step = (
-            "Give the user output_url letter for letter. When it has expired, call get_generation with this "
-            "generation_id for a fresh one."
+            "preview_generation shows it and download_generation saves it, by this generation_id. Or give "
+            "the user output_url letter for letter; when it has expired, get_generation gives a fresh one."
             if answer.output_url
             else "There is no output URL yet: call get_generation with this generation_id again."
         )
@@ -220,7 +220,10 @@ def _after_wait(count: Mapping[str, int], rows: Sequence[AwaitedRow], *, left_ou
     if open_ids:
         steps.append(f"Call wait_for_generations again with only the {open_ids} ids that have not ended.")
     if any(row.output_url for row in rows):
-        steps.append("Give the user each output_url letter for letter.")
+        steps.append(
+            "preview_generation shows one and download_generation saves it; or give the user each output_url "
+            "letter for letter."
+        )
     if any(row.status == "COMPLETED" and not row.output_url for row in rows):
         steps.append("A COMPLETED row without output_url: get_generation gives it.")
     if count["failed"] or count["error"]:
@@ -279,7 +282,7 @@ def _word(text: str | None) -> str | None:
 def _whole_url(url: str | None) -> str | None:
     # It is shown letter for letter, so it must be what a URL is: one word, and no text to be read.
     web = url and url.lower().startswith(("https://", "http://"))
-    fits = web and url and len(url) <= _URL_LIMIT and url.isprintable() and " " not in url
+    fits = web and url and " " not in url and url == clean(url, _URL_LIMIT)
     return url if fits else None
 
 

@@ -32,7 +32,8 @@ class InputItem(Arguments):
         description="video or image: the face; audio or text: the voice."
     )
     url: str | None = Field(None, description="Public URL of the file.")
-    asset_id: str | None = Field(None, description="Uploaded asset, instead of url.")
+    path: str | None = Field(None, description="Local file, instead of url.")
+    asset_id: str | None = Field(None, description="Uploaded asset.")
     ref_id: str | None = Field(None, description="Name for segments.")
     script: str | None = Field(None, description="text: what is said, up to 5000 characters.")
     voice_id: str | None = Field(None, description="text: whose voice.")
@@ -85,7 +86,7 @@ class SegmentOptionsArguments(Arguments):
 
 
 class SegmentAudioArguments(Arguments):
-    ref_id: str = Field(description="ref_id of an audio or text item.")
+    ref_id: str = Field(description="Of an audio or text item.")
     start_time: float | None = Field(None, description="Crop from here (s); with end_time.")
     end_time: float | None = Field(None, description="Crop to here (s).")
 
@@ -94,13 +95,11 @@ class SegmentArguments(Arguments):
     start_time: float = Field(description="From, in the video (s).")
     end_time: float = Field(description="To, in the video (s).")
     audio_input: SegmentAudioArguments = Field(description="Its voice.")
-    options_override: SegmentOptionsArguments | None = Field(
-        None, description="As in options, for this part."
-    )
+    options_override: SegmentOptionsArguments | None = Field(None, description="For this part.")
 
 
 class DubArguments(Arguments):
-    target_lang: str = Field(description="Language code, e.g. es.")
+    target_lang: str = Field(description="Code or English name.")
     source_lang: str | None = Field(None, description="Of the video; default: found out.")
 
 
@@ -115,12 +114,12 @@ class RequestArguments(Arguments):
         description="One video or image, and one audio or text item; with dub one video alone."
     )
     options: OptionsArguments | None = Field(None, description="How it is made.")
-    segments: list[SegmentArguments] | None = Field(None, description="Parts with voices of their own.")
+    segments: list[SegmentArguments] | None = Field(None, description="Parts with own voices.")
     webhook_url: str | None = Field(None, description="https URL to call at the end.")
     output_file_name: str | None = Field(None, description="Letters, digits, _ and -; no extension.")
     project_id: str | None = Field(None, description="UUID of a project.")
     dub: DubArguments | None = Field(None, description="Translate the video's own speech.")
-    take: Take = Field(1, description="2, 3, ... makes the same again, and costs again.")
+    take: Take = Field(1, description="2, 3, ... makes and pays the same again.")
 
 
 class CreateArguments(RequestArguments):
@@ -128,7 +127,7 @@ class CreateArguments(RequestArguments):
         0, description="Wait for the end; default 0."
     )
     max_cost_usd: Dollars | None = Field(None, description="Refuse a higher or unknown price.")
-    quote_id: str | None = Field(None, description="From an answer that asked for approval, once given.")
+    quote_id: str | None = Field(None, description="From an answer that asked for approval.")
     duration_seconds: VideoSeconds | None = Field(
         None, description="For the price, if the API cannot measure it."
     )
@@ -137,9 +136,9 @@ class CreateArguments(RequestArguments):
 class EstimateArguments(RequestArguments):
     take: Take = Field(1, description="As in create_generation.")
     model: str | None = Field(None, description="As in create_generation.")
-    webhook_url: str | None = Field(None, description="Does not matter to a price.")
-    output_file_name: str | None = Field(None, description="Does not matter to a price.")
-    project_id: str | None = Field(None, description="Does not matter to a price.")
+    webhook_url: str | None = Field(None, description="No effect.")
+    output_file_name: str | None = Field(None, description="No effect.")
+    project_id: str | None = Field(None, description="No effect.")
     duration_seconds: VideoSeconds | None = Field(
         None, description="Length of the output, if known: makes the price surer."
     )

@@ -41,6 +41,7 @@ from sync_mcp.tools.generation_arguments import (
     RequestArguments,
     WaitArguments,
 )
+from sync_mcp.tools.input_files import InputFiles, input_files
 from sync_mcp.tools.registry import Tool, Tools
 
 if TYPE_CHECKING:
@@ -68,16 +69,23 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
     backend = context.backend
     request, model_note = await _request(backend, arguments)
     wait_until = anyio.current_time() + arguments.wait_seconds
-    terms = Terms(
-        take=arguments.take,
-        max_cost_usd=arguments.max_cost_usd,
-        duration_seconds=arguments.duration_seconds,
-        quote_id=_quote_id(context, arguments),
-        approval=_approval(context),
-        slot_until=wait_until,
-        ends_at=context.ends_at - _ANSWER_SECONDS,
-    )
-    made = await backend.guard.create(backend.client, request, None, terms)
+    async with input_files(context, arguments.input, request) as files:
+        terms = Terms(
+            take=arguments.take,
+            max_cost_usd=arguments.max_cost_usd,
+            duration_seconds=arguments.duration_seconds,
+            files=files,
+            quote_id=_quote_id(context, arguments),
+            approval=_approval(context),
+            slot_until=wait_until,
+            ends_at=context.ends_at - _ANSWER_SECONDS,
+        )
+        try:
+            made = await backend.guard.create(backend.client, request, None, terms)
+        except SyncError as error:
+            if files is not None and error.code.startswith("asset_"):
+                files.forget()
+            raise
     wait_seconds = max(0.0, wait_until - anyio.current_time())
     answer = await _accepted(context, made.generation, wait_seconds)
     answer.model_note = model_note
@@ -89,6 +97,8 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
         notes.insert(0, "The same call made this job before: nothing new was made or paid.")
     elif made.price is not None and made.price.note:
         notes.append(f"Price: {made.price.note}")
+    if files is not None and files.unseen and not made.reused:
+        notes.append(files.unseen)
     answer.note = " ".join(notes) or None
     return answer
 
@@ -216,6 +226,9 @@ async def _unresolved(context: CallContext) -> "list[Entry]":
 async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> EstimateAnswer:
     backend = context.backend
     request, model_note = await _request(backend, arguments)
+    async with input_files(context, arguments.input, request) as files:
+        if files is not None:
+            return await _estimate_of_files(context, arguments, request, model_note, files)
     cost = await backend.client.generations.estimate_request(
         request,
         duration_seconds=arguments.duration_seconds,
@@ -233,6 +246,33 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
         quote_id=quote_id,
         assumptions=cost.assumptions,
         next_step=_after_estimate(usd, quote_id),
+    )
+
+
+async def _estimate_of_files(
+    context: CallContext,
+    arguments: EstimateArguments,
+    request: "GenerationRequest",
+    model_note: str | None,
+    files: InputFiles,
+) -> EstimateAnswer:
+    """Price what is still on this machine; nothing of it is sent."""
+    from sync_mcp.jobs.guard import PRICED_FPS
+
+    backend = context.backend
+    price = await backend.guard.price(
+        backend.client, request, arguments.duration_seconds, _within(context), files=files
+    )
+    quote_id = await _quote(backend, request, price.usd, arguments.take)
+    frames = round((price.duration_seconds or 0) * (files.fps or PRICED_FPS))
+    return EstimateAnswer(
+        model=request.model,
+        model_note=model_note,
+        cost_usd=None if price.usd is None else float(price.usd),
+        frames=frames or None,
+        quote_id=quote_id,
+        assumptions=[text for text in (price.note, files.unseen) if text],
+        next_step=_after_estimate(price.usd, quote_id),
     )
 
 
@@ -268,13 +308,18 @@ async def _request(backend: Backend, arguments: RequestArguments) -> "tuple[Gene
     # Imported by the first call: serving tools/list does not need the wire models.
     from sync_mcp.api import models
     from sync_mcp.api.checks import faults_of
+    from sync_mcp.jobs.files import content_id
 
     model, note = _chosen_model(arguments)
-    given = models.GenerationRequest.model_validate(
-        {**arguments.model_dump(exclude_none=True, exclude=_BESIDE_THE_REQUEST), "model": model},
-    )
-    misplaced = [fault for number, item in enumerate(arguments.input) for fault in _misplaced(item, number)]
-    faults = [*misplaced, *faults_of(given), *await backend.model_faults(model)]
+    fields = arguments.model_dump(exclude_none=True, exclude=_BESIDE_THE_REQUEST)
+    for item in fields["input"]:
+        if item.pop("path", None) is not None:
+            # What it holds is read once all else is known to be right.
+            item.setdefault("asset_id", content_id(""))
+    faults = [fault for number, item in enumerate(arguments.input) for fault in _misplaced(item, number)]
+    faults.extend(_put_languages(fields.get("dub", {})))
+    given = models.GenerationRequest.model_validate({**fields, "model": model})
+    faults += [*faults_of(given), *await backend.model_faults(model)]
     if faults:
         raise InvalidRequestError(faults)
     return given, note
@@ -282,7 +327,7 @@ async def _request(backend: Backend, arguments: RequestArguments) -> "tuple[Gene
 
 _BESIDE_THE_REQUEST = {"wait_seconds", "duration_seconds", "fps", "take", "max_cost_usd", "quote_id"}
 _TEXT_FIELDS = ("script", "voice_id", "stability", "similarity_boost")
-_FILE_FIELDS = ("url", "asset_id")
+_FILE_FIELDS = ("url", "path", "asset_id")
 
 
 def _misplaced(item: InputItem, number: int) -> Iterator[str]:
@@ -290,6 +335,19 @@ def _misplaced(item: InputItem, number: int) -> Iterator[str]:
     for name in foreign:
         if getattr(item, name) is not None:
             yield f"input[{number}] ({item.type}) does not take {name}."
+    if item.type != "text" and item.path is not None and (item.url or item.asset_id):
+        yield f"input[{number}] has path and {'url' if item.url else 'asset_id'}: give one of them."
+
+
+def _put_languages(dub: dict[str, str]) -> Iterator[str]:
+    """Put the codes of the languages of a dub in place of their names; yield what is wrong with them."""
+    from sync_mcp.api.languages import language_code
+
+    for name in dub:
+        try:
+            dub[name] = language_code(dub[name], source=name == "source_lang")
+        except InvalidRequestError as error:
+            yield from error.faults
 
 
 def _chosen_model(arguments: RequestArguments) -> tuple[str, str | None]:

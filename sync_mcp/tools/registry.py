@@ -18,7 +18,7 @@ from sync_mcp.errors import (
     SyncError,
 )
 from sync_mcp.text import safe
-from sync_mcp.tools.answers import SANDBOX_MARK, Answer, answer_result, error_result
+from sync_mcp.tools.answers import SANDBOX_MARK, Answer, Picture, answer_result, error_result
 from sync_mcp.tools.approval import InputNeeded
 from sync_mcp.tools.arguments import Arguments, parse_arguments
 from sync_mcp.tools.backend import CallContext
@@ -36,6 +36,7 @@ class Tool(Generic[ArgumentsT]):
     """A tool as the server registers it.
 
     `paid` says that a call may cost money: it decides what an unexpected failure says of the money.
+    `answer` is None for a tool that answers with a picture: it has no structured content.
     `arguments_told_by` names a tool that describes the arguments inside this one's: said once, read once.
     """
 
@@ -43,9 +44,9 @@ class Tool(Generic[ArgumentsT]):
     title: str
     description: str
     arguments: type[ArgumentsT]
-    answer: type[Answer]
+    answer: type[Answer] | None
     annotations: types.ToolAnnotations
-    run: Callable[[CallContext, ArgumentsT], Awaitable[Answer]]
+    run: Callable[[CallContext, ArgumentsT], Awaitable[Answer | Picture]]
     paid: bool = False
     takes_media: bool = False
     arguments_told_by: str = ""
@@ -63,7 +64,7 @@ class Tool(Generic[ArgumentsT]):
             title=self.title,
             description=self.description,
             input_schema=self.input_schema,
-            output_schema=output_schema(self.answer),
+            output_schema=output_schema(self.answer) if self.answer else None,
             annotations=self.annotations,
         )
 

@@ -8,6 +8,7 @@ from sync_mcp import (
     Audio,
     Dub,
     GenerationOptions,
+    GenerationRequest,
     Image,
     InvalidRequestError,
     Segment,
@@ -16,6 +17,7 @@ from sync_mcp import (
     Text,
     Video,
 )
+from sync_mcp.api.checks import faults_of
 from sync_mcp.sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -157,6 +159,13 @@ BROKEN: dict[str, list[Request]] = {
     "dub.target_lang is empty: give a language code, such as es.": [
         _dub(dub=Dub(target_lang=name)) for name in ("", " ")
     ],
+    "dub.target_lang 'Spanish' is no language code; did you mean 'es' (Spanish)?": [
+        _dub(dub=Dub(target_lang="Spanish"))
+    ],
+    "dub.source_lang 'Englisch' is no language code; did you mean 'en' (English)?": [
+        _dub(dub=Dub(target_lang="es", source_lang="Englisch"))
+    ],
+    "dub.target_lang cannot be auto: name the language to dub into.": [_dub(dub=Dub(target_lang="auto"))],
     "output_file_name may hold 1 to 255 letters, digits, _ and - without an extension; the API would "
     "rewrite anything else.": [
         _request(output_file_name=name) for name in ("clip.mp4", "my clip", "a/b", "ü", "x" * 256, "a\n")
@@ -189,6 +198,12 @@ async def test_segments_do_not_go_with_a_dub(sandbox: Sandbox, sync: AsyncSync) 
     ):
         await sync.generations.create(**_dub(segments=[_part()]))
     assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("code", ["xx", "kok", "zh-Hant", "pt_BR"])
+def test_a_language_code_that_is_not_known_here_is_left_to_the_api_to_judge(code: str) -> None:
+    for dub in (Dub(target_lang=code), Dub(target_lang="es", source_lang=code)):
+        assert faults_of(GenerationRequest(**_dub(dub=dub))) == []
 
 
 async def test_several_faults_are_told_together(sandbox: Sandbox, sync: AsyncSync) -> None:

@@ -9,7 +9,15 @@ from mcp import StdioServerParameters
 from sync_mcp.demo import run_demo
 from sync_mcp.media.probe import probe
 
-STEPS = ("tools/list", "estimate_cost", "create_generation", "get_generation", "list_generations", "download")
+STEPS = (
+    "tools/list",
+    "list_voices",
+    "estimate_cost",
+    "create_generation",
+    "get_generation",
+    "preview_generation",
+    "download_generation",
+)
 
 
 def _run_demo(output: Path) -> subprocess.CompletedProcess[str]:
@@ -35,6 +43,7 @@ def test_the_demo_goes_every_step_and_leaves_a_video_that_plays(tmp_path: Path) 
     assert shown.duration_seconds is not None
     assert shown.duration_seconds > 1
     assert done.stdout.rstrip().endswith(str(video))
+    assert (video.parent / "contact-sheet.jpg").read_bytes().startswith(b"\xff\xd8")
     places = [done.stdout.index(f"\n> {step}") for step in STEPS]
     assert places == sorted(places)
     for told in (

@@ -154,7 +154,7 @@ async def test_an_upload_outlasts_its_call_and_a_repeat_joins_it(
                 )
             files.may_go.set()
             made = await guard.create(sync, request, None, Terms(files=files))
-    assert made.reused
+            assert made.reused
     assert files.uploads == len(paid(sandbox)) == 1
 
 
@@ -169,7 +169,7 @@ async def test_one_whose_upload_is_done_when_the_time_is_up_is_said_to_be_on_its
             with pytest.raises(CreateUnderWay):
                 await guard.create(sync, files.request(sandbox), None, terms)
             made = await guard.create(sync, files.request(sandbox), None, Terms(files=files))
-    assert made.reused
+            assert made.reused
     assert len(paid(sandbox)) == len(sent(sandbox)) == 1
 
 

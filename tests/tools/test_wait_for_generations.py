@@ -74,7 +74,10 @@ async def test_jobs_that_end_are_told_with_their_urls_in_the_order_asked_for(
             urls = [str(row["output_url"]) for row in rows(told)]
             assert all(url.startswith(f"{sandbox.url}/outputs/") for url in urls)
             assert len(set(urls)) == 3
-            assert told["next_step"] == "Give the user each output_url letter for letter."
+            assert told["next_step"] == (
+                "preview_generation shows one and download_generation saves it; or give the user each "
+                "output_url letter for letter."
+            )
             assert told["sandbox"].startswith(MARK)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any, Literal, cast
 
@@ -21,6 +22,8 @@ class Intent:
     """The client cancels the first call."""
     asked_again: bool
     """Made, it is called once more: the same job must be the answer."""
+    is_local: bool
+    """Its voice is a file on this machine, which is uploaded first."""
     made: list[str] = field(default_factory=list[str])
     """The ids that were told, oldest first."""
     refused: bool = False
@@ -44,19 +47,20 @@ def intents(count: int, first: int, random: Random) -> list[Intent]:
                 at_once=random.random() < 0.15,
                 given_up=random.random() < 0.08,
                 asked_again=random.random() < 0.1,
+                is_local=made[-1].is_local if again else random.random() < 0.1,
             )
         )
     return made
 
 
-def arguments_of(intent: Intent, video: str, audio: str, random: Random) -> Frame:
+def arguments_of(intent: Intent, video: str, audio: str, local_audio: Path, random: Random) -> Frame:
     """Return the arguments of a call, spelled in one of the ways that all mean the same."""
     signature = (
         f"&X-Amz-Signature={random.randrange(10**9)}&X-Amz-Expires=600" if random.random() < 0.1 else ""
     )
     items: list[Frame] = [
         {"type": "video", "url": f"{video}?n={intent.number}{signature}"},
-        {"type": "audio", "url": audio},
+        {"type": "audio", "path": str(local_audio)} if intent.is_local else {"type": "audio", "url": audio},
     ]
     if random.random() < 0.2:
         items.reverse()

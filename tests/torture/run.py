@@ -14,6 +14,7 @@ from sync_mcp import AsyncSync, Audio, Video
 from sync_mcp.jobs.ledger import Entry, Ledger
 from sync_mcp.sandbox import Charge, RecordedRequest, Sandbox
 from sync_mcp.sandbox.faults import CREATE_PATH
+from sync_mcp.sandbox.storage import SPEECH
 from tests.torture.client import CallGivenUp, Frame, ServerDied, ServerProcess
 from tests.torture.intents import Heard, Intent, arguments_of, heard, intents
 from tests.torture.points import DOOMED_HEADER, KILL_VARIABLE, PID_HEADER, POINTS, Point
@@ -136,6 +137,7 @@ class Torture:
         self._faults: set[str] = set()
         self._slots: list[_Slot] = []
         self._home = folder / "home"
+        self._recordings = folder / "recordings"
         self._ledger = Ledger(self._home)
 
     async def run(self) -> Outcome:
@@ -207,6 +209,7 @@ class Torture:
             "SYNC_MCP_HOME": str(self._home),
             "SYNC_MCP_APPROVE_ABOVE_USD": "never",
             "SYNC_MCP_BUDGET_USD": str(self.budget_usd),
+            "SYNC_MCP_MEDIA_ROOTS": str(self._recordings),
         }
         async with self._servers(), self._watches():
             await self._pursue_all([*_open(before), *wanted], waits=is_last)
@@ -283,7 +286,8 @@ class Torture:
 
     async def _call(self, intent: Intent, slot: _Slot, *, give_up_after: float | None = None) -> None:
         samples = self.sandbox.samples
-        arguments = arguments_of(intent, samples.video, samples.audio, self.random)
+        local_audio = self._local_audio(intent)
+        arguments = arguments_of(intent, samples.video, samples.audio, local_audio, self.random)
         server = await slot.server()
         try:
             result = await server.call("create_generation", arguments, give_up_after=give_up_after)
@@ -306,6 +310,15 @@ class Torture:
         if told.kind == "made" and told.generation_id is not None:
             intent.made.append(told.generation_id)
         intent.refused = intent.refused or told.kind == "refused"
+
+    def _local_audio(self, intent: Intent) -> Path:
+        """Return the recording of an intent, which no other has; it is written when it is first wanted."""
+        path = self._recordings / f"voice-{intent.number}.wav"
+        if intent.is_local and not path.exists():
+            self._recordings.mkdir(exist_ok=True)
+            # After the sound, what is not heard.
+            path.write_bytes(SPEECH.read_bytes() + intent.number.to_bytes(4, "big"))
+        return path
 
     async def _kill_doomed(self) -> None:
         """Kill the senders of creates that hang at the API."""
@@ -362,7 +375,10 @@ class Torture:
 
     def _counted_usd(self) -> Decimal:
         """Return what stands against the budget in the ledger."""
-        return sum((entry.counted_usd for entry in self._ledger.entries(limit=1_000_000)), Decimal(0))
+        now = time.time()
+        entries = self._ledger.entries(limit=1_000_000)
+        # What died before it was sent holds nothing any more.
+        return sum((entry.counted_usd for entry in entries if not entry.is_abandoned(now)), Decimal(0))
 
 
 def _open(every: list[Intent]) -> list[Intent]:

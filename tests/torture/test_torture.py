@@ -30,7 +30,9 @@ def test_servers_that_are_killed_at_every_point_lose_nothing_and_pay_nothing_twi
 
 
 def _intent(number: int, *made: str) -> Intent:
-    return Intent(number, 1, at_once=False, given_up=False, asked_again=False, made=list(made))
+    return Intent(
+        number, 1, at_once=False, given_up=False, asked_again=False, is_local=False, made=list(made)
+    )
 
 
 def _charge(job: str, key: str, *, released: bool = False) -> Charge:

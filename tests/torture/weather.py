@@ -16,6 +16,8 @@ _OUTAGE = 8
 _LATE_SECONDS = (0.1, 1.5)
 
 _READS = ("/v2/generations", "/v2/generate/*", "/v2/analyze/cost")
+_UPLOADS = (("POST", "/v2/assets/upload"), ("PUT", "*"), ("POST", "/v2/assets"))
+UPLOADS_A_CREATE = 0.3
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,13 @@ def set_weather(sandbox: Sandbox, part: Part, creates: int, random: Random) -> s
                 what = random.choice(_ON_READS)
                 sandbox.add_fault(
                     Fault.model_validate({"method": _method(path), "path": path, "skip": number, **what})
+                )
+    for method, path in _UPLOADS:
+        for number in range(int(creates * UPLOADS_A_CREATE)):
+            if random.random() < READS_STRUCK:
+                what = random.choice(_ON_READS)
+                sandbox.add_fault(
+                    Fault.model_validate({"method": method, "path": path, "skip": number, **what})
                 )
     for _ in range(max(1, creates // 100)):
         start = random.randrange(creates * READS_A_CREATE)

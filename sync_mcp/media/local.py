@@ -1,0 +1,253 @@
+"""Local media of a call: opened once, looked at, hashed, and uploaded where that is wanted."""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import BinaryIO
+
+from anyio.to_thread import run_sync
+
+from sync_mcp.api.assets import Asset
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.formats import MediaKind
+from sync_mcp.api.uploads import OnProgress, Transfer, opened
+from sync_mcp.errors import FileRefused
+from sync_mcp.media.look import is_available, look
+from sync_mcp.media.probe import MediaInfo
+from sync_mcp.media.roots import MediaRoots, OpenMedia
+from sync_mcp.media.transfers import Transfers, TransferUnderWay
+from sync_mcp.text import clean
+
+LARGEST_COPY_BYTES = 1024**3
+"""Of what is fetched from the network, to be copied into the account's storage."""
+LARGEST_LOOK_BYTES = 200 * 1024**2
+"""Of what is fetched from the network only to see how long it is."""
+_NAME_LIMIT = 80
+
+
+@dataclass(frozen=True, slots=True)
+class LocalMedia:
+    """A local media file that is open, and what is known of it."""
+
+    file: BinaryIO
+    name: str
+    kind: MediaKind
+    size: int
+    """Bytes."""
+    sha256: str
+    info: MediaInfo | None
+    """None where the extra `media` is not installed."""
+
+
+class LocalReader:
+    """Reads and uploads the local media that may be read."""
+
+    def __init__(self, roots: MediaRoots, transfers: Transfers) -> None:
+        self._roots = roots
+        self._transfers = transfers
+
+    async def open(self, path: str) -> OpenMedia:
+        """Open a file; the caller closes it.
+
+        Raises:
+            FileRefused: it may not be read, cannot be, or is no media.
+        """
+        return await run_sync(self._roots.open, path)
+
+    async def read(
+        self,
+        media: OpenMedia,
+        kind: MediaKind | None,
+        *,
+        until: float,
+        on_progress: OnProgress | None = None,
+    ) -> LocalMedia:
+        """Look at an open file, and hash it.
+
+        Raises:
+            FileRefused: it is damaged, of another kind, or changed meanwhile.
+            TransferUnderWay: it could not be read whole by then; that goes on.
+        """
+        name = shown_name(media.name)
+        async with opened(media.file, name) as file:
+            found = file.format(kind).kind
+            size = file.size
+        identity = await run_sync(_identity, media.file)
+
+        async def looked(_: OnProgress) -> MediaInfo:
+            return await look(media.file)
+
+        async def hashed(on_progress: OnProgress) -> str:
+            async with opened(media.file, name) as file:
+                return await file.sha256(on_progress)
+
+        info: MediaInfo | None = None
+        try:
+            if is_available():
+                info = await self._transfers.join(("look", identity), looked, until=until)
+            sha256 = await self._transfers.join(
+                ("hash", identity), hashed, until=until, on_progress=on_progress
+            )
+        except (FileRefused, TransferUnderWay) as error:
+            raise _named(error, name) from error
+        return LocalMedia(media.file, name, found, size, sha256, info)
+
+    async def upload(
+        self,
+        sync: AsyncSync,
+        media: LocalMedia,
+        *,
+        until: float,
+        name: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Asset:
+        """Upload a file, unless the account has its content already, and return the asset.
+
+        Raises:
+            TransferUnderWay: it was not done by then; that goes on, and a repeat joins it.
+            SyncError: it cannot be uploaded.
+        """
+
+        async def uploaded(on_progress: OnProgress) -> Asset:
+            return await sync.assets.upload(
+                media.file,
+                name=name or media.name,
+                kind=media.kind,
+                sha256=media.sha256,
+                on_progress=on_progress,
+            )
+
+        key = _upload_key(sync, media)
+        try:
+            return await self._transfers.join(key, uploaded, until=until, on_progress=on_progress)
+        except TransferUnderWay as error:
+            raise _named(error, media.name) from error
+
+    def under_way(self, sync: AsyncSync, media: Sequence[LocalMedia]) -> TransferUnderWay:
+        """Return what a call is told whose time is up before all of these are uploaded."""
+        for each in media:
+            transfer = self.how_far(sync, each)
+            if transfer is not None:
+                error = TransferUnderWay(transfer)
+                error.message = f"{each.name}: {error.message}"
+                return error
+        return TransferUnderWay(None)
+
+    def how_far(self, sync: AsyncSync, media: LocalMedia) -> Transfer | None:
+        """Return how far the upload of a file is that is under way."""
+        return self._transfers.latest(_upload_key(sync, media))
+
+    def forget(self, sync: AsyncSync, media: LocalMedia) -> None:
+        """Have the next upload ask the API again: the asset is gone."""
+        self._transfers.forget(_upload_key(sync, media))
+
+    async def copy(
+        self,
+        sync: AsyncSync,
+        url: str,
+        *,
+        kind: MediaKind | None,
+        name: str | None,
+        until: float,
+        on_progress: OnProgress | None = None,
+    ) -> tuple[Asset, MediaInfo | None]:
+        """Fetch a file from a public URL and upload it; return the asset and what the file holds.
+
+        Raises:
+            TransferUnderWay: as `upload`.
+            FileRefused, SyncError: it cannot be fetched, is no media, or cannot be uploaded.
+        """
+
+        async def copied(on_progress: OnProgress) -> tuple[Asset, MediaInfo | None]:
+            with _temporary_folder() as folder:
+                async with sync.fetched(
+                    url, Path(folder), limit_bytes=LARGEST_COPY_BYTES, on_progress=on_progress
+                ) as path:
+                    info = await look(path) if is_available() else None
+                    asset = await sync.assets.upload(
+                        path, name=name or _name_in(url) or "media", kind=kind, on_progress=on_progress
+                    )
+                    return asset, info
+
+        key = ("copy", sync.base_url, sync.key_fingerprint, url, kind, name)
+        return await self._transfers.join(key, copied, until=until, on_progress=on_progress)
+
+    async def look_at_url(self, sync: AsyncSync, url: str, *, until: float) -> MediaInfo:
+        """Fetch a file from a public URL, for a look alone.
+
+        Raises:
+            TransferUnderWay, SyncError: as `copy`.
+        """
+
+        async def looked(on_progress: OnProgress) -> MediaInfo:
+            with _temporary_folder() as folder:
+                async with sync.fetched(
+                    url, Path(folder), limit_bytes=LARGEST_LOOK_BYTES, on_progress=on_progress
+                ) as path:
+                    return await look(path)
+
+        return await self._transfers.join(("look", url), looked, until=until)
+
+
+class HeldFiles:
+    """Files that are closed when nobody needs them any more."""
+
+    def __init__(self, files: Sequence[OpenMedia]) -> None:
+        self._files = files
+        self._holders = 0
+
+    def hold(self) -> AbstractContextManager[object]:
+        """Keep the files open, from this call on until the context is left."""
+        self._holders += 1
+        return _Hold(self._let_go)
+
+    def _let_go(self) -> None:
+        self._holders -= 1
+        if not self._holders:
+            for media in self._files:
+                media.file.close()
+
+
+class _Hold:
+    def __init__(self, let_go: Callable[[], None]) -> None:
+        self._let_go = let_go
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._let_go()
+
+
+def shown_name(name: str) -> str:
+    """Return a file's name as it may be shown."""
+    return clean(name, _NAME_LIMIT) or "the file"
+
+
+def _named(error: FileRefused | TransferUnderWay, name: str) -> FileRefused | TransferUnderWay:
+    if name not in error.message:
+        error.message = f"{name}: {error.message}"
+    return error
+
+
+def _upload_key(sync: AsyncSync, media: LocalMedia) -> tuple[str, ...]:
+    return ("upload", sync.base_url, sync.key_fingerprint, media.sha256, media.kind)
+
+
+def _name_in(url: str) -> str:
+    return url.partition("?")[0].partition("#")[0].rpartition("/")[2]
+
+
+def _identity(file: BinaryIO) -> tuple[int, ...]:
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _temporary_folder() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="sync-mcp-", ignore_cleanup_errors=True)

@@ -1,0 +1,357 @@
+"""A generation's output on the disk: fetched whole, checked as far as it can be, and only then named."""
+
+import os
+import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
+import anyio
+from anyio.to_thread import run_sync
+
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.downloads import check_destination, move_into_place
+from sync_mcp.api.formats import HEAD_BYTES, media_format
+from sync_mcp.api.models import Audio, Generation, Image, Text
+from sync_mcp.api.uploads import OnProgress, Transfer, opened
+from sync_mcp.errors import APIResponseError, APITimeoutError, FileRefused, SyncError
+from sync_mcp.media.examining import Examination
+from sync_mcp.media.look import contact_sheet, examine, look
+from sync_mcp.media.roots import MediaRoots
+from sync_mcp.media.sheet import ContactSheet
+from sync_mcp.text import clean, safe
+
+OK = "ok"
+_FAILED = "failed"
+_NOT_CHECKED = "not checked"
+_BY_DECODING = ("decodes", "duration", "voice", "picture", "sound", "movement")
+
+LARGEST_PREVIEWED_BYTES = 2 * 1024**3
+_PREVIEW_SECONDS = 600.0
+_LARGEST_VOICE_BYTES = 100 * 1024**2
+_VOICE_SECONDS = 15.0
+
+_TOLERANCE_SECONDS = 0.5
+_TOLERANCE_SHARE = 0.02
+_REASON_LIMIT = 160
+_WORD_LIMIT = 40
+_NAME_LIMIT = 100
+_STEM_BYTES = 200
+_MOST_FAILED = 100
+
+_NOT_IN_NAMES = re.compile(r"[^\w .()+-]+")
+_DEVICE = re.compile(r"(?i)(?:con|prn|aux|nul|conin|conout|com\d|lpt\d)\s*(?:\..*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A file that was saved, and what is known of it."""
+
+    path: Path
+    size: int
+    """Bytes."""
+    sha256: str
+    duration_seconds: float | None
+    """None where it could not be measured."""
+    checks: Mapping[str, str]
+    """By name: `ok`, `failed: why` or `not checked: why`."""
+    note: str | None
+    """Why it could not be decoded on this machine."""
+    was_there: bool
+    """Whether the same content had the name already."""
+    identity: tuple[int, ...]
+
+    @property
+    def failed(self) -> list[str]:
+        """The names of the checks that failed."""
+        return [name for name, outcome in self.checks.items() if outcome.startswith(_FAILED)]
+
+    def is_still_there(self) -> bool:
+        """Return whether nobody has moved or changed the file since; blocks."""
+        try:
+            return _identity(self.path) == self.identity
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    checks: dict[str, str]
+    duration_seconds: float | None = None
+    note: str | None = None
+
+
+def file_name(generation: Generation) -> str:
+    """Return what the output is called where the caller names a folder alone."""
+    asked = clean(generation.output_file_name or "", _NAME_LIMIT).removesuffix("…")
+    stem = _NOT_IN_NAMES.sub("_", asked).removesuffix(".mp4").strip(" ._")
+    if not stem or _DEVICE.fullmatch(stem):
+        stem = f"sync-{generation.id}"
+    return f"{stem}.mp4"
+
+
+async def save(
+    sync: AsyncSync,
+    generation: Generation,
+    destination: Path,
+    roots: MediaRoots,
+    *,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Saved:
+    """Save the output of a completed job as `destination`, which `roots` has given.
+
+    A file that fails a check is kept beside it as `NAME.failed-check.mp4`, and what has the name stays. Where
+    the same content has the name already, that is the answer.
+
+    Raises:
+        NoOutput: the job has no output.
+        FileRefused: another file has the name and may not be overwritten, or it cannot be written.
+        APIConnectionError, APITimeoutError, APIResponseError: it could not be had in all tries.
+    """
+    size_there = None if overwrite else await run_sync(_size_of, destination)
+    told_bytes: int | None = None
+
+    async def note(transfer: Transfer) -> None:
+        nonlocal told_bytes
+        told_bytes = transfer.total_bytes
+        if size_there is not None and told_bytes not in (None, size_there):
+            # Another length is another content: no need to fetch all of it.
+            await run_sync(lambda: check_destination(destination, overwrite=False))
+        if on_progress is not None:
+            await on_progress(transfer)
+
+    async with sync.generations.fetched(
+        generation.id, destination.parent, known=generation, on_progress=note
+    ) as part:
+        async with _opened(part) as file:
+            size = os.fstat(file.fileno()).st_size
+            if not size:
+                raise APIResponseError(f"The output of generation {generation.id} is empty.")
+            sha256 = await _sha256(file, destination.name, on_progress)
+            was_there = size_there == size and await _has_content(destination, sha256)
+            if size_there is not None and not was_there:
+                await run_sync(lambda: check_destination(destination, overwrite=False))
+            findings = await _findings(sync, generation, file, told_bytes)
+            await run_sync(roots.check_open, file.fileno(), part)
+        # On some systems what is open cannot be renamed.
+        failed = any(outcome.startswith(_FAILED) for outcome in findings.checks.values())
+        path = destination
+        if failed and not was_there:
+            path = await run_sync(_keep_as_failed, part, destination)
+        elif not was_there:
+            await run_sync(lambda: move_into_place(part, destination, overwrite=overwrite))
+    return Saved(
+        path=path,
+        size=size,
+        sha256=sha256,
+        duration_seconds=findings.duration_seconds,
+        checks=findings.checks,
+        note=findings.note,
+        was_there=was_there,
+        identity=await run_sync(_identity, path),
+    )
+
+
+async def pictured(
+    sync: AsyncSync, generation: Generation, *, on_progress: OnProgress | None = None
+) -> ContactSheet:
+    """Return frames from the whole length of a completed job's output; the output itself is not kept.
+
+    Raises:
+        NoOutput: the job has no output.
+        FileRefused: it is too large, cannot be decoded, or there is no room for it.
+        APIConnectionError, APITimeoutError, APIResponseError: it could not be had in all tries.
+    """
+    try:
+        with _temporary_folder() as folder, anyio.fail_after(_PREVIEW_SECONDS):
+            async with sync.generations.fetched(
+                generation.id,
+                Path(folder),
+                known=generation,
+                limit_bytes=LARGEST_PREVIEWED_BYTES,
+                on_progress=on_progress,
+            ) as part:
+                return await contact_sheet(part)
+    except TimeoutError:
+        raise APITimeoutError(
+            f"The output of generation {generation.id} did not come in {_PREVIEW_SECONDS:.0f} s."
+        ) from None
+
+
+async def _findings(
+    sync: AsyncSync, generation: Generation, file: BinaryIO, told_bytes: int | None
+) -> _Findings:
+    checks = {
+        # A length that differs from what was told is no end, and the fetch goes on or fails.
+        "length": OK if told_bytes is not None else f"{_NOT_CHECKED}: the storage tells none",
+        "container": await run_sync(_container, file),
+    }
+    try:
+        examined = await examine(file)
+    except FileRefused as error:
+        unknown = dict.fromkeys(_BY_DECODING, _NOT_CHECKED)
+        if error.code != "file_damaged":
+            return _Findings(checks | unknown, note=f"{error.message} {error.next_step}")
+        return _Findings(checks | unknown | {"decodes": f"{_FAILED}: no picture or sound can be decoded"})
+    info = examined.info
+    seconds = info.duration_seconds or examined.counted_seconds
+    if checks["container"] == OK and "mp4" not in info.format_name.split(","):
+        checks["container"] = f"{_FAILED}: it is {clean(info.format_name, _WORD_LIMIT)}"
+    checks["decodes"] = OK if examined.decodes_to_end else f"{_FAILED}: it breaks off before its end"
+    checks["duration"] = _as_told(seconds, generation.output_duration)
+    checks["voice"] = await _as_voice(sync, generation, seconds)
+    checks["picture"] = OK if info.has_video else f"{_FAILED}: it has none"
+    checks["sound"] = _sound(examined)
+    checks["movement"] = _movement(examined)
+    return _Findings(checks, duration_seconds=round(seconds, 3))
+
+
+def _container(file: BinaryIO) -> str:
+    file.seek(0)
+    try:
+        found = media_format(file.read(HEAD_BYTES), "output.mp4")
+    except FileRefused:
+        return f"{_FAILED}: it is no MP4"
+    return OK if found.content_type == "video/mp4" else f"{_FAILED}: it is {found.content_type}"
+
+
+def _as_told(seconds: float, told: float | None) -> str:
+    if told is None or told <= 0:
+        return f"{_NOT_CHECKED}: the API tells none"
+    if abs(seconds - told) <= _tolerance(told):
+        return OK
+    return f"{_FAILED}: {seconds:.1f} s, but the API tells {told:.1f} s"
+
+
+async def _as_voice(sync: AsyncSync, generation: Generation, seconds: float) -> str:
+    """Compare the output's length with the voice's as `sync_mode` says that they relate (API §3.1.2)."""
+    voices = [item for item in generation.input if isinstance(item, Audio | Text)]
+    if generation.segments or len(voices) != 1:
+        return f"{_NOT_CHECKED}: it has segments" if voices else f"{_NOT_CHECKED}: it has no voice input"
+    try:
+        voice = await _voice_seconds(sync, generation, voices[0])
+    except SyncError as error:
+        return f"{_NOT_CHECKED}: {safe(error.message, _REASON_LIMIT)}"
+    if voice is None:
+        return f"{_NOT_CHECKED}: the voice's length is not known"
+    still = any(isinstance(item, Image) for item in generation.input)
+    mode = (generation.options and generation.options.sync_mode) or "bounce"
+    lengths = f"{seconds:.1f} s, but the voice has {voice:.1f} s"
+    if still or mode in ("bounce", "loop", "remap"):
+        return OK if abs(seconds - voice) <= _tolerance(voice) else f"{_FAILED}: {lengths}"
+    if mode == "cut_off":
+        return OK if seconds <= voice + _tolerance(voice) else f"{_FAILED}: {lengths}"
+    if mode == "silence" and seconds >= voice - _tolerance(voice):
+        return OK
+    return f"{_NOT_CHECKED}: {lengths}, and sync_mode {clean(mode, _WORD_LIMIT)} does not tell which counts"
+
+
+async def _voice_seconds(sync: AsyncSync, generation: Generation, voice: Audio | Text) -> float | None:
+    """Return how long the voice is, None where it is nowhere told.
+
+    Raises:
+        SyncError: it cannot be had, or not be decoded.
+    """
+    url = generation.synthesized_audio_url
+    with anyio.move_on_after(_VOICE_SECONDS):
+        if isinstance(voice, Audio):
+            url = voice.url
+            if voice.asset_id:
+                asset = await sync.assets.get(voice.asset_id)
+                if asset.duration_seconds:
+                    return asset.duration_seconds
+                url = asset.url
+        if not url:
+            return None
+        with _temporary_folder() as folder:
+            async with sync.fetched(url, Path(folder), limit_bytes=_LARGEST_VOICE_BYTES) as path:
+                return (await look(path)).duration_seconds
+    raise APITimeoutError(f"the voice could not be had in {_VOICE_SECONDS:.0f} s")
+
+
+def _sound(examined: Examination) -> str:
+    if not examined.info.has_audio:
+        return f"{_FAILED}: it has none"
+    return f"{_FAILED}: it is silent throughout" if examined.sound_is_heard is False else OK
+
+
+def _movement(examined: Examination) -> str:
+    if not examined.info.has_video:
+        return f"{_NOT_CHECKED}: it has no picture"
+    return OK if examined.picture_moves else f"{_FAILED}: the picture stands still"
+
+
+def _tolerance(seconds: float) -> float:
+    return _TOLERANCE_SECONDS + _TOLERANCE_SHARE * seconds
+
+
+@asynccontextmanager
+async def _opened(part: Path) -> AsyncGenerator[BinaryIO]:
+    def open_part() -> BinaryIO:
+        try:
+            return part.open("rb", buffering=0)
+        except OSError as error:
+            raise FileRefused(
+                f"The folder {part.parent.name or part.parent} changed while a file was written to it: "
+                f"{error.strerror or type(error).__name__}.",
+                code="file_not_writable",
+                next_step="Name a folder that stays, and call again.",
+            ) from error
+
+    file = await run_sync(open_part)
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+async def _sha256(file: BinaryIO | Path, name: str, on_progress: OnProgress | None) -> str:
+    async with opened(file, name) as local:
+        return await local.sha256(on_progress)
+
+
+async def _has_content(path: Path, sha256: str) -> bool:
+    try:
+        return await _sha256(path, path.name, None) == sha256
+    except FileRefused:
+        # It went away or changed meanwhile; whether its name is free is seen when the name is given.
+        return False
+
+
+def _keep_as_failed(part: Path, destination: Path) -> Path:
+    stem = os.fsencode(destination.stem)[:_STEM_BYTES].decode("utf-8", "ignore")
+    for number in range(1, _MOST_FAILED):
+        which = "" if number == 1 else f"-{number}"
+        path = destination.with_name(f"{stem}.failed-check{which}{destination.suffix}")
+        try:
+            move_into_place(part, path, overwrite=False)
+        except FileRefused as error:
+            if error.code != "file_exists":
+                raise
+            continue
+        return path
+    raise FileRefused(
+        f"There are {_MOST_FAILED - 1} files of failed checks for {destination.name} already.",
+        code="file_exists",
+        next_step="Ask the user to remove them, or name another file.",
+    )
+
+
+def _size_of(path: Path) -> int | None:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return None
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    status = path.lstat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _temporary_folder() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="sync-mcp-", ignore_cleanup_errors=True)

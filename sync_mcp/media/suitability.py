@@ -1,0 +1,333 @@
+"""What the chosen model or plan cannot make of the media at hand, and how long the output will be.
+
+Pure functions of a request and what is known of its files: nothing is read or asked here. A fault is said
+only where the API's documentation is plain (API §17, §18, §19): the formats that it names, its largest
+picture, the lengths that models and plans allow. It names no codecs but those that are formats of their own
+(FLAC, ALAC), so a codec is never a fault as long as it is decoded; and its limit of 300 s of sound
+contradicts the plans' own lengths (API §21), which hold here.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sync_mcp.api.models import (
+    ActiveSpeaker,
+    Audio,
+    GenerationOptions,
+    GenerationRequest,
+    Image,
+    Segment,
+    Text,
+    Video,
+)
+from sync_mcp.media.probe import MediaInfo
+
+SPOKEN_CHARACTERS_PER_SECOND = 12
+"""Voices say about 15; a price should rather be too high than too low."""
+
+_FASTEST_CHARACTERS_PER_SECOND = 20
+"""A script that is too long even so is refused for its length."""
+_REACT_1_SECONDS = 15.0
+_FREE_SYNC_3_SECONDS = 15.0
+_LONGEST_SIDE, _SHORTER_SIDE = 4096, 2160
+_ROUNDING_SECONDS = 0.05
+"""Containers pad the last frame of a sound."""
+
+_PLAN_SECONDS = {"free": 20.0, "hobbyist": 60.0, "creator": 300.0, "growth": 600.0, "scale": 1800.0}
+_PLANS_WITHOUT_SPEAKER = ("free", "hobbyist")
+_PLANS_WITHOUT_REACT_1 = ("free",)
+
+# FFmpeg's names. WebM and Matroska have one: what WebM cannot hold tells them apart.
+_FORMATS: dict[Literal["video", "audio", "image"], tuple[str, ...]] = {
+    "video": ("mov", "webm", "avi"),
+    "audio": ("wav", "mp3", "ogg", "flac", "mov", "aac", "asf"),
+    "image": ("jpeg_pipe", "png_pipe", "webp_pipe"),
+}
+_FORMAT_NAMES = {
+    "video": "MP4, MOV, WebM or AVI",
+    "audio": "WAV, MP3, Ogg, FLAC, M4A, AAC or WMA",
+    "image": "JPEG, PNG or WebP",
+}
+_WEBM_PICTURES = ("vp8", "vp9", "av1", None)
+_WEBM_SOUNDS = ("vorbis", "opus", None)
+
+Lengths = Mapping[int, MediaInfo | float | None]
+"""What is known of inputs by their number: what they hold, or the seconds that they last."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedLength:
+    """How long the output will be."""
+
+    seconds: float | None
+    note: str
+    """On what the length rests; or why it is not known."""
+
+
+def missing_lengths(request: GenerationRequest, lengths: Lengths) -> list[int]:
+    """Return the numbers of the inputs whose length decides that of the output and is not known."""
+    return [number for number in _deciding(request) if _seconds(request, lengths, number) is None]
+
+
+def expected_length(request: GenerationRequest, lengths: Lengths) -> ExpectedLength:
+    """Return how long the output will be, by what the request does with picture and sound (API §3.1.2)."""
+    picture, voice = _picture(request), _voice(request)
+    mode = _sync_mode(request)
+    if request.segments and picture is not None and isinstance(request.input[picture], Image):
+        last = max(segment.end_time for segment in request.segments)
+        return ExpectedLength(last, "as long as the segments")
+    missing = missing_lengths(request, lengths)
+    deciding = _deciding(request)
+    if missing or not deciding:
+        places = " and ".join(f"input[{number}]" for number in missing) or "the media"
+        return ExpectedLength(None, f"the length of {places} is not known")
+    if mode not in (None, "bounce", "loop", "remap", "cut_off", "silence") and len(deciding) > 1:
+        return ExpectedLength(None, f"what sync_mode {mode} makes of the lengths is not known")
+    seconds = {number: _seconds(request, lengths, number) or 0.0 for number in deciding}
+    number = min(seconds, key=lambda each: seconds[each])
+    return ExpectedLength(seconds[number], _rests_on(request, number, picture, voice, mode))
+
+
+def faults_of_media(
+    request: GenerationRequest,
+    infos: Mapping[int, MediaInfo],
+    *,
+    plan: str | None = None,
+    output_seconds: float | None = None,
+) -> list[str]:
+    """Return a sentence for everything that the model or the plan cannot do with these media.
+
+    `infos` holds what is known of inputs by their number; `plan` is the plan's name as the API spells it.
+    What is not known is no fault.
+    """
+    return [
+        *_plan_faults(request, _known_plan(plan), output_seconds),
+        *_kind_faults(request, infos),
+        *_format_faults(infos),
+        *_length_faults(request, infos),
+        *_speaker_faults(request, infos),
+        *_segment_faults(request, infos),
+    ]
+
+
+# How long the output will be.
+
+
+def _deciding(request: GenerationRequest) -> list[int]:
+    """Return the numbers of the inputs whose lengths decide that of the output."""
+    picture, voice = _picture(request), _voice(request)
+    still = picture is not None and isinstance(request.input[picture], Image)
+    if request.segments:
+        wanted = [] if still else [picture]
+    elif request.dub:
+        wanted = [picture]
+    elif still:
+        wanted = [voice]
+    else:
+        mode = _sync_mode(request)
+        by_mode = {"cut_off": [picture, voice], "silence": [picture]}
+        known = mode in (None, "bounce", "loop", "remap")
+        wanted = by_mode.get(mode or "", [voice] if known else [picture, voice])
+    return [number for number in wanted if number is not None]
+
+
+def _rests_on(
+    request: GenerationRequest, number: int, picture: int | None, voice: int | None, mode: str | None
+) -> str:
+    item = request.input[number]
+    if isinstance(item, Text):
+        return (
+            f"a script of {len(item.script)} characters, taken to be said at "
+            f"{SPOKEN_CHARACTERS_PER_SECOND} a second"
+        )
+    what = "the video" if number == picture else "the voice"
+    told = f" (sync_mode {mode})" if mode and picture is not None and voice is not None else ""
+    return f"as long as {what}{told}"
+
+
+def _seconds(request: GenerationRequest, lengths: Lengths, number: int) -> float | None:
+    item = request.input[number]
+    if isinstance(item, Text):
+        return max(1.0, len(item.script) / SPOKEN_CHARACTERS_PER_SECOND)
+    known = lengths.get(number)
+    return known.duration_seconds if isinstance(known, MediaInfo) else known
+
+
+def _picture(request: GenerationRequest) -> int | None:
+    return next((n for n, item in enumerate(request.input) if isinstance(item, Video | Image)), None)
+
+
+def _voice(request: GenerationRequest) -> int | None:
+    return next((n for n, item in enumerate(request.input) if isinstance(item, Audio | Text)), None)
+
+
+def _sync_mode(request: GenerationRequest) -> str | None:
+    return request.options.sync_mode if request.options else None
+
+
+# What cannot be done.
+
+
+def _plan_faults(request: GenerationRequest, plan: str | None, output_seconds: float | None) -> Iterator[str]:
+    model = request.model.strip()
+    if plan in _PLANS_WITHOUT_REACT_1 and model == "react-1":
+        yield f"model: the {plan} plan does not include react-1; use lipsync-2."
+    if plan in _PLANS_WITHOUT_SPEAKER and model != "react-1" and _picks_speaker(request.options):
+        yield (
+            f"options.active_speaker_detection: the {plan} plan does not include it, the creator plan does; "
+            "leave it out."
+        )
+    longest = _PLAN_SECONDS.get(plan or "")
+    if longest is None or output_seconds is None:
+        return
+    whose = f"the {plan} plan"
+    if plan == "free" and model == "sync-3":
+        longest, whose = _FREE_SYNC_3_SECONDS, "the free plan, with sync-3,"
+    seconds = output_seconds
+    if any(isinstance(request.input[number], Text) for number in _deciding(request)):
+        seconds *= SPOKEN_CHARACTERS_PER_SECOND / _FASTEST_CHARACTERS_PER_SECOND
+    if seconds > longest + _ROUNDING_SECONDS:
+        yield (
+            f"input: the output would last {output_seconds:.1f} s, and {whose} allows {longest:g} s: "
+            "shorten the voice or the video, or make several generations."
+        )
+
+
+def _picks_speaker(options: GenerationOptions | None) -> bool:
+    speaker = options.active_speaker_detection if options else None
+    return speaker is not None and any(value not in (None, False) for _, value in speaker)
+
+
+def _known_plan(name: str | None) -> str | None:
+    """Return the plan that a name means, such as "Creator (monthly)"; None for one that is not known here."""
+    words = "".join(letter if letter.isalpha() else " " for letter in (name or "").lower()).split()
+    meant = [plan for plan in (*_PLAN_SECONDS, "enterprise") if plan in words]
+    return meant[0] if len(meant) == 1 else None
+
+
+def _kind_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> Iterator[str]:
+    for number, info in infos.items():
+        item, place = request.input[number], f"input[{number}]"
+        if isinstance(item, Video):
+            if info.kind == "image":
+                better = 'give it as type "image"' if _takes_images(request) else "use sync-3, or a video"
+                yield f"{place} is a still image, not a video: {better}."
+            elif not info.has_video:
+                yield f'{place} has sound alone and no picture: give a video, or give it as type "audio".'
+            elif request.dub and not info.has_audio:
+                yield f"{place} has no sound: there is no speech to dub."
+        elif isinstance(item, Image):
+            if info.kind != "image":
+                yield f'{place} is {_said(info)}, not a still image: give it as type "{info.kind}".'
+            elif not _takes_images(request):
+                yield f"{place}: {request.model} does not take an image: use sync-3, or a video."
+        elif isinstance(item, Audio):
+            if not info.has_audio:
+                yield f"{place} has no sound: give the recording of a voice."
+            elif info.has_video:
+                yield f"{place} is a video, not an audio file: save its sound alone, as WAV or MP3."
+
+
+def _takes_images(request: GenerationRequest) -> bool:
+    return request.model.strip() in ("", "sync-3")
+
+
+def _said(info: MediaInfo) -> str:
+    return "a video" if info.kind == "video" else "sound alone"
+
+
+def _format_faults(infos: Mapping[int, MediaInfo]) -> Iterator[str]:
+    for number, info in infos.items():
+        place = f"input[{number}]"
+        if not set(info.format_name.split(",")) & set(_FORMATS[info.kind]) or _is_matroska(info):
+            better = _FORMAT_NAMES[info.kind]
+            yield f"{place} is of a format that the API does not take: convert it to {better}."
+        width, height = info.width or 0, info.height or 0
+        if max(width, height) > _LONGEST_SIDE or min(width, height) > _SHORTER_SIDE:
+            yield (
+                f"{place} is {width} by {height} pixels, and the API takes "
+                f"{_LONGEST_SIDE} by {_SHORTER_SIDE} at most: make it smaller."
+            )
+
+
+def _is_matroska(info: MediaInfo) -> bool:
+    return "webm" in info.format_name and not (
+        info.video_codec in _WEBM_PICTURES and info.audio_codec in _WEBM_SOUNDS
+    )
+
+
+def _length_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> Iterator[str]:
+    if request.model.strip() != "react-1":
+        return
+    for number, info in infos.items():
+        seconds = info.duration_seconds
+        if seconds is not None and seconds > _REACT_1_SECONDS + _ROUNDING_SECONDS:
+            yield (
+                f"input[{number}] lasts {seconds:.1f} s, and react-1 takes {_REACT_1_SECONDS:g} s at most: "
+                "shorten it, or use another model."
+            )
+
+
+def _speaker_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> Iterator[str]:
+    picture = _picture(request)
+    info = infos.get(picture) if picture is not None else None
+    if info is None or info.width is None or info.height is None:
+        return
+    speakers = [("options", request.options.active_speaker_detection if request.options else None)]
+    for number, segment in enumerate(request.segments or []):
+        override = segment.options_override
+        speakers.append(
+            (f"segments[{number}].options_override", override.active_speaker_detection if override else None)
+        )
+    for place, speaker in speakers:
+        if speaker is not None:
+            yield from _point_faults(f"{place}.active_speaker_detection", speaker, info)
+
+
+def _point_faults(place: str, speaker: ActiveSpeaker, info: MediaInfo) -> Iterator[str]:
+    width, height = info.width or 0, info.height or 0
+    point = speaker.coordinates
+    if point is not None and len(point) == 2 and not (0 <= point[0] < width and 0 <= point[1] < height):
+        yield (
+            f"{place}.coordinates [{point[0]:g}, {point[1]:g}] lie outside of the picture, which is {width} "
+            f"by {height} pixels."
+        )
+    frames = _frames(info)
+    if speaker.frame_number is not None and frames is not None and speaker.frame_number >= frames:
+        last = f"its last frame is {frames - 1}" if frames > 1 else "its only frame is 0"
+        yield f"{place}.frame_number {speaker.frame_number} lies past the end: {last}."
+
+
+def _frames(info: MediaInfo) -> int | None:
+    if info.kind == "image":
+        return 1
+    if info.duration_seconds is None or info.fps is None:
+        return None
+    return max(1, round(info.duration_seconds * info.fps))
+
+
+def _segment_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> Iterator[str]:
+    picture = _picture(request)
+    video = infos.get(picture) if picture is not None else None
+    for number, segment in enumerate(request.segments or []):
+        place = f"segments[{number}]"
+        end = video.duration_seconds if video else None
+        if end is not None and segment.start_time >= end:
+            yield f"{place} starts at {segment.start_time:g} s, after the end of the video at {end:.2f} s."
+        yield from _crop_faults(place, segment, request, infos)
+
+
+def _crop_faults(
+    place: str, segment: Segment, request: GenerationRequest, infos: Mapping[int, MediaInfo]
+) -> Iterator[str]:
+    crop = segment.audio_input
+    for number, info in infos.items():
+        item = request.input[number]
+        end = info.duration_seconds
+        named = isinstance(item, Audio) and item.ref_id == crop.ref_id
+        if named and end is not None and crop.start_time is not None and crop.start_time >= end:
+            yield (
+                f"{place}.audio_input starts at {crop.start_time:g} s, after the end of the voice at "
+                f"{end:.2f} s."
+            )

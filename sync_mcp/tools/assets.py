@@ -1,0 +1,114 @@
+"""The tool for files: into the account's storage, from this machine or from the network."""
+
+from typing import TYPE_CHECKING, Literal
+
+from mcp_types import ToolAnnotations
+from pydantic import Field
+
+from sync_mcp.errors import InvalidRequestError
+from sync_mcp.text import safe
+from sync_mcp.tools.answers import Answer, finite
+from sync_mcp.tools.arguments import Arguments
+from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.input_files import ANSWER_SECONDS, UNSEEN
+from sync_mcp.tools.progress import reporting_transfers
+from sync_mcp.tools.registry import Tool, Tools
+
+if TYPE_CHECKING:
+    from sync_mcp.api.assets import Asset
+    from sync_mcp.media.probe import MediaInfo
+
+_ID_LIMIT = 128
+_NAME_LIMIT = 120
+_WORD_LIMIT = 40
+
+
+class UploadArguments(Arguments):
+    path: str | None = Field(None, description="Local file.")
+    url: str | None = Field(None, description="Or a public https URL to copy.")
+    type: Literal["video", "audio", "image"] | None = Field(
+        None, description="What it has to be; default: as it is."
+    )
+    name: str | None = Field(None, description="What to call it.")
+
+
+class UploadAnswer(Answer):
+    asset_id: str
+    type: str
+    name: str | None = None
+    bytes: int | None = None
+    duration_seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+    note: str | None = None
+
+
+async def _upload_asset(context: CallContext, arguments: UploadArguments) -> UploadAnswer:
+    if (arguments.path is None) == (arguments.url is None):
+        raise InvalidRequestError("Give path or url, and not both.")
+    if arguments.path is not None:
+        return await _from_path(context, arguments, arguments.path)
+    return await _from_url(context, arguments, str(arguments.url).strip())
+
+
+async def _from_path(context: CallContext, arguments: UploadArguments, path: str) -> UploadAnswer:
+    reader, until = context.backend.local_reader, context.ends_at - ANSWER_SECONDS
+    from sync_mcp.media.local import HeldFiles
+
+    file = await reader.open(path)
+    with HeldFiles([file]).hold():
+        report = reporting_transfers(context, file.name)
+        media = await reader.read(file, arguments.type, until=until, on_progress=report)
+        asset = await reader.upload(
+            context.backend.client, media, until=until, name=arguments.name, on_progress=report
+        )
+    return _answer(asset, media.info)
+
+
+async def _from_url(context: CallContext, arguments: UploadArguments, url: str) -> UploadAnswer:
+    asset, info = await context.backend.local_reader.copy(
+        context.backend.client,
+        url,
+        kind=arguments.type,
+        name=arguments.name,
+        until=context.ends_at - ANSWER_SECONDS,
+        on_progress=reporting_transfers(context, "the file"),
+    )
+    return _answer(asset, info)
+
+
+def _answer(asset: "Asset", info: "MediaInfo | None") -> UploadAnswer:
+    kind = safe(asset.type, _WORD_LIMIT).lower()
+    asset_id = safe(asset.id, _ID_LIMIT)
+    seconds = finite(asset.duration_seconds) if info is None else info.duration_seconds
+    return UploadAnswer(
+        asset_id=asset_id,
+        type=kind,
+        name=safe(asset.name, _NAME_LIMIT) if asset.name else None,
+        bytes=asset.size,
+        duration_seconds=None if seconds is None else round(seconds, 3),
+        width=info.width if info else asset.width,
+        height=info.height if info else asset.height,
+        note=None if info else UNSEEN,
+        next_step=(
+            f'It goes into estimate_cost and create_generation as {{"type": "{kind}", "asset_id": "{asset_id}"}}.'
+        ),
+    )
+
+
+TOOLS: Tools = (
+    Tool(
+        name="upload_asset",
+        title="Upload a file",
+        description=(
+            "Put a video, audio or image file into the account's storage, free; the same content is not sent "
+            "twice. create_generation takes a path by itself."
+        ),
+        arguments=UploadArguments,
+        answer=UploadAnswer,
+        annotations=ToolAnnotations(
+            read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
+        ),
+        run=_upload_asset,
+    ),
+)

@@ -1,0 +1,172 @@
+"""The tools for results: look at one, and save it."""
+
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.to_thread import run_sync
+from mcp_types import ToolAnnotations
+from pydantic import Field
+
+from sync_mcp.errors import NoOutput, NotFoundError
+from sync_mcp.text import clean
+from sync_mcp.tools.answers import Answer, Picture
+from sync_mcp.tools.arguments import Arguments
+from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.progress import reporting_transfers
+from sync_mcp.tools.registry import Tool, Tools
+
+if TYPE_CHECKING:
+    from sync_mcp.api.models import Generation
+    from sync_mcp.api.uploads import OnProgress
+    from sync_mcp.media.saving import Saved
+    from sync_mcp.media.sheet import ContactSheet
+
+_ANSWER_SECONDS = 2.0
+_PATH_LIMIT = 4096
+
+
+class PreviewArguments(Arguments):
+    generation_id: str = Field(description="A COMPLETED one.")
+
+
+class DownloadArguments(Arguments):
+    generation_id: str = Field(description="A COMPLETED one.")
+    path: str | None = Field(None, description="File or folder; default: the download folder.")
+    overwrite: bool = Field(False, description="Default false.")
+
+
+class DownloadAnswer(Answer):
+    path: str
+    bytes: int
+    sha256: str
+    duration_seconds: float | None = None
+    checks: dict[str, str]
+    note: str | None = None
+
+
+async def _preview_generation(context: CallContext, arguments: PreviewArguments) -> Picture:
+    from sync_mcp.media.look import require_extra
+    from sync_mcp.media.saving import pictured
+
+    require_extra()
+    backend = context.backend
+    generation = await _completed(context, arguments.generation_id)
+
+    async def work(on_progress: "OnProgress") -> "ContactSheet":
+        return await pictured(backend.client, generation, on_progress=on_progress)
+
+    key = ("preview", backend.client.base_url, backend.client.key_fingerprint, generation.id)
+    sheet = await backend.transfers.join(
+        key, work, until=_until(context), on_progress=reporting_transfers(context, "the output")
+    )
+    seconds = "" if sheet.duration_seconds is None else f" of {sheet.duration_seconds:.1f} s"
+    times = ", ".join(f"{at:.1f}" for at in sheet.frame_seconds)
+    line = f"{generation.id}: {len(sheet.frame_seconds)} frames{seconds}, row by row, at {times} s."
+    return Picture(sheet.jpeg, f"{line} Next: download_generation with this generation_id saves it.")
+
+
+async def _download_generation(context: CallContext, arguments: DownloadArguments) -> DownloadAnswer:
+    from sync_mcp.media.saving import file_name, save
+
+    backend = context.backend
+    generation = await _completed(context, arguments.generation_id)
+    destination = await run_sync(backend.roots.destination, arguments.path, file_name(generation))
+
+    async def work(on_progress: "OnProgress") -> "Saved":
+        return await save(
+            backend.client,
+            generation,
+            destination,
+            backend.roots,
+            overwrite=arguments.overwrite,
+            on_progress=on_progress,
+        )
+
+    client = backend.client
+    key = ("save", client.base_url, client.key_fingerprint, generation.id, destination, arguments.overwrite)
+    until = _until(context)
+    report = reporting_transfers(context, clean(destination.name, _PATH_LIMIT))
+    saved = await backend.transfers.join(key, work, until=until, on_progress=report)
+    if not await run_sync(saved.is_still_there):
+        # It was saved some minutes ago, and is gone or another by now.
+        backend.transfers.forget(key)
+        saved = await backend.transfers.join(key, work, until=until, on_progress=report)
+    return _answer(saved)
+
+
+def _answer(saved: "Saved") -> DownloadAnswer:
+    notes = [*(["This content was there already."] if saved.was_there else []), saved.note or ""]
+    return DownloadAnswer(
+        path=clean(str(saved.path), _PATH_LIMIT),
+        bytes=saved.size,
+        sha256=saved.sha256,
+        duration_seconds=saved.duration_seconds,
+        checks=dict(saved.checks),
+        note=" ".join(filter(None, notes)) or None,
+        next_step=(
+            f"Tell the user that {' and '.join(saved.failed)} failed the check; preview_generation shows the "
+            "video. get_generation and then this again fetches it anew."
+            if saved.failed
+            else "Done: tell the user the path."
+        ),
+    )
+
+
+async def _completed(context: CallContext, generation_id: str) -> "Generation":
+    """Return a job as it is now, with a fresh URL of its output."""
+    from sync_mcp.api.generations import output_url
+
+    seconds = max(1.0, context.seconds_left - _ANSWER_SECONDS)
+    try:
+        generation = await context.backend.client.generations.get(
+            generation_id.strip(), request_options={"timeout_in_seconds": seconds}
+        )
+        output_url(generation)
+    except NotFoundError as error:
+        error.next_step = "Copy the whole generation_id from create_generation or list_generations."
+        raise
+    except NoOutput as error:
+        error.next_step = (
+            "Call wait_for_generations with its id, then this again."
+            if error.code == "generation_running"
+            else "get_generation says what went wrong and what to change."
+            if error.code == "generation_failed"
+            else "Call this again in a while."
+        )
+        raise
+    return generation
+
+
+def _until(context: CallContext) -> float:
+    return anyio.current_time() + max(0.0, context.seconds_left - _ANSWER_SECONDS)
+
+
+TOOLS: Tools = (
+    Tool(
+        name="preview_generation",
+        title="Look at a result",
+        description="Nine frames over the whole length of a finished video, as one picture.",
+        arguments=PreviewArguments,
+        answer=None,
+        annotations=ToolAnnotations(
+            read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
+        ),
+        run=_preview_generation,
+        other_names={"id": "generation_id"},
+    ),
+    Tool(
+        name="download_generation",
+        title="Save a result",
+        description=(
+            "Save a finished video on the user's disk and check it. A video that fails a check is kept under "
+            "another name."
+        ),
+        arguments=DownloadArguments,
+        answer=DownloadAnswer,
+        annotations=ToolAnnotations(
+            read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
+        ),
+        run=_download_generation,
+        other_names={"id": "generation_id"},
+    ),
+)

@@ -1,0 +1,183 @@
+"""The local files among a create's inputs: read and measured first, uploaded once it is to be made."""
+
+import logging
+import math
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from sync_mcp.errors import FileRefused, InvalidRequestError, SyncError
+from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.generation_arguments import InputItem
+from sync_mcp.tools.progress import reporting_transfers
+
+if TYPE_CHECKING:
+    from sync_mcp.api.client import AsyncSync
+    from sync_mcp.api.models import GenerationRequest, Input
+    from sync_mcp.api.uploads import OnProgress, Transfer
+    from sync_mcp.media.local import HeldFiles, LocalMedia, LocalReader
+    from sync_mcp.media.probe import MediaInfo
+    from sync_mcp.media.roots import OpenMedia
+
+ANSWER_SECONDS = 2.0
+"""What is left of a call to answer with."""
+UNSEEN = "What the files hold could not be checked: the user can install sync-mcp[media] for that."
+_LOOK_SECONDS = 20.0
+
+logger = logging.getLogger("sync_mcp.tools")
+
+
+class InputFiles:
+    """The local files of one create, each by the number of its input.
+
+    How long the output will be is set once the whole request is known.
+    """
+
+    def __init__(
+        self,
+        sync: "AsyncSync",
+        reader: "LocalReader",
+        held: "HeldFiles",
+        media: "Mapping[int, LocalMedia]",
+    ) -> None:
+        self.media = media
+        self.on_progress: OnProgress | None = None
+        """Is told how far an upload is, as long as there is a call that waits for it."""
+        self.output_seconds: float | None = None
+        self.fps: float | None = None
+        self.length_note: str | None = None
+        self._sync = sync
+        self._reader = reader
+        self._held = held
+
+    @property
+    def unseen(self) -> str | None:
+        """What could not be checked of the files, and why."""
+        return UNSEEN if any(media.info is None for media in self.media.values()) else None
+
+    def hold(self) -> AbstractContextManager[object]:
+        """Keep the files open, from this call on until the context is left."""
+        return self._held.hold()
+
+    async def upload(self, sync: "AsyncSync") -> Mapping[str, str]:
+        """Return the asset of each file, by the hash of its content; what is not there yet is uploaded."""
+        assets: dict[str, str] = {}
+        for media in self.media.values():
+            asset = await self._reader.upload(sync, media, until=math.inf, on_progress=self._note)
+            assets[media.sha256] = asset.id
+        return assets
+
+    async def report(self) -> None:
+        """Tell the client how far the upload is, which goes on elsewhere in this process."""
+        for media in self.media.values():
+            transfer = self._reader.how_far(self._sync, media)
+            if transfer is not None:
+                await self._note(transfer)
+
+    async def _note(self, transfer: "Transfer") -> None:
+        if self.on_progress is not None:
+            await self.on_progress(transfer)
+
+    def under_way(self) -> SyncError:
+        """Return what a call is told whose time is up before all files are uploaded."""
+        return self._reader.under_way(self._sync, list(self.media.values()))
+
+    def forget(self) -> None:
+        """Have the next upload ask the API again: an asset is gone."""
+        for media in self.media.values():
+            self._reader.forget(self._sync, media)
+
+
+@asynccontextmanager
+async def input_files(
+    context: CallContext, items: Sequence[InputItem], request: "GenerationRequest"
+) -> "AsyncGenerator[InputFiles | None]":
+    """Open and read the local files among inputs, and put what they hold into `request`; None without any.
+
+    Raises:
+        FileRefused: one cannot be used.
+        InvalidRequestError: the model or the plan cannot do this with them.
+        TransferUnderWay: one could not be read whole in this call's time; that goes on.
+    """
+    paths = {number: item.path for number, item in enumerate(items) if item.path is not None}
+    if not paths:
+        yield None
+        return
+    from sync_mcp.media.local import HeldFiles
+
+    reader = context.backend.local_reader
+    opened: list[OpenMedia] = []
+    held = HeldFiles(opened)
+    with held.hold():
+        media: dict[int, LocalMedia] = {}
+        for number, path in paths.items():
+            try:
+                file = await reader.open(path)
+                opened.append(file)
+                kind = items[number].type
+                media[number] = await reader.read(
+                    file,
+                    None if kind == "text" else kind,
+                    until=context.ends_at - ANSWER_SECONDS,
+                    on_progress=reporting_transfers(context, file.name),
+                )
+            except FileRefused as error:
+                error.message = f"input[{number}]: {error.message}"
+                raise
+        files = InputFiles(context.backend.client, reader, held, media)
+        _place(request, media)
+        await _measure(context, request, files)
+        names = ", ".join(each.name for each in media.values())
+        files.on_progress = reporting_transfers(context, names)
+        try:
+            yield files
+        finally:
+            files.on_progress = None
+
+
+def _place(request: "GenerationRequest", media: "Mapping[int, LocalMedia]") -> None:
+    from sync_mcp.api.models import Audio, Image, Video
+    from sync_mcp.jobs.files import content_id
+
+    for number, each in media.items():
+        item = request.input[number]
+        if isinstance(item, Video | Image | Audio):
+            item.asset_id = content_id(each.sha256)
+
+
+async def _measure(context: CallContext, request: "GenerationRequest", files: InputFiles) -> None:
+    """Find out how long the output will be, and whether the model and the plan can make it of these files."""
+    from sync_mcp.media.suitability import expected_length, faults_of_media, missing_lengths
+
+    infos = {number: each.info for number, each in files.media.items() if each.info is not None}
+    lengths: dict[int, MediaInfo | float | None] = {**infos}
+    for number in missing_lengths(request, lengths):
+        lengths[number] = await _length_elsewhere(context, request.input[number])
+    expected = expected_length(request, lengths)
+    files.output_seconds = expected.seconds
+    files.length_note = expected.note if expected.seconds is None else f"the output is {expected.note}"
+    files.fps = next((info.fps for info in infos.values() if info.has_video and info.fps), None)
+    faults = faults_of_media(
+        request, infos, plan=await context.backend.plan(), output_seconds=expected.seconds
+    )
+    if faults:
+        raise InvalidRequestError(faults)
+
+
+async def _length_elsewhere(context: CallContext, item: "Input") -> "MediaInfo | float | None":
+    """Return the length of what is not on this machine, or None where it cannot be told soon."""
+    backend = context.backend
+    until = min(context.ends_at - ANSWER_SECONDS, anyio.current_time() + _LOOK_SECONDS)
+    asset_id, url = getattr(item, "asset_id", None), getattr(item, "url", None)
+    try:
+        if asset_id:
+            seconds = max(1.0, until - anyio.current_time())
+            asset = await backend.client.assets.get(asset_id, request_options={"timeout_in_seconds": seconds})
+            return asset.duration_seconds
+        if url:
+            return await backend.local_reader.look_at_url(backend.client, url, until=until)
+    except SyncError as error:
+        logger.info("the length of an input is not known: %s", error)
+    return None

@@ -1,0 +1,203 @@
+"""The tool for voices: those that a script can be spoken in."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+from mcp_types import ToolAnnotations
+from pydantic import BaseModel, Field, JsonValue, WithJsonSchema
+
+from sync_mcp.errors import InvalidRequestError
+from sync_mcp.text import folded, near, safe
+from sync_mcp.tools.answers import Answer
+from sync_mcp.tools.arguments import Arguments
+from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.registry import Tool, Tools
+
+if TYPE_CHECKING:
+    from sync_mcp.api.voices import Voice
+
+_ROWS = 10
+_NAME_LIMIT = 60
+_WORD_LIMIT = 40
+_NOTE_LIMIT = 100
+_SEARCH_LIMIT = 80
+_NEAR_AMONG = 2000
+_LANGUAGES_NAMED = 20
+_ALL = "list_voices without arguments lists all."
+_USE = 'estimate_cost, then create_generation, with the input item {"type": "text", "voice_id", "script"}.'
+_NO_LANGUAGE = "The API tells no voice's language: all of them speak the script's own."
+
+
+# A plain string in the schema: two words go without saying.
+_Kind = Annotated[Literal["cloned", "premade"], WithJsonSchema({"type": "string"})]
+
+
+class VoicesArguments(Arguments):
+    search: str | None = Field(None, description="In the name.")
+    language: str | None = Field(None, description="Where the API tells one.")
+    cursor: str | None = Field(None, description="From next_cursor.")
+
+
+class VoiceRow(BaseModel):
+    voice_id: str
+    name: str | None = None
+    kind: _Kind = "premade"
+    note: str | None = None
+    """The language, where the API tells one, and what stands in the way of its use."""
+
+
+class VoicesAnswer(Answer):
+    voices: list[VoiceRow]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A voice as it is shown and searched."""
+
+    row: VoiceRow
+    folded_name: str
+    languages: frozenset[str]
+
+
+async def _list_voices(context: CallContext, arguments: VoicesArguments) -> VoicesAnswer:
+    known = _known(await context.backend.voices())
+    found = known
+    if arguments.language and any(voice.languages for voice in known):
+        asked = _language(arguments.language)
+        found = [voice for voice in found if asked in voice.languages]
+    found = _best_first(found, folded(arguments.search or "", _SEARCH_LIMIT))
+    begin = _begin(found, arguments.cursor)
+    page = [voice.row for voice in found[begin : begin + _ROWS]]
+    cursor = page[-1].voice_id if len(found) > begin + _ROWS else None
+    return VoicesAnswer(
+        voices=page,
+        next_cursor=cursor,
+        next_step=_next_step(known, arguments, len(found), cursor)
+        if found
+        else _none_found(known, arguments),
+    )
+
+
+def _known(voices: "Sequence[Voice]") -> list[_Known]:
+    """Return the voices that can be named in a create, each once, the account's own first."""
+    from sync_mcp.api.models import GENERATION_ID
+
+    # What is no id is text of a stranger's.
+    usable = {voice.id: voice for voice in voices if GENERATION_ID.fullmatch(voice.id)}
+    known = [_Known(_row(voice), *_compared(voice)) for voice in usable.values()]
+    return sorted(known, key=lambda voice: voice.row.kind != "cloned")
+
+
+def _row(voice: "Voice") -> VoiceRow:
+    notes = [*_told_languages(voice), *_restriction(voice)]
+    return VoiceRow(
+        voice_id=voice.id,
+        name=safe(voice.name or "", _NAME_LIMIT) or None,
+        kind="cloned" if voice.internal_voice_id else "premade",
+        note=safe(", ".join(notes), _NOTE_LIMIT) or None,
+    )
+
+
+def _restriction(voice: "Voice") -> Iterator[str]:
+    told = voice.restriction
+    if isinstance(told, Mapping):
+        yield from (f"{name}: {value}" for name, value in told.items())
+    elif isinstance(told, list):
+        yield from map(str, told)
+    elif told:
+        yield str(told)
+
+
+def _told_languages(voice: "Voice") -> Iterator[str]:
+    """Yield the languages of a voice, should the API tell them: none is documented."""
+    more = cast(Mapping[str, JsonValue], voice.model_extra or {})
+    labels = more.get("labels")
+    inside = labels.get("language") if isinstance(labels, Mapping) else None
+    for told in (more.get("language"), more.get("languages"), inside):
+        words = told if isinstance(told, list) else [told]
+        yield from (word for word in words if isinstance(word, str) and word)
+
+
+def _compared(voice: "Voice") -> tuple[str, frozenset[str]]:
+    """Return the name and the languages of a voice as they are searched."""
+    return folded(voice.name or "", _NAME_LIMIT), frozenset(map(_language, _told_languages(voice)))
+
+
+def _language(text: str) -> str:
+    """Return a language as it is compared: by its code, without the region."""
+    from sync_mcp.api.languages import known_language
+
+    words = folded(text, _WORD_LIMIT)
+    return known_language(words) or known_language(words.partition(" ")[0]) or words
+
+
+def _best_first(voices: Sequence[_Known], search: str) -> list[_Known]:
+    """Return the voices whose name has all words of `search`, those that it stands for best first."""
+    ranked = [(rank, voice) for voice in voices if (rank := _rank(voice.folded_name, search)) is not None]
+    return [voice for _, voice in sorted(ranked, key=lambda entry: entry[0])]
+
+
+def _rank(name: str, search: str) -> int | None:
+    words = search.split()
+    fits = (
+        name == search or not search,
+        name.startswith(f"{search} "),
+        name.startswith(search),
+        all(f" {word}" in f" {name}" for word in words),
+        all(word in name for word in words),
+    )
+    return fits.index(True) if any(fits) else None
+
+
+def _begin(found: Sequence[_Known], cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    for number, voice in enumerate(found):
+        if voice.row.voice_id == cursor.strip():
+            return number + 1
+    raise InvalidRequestError(
+        "cursor is no next_cursor of this list: copy it whole and keep search and language, or leave it out "
+        "to begin again."
+    )
+
+
+def _next_step(known: Sequence[_Known], arguments: VoicesArguments, total: int, cursor: str | None) -> str:
+    steps = [_USE]
+    if arguments.language and not any(voice.languages for voice in known):
+        steps.insert(0, _NO_LANGUAGE)
+    if cursor:
+        steps.append(f"{total} in all: for more, the same call with cursor {cursor}.")
+    return " ".join(steps)
+
+
+def _none_found(known: Sequence[_Known], arguments: VoicesArguments) -> str:
+    if not known:
+        return "The account has no voices: give an audio item instead of a text."
+    languages = sorted(set[str]().union(*(voice.languages for voice in known)))
+    if arguments.language and languages and _language(arguments.language) not in languages:
+        asked = _language(arguments.language)
+        some = ", ".join(languages[:_LANGUAGES_NAMED])
+        return f"No voice is told to speak {asked!r}{near(asked, languages)} Told: {some}."
+    words = folded(arguments.search or "", _SEARCH_LIMIT).split()
+    for word in words:
+        if not any(word in voice.folded_name for voice in known):
+            spoken = {part for voice in known[:_NEAR_AMONG] for part in voice.folded_name.split()}
+            return f"No voice has {word!r} in its name{near(word, sorted(spoken))} {_ALL}"
+    return f"No voice has all of it: ask for less. {_ALL}"
+
+
+TOOLS: Tools = (
+    Tool(
+        name="list_voices",
+        title="List voices",
+        description="Voices for a script, cloned ones first, ten a page.",
+        arguments=VoicesArguments,
+        answer=VoicesAnswer,
+        annotations=ToolAnnotations(
+            read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
+        ),
+        run=_list_voices,
+    ),
+)

@@ -1,0 +1,260 @@
+import json
+from itertools import chain
+from typing import Any
+
+import pytest
+from mcp import Client
+
+from sync_mcp import Settings, create_server
+from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.tools.catalogue import TOOLS
+
+from .assistant import Assistant, Facts, asked, media
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/v2/voices"
+
+
+def names(answer: Facts) -> list[str]:
+    return [row["name"] for row in answer["voices"]]
+
+
+def ids(answer: Facts) -> list[str]:
+    return [row["voice_id"] for row in answer["voices"]]
+
+
+def tell(sandbox: Sandbox, *voices: Any) -> None:
+    """Let the API have these voices."""
+    sandbox.add_fault(Fault(path=PATH, status=200, body=list(voices), times=None))
+
+
+def voice(id: str, name: str, /, **more: Any) -> Facts:
+    return {"id": id, "name": name, "provider": "elevenlabs", **more}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_hundreds_of_voices_come_in_pages_of_ten_each_one_once(assistant: Assistant) -> None:
+    pages: list[list[str]] = []
+    cursor = None
+    while cursor or not pages:
+        told = await assistant.facts("list_voices", cursor=cursor)
+        pages.append(ids(told))
+        cursor = told.get("next_cursor")
+        assert (f"the same call with cursor {cursor}." in told["next_step"]) == (cursor is not None)
+    assert {len(page) for page in pages[:-1]} == {10}
+    every = list(chain.from_iterable(pages))
+    assert len(every) == len(set(every)) > 300
+
+
+async def test_the_accounts_own_voices_come_first_and_say_that_they_are_cloned(
+    either_era: Assistant,
+) -> None:
+    rows = (await either_era.facts("list_voices"))["voices"]
+    assert rows[0] == {"voice_id": rows[0]["voice_id"], "name": "My own voice", "kind": "cloned"}
+    assert [row["kind"] for row in rows] == ["cloned"] * 3 + ["premade"] * 7
+
+
+async def test_a_page_is_small(assistant: Assistant) -> None:
+    told = await assistant.call("list_voices")
+    assert len(told.text) < 1200
+    assert len(json.dumps(told.facts, separators=(",", ":"))) < 1200
+    [tool] = [tool for tool in TOOLS if tool.name == "list_voices"]
+    assert len(tool.definition.model_dump_json(by_alias=True, exclude_none=True)) <= 850
+
+
+async def test_a_voice_of_the_list_speaks_a_script_as_the_next_step_says(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    told = await assistant.facts("list_voices", search="ada calm")
+    assert names(told) == ["Ada - calm narrator"]
+    assert told["next_step"].startswith("estimate_cost, then create_generation")
+    text = {"type": "text", "voice_id": ids(told)[0], "script": "Hello."}
+    made = await assistant.facts("create_generation", input=[media(sandbox)[0], text])
+    assert made["status"] == "PENDING"
+
+
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [
+        ("max", ["Max", "Max - deep", "maxim", "Tom Max", "Climax"]),
+        ("MAX  deep", ["Max - deep"]),
+        ("deep max", ["Max - deep"]),
+        ("senora", ["Señora Núñez"]),
+        ("Señora Núñez", ["Señora Núñez"]),
+        ("!", ["Tom Max", "Climax", "maxim", "Max - deep", "Max", "Señora Núñez"]),
+    ],
+)
+async def test_a_search_finds_all_its_words_in_the_name_and_the_nearest_name_first(
+    assistant: Assistant, sandbox: Sandbox, search: str, found: list[str]
+) -> None:
+    given = ("Climax", "maxim", "Max - deep", "Max", "Señora Núñez")
+    own = voice("own", "Tom Max", internalVoiceId="own")
+    tell(sandbox, *(voice(f"v{number}", name) for number, name in enumerate(given)), own)
+    assert names(await assistant.facts("list_voices", search=search)) == found
+
+
+async def test_among_names_that_are_as_near_the_cloned_one_is_first(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    tell(sandbox, voice("a", "Ada one"), voice("b", "Ada two", internalVoiceId="b"))
+    assert ids(await assistant.facts("list_voices", search="ada")) == ["b", "a"]
+
+
+async def test_a_search_is_paged_too(assistant: Assistant) -> None:
+    first = await assistant.facts("list_voices", search="calm")
+    second = await assistant.facts("list_voices", search="calm", cursor=first["next_cursor"])
+    assert all("calm" in name for name in names(first) + names(second))
+    assert not set(ids(first)) & set(ids(second))
+
+
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        ("calm naratr", "No voice has 'naratr' in its name; did you mean 'narrator'?"),
+        ("Adda", "No voice has 'adda' in its name; did you mean 'ada'?"),
+        ("xyzzy", "No voice has 'xyzzy' in its name. list_voices without"),
+        ("ada nils", "No voice has all of it: ask for less."),
+    ],
+)
+async def test_a_search_that_finds_nothing_is_answered_with_the_near_word(
+    assistant: Assistant, search: str, told: str
+) -> None:
+    answer = await assistant.facts("list_voices", search=search)
+    assert answer["voices"] == []
+    assert answer["next_step"].startswith(told)
+
+
+async def test_where_the_api_tells_no_language_the_answer_says_so_and_lists_all(assistant: Assistant) -> None:
+    told = await assistant.facts("list_voices", language="es")
+    assert ids(told) == ids(await assistant.facts("list_voices"))
+    assert told["next_step"].startswith("The API tells no voice's language: all of them speak the script's")
+
+
+@pytest.mark.parametrize("language", ["es", "Spanish", "es-MX", "ES "])
+async def test_where_the_api_tells_languages_only_those_voices_are_listed(
+    assistant: Assistant, sandbox: Sandbox, language: str
+) -> None:
+    tell(
+        sandbox,
+        voice("a", "Ada", language="es-ES"),
+        voice("b", "Bo", labels={"language": "Spanish", "accent": "soft"}),
+        voice("c", "Cy", languages=["en", "es"]),
+        voice("d", "Di", language="en"),
+        voice("e", "Ed", labels=["es"], language=7),
+    )
+    told = await assistant.facts("list_voices", language=language)
+    assert [(row["voice_id"], row["note"]) for row in told["voices"]] == [
+        ("a", "es-ES"),
+        ("b", "Spanish"),
+        ("c", "en, es"),
+    ]
+
+
+async def test_a_language_that_no_voice_is_told_to_speak_is_answered_with_those_that_are(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    tell(sandbox, voice("a", "Ada", language="English"), voice("b", "Bo", language="Elvish"))
+    told = await assistant.facts("list_voices", language="elfish")
+    assert told["voices"] == []
+    assert told["next_step"] == "No voice is told to speak 'elfish'; did you mean 'elvish'? Told: elvish, en."
+
+
+@pytest.mark.parametrize(
+    ("restriction", "note"),
+    [
+        ("Needs the Creator plan.", "Needs the Creator plan."),
+        ({"plan": "creator"}, "plan: creator"),
+        (["creator", "growth"], "creator, growth"),
+        (None, None),
+        ({}, None),
+        ("", None),
+        (False, None),
+    ],
+)
+async def test_what_stands_in_the_way_of_a_voice_is_told(
+    assistant: Assistant, sandbox: Sandbox, restriction: Any, note: str | None
+) -> None:
+    tell(sandbox, voice("a", "Ada", restriction=restriction))
+    [row] = (await assistant.facts("list_voices"))["voices"]
+    assert row.get("note") == note
+
+
+async def test_what_cannot_be_named_in_a_create_is_left_out(assistant: Assistant, sandbox: Sandbox) -> None:
+    tell(
+        sandbox,
+        voice("a b\nc", "Ada"),
+        voice("", "Bo"),
+        "Cy",
+        voice("d", "Di"),
+        voice("d", "Di"),
+        {"id": "e"},
+    )
+    assert (await assistant.facts("list_voices"))["voices"] == [
+        {"voice_id": "d", "name": "Di", "kind": "premade"},
+        {"voice_id": "e", "kind": "premade"},
+    ]
+
+
+async def test_an_account_without_voices_is_told_what_to_do_instead(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    tell(sandbox)
+    told = await assistant.facts("list_voices", search="ada", language="es")
+    assert told["voices"] == []
+    assert told["next_step"] == "The account has no voices: give an audio item instead of a text."
+
+
+async def test_a_cursor_of_another_list_is_refused(assistant: Assistant, sandbox: Sandbox) -> None:
+    first = await assistant.facts("list_voices")
+    for arguments in ({"cursor": "nonsense"}, {"cursor": first["next_cursor"], "search": "nils"}):
+        told = await assistant.error("list_voices", arguments)
+        assert (told.code, told.money_spent) == ("invalid_request", "no")
+        assert "leave it out to begin again" in told.text
+
+
+async def test_a_cursor_holds_while_voices_come_and_go(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.tools.backend._CATALOGUE_SECONDS", -1.0)
+    listed = [voice(f"v{number:02}", f"Voice {number:02}") for number in range(25)]
+    tell(sandbox, *listed)
+    first = await assistant.facts("list_voices")
+    sandbox.clear_faults()
+    tell(sandbox, voice("own", "New", internalVoiceId="own"), *listed[3:])
+    second = await assistant.facts("list_voices", cursor=first["next_cursor"])
+    assert ids(second) == [f"v{number:02}" for number in range(10, 20)]
+    last = await assistant.facts("list_voices", cursor="v24")
+    assert last["voices"] == []
+    assert "No voice" not in last["next_step"]
+
+
+async def test_the_list_is_asked_for_once_in_some_minutes(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for search in (None, "ada", "calm"):
+        await assistant.facts("list_voices", search=search)
+    assert len(asked(sandbox, "GET", PATH)) == 1
+    monkeypatch.setattr("sync_mcp.tools.backend._CATALOGUE_SECONDS", -1.0)
+    await assistant.facts("list_voices")
+    assert len(asked(sandbox, "GET", PATH)) == 2
+
+
+async def test_a_list_that_failed_is_asked_for_by_the_next_call(
+    assistant: Assistant, sandbox: Sandbox, short_pauses: None
+) -> None:
+    sandbox.add_fault(Fault(path=PATH, status=200, body={"voices": []}, times=5))
+    told = await assistant.error("list_voices")
+    assert (told.code, told.money_spent) == ("api_response_unreadable", "no")
+    sandbox.clear_faults()
+    sandbox.add_fault(Fault.api_error("account_on_hold", path=PATH))
+    assert (await assistant.error("list_voices")).code == "account_on_hold"
+    sandbox.add_fault(Fault(path=PATH, drop="before"))
+    assert len((await assistant.facts("list_voices"))["voices"]) == 10
+
+
+async def test_it_needs_no_right_to_write(sandbox: Sandbox) -> None:
+    server = create_server(Settings(read_only=True), sandbox_url=sandbox.url)
+    async with Client(server, mode="legacy", read_timeout_seconds=30) as client:
+        for tool in ("list_voices", "list_models"):
+            assert (await Assistant(client).facts(tool))["next_step"]
