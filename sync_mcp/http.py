@@ -9,7 +9,7 @@ import logging
 import re
 import signal
 import socket
-from asyncio import TimerHandle, Transport
+from asyncio import TimerHandle, Transport, timeout
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,7 +24,7 @@ from mcp_types import INVALID_REQUEST
 from pydantic_core import from_json
 from sse_starlette.sse import AppStatus
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -89,7 +89,7 @@ def create_app(
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         custom_starlette_routes=[Route(HEALTH_PATH, _health, methods=["GET"])],
     )
-    app = _NamedOnly(_WholeBody(_PostOnly(app)), (*_LOOPBACK_HOSTS, *allowed_hosts))
+    app = _Entrance(app, server.session_manager.handle_request, (*_LOOPBACK_HOSTS, *allowed_hosts))
     return _BearerOnly(app, token) if token else app
 
 
@@ -97,35 +97,46 @@ async def _health(_: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
-class _PostOnly:
-    """Refuses what asks for a stream of its own: a stateless server would keep it open and never use it."""
+class _Entrance:
+    """Lets a request in when it names this server, is whole, and can be answered.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    What it lets through to `/mcp` goes to the protocol at once, past the routes that lead elsewhere.
+    """
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == MCP_PATH and scope["method"] != "POST":
-            await PlainTextResponse("Method Not Allowed", 405, {"Allow": "POST"})(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-
-class _NamedOnly:
-    """Refuses who calls this server by another name, as a page does whose own name leads here."""
-
-    def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
-        self._app = app
+    def __init__(self, routes: ASGIApp, protocol: ASGIApp, names: Sequence[str]) -> None:
+        self._routes = routes
+        self._protocol = protocol
         self._names = frozenset(name.lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == MCP_PATH:
-            refusal = self._refusal(scope)
-            if refusal is not None:
-                await refusal(scope, receive, send)
+        if scope["type"] != "http":
+            await self._routes(scope, receive, send)
+            return
+        is_protocol = scope["path"] == MCP_PATH
+        refusal = self._refusal(scope) if is_protocol else None
+        if refusal is None:
+            messages = await _whole(receive)
+            if isinstance(messages, Response):
+                refusal = messages
+            elif messages[-1]["type"] == "http.disconnect":
+                # Half a request is none, and nobody is left to be told.
                 return
-        await self._app(scope, receive, send)
+            elif is_protocol and _has_unusable_id(messages):
+                refusal = JSONResponse(_UNUSABLE_ID, 400)
+            else:
 
-    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+                async def again() -> Message:
+                    return messages.popleft() if messages else await receive()
+
+                await (self._protocol if is_protocol else self._routes)(scope, again, send)
+                return
+        await refusal(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Return the answer to who calls by another name, as a page does whose own name leads here.
+
+        So is one who asks for a stream of its own: a stateless server would keep it open and never use it.
+        """
         [host] = _header(scope, b"host") or [""]
         if not self._is_named(host):
             logger.warning("refused the host %s", clean(host, _SHOWN))
@@ -135,11 +146,15 @@ class _NamedOnly:
             if scheme not in ("http", "https") or not self._is_named(place):
                 logger.warning("refused the origin %s", clean(origin, _SHOWN))
                 return PlainTextResponse("Invalid Origin header", 403)
+        if scope["method"] != "POST":
+            return PlainTextResponse("Method Not Allowed", 405, {"Allow": "POST"})
         return None
 
     def _is_named(self, host: str) -> bool:
+        if host in self._names:
+            return True
         found = _HOST.fullmatch(host)
-        return found is not None and (host in self._names or found["name"] in self._names)
+        return found is not None and found["name"] in self._names
 
 
 class _BearerOnly:
@@ -171,50 +186,25 @@ def _header(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1").lower() for value in _values(scope, name)]
 
 
-class _WholeBody:
-    """Reads a request whole before it is looked at: it may be so large, and take so long, and no more."""
+async def _whole(receive: Receive) -> deque[Message] | Response:
+    """Return all messages of a request, or the refusal of one too large or too slow.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        try:
-            with anyio.fail_after(_BODY_SECONDS):
-                messages = await _read(receive)
-        except TimeoutError:
-            await PlainTextResponse("Request Timeout", 408, {"Connection": "close"})(scope, receive, send)
-            return
-        if messages is None:
-            await PlainTextResponse("Content Too Large", 413, {"Connection": "close"})(scope, receive, send)
-            return
-        if messages[-1]["type"] == "http.disconnect":
-            # Half a request is none, and nobody is left to be told.
-            return
-        if scope["path"] == MCP_PATH and _has_unusable_id(messages):
-            await JSONResponse(_UNUSABLE_ID, 400)(scope, receive, send)
-            return
-
-        async def again() -> Message:
-            return messages.popleft() if messages else await receive()
-
-        await self._app(scope, again, send)
-
-
-async def _read(receive: Receive) -> deque[Message] | None:
-    """Return all messages of a request, or None where its body is too large."""
+    It is read whole before it is looked at: it may be so large, and take so long, and no more.
+    """
     messages: deque[Message] = deque()
     length = 0
-    while True:
-        message = await receive()
-        messages.append(message)
-        length += len(message.get("body", b""))
-        if length > _BODY_BYTES:
-            return None
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            return messages
+    try:
+        async with timeout(_BODY_SECONDS):
+            while True:
+                message = await receive()
+                messages.append(message)
+                length += len(message.get("body", b""))
+                if length > _BODY_BYTES:
+                    return PlainTextResponse("Content Too Large", 413, {"Connection": "close"})
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return messages
+    except TimeoutError:
+        return PlainTextResponse("Request Timeout", 408, {"Connection": "close"})
 
 
 def _has_unusable_id(messages: Sequence[Message]) -> bool:

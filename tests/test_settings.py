@@ -1,5 +1,7 @@
+import os
 import pickle
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -213,3 +215,30 @@ def test_a_secret_in_the_wrong_variable_is_not_repeated(variable: str, value: st
 
 def test_an_empty_address_is_refused_by_its_name() -> None:
     assert _complaint({}, http_host="") == "SYNC_MCP_HTTP_HOST must be an address of this machine, not ''."
+
+
+def test_folders_are_told_with_the_systems_own_sign_between_them() -> None:
+    whole = str(Path("/clips").absolute())
+    settings = _read(
+        {
+            "SYNC_MCP_MEDIA_ROOTS": os.pathsep.join(["~/My Movies", f" {whole} ", "", "~"]),
+            "SYNC_MCP_DOWNLOAD_DIR": "~/Movies/dubbed",
+        }
+    )
+    assert settings.media_roots == (Path("~/My Movies"), Path(whole), Path("~"))
+    assert settings.download_dir == Path("~/Movies/dubbed")
+    assert (_read({}).media_roots, _read({}).download_dir) == (None, None)
+
+
+@pytest.mark.parametrize("folder", ["Movies", "./Movies", "..", "~ann/Movies", "~x", "$HOME/Movies", "."])
+def test_a_folder_that_is_no_whole_path_is_refused(folder: str) -> None:
+    complaint = _complaint({"SYNC_MCP_DOWNLOAD_DIR": folder})
+    assert complaint.startswith("SYNC_MCP_DOWNLOAD_DIR must be the whole path of a folder, such as ~/Movies/")
+    assert complaint.endswith(f", not {folder!r}.")
+    whole = str(Path("/clips").absolute())
+    complaint = _complaint({"SYNC_MCP_MEDIA_ROOTS": os.pathsep.join([whole, folder])})
+    assert complaint.startswith("SYNC_MCP_MEDIA_ROOTS must be whole paths of folders, such as ~/Movies, with")
+
+
+def test_roots_that_name_no_folder_are_not_no_setting() -> None:
+    assert _complaint({"SYNC_MCP_MEDIA_ROOTS": os.pathsep}).endswith(f", not {os.pathsep!r}.")

@@ -39,7 +39,7 @@ async def fetched(
         APIConnectionError, APITimeoutError, APIResponseError: it could not be had in all tries.
     """
     part = folder / f".{secrets.token_hex(8)}.part"
-    descriptor = await run_sync(_create, part)
+    descriptor, holder = await run_sync(_create, part)
     try:
         fetch = _Fetch(transport, fresh_url, descriptor, limit_bytes, on_progress)
         try:
@@ -49,8 +49,7 @@ async def fetched(
             os.close(descriptor)
         yield part
     finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        _remove(part, holder)
 
 
 def move_into_place(part: Path, destination: Path, *, overwrite: bool) -> None:
@@ -220,12 +219,32 @@ def _announced(answer: Download) -> _Announced:
     raise APIResponseError("The storage does not say how long the file is.")
 
 
-def _create(part: Path) -> int:
+def _create(part: Path) -> tuple[int, int | None]:
+    """Return the new file and, where the system can, its folder, open: it stays in reach if it is moved."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    holder: int | None = None
+    if {os.open, os.unlink} <= os.supports_dir_fd:
+        # A folder may be one to write to and not to read.
+        with suppress(OSError):
+            holder = os.open(part.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return os.open(part, flags, 0o666)
+        if holder is None:
+            return os.open(part, flags, 0o666), None
+        return os.open(part.name, flags, 0o666, dir_fd=holder), holder
     except OSError as error:
+        if holder is not None:
+            os.close(holder)
         raise _unwritable(part.parent, error) from error
+
+
+def _remove(part: Path, holder: int | None) -> None:
+    with suppress(OSError):
+        if holder is None:
+            part.unlink()
+        else:
+            os.unlink(part.name, dir_fd=holder)
+    if holder is not None:
+        os.close(holder)
 
 
 def _write(descriptor: int, data: bytes, at: int) -> None:

@@ -140,11 +140,14 @@ async def _output_of_worker(task: str, descriptor: int, seconds: float) -> bytes
 
 @asynccontextmanager
 async def _worker(task: str, descriptor: int, seconds: float) -> AsyncGenerator[Process]:
-    process = await _started(task, descriptor, seconds)
-    try:
-        yield process
-    finally:
-        with anyio.CancelScope(shield=True):
+    # Cancelled half way, starting would leave a process that nobody knows of.
+    with anyio.CancelScope(shield=True) as scope:
+        process = await _started(task, descriptor, seconds)
+        scope.shield = False
+        try:
+            yield process
+        finally:
+            scope.shield = True
             if process.returncode is None:
                 with suppress(ProcessLookupError):
                     process.kill()

@@ -11,10 +11,15 @@ import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/
 
 const TOOLS = [
   "create_generation",
+  "download_generation",
   "estimate_cost",
   "get_account",
   "get_generation",
   "list_generations",
+  "list_models",
+  "list_voices",
+  "preview_generation",
+  "upload_asset",
   "wait_for_generations",
 ];
 const LIMIT_MS = 60_000;

@@ -16,6 +16,11 @@ TOOLS = {
     "wait_for_generations",
     "list_generations",
     "estimate_cost",
+    "upload_asset",
+    "preview_generation",
+    "download_generation",
+    "list_voices",
+    "list_models",
     "get_account",
 }
 

@@ -19,6 +19,11 @@ const TOOLS = [
   "wait_for_generations",
   "list_generations",
   "estimate_cost",
+  "upload_asset",
+  "preview_generation",
+  "download_generation",
+  "list_voices",
+  "list_models",
   "get_account",
 ];
 // The media of the API's own documentation; the sandbox serves its samples in their place.

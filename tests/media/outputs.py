@@ -12,7 +12,7 @@ KEY = "sk_embedded_sandbox"
 async def completed(sandbox: Sandbox, **fields: Any) -> Generation:
     """Return a job that has ended, of the sandbox's samples unless `fields` say otherwise."""
     async with AsyncSync(api_key=KEY, base_url=sandbox.url) as sync:
-        asked = {
+        asked: dict[str, Any] = {
             "model": "lipsync-2",
             "input": [Video(url=sandbox.samples.video), Audio(url=sandbox.samples.audio)],
             **fields,

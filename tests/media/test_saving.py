@@ -180,6 +180,21 @@ async def test_another_file_by_that_name_stays_unless_it_may_be_overwritten(
     assert hashlib.sha256(place.read_bytes()).hexdigest() == made.sha256
 
 
+async def test_a_file_that_comes_to_be_there_meanwhile_stays(
+    sandbox: Sandbox, sync: AsyncSync, folder: Path
+) -> None:
+    generation = await completed(sandbox)
+    place = folder / "out.mp4"
+
+    async def put_one_there(transfer: Transfer) -> None:
+        await run_sync(place.write_bytes, b"mine")
+
+    with pytest.raises(FileRefused) as caught:
+        await save(sync, generation, place, MediaRoots([folder], None), on_progress=put_one_there)
+    assert (caught.value.code, place.read_bytes()) == ("file_exists", b"mine")
+    assert names_in(folder) == {"out.mp4"}
+
+
 @both_backends
 async def test_a_cut_download_goes_on_by_a_fresh_url(sandbox: Sandbox, sync: AsyncSync, folder: Path) -> None:
     generation = await completed(sandbox)
@@ -203,18 +218,20 @@ async def test_a_folder_that_goes_away_meanwhile_is_told(
 
     with pytest.raises(FileRefused) as caught:
         await save(sync, generation, folder / "out.mp4", MediaRoots([folder], None), on_progress=take_away)
-    assert caught.value.code == "file_not_writable"
+    assert (caught.value.code, names_in(elsewhere)) == ("file_not_writable", set())
 
 
+@pytest.mark.parametrize("target", ["itself", "another"])
 async def test_a_folder_that_becomes_a_link_to_elsewhere_gets_nothing(
-    sandbox: Sandbox, sync: AsyncSync, folder: Path
+    sandbox: Sandbox, sync: AsyncSync, folder: Path, target: str
 ) -> None:
     generation = await completed(sandbox)
-    elsewhere = folder.with_name("elsewhere")
+    elsewhere, another = folder.with_name("elsewhere"), folder.with_name("another")
+    another.mkdir()
 
     def put_a_link_there() -> None:
         folder.rename(elsewhere)
-        folder.symlink_to(elsewhere)
+        folder.symlink_to(elsewhere if target == "itself" else another)
 
     async def swap(transfer: Transfer) -> None:
         if transfer.step == "hash":
@@ -223,7 +240,7 @@ async def test_a_folder_that_becomes_a_link_to_elsewhere_gets_nothing(
     with pytest.raises(FileRefused) as caught:
         await save(sync, generation, folder / "out.mp4", MediaRoots([folder], None), on_progress=swap)
     assert caught.value.code == "file_not_allowed"
-    assert "out.mp4" not in names_in(elsewhere)
+    assert names_in(elsewhere) | names_in(another) == set()
 
 
 async def test_a_full_disk_is_told_and_leaves_nothing(
@@ -250,6 +267,27 @@ async def test_a_folder_that_may_not_be_written_to_is_told(
     with pytest.raises(FileRefused) as caught:
         await saved(sync, generation, folder / "out.mp4")
     assert caught.value.code == "file_not_writable"
+
+
+async def test_a_folder_that_refuses_a_new_file_is_told_before_anything_is_fetched(
+    sandbox: Sandbox, sync: AsyncSync, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation = await completed(sandbox)
+    real_open = os.open
+
+    def refusing(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if str(path).endswith(".part"):
+            raise OSError(30, "Read-only file system")
+        return real_open(path, flags, mode, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sync_mcp.api.downloads.os.open", refusing)
+        # The set of what takes a folder's descriptor knows functions by identity.
+        patch.setattr("sync_mcp.api.downloads.os.supports_dir_fd", {refusing, os.unlink})
+        with pytest.raises(FileRefused, match="Read-only file system") as caught:
+            await saved(sync, generation, folder / "out.mp4")
+    assert (caught.value.code, names_in(folder)) == ("file_not_writable", set())
+    assert not [one for one in sandbox.requests if one.path.startswith("/outputs/")]
 
 
 async def test_without_the_extra_the_file_is_saved_and_says_what_was_not_checked(

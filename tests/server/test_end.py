@@ -13,6 +13,9 @@ from tests.stdio.process import WAIT_SECONDS, ServerProcess, close_stdin, send_s
 
 Stop = Callable[[ServerProcess], None]
 
+# A second is short where other tests take the processors.
+pytestmark = pytest.mark.alone
+
 DEAF_NAME_SERVER = """
 import socket, sys, threading
 

@@ -73,7 +73,7 @@ def test_a_create_whose_server_ends_is_found_by_the_key_in_its_log(
         host.start("create_generation", request_of(sandbox))
         until(lambda: bool(sandbox.charges))
         stop(host.server)
-        host.server.ends()
+        host.server.process.wait(WAIT_SECONDS)
         host.server.all_stderr()
         key = key_in(host.logged("sending"))
     found = anyio.run(create_again, sandbox, key)

@@ -21,6 +21,11 @@ TOOLS = [
     "wait_for_generations",
     "list_generations",
     "estimate_cost",
+    "upload_asset",
+    "preview_generation",
+    "download_generation",
+    "list_voices",
+    "list_models",
     "get_account",
 ]
 ERAS = {"legacy": (False, False), "modern": (True, False), "probe and fall back": (False, True)}
@@ -127,7 +132,7 @@ def test_the_users_key_address_and_proxy_are_never_used_on_the_sandbox():
             assert host.call("get_generation", generation_id=NOBODY)["isError"]
             received = sandbox.control("requests")
             close_stdin(host.server)
-            assert host.server.ends() == 0
+            assert host.server.process.wait(WAIT_SECONDS) == 0
             told = json.dumps(received) + json.dumps(host.server.all_frames()) + host.server.all_stderr()
         assert trap.connections == 0
         assert len(received) >= 3

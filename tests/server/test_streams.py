@@ -8,7 +8,7 @@ import pytest
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.api.raw_server import Answer, RawServer, answer
 from tests.server.host import BEFORE_A_CREATE, KEY, Host, hosted, media, text
-from tests.stdio.process import Frame, close_stdin, modern, request
+from tests.stdio.process import WAIT_SECONDS, Frame, close_stdin, modern, request
 
 LOG_LINE = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} (DEBUG|INFO|WARNING|ERROR) sync_mcp[a-z_.]*: \S.*"
@@ -21,7 +21,7 @@ GARBAGE = (b"not json\n", b'{"jsonrpc":"2.0"}\n', b"[]\n", b"\xff\xfe\x00\n", b'
 def logged_by(host: Host) -> list[str]:
     """End the server, and return what it logged, each line of it in the one form."""
     close_stdin(host.server)
-    assert host.server.ends() == 0
+    assert host.server.process.wait(WAIT_SECONDS) == 0
     told = host.server.all_stderr()
     assert told == "" or told.endswith("\n")
     lines = told.split("\n")[:-1]

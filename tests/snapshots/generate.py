@@ -95,9 +95,9 @@ class _Scenes:
             "create_generation", input=self._media, modle="lipsync-2-pro", wait_seconds=90
         )
         self._sandbox.add_fault(Fault.api_error("generation_input_video_inaccessible", path="/v2/generate"))
-        answers["error_refused"] = await self._text("create_generation", input=self._media)
+        answers["error_refused"] = await self._text("create_generation", input=self._media, model="sync-3")
         self._sandbox.add_fault(Fault.api_error("concurrency_limit_reached", path="/v2/generate"))
-        answers["error_busy"] = await self._text("create_generation", input=self._media)
+        answers["error_busy"] = await self._text("create_generation", input=self._media, model="sync-3")
         return {name: _fixed(text) + "\n" for name, text in answers.items()}
 
     async def _failed(self) -> str:

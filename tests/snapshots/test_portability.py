@@ -79,7 +79,9 @@ def test_every_enum_holds_strings(tool: Tool) -> None:
         assert all(isinstance(word, str) for word in node.get("enum", [])), place
 
 
-@every_tool
+@pytest.mark.parametrize(
+    "tool", [tool for tool in _DEFINITIONS if tool.name != "preview_generation"], ids=lambda tool: tool.name
+)
 def test_an_output_schema_is_an_open_object_without_references(tool: Tool) -> None:
     assert tool.output_schema is not None
     assert tool.output_schema["type"] == "object"

@@ -147,7 +147,7 @@ def test_noise_never_reaches_stdout_even_under_load():
         for n in range(200):
             server.answer(n)
         close_stdin(server)
-        assert server.ends() == 0
+        assert server.process.wait(WAIT_SECONDS) == 0
         frames = server.all_frames()
         assert all(frame["jsonrpc"] == "2.0" for frame in frames)
         assert Counter(frame["id"] for frame in frames) == Counter(range(200)) + Counter(

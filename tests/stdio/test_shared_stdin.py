@@ -48,6 +48,7 @@ runpy.run_path({str(FIXTURE_SERVER)!r}, run_name="__main__")
 """
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("stop", [send_sigterm, send_sigint])
 @pytest.mark.skipif(sys.platform != "linux", reason="only here can a shared pipe be read without waiting")
 def test_a_server_whose_message_another_reader_took_is_not_blocked(stop: Any):
@@ -65,6 +66,7 @@ def test_what_comes_after_a_message_that_another_reader_took_is_answered():
         assert text_of(server.ask(modern(call(1, "echo", "kept")))) == "kept"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("stop", [send_sigterm, send_sigint])
 def test_a_blocked_event_loop_cannot_hold_up_a_process_that_asked_for_a_last_resort(stop: Any):
     with running(EXIT_WITHIN="1") as server:

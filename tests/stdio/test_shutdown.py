@@ -20,6 +20,9 @@ from .process import (
 
 Stop = Callable[[ServerProcess], None]
 
+# A second is short where other tests take the processors.
+pytestmark = pytest.mark.alone
+
 EVERY_STOP = pytest.mark.parametrize("stop", [close_stdin, send_sigint, send_sigterm])
 
 

@@ -1,7 +1,7 @@
 """Saving a result: where, under which name, checked, and what is said where it cannot be."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def serve(sandbox: Sandbox, folder: Path) -> Serve:
     @asynccontextmanager
-    async def start(**settings: Any) -> AsyncIterator[Assistant]:
-        chosen = {"download_dir": folder, "media_roots": (), **settings}
+    async def start(**settings: Any) -> AsyncGenerator[Assistant]:
+        chosen: dict[str, Any] = {"download_dir": folder, "media_roots": (), **settings}
         server = create_server(Settings(**chosen), sandbox_url=sandbox.url)
         async with Client(server, mode="legacy", read_timeout_seconds=60) as client:
             yield Assistant(client)

@@ -25,6 +25,11 @@ NAMES = (
     "wait_for_generations",
     "list_generations",
     "estimate_cost",
+    "upload_asset",
+    "preview_generation",
+    "download_generation",
+    "list_voices",
+    "list_models",
     "get_account",
 )
 ARGUMENTS: dict[str, Facts] = {
@@ -35,6 +40,11 @@ ARGUMENTS: dict[str, Facts] = {
     "wait_for_generations": {"ids": ["g-1", "g-2"], "wait_seconds": 0},
     "list_generations": {},
     "estimate_cost": {"input": [{"type": "video", "url": "https://h/v"}], "dub": {"target_lang": "es"}},
+    "upload_asset": {"url": "https://h/v.mp4"},
+    "preview_generation": {"generation_id": "g-1"},
+    "download_generation": {"generation_id": "g-1"},
+    "list_voices": {},
+    "list_models": {},
     "get_account": {},
 }
 
@@ -86,7 +96,8 @@ async def test_an_api_that_is_not_there_is_told_as_that(short_pauses: None) -> N
 async def test_a_key_that_the_api_does_not_know_is_told_without_showing_it(sandbox: Sandbox) -> None:
     settings = Settings(api_key=SecretStr("sk_invalid"), base_url=sandbox.url)
     async with serving(settings) as assistant:
-        for name in NAMES:
+        # A file by its URL is fetched before the API is asked for anything.
+        for name in (name for name in NAMES if name != "upload_asset"):
             told = await assistant.error(name, ARGUMENTS[name])
             assert (told.code, told.money_spent) == ("authentication_failed", "no")
             assert "SYNC_API_KEY" in told.text

@@ -105,7 +105,7 @@ async def test_until_when_the_url_holds_is_said_only_where_the_url_says_it(
     show(sandbox, outputUrl=f"{OWN}?{query}")
     told = await assistant.facts("get_generation", id="g-1")
     assert told.get("output_url_expires_at") == expires_at
-    assert "When it has expired, call get_generation" in told["next_step"]
+    assert "when it has expired, get_generation gives a fresh one" in told["next_step"]
 
 
 @pytest.mark.parametrize(

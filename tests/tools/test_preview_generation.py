@@ -18,7 +18,7 @@ from sync_mcp.tools import backend as backend_module
 from sync_mcp.tools.catalogue import TOOLS
 
 from ..media.outputs import completed, completed_with, names_in
-from .assistant import MARK, Assistant, told
+from .assistant import MARK, Assistant, Facts, told
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -106,7 +106,7 @@ async def test_a_job_that_runs_or_is_unknown_says_how_to_go_on(
     sandbox: Sandbox, assistant: Assistant
 ) -> None:
     generation = await completed(sandbox)
-    running = {"id": generation.id, "status": "PENDING"}
+    running: Facts = {"id": generation.id, "status": "PENDING"}
     sandbox.add_fault(Fault(path="/v2/generate/*", status=200, body=running))
     answer = told("preview_generation", await preview(assistant, generation.id))
     assert (answer.code, "wait_for_generations" in answer.text) == ("generation_running", True)
@@ -116,7 +116,11 @@ async def test_a_job_that_runs_or_is_unknown_says_how_to_go_on(
 
 async def test_a_private_address_is_not_asked(sandbox: Sandbox, assistant: Assistant) -> None:
     generation = await completed(sandbox)
-    elsewhere = {"id": generation.id, "status": "COMPLETED", "outputUrl": "http://169.254.169.254/?s=s3cret"}
+    elsewhere: Facts = {
+        "id": generation.id,
+        "status": "COMPLETED",
+        "outputUrl": "http://169.254.169.254/?s=s3cret",
+    }
     sandbox.add_fault(Fault(path="/v2/generate/*", status=200, body=elsewhere))
     answer = told("preview_generation", await preview(assistant, generation.id))
     assert (answer.code, "s3cret" in answer.text) == ("url_refused", False)
