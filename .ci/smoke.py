@@ -26,7 +26,8 @@ def main() -> None:
     pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run(*pip, "--upgrade", *PIN, "pip")
     run(*pip, *PIN, "--build-constraint", "constraints.txt", "--editable", ".[media]", "--group", "dev")
-    run("-m", "pytest", "-m", "not slow")
+    run("-m", "pytest", "-n", "auto", "--maxprocesses", "4", "-m", "not slow and not alone")
+    run("-m", "pytest", "-m", "not slow and alone")
     run("-m", "sync_mcp", "demo", "--output", "demo-output")
 
 

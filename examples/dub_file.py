@@ -24,36 +24,35 @@ class Refused(Exception):
     """A tool said no, and why."""
 
 
-async def main(clip: Path, script: str, voice: str, max_usd: float) -> None:
+async def main(clip: Path, script: str, voice: str, max_usd: float) -> str | None:
     async with Client(server_for(clip.parent)) as client:
-        listed = await call(client, "list_voices", search=voice)
-        if not listed["voices"]:
-            raise Refused(f"No voice is like {voice!r}: {listed['next_step']}")
-        chosen = listed["voices"][0]["voice_id"]
-        request: dict[str, Any] = {
-            "input": [
-                {"type": "video", "path": str(clip)},
-                {"type": "text", "script": script, "voice_id": chosen},
-            ]
-        }
-        price = await call(client, "estimate_cost", **request)
-        # Who names a highest price agrees to it; a quote is for this very request, once.
-        request["max_cost_usd"] = max_usd
-        if "quote_id" in price and price.get("cost_usd", max_usd) <= max_usd:
-            request["quote_id"] = price["quote_id"]
-        job = await call(client, "create_generation", **request)
-        while job["status"] in ("PENDING", "PROCESSING"):
-            job = await call(client, "get_generation", generation_id=job["generation_id"], wait_seconds=45)
-        if job["status"] != "COMPLETED":
-            raise Refused(job.get("error", job["status"]))
-        await call(client, "preview_generation", generation_id=job["generation_id"], sheet=clip)
-        saved = await call(
-            client,
-            "download_generation",
-            generation_id=job["generation_id"],
-            path=str(clip.with_suffix(".synced.mp4")),
-        )
-        print(f"\n{saved['path']}: {saved['duration_seconds']} s; checks: {saved['checks']}")
+        try:
+            await dub(client, clip, script, voice, max_usd)
+        except Refused as refused:
+            return f"Not made: {refused}"
+    return None
+
+
+async def dub(client: Client, clip: Path, script: str, voice: str, max_usd: float) -> None:
+    listed = await call(client, "list_voices", search=voice)
+    if not listed["voices"]:
+        raise Refused(f"No voice is like {voice!r}.")
+    speech = {"type": "text", "script": script, "voice_id": listed["voices"][0]["voice_id"]}
+    request: dict[str, Any] = {"input": [{"type": "video", "path": str(clip)}, speech]}
+    price = await call(client, "estimate_cost", **request)
+    # Who names a highest price agrees to it; a quote is for this very request, once.
+    request["max_cost_usd"] = max_usd
+    if "quote_id" in price and price.get("cost_usd", max_usd) <= max_usd:
+        request["quote_id"] = price["quote_id"]
+    job = await call(client, "create_generation", **request)
+    id = job["generation_id"]
+    while job["status"] in ("PENDING", "PROCESSING"):
+        job = await call(client, "get_generation", generation_id=id, wait_seconds=45)
+    if job["status"] != "COMPLETED":
+        raise Refused(job.get("error", job["status"]))
+    await call(client, "preview_generation", generation_id=id, sheet=clip.with_suffix(".sheet.jpg"))
+    result = str(clip.with_suffix(".synced.mp4"))
+    await call(client, "download_generation", generation_id=id, path=result)
 
 
 def server_for(folder: Path) -> StdioServerParameters:
@@ -77,7 +76,7 @@ async def call(client: Client, tool: str, sheet: Path | None = None, **arguments
         raise Refused(f"{tool}: see above")
     for block in result.content:
         if isinstance(block, ImageContent) and sheet:
-            sheet.with_suffix(".sheet.jpg").write_bytes(base64.b64decode(block.data))
+            await asyncio.to_thread(sheet.write_bytes, base64.b64decode(block.data))
     return result.structured_content or {}
 
 
@@ -92,7 +91,4 @@ if __name__ == "__main__":
     parser.add_argument("--voice", default="", help="words of the voice's name, such as warm")
     parser.add_argument("--max-usd", type=float, default=2.0, help="pay no more than this")
     given = parser.parse_args()
-    try:
-        asyncio.run(main(given.clip.resolve(), given.script, given.voice, given.max_usd))
-    except Refused as refused:
-        sys.exit(f"Not made: {refused}")
+    sys.exit(asyncio.run(main(given.clip.resolve(), given.script, given.voice, given.max_usd)))

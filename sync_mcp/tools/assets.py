@@ -78,7 +78,7 @@ async def _from_url(context: CallContext, arguments: UploadArguments, url: str) 
 
 
 def _answer(asset: "Asset", info: "MediaInfo | None") -> UploadAnswer:
-    kind = safe(asset.type, _WORD_LIMIT).lower()
+    kind = safe(asset.type or "", _WORD_LIMIT).lower()
     asset_id = safe(asset.id, _ID_LIMIT)
     seconds = finite(asset.duration_seconds) if info is None else info.duration_seconds
     return UploadAnswer(
@@ -91,7 +91,8 @@ def _answer(asset: "Asset", info: "MediaInfo | None") -> UploadAnswer:
         height=info.height if info else asset.height,
         note=None if info else UNSEEN,
         next_step=(
-            f'It goes into estimate_cost and create_generation as {{"type": "{kind}", "asset_id": "{asset_id}"}}.'
+            f'Give it to estimate_cost and create_generation as {{"type": "{kind}", '
+            f'"asset_id": "{asset_id}"}}.'
         ),
     )
 

@@ -8,7 +8,7 @@ from mcp_types import ToolAnnotations
 from pydantic import Field
 
 from sync_mcp.errors import NoOutput, NotFoundError
-from sync_mcp.text import clean
+from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import Answer, Picture
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sync_mcp.media.sheet import ContactSheet
 
 _ANSWER_SECONDS = 2.0
+_ID_LIMIT = 128
 _PATH_LIMIT = 4096
 
 
@@ -61,8 +62,11 @@ async def _preview_generation(context: CallContext, arguments: PreviewArguments)
     )
     seconds = "" if sheet.duration_seconds is None else f" of {sheet.duration_seconds:.1f} s"
     times = ", ".join(f"{at:.1f}" for at in sheet.frame_seconds)
-    line = f"{generation.id}: {len(sheet.frame_seconds)} frames{seconds}, row by row, at {times} s."
-    return Picture(sheet.jpeg, f"{line} Next: download_generation with this generation_id saves it.")
+    shown = f"{len(sheet.frame_seconds)} frames{seconds}, row by row, at {times} s."
+    return Picture(
+        sheet.jpeg,
+        f"{safe(generation.id, _ID_LIMIT)}: {shown} Next: download_generation with this generation_id saves it.",
+    )
 
 
 async def _download_generation(context: CallContext, arguments: DownloadArguments) -> DownloadAnswer:

@@ -45,6 +45,7 @@ FIRST_TOOLS = ("create_generation", "get_generation", "list_generations", "estim
 _ONLY_LATER = (
     "httpx",
     "av",
+    "PIL",
     "sync_mcp.api",
     "sync_mcp.jobs",
     "sync_mcp.sandbox",
@@ -140,6 +141,7 @@ async def sizes() -> list[bool]:
         memory = await asyncio.to_thread(_memory_mib, server.process.pid)
     first = [tool for tool in listing if tool["name"] in FIRST_TOOLS]
     length = len(json.dumps(first, separators=(",", ":"), ensure_ascii=False).encode())
+    whole = len(json.dumps(listing, separators=(",", ":"), ensure_ascii=False).encode())
     [create] = [len(json.dumps(tool, separators=(",", ":"))) for tool in first if "create" in tool["name"]]
     with Sandbox(plan="enterprise", job_seconds=1) as sandbox:
         await _fill(sandbox)
@@ -156,6 +158,7 @@ async def sizes() -> list[bool]:
         row("memory after tools/list", memory, 75, unit="MiB"),
         row("memory after the first paid create", memory_paid, 115, unit="MiB"),
         row("the definition of create_generation", create, 6000, unit="bytes"),
+        row("tools/list for all tools", whole, 20_000, unit="bytes"),
     ]
 
 
@@ -248,6 +251,18 @@ async def paid_work() -> list[bool]:
     ]
 
 
+async def uploads() -> list[bool]:
+    if not sys.platform.startswith("linux"):
+        return []
+    from tests.bench.uploads import large_uploads
+
+    made = await large_uploads()
+    rows = [row("upload of 5 GiB: memory beyond the idle server", made.memory_mib, 32, unit="MiB")]
+    if made.throughput is not None:
+        rows.append(row("the same against sha256sum and curl", made.throughput, 0.8, at_least=True))
+    return rows
+
+
 async def main() -> int:
     good = await asyncio.to_thread(starts)
     good += await reads("stdio", stdio_server)
@@ -255,6 +270,7 @@ async def main() -> int:
     good += await sizes()
     good += await ends()
     good += await paid_work()
+    good += await uploads()
     return 0 if all(good) else 1
 
 

@@ -27,6 +27,7 @@ from sync_mcp.jobs.intention import Intention
 from sync_mcp.jobs.ledger import Ledger, Wish
 from sync_mcp.jobs.limits import Limits
 from sync_mcp.sandbox import Sandbox
+from sync_mcp.sandbox.storage import SAMPLES
 from sync_mcp.tools.catalogue import TOOLS
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +123,35 @@ def test_a_python_block_runs_and_prints_what_it_promises(
     )
     assert done.returncode == 0, done.stderr
     assert printed in done.stdout
+
+
+def test_the_story_is_six_calls_that_make_and_save_a_video(tmp_path: Path) -> None:
+    movies = tmp_path / "Movies"
+    movies.mkdir()
+    shutil.copy(SAMPLES / "speaker.mp4", movies / "talk.mp4")
+    [story] = [block for block in blocks("text") if block.startswith("list_voices ")]
+    calls = [line.split(" ", 1) for line in story.splitlines()]
+    known: dict[str, str] = {}
+
+    async def told() -> None:
+        settings = {"SYNC_MCP_MEDIA_ROOTS": "~/Movies", "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+        server = StdioServerParameters(command=COMMAND, args=["--sandbox"], env=settings)
+        with anyio.fail_after(WAIT_SECONDS):
+            async with Client(server) as client:
+                for tool, arguments in calls:
+                    for name, value in known.items():
+                        arguments = arguments.replace(name, value)
+                    result = await client.call_tool(tool, json.loads(arguments))
+                    assert not result.is_error, result.content
+                    facts: dict[str, Any] = result.structured_content or {}
+                    if "voices" in facts:
+                        known["VOICE_ID"] = facts["voices"][0]["voice_id"]
+                    if "generation_id" in facts:
+                        known["GENERATION_ID"] = facts["generation_id"]
+
+    anyio.run(told)
+    assert len(calls) == 6
+    assert (movies / "talk.synced.mp4").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("server", server_configurations())

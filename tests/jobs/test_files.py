@@ -102,7 +102,11 @@ async def test_the_same_content_again_is_the_same_job_and_not_uploaded(
 
 @BOTH
 async def test_what_an_upload_is_for_is_held_against_the_budgets_meanwhile(
-    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, files: Files
+    sandbox: Sandbox,
+    sync: AsyncSync,
+    guard_of: GuardOf,
+    request_of: Callable[..., GenerationRequest],
+    files: Files,
 ) -> None:
     files.may_go = anyio.Event()
     guard, other = guard_of(ever="0.3"), guard_of(ever="0.3")
@@ -110,9 +114,8 @@ async def test_what_an_upload_is_for_is_held_against_the_budgets_meanwhile(
         task_group.start_soon(guard.create, sync, files.request(sandbox), None, Terms(files=files))
         with anyio.fail_after(10):
             await files.begun.wait()
-        media = [Video(url=sandbox.samples.video), Audio(url=sandbox.samples.audio)]
         with pytest.raises(LimitReached):
-            await other.create(sync, GenerationRequest(model="lipsync-2", input=media), None, Terms())
+            await other.create(sync, request_of(), None, Terms())
         files.may_go.set()
     assert len(paid(sandbox)) == 1
 

@@ -193,6 +193,41 @@ async def test_a_look_that_is_cancelled_leaves_no_process(started: Started) -> N
     assert process.returncode is not None
 
 
+@pytest.fixture(params=["", "import os; os.close(1)"], ids=["saying_nothing", "having_closed_its_output"])
+def hanging(request: pytest.FixtureRequest, started: Started, monkeypatch: pytest.MonkeyPatch) -> Started:
+    """Put a process in the decoder's place that goes on for longer than anybody waits."""
+    really = anyio.open_process
+
+    async def open_process(command: list[str], **more: Any) -> Process:
+        return await really([command[0], "-c", f"{request.param}\nimport time; time.sleep(20)"], **more)
+
+    monkeypatch.setattr(anyio, "open_process", open_process)
+    return started
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_decoder_that_hangs_is_killed_in_its_time(
+    hanging: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "LOOK_SECONDS", 0.3)
+    with pytest.raises(FileRefused) as refused:
+        await look(CLIP)
+    assert refused.value.code == "file_too_slow"
+    [process] = hanging.processes
+    # Had it ended by itself, it would be 0.
+    assert process.returncode
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_decoder_that_hangs_is_killed_when_its_look_is_cancelled(hanging: Started) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look, CLIP)
+        await hanging.first.wait()
+        tasks.cancel_scope.cancel()
+    [process] = hanging.processes
+    assert process.returncode
+
+
 async def test_a_decoder_that_dies_is_told_as_a_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
     really = anyio.open_process
 

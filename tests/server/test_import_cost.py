@@ -40,7 +40,7 @@ async def serve():
 
 anyio.run(serve)
 """
-HEAVY = {"httpx", "httpcore", "h11", "av", "starlette", "uvicorn", "sqlalchemy", "certifi"}
+HEAVY = {"httpx", "httpcore", "h11", "av", "PIL", "starlette", "uvicorn", "sqlalchemy", "certifi"}
 OF_LATER = ("sync_mcp.api", "sync_mcp.sandbox", "sync_mcp.media", "sync_mcp.demo")
 CODE = (".py", ".pyc", ".so", ".pyd", ".zip")
 

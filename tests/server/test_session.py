@@ -158,7 +158,9 @@ def test_without_a_key_tools_are_listed_and_each_call_tells_how_to_set_it():
         assert SANDBOX_MARK not in host.instructions
         request = {"input": media("https://example.com")}
         one, many = {"generation_id": NOBODY}, {"generation_ids": [NOBODY]}
-        for tool, arguments in zip(TOOLS, [request, one, many, {}, request, {}], strict=True):
+        copied = {"url": "https://example.com/v.mp4"}
+        asked = [request, one, many, {}, request, copied, one, one, {}, {}, {}]
+        for tool, arguments in zip(TOOLS, asked, strict=True):
             refused = host.call(tool, **arguments)
             assert refused["isError"] is True
             assert refused["_meta"]["code"] == "api_key_missing"

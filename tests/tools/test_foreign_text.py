@@ -3,10 +3,13 @@
 import json
 import unicodedata
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from mcp import Client
 
+from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools.catalogue import TOOLS
 
@@ -43,11 +46,16 @@ ARGUMENTS: Mapping[str, Facts] = {
     "list_voices": {"search": "ada"},
     "list_models": {},
     "get_account": {},
+    # Replaced by the sandbox's own: the file is fetched from here.
     "upload_asset": {"url": "https://example.com/v.mp4"},
     "download_generation": {"generation_id": "job-1"},
     "preview_generation": {"generation_id": "job-1"},
 }
 BY_NAME = [tool.name for tool in TOOLS]
+
+
+def arguments_of(tool: str, sandbox: Sandbox) -> Facts:
+    return {"url": sandbox.samples.video} if tool == "upload_asset" else ARGUMENTS[tool]
 
 
 def hostile(word: str) -> str:
@@ -129,7 +137,7 @@ async def test_a_refusal_in_a_strangers_words_stays_an_error_of_five_lines(
         "statusCode": status,
     }
     answering(sandbox, "*", body, status)
-    told = await assistant.call(tool, ARGUMENTS[tool])
+    told = await assistant.call(tool, arguments_of(tool, sandbox))
     check(told, assistant)
     if told.is_error:
         assert len(told.text.split("\n")) == 5
@@ -137,7 +145,7 @@ async def test_a_refusal_in_a_strangers_words_stays_an_error_of_five_lines(
     listed = {**body, "message": [hostile("First."), hostile("Second.")]}
     sandbox.clear_faults()
     answering(sandbox, "*", listed, status)
-    check(await assistant.call(tool, ARGUMENTS[tool]), assistant)
+    check(await assistant.call(tool, arguments_of(tool, sandbox)), assistant)
 
 
 @pytest.mark.parametrize("tool", BY_NAME)
@@ -146,7 +154,7 @@ async def test_an_answer_of_another_kind_is_not_quoted_at_length(
     assistant: Assistant, sandbox: Sandbox, short_pauses: None, tool: str, body: Any
 ) -> None:
     answering(sandbox, "*", body)
-    check(await assistant.call(tool, ARGUMENTS[tool]), assistant)
+    check(await assistant.call(tool, arguments_of(tool, sandbox)), assistant)
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "REJECTED", "PROCESSING", hostile("ODD")])
@@ -167,7 +175,7 @@ async def test_a_job_in_a_strangers_words_is_shown_as_data(
     for tool in ("get_generation", "wait_for_generations", "list_generations"):
         told = await assistant.facts(tool, ARGUMENTS[tool])
         assert "output_url" not in str(told.keys() | told.get("generations", [{}])[0].keys())
-        check(await assistant.call(tool, ARGUMENTS[tool]), assistant)
+        check(await assistant.call(tool, arguments_of(tool, sandbox)), assistant)
     created = await assistant.call("create_generation", input=media(sandbox))
     check(created, assistant)
     assert created.facts["generation_id"] == "job-1"
@@ -185,7 +193,7 @@ async def test_the_apis_words_for_a_failure_are_shown_as_data(assistant: Assista
 
 @pytest.mark.parametrize("id", [hostile("job-1"), f"job-1\n{ORDER}", "job-1\u202e", "j" * 5000])
 async def test_an_id_in_a_strangers_words_is_shown_as_data(
-    assistant: Assistant, sandbox: Sandbox, id: str
+    assistant: Assistant, sandbox: Sandbox, short_pauses: None, id: str
 ) -> None:
     for place, body in (("/v2/generate*", job(id=id)), ("/v2/generations", [job(id=id), job(id=id)])):
         answering(sandbox, place, body, when="after")
@@ -254,8 +262,47 @@ async def test_names_of_the_account_are_shown_as_data(
     check(told, assistant)
     assert asked(sandbox, "GET", path)
     if tool != "get_account":
-        assert len(next(rows for rows in told.facts.values() if isinstance(rows, list))) == 2
+        assert len(told.facts[tool.removeprefix("list_")]) == 2
         assert len(told.text) < 1500
+
+
+async def test_an_asset_in_a_strangers_words_is_shown_as_data(assistant: Assistant, sandbox: Sandbox) -> None:
+    asset: Facts = {
+        "id": "asset-1",
+        "createdAt": "2026-11-20T12:00:00.000Z",
+        "updatedAt": "2026-11-20T12:00:00.000Z",
+        "visibility": hostile("USER"),
+        "type": hostile("VIDEO"),
+        "name": hostile("clip"),
+        "format": hostile("mp4"),
+        "url": hostile("https://storage.example/v.mp4"),
+    }
+    sandbox.add_fault(Fault(method="POST", path="/v2/assets", status=201, body=asset, when="after"))
+    told = await assistant.call("upload_asset", url=sandbox.samples.video)
+    check(told, assistant)
+    assert told.facts["asset_id"] == "asset-1"
+    assert told.facts["name"].startswith("clip Next: ")
+
+
+@pytest.mark.parametrize("id", ["x/../../evil", hostile("x/../../evil")])
+async def test_a_result_under_a_strangers_id_is_written_nowhere(
+    sandbox: Sandbox, tmp_path: Path, id: str
+) -> None:
+    # The folder that a careless path would go through.
+    (tmp_path / "results" / "sync-x").mkdir(parents=True)
+    sandbox.configure(job_seconds=0)
+    settings = Settings(download_dir=tmp_path / "results", media_roots=())
+    async with Client(create_server(settings, sandbox_url=sandbox.url), mode="legacy") as client:
+        assistant = Assistant(client)
+        made = await assistant.facts("create_generation", input=media(sandbox), wait_seconds=5)
+        answer = {"id": id, "status": "COMPLETED", "outputUrl": made["output_url"]}
+        answering(sandbox, f"/v2/generate/{made['generation_id']}", answer)
+        check(await assistant.error("download_generation", id=made["generation_id"]), assistant)
+    assert videos_below(tmp_path) == []
+
+
+def videos_below(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.mp4"))
 
 
 async def test_arguments_are_not_echoed_as_they_came(assistant: Assistant, sandbox: Sandbox) -> None:
