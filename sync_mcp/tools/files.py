@@ -63,10 +63,8 @@ async def _preview_generation(context: CallContext, arguments: PreviewArguments)
     seconds = "" if sheet.duration_seconds is None else f" of {sheet.duration_seconds:.1f} s"
     times = ", ".join(f"{at:.1f}" for at in sheet.frame_seconds)
     shown = f"{len(sheet.frame_seconds)} frames{seconds}, row by row, at {times} s."
-    return Picture(
-        sheet.jpeg,
-        f"{safe(generation.id, _ID_LIMIT)}: {shown} Next: download_generation with this generation_id saves it.",
-    )
+    next_step = "Next: download_generation with this generation_id saves it."
+    return Picture(sheet.jpeg, f"{safe(generation.id, _ID_LIMIT)}: {shown} {next_step}")
 
 
 async def _download_generation(context: CallContext, arguments: DownloadArguments) -> DownloadAnswer:

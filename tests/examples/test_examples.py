@@ -77,7 +77,7 @@ def test_assistant_prints_what_the_server_says_of_itself_and_of_a_job() -> None:
     done = run_example("assistant.py")
     assert done.returncode == 0, done.stderr
     for told in (
-        "The way: estimate_cost",
+        "The way: list_voices",
         "create_generation: Start a paid job",
         "cost_usd: ",
         "status: COMPLETED",
