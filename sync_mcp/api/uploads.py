@@ -201,7 +201,13 @@ class LocalFile:
 
     def _check(self) -> None:
         after = os.fstat(self._file.fileno())
-        if (after.st_size, after.st_mtime_ns) != (self._before.st_size, self._before.st_mtime_ns):
+        before = self._before
+        # A file may get its old size and time back, but not its last change.
+        if (after.st_size, after.st_mtime_ns, after.st_ctime_ns) != (
+            before.st_size,
+            before.st_mtime_ns,
+            before.st_ctime_ns,
+        ):
             raise self._changed()
 
     @property

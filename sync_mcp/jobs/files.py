@@ -25,6 +25,11 @@ class LocalFiles(Protocol):
         ...
 
     @property
+    def names(self) -> Mapping[str, str]:
+        """What each file is called, by the hash of its content."""
+        ...
+
+    @property
     def length_note(self) -> str | None:
         """On what the length stands, or why it is not known."""
         ...
@@ -34,7 +39,7 @@ class LocalFiles(Protocol):
         ...
 
     async def upload(self, sync: AsyncSync) -> Mapping[str, str]:
-        """Return the asset of each file, by the hash of its content; what is not there yet is uploaded.
+        """Return the asset of each file, by its `asset_key`; what is not there yet is uploaded.
 
         Raises:
             SyncError: one cannot be; nothing was made or charged.
@@ -45,6 +50,10 @@ class LocalFiles(Protocol):
         """Tell who waits for it how far the upload is."""
         ...
 
+    def forget(self) -> None:
+        """Have the next upload ask the API again: an asset is gone."""
+        ...
+
     def under_way(self) -> SyncError:
         """Return what a call is told whose time is up before all files are uploaded."""
         ...
@@ -53,6 +62,16 @@ class LocalFiles(Protocol):
 def content_id(sha256: str) -> str:
     """Return what stands for an asset whose content is known and whose id is not."""
     return f"{_CONTENT}{sha256}"
+
+
+def asset_key(kind: str, sha256: str) -> str:
+    """Return what tells apart the assets of local files: one content may be a video and a sound."""
+    return f"{kind}:{sha256}"
+
+
+def is_content_id(asset_id: str) -> bool:
+    """Return whether this stands for an asset that is not known yet."""
+    return asset_id.startswith(_CONTENT)
 
 
 def has_contents(request: GenerationRequest) -> bool:
@@ -70,7 +89,7 @@ def with_assets(request: GenerationRequest, assets: Mapping[str, str]) -> Genera
     for item in _items(wire):
         content = _content_of(item)
         if content is not None:
-            item["assetId"] = assets[content]
+            item["assetId"] = assets[asset_key(str(item.get("type")), content)]
     return GenerationRequest.from_wire(wire)
 
 
@@ -80,8 +99,6 @@ def _items(wire: Json) -> list[Json]:
 
 def _content_of(item: Json) -> str | None:
     asset_id = item.get("assetId")
-    return (
-        asset_id.removeprefix(_CONTENT)
-        if isinstance(asset_id, str) and asset_id.startswith(_CONTENT)
-        else None
-    )
+    if isinstance(asset_id, str) and is_content_id(asset_id):
+        return asset_id.removeprefix(_CONTENT)
+    return None

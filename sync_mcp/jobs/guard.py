@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -203,6 +203,8 @@ class Guard:
         self._owner = secrets.token_hex(8)
         self._accounts: dict[tuple[str, str, str], Account] = {}
         self._turns: dict[str, _Turn] = {}
+        self._prices: dict[str, Decimal] = {}
+        """By what is made, what the API said that local files cost when it had them."""
 
     async def create_for(
         self, sync: AsyncSync, request: GenerationRequest, options: RequestOptions | None, take: int
@@ -237,6 +239,8 @@ class Guard:
             raise InvalidRequestError(
                 "With a guard the idempotency key follows from the request: leave it out."
             )
+        if terms.files is None and has_contents(request):
+            raise InvalidRequestError("An asset_id that begins with sha256: is no asset's: give its own id.")
         more = cast(Mapping[str, object], given.pop("additional_body_parameters", {}))
         account = await self.account(sync, options, seconds=terms.ends_at - anyio.current_time())
         call = _Call(
@@ -247,6 +251,7 @@ class Guard:
                 account=account.name,
                 base_url=account.base_url,
                 take=terms.take,
+                names=terms.files.names if terms.files else None,
             ),
             cast(RequestOptions, given),
             terms,
@@ -392,15 +397,27 @@ class Guard:
         if files is None:
             sent = await self._to_its_end(partial(self._begin_and_send, call, wish))
         else:
-            work = partial(self._begin_upload_and_send, call, wish, files, files.hold())
+            calling_off = anyio.Event()
+            work = partial(self._begin_upload_and_send, call, wish, files, files.hold(), calling_off)
             sent = None
             with anyio.CancelScope(deadline=call.terms.ends_at) as scope:
-                sent = await self._to_its_end(work)
+                try:
+                    sent = await self._to_its_end(work)
+                except anyio.get_cancelled_exc_class():
+                    if anyio.current_time() < call.terms.ends_at:
+                        # Nobody waits for it any more, and it has not been sent yet.
+                        calling_off.set()
+                    raise
             if scope.cancelled_caught:
                 entry = await self._do(self.ledger.latest, call.intention.digest)
                 if entry is not None and entry.state != "preparing":
                     raise CreateUnderWay("The files are uploaded, and the create is on its way.")
                 raise files.under_way()
+        if isinstance(sent, Intention):
+            # A call that named the assets has made it.
+            return await self._made_or_none(
+                replace(call, intention=sent, terms=replace(call.terms, files=None))
+            )
         if sent is None:
             return None
         generation, note = sent
@@ -412,30 +429,78 @@ class Guard:
         return await self._send(call, entry, call.intention.request, is_new=True) if is_ours else None
 
     async def _begin_upload_and_send(
-        self, call: _Call, wish: Wish, files: LocalFiles, hold: AbstractContextManager[object]
-    ) -> tuple[Generation, str | None] | None:
+        self,
+        call: _Call,
+        wish: Wish,
+        files: LocalFiles,
+        hold: AbstractContextManager[object],
+        calling_off: anyio.Event,
+    ) -> tuple[Generation, str | None] | Intention | None:
+        """Upload the files of an attempt and send it; return the intention by which it was made already."""
+        try:
+            return await self._upload_and_send(call, wish, files, hold, calling_off)
+        except SyncError as error:
+            if error.code.startswith("asset_") and error.money_spent == "no":
+                files.forget()
+                error.retryable = True
+                error.next_step = "An uploaded file was deleted: make the same call again, it is sent anew."
+            raise
+
+    async def _upload_and_send(
+        self,
+        call: _Call,
+        wish: Wish,
+        files: LocalFiles,
+        hold: AbstractContextManager[object],
+        calling_off: anyio.Event,
+    ) -> tuple[Generation, str | None] | Intention | None:
         with hold:
             entry, is_ours = await self._do(self.ledger.begin, wish)
             if not is_ours:
                 return None
-            assets: Mapping[str, str] | SyncError = {}
+            uploaded = None
             try:
-                async with anyio.create_task_group() as task_group:
-                    # While it lives, what it is going to cost is held.
-                    task_group.start_soon(self._stay_alive, entry.id)
-                    assets = await _outcome_of(files.upload(call.sync))
-                    task_group.cancel_scope.cancel()
-                if isinstance(assets, SyncError):
-                    raise assets
-                request = with_assets(call.intention.request, assets)
-            except BaseException:
-                with anyio.CancelScope(shield=True):
-                    await self._do(self.ledger.withdraw, entry.id, self._owner)
-                raise
-        sent_at = call.sync.api_time.timestamp()
-        if not await self._do(self.ledger.send, entry.id, self._owner, assets, sent_at):
+                uploaded = await self._uploaded(call, wish, files, entry, calling_off)
+            finally:
+                if uploaded is None:
+                    with anyio.CancelScope(shield=True):
+                        await self._do(self.ledger.withdraw, entry.id, self._owner)
+        if uploaded is None:
             return None
-        return await self._send(call, entry, request, is_new=True)
+        sent, assets, usd = uploaded
+        wish = replace(wish, sent_at=call.sync.api_time.timestamp(), estimate_usd=usd)
+        whose = await self._do(self.ledger.send, entry.id, wish, sent, assets)
+        if whose != "mine":
+            return sent if whose == "made" else None
+        return await self._send(call, entry, sent.request, is_new=True)
+
+    async def _uploaded(
+        self, call: _Call, wish: Wish, files: LocalFiles, entry: Entry, calling_off: anyio.Event
+    ) -> tuple[Intention, Mapping[str, str], Decimal | None] | None:
+        """Upload the files; return the intention with their assets, these, and the price as the API measures.
+
+        Return None where the create is called off, or costs more than it seemed to: then it begins anew.
+        """
+        assets: Mapping[str, str] | SyncError | None = None
+        async with anyio.create_task_group() as task_group:
+            # While it lives, what it is going to cost is held.
+            task_group.start_soon(self._stay_alive, entry.id)
+            task_group.start_soon(_cancel_with, calling_off, task_group.cancel_scope)
+            assets = await _outcome_of(files.upload(call.sync))
+            task_group.cancel_scope.cancel()
+        if isinstance(assets, SyncError):
+            raise assets
+        if assets is None or calling_off.is_set():
+            return None
+        sent = replace(call.intention, request=with_assets(call.intention.request, assets))
+        # The API has the files now: what it measures is what it charges by.
+        price = await self.price(call.sync, sent.request, None, {"timeout_in_seconds": _LOOK_SECONDS})
+        if price.usd is None or wish.estimate_usd is None:
+            return sent, assets, price.usd or wish.estimate_usd
+        if price.usd > wish.estimate_usd:
+            self._prices[_made_by(call.intention.request)] = price.usd
+            return None
+        return sent, assets, price.usd
 
     async def _resume(self, call: _Call, entry: Entry) -> Made | None:
         """Go on with an attempt whose outcome nobody knows: look for its job, or send it again."""
@@ -713,7 +778,11 @@ class Guard:
         note = (
             files.length_note if files and measured is not None else "by duration_seconds, as the caller says"
         )
-        return Price(_believable(cost.estimated_generation_cost), note, seconds)
+        usd = _believable(cost.estimated_generation_cost)
+        told = self._prices.get(_made_by(request))
+        if told is not None and usd is not None and told > usd:
+            return Price(told, "as the API measured the files", seconds)
+        return Price(usd, note, seconds)
 
     async def _settle_account(self, sync: AsyncSync, account: Account, options: RequestOptions) -> None:
         """Write down what has ended, by one request for the list; what cannot be read stays as it is."""
@@ -861,6 +930,16 @@ class _Flight(Generic[_ResultT]):
             raise
         finally:
             self.landed.set()
+
+
+async def _cancel_with(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+def _made_by(request: GenerationRequest) -> str:
+    """Return what tells one thing to be made from another, for whatever account."""
+    return Intention.of(request, account="", base_url="").body_digest
 
 
 async def _outcome_of(work: Awaitable[_ResultT]) -> _ResultT | SyncError:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 from urllib.parse import unquote
@@ -84,9 +84,19 @@ class Intention:
     account: str
     base_url: str
     take: int = 1
+    names: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
+    """What local files are called, by the hash of their content: for the user, and of no account."""
 
     @classmethod
-    def of(cls, request: GenerationRequest, *, account: str, base_url: str, take: int = 1) -> "Intention":
+    def of(
+        cls,
+        request: GenerationRequest,
+        *,
+        account: str,
+        base_url: str,
+        take: int = 1,
+        names: Mapping[str, str] | None = None,
+    ) -> "Intention":
         """Return the intention behind a request.
 
         Raises:
@@ -95,7 +105,7 @@ class Intention:
         if not 1 <= take <= HIGHEST_TAKE:
             raise InvalidRequestError(f"take must lie between 1 and {HIGHEST_TAKE}.")
         canonical = GenerationRequest.from_wire(_canonical(request.to_wire()))
-        return cls(canonical, account, base_url, take)
+        return cls(canonical, account, base_url, take, names or {})
 
     @cached_property
     def body_digest(self) -> str:
@@ -126,7 +136,7 @@ class Intention:
     def summary(self) -> str:
         """One line for the user, without query strings."""
         wire = self.request.to_wire()
-        parts = [_shown(item) for item in cast(list[Json], wire["input"])]
+        parts = [_shown(item, self.names) for item in cast(list[Json], wire["input"])]
         if isinstance(wire.get("dubParams"), Mapping):
             parts.append(f"dubbed into {safe(str(wire['dubParams'].get('targetLang')), 20)}")
         if self.take > 1:
@@ -134,13 +144,14 @@ class Intention:
         return f"{safe(self.request.model, 80)}: {', '.join(parts)}"
 
 
-def _shown(item: Json) -> str:
+def _shown(item: Json, names: Mapping[str, str]) -> str:
     kind = safe(str(item.get("type")), 20)
     if isinstance(item.get("provider"), Mapping):
         provider: Json = item["provider"]
         script = safe(str(provider.get("script", "")), _SCRIPT_SHOWN)
         return f'{kind} "{script}" (voice {safe(str(provider.get("voiceId")), 80)})'
     place = str(item.get("url") or item.get("assetId") or "")
+    place = names.get(place.partition(":")[2], place)
     return f"{kind} {safe(without_queries(place), _PLACE_SHOWN)}"
 
 

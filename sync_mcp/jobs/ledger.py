@@ -131,6 +131,8 @@ class Entry(_Base):
     tool: Mapped[str]
     digest: Mapped[str]
     body_digest: Mapped[str] = mapped_column(index=True)
+    sent_digest: Mapped[str | None] = mapped_column(index=True)
+    """Of the same intention once its local files have become assets: who names the assets means the same."""
     digest_version: Mapped[int]
     take: Mapped[int]
     attempt: Mapped[int]
@@ -309,7 +311,7 @@ class Ledger:
                 return latest, False
             now = _now(session, intention.account, intention.base_url)
             if wish.quote_id is not None:
-                _use_quote(session, wish, now)
+                _use_quote(session, wish, now, latest)
             spending = _spending(session, intention.account, intention.base_url, now)
             refusal = wish.limits.refusal(wish.estimate_usd, spending)
             if refusal is not None:
@@ -342,15 +344,40 @@ class Ledger:
             session.flush()
             return entry, True
 
-    def send(self, entry_id: int, owner: str, assets: Mapping[str, str], sent_at: float) -> bool:
-        """Note the assets that an attempt is sent with; return whether it is this owner's to send now."""
+    def send(
+        self, entry_id: int, wish: Wish, sent: Intention, assets: Mapping[str, str]
+    ) -> Literal["mine", "lost", "made"]:
+        """Note the assets that an attempt is sent with; return whether it is this owner's to send now.
+
+        `sent` is the intention with them. It is `made` where a call that named them was faster: then this
+        attempt is withdrawn. What it costs counts from now on, which may be another day than its upload's.
+
+        Raises:
+            LimitReached: a budget would be passed by now; the attempt was withdrawn.
+        """
         with self._transaction() as session:
             entry = session.get(Entry, entry_id)
-            if entry is None or entry.state != "preparing" or entry.owner != owner:
-                return False
-            entry.state, entry.assets, entry.first_sent_at = "sending", dict(assets), sent_at
-            entry.leased_until = time.time() + LEASE_SECONDS
-            return True
+            if entry is None or entry.owner != wish.owner or entry.state != "preparing":
+                return "lost"
+            if not entry.is_leased(time.time()):
+                # It counted for nothing meanwhile, and others may have spent what it held.
+                return "lost"
+            twin = _latest(session, sent.digest)
+            if twin is not None and (twin.is_open or twin.status == "COMPLETED"):
+                _withdraw(session, entry)
+                return "made"
+            now = _now(session, entry.account, entry.base_url)
+            spending = _spending(session, entry.account, entry.base_url, now)
+            spending = spending.without(entry.counted_usd, entry.created_at)
+            refusal = wish.limits.refusal(wish.estimate_usd, spending)
+            if refusal is None:
+                entry.state, entry.assets, entry.first_sent_at = "sending", dict(assets), wish.sent_at
+                entry.sent_digest, entry.created_at = sent.digest, now
+                entry.estimate_usd, entry.counted_usd = wish.estimate_usd, wish.estimate_usd or Decimal(0)
+                entry.leased_until = time.time() + LEASE_SECONDS
+                return "mine"
+            _withdraw(session, entry)
+        raise LimitReached(refusal)
 
     def withdraw(self, entry_id: int, owner: str) -> None:
         """Take back an attempt of which nothing was sent; its quote is good again."""
@@ -381,6 +408,9 @@ class Ledger:
         with self._transaction() as session:
             entry = session.get(Entry, entry_id)
             if entry is None or entry.state not in ("preparing", "sending") or entry.owner != owner:
+                return False
+            if entry.is_abandoned(time.time()):
+                # It counted for nothing meanwhile: it has to begin anew.
                 return False
             entry.leased_until = time.time() + LEASE_SECONDS
             return True
@@ -1011,12 +1041,16 @@ def _now(session: Session, account: str, base_url: str) -> float:
     return max(time.time(), latest or 0.0)
 
 
-def _use_quote(session: Session, wish: Wish, now: float) -> None:
+def _use_quote(session: Session, wish: Wish, now: float, latest: Entry | None) -> None:
     quote = session.get(_Quote, wish.quote_id)
     if quote is None:
         raise QuoteRefused("There is no such quote.")
     if quote.used_at is not None:
-        raise QuoteRefused("The quote has been used: it is good for one job.")
+        told = "The quote has been used: it is good for one job."
+        if latest is not None and latest.attempt == quote.attempt and latest.state == "refused":
+            # The call that it was used by may have ended before it came to know.
+            told += f" That one was refused: {latest.error_code}."
+        raise QuoteRefused(told)
     if (quote.digest, quote.attempt) != (wish.intention.digest, wish.attempt):
         raise QuoteRefused("The quote is for another call than this one.")
     # The ledger's time stands still while the clock is behind it, and the clock may be set back.
@@ -1067,7 +1101,13 @@ _SPENDING = select(
     func.count().filter(_unresolved()),
 ).where(_OF_ACCOUNT, ~_abandoned())
 _LATEST_TIME = select(func.max(Entry.created_at)).where(_OF_ACCOUNT)
-_LATEST = select(Entry).where(Entry.digest == bindparam("digest")).order_by(Entry.attempt.desc()).limit(1)
+_LATEST = (
+    select(Entry)
+    .where((Entry.digest == bindparam("digest")) | (Entry.sent_digest == bindparam("digest")))
+    # An attempt under the other name of the same counts as one before.
+    .order_by(Entry.attempt.desc(), Entry.id.desc())
+    .limit(1)
+)
 _OWNERS = select(Entry).where(
     Entry.generation_id == bindparam("generation_id"),
     Entry.id != bindparam("entry_id"),

@@ -1,5 +1,6 @@
 """Local media of a call: opened once, looked at, hashed, and uploaded where that is wanted."""
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -78,11 +79,19 @@ class LocalReader:
             size = file.size
         identity = await run_sync(_identity, media.file)
 
-        async def looked(_: OnProgress) -> MediaInfo:
-            return await look(media.file)
+        own = _Own(media.file)
+
+        async def looked(_: OnProgress) -> MediaInfo | None:
+            try:
+                return await look(own.file)
+            except FileRefused as error:
+                if error.code == "media_worker_failed":
+                    # It says nothing about the file.
+                    return None
+                raise
 
         async def hashed(on_progress: OnProgress) -> str:
-            async with opened(media.file, name) as file:
+            async with opened(own.file, name) as file:
                 return await file.sha256(on_progress)
 
         info: MediaInfo | None = None
@@ -112,9 +121,11 @@ class LocalReader:
             SyncError: it cannot be uploaded.
         """
 
+        own = _Own(media.file)
+
         async def uploaded(on_progress: OnProgress) -> Asset:
             return await sync.assets.upload(
-                media.file,
+                own.file,
                 name=name or media.name,
                 kind=media.kind,
                 sha256=media.sha256,
@@ -193,6 +204,17 @@ class LocalReader:
         return await self._transfers.join(("look", url), looked, until=until)
 
 
+class _Own:
+    """An open file for work that may outlast who gave it; closed with the last one who knows of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._descriptor = os.dup(file.fileno())
+        self.file: BinaryIO = io.FileIO(self._descriptor, "rb", closefd=False)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
 class HeldFiles:
     """Files that are closed when nobody needs them any more."""
 
@@ -246,7 +268,8 @@ def _name_in(url: str) -> str:
 
 def _identity(file: BinaryIO) -> tuple[int, ...]:
     status = os.fstat(file.fileno())
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    # The last moment cannot be put back, as that of the content can.
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _temporary_folder() -> TemporaryDirectory[str]:

@@ -7,6 +7,7 @@ picture, the lengths that models and plans allow. It names no codecs but those t
 contradicts the plans' own lengths (API §21), which hold here.
 """
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -138,7 +139,7 @@ def _rests_on(
     item = request.input[number]
     if isinstance(item, Text):
         return (
-            f"a script of {len(item.script)} characters, taken to be said at "
+            f"as long as a script of {len(item.script)} characters, taken to be said at "
             f"{SPOKEN_CHARACTERS_PER_SECOND} a second"
         )
     what = "the video" if number == picture else "the voice"
@@ -149,9 +150,16 @@ def _rests_on(
 def _seconds(request: GenerationRequest, lengths: Lengths, number: int) -> float | None:
     item = request.input[number]
     if isinstance(item, Text):
-        return max(1.0, len(item.script) / SPOKEN_CHARACTERS_PER_SECOND)
+        return max(1.0, sum(map(_spoken_letters, item.script)) / SPOKEN_CHARACTERS_PER_SECOND)
     known = lengths.get(number)
     return known.duration_seconds if isinstance(known, MediaInfo) else known
+
+
+def _spoken_letters(character: str) -> int:
+    """Return how many letters a character is worth when it is said."""
+    if unicodedata.east_asian_width(character) in "WF":
+        return 3
+    return 4 if character.isdigit() else 1
 
 
 def _picture(request: GenerationRequest) -> int | None:

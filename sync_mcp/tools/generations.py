@@ -80,12 +80,7 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
             slot_until=wait_until,
             ends_at=context.ends_at - _ANSWER_SECONDS,
         )
-        try:
-            made = await backend.guard.create(backend.client, request, None, terms)
-        except SyncError as error:
-            if files is not None and error.code.startswith("asset_"):
-                files.forget()
-            raise
+        made = await backend.guard.create(backend.client, request, None, terms)
     wait_seconds = max(0.0, wait_until - anyio.current_time())
     answer = await _accepted(context, made.generation, wait_seconds)
     answer.model_note = model_note
@@ -259,6 +254,8 @@ async def _estimate_of_files(
     """Price what is still on this machine; nothing of it is sent."""
     from sync_mcp.jobs.guard import PRICED_FPS
 
+    files.fps = arguments.fps or files.fps
+
     backend = context.backend
     price = await backend.guard.price(
         backend.client, request, arguments.duration_seconds, _within(context), files=files
@@ -308,15 +305,17 @@ async def _request(backend: Backend, arguments: RequestArguments) -> "tuple[Gene
     # Imported by the first call: serving tools/list does not need the wire models.
     from sync_mcp.api import models
     from sync_mcp.api.checks import faults_of
-    from sync_mcp.jobs.files import content_id
+    from sync_mcp.jobs.files import content_id, is_content_id
 
     model, note = _chosen_model(arguments)
     fields = arguments.model_dump(exclude_none=True, exclude=_BESIDE_THE_REQUEST)
-    for item in fields["input"]:
+    faults = [fault for number, item in enumerate(arguments.input) for fault in _misplaced(item, number)]
+    for number, item in enumerate(fields["input"]):
+        if is_content_id(item.get("asset_id", "")):
+            faults.append(f"input[{number}].asset_id is none: copy it from upload_asset, or give the path.")
         if item.pop("path", None) is not None:
             # What it holds is read once all else is known to be right.
             item.setdefault("asset_id", content_id(""))
-    faults = [fault for number, item in enumerate(arguments.input) for fault in _misplaced(item, number)]
     faults.extend(_put_languages(fields.get("dub", {})))
     given = models.GenerationRequest.model_validate({**fields, "model": model})
     faults += [*faults_of(given), *await backend.model_faults(model)]

@@ -53,6 +53,11 @@ class InputFiles:
         self._held = held
 
     @property
+    def names(self) -> Mapping[str, str]:
+        """What each file is called, by the hash of its content."""
+        return {media.sha256: media.name for media in self.media.values()}
+
+    @property
     def unseen(self) -> str | None:
         """What could not be checked of the files, and why."""
         return UNSEEN if any(media.info is None for media in self.media.values()) else None
@@ -62,11 +67,13 @@ class InputFiles:
         return self._held.hold()
 
     async def upload(self, sync: "AsyncSync") -> Mapping[str, str]:
-        """Return the asset of each file, by the hash of its content; what is not there yet is uploaded."""
+        """Return the asset of each file, by its key; what is not there yet is uploaded."""
+        from sync_mcp.jobs.files import asset_key
+
         assets: dict[str, str] = {}
         for media in self.media.values():
             asset = await self._reader.upload(sync, media, until=math.inf, on_progress=self._note)
-            assets[media.sha256] = asset.id
+            assets[asset_key(media.kind, media.sha256)] = asset.id
         return assets
 
     async def report(self) -> None:
@@ -78,11 +85,20 @@ class InputFiles:
 
     async def _note(self, transfer: "Transfer") -> None:
         if self.on_progress is not None:
-            await self.on_progress(transfer)
+            try:
+                await self.on_progress(transfer)
+            except Exception as error:  # noqa: BLE001 - whoever is gone must not hold up an upload
+                logger.debug("progress could not be told: %r", error)
+                self.on_progress = None
 
     def under_way(self) -> SyncError:
         """Return what a call is told whose time is up before all files are uploaded."""
-        return self._reader.under_way(self._sync, list(self.media.values()))
+        error = self._reader.under_way(self._sync, list(self.media.values()))
+        error.next_step = (
+            "Make exactly this call again: it joins the upload, after which the job is made by itself. Do "
+            "not upload the files another way."
+        )
+        return error
 
     def forget(self) -> None:
         """Have the next upload ask the API again: an asset is gone."""

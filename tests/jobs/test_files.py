@@ -1,6 +1,7 @@
 """Creates whose inputs are still on this machine: held against the budgets while they are uploaded."""
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
@@ -11,17 +12,27 @@ import anyio
 import httpx
 import pytest
 
-from sync_mcp import AsyncSync, Audio, Guard, Ledger, LimitReached, OutcomeUnknown, Video
+from sync_mcp import (
+    AsyncSync,
+    Audio,
+    Guard,
+    InvalidRequestError,
+    Ledger,
+    LimitReached,
+    OutcomeUnknown,
+    QuoteRefused,
+    Video,
+)
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import APITimeoutError, CreateUnderWay, SyncError
 from sync_mcp.jobs import ledger as ledger_module
-from sync_mcp.jobs.files import content_id
+from sync_mcp.jobs.files import asset_key, content_id
 from sync_mcp.jobs.guard import Terms
 from sync_mcp.jobs.intention import Intention
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import CREATE, paid, sent
-from .entries import begun
+from .conftest import CREATE, PRICE, paid, sent
+from .entries import begun, intended, wished
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +44,7 @@ BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 class Files:
     """A clip on this machine, which is uploaded when it may be."""
 
-    output_seconds: float | None = 4.0
+    output_seconds: float | None = 5.0
     fps: float | None = 25.0
     length_note: str | None = "as long as the video"
 
@@ -45,6 +56,9 @@ class Files:
         self.begun = anyio.Event()
         self.uploads = 0
         self.error: SyncError | None = None
+        self.asset_id = ""
+        self.names = {self.sha256: clip.name}
+        self.forgotten = False
 
     def request(self, sandbox: Sandbox, **fields: Any) -> GenerationRequest:
         media = [Video(asset_id=content_id(self.sha256)), Audio(url=sandbox.samples.audio)]
@@ -56,6 +70,9 @@ class Files:
     async def report(self) -> None:
         pass
 
+    def forget(self) -> None:
+        self.forgotten = True
+
     async def upload(self, sync: AsyncSync) -> Mapping[str, str]:
         self.uploads += 1
         self.begun.set()
@@ -63,7 +80,8 @@ class Files:
         if self.error is not None:
             raise self.error
         asset = await sync.assets.upload(self.clip, sha256=self.sha256)
-        return {self.sha256: asset.id}
+        self.asset_id = asset.id
+        return {asset_key("video", self.sha256): asset.id}
 
     def under_way(self) -> SyncError:
         return APITimeoutError("The clip is half way.")
@@ -85,10 +103,13 @@ async def test_the_asset_of_a_local_file_is_what_is_sent(
     [entry] = guard.ledger.entries(limit=10)
     [video, _] = made.generation.input or []
     assert isinstance(video, Video)
-    assert entry.assets == {files.sha256: video.asset_id}
+    assert entry.assets == {asset_key("video", files.sha256): video.asset_id}
+    assert "clip.mp4" in entry.summary
     assert made.price is not None
     assert made.price.note == "as long as the video"
-    assert entry.estimate_usd == 4 * 25 * Decimal("0.002")
+    # What the API measures counts, once it has the files.
+    assert made.price.usd == 5 * 25 * Decimal("0.002")
+    assert entry.estimate_usd == PRICE
 
 
 async def test_the_same_content_again_is_the_same_job_and_not_uploaded(
@@ -216,12 +237,108 @@ async def test_a_create_in_doubt_goes_on_with_the_asset_that_it_was_sent_with(
     assert files.uploads == len(paid(sandbox)) == 1
 
 
+@BOTH
+async def test_a_call_that_names_the_asset_and_one_that_names_the_path_make_one_job(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, files: Files
+) -> None:
+    asset = await sync.assets.upload(files.clip)
+    named = files.request(sandbox)
+    named = GenerationRequest.model_validate(
+        {"model": "lipsync-2", "input": [Video(asset_id=asset.id), named.input[1]]}
+    )
+    first = await guard.create(sync, named, None, Terms())
+    second = await guard.create(sync, files.request(sandbox), None, Terms(files=files))
+    assert (second.reused, second.generation.id) == (True, first.generation.id)
+    third = await guard.create(sync, files.request(sandbox), None, Terms(files=files, take=2))
+    fourth = await guard.create(sync, named, None, Terms(take=2))
+    assert (fourth.reused, fourth.generation.id) == (True, third.generation.id)
+    assert len(paid(sandbox)) == 2
+
+
+async def test_what_costs_more_than_it_seemed_to_is_held_against_the_limits_again(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, files: Files
+) -> None:
+    files.output_seconds = 0.5
+    guard = guard_of(per_job="0.1")
+    with pytest.raises(LimitReached):
+        await guard.create(sync, files.request(sandbox), None, Terms(files=files))
+    assert (paid(sandbox), sent(sandbox)) == ([], [])
+    assert guard.ledger.entries(limit=10) == []
+    made = await guard_of(per_job="0.3").create(sync, files.request(sandbox), None, Terms(files=files))
+    assert made.price is not None
+    assert made.price.usd == PRICE
+
+
+@BOTH
+async def test_a_create_that_is_cancelled_while_its_files_are_uploaded_is_not_made(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, files: Files
+) -> None:
+    files.may_go = anyio.Event()
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as server:
+            guard = guard_of(task_group=server)
+            async with anyio.create_task_group() as call:
+                call.start_soon(guard.create, sync, files.request(sandbox), None, Terms(files=files))
+                await files.begun.wait()
+                call.cancel_scope.cancel()
+    assert guard_of().ledger.entries(limit=10) == []
+    assert sent(sandbox) == []
+
+
+def test_a_process_that_slept_through_its_upload_has_to_begin_anew(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(home)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_module, "LEASE_SECONDS", -1.0)
+        id = begun(ledger, has_files=True, owner="me")
+    assert not ledger.renew(id, "me")
+    assert ledger.send(id, wished(owner="me"), intended("sent"), {}) == "lost"
+
+
+def test_an_upload_over_midnight_counts_on_the_day_that_it_ends(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(home)
+    with monkeypatch.context() as patch:
+        # As if it had been renewed all the while.
+        patch.setattr(ledger_module, "LEASE_SECONDS", 86_400 + 60)
+        id = begun(ledger, has_files=True, limits={"per_day_usd": "1.5"})
+    tomorrow = time.time() + 86_400
+    monkeypatch.setattr(ledger_module.time, "time", lambda: tomorrow)
+    ledger.accept(begun(ledger, "another"), "job")
+    with pytest.raises(LimitReached):
+        ledger.send(id, wished(limits={"per_day_usd": "1.5"}), intended("sent"), {})
+
+
+def test_who_comes_back_with_a_used_quote_is_told_why_its_job_was_refused(home: Path) -> None:
+    ledger = Ledger(home)
+    quote_id = ledger.quote(intended(), 1, None)
+    id = begun(ledger, quote_id=quote_id, has_files=True)
+    assert ledger.send(id, wished(), intended("sent"), {}) == "mine"
+    ledger.refuse(id, "me", "insufficient_credits")
+    with pytest.raises(QuoteRefused, match="refused: insufficient_credits"):
+        begun(ledger, attempt=2, quote_id=quote_id)
+
+
+@pytest.mark.parametrize("asset_id", ["sha256:", "sha256:00"])
+async def test_what_stands_for_a_local_file_is_no_asset_id(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, asset_id: str
+) -> None:
+    media = [Video(asset_id=asset_id), Audio(url=sandbox.samples.audio)]
+    request = GenerationRequest.model_validate({"model": "lipsync-2", "input": media})
+    with pytest.raises(InvalidRequestError, match="no asset"):
+        await guard.create(sync, request, None, Terms())
+    assert guard.ledger.entries(limit=10) == []
+
+
 def test_whoever_lost_an_attempt_while_it_uploaded_does_not_send_it(home: Path) -> None:
     ledger = Ledger(home)
     id = begun(ledger, has_files=True, owner="first")
-    assert not ledger.send(id, "second", {}, 0.0)
+    assert ledger.send(id, wished(owner="second"), intended("sent"), {}) == "lost"
     ledger.withdraw(id, "second")
-    assert ledger.send(id, "first", {"hash": "asset"}, 5.0)
+    wish = wished(owner="first", sent_at=5.0)
+    assert ledger.send(id, wish, intended("sent"), {"hash": "asset"}) == "mine"
     entry = ledger.entry(id)
     assert entry is not None
     assert (entry.state, entry.assets, entry.first_sent_at) == ("sending", {"hash": "asset"}, 5.0)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.models import GenerationRequest, Text, Video
 from sync_mcp.media.probe import MediaInfo
 from sync_mcp.media.suitability import expected_length, faults_of_media, missing_lengths
 from sync_mcp.sandbox.planning import output_seconds
@@ -224,7 +224,7 @@ def test_a_dub_and_segments_last_as_long_as_the_video() -> None:
 def test_a_script_is_measured_by_its_characters_and_says_so() -> None:
     expected = expected_length(_request("video", "text"), {})
     assert expected.seconds == 20.0
-    assert expected.note == "a script of 240 characters, taken to be said at 12 a second"
+    assert expected.note == "as long as a script of 240 characters, taken to be said at 12 a second"
 
 
 def test_a_length_that_is_needed_and_not_known_is_asked_for() -> None:
@@ -243,3 +243,11 @@ def test_a_mode_of_tomorrow_leaves_the_length_open() -> None:
         None,
         "what sync_mode weave makes of the lengths is not known",
     )
+
+
+@pytest.mark.parametrize(("script", "seconds"), [("a" * 120, 10), ("你好" * 20, 10), ("1" * 30, 10)])
+def test_a_script_is_as_long_as_it_takes_to_say_it(script: str, seconds: float) -> None:
+    request = GenerationRequest(
+        model="lipsync-2", input=[Video(url="https://h/v.mp4"), Text(script=script, voice_id="v")]
+    )
+    assert expected_length(request, {0: 3.0}).seconds == seconds
