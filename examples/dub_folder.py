@@ -105,8 +105,7 @@ class Folder:
 
     async def asset_id(self, sync: AsyncSync, file: Path, kind: Literal["video", "audio"]) -> str:
         """Upload a file, once: from another asset it would be another job, and paid again."""
-        status = file.stat()
-        content = f"{file.name} {status.st_size} {status.st_mtime_ns}"
+        content = content_mark(file)
         if content not in self.assets:
             self.assets[content] = (await sync.assets.upload(file, kind=kind)).id
             self.uploaded.write_text(json.dumps(self.assets), encoding="utf-8")
@@ -184,6 +183,12 @@ def is_clip(file: Path) -> bool:
 
 def result_of(clip: Path) -> Path:
     return clip.with_suffix(".synced.mp4")
+
+
+def content_mark(file: Path) -> str:
+    """Return what tells a file from itself after a change."""
+    status = file.stat()
+    return f"{file.name} {status.st_size} {status.st_mtime_ns}"
 
 
 async def voice_id(sync: AsyncSync, wanted: str) -> str:

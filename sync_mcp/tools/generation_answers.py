@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel
 
-from sync_mcp.errors import APITimeoutError, NotFoundError, RequestRejectedError, SyncError
+from sync_mcp.errors import APITimeoutError, LedgerError, NotFoundError, RequestRejectedError, SyncError
 from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.backend import CallContext
@@ -255,8 +255,11 @@ def list_next_step(
     narrowed: bool,
     unreadable: int,
     unresolved: int = 0,
+    ledger_fault: LedgerError | None = None,
 ) -> str:
     steps: list[str] = []
+    if ledger_fault is not None:
+        steps.append(f"What is unresolved cannot be told: {ledger_fault.message} {ledger_fault.next_step}")
     if unresolved:
         steps.append(
             f"{unresolved} creates have an unknown outcome: the same create_generation call looks for its "

@@ -189,7 +189,7 @@ async def _list_generations(context: CallContext, arguments: ListArguments) -> L
         cursor=arguments.cursor,
         request_options=_within(context),
     )
-    unresolved = [] if arguments.cursor else await _unresolved(context)
+    unresolved, ledger_fault = ([], None) if arguments.cursor else await _unresolved(context)
     rows = fitting_rows(page[: arguments.limit])
     more = len(page) > len(rows) or len(page) + page.unreadable > arguments.limit
     cursor = page[len(rows) - 1].id if rows and more else None
@@ -205,17 +205,17 @@ async def _list_generations(context: CallContext, arguments: ListArguments) -> L
             narrowed=bool(arguments.status or arguments.project_id or arguments.cursor),
             unreadable=page.unreadable,
             unresolved=len(unresolved),
+            ledger_fault=ledger_fault,
         ),
     )
 
 
-async def _unresolved(context: CallContext) -> "list[Entry]":
+async def _unresolved(context: CallContext) -> "tuple[list[Entry], LedgerError | None]":
     try:
-        return await context.backend.guard.unresolved(context.backend.client)
+        return await context.backend.guard.unresolved(context.backend.client), None
     except LedgerError as error:
         # The list is the way to see what there is, above all when the ledger is broken.
-        logger.warning("the ledger cannot be read: %s", error)
-        return []
+        return [], error
 
 
 async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> EstimateAnswer:

@@ -1,9 +1,14 @@
 import json
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp import Client
+from pydantic import SecretStr
 
+from sync_mcp import Settings, create_server
+from sync_mcp.jobs.ledger import FILE_NAME
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .assistant import Assistant, Facts, media
@@ -174,3 +179,20 @@ async def test_an_id_that_is_a_text_of_a_strangers_is_no_cursor(
     told = await assistant.call("list_generations", limit=2)
     assert "next_cursor" not in told.facts
     assert not any(line.startswith("IGNORE") for line in told.text.splitlines())
+
+
+def _damage_ledger(home: Path) -> None:
+    home.mkdir()
+    (home / FILE_NAME).write_bytes(b"no database" * 100)
+
+
+async def test_where_the_ledger_cannot_be_read_the_list_is_there_and_says_so(
+    sandbox: Sandbox, home: Path
+) -> None:
+    _damage_ledger(home)
+    settings = Settings(api_key=SecretStr("sk_first"), base_url=sandbox.url, home=str(home))
+    async with Client(create_server(settings), mode="legacy") as client:
+        told = await Assistant(client).facts("list_generations")
+    assert told["generations"] == []
+    assert told["next_step"].startswith("What is unresolved cannot be told: The ledger was damaged")
+    assert "sync-mcp ledger check" in told["next_step"]
