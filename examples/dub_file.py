@@ -16,24 +16,42 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mcp import Client, StdioServerParameters
+from mcp import Client, MCPError, StdioServerParameters
 from mcp_types import ImageContent, TextContent
 
 
 class Refused(Exception):
-    """A tool said no, and why."""
+    """A tool said no, or its answer will not do, and why."""
 
 
 async def main(clip: Path, script: str, voice: str, max_usd: float) -> str | None:
+    result = clip.with_suffix(".synced.mp4")
+    if obstacle := obstacle_to(result):
+        return f"Not made: {obstacle}"
     async with Client(server_for(clip.parent)) as client:
         try:
-            await dub(client, clip, script, voice, max_usd)
+            job = await create(client, clip, script, voice, max_usd)
         except Refused as refused:
             return f"Not made: {refused}"
+        try:
+            await save(client, job, clip.with_suffix(".sheet.jpg"), result)
+        except (Refused, MCPError, OSError) as error:
+            return f"Not saved as {result.name}: {error}\nThe job is {job['generation_id']}."
     return None
 
 
-async def dub(client: Client, clip: Path, script: str, voice: str, max_usd: float) -> None:
+def obstacle_to(result: Path) -> str:
+    """Return why a result could not be saved: better known before it is paid for."""
+    if result.exists():
+        return f"{result} is there already: move it, or delete it."
+    if not os.access(result.parent, os.W_OK):
+        return f"{result.parent} cannot be written to."
+    if os.pathsep in str(result.parent) and "SYNC_MCP_MEDIA_ROOTS" not in os.environ:
+        return f"{result.parent} has a {os.pathsep!r} in it, which parts folders: move the clip elsewhere."
+    return ""
+
+
+async def create(client: Client, clip: Path, script: str, voice: str, max_usd: float) -> dict[str, Any]:
     listed = await call(client, "list_voices", search=voice)
     if not listed["voices"]:
         raise Refused(f"No voice is like {voice!r}.")
@@ -44,15 +62,20 @@ async def dub(client: Client, clip: Path, script: str, voice: str, max_usd: floa
     request["max_cost_usd"] = max_usd
     if "quote_id" in price and price.get("cost_usd", max_usd) <= max_usd:
         request["quote_id"] = price["quote_id"]
-    job = await call(client, "create_generation", **request)
+    return await call(client, "create_generation", **request)
+
+
+async def save(client: Client, job: dict[str, Any], sheet: Path, result: Path) -> None:
     id = job["generation_id"]
     while job["status"] in ("PENDING", "PROCESSING"):
         job = await call(client, "get_generation", generation_id=id, wait_seconds=45)
     if job["status"] != "COMPLETED":
         raise Refused(job.get("error", job["status"]))
-    await call(client, "preview_generation", generation_id=id, sheet=clip.with_suffix(".sheet.jpg"))
-    result = str(clip.with_suffix(".synced.mp4"))
-    await call(client, "download_generation", generation_id=id, path=result)
+    await call(client, "preview_generation", generation_id=id, sheet=sheet)
+    saved = await call(client, "download_generation", generation_id=id, path=str(result))
+    failed = [name for name, found in saved["checks"].items() if found.startswith("failed")]
+    if failed:
+        raise Refused(f"it failed a check ({', '.join(failed)}) and is kept as {saved['path']}.")
 
 
 def server_for(folder: Path) -> StdioServerParameters:

@@ -4,11 +4,14 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
+import anyio
 from anyio.to_thread import run_sync
 
 from sync_mcp.api.transport import Budget, Download, RequestOptions, Transport
@@ -18,7 +21,12 @@ from sync_mcp.errors import APIConnectionError, APIResponseError, APITimeoutErro
 FreshURL = Callable[[], Awaitable[str]]
 """Returns a URL of the file whose signature has just begun to hold."""
 
+_LONGEST_SECONDS = 12 * 3600.0
+_MOST_TRIES = 1000
 _WRITTEN_AT_ONCE = 1024 * 1024
+_LEFT_BEHIND = re.compile(r"\.sync-mcp-[0-9a-f]{16}\.part")
+_LEFT_BEHIND_SECONDS = 24 * 3600.0
+"""After so long without a change nobody writes to it any more."""
 _RANGE = re.compile(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15})")
 
 
@@ -36,20 +44,43 @@ async def fetched(
 
     Raises:
         FileRefused: it is too large, or cannot be written.
-        APIConnectionError, APITimeoutError, APIResponseError: it could not be had in all tries.
+        APIConnectionError, APITimeoutError, APIResponseError: it could not be had in all tries, or in half a
+            day.
     """
-    part = folder / f".{secrets.token_hex(8)}.part"
+    part = folder / f".sync-mcp-{secrets.token_hex(8)}.part"
     descriptor, holder = await run_sync(_create, part)
     try:
         fetch = _Fetch(transport, fresh_url, descriptor, limit_bytes, on_progress)
         try:
-            await fetch.run(transport.tries(request_options))
+            with anyio.move_on_after(_LONGEST_SECONDS) as scope:
+                await fetch.run(transport.tries(request_options))
+            if scope.cancelled_caught:
+                raise APITimeoutError(f"The download did not end within {_LONGEST_SECONDS / 3600:g} hours.")
             await run_sync(_finish, descriptor, fetch.done)
         finally:
             os.close(descriptor)
         yield part
     finally:
         _remove(part, holder)
+
+
+def remove_left_behind(folder: Path | int) -> None:
+    """Remove from `folder`, a path or an open descriptor, what a killed process had begun to fetch into it.
+
+    Young ones stay, since another process may be at them.
+    """
+    before = time.time() - _LEFT_BEHIND_SECONDS
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not _LEFT_BEHIND.fullmatch(entry.name):
+                continue
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode) and status.st_mtime < before:
+                    if isinstance(folder, int):
+                        os.unlink(entry.name, dir_fd=folder)
+                    else:
+                        Path(entry.path).unlink()
 
 
 def move_into_place(part: Path, destination: Path, *, overwrite: bool) -> None:
@@ -138,7 +169,7 @@ class _Fetch:
     async def run(self, budget: Budget) -> None:
         """Fetch all of it, in as many tries as `budget` has without a step forward."""
         tries = budget.retries_left
-        while True:
+        for number in count(1):
             before = self.done
             try:
                 await self._once()
@@ -151,13 +182,16 @@ class _Fetch:
                     raise
                 if self.done - before >= _WRITTEN_AT_ONCE:
                     budget.retries_left = tries
-                if not await budget.pause(error.retry_after_seconds):
+                if number >= _MOST_TRIES or not await budget.pause(error.retry_after_seconds):
                     raise
 
     async def _once(self) -> None:
+        if self._etag is None:
+            # Nothing would tell whether a second part is of the same file.
+            self._forget()
         headers: Mapping[str, str] = {}
-        if self.done:
-            headers = {"range": f"bytes={self.done}-", **({"if-range": self._etag} if self._etag else {})}
+        if self.done and self._etag:
+            headers = {"range": f"bytes={self.done}-", "if-range": self._etag}
         async with self._transport.download(await self._fresh_url(), headers) as answer:
             told = _announced(answer)
             if told != _Announced(self.done, self._size, self._etag):
@@ -227,6 +261,7 @@ def _create(part: Path) -> tuple[int, int | None]:
         # A folder may be one to write to and not to read.
         with suppress(OSError):
             holder = os.open(part.parent, os.O_RDONLY | os.O_DIRECTORY)
+    remove_left_behind(holder if holder is not None and os.scandir in os.supports_fd else part.parent)
     try:
         if holder is None:
             return os.open(part, flags, 0o666), None
@@ -280,7 +315,7 @@ def _already_there(destination: Path) -> FileRefused:
     return FileRefused(
         f"{destination.name} is there already.",
         code="file_exists",
-        next_step="Name another file, or allow it to be overwritten.",
+        next_step="Name another file; overwrite only if the user says so.",
     )
 
 

@@ -110,21 +110,28 @@ LANGUAGES: Mapping[str, str] = {
 _OTHER_NAMES: Mapping[str, str] = {
     "Azeri": "az",
     "Bahasa Indonesia": "id",
+    "Bokmål": "no",
     "Castilian": "es",
     "Dansk": "da",
     "Deutsch": "de",
     "Español": "es",
     "Farsi": "fa",
+    "Flemish": "nl",
     "Français": "fr",
     "Ganda": "lg",
+    "Iranian": "fa",
     "Italiano": "it",
     "Kirghiz": "ky",
     "Kiswahili": "sw",
     "Mandarin": "zh",
     "Mandarin Chinese": "zh",
+    "Moldovan": "ro",
+    "Myanmar": "my",
     "Nederlands": "nl",
     "Norsk": "no",
+    "Norwegian Bokmål": "no",
     "Panjabi": "pa",
+    "Pilipino": "fil",
     "Polski": "pl",
     "Português": "pt",
     "Rundi": "rn",
@@ -145,8 +152,11 @@ _OTHER_NAMES: Mapping[str, str] = {
     "中文": "zh",
     "日本語": "ja",
     "한국어": "ko",
+    # Other codes for the same.
+    "iw": "he",
+    "nb": "no",
 }
-# Codes of countries, and of another standard, that are taken for those of the API.
+# Codes of countries, of another standard and of kin that are taken for those of the API.
 _OTHER_CODES: Mapping[str, str] = {
     "br": "pt",
     "ces": "cs",
@@ -162,15 +172,20 @@ _OTHER_CODES: Mapping[str, str] = {
     "kr": "ko",
     "mx": "es",
     "nld": "nl",
+    "nn": "no",
+    "nynorsk": "no",
     "se": "sv",
     "ua": "uk",
     "vn": "vi",
     "zho": "zh",
 }
+# What is no misspelling, but a language or a code of one that the API does not dub.
+_NOT_DUBBED = frozenset({"guarani", "hinglish", "lat", "latin", "sin"})
 _CODE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")
 _TEXT_LIMIT = 80
 _SHOWN = 40
-_LIKE_ENOUGH = 0.7
+_LIKE_ENOUGH = 0.8
+_LEAST_LETTERS = 3
 
 _NAMES: Mapping[str, str] = {
     folded(name, _TEXT_LIMIT): code
@@ -233,7 +248,9 @@ def _nearest(name: str) -> str | None:
         return words[0]
     if name in _OTHER_CODES:
         return _OTHER_CODES[name]
-    begun = {code for known, code in _NAMES.items() if len(name) >= 2 and known.startswith(name)}
+    if name in _NOT_DUBBED or len(name) < _LEAST_LETTERS:
+        return None
+    begun = {code for known, code in _NAMES.items() if known.startswith(name)}
     if len(begun) == 1:
         return begun.pop()
     like = get_close_matches(name, _NAMES, n=1, cutoff=_LIKE_ENOUGH)

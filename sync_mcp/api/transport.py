@@ -13,6 +13,7 @@ import math
 import platform
 import random
 import re
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -459,6 +460,9 @@ class Transport:
         if body is not None:
             request.stream = body
         progress.host = request.url.raw_host.decode("ascii")
+        if not own and not _may_be_public(progress.host):
+            # A proxy would not let it be seen where the connection leads.
+            raise _bad_place(url, "is this machine, or in its network")
         try:
             return await client.send(request, stream=True)
         except (httpx.HTTPError, ssl.SSLError) as error:
@@ -588,7 +592,8 @@ class _StorageProgress(_Progress):
     async def note(self, event: str, info: Mapping[str, object]) -> None:
         await super().note(event, info)
         if event.endswith("connect_tcp.started"):
-            # Of a proxy that the user has set it is not known where it goes from there.
+            # Of a proxy that the user has set it is not known where it goes from there: names are its own to
+            # resolve.
             self._direct = info.get("host") == self.host
         elif event.endswith("connect_tcp.complete") and self._direct and not self._own:
             stream = cast(Any, info["return_value"])
@@ -710,7 +715,32 @@ def _bad_place(url: str, fault: str) -> APIResponseError:
     return error
 
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_PRIVATE_NAMES = re.compile(
+    r"(?:.+\.)?(?:localhost|localdomain|local|internal|intranet|private|corp|home|lan|home\.arpa)"
+)
+_PUBLIC_NAME = re.compile(r"(?:[a-z0-9_-]+\.)+[a-z0-9-]+", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
+
+
+def _may_be_public(host: str) -> bool:
+    """Return whether a host is a public address, or a name that can be one's, as far as its letters tell."""
+    host = host.removesuffix(".").lower()
+    if ":" in host:
+        return _is_public(host)
+    if _NUMBER.fullmatch(host.rpartition(".")[2]):
+        # In whatever form systems take an address: 127.1, 0x7f.1 and 2130706433 are one.
+        try:
+            return _is_public(socket.inet_ntoa(socket.inet_aton(host)))
+        except OSError:
+            return False
+    return bool(_PUBLIC_NAME.fullmatch(host)) and not _PRIVATE_NAMES.fullmatch(host)
+
+
+_PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_ISATAP = 0x5EFE
+# Where clouds tell a machine its secrets, though the addresses count as public or did so.
+_CLOUD_SERVICES = tuple(map(ipaddress.IPv4Network, ("168.63.129.16/32", "192.0.0.0/24")))
 
 
 def _is_public(address: str) -> bool:
@@ -719,10 +749,18 @@ def _is_public(address: str) -> bool:
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
-        # An IPv4 address may travel in an IPv6 one.
-        within = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
-        ip = ip.ipv4_mapped or ip.sixtofour or within or ip
-    return ip.is_global and not ip.is_multicast
+        inner = _inner_address(ip)
+        if inner is None:
+            return ip in _PUBLIC_IPV6 and ip.is_global
+        ip = inner
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _CLOUD_SERVICES)
+
+
+def _inner_address(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address to which what is sent to an IPv6 one is brought."""
+    is_isatap = ip in _PUBLIC_IPV6 and (int(ip) >> 32) & 0xFDFFFFFF == _ISATAP
+    last = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 or is_isatap else None
+    return ip.ipv4_mapped or ip.sixtofour or last
 
 
 def _transfer_seconds(size: int) -> float:

@@ -13,17 +13,28 @@ if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.audio.resampler import AudioResampler
     from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
     from av.video.frame import VideoFrame
 
 _SEQUENTIAL_SHARE = 0.7
 """Of the time there is, what decoding from the beginning gets before the end has to be looked at."""
+_PACKETS_SHARE = 0.85
+"""Of the time there is, when going through the packets of a file too long to decode has to end."""
 _END_SECONDS = 2.0
 _SAMPLES = 40
-_SAMPLE_SIDE = 64
-_MOVED_LEVELS = 4
+_COARSE_SIDE, _COARSE_LEVELS, _COARSE_PIXELS = 64, 4, 1
+_FINE_SIDE, _FINE_LEVELS, _FINE_PIXELS = 256, 8, 2
 """More than what a codec makes of one and the same picture, less than lips do."""
+_FINE_FROM = 720
+"""From which height and width on lips may be too small for the coarse pixels."""
+_FULL_SCALE = 32768
 _HEARD_PEAK = 104
-"""Of 32,768: 50 dB below the loudest; under it lies the noise of a silent track."""
+"""50 dB below the loudest; under it lies the noise of a silent track."""
+_LOUD_PEAK = 4096
+_NEVER_ZERO = ("h264", "hevc")
+"""Their packets begin with a length or a mark."""
+_HOLE_BYTES = 16
 _SOUND_RATE = 8000
 _TOLERANCE_SECONDS = 0.5
 _DEFAULT_FPS = 25.0
@@ -35,7 +46,9 @@ class Examination:
 
     info: MediaInfo
     counted_seconds: float
-    """Where its last picture ends, or its last sound where it has no picture."""
+    """Where its last picture ends as far as it was seen, or its last sound where it has no picture."""
+    sound_seconds: float | None
+    """Where its last sound ends; None where it has none, or where that was not reached in time."""
     decodes_to_end: bool
     """Whether nothing failed in what was decoded, and it lasts as long as its header tells."""
     decoded_whole: bool
@@ -44,6 +57,8 @@ class Examination:
     """None where there is no picture, or a single one."""
     sound_is_heard: bool | None
     """False for silence; None where there is no sound."""
+    sound_peak: float
+    """The loudest sample, 1 being the most there can be; what comes after one above 1/8 is not counted."""
 
 
 def examination(file: BinaryIO, deadline: float) -> Examination:
@@ -57,19 +72,26 @@ def examination(file: BinaryIO, deadline: float) -> Examination:
     findings = _Findings(info)
     with opened_media(file) as container:
         whole = findings.take(container, began + (deadline - began) * _SEQUENTIAL_SHARE)
-        if not whole and not findings.failed and info.duration_seconds:
+    listed = False
+    if not whole and not findings.failed:
+        with opened_media(file) as container:
+            listed = findings.list_packets(container, began + (deadline - began) * _PACKETS_SHARE)
+    if not whole and not findings.failed and info.duration_seconds:
+        with opened_media(file) as container:
             _go_near_the_end(container, info.duration_seconds)
             findings.take(container, deadline)
     told = info.duration_seconds
     reached = told is None or findings.end >= told - _TOLERANCE_SECONDS
     return Examination(
         info=info,
-        counted_seconds=findings.end,
+        counted_seconds=findings.counted,
+        sound_seconds=findings.sound_end if info.has_audio and (whole or listed) else None,
         # An end that there was no time to reach is not held against the file.
-        decodes_to_end=not findings.failed and (reached or findings.out_of_time),
+        decodes_to_end=not findings.failed and (reached or (findings.out_of_time and not listed)),
         decoded_whole=whole,
         picture_moves=findings.moved if findings.pictures > 1 else None,
         sound_is_heard=findings.peak > _HEARD_PEAK if info.has_audio else None,
+        sound_peak=findings.peak / _FULL_SCALE,
     )
 
 
@@ -89,6 +111,9 @@ class _Findings:
         from av.audio.resampler import AudioResampler
 
         self.end = 0.0
+        self.counted = 0.0
+        """As `end`, but with a last picture of usual length: what a file tells of it may be another's."""
+        self.sound_end = 0.0
         self.failed = False
         self.out_of_time = False
         self.pictures = 0
@@ -97,7 +122,8 @@ class _Findings:
         self._info = info
         self._step = (info.duration_seconds or 0) / _SAMPLES
         self._next_sample = 0.0
-        self._first: bytes | None = None
+        self._usual = 1 / (info.fps or _DEFAULT_FPS)
+        self._first: dict[int, bytes] = {}
         self._resampler: AudioResampler = AudioResampler(format="s16", layout="mono", rate=_SOUND_RATE)
 
     def take(self, container: InputContainer, until: float) -> bool:
@@ -126,24 +152,61 @@ class _Findings:
         self.out_of_time = False
         return True
 
+    def list_packets(self, container: InputContainer, until: float) -> bool:
+        """Go through what is to be decoded without decoding it; return whether the end was reached."""
+        from av.error import FFmpegError
+
+        picture, sound = picture_stream(container), sound_stream(container)
+        start = (container.start_time or 0) / 1_000_000
+        try:
+            for packet in container.demux(*(stream for stream in (picture, sound) if stream is not None)):
+                self.failed = self.failed or packet.is_corrupt or self._is_hole(packet)
+                if packet.pts is not None and packet.size and not packet.is_discard:
+                    at = float(packet.pts * packet.time_base) - start
+                    self._reach(packet.stream.type, at, float((packet.duration or 0) * packet.time_base))
+                if time.monotonic() > until:
+                    return False
+        except (FFmpegError, EOFError, ValueError):
+            self.failed = True
+            return False
+        return True
+
+    def _is_hole(self, packet: Packet[Stream]) -> bool:
+        """Return whether there are zeros where the picture should be: a part of the file that never came."""
+        if packet.stream.type != "video" or self._info.video_codec not in _NEVER_ZERO:
+            return False
+        return packet.size > _HOLE_BYTES and not any(memoryview(packet)[:_HOLE_BYTES])
+
+    def _reach(self, kind: str, at: float, lasts: float) -> None:
+        if kind == "audio":
+            self.sound_end = max(self.sound_end, at + lasts)
+        if kind == "video" or not self._info.has_video:
+            self.end = max(self.end, at + lasts)
+            self.counted = max(self.counted, at + (min(lasts, self._usual) if kind == "video" else lasts))
+
     def _see(self, frame: VideoFrame, start: float) -> None:
-        fps = self._info.fps or _DEFAULT_FPS
-        at = frame.time - start if frame.pts is not None else self.pictures / fps
-        lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 1 / fps
+        at = frame.time - start if frame.pts is not None else self.pictures * self._usual
+        lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else self._usual
         self.pictures += 1
-        self.end = max(self.end, at + lasts)
+        self._reach("video", at, lasts)
         if self.moved or at < self._next_sample:
             return
         self._next_sample = at + self._step
-        pixels = bytes(frame.reformat(_SAMPLE_SIDE, _SAMPLE_SIDE, "gray", interpolation="AREA").planes[0])
-        if self._first is None:
-            self._first = pixels
-        self.moved = any(abs(a - b) > _MOVED_LEVELS for a, b in zip(self._first, pixels, strict=True))
+        self.moved = self._changed(frame, _COARSE_SIDE, _COARSE_LEVELS, _COARSE_PIXELS) or (
+            min(frame.width, frame.height) >= _FINE_FROM
+            and self._changed(frame, _FINE_SIDE, _FINE_LEVELS, _FINE_PIXELS)
+        )
+
+    def _changed(self, frame: VideoFrame, side: int, levels: int, pixels: int) -> bool:
+        """Return whether so many of `side` by `side` pixels are not as in the first picture."""
+        now = bytes(frame.reformat(side, side, "gray", interpolation="AREA").planes[0])
+        first = self._first.setdefault(side, now)
+        return now != first and sum(abs(a - b) > levels for a, b in zip(first, now, strict=True)) >= pixels
 
     def _hear(self, frame: AudioFrame, start: float) -> None:
-        if not self._info.has_video and frame.time is not None:
-            self.end = max(self.end, frame.time - start + frame.samples / frame.sample_rate)
-        if self.peak > _HEARD_PEAK:
+        if frame.time is not None:
+            self._reach("audio", frame.time - start, frame.samples / frame.sample_rate)
+        if self.peak > _LOUD_PEAK:
             return
         frame.pts = None
         for part in self._resampler.resample(frame):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -112,6 +112,9 @@ def probe(source: Path | BinaryIO, *, count_until: float = math.inf) -> MediaInf
     """
     with opened_media(source) as container:
         info = _describe(container)
+        if info.kind == "video" and info.duration_seconds:
+            last = _last_picture_seconds(container, info.duration_seconds, count_until)
+            info = replace(info, duration_seconds=max(info.duration_seconds, last))
     if info.kind != "image" and not info.duration_seconds:
         with opened_media(source) as container:
             info = replace(info, duration_seconds=_counted_seconds(container, count_until))
@@ -251,6 +254,31 @@ def _told_seconds(container: InputContainer, stream: VideoStream | AudioStream |
     elif container.duration:
         told = container.duration / _MICROSECONDS
     return told if told is not None and 0 < told <= _LONGEST_SECONDS else None
+
+
+def _last_picture_seconds(container: InputContainer, told: float, until: float) -> float:
+    """Return where a last picture ends that begins when the file is told to have ended, 0 without such a one.
+
+    An MP4 counts its length in the order of decoding; a last picture that is held long may lie beyond it.
+    """
+    from av.error import FFmpegError
+
+    picture = picture_stream(container)
+    if picture is None or picture.time_base is None or not container.format.name.startswith("mov"):
+        return 0.0
+    start = picture.start_time or 0
+    usual = 1 / float(picture.guessed_rate) if picture.guessed_rate else 0.0
+    begins = ends = 0.0
+    with suppress(FFmpegError, EOFError, ValueError, OverflowError):
+        container.seek(start + round(told / picture.time_base), stream=picture)
+        for packet in container.demux(picture):
+            if packet.pts is not None and not packet.is_discard:
+                at = float((packet.pts - start) * picture.time_base)
+                if at >= begins:
+                    begins, ends = at, at + min(float((packet.duration or 0) * picture.time_base), usual)
+            if time.monotonic() > until:
+                break
+    return ends if told <= begins <= _LONGEST_SECONDS else 0.0
 
 
 def _counted_seconds(container: InputContainer, until: float) -> float | None:

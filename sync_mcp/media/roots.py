@@ -82,6 +82,16 @@ _EVERYBODYS = (
     *("/tmp", "/var/tmp", "/private", "/private/tmp", "/private/var"),  # noqa: S108 - named to keep off them
 )
 _OF_PROGRAMS = ("Library", "AppData", "snap")
+# What lies below these belongs to services or to other users, unless it is the user's home folder or one of
+# `_OF_NOBODY`.
+_OF_OTHERS = ("/home", "/Users", "/root", "/var/root", "/run", "/var", "/private/var")
+_OF_NOBODY = ("/run/media", "/var/tmp", "/var/folders", "/private/var/tmp", "/private/var/folders")  # noqa: S108 - work may lie there
+# A disk of Windows as its Linux shows it.
+_WINDOWS_DISK = re.compile(
+    r"/mnt/[a-z](?:/users(?:/[^/]+)?"
+    r"|/(?:windows|program files[^/]*|programdata|users/[^/]+/appdata)(?:/.*)?)?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,8 +321,8 @@ class MediaRoots:
 def usual_roots(working_folder: Path | None = None) -> list[Path]:
     """Return the folders that are allowed where the user has set none.
 
-    They are the working folder, where that is one for work and no system's, home or hidden folder, and the
-    user's Desktop, Documents, Downloads, Movies or Videos, Music and Pictures.
+    They are the working folder, where that is one for work and no system's, other user's, home or hidden
+    folder, and the user's Desktop, Documents, Downloads, Movies or Videos, Music and Pictures.
     """
     import platformdirs
 
@@ -320,7 +330,7 @@ def usual_roots(working_folder: Path | None = None) -> list[Path]:
     with suppress(OSError):
         working = Path(os.path.realpath(working_folder or Path.cwd()))
         hidden = any(part.startswith(".") for part in working.parts)
-        if not (hidden or _is_of_programs(working) or _is_too_wide(working)):
+        if not (hidden or _is_of_programs(working) or _is_of_others(working) or _is_too_wide(working)):
             roots.append(working)
     for folder in (
         platformdirs.user_desktop_path,
@@ -358,16 +368,31 @@ def _is_too_wide(folder: Path) -> bool:
         home = Path(os.path.realpath(home))
         if folder == home or folder in home.parents:
             return True
-        if home in folder.parents:
+        # Where a user has none of their own, the whole disk is said to be it.
+        if home in folder.parents and home != Path(home.anchor):
             return False
     system = [*_SYSTEM, *filter(None, map(os.environ.get, _SYSTEM_VARIABLES))]
-    return any(folder == Path(name) or Path(name) in folder.parents for name in system)
+    return any(map(folder.is_relative_to, system))
 
 
 def _is_of_programs(folder: Path) -> bool:
     home = _home()
     real = home and Path(os.path.realpath(home))
     return bool(real and real in folder.parents and folder.relative_to(real).parts[0] in _OF_PROGRAMS)
+
+
+def _is_of_others(folder: Path) -> bool:
+    """Return whether a folder lies in a service's or another user's."""
+    home = _home()
+    real = home and Path(os.path.realpath(home))
+    if real and real != Path(real.anchor):
+        if folder.is_relative_to(real):
+            return False
+        if _WINDOWS and real.parent.name.casefold() == "users" and folder.is_relative_to(real.parent):
+            return True
+    if any(map(folder.is_relative_to, _OF_NOBODY)):
+        return False
+    return any(map(folder.is_relative_to, _OF_OTHERS)) or _WINDOWS_DISK.fullmatch(str(folder)) is not None
 
 
 def _home() -> Path | None:

@@ -1,9 +1,12 @@
 """A generation's output on the disk: fetched whole, checked as far as it can be, and only then named."""
 
+import hashlib
 import os
 import re
+import stat
+import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,8 +15,9 @@ from typing import BinaryIO
 import anyio
 from anyio.to_thread import run_sync
 
+from sync_mcp.api.assets import Asset
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.downloads import check_destination, move_into_place
+from sync_mcp.api.downloads import check_destination, move_into_place, remove_left_behind
 from sync_mcp.api.formats import HEAD_BYTES, media_format
 from sync_mcp.api.models import Audio, Generation, Image, Text
 from sync_mcp.api.uploads import OnProgress, Transfer, opened
@@ -28,11 +32,14 @@ OK = "ok"
 _FAILED = "failed"
 _NOT_CHECKED = "not checked"
 _BY_DECODING = ("decodes", "duration", "voice", "picture", "sound", "movement")
+_BY_LOOKING = ("decodes", "picture", "sound", "movement")
 
 LARGEST_PREVIEWED_BYTES = 2 * 1024**3
 _PREVIEW_SECONDS = 600.0
 _LARGEST_VOICE_BYTES = 100 * 1024**2
 _VOICE_SECONDS = 15.0
+_LOUDER = 4
+"""By how much a voice has to be louder than a silent output for that to be a fault."""
 
 _TOLERANCE_SECONDS = 0.5
 _TOLERANCE_SHARE = 0.02
@@ -41,7 +48,10 @@ _WORD_LIMIT = 40
 _NAME_LIMIT = 100
 _STEM_BYTES = 200
 _MOST_FAILED = 100
+_TEMPORARY_PREFIX = "sync-mcp-output-"
+_TEMPORARY_SECONDS = 24 * 3600.0
 
+_TEMPORARY = re.compile(rf"{_TEMPORARY_PREFIX}[a-z0-9_]{{8}}")
 _NOT_IN_NAMES = re.compile(r"[^\w .()+-]+")
 _DEVICE = re.compile(r"(?i)(?:con|prn|aux|nul|conin|conout|com\d|lpt\d)\s*(?:\..*)?")
 
@@ -69,6 +79,11 @@ class Saved:
         """The names of the checks that failed."""
         return [name for name, outcome in self.checks.items() if outcome.startswith(_FAILED)]
 
+    @property
+    def unchecked(self) -> list[str]:
+        """The names of the checks of picture and sound that could not be made."""
+        return [name for name in _BY_LOOKING if self.checks[name].startswith(_NOT_CHECKED)]
+
     def is_still_there(self) -> bool:
         """Return whether nobody has moved or changed the file since; blocks."""
         try:
@@ -82,6 +97,13 @@ class _Findings:
     checks: dict[str, str]
     duration_seconds: float | None = None
     note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Voice:
+    seconds: float
+    is_sound_alone: bool
+    """Whether it is known to be no video."""
 
 
 def file_name(generation: Generation) -> str:
@@ -141,7 +163,7 @@ async def save(
         failed = any(outcome.startswith(_FAILED) for outcome in findings.checks.values())
         path = destination
         if failed and not was_there:
-            path = await run_sync(_keep_as_failed, part, destination)
+            path, was_there = await run_sync(_keep_as_failed, part, destination, size, sha256)
         elif not was_there:
             await run_sync(lambda: move_into_place(part, destination, overwrite=overwrite))
     return Saved(
@@ -167,14 +189,17 @@ async def pictured(
         APIConnectionError, APITimeoutError, APIResponseError: it could not be had in all tries.
     """
     try:
-        with _temporary_folder() as folder, anyio.fail_after(_PREVIEW_SECONDS):
-            async with sync.generations.fetched(
-                generation.id,
-                Path(folder),
-                known=generation,
-                limit_bytes=LARGEST_PREVIEWED_BYTES,
-                on_progress=on_progress,
-            ) as part:
+        with anyio.fail_after(_PREVIEW_SECONDS):
+            async with (
+                _temporary_folder() as folder,
+                sync.generations.fetched(
+                    generation.id,
+                    folder,
+                    known=generation,
+                    limit_bytes=LARGEST_PREVIEWED_BYTES,
+                    on_progress=on_progress,
+                ) as part,
+            ):
                 return await contact_sheet(part)
     except TimeoutError:
         raise APITimeoutError(
@@ -198,14 +223,20 @@ async def _findings(
             return _Findings(checks | unknown, note=f"{error.message} {error.next_step}")
         return _Findings(checks | unknown | {"decodes": f"{_FAILED}: no picture or sound can be decoded"})
     info = examined.info
-    seconds = info.duration_seconds or examined.counted_seconds
+    # A header may tell too little; what was seen is there.
+    seconds = max(info.duration_seconds or 0.0, examined.counted_seconds)
+    voice = await _known_voice(sync, generation)
     if checks["container"] == OK and "mp4" not in info.format_name.split(","):
         checks["container"] = f"{_FAILED}: it is {clean(info.format_name, _WORD_LIMIT)}"
-    checks["decodes"] = OK if examined.decodes_to_end else f"{_FAILED}: it breaks off before its end"
+    checks["decodes"] = _decodes(examined)
     checks["duration"] = _as_told(seconds, generation.output_duration)
-    checks["voice"] = await _as_voice(sync, generation, seconds)
+    checks["voice"] = voice if isinstance(voice, str) else _as_voice(generation, seconds, voice.seconds)
     checks["picture"] = OK if info.has_video else f"{_FAILED}: it has none"
-    checks["sound"] = _sound(examined)
+    checks["sound"] = (
+        await _silence(sync, generation, examined)
+        if examined.sound_is_heard is False
+        else _sound(examined, seconds, None if isinstance(voice, str) else voice)
+    )
     checks["movement"] = _movement(examined)
     return _Findings(checks, duration_seconds=round(seconds, 3))
 
@@ -227,17 +258,34 @@ def _as_told(seconds: float, told: float | None) -> str:
     return f"{_FAILED}: {seconds:.1f} s, but the API tells {told:.1f} s"
 
 
-async def _as_voice(sync: AsyncSync, generation: Generation, seconds: float) -> str:
-    """Compare the output's length with the voice's as `sync_mode` says that they relate (API §3.1.2)."""
-    voices = [item for item in generation.input if isinstance(item, Audio | Text)]
-    if generation.segments or len(voices) != 1:
-        return f"{_NOT_CHECKED}: it has segments" if voices else f"{_NOT_CHECKED}: it has no voice input"
+def _decodes(examined: Examination) -> str:
+    if not examined.decodes_to_end:
+        return f"{_FAILED}: it breaks off before its end"
+    if not examined.decoded_whole:
+        return f"{_NOT_CHECKED}: only its beginning and its last seconds were decoded in time"
+    return OK
+
+
+async def _known_voice(sync: AsyncSync, generation: Generation) -> _Voice | str:
+    """Return the voice that the whole output speaks with, or why it is not known."""
+    item = _only_voice(generation)
+    if item is None:
+        has_one = any(isinstance(item, Audio | Text) for item in generation.input)
+        return f"{_NOT_CHECKED}: it has {'segments' if has_one else 'no voice input'}"
     try:
-        voice = await _voice_seconds(sync, generation, voices[0])
+        voice = await _voice(sync, generation, item)
     except SyncError as error:
         return f"{_NOT_CHECKED}: {safe(error.message, _REASON_LIMIT)}"
-    if voice is None:
-        return f"{_NOT_CHECKED}: the voice's length is not known"
+    return voice or f"{_NOT_CHECKED}: the voice's length is not known"
+
+
+def _only_voice(generation: Generation) -> Audio | Text | None:
+    voices = [item for item in generation.input if isinstance(item, Audio | Text)]
+    return None if generation.segments or len(voices) != 1 else voices[0]
+
+
+def _as_voice(generation: Generation, seconds: float, voice: float) -> str:
+    """Compare the output's length with the voice's as `sync_mode` says that they relate (API §3.1.2)."""
     still = any(isinstance(item, Image) for item in generation.input)
     mode = (generation.options and generation.options.sync_mode) or "bounce"
     lengths = f"{seconds:.1f} s, but the voice has {voice:.1f} s"
@@ -250,39 +298,84 @@ async def _as_voice(sync: AsyncSync, generation: Generation, seconds: float) -> 
     return f"{_NOT_CHECKED}: {lengths}, and sync_mode {clean(mode, _WORD_LIMIT)} does not tell which counts"
 
 
-async def _voice_seconds(sync: AsyncSync, generation: Generation, voice: Audio | Text) -> float | None:
+async def _voice(sync: AsyncSync, generation: Generation, item: Audio | Text) -> _Voice | None:
     """Return how long the voice is, None where it is nowhere told.
 
     Raises:
         SyncError: it cannot be had, or not be decoded.
     """
-    url = generation.synthesized_audio_url
     with anyio.move_on_after(_VOICE_SECONDS):
-        if isinstance(voice, Audio):
-            url = voice.url
-            if voice.asset_id:
-                asset = await sync.assets.get(voice.asset_id)
-                if asset.duration_seconds:
-                    return asset.duration_seconds
-                url = asset.url
+        url, asset = await _source_of_voice(sync, generation, item)
+        if asset is not None and asset.duration_seconds:
+            return _Voice(asset.duration_seconds, is_sound_alone=asset.type == "AUDIO")
         if not url:
             return None
-        with _temporary_folder() as folder:
-            async with sync.fetched(url, Path(folder), limit_bytes=_LARGEST_VOICE_BYTES) as path:
-                return (await look(path)).duration_seconds
+        async with _fetched_voice(sync, url) as path:
+            info = await look(path)
+        if not info.duration_seconds:
+            return None
+        return _Voice(info.duration_seconds, is_sound_alone=not info.has_video)
     raise APITimeoutError(f"the voice could not be had in {_VOICE_SECONDS:.0f} s")
 
 
-def _sound(examined: Examination) -> str:
+async def _source_of_voice(
+    sync: AsyncSync, generation: Generation, item: Audio | Text
+) -> tuple[str | None, Asset | None]:
+    if not isinstance(item, Audio):
+        return generation.synthesized_audio_url, None
+    asset = await sync.assets.get(item.asset_id) if item.asset_id else None
+    return (asset.url if asset is not None else item.url), asset
+
+
+@asynccontextmanager
+async def _fetched_voice(sync: AsyncSync, url: str) -> AsyncGenerator[Path]:
+    async with (
+        _temporary_folder() as folder,
+        sync.fetched(url, folder, limit_bytes=_LARGEST_VOICE_BYTES) as path,
+    ):
+        yield path
+
+
+async def _silence(sync: AsyncSync, generation: Generation, examined: Examination) -> str:
+    """Tell whether an output without a sound to be heard should have one: the voice may be silence too."""
+    if not examined.decoded_whole:
+        return f"{_NOT_CHECKED}: what was decoded in time is silent"
+    item = _only_voice(generation)
+    with suppress(SyncError), anyio.move_on_after(_VOICE_SECONDS):
+        url = (await _source_of_voice(sync, generation, item))[0] if item is not None else None
+        if url:
+            async with _fetched_voice(sync, url) as path:
+                voice = await examine(path)
+            if voice.sound_is_heard and voice.sound_peak > _LOUDER * examined.sound_peak:
+                return f"{_FAILED}: it is silent throughout"
+    return f"{_NOT_CHECKED}: it is silent throughout; the voice may be so"
+
+
+def _sound(examined: Examination, seconds: float, voice: _Voice | None) -> str:
     if not examined.info.has_audio:
         return f"{_FAILED}: it has none"
-    return f"{_FAILED}: it is silent throughout" if examined.sound_is_heard is False else OK
+    if not examined.info.has_video:
+        return OK
+    ends = examined.sound_seconds
+    if ends is None:
+        return f"{_NOT_CHECKED}: its end was not reached in time"
+    # In a video that serves as the voice, the sound may end before the picture.
+    known = voice is not None and voice.is_sound_alone
+    due = min(seconds, voice.seconds) if voice is not None and known else seconds
+    if ends >= due - _tolerance(due):
+        return OK
+    outcome = _FAILED if known else _NOT_CHECKED
+    return f"{outcome}: it ends at {ends:.1f} s, the picture at {seconds:.1f} s"
 
 
 def _movement(examined: Examination) -> str:
     if not examined.info.has_video:
         return f"{_NOT_CHECKED}: it has no picture"
-    return OK if examined.picture_moves else f"{_FAILED}: the picture stands still"
+    if examined.picture_moves:
+        return OK
+    if not examined.decoded_whole:
+        return f"{_NOT_CHECKED}: in what was decoded in time nothing moves"
+    return f"{_FAILED}: the picture stands still"
 
 
 def _tolerance(seconds: float) -> float:
@@ -322,23 +415,37 @@ async def _has_content(path: Path, sha256: str) -> bool:
         return False
 
 
-def _keep_as_failed(part: Path, destination: Path) -> Path:
+def _keep_as_failed(part: Path, destination: Path, size: int, sha256: str) -> tuple[Path, bool]:
+    """Return the name that a fetched file now has beside `destination`, and whether it was there already."""
     stem = os.fsencode(destination.stem)[:_STEM_BYTES].decode("utf-8", "ignore")
     for number in range(1, _MOST_FAILED):
         which = "" if number == 1 else f"-{number}"
         path = destination.with_name(f"{stem}.failed-check{which}{destination.suffix}")
+        if _is_file_of(path, size, sha256):
+            return path, True
         try:
             move_into_place(part, path, overwrite=False)
         except FileRefused as error:
             if error.code != "file_exists":
                 raise
             continue
-        return path
+        return path, False
     raise FileRefused(
         f"There are {_MOST_FAILED - 1} files of failed checks for {destination.name} already.",
         code="file_exists",
         next_step="Ask the user to remove them, or name another file.",
     )
+
+
+def _is_file_of(path: Path, size: int, sha256: str) -> bool:
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
 
 
 def _size_of(path: Path) -> int | None:
@@ -353,5 +460,27 @@ def _identity(path: Path) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _temporary_folder() -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix="sync-mcp-", ignore_cleanup_errors=True)
+@asynccontextmanager
+async def _temporary_folder() -> AsyncGenerator[Path]:
+    with await run_sync(_new_temporary_folder) as name:
+        yield Path(name)
+
+
+def _new_temporary_folder() -> TemporaryDirectory[str]:
+    made = TemporaryDirectory(prefix=_TEMPORARY_PREFIX, ignore_cleanup_errors=True)
+    _remove_old_temporary_folders(Path(made.name).parent)
+    return made
+
+
+def _remove_old_temporary_folders(place: Path) -> None:
+    """Remove what killed processes have left; a folder in use is younger."""
+    before = time.time() - _TEMPORARY_SECONDS
+    with suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            if not _TEMPORARY.fullmatch(entry.name):
+                continue
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode) and status.st_mtime < before:
+                    remove_left_behind(Path(entry.path))
+                    Path(entry.path).rmdir()

@@ -101,12 +101,14 @@ def storage_refused(refusal: StorageRefusal) -> Response:
 
 
 def file_answer(request: Request, path: Path, media_type: str, file_name: str | None = None) -> Response:
-    """Return a file, or the range of it that the request asks for."""
-    headers = {"Accept-Ranges": "bytes"}
+    """Return a file, or the range of it that the request asks for unless `If-Range` names another content."""
+    status = path.stat()
+    headers = {"Accept-Ranges": "bytes", "ETag": f'"{status.st_mtime_ns:x}-{status.st_size:x}"'}
     if file_name is not None:
         headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(file_name)}"
-    size = path.stat().st_size
-    wanted = _range(request.headers.get("range"), size)
+    size = status.st_size
+    is_same = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
+    wanted = _range(request.headers.get("range"), size) if is_same else None
     if wanted is None:
         return Response(path.read_bytes(), 200, headers, media_type)
     start, end = wanted

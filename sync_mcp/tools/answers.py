@@ -3,10 +3,11 @@
 Whatever made them, no control or invisible character of another's text gets out of here.
 """
 
+import json
 import math
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,6 +25,8 @@ _SPENT = {
     "unknown": "Whether money was spent is unknown.",
 }
 _CODE = re.compile(r"\w{1,80}", re.ASCII)
+# What could be taken for the next field of a row.
+_LIKE_FIELDS = re.compile(r"[,:]\s|^\"")
 _ELSE = "Tell the user what went wrong, and ask how to go on."
 
 
@@ -97,14 +100,17 @@ def _visible(value: object) -> object:
 
 
 def as_text(structured: Mapping[str, Any]) -> str:
-    """Return a structured answer as lines of `name: value`, rows of a list one line each."""
+    """Return a structured answer as lines of `name: value`, rows of a list one line each.
+
+    A value in a row that could be taken for more than one stands in quotes, as in JSON.
+    """
     lines: list[str] = []
     for name, value in structured.items():
         if isinstance(value, list):
             lines.append(f"{name}:" if value else f"{name}: none")
-            lines.extend(f"- {_row(entry)}" for entry in cast(list[object], value))
+            lines.extend(f"- {_row(entry, _quoted)}" for entry in cast(list[object], value))
         else:
-            lines.append(f"{name}: {_row(value)}")
+            lines.append(f"{name}: {_row(value, _plain)}")
     return "\n".join(lines)
 
 
@@ -113,12 +119,18 @@ def finite(number: float | None) -> float | None:
     return number if number is not None and math.isfinite(number) else None
 
 
-def _row(entry: object) -> str:
+def _row(entry: object, shown: Callable[[object], str]) -> str:
     if isinstance(entry, Mapping):
         return ", ".join(
-            f"{name} {_plain(value)}" for name, value in cast(Mapping[str, object], entry).items()
+            f"{name} {shown(value)}" for name, value in cast(Mapping[str, object], entry).items()
         )
     return _plain(entry)
+
+
+def _quoted(value: object) -> str:
+    if isinstance(value, str) and _LIKE_FIELDS.search(value):
+        return json.dumps(value, ensure_ascii=False)
+    return _plain(value)
 
 
 def _plain(value: object) -> str:

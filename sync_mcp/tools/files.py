@@ -93,6 +93,9 @@ async def _download_generation(context: CallContext, arguments: DownloadArgument
         # It was saved some minutes ago, and is gone or another by now.
         backend.transfers.forget(key)
         saved = await backend.transfers.join(key, work, until=until, on_progress=report)
+    if saved.failed:
+        # Told once: the next call fetches the output anew.
+        backend.transfers.forget(key)
     return _answer(saved)
 
 
@@ -105,13 +108,21 @@ def _answer(saved: "Saved") -> DownloadAnswer:
         duration_seconds=saved.duration_seconds,
         checks=dict(saved.checks),
         note=" ".join(filter(None, notes)) or None,
-        next_step=(
-            f"Tell the user that {' and '.join(saved.failed)} failed the check; preview_generation shows the "
-            "video. get_generation and then this again fetches it anew."
-            if saved.failed
-            else "Done: tell the user the path."
-        ),
+        next_step=_next_step(saved),
     )
+
+
+def _next_step(saved: "Saved") -> str:
+    if saved.failed:
+        return (
+            f"Tell the user that {' and '.join(saved.failed)} failed the check; preview_generation shows the "
+            "video. This call again fetches it anew."
+        )
+    if saved.note is not None:
+        return "Tell the user the path, and that only the length and the container were checked."
+    if saved.unchecked:
+        return f"Tell the user the path, and that {' and '.join(saved.unchecked)} could not be checked."
+    return "Done: tell the user the path."
 
 
 async def _completed(context: CallContext, generation_id: str) -> "Generation":
@@ -166,7 +177,7 @@ TOOLS: Tools = (
         arguments=DownloadArguments,
         answer=DownloadAnswer,
         annotations=ToolAnnotations(
-            read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
+            read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
         ),
         run=_download_generation,
         other_names={"id": "generation_id"},

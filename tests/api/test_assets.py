@@ -1,6 +1,8 @@
 """Assets: listed, found, deleted, and fetched whole or not at all."""
 
 import os
+import re
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from sync_mcp import (
     PermissionDeniedError,
     Transfer,
 )
+from sync_mcp.api import downloads as downloads_module
 from sync_mcp.api import transport as transport_module
 from sync_mcp.api.downloads import fetched, move_into_place
 from sync_mcp.api.transport import Transport
@@ -388,22 +391,80 @@ async def test_a_part_that_is_there_no_more_is_asked_for_from_the_beginning(fetc
     assert server.received[2].headers.get("range") is None
 
 
-async def test_steps_forward_give_new_tries(fetch_of: FetchOf) -> None:
+@pytest.mark.parametrize(
+    "told", [{}, {"ETag": 'W/"weak"'}, {"Last-Modified": "Mon, 05 Jan 2026 00:00:00 GMT"}]
+)
+async def test_without_a_strong_etag_a_cut_download_begins_anew(
+    fetch_of: FetchOf, told: dict[str, str]
+) -> None:
+    old, new = CONTENT, CONTENT[::-1]
+    fetch, server = fetch_of(cut(old, len(old) // 2, **told), answer(200, new, told))
+    assert await fetch() == new
+    assert [one.headers.get("range") for one in server.received] == [None, None]
+
+
+async def test_a_download_has_an_end_in_time(
+    fetch_of: FetchOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads_module, "_LONGEST_SECONDS", 0.1)
+    fetch, _ = fetch_of(Answer(cut(CONTENT, 5).data, hangs=True))
+    with anyio.fail_after(10), pytest.raises(APITimeoutError, match="hours"):
+        await fetch()
+    assert left_in(tmp_path) == set()
+
+
+async def test_what_a_killed_process_left_is_removed_after_a_day(fetch_of: FetchOf, tmp_path: Path) -> None:
+    fetch, _ = fetch_of(answer(200, b"content"))
+    long_ago = time.time() - 25 * 3600
+    old, young = (tmp_path / f".sync-mcp-{16 * digit}.part" for digit in "01")
+    others = [
+        tmp_path / name for name in (".sync-mcp-2.part", f".{16 * '3'}.part", f"sync-mcp-{16 * '4'}.part")
+    ]
+    for path in (old, young, *others):
+        path.write_bytes(b"begun")
+    for path in (old, *others):
+        os.utime(path, (long_ago, long_ago))
+    link, folder = (tmp_path / f".sync-mcp-{16 * digit}.part" for digit in "56")
+    link.symlink_to(others[0])
+    os.utime(link, (long_ago, long_ago), follow_symlinks=False)
+    folder.mkdir()
+    os.utime(folder, (long_ago, long_ago))
+    assert await fetch() == b"content"
+    assert left_in(tmp_path) == {path.name for path in (young, link, folder, *others)}
+
+
+async def test_a_file_on_its_way_has_a_name_that_is_swept(fetch_of: FetchOf, tmp_path: Path) -> None:
+    fetch, server = fetch_of(answer(200, b"content"))
+
+    async def url() -> str:
+        return server.url
+
+    async with fetched(fetch.transport, url, tmp_path) as part:
+        assert re.fullmatch(r"\.sync-mcp-[0-9a-f]{16}\.part", part.name)
+
+
+async def test_steps_forward_give_new_tries(fetch_of: FetchOf, monkeypatch: pytest.MonkeyPatch) -> None:
     size, step = len(CONTENT), 1_200_000
     many = CONTENT * 3
-    answers = [cut(many, step)]
+    answers = [cut(many, step, ETag='"one"')]
     for start in range(step, 6 * step, step):
         answers.append(
             Answer(
-                f"HTTP/1.1 206 P\r\nContent-Length: {len(many) - start}\r\n"
+                f'HTTP/1.1 206 P\r\nETag: "one"\r\nContent-Length: {len(many) - start}\r\n'
                 f"Content-Range: bytes {start}-{len(many) - 1}/{len(many)}\r\n\r\n".encode()
                 + many[start : start + step]
             )
         )
-    answers.append(part(many[6 * step :], 6 * step, len(many)))
+    answers.append(part(many[6 * step :], 6 * step, len(many), ETag='"one"'))
     fetch, server = fetch_of(*answers)
     assert await fetch() == many
     assert (server.connections, size * 3) == (7, len(many))
+    # But not without end.
+    monkeypatch.setattr(downloads_module, "_MOST_TRIES", 5)
+    fetch, server = fetch_of(*answers)
+    with pytest.raises(APIResponseError):
+        await fetch()
+    assert server.connections == 5
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,7 @@ async def test_a_file_that_is_there_stays_and_nothing_is_asked(
     with pytest.raises(FileRefused) as caught:
         await sync.generations.download(id, place)
     assert (caught.value.code, place.read_bytes()) == ("file_exists", b"mine")
+    assert caught.value.next_step == "Name another file; overwrite only if the user says so."
     assert len(sandbox.requests) == before
     await sync.generations.download(id, place, overwrite=True)
     assert place.read_bytes() != b"mine"

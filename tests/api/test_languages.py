@@ -37,7 +37,17 @@ def test_whatever_the_spelling_it_is_one_code(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("Mandarin", "zh"), ("farsi", "fa"), ("Northern_Sotho", "nso"), ("deutsch", "de"), ("日本語", "ja")],
+    [
+        *(
+            ("Mandarin", "zh"),
+            ("farsi", "fa"),
+            ("Northern_Sotho", "nso"),
+            ("deutsch", "de"),
+            ("日本語", "ja"),
+        ),
+        *(("nb", "no"), ("Bokmal", "no"), ("Norwegian Bokmål", "no"), ("Norwegian", "no"), ("Flemish", "nl")),
+        *(("iw", "he"), ("Myanmar", "my"), ("Moldovan", "ro")),
+    ],
 )
 def test_other_names_for_the_same_language_are_taken_too(name: str, code: str) -> None:
     assert language_code(name, source=False) == code
@@ -49,7 +59,14 @@ def test_other_names_for_the_same_language_are_taken_too(name: str, code: str) -
         ("Spansh", "es"),
         ("Brazilian Portuguese", "pt"),
         ("Chinese (Simplified)", "zh"),
-        ("Norwegian Bokmål", "no"),
+        ("nn", "no"),
+        ("Nynorsk", "no"),
+        ("Norwegian Nynorsk", "no"),
+        ("Frnch", "fr"),
+        ("Germn", "de"),
+        ("Japanes", "ja"),
+        ("Itallian", "it"),
+        ("Phillipino", "fil"),
         ("es-MX", "es"),
         ("zh_Hans", "zh"),
         ("jp", "ja"),
@@ -63,7 +80,26 @@ def test_a_wrong_one_is_refused_with_the_near_one(text: str, code: str) -> None:
     assert fault(text) == f"{told} ({LANGUAGES[code]})?"
 
 
-@pytest.mark.parametrize("text", ["Klingon", "xx", "?", "ge"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "Klingon",
+            "xx",
+            "?",
+            "ge",
+            "Serbian",
+            "Latin",
+            "Haitian",
+            "Valencian",
+            "Gaelic",
+            "Indian",
+            "Frisian",
+        ),
+        *("Esperanto", "Kurdish", "Somali", "Turkmen", "Malagasy", "Guarani", "Taiwanese", "American"),
+        *("la", "si", "so", "ti", "wa", "lat", "sin"),
+    ],
+)
 def test_where_none_is_near_all_codes_are_named(text: str) -> None:
     told = fault(text)
     assert "did you mean" not in told

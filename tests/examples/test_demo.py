@@ -8,6 +8,7 @@ from mcp import StdioServerParameters
 
 from sync_mcp.demo import run_demo
 from sync_mcp.media.probe import probe
+from tests.media.clips import frozen, make_media
 
 STEPS = (
     "tools/list",
@@ -79,3 +80,19 @@ def test_the_demo_fails_with_a_reason_on_a_server_without_samples(
 ) -> None:
     assert _demo_on(monkeypatch, "-m", "sync_mcp", output=tmp_path) == 1
     assert "The demo failed: the server's instructions name no sample speaker.mp4" in capsys.readouterr().err
+
+
+def test_the_demo_fails_where_the_video_fails_its_check_and_says_where_it_lies(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def prepare(_sample_url: str, clip: Path) -> None:
+        make_media(clip, picture="libx264", sound="aac", size=(160, 120), frames=30, draw=frozen)
+
+    monkeypatch.setattr("sync_mcp.demo._prepare", prepare)
+    assert anyio.run(run_demo, str(tmp_path)) == 1
+    told = capsys.readouterr()
+    kept = tmp_path / "lipsync.failed-check.mp4"
+    assert f"The demo failed: the video failed a check (movement) and is kept as {kept}" in told.err
+    assert "The video: " not in told.out
+    assert kept.exists()
+    assert not (tmp_path / "lipsync.mp4").exists()

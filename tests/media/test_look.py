@@ -1,7 +1,9 @@
 import io
 import os
+import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -340,6 +342,76 @@ async def test_lips_alone_are_movement(tmp_path: Path) -> None:
 
     clip = make_media(tmp_path / "clip.mp4", picture="libx264", size=(320, 240), draw=face)
     assert (await examine(clip)).picture_moves
+
+
+async def test_lips_far_away_are_movement(tmp_path: Path) -> None:
+    def distant(number: int, width: int, height: int) -> bytes:
+        pixels = bytearray(b"\x64" * (width * height * 3))
+        for row in range(460, 467):
+            start = (row * width + 940) * 3
+            pixels[start : start + 42] = bytes([100 + number % 2 * 20]) * 42
+        return bytes(pixels)
+
+    clip = make_media(tmp_path / "clip.mp4", picture="libx264", size=(1920, 1080), frames=3, draw=distant)
+    assert (await examine(clip)).picture_moves
+
+
+async def test_a_still_picture_of_much_detail_does_not_move(tmp_path: Path) -> None:
+    grain = random.Random(1).randbytes(1280 * 720 * 3)
+
+    def grainy(number: int, width: int, height: int) -> bytes:
+        del number, width, height
+        return grain
+
+    clip = make_media(tmp_path / "clip.mp4", picture="libx264", size=(1280, 720), frames=5, draw=grainy)
+    assert (await examine(clip)).picture_moves is False
+
+
+async def test_where_the_sound_ends_is_told(tmp_path: Path) -> None:
+    clip = make_media(tmp_path / "clip.mp4", picture="libx264", sound="aac", frames=30, seconds=1.0)
+    assert (await examine(clip)).sound_seconds == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+async def test_a_last_picture_that_is_held_counts_to_the_length(tmp_path: Path, codec: str) -> None:
+    for times, seconds in (([*range(15), 44], 4.5), ([*range(9), *range(30, 39)], 3.9)):
+        clip = make_media(tmp_path / "clip.mp4", picture=codec, sound="aac", times=times, seconds=5)
+        assert (await look(clip)).duration_seconds == pytest.approx(seconds, abs=0.05)
+        assert (await examine(clip)).counted_seconds == pytest.approx(seconds, abs=0.05)
+
+
+@pytest.mark.parametrize("damage", ["none", "cut off", "hole"])
+async def test_what_there_was_no_time_to_decode_is_told_by_its_packets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    from sync_mcp.media import examining
+
+    def too_late(findings: Any, *_: object) -> bool:
+        findings.out_of_time = True
+        return False
+
+    clip = make_media(
+        tmp_path / "clip.mp4",
+        picture="libx264",
+        sound="aac",
+        frames=60,
+        seconds=4.0,
+        options={"movflags": "+faststart"},
+    )
+    content = clip.read_bytes()
+    middle = len(content) // 2
+    if damage == "cut off":
+        clip.write_bytes(content[:middle])
+    elif damage == "hole":
+        clip.write_bytes(content[:middle] + bytes(2000) + content[middle + 2000 :])
+    monkeypatch.setattr("sync_mcp.media.examining._Findings.take", too_late)
+    with clip.open("rb") as file:
+        examined = examining.examination(file, deadline=time.monotonic() + 60)
+    assert examined.decodes_to_end is (damage == "none")
+    assert not examined.decoded_whole
+    if damage == "none":
+        assert examined.counted_seconds == pytest.approx(6.0, abs=0.05)
+        assert examined.sound_seconds == pytest.approx(4.0, abs=0.1)
 
 
 async def test_a_result_that_was_cut_off_does_not_decode_to_its_end(tmp_path: Path) -> None:

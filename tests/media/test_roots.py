@@ -793,6 +793,56 @@ def test_a_working_folder_of_the_system_or_above_the_home_is_no_root(disk: Disk,
 
 
 @posix_alone
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("/var/log", "/var/log/x", "/var/lib", "/var/lib/x", "/var/mail", "/var/www", "/run/user/1000"),
+        *("/run/x", "/home/other", "/home/other/work", "/Users/other", "/Users/other/work", "/root"),
+        *("/root/work", "/mnt/c", "/mnt/d", "/mnt/c/Windows", "/mnt/c/windows/System32", "/mnt/c/Users"),
+        *("/mnt/c/Users/other", "/mnt/c/Users/me/AppData/Local", "/mnt/c/Program Files (x86)/x"),
+    ],
+)
+@pytest.mark.usefixtures("disk")
+def test_a_working_folder_of_a_service_another_user_or_windows_is_no_root(folder: str) -> None:
+    assert Path(folder) not in usual_roots(Path(folder))
+
+
+@posix_alone
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("/srv/work", "/opt/work", "/data", "/workspace", "/tmp/work", "/var/tmp/work", "/mnt/disk"),
+        *("/mnt/c/work", "/mnt/c/Users/me/work", "/run/media/me/disk", "/home/me/work"),
+    ],
+)
+def test_a_working_folder_for_work_is_a_root(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    if sys.platform == "darwin" and folder.startswith(("/tmp", "/var", "/home")):
+        pytest.skip("is a link there")
+    assert Path(folder) in usual_roots(Path(folder))
+
+
+@posix_alone
+@pytest.mark.parametrize(
+    ("home", "folder", "is_root"),
+    [
+        ("/root", "/root/work", True),
+        ("/root", "/root", False),
+        ("/var/lib/builder", "/var/lib/builder/work", True),
+        ("/", "/etc/ssl", False),
+        ("/", "/var/log", False),
+        ("/", "/home/other/work", False),
+        ("/", "/work", True),
+    ],
+)
+def test_what_lies_in_the_home_folder_is_the_users_wherever_that_is(
+    monkeypatch: pytest.MonkeyPatch, home: str, folder: str, is_root: bool
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    assert (Path(os.path.realpath(folder)) in usual_roots(Path(folder))) is is_root
+
+
+@posix_alone
 def test_a_media_folder_that_is_the_home_itself_or_the_systems_is_no_root(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,9 @@
 import hashlib
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from anyio.to_thread import run_sync
@@ -13,6 +15,7 @@ from sync_mcp.api.models import Generation
 from sync_mcp.errors import APIResponseError
 from sync_mcp.media import look as look_module
 from sync_mcp.media import saving as saving_module
+from sync_mcp.media.examining import Examination
 from sync_mcp.media.roots import MediaRoots
 from sync_mcp.media.saving import Saved, file_name, pictured, save
 from sync_mcp.sandbox import Fault, Sandbox
@@ -87,6 +90,7 @@ async def test_an_output_is_saved_whole_under_its_name_and_every_check_is_told(
     [
         pytest.param({"sound": None}, {"sound": "it has none"}, id="no sound"),
         pytest.param({"silent": True}, {"sound": "it is silent throughout"}, id="silence"),
+        pytest.param({"seconds": 1.0}, {"sound": "it ends at 1.0 s, the picture at 4.5 s"}, id="sound ends"),
         pytest.param({"draw": frozen}, {"movement": "the picture stands still"}, id="still"),
         pytest.param(
             {"frames": 90},
@@ -110,6 +114,66 @@ async def test_a_failed_check_is_named_and_the_file_is_kept_under_another_name(
     assert made.path == folder / "out.failed-check.mp4"
     assert made.path.read_bytes() == bad
     assert names_in(folder) == {"out.failed-check.mp4"}
+
+
+async def test_sound_that_ends_early_is_no_failure_where_the_voice_is_not_known(
+    sandbox: Sandbox, sync: AsyncSync, folder: Path
+) -> None:
+    generation = await completed_with(sandbox, clip(folder, seconds=1.0), folder)
+    generation.input = [Video(url=sandbox.samples.video), Audio(url=None)]
+    made = await saved(sync, generation, folder / "out.mp4")
+    assert made.checks["sound"] == "not checked: it ends at 1.0 s, the picture at 4.5 s"
+    assert (made.failed, made.path.name) == ([], "out.mp4")
+
+
+async def test_the_sound_of_a_short_voice_may_end_before_the_picture(
+    sandbox: Sandbox, sync: AsyncSync, folder: Path
+) -> None:
+    generation = await completed_with(sandbox, clip(folder, frames=80, seconds=4.4), folder)
+    generation.options = GenerationOptions(sync_mode="silence")
+    made = await saved(sync, generation, folder / "out.mp4")
+    assert made.checks["sound"] == "ok"
+
+
+async def test_a_silent_result_of_a_silent_voice_is_no_failure(
+    sandbox: Sandbox, sync: AsyncSync, folder: Path
+) -> None:
+    voice = make_media(folder / "voice.wav", sound="pcm_s16le", frames=45, silent=True)
+    asset = await sync.assets.upload(voice)
+    voice.unlink()
+    generation = await completed_with(sandbox, clip(folder, silent=True), folder)
+    for silent in ([Audio(asset_id=asset.id)], []):
+        generation.input = [Video(url=sandbox.samples.video), *silent]
+        made = await saved(sync, generation, folder / "out.mp4")
+        assert made.checks["sound"] == "not checked: it is silent throughout; the voice may be so"
+        assert (made.failed, made.path.name) == ([], "out.mp4")
+
+
+async def test_what_was_not_decoded_in_time_is_neither_good_nor_bad(
+    sandbox: Sandbox, sync: AsyncSync, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def examine_the_beginning(file: BinaryIO | Path) -> Examination:
+        return replace(await look_module.examine(file), decoded_whole=False)
+
+    monkeypatch.setattr(saving_module, "examine", examine_the_beginning)
+    generation = await completed_with(sandbox, clip(folder, draw=frozen, silent=True), folder)
+    made = await saved(sync, generation, folder / "out.mp4")
+    assert {name: made.checks[name] for name in made.unchecked} == {
+        "decodes": "not checked: only its beginning and its last seconds were decoded in time",
+        "sound": "not checked: what was decoded in time is silent",
+        "movement": "not checked: in what was decoded in time nothing moves",
+    }
+    assert (made.failed, made.path.name) == ([], "out.mp4")
+
+
+async def test_a_picture_that_is_held_at_the_end_counts_to_the_length(
+    sandbox: Sandbox, sync: AsyncSync, folder: Path
+) -> None:
+    held = clip(folder, times=[*range(15), 44], seconds=4.5)
+    generation = await completed_with(sandbox, held, folder)
+    made = await saved(sync, generation, folder / "out.mp4")
+    assert made.checks == ALL_OK
+    assert made.duration_seconds == pytest.approx(4.5, abs=0.05)
 
 
 async def test_sound_alone_has_no_picture(sandbox: Sandbox, sync: AsyncSync, folder: Path) -> None:
@@ -143,6 +207,18 @@ async def test_a_failed_check_never_takes_a_good_files_place_nor_an_earlier_fail
     assert made.path == folder / "out.failed-check-2.mp4"
     assert (folder / "out.mp4").read_bytes() == b"good"
     assert (folder / "out.failed-check.mp4").read_bytes() == b"earlier"
+
+
+async def test_the_same_failure_again_makes_no_second_copy(
+    sandbox: Sandbox, sync: AsyncSync, folder: Path
+) -> None:
+    generation = await completed_with(sandbox, clip(folder, sound=None), folder)
+    (folder / "out.failed-check.mp4").write_bytes(b"another")
+    first = await saved(sync, generation, folder / "out.mp4")
+    again = await saved(sync, generation, folder / "out.mp4")
+    assert (again.path, again.identity) == (first.path, first.identity)
+    assert (first.was_there, again.was_there) == (False, True)
+    assert names_in(folder) == {"out.failed-check.mp4", "out.failed-check-2.mp4"}
 
 
 async def test_the_longest_name_still_has_room_for_a_failed_check(
@@ -368,11 +444,18 @@ async def test_a_preview_shows_nine_frames_and_leaves_nothing_behind(
     sandbox: Sandbox, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     temporary = tmp_path / "temporary"
-    temporary.mkdir()
+    old, young, other = (
+        temporary / name for name in ("sync-mcp-output-0ld_0ld_", "sync-mcp-output-young_00", "x")
+    )
+    for place in (old, young, other):
+        place.mkdir(parents=True)
+        (place / f".sync-mcp-{16 * '0'}.part").write_bytes(b"left by a killed process")
+        for path in (*place.iterdir(), place):
+            os.utime(path, (0, 0) if place != young else None)
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     sheet = await pictured(sync, await completed(sandbox))
     assert (len(sheet.frame_seconds), sheet.jpeg[:2]) == (9, b"\xff\xd8")
-    assert names_in(temporary) == set()
+    assert names_in(temporary) == {young.name, other.name}
 
 
 async def test_a_preview_of_a_large_output_is_refused_before_it_is_fetched(

@@ -243,6 +243,9 @@ def test_an_output_is_served_in_ranges_under_its_file_name(sandbox: Sandbox, api
         part = ask("GET", url, headers={"range": f"bytes={asked}"})
         assert (part.status_code, part.content) == (206, whole.content[start:end])
         assert part.headers["content-range"] == f"bytes {start}-{end - 1}/{size}"
+    ranged = {"range": "bytes=0-9"}
+    assert ask("GET", url, headers={**ranged, "if-range": whole.headers["etag"]}).status_code == 206
+    assert ask("GET", url, headers={**ranged, "if-range": '"another"'}).content == whole.content
     beyond = ask("GET", url, headers={"range": f"bytes={size}-"})
     assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{size}")
 

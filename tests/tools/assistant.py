@@ -115,7 +115,8 @@ def _check_text(text: str, facts: Facts) -> None:
     assert names == list(facts)
     for name, value in _leaves(facts):
         assert value not in (None, "", {}), name
-        assert (str(value).lower() if isinstance(value, bool) else str(value)) in text, name
+        shown = str(value).lower() if isinstance(value, bool) else str(value)
+        assert shown in text or json.dumps(value, ensure_ascii=False) in text, name
     rows = sum(len(cast(list[object], value)) for value in facts.values() if isinstance(value, list))
     assert text.count("\n- ") == rows
     assert names[-1] == "next_step"

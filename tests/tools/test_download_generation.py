@@ -3,19 +3,22 @@
 import hashlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from anyio.to_thread import run_sync
 from mcp import Client
 
-from sync_mcp import Settings, create_server
+from sync_mcp import AsyncSync, Generation, Settings, create_server
+from sync_mcp.media import look as look_module
+from sync_mcp.media.examining import Examination
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools import backend as backend_module
 
 from ..media.clips import make_media
-from ..media.outputs import completed, completed_with, names_in
+from ..media.outputs import KEY, completed, completed_with, names_in
 from .assistant import Assistant, arrived
 
 pytestmark = pytest.mark.anyio
@@ -103,6 +106,7 @@ async def test_another_file_by_that_name_stays_until_overwrite_is_said(
         arguments = {"generation_id": generation.id, "path": str(place)}
         refused = await assistant.error("download_generation", arguments)
         assert (refused.code, place.read_bytes()) == ("file_exists", b"mine")
+        assert "overwrite only if the user says so" in refused.text
         facts = await assistant.facts("download_generation", arguments, overwrite=True)
     assert hashlib.sha256(place.read_bytes()).hexdigest() == facts["sha256"]
 
@@ -173,6 +177,63 @@ async def test_a_failed_check_says_so_and_keeps_the_file_under_another_name(
     assert "sound failed the check" in facts["next_step"]
     assert facts["path"] == str(folder / "talk.failed-check.mp4")
     assert names_in(folder) == {"talk.failed-check.mp4"}
+
+
+async def test_after_a_failed_check_the_same_call_fetches_anew_as_it_says(
+    sandbox: Sandbox, folder: Path, serve: Serve
+) -> None:
+    good = await completed(sandbox)
+    [output_of_good] = await rendered(sandbox, good, folder)
+    content = output_of_good.read_bytes()
+    generation = await completed_with(sandbox, content[: len(content) // 2], folder, output_file_name="talk")
+    [output] = set((sandbox.folder / "outputs").iterdir()) - {output_of_good}
+    async with serve() as assistant:
+        first = await assistant.facts("download_generation", generation_id=generation.id)
+        assert "This call again fetches it anew." in first["next_step"]
+        again = await assistant.facts("download_generation", generation_id=generation.id)
+        assert (again["path"], again["note"]) == (first["path"], "This content was there already.")
+        await run_sync(output.write_bytes, content)
+        repaired = await assistant.facts("download_generation", generation_id=generation.id)
+    assert (repaired["path"], set(repaired["checks"].values())) == (str(folder / "talk.mp4"), {"ok"})
+    assert names_in(folder) == {"talk.mp4", "talk.failed-check.mp4"}
+
+
+async def rendered(sandbox: Sandbox, generation: Generation, folder: Path) -> set[Path]:
+    """Have an output made; return the file that the sandbox sends."""
+    before = set((sandbox.folder / "outputs").iterdir())
+    async with AsyncSync(api_key=KEY, base_url=sandbox.url) as sync:
+        (await sync.generations.download(generation.id, folder / "rendered.mp4")).unlink()
+    return set((sandbox.folder / "outputs").iterdir()) - before
+
+
+async def test_what_was_not_checked_is_said_next(
+    sandbox: Sandbox, folder: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation = await completed(sandbox)
+
+    async def examine_the_beginning(file: BinaryIO | Path) -> Examination:
+        return replace(await look_module.examine(file), decoded_whole=False)
+
+    async with serve() as assistant:
+        with monkeypatch.context() as patch:
+            patch.setattr("sync_mcp.media.saving.examine", examine_the_beginning)
+            facts = await assistant.facts("download_generation", id=generation.id, path=str(folder / "a.mp4"))
+        assert facts["next_step"] == "Tell the user the path, and that decodes could not be checked."
+        monkeypatch.setattr(look_module, "is_available", lambda: False)
+        facts = await assistant.facts("download_generation", id=generation.id, path=str(folder / "b.mp4"))
+    assert facts["next_step"] == (
+        "Tell the user the path, and that only the length and the container were checked."
+    )
+
+
+async def test_it_is_said_to_be_able_to_destroy_and_its_definition_is_small(serve: Serve) -> None:
+    async with serve() as assistant:
+        [tool] = [
+            tool for tool in (await assistant.client.list_tools()).tools if tool.name == "download_generation"
+        ]
+    assert tool.annotations is not None
+    assert tool.annotations.destructive_hint
+    assert len(tool.model_dump_json(by_alias=True, exclude_none=True)) <= 1000
 
 
 async def test_a_transfer_longer_than_the_call_goes_on_and_a_repeat_joins_it(
