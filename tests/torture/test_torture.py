@@ -20,6 +20,8 @@ PRICE = Decimal("0.226")
 NOW = Clock().now()
 
 
+# What a slow machine delays beyond a lease would be sent again.
+@pytest.mark.alone
 @pytest.mark.slow
 def test_servers_that_are_killed_at_every_point_lose_nothing_and_pay_nothing_twice(tmp_path: Path) -> None:
     verdict = judge(asyncio.run(Torture(20, 1, tmp_path).run()))
