@@ -70,7 +70,7 @@ try {
   process.kill(-inspector.pid);
   await rm(home, { recursive: true, force: true });
 }
-console.log("connected, six tools, a form filled, an answer read");
+console.log("connected, eleven tools, a form filled, an answer read");
 process.exit(0);
 
 async function address() {
