@@ -40,7 +40,7 @@ ARGUMENTS: dict[str, Facts] = {
     "wait_for_generations": {"ids": ["g-1", "g-2"], "wait_seconds": 0},
     "list_generations": {},
     "estimate_cost": {"input": [{"type": "video", "url": "https://h/v"}], "dub": {"target_lang": "es"}},
-    "upload_asset": {"url": "https://h/v.mp4"},
+    "upload_asset": {"url": "http://127.0.0.1:9/v.mp4"},
     "preview_generation": {"generation_id": "g-1"},
     "download_generation": {"generation_id": "g-1"},
     "list_voices": {},

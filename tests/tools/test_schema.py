@@ -116,6 +116,6 @@ def test_only_create_generation_costs_money_and_every_annotation_is_true() -> No
         hints = tool.annotations
         assert hints.read_only_hint == (name not in _CHANGING)
         assert hints.idempotent_hint is True
-        assert hints.destructive_hint is False
+        assert hints.destructive_hint is (tool.name == "download_generation"), tool.name
         assert hints.open_world_hint is True
         assert tool.paid == (name == "create_generation")
