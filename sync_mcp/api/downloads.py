@@ -5,7 +5,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -69,18 +69,24 @@ def remove_left_behind(folder: Path | int) -> None:
 
     Young ones stay, since another process may be at them.
     """
+    for entry in left_behind(folder, _LEFT_BEHIND):
+        with suppress(OSError):
+            if not entry.is_file(follow_symlinks=False):
+                continue
+            if isinstance(folder, int):
+                os.unlink(entry.name, dir_fd=folder)
+            else:
+                Path(entry.path).unlink()
+
+
+def left_behind(folder: Path | int, name: re.Pattern[str]) -> Iterator["os.DirEntry[str]"]:
+    """Yield what lies in `folder` by such a name, and has not changed for a day: nobody uses it any more."""
     before = time.time() - _LEFT_BEHIND_SECONDS
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if not _LEFT_BEHIND.fullmatch(entry.name):
-                continue
             with suppress(OSError):
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode) and status.st_mtime < before:
-                    if isinstance(folder, int):
-                        os.unlink(entry.name, dir_fd=folder)
-                    else:
-                        Path(entry.path).unlink()
+                if name.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < before:
+                    yield entry
 
 
 def move_into_place(part: Path, destination: Path, *, overwrite: bool) -> None:

@@ -57,7 +57,7 @@ async def opened(source: Source, name: str = "") -> AsyncGenerator["LocalFile"]:
     Raises:
         FileRefused: it cannot be read, is no regular file, is empty or too large.
     """
-    file = await run_sync(_open, source)
+    file = await run_sync(open_regular, source)
     try:
         yield await run_sync(LocalFile, file, name or _name_of(source))
     finally:
@@ -267,7 +267,12 @@ def name_to_send(name: str, format: MediaFormat) -> str:
     return f"{stem}{ending[:20]}{format.endings[0]}"
 
 
-def _open(source: Source) -> io.FileIO:
+def open_regular(source: Source) -> io.FileIO:
+    """Open a regular file of a disk for reading, apart from whoever else has it open; blocks.
+
+    Raises:
+        FileRefused: `file_not_found`, `file_not_readable`.
+    """
     if isinstance(source, str | os.PathLike):
         return _regular(*_descriptor_of_path(source))
     try:

@@ -1,7 +1,6 @@
 """Local files of a create: in its intention by what they hold, in what is sent by the assets they became."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Protocol, cast
 
 from sync_mcp.api.client import AsyncSync
@@ -32,10 +31,6 @@ class LocalFiles(Protocol):
     @property
     def length_note(self) -> str | None:
         """On what the length stands, or why it is not known."""
-        ...
-
-    def hold(self) -> AbstractContextManager[object]:
-        """Keep the files open, from this call on until the context is left."""
         ...
 
     async def upload(self, sync: AsyncSync) -> Mapping[str, str]:

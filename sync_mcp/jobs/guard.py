@@ -9,7 +9,7 @@ import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -398,7 +398,7 @@ class Guard:
             sent = await self._to_its_end(partial(self._begin_and_send, call, wish))
         else:
             calling_off = anyio.Event()
-            work = partial(self._begin_upload_and_send, call, wish, files, files.hold(), calling_off)
+            work = partial(self._begin_upload_and_send, call, wish, files, calling_off)
             sent = None
             with anyio.CancelScope(deadline=call.terms.ends_at) as scope:
                 try:
@@ -429,16 +429,22 @@ class Guard:
         return await self._send(call, entry, call.intention.request, is_new=True) if is_ours else None
 
     async def _begin_upload_and_send(
-        self,
-        call: _Call,
-        wish: Wish,
-        files: LocalFiles,
-        hold: AbstractContextManager[object],
-        calling_off: anyio.Event,
+        self, call: _Call, wish: Wish, files: LocalFiles, calling_off: anyio.Event
     ) -> tuple[Generation, str | None] | Intention | None:
         """Upload the files of an attempt and send it; return the intention by which it was made already."""
+        entry, is_ours = await self._do(self.ledger.begin, wish)
+        if not is_ours:
+            return None
         try:
-            return await self._upload_and_send(call, wish, files, hold, calling_off)
+            ready = await self._uploaded(call, wish, files, entry, calling_off)
+            if ready is None:
+                return None
+            sent, assets, usd = ready
+            wish = replace(wish, sent_at=call.sync.api_time.timestamp(), estimate_usd=usd)
+            whose = await self._do(self.ledger.send, entry.id, wish, sent, assets)
+            if whose != "mine":
+                return sent if whose == "made" else None
+            return await self._send(call, entry, sent.request, is_new=True)
         except SyncError as error:
             if error.code.startswith("asset_") and error.money_spent == "no":
                 files.forget()
@@ -446,61 +452,38 @@ class Guard:
                 error.next_step = "An uploaded file was deleted: make the same call again, it is sent anew."
             raise
 
-    async def _upload_and_send(
-        self,
-        call: _Call,
-        wish: Wish,
-        files: LocalFiles,
-        hold: AbstractContextManager[object],
-        calling_off: anyio.Event,
-    ) -> tuple[Generation, str | None] | Intention | None:
-        with hold:
-            entry, is_ours = await self._do(self.ledger.begin, wish)
-            if not is_ours:
-                return None
-            uploaded = None
-            try:
-                uploaded = await self._uploaded(call, wish, files, entry, calling_off)
-            finally:
-                if uploaded is None:
-                    with anyio.CancelScope(shield=True):
-                        await self._do(self.ledger.withdraw, entry.id, self._owner)
-        if uploaded is None:
-            return None
-        sent, assets, usd = uploaded
-        wish = replace(wish, sent_at=call.sync.api_time.timestamp(), estimate_usd=usd)
-        whose = await self._do(self.ledger.send, entry.id, wish, sent, assets)
-        if whose != "mine":
-            return sent if whose == "made" else None
-        return await self._send(call, entry, sent.request, is_new=True)
-
     async def _uploaded(
         self, call: _Call, wish: Wish, files: LocalFiles, entry: Entry, calling_off: anyio.Event
-    ) -> tuple[Intention, Mapping[str, str], Decimal | None] | None:
-        """Upload the files; return the intention with their assets, these, and the price as the API measures.
+    ) -> "_Ready | None":
+        """Upload and price the files of an attempt; it is withdrawn where that comes to nothing.
 
         Return None where the create is called off, or costs more than it seemed to: then it begins anew.
         """
-        assets: Mapping[str, str] | SyncError | None = None
-        async with anyio.create_task_group() as task_group:
-            # While it lives, what it is going to cost is held.
-            task_group.start_soon(self._stay_alive, entry.id)
-            task_group.start_soon(_cancel_with, calling_off, task_group.cancel_scope)
-            assets = await _outcome_of(files.upload(call.sync))
-            task_group.cancel_scope.cancel()
-        if isinstance(assets, SyncError):
-            raise assets
-        if assets is None or calling_off.is_set():
-            return None
+        ready: _Ready | SyncError | None = None
+        try:
+            async with anyio.create_task_group() as task_group:
+                # While it lives, what it is going to cost is held.
+                task_group.start_soon(self._stay_alive, entry.id)
+                task_group.start_soon(_cancel_with, calling_off, task_group.cancel_scope)
+                ready = await _outcome_of(self._ready(call, wish, files))
+                task_group.cancel_scope.cancel()
+        finally:
+            if calling_off.is_set() or not isinstance(ready, tuple):
+                with anyio.CancelScope(shield=True):
+                    await self._do(self.ledger.withdraw, entry.id, self._owner)
+        if isinstance(ready, SyncError):
+            raise ready
+        return None if calling_off.is_set() else ready
+
+    async def _ready(self, call: _Call, wish: Wish, files: LocalFiles) -> "_Ready | None":
+        assets = await files.upload(call.sync)
         sent = replace(call.intention, request=with_assets(call.intention.request, assets))
         # The API has the files now: what it measures is what it charges by.
         price = await self.price(call.sync, sent.request, None, {"timeout_in_seconds": _LOOK_SECONDS})
-        if price.usd is None or wish.estimate_usd is None:
-            return sent, assets, price.usd or wish.estimate_usd
-        if price.usd > wish.estimate_usd:
+        if price.usd is not None and wish.estimate_usd is not None and price.usd > wish.estimate_usd:
             self._prices[_made_by(call.intention.request)] = price.usd
             return None
-        return sent, assets, price.usd
+        return sent, assets, price.usd or wish.estimate_usd
 
     async def _resume(self, call: _Call, entry: Entry) -> Made | None:
         """Go on with an attempt whose outcome nobody knows: look for its job, or send it again."""
@@ -955,6 +938,9 @@ class _Turn:
         self.lock = anyio.Lock()
         self.users = 0
 
+
+_Ready = tuple[Intention, Mapping[str, str], Decimal | None]
+"""An attempt whose files are uploaded: the intention with their assets, these, and what it costs."""
 
 _NAMING = ("outputFileName", "projectId")
 _BAD_INPUT = ("generation_input_", "asset_")

@@ -3,11 +3,7 @@
 import io
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import BinaryIO
 
 from anyio.to_thread import run_sync
@@ -19,7 +15,8 @@ from sync_mcp.api.uploads import OnProgress, Transfer, opened
 from sync_mcp.errors import FileRefused
 from sync_mcp.media.look import is_available, look
 from sync_mcp.media.probe import MediaInfo
-from sync_mcp.media.roots import MediaRoots, OpenMedia
+from sync_mcp.media.roots import MediaRoots
+from sync_mcp.media.temporary import temporary_folder
 from sync_mcp.media.transfers import Transfers, TransferUnderWay
 from sync_mcp.text import clean
 
@@ -34,14 +31,12 @@ _NAME_LIMIT = 80
 class LocalMedia:
     """A local media file that is open, and what is known of it."""
 
-    file: BinaryIO
+    kept: "KeptFile"
     name: str
     kind: MediaKind
-    size: int
-    """Bytes."""
     sha256: str
     info: MediaInfo | None
-    """None where the extra `media` is not installed."""
+    """None where media cannot be looked at on this machine."""
 
 
 class LocalReader:
@@ -51,39 +46,30 @@ class LocalReader:
         self._roots = roots
         self._transfers = transfers
 
-    async def open(self, path: str) -> OpenMedia:
-        """Open a file; the caller closes it.
-
-        Raises:
-            FileRefused: it may not be read, cannot be, or is no media.
-        """
-        return await run_sync(self._roots.open, path)
-
     async def read(
         self,
-        media: OpenMedia,
+        path: str,
         kind: MediaKind | None,
         *,
         until: float,
-        on_progress: OnProgress | None = None,
+        progress_of: Callable[[str], OnProgress],
     ) -> LocalMedia:
-        """Look at an open file, and hash it.
+        """Open a file, look at it and hash it; `progress_of` its name is told how far that is.
 
         Raises:
-            FileRefused: it is damaged, of another kind, or changed meanwhile.
+            FileRefused: it may not be read, is no media, damaged, of another kind, or changed meanwhile.
             TransferUnderWay: it could not be read whole by then; that goes on.
         """
-        name = shown_name(media.name)
-        async with opened(media.file, name) as file:
-            found = file.format(kind).kind
-            size = file.size
-        identity = await run_sync(_identity, media.file)
-
-        own = _Own(media.file)
+        with await run_sync(self._roots.open, path) as media:
+            name = clean(media.name, _NAME_LIMIT) or "the file"
+            async with opened(media.file, name) as file:
+                found = file.format(kind).kind
+            kept = KeptFile(media.file)
+        identity = await run_sync(_identity, kept.file)
 
         async def looked(_: OnProgress) -> MediaInfo | None:
             try:
-                return await look(own.file)
+                return await look(kept.file)
             except FileRefused as error:
                 if error.code == "media_worker_failed":
                     # It says nothing about the file.
@@ -91,7 +77,7 @@ class LocalReader:
                 raise
 
         async def hashed(on_progress: OnProgress) -> str:
-            async with opened(own.file, name) as file:
+            async with opened(kept.file, name) as file:
                 return await file.sha256(on_progress)
 
         info: MediaInfo | None = None
@@ -99,11 +85,11 @@ class LocalReader:
             if is_available():
                 info = await self._transfers.join(("look", identity), looked, until=until)
             sha256 = await self._transfers.join(
-                ("hash", identity), hashed, until=until, on_progress=on_progress
+                ("hash", identity), hashed, until=until, on_progress=progress_of(name)
             )
         except (FileRefused, TransferUnderWay) as error:
             raise _named(error, name) from error
-        return LocalMedia(media.file, name, found, size, sha256, info)
+        return LocalMedia(kept, name, found, sha256, info)
 
     async def upload(
         self,
@@ -121,11 +107,9 @@ class LocalReader:
             SyncError: it cannot be uploaded.
         """
 
-        own = _Own(media.file)
-
         async def uploaded(on_progress: OnProgress) -> Asset:
             return await sync.assets.upload(
-                own.file,
+                media.kept.file,
                 name=name or media.name,
                 kind=media.kind,
                 sha256=media.sha256,
@@ -174,15 +158,15 @@ class LocalReader:
         """
 
         async def copied(on_progress: OnProgress) -> tuple[Asset, MediaInfo | None]:
-            with _temporary_folder() as folder:
-                async with sync.fetched(
-                    url, Path(folder), limit_bytes=LARGEST_COPY_BYTES, on_progress=on_progress
-                ) as path:
-                    info = await look(path) if is_available() else None
-                    asset = await sync.assets.upload(
-                        path, name=name or _name_in(url) or "media", kind=kind, on_progress=on_progress
-                    )
-                    return asset, info
+            async with (
+                temporary_folder() as folder,
+                sync.fetched(url, folder, limit_bytes=LARGEST_COPY_BYTES, on_progress=on_progress) as path,
+            ):
+                info = await look(path) if is_available() else None
+                asset = await sync.assets.upload(
+                    path, name=name or _name_in(url) or "media", kind=kind, on_progress=on_progress
+                )
+                return asset, info
 
         key = ("copy", sync.base_url, sync.key_fingerprint, url, kind, name)
         return await self._transfers.join(key, copied, until=until, on_progress=on_progress)
@@ -195,17 +179,17 @@ class LocalReader:
         """
 
         async def looked(on_progress: OnProgress) -> MediaInfo:
-            with _temporary_folder() as folder:
-                async with sync.fetched(
-                    url, Path(folder), limit_bytes=LARGEST_LOOK_BYTES, on_progress=on_progress
-                ) as path:
-                    return await look(path)
+            async with (
+                temporary_folder() as folder,
+                sync.fetched(url, folder, limit_bytes=LARGEST_LOOK_BYTES, on_progress=on_progress) as path,
+            ):
+                return await look(path)
 
         return await self._transfers.join(("look", url), looked, until=until)
 
 
-class _Own:
-    """An open file for work that may outlast who gave it; closed with the last one who knows of it."""
+class KeptFile:
+    """An open file that work may need longer than who gave it; closed with the last one who knows of it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._descriptor = os.dup(file.fileno())
@@ -213,43 +197,6 @@ class _Own:
 
     def __del__(self) -> None:
         os.close(self._descriptor)
-
-
-class HeldFiles:
-    """Files that are closed when nobody needs them any more."""
-
-    def __init__(self, files: Sequence[OpenMedia]) -> None:
-        self._files = files
-        self._holders = 0
-
-    def hold(self) -> AbstractContextManager[object]:
-        """Keep the files open, from this call on until the context is left."""
-        self._holders += 1
-        return _Hold(self._let_go)
-
-    def _let_go(self) -> None:
-        self._holders -= 1
-        if not self._holders:
-            for media in self._files:
-                media.file.close()
-
-
-class _Hold:
-    def __init__(self, let_go: Callable[[], None]) -> None:
-        self._let_go = let_go
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._let_go()
-
-
-def shown_name(name: str) -> str:
-    """Return a file's name as it may be shown."""
-    return clean(name, _NAME_LIMIT) or "the file"
 
 
 def _named(error: FileRefused | TransferUnderWay, name: str) -> FileRefused | TransferUnderWay:
@@ -270,7 +217,3 @@ def _identity(file: BinaryIO) -> tuple[int, ...]:
     status = os.fstat(file.fileno())
     # The last moment cannot be put back, as that of the content can.
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _temporary_folder() -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix="sync-mcp-", ignore_cleanup_errors=True)

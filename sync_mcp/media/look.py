@@ -6,7 +6,6 @@ afterwards; two looks at the same open file must not overlap. Nothing is decoded
 
 import json
 import os
-import stat
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Mapping
@@ -22,6 +21,7 @@ from anyio.lowlevel import RunVar
 from anyio.to_thread import run_sync
 from pydantic import TypeAdapter, ValidationError
 
+from sync_mcp.api.uploads import open_regular
 from sync_mcp.errors import FileRefused
 from sync_mcp.media.examining import Examination
 from sync_mcp.media.probe import MediaInfo
@@ -39,7 +39,6 @@ _ANSWER_BYTES = SHEET_BYTES + 64 * 1024
 _NAME_LIMIT = 120
 _REASON_LIMIT = 200
 _EXTRA = ("av", "PIL")
-_NOT_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 # What a program needs to start and to find its libraries. Whatever else is set, such as the API key, is not
 # for a process that opens files of unknown origin.
 _ENVIRONMENT = (
@@ -111,7 +110,7 @@ async def contact_sheet(file: BinaryIO | Path) -> ContactSheet:
 async def _ask(task: str, file: BinaryIO | Path, seconds: float) -> _Answer:
     require_extra()
     name = _name_of(file)
-    async with _slot(), _descriptor_of(file, name) as descriptor:
+    async with _slot(), _descriptor_of(file) as descriptor:
         try:
             with anyio.fail_after(seconds):
                 output = await _output_of_worker(task, descriptor, seconds)
@@ -235,44 +234,12 @@ async def _slot() -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def _descriptor_of(file: BinaryIO | Path, name: str) -> AsyncGenerator[int]:
-    if isinstance(file, Path):
-        opened = await run_sync(_open, file, name)
-        try:
-            yield opened.fileno()
-        finally:
-            opened.close()
-        return
-    yield _descriptor(file, name)
-
-
-def _descriptor(file: BinaryIO, name: str) -> int:
+async def _descriptor_of(file: BinaryIO | Path) -> AsyncGenerator[int]:
+    opened = await run_sync(open_regular, file)
     try:
-        return file.fileno()
-    except (OSError, ValueError):
-        raise FileRefused(
-            f"{name} is no open file of a disk.",
-            code="file_not_readable",
-            next_step="Give a path, or a file that is open for reading bytes.",
-        ) from None
-
-
-def _open(path: Path, name: str) -> BinaryIO:
-    try:
-        # Not blocking: nobody may ever write to a pipe that is taken for a file.
-        file = open(path, "rb", 0, opener=lambda at, flags: os.open(at, flags | _NOT_BLOCKING))  # noqa: SIM115
-    except (OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError | NotADirectoryError | ValueError)
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise FileRefused(
-            f"{name} cannot be read: {reason}.",
-            code="file_not_found" if missing else "file_not_readable",
-            next_step="Check the path." if missing else "Check the file and who may read it.",
-        ) from error
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise FileRefused(f"{name} is no regular file.", code="file_not_readable")
-    return file
+        yield opened.fileno()
+    finally:
+        opened.close()
 
 
 def _name_of(file: BinaryIO | Path) -> str:

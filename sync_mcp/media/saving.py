@@ -4,12 +4,10 @@ import hashlib
 import os
 import re
 import stat
-import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 import anyio
@@ -17,7 +15,7 @@ from anyio.to_thread import run_sync
 
 from sync_mcp.api.assets import Asset
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.downloads import check_destination, move_into_place, remove_left_behind
+from sync_mcp.api.downloads import check_destination, move_into_place
 from sync_mcp.api.formats import HEAD_BYTES, media_format
 from sync_mcp.api.models import Audio, Generation, Image, Text
 from sync_mcp.api.uploads import OnProgress, Transfer, opened
@@ -26,6 +24,7 @@ from sync_mcp.media.examining import Examination
 from sync_mcp.media.look import contact_sheet, examine, look
 from sync_mcp.media.roots import MediaRoots
 from sync_mcp.media.sheet import ContactSheet
+from sync_mcp.media.temporary import temporary_folder
 from sync_mcp.text import clean, safe
 
 OK = "ok"
@@ -48,10 +47,7 @@ _WORD_LIMIT = 40
 _NAME_LIMIT = 100
 _STEM_BYTES = 200
 _MOST_FAILED = 100
-_TEMPORARY_PREFIX = "sync-mcp-output-"
-_TEMPORARY_SECONDS = 24 * 3600.0
 
-_TEMPORARY = re.compile(rf"{_TEMPORARY_PREFIX}[a-z0-9_]{{8}}")
 _NOT_IN_NAMES = re.compile(r"[^\w .()+-]+")
 _DEVICE = re.compile(r"(?i)(?:con|prn|aux|nul|conin|conout|com\d|lpt\d)\s*(?:\..*)?")
 
@@ -191,7 +187,7 @@ async def pictured(
     try:
         with anyio.fail_after(_PREVIEW_SECONDS):
             async with (
-                _temporary_folder() as folder,
+                temporary_folder() as folder,
                 sync.generations.fetched(
                     generation.id,
                     folder,
@@ -330,7 +326,7 @@ async def _source_of_voice(
 @asynccontextmanager
 async def _fetched_voice(sync: AsyncSync, url: str) -> AsyncGenerator[Path]:
     async with (
-        _temporary_folder() as folder,
+        temporary_folder() as folder,
         sync.fetched(url, folder, limit_bytes=_LARGEST_VOICE_BYTES) as path,
     ):
         yield path
@@ -458,29 +454,3 @@ def _size_of(path: Path) -> int | None:
 def _identity(path: Path) -> tuple[int, ...]:
     status = path.lstat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-@asynccontextmanager
-async def _temporary_folder() -> AsyncGenerator[Path]:
-    with await run_sync(_new_temporary_folder) as name:
-        yield Path(name)
-
-
-def _new_temporary_folder() -> TemporaryDirectory[str]:
-    made = TemporaryDirectory(prefix=_TEMPORARY_PREFIX, ignore_cleanup_errors=True)
-    _remove_old_temporary_folders(Path(made.name).parent)
-    return made
-
-
-def _remove_old_temporary_folders(place: Path) -> None:
-    """Remove what killed processes have left; a folder in use is younger."""
-    before = time.time() - _TEMPORARY_SECONDS
-    with suppress(OSError), os.scandir(place) as entries:
-        for entry in entries:
-            if not _TEMPORARY.fullmatch(entry.name):
-                continue
-            with suppress(OSError):
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(status.st_mode) and status.st_mtime < before:
-                    remove_left_behind(Path(entry.path))
-                    Path(entry.path).rmdir()

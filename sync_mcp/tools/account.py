@@ -2,14 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from mcp_types import ToolAnnotations
-
 from sync_mcp.errors import APIResponseError, APIStatusError, AuthenticationError, LedgerError
 from sync_mcp.text import safe
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
-from sync_mcp.tools.registry import Tool, Tools
+from sync_mcp.tools.registry import READS, Tool, Tools
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
 _WORD_LIMIT = 80
 _URL_LIMIT = 300
-_ANSWER_SECONDS = 2.0
 
 
 class AccountArguments(Arguments):
@@ -52,10 +49,7 @@ async def _get_account(context: CallContext, _: AccountArguments) -> AccountAnsw
     answer = AccountAnswer(next_step="estimate_cost prices a job; create_generation makes it.")
     notes: list[str] = []
     try:
-        seconds = max(1.0, context.seconds_left - _ANSWER_SECONDS)
-        _tell_account(
-            answer, await backend.client.account.get(request_options={"timeout_in_seconds": seconds})
-        )
+        _tell_account(answer, await backend.client.account.get(request_options=context.reading))
     except AuthenticationError:
         raise
     except (APIStatusError, APIResponseError) as error:
@@ -115,9 +109,7 @@ TOOLS: Tools = (
         ),
         arguments=AccountArguments,
         answer=AccountAnswer,
-        annotations=ToolAnnotations(
-            read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
-        ),
+        annotations=READS,
         run=_get_account,
     ),
 )

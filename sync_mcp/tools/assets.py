@@ -1,8 +1,8 @@
 """The tool for files: into the account's storage, from this machine or from the network."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from mcp_types import ToolAnnotations
 from pydantic import Field
 
 from sync_mcp.errors import InvalidRequestError
@@ -10,9 +10,9 @@ from sync_mcp.text import safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
-from sync_mcp.tools.input_files import ANSWER_SECONDS, UNSEEN
+from sync_mcp.tools.input_files import UNSEEN
 from sync_mcp.tools.progress import reporting_transfers
-from sync_mcp.tools.registry import Tool, Tools
+from sync_mcp.tools.registry import CHANGES, Tool, Tools
 
 if TYPE_CHECKING:
     from sync_mcp.api.assets import Asset
@@ -52,16 +52,16 @@ async def _upload_asset(context: CallContext, arguments: UploadArguments) -> Upl
 
 
 async def _from_path(context: CallContext, arguments: UploadArguments, path: str) -> UploadAnswer:
-    reader, until = context.backend.local_reader, context.ends_at - ANSWER_SECONDS
-    from sync_mcp.media.local import HeldFiles
-
-    file = await reader.open(path)
-    with HeldFiles([file]).hold():
-        report = reporting_transfers(context, file.name)
-        media = await reader.read(file, arguments.type, until=until, on_progress=report)
-        asset = await reader.upload(
-            context.backend.client, media, until=until, name=arguments.name, on_progress=report
-        )
+    reader, until = context.backend.local_reader, context.answer_at
+    progress_of = partial(reporting_transfers, context)
+    media = await reader.read(path, arguments.type, until=until, progress_of=progress_of)
+    asset = await reader.upload(
+        context.backend.client,
+        media,
+        until=until,
+        name=arguments.name,
+        on_progress=progress_of(media.name),
+    )
     return _answer(asset, media.info)
 
 
@@ -71,7 +71,7 @@ async def _from_url(context: CallContext, arguments: UploadArguments, url: str) 
         url,
         kind=arguments.type,
         name=arguments.name,
-        until=context.ends_at - ANSWER_SECONDS,
+        until=context.answer_at,
         on_progress=reporting_transfers(context, "the file"),
     )
     return _answer(asset, info)
@@ -107,9 +107,7 @@ TOOLS: Tools = (
         ),
         arguments=UploadArguments,
         answer=UploadAnswer,
-        annotations=ToolAnnotations(
-            read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
-        ),
+        annotations=CHANGES,
         run=_upload_asset,
     ),
 )

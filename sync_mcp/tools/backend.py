@@ -18,6 +18,7 @@ from sync_mcp.tools.approval import NOBODY, ApproveBy, User
 if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
     from sync_mcp.api.models import ErrorInfo, ModelInfo
+    from sync_mcp.api.transport import RequestOptions
     from sync_mcp.api.voices import Voice
     from sync_mcp.jobs.guard import Guard
     from sync_mcp.jobs.watch import Watcher
@@ -30,6 +31,9 @@ CALL_SECONDS = 55.0
 
 STOP_SECONDS = 7.0
 """Once the server is to end, a call that is under way is answered within this time."""
+
+ANSWER_SECONDS = 2.0
+"""What is left of a call to answer with."""
 
 _LAST_WORD_SECONDS = 0.5
 _CATALOGUE_SECONDS = 300.0
@@ -296,3 +300,13 @@ class CallContext:
     @property
     def seconds_left(self) -> float:
         return max(0.0, min(self.ends_at, self.backend.ends_at) - anyio.current_time())
+
+    @property
+    def answer_at(self) -> float:
+        """When, on anyio's clock, what there is then has to be put into an answer."""
+        return anyio.current_time() + max(0.0, self.seconds_left - ANSWER_SECONDS)
+
+    @property
+    def reading(self) -> "RequestOptions":
+        """The options of a read that is to end in time for an answer."""
+        return {"timeout_in_seconds": max(1.0, self.seconds_left - ANSWER_SECONDS)}

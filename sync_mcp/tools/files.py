@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import anyio
 from anyio.to_thread import run_sync
-from mcp_types import ToolAnnotations
 from pydantic import Field
 
 from sync_mcp.errors import NoOutput, NotFoundError
@@ -13,7 +11,7 @@ from sync_mcp.tools.answers import Answer, Picture
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.progress import reporting_transfers
-from sync_mcp.tools.registry import Tool, Tools
+from sync_mcp.tools.registry import MAY_OVERWRITE, READS, Tool, Tools
 
 if TYPE_CHECKING:
     from sync_mcp.api.models import Generation
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from sync_mcp.media.saving import Saved
     from sync_mcp.media.sheet import ContactSheet
 
-_ANSWER_SECONDS = 2.0
 _ID_LIMIT = 128
 _PATH_LIMIT = 4096
 
@@ -58,7 +55,7 @@ async def _preview_generation(context: CallContext, arguments: PreviewArguments)
 
     key = ("preview", backend.client.base_url, backend.client.key_fingerprint, generation.id)
     sheet = await backend.transfers.join(
-        key, work, until=_until(context), on_progress=reporting_transfers(context, "the output")
+        key, work, until=context.answer_at, on_progress=reporting_transfers(context, "the output")
     )
     seconds = "" if sheet.duration_seconds is None else f" of {sheet.duration_seconds:.1f} s"
     times = ", ".join(f"{at:.1f}" for at in sheet.frame_seconds)
@@ -86,7 +83,7 @@ async def _download_generation(context: CallContext, arguments: DownloadArgument
 
     client = backend.client
     key = ("save", client.base_url, client.key_fingerprint, generation.id, destination, arguments.overwrite)
-    until = _until(context)
+    until = context.answer_at
     report = reporting_transfers(context, clean(destination.name, _PATH_LIMIT))
     saved = await backend.transfers.join(key, work, until=until, on_progress=report)
     if not await run_sync(saved.is_still_there):
@@ -129,10 +126,9 @@ async def _completed(context: CallContext, generation_id: str) -> "Generation":
     """Return a job as it is now, with a fresh URL of its output."""
     from sync_mcp.api.generations import output_url
 
-    seconds = max(1.0, context.seconds_left - _ANSWER_SECONDS)
     try:
         generation = await context.backend.client.generations.get(
-            generation_id.strip(), request_options={"timeout_in_seconds": seconds}
+            generation_id.strip(), request_options=context.reading
         )
         output_url(generation)
     except NotFoundError as error:
@@ -150,10 +146,6 @@ async def _completed(context: CallContext, generation_id: str) -> "Generation":
     return generation
 
 
-def _until(context: CallContext) -> float:
-    return anyio.current_time() + max(0.0, context.seconds_left - _ANSWER_SECONDS)
-
-
 TOOLS: Tools = (
     Tool(
         name="preview_generation",
@@ -161,9 +153,7 @@ TOOLS: Tools = (
         description="Nine frames over the whole length of a finished video, as one picture.",
         arguments=PreviewArguments,
         answer=None,
-        annotations=ToolAnnotations(
-            read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
-        ),
+        annotations=READS,
         run=_preview_generation,
         other_names={"id": "generation_id"},
     ),
@@ -176,9 +166,7 @@ TOOLS: Tools = (
         ),
         arguments=DownloadArguments,
         answer=DownloadAnswer,
-        annotations=ToolAnnotations(
-            read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
-        ),
+        annotations=MAY_OVERWRITE,
         run=_download_generation,
         other_names={"id": "generation_id"},
     ),

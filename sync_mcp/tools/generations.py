@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from mcp_types import ToolAnnotations
 
 from sync_mcp.errors import (
     APITimeoutError,
@@ -19,7 +18,7 @@ from sync_mcp.errors import (
 from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import finite
 from sync_mcp.tools.approval import UserApproval, check_choice
-from sync_mcp.tools.backend import MODEL_PURPOSES, Backend, CallContext
+from sync_mcp.tools.backend import ANSWER_SECONDS, MODEL_PURPOSES, Backend, CallContext
 from sync_mcp.tools.generation_answers import (
     EstimateAnswer,
     GenerationAnswer,
@@ -42,15 +41,13 @@ from sync_mcp.tools.generation_arguments import (
     WaitArguments,
 )
 from sync_mcp.tools.input_files import InputFiles, input_files
-from sync_mcp.tools.registry import Tool, Tools
+from sync_mcp.tools.registry import CHANGES, READS, Tool, Tools
 
 if TYPE_CHECKING:
-    from sync_mcp.api.models import Generation, GenerationRequest
-    from sync_mcp.api.transport import RequestOptions
+    from sync_mcp.api.models import CostEstimate, Generation, GenerationRequest
     from sync_mcp.jobs.ledger import Entry
 
 _PROGRESS_SECONDS = 4.0
-_ANSWER_SECONDS = 2.0
 _FIRST_LOOK_SECONDS = 2.5
 _STATUS_LIMIT = 40
 _ID_LIMIT = 128
@@ -78,7 +75,7 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
             quote_id=_quote_id(context, arguments),
             approval=_approval(context),
             slot_until=wait_until,
-            ends_at=context.ends_at - _ANSWER_SECONDS,
+            ends_at=context.answer_at,
         )
         made = await backend.guard.create(backend.client, request, None, terms)
     wait_seconds = max(0.0, wait_until - anyio.current_time())
@@ -187,7 +184,7 @@ async def _list_generations(context: CallContext, arguments: ListArguments) -> L
         project_id=arguments.project_id,
         limit=arguments.limit + 1,
         cursor=arguments.cursor,
-        request_options=_within(context),
+        request_options=context.reading,
     )
     unresolved, ledger_fault = ([], None) if arguments.cursor else await _unresolved(context)
     rows = fitting_rows(page[: arguments.limit])
@@ -222,14 +219,7 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
     backend = context.backend
     request, model_note = await _request(backend, arguments)
     async with input_files(context, arguments.input, request) as files:
-        if files is not None:
-            return await _estimate_of_files(context, arguments, request, model_note, files)
-    cost = await backend.client.generations.estimate_request(
-        request,
-        duration_seconds=arguments.duration_seconds,
-        fps=arguments.fps,
-        request_options=_within(context),
-    )
+        cost = await _estimated(context, arguments, request, files)
     usd, frames = cost.estimated_generation_cost, finite(cost.estimated_frame_count)
     quote_id = await _quote(backend, request, usd, arguments.take)
     return EstimateAnswer(
@@ -244,32 +234,33 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
     )
 
 
-async def _estimate_of_files(
+async def _estimated(
     context: CallContext,
     arguments: EstimateArguments,
     request: "GenerationRequest",
-    model_note: str | None,
-    files: InputFiles,
-) -> EstimateAnswer:
-    """Price what is still on this machine; nothing of it is sent."""
+    files: InputFiles | None,
+) -> "CostEstimate":
+    """Price a request; nothing of what is still on this machine is sent."""
+    backend = context.backend
+    if files is None:
+        return await backend.client.generations.estimate_request(
+            request,
+            duration_seconds=arguments.duration_seconds,
+            fps=arguments.fps,
+            request_options=context.reading,
+        )
+    from sync_mcp.api.models import CostEstimate
     from sync_mcp.jobs.guard import PRICED_FPS
 
     files.fps = arguments.fps or files.fps
-
-    backend = context.backend
     price = await backend.guard.price(
-        backend.client, request, arguments.duration_seconds, _within(context), files=files
+        backend.client, request, arguments.duration_seconds, context.reading, files=files
     )
-    quote_id = await _quote(backend, request, price.usd, arguments.take)
-    frames = round((price.duration_seconds or 0) * (files.fps or PRICED_FPS))
-    return EstimateAnswer(
-        model=request.model,
-        model_note=model_note,
-        cost_usd=None if price.usd is None else float(price.usd),
-        frames=frames or None,
-        quote_id=quote_id,
+    seconds = price.duration_seconds
+    return CostEstimate(
+        estimated_generation_cost=price.usd,
+        estimated_frame_count=None if seconds is None else max(1, round(seconds * (files.fps or PRICED_FPS))),
         assumptions=[text for text in (price.note, files.unseen) if text],
-        next_step=_after_estimate(price.usd, quote_id),
     )
 
 
@@ -357,17 +348,13 @@ def _chosen_model(arguments: RequestArguments) -> tuple[str, str | None]:
     return model, f"{model} was taken by default ({MODEL_PURPOSES[model]}). Others: {others}."
 
 
-def _within(context: CallContext) -> "RequestOptions":
-    return {"timeout_in_seconds": max(1.0, context.seconds_left - _ANSWER_SECONDS)}
-
-
 async def _wait(
     context: CallContext, generation_id: str, seconds: float, known: "Generation | None"
 ) -> "Generation":
     """Return the job at its end, or as it is after `seconds`, reporting progress meanwhile."""
     backend = context.backend
     if not seconds:
-        return await backend.client.generations.get(generation_id, request_options=_within(context))
+        return await backend.client.generations.get(generation_id, request_options=context.reading)
     watch = _Watch(context, known)
 
     async def wait(seconds: float) -> None:
@@ -390,10 +377,10 @@ async def _reporting(
 
     `knows` says whether there is something to answer with.
     """
-    seconds = min(seconds, max(0.0, context.seconds_left - _ANSWER_SECONDS))
+    seconds = min(seconds, max(0.0, context.seconds_left - ANSWER_SECONDS))
     # Where many jobs are waited for, one that joins is looked at with the next tick.
     longest = min(
-        max(seconds, _FIRST_LOOK_SECONDS) + _ANSWER_SECONDS / 2, context.seconds_left - _ANSWER_SECONDS / 2
+        max(seconds, _FIRST_LOOK_SECONDS) + ANSWER_SECONDS / 2, context.seconds_left - ANSWER_SECONDS / 2
     )
     failure: SyncError | None = None
     async with anyio.create_task_group() as task_group:
@@ -470,10 +457,6 @@ class _ManyWatch:
                 await self._another_ended.wait()
 
 
-_READS = ToolAnnotations(
-    read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
-)
-
 TOOLS: Tools = (
     Tool(
         name="create_generation",
@@ -486,9 +469,7 @@ TOOLS: Tools = (
         ),
         arguments=CreateArguments,
         answer=GenerationAnswer,
-        annotations=ToolAnnotations(
-            read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
-        ),
+        annotations=CHANGES,
         run=_create_generation,
         paid=True,
         takes_media=True,
@@ -502,7 +483,7 @@ TOOLS: Tools = (
         ),
         arguments=GetArguments,
         answer=GenerationAnswer,
-        annotations=_READS,
+        annotations=READS,
         run=_get_generation,
         other_names={"id": "generation_id"},
     ),
@@ -515,7 +496,7 @@ TOOLS: Tools = (
         ),
         arguments=WaitArguments,
         answer=WaitAnswer,
-        annotations=_READS,
+        annotations=READS,
         run=_wait_for_generations,
         other_names={"ids": "generation_ids", "generation_id": "generation_ids"},
     ),
@@ -525,7 +506,7 @@ TOOLS: Tools = (
         description="The account's jobs, newest first, a page of short rows.",
         arguments=ListArguments,
         answer=ListAnswer,
-        annotations=_READS,
+        annotations=READS,
         run=_list_generations,
     ),
     Tool(
@@ -537,7 +518,7 @@ TOOLS: Tools = (
         ),
         arguments=EstimateArguments,
         answer=EstimateAnswer,
-        annotations=_READS,
+        annotations=READS,
         run=_estimate_cost,
         takes_media=True,
         arguments_told_by="create_generation",

@@ -3,7 +3,8 @@
 import logging
 import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,12 +18,9 @@ if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
     from sync_mcp.api.models import GenerationRequest, Input
     from sync_mcp.api.uploads import OnProgress, Transfer
-    from sync_mcp.media.local import HeldFiles, LocalMedia, LocalReader
+    from sync_mcp.media.local import LocalMedia, LocalReader
     from sync_mcp.media.probe import MediaInfo
-    from sync_mcp.media.roots import OpenMedia
 
-ANSWER_SECONDS = 2.0
-"""What is left of a call to answer with."""
 UNSEEN = "What the files hold could not be checked: the user can install sync-mcp[media] for that."
 _LOOK_SECONDS = 20.0
 
@@ -39,7 +37,6 @@ class InputFiles:
         self,
         sync: "AsyncSync",
         reader: "LocalReader",
-        held: "HeldFiles",
         media: "Mapping[int, LocalMedia]",
     ) -> None:
         self.media = media
@@ -50,7 +47,6 @@ class InputFiles:
         self.length_note: str | None = None
         self._sync = sync
         self._reader = reader
-        self._held = held
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -61,10 +57,6 @@ class InputFiles:
     def unseen(self) -> str | None:
         """What could not be checked of the files, and why."""
         return UNSEEN if any(media.info is None for media in self.media.values()) else None
-
-    def hold(self) -> AbstractContextManager[object]:
-        """Keep the files open, from this call on until the context is left."""
-        return self._held.hold()
 
     async def upload(self, sync: "AsyncSync") -> Mapping[str, str]:
         """Return the asset of each file, by its key; what is not there yet is uploaded."""
@@ -121,36 +113,28 @@ async def input_files(
     if not paths:
         yield None
         return
-    from sync_mcp.media.local import HeldFiles
-
     reader = context.backend.local_reader
-    opened: list[OpenMedia] = []
-    held = HeldFiles(opened)
-    with held.hold():
-        media: dict[int, LocalMedia] = {}
-        for number, path in paths.items():
-            try:
-                file = await reader.open(path)
-                opened.append(file)
-                kind = items[number].type
-                media[number] = await reader.read(
-                    file,
-                    None if kind == "text" else kind,
-                    until=context.ends_at - ANSWER_SECONDS,
-                    on_progress=reporting_transfers(context, file.name),
-                )
-            except FileRefused as error:
-                error.message = f"input[{number}]: {error.message}"
-                raise
-        files = InputFiles(context.backend.client, reader, held, media)
-        _place(request, media)
-        await _measure(context, request, files)
-        names = ", ".join(each.name for each in media.values())
-        files.on_progress = reporting_transfers(context, names)
+    media: dict[int, LocalMedia] = {}
+    for number, path in paths.items():
+        kind = items[number].type
         try:
-            yield files
-        finally:
-            files.on_progress = None
+            media[number] = await reader.read(
+                path,
+                None if kind == "text" else kind,
+                until=context.answer_at,
+                progress_of=partial(reporting_transfers, context),
+            )
+        except FileRefused as error:
+            error.message = f"input[{number}]: {error.message}"
+            raise
+    files = InputFiles(context.backend.client, reader, media)
+    _place(request, media)
+    await _measure(context, request, files)
+    files.on_progress = reporting_transfers(context, ", ".join(files.names.values()))
+    try:
+        yield files
+    finally:
+        files.on_progress = None
 
 
 def _place(request: "GenerationRequest", media: "Mapping[int, LocalMedia]") -> None:
@@ -185,7 +169,7 @@ async def _measure(context: CallContext, request: "GenerationRequest", files: In
 async def _length_elsewhere(context: CallContext, item: "Input") -> "MediaInfo | float | None":
     """Return the length of what is not on this machine, or None where it cannot be told soon."""
     backend = context.backend
-    until = min(context.ends_at - ANSWER_SECONDS, anyio.current_time() + _LOOK_SECONDS)
+    until = min(context.answer_at, anyio.current_time() + _LOOK_SECONDS)
     asset_id, url = getattr(item, "asset_id", None), getattr(item, "url", None)
     try:
         if asset_id:

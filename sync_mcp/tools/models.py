@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcp_types import ToolAnnotations
 from pydantic import BaseModel
 
 from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import MODEL_PURPOSES, CallContext
-from sync_mcp.tools.registry import Tool, Tools
+from sync_mcp.tools.registry import READS, Tool, Tools
 
 if TYPE_CHECKING:
     from sync_mcp.api.models import ModelInfo
@@ -101,9 +100,7 @@ TOOLS: Tools = (
         description="What each of the account's models is for, takes, and costs about.",
         arguments=ModelsArguments,
         answer=ModelsAnswer,
-        annotations=ToolAnnotations(
-            read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
-        ),
+        annotations=READS,
         run=_list_models,
     ),
 )

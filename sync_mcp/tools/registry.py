@@ -24,6 +24,16 @@ from sync_mcp.tools.arguments import Arguments, parse_arguments
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.schema import Schema, input_schema, output_schema
 
+READS = types.ToolAnnotations(
+    read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
+)
+CHANGES = types.ToolAnnotations(
+    read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True
+)
+MAY_OVERWRITE = types.ToolAnnotations(
+    read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
+)
+
 logger = logging.getLogger("sync_mcp.tools")
 
 _REASON_LIMIT = 300

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-from mcp_types import ToolAnnotations
 from pydantic import BaseModel, Field, JsonValue, WithJsonSchema
 
 from sync_mcp.errors import InvalidRequestError
@@ -12,7 +11,7 @@ from sync_mcp.text import folded, near, safe
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
-from sync_mcp.tools.registry import Tool, Tools
+from sync_mcp.tools.registry import READS, Tool, Tools
 
 if TYPE_CHECKING:
     from sync_mcp.api.voices import Voice
@@ -195,9 +194,7 @@ TOOLS: Tools = (
         description="Voices for a script, cloned ones first, ten a page.",
         arguments=VoicesArguments,
         answer=VoicesAnswer,
-        annotations=ToolAnnotations(
-            read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
-        ),
+        annotations=READS,
         run=_list_voices,
     ),
 )

@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -63,9 +62,6 @@ class Files:
     def request(self, sandbox: Sandbox, **fields: Any) -> GenerationRequest:
         media = [Video(asset_id=content_id(self.sha256)), Audio(url=sandbox.samples.audio)]
         return GenerationRequest.model_validate({"model": "lipsync-2", "input": media, **fields})
-
-    def hold(self) -> AbstractContextManager[object]:
-        return nullcontext()
 
     async def report(self) -> None:
         pass

@@ -242,7 +242,7 @@ async def test_a_transfer_longer_than_the_call_goes_on_and_a_repeat_joins_it(
     generation = await completed(sandbox)
     async with serve() as assistant:
         with monkeypatch.context() as patch:
-            patch.setattr("sync_mcp.tools.files._ANSWER_SECONDS", backend_module.CALL_SECONDS)
+            patch.setattr("sync_mcp.tools.backend.ANSWER_SECONDS", backend_module.CALL_SECONDS)
             early = await assistant.error("download_generation", generation_id=generation.id)
             assert (early.code, early.money_spent) == ("transfer_under_way", "no")
             assert "exactly this call again" in early.text

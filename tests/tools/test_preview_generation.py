@@ -131,7 +131,7 @@ async def test_a_fetch_longer_than_the_call_goes_on_and_a_repeat_joins_it(
 ) -> None:
     generation = await completed(sandbox)
     with monkeypatch.context() as patch:
-        patch.setattr("sync_mcp.tools.files._ANSWER_SECONDS", backend_module.CALL_SECONDS)
+        patch.setattr("sync_mcp.tools.backend.ANSWER_SECONDS", backend_module.CALL_SECONDS)
         answer = told("preview_generation", await preview(assistant, generation.id))
         assert answer.code == "transfer_under_way"
     with anyio.fail_after(20):

@@ -15,7 +15,7 @@ READS_A_CREATE = 8
 _OUTAGE = 8
 _LATE_SECONDS = (0.1, 1.5)
 
-_READS = ("/v2/generations", "/v2/generate/*", "/v2/analyze/cost")
+_READS = (("GET", "/v2/generations"), ("GET", "/v2/generate/*"), ("POST", "/v2/analyze/cost"))
 _UPLOADS = (("POST", "/v2/assets/upload"), ("PUT", "*"), ("POST", "/v2/assets"))
 UPLOADS_A_CREATE = 0.3
 
@@ -113,15 +113,12 @@ def set_weather(sandbox: Sandbox, part: Part, creates: int, random: Random) -> s
             name = sandbox.add_fault(fault)
             if fault.job == "hide":
                 hiding.add(name)
-    for path in _READS:
-        for number in range(creates * READS_A_CREATE // len(_READS)):
-            if random.random() < READS_STRUCK:
-                what = random.choice(_ON_READS)
-                sandbox.add_fault(
-                    Fault.model_validate({"method": _method(path), "path": path, "skip": number, **what})
-                )
-    for method, path in _UPLOADS:
-        for number in range(int(creates * UPLOADS_A_CREATE)):
+    reads, uploads = creates * READS_A_CREATE // len(_READS), int(creates * UPLOADS_A_CREATE)
+    for method, path, count in (
+        *((method, path, reads) for method, path in _READS),
+        *((method, path, uploads) for method, path in _UPLOADS),
+    ):
+        for number in range(count):
             if random.random() < READS_STRUCK:
                 what = random.choice(_ON_READS)
                 sandbox.add_fault(
@@ -131,7 +128,3 @@ def set_weather(sandbox: Sandbox, part: Part, creates: int, random: Random) -> s
         start = random.randrange(creates * READS_A_CREATE)
         sandbox.add_fault(Fault(status=503, body={"message": "outage"}, skip=start, times=_OUTAGE))
     return hiding
-
-
-def _method(path: str) -> str:
-    return "POST" if path == "/v2/analyze/cost" else "GET"
