@@ -711,7 +711,10 @@ def _final(error: APIResponseError) -> APIResponseError:
 def _bad_place(url: str, fault: str) -> APIResponseError:
     place = _host_of(url) or "of no host"
     error = _final(APIResponseError(f"A URL that was to be asked ({place}) {fault}.", code="url_refused"))
-    error.next_step = "Only public https hosts and the API's own are asked. Check SYNC_BASE_URL."
+    error.next_step = (
+        "Only public https hosts and the API's own are asked: give such a URL, or check SYNC_BASE_URL where "
+        "the API named it."
+    )
     return error
 
 

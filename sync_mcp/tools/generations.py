@@ -338,6 +338,8 @@ def _put_languages(dub: dict[str, str]) -> Iterator[str]:
             dub[name] = language_code(dub[name], source=name == "source_lang")
         except InvalidRequestError as error:
             yield from error.faults
+            # It is said: in this form it is not at fault a second time.
+            dub[name] = "xx"
 
 
 def _chosen_model(arguments: RequestArguments) -> tuple[str, str | None]:

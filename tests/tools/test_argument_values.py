@@ -144,3 +144,13 @@ async def test_a_model_whose_existence_cannot_be_asked_is_refused_as_that(
     told = await assistant.error("create_generation", input=media(sandbox), model="lipsync-9")
     assert "could not be read (authentication_failed)" in told.text
     assert sent(sandbox) == []
+
+
+@pytest.mark.parametrize("name", ["target_lang", "source_lang"])
+async def test_a_language_that_nobody_knows_is_refused_once_with_the_near_one(
+    assistant: Assistant, sandbox: Sandbox, name: str
+) -> None:
+    dub = {"target_lang": "French", name: "Spansh"}
+    told = await refusal(assistant, sandbox, "create_generation", {"input": media(sandbox)[:1], "dub": dub})
+    assert told.count("Spansh") == 1
+    assert f"dub.{name} 'Spansh' is no language that the API dubs; did you mean 'es' (Spanish)?" in told

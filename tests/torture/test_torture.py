@@ -85,6 +85,22 @@ def test_a_second_charge_under_one_key_is_doubled() -> None:
     assert not verdict.holds
 
 
+def test_a_job_that_another_take_has_found_for_its_own_is_that_takes() -> None:
+    first, second = _entry(1, "key-1", "ended", "job-2"), _entry(2, "key-2", "ended", "job-1")
+    second.body_digest, second.take, second.was_found = "key-1", 2, True
+    jobs = {name: GOOD.jobs["job-1"] for name in ("job-1", "job-2", "job-3")}
+    # Under the first one's key both times: the API kept no keys, and the second take's was never sent.
+    charges = [_charge("job-1", "key-1"), _charge("job-2", "key-1")]
+    takes = replace(
+        GOOD, intents=[_intent(1), _intent(1)], jobs=jobs, charges=charges, entries=[first, second]
+    )
+    assert judge(takes).holds
+    assert judge(replace(takes, charges=[*charges, _charge("job-3", "key-1")])).doubled == 1
+    assert judge(replace(takes, charges=[*charges, _charge("job-3", "key-2")])).doubled == 1
+    second.was_found = False
+    assert judge(takes).doubled == 1
+
+
 def test_a_second_attempt_is_doubled_unless_the_first_one_was_released() -> None:
     jobs = {**GOOD.jobs, "job-2": GOOD.jobs["job-1"]}
     entries = [*GOOD.entries, _entry(2, "key-2", "ended", "job-2")]

@@ -154,13 +154,29 @@ def _doubled(outcome: Outcome) -> Iterator[str]:
     for charge in outcome.charges:
         by_number[number_of(outcome.jobs[charge.generation_id])].append(charge)
     for number, charges in by_number.items():
-        keys = Counter(charge.idempotency_key for charge in charges)
-        twice = sum(count - 1 for count in keys.values())
+        keys = {charge.idempotency_key for charge in charges}
+        attempts = Counter(_attempt_of(outcome, charge) for charge in charges)
+        twice = sum(count - 1 for count in attempts.values())
         live = sum(not charge.released for charge in charges)
         entries = [entry for entry in outcome.entries if entry.idempotency_key in keys]
         shown = "; ".join(_charge(outcome, charge) for charge in charges)
         for _ in range(max(twice, live - takes[number])):
             yield f"doubled: {shown}; ledger: {', '.join(map(_entry, entries))}"
+
+
+def _attempt_of(outcome: Outcome, charge: Charge) -> str | None:
+    """Return the key of the attempt whose job it is.
+
+    Of two takes in doubt one may have found the other's job and taken it; the other's is then made anew,
+    under its own key. An API that keeps no keys sees that key twice, and each take has one job.
+    """
+    made = [entry for entry in outcome.entries if entry.idempotency_key == charge.idempotency_key]
+    for owner in outcome.entries:
+        was_taken = any(entry.body_digest == owner.body_digest and entry.take != owner.take for entry in made)
+        is_owner = owner.state in _KNOWN and owner.generation_id == charge.generation_id
+        if is_owner and owner.was_found and was_taken:
+            return owner.idempotency_key
+    return charge.idempotency_key
 
 
 def _charge(outcome: Outcome, charge: Charge) -> str:
