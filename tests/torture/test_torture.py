@@ -88,7 +88,7 @@ def test_a_second_charge_under_one_key_is_doubled() -> None:
 def test_a_job_that_another_take_has_found_for_its_own_is_that_takes() -> None:
     first, second = _entry(1, "key-1", "ended", "job-2"), _entry(2, "key-2", "ended", "job-1")
     second.body_digest, second.take, second.was_found = "key-1", 2, True
-    jobs = {name: GOOD.jobs["job-1"] for name in ("job-1", "job-2", "job-3")}
+    jobs = dict.fromkeys(("job-1", "job-2", "job-3"), GOOD.jobs["job-1"])
     # Under the first one's key both times: the API kept no keys, and the second take's was never sent.
     charges = [_charge("job-1", "key-1"), _charge("job-2", "key-1")]
     takes = replace(
