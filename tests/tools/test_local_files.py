@@ -1,6 +1,7 @@
 """Paths where media are wanted: priced and agreed to first, then uploaded, once."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -139,6 +140,18 @@ async def test_a_changed_file_is_another_job(local: Assistant, sandbox: Sandbox,
     await local.facts("create_generation", input=paths(movies))
     voice = movies / "voice.wav"
     voice.write_bytes(voice.read_bytes()[:-200] + bytes([7] * 200))
+    await local.facts("create_generation", input=paths(movies))
+    assert (uploads(sandbox), len(sandbox.charges)) == (3, 2)
+
+
+async def test_a_changed_file_whose_time_was_put_back_is_another_job(
+    local: Assistant, sandbox: Sandbox, movies: Path
+) -> None:
+    await local.facts("create_generation", input=paths(movies))
+    voice = movies / "voice.wav"
+    times = voice.stat().st_atime_ns, voice.stat().st_mtime_ns
+    voice.write_bytes(voice.read_bytes()[:-200] + bytes([7] * 200))
+    os.utime(voice, ns=times)
     await local.facts("create_generation", input=paths(movies))
     assert (uploads(sandbox), len(sandbox.charges)) == (3, 2)
 
