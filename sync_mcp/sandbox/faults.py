@@ -28,7 +28,7 @@ class Fault(BaseModel):
     thing can be chosen (`cut_body` and `headers` also go with `status` and `body`).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     method: str | None = None
     """Strike this method only."""

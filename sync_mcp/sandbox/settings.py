@@ -57,9 +57,10 @@ DEFAULT_FRAME_PRICE = FRAME_PRICES["lipsync-2"]
 class SandboxSettings(BaseModel):
     """The settings of a sandbox; every name is also an argument of `Sandbox` and of `Sandbox.configure`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     plan: PlanName = "scale"
+    """The organization's plan, which decides what it may make."""
     concurrency: int | None = Field(default=None, ge=1)
     """Jobs at once in place of the plan's number, as an enterprise has it by contract."""
     job_seconds: float = Field(default=3.0, ge=0)
@@ -71,6 +72,7 @@ class SandboxSettings(BaseModel):
     idempotency_expiry_seconds: float = Field(default=0.0, ge=0)
     """How long a key is known in the mode `expire`; 0 forgets it at once."""
     replay_status: Literal[200, 201] = 201
+    """The status of a replayed answer."""
     generate_per_minute: int | None = Field(default=None, ge=1)
     """Creates a minute and key before 429; None for no limit."""
     retry_after: Literal["absent", "seconds", "date"] = "seconds"

@@ -17,6 +17,12 @@ def test_the_sandbox_describes_itself_without_a_key(sandbox: Sandbox) -> None:
         assert path.split(" ")[1].startswith("/sandbox")
 
 
+def test_every_setting_and_every_field_of_a_fault_is_described(sandbox: Sandbox) -> None:
+    told = ask("GET", f"{sandbox.url}/sandbox").json()
+    for schema in (told["settings_schema"], told["fault_schema"]):
+        assert [name for name, field in schema["properties"].items() if not field.get("description")] == []
+
+
 def test_every_described_path_is_there(sandbox: Sandbox) -> None:
     paths = ask("GET", f"{sandbox.url}/sandbox").json()["paths"]
     for line in paths:
