@@ -24,8 +24,9 @@ CREATE_PATH = "/v2/generate"
 class Fault(BaseModel):
     """One way to fail, and the requests that it strikes.
 
-    Everything but `delay_seconds`, `job` and `headers` takes the place of the answer, and at most one such
-    thing can be chosen (`cut_body` and `headers` also go with `status` and `body`).
+    Everything but `delay_seconds`, `headers` and what becomes of the job (`job` and the fields below it)
+    takes the place of the answer, and at most one such thing can be chosen (`cut_body` and `headers` also go
+    with `status` and `body`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -64,13 +65,17 @@ class Fault(BaseModel):
 
     job: Literal["fail", "reject", "stuck", "forget", "hide"] | None = None
     """What becomes of the job that a create makes: it fails, is rejected, never ends, is not found when it is
-    asked for, or is left out of lists. Strikes creates alone."""
+    asked for, or is left out of lists. Strikes creates alone, as all that follows does."""
     error_code: str | None = None
     """The code of a job that fails or is rejected."""
     error: str | None = None
     """The sentence of a job that fails or is rejected."""
     charged: bool = False
     """Charge for a job that fails or is rejected."""
+    get_lag_seconds: float | None = Field(default=None, ge=0)
+    """For this job in place of the setting of that name."""
+    list_lag_seconds: float | None = Field(default=None, ge=0)
+    """For this job in place of the setting of that name."""
 
     @classmethod
     def api_error(
@@ -122,7 +127,7 @@ class Fault(BaseModel):
             raise ValueError("drop says itself whether it strikes before or after; leave when out")
         if self.drop and self.cut_body:
             raise ValueError("choose one of drop, cut_body")
-        if not (answers or self.cut_body or self.headers or self.delay_seconds or self.job):
+        if not (answers or self.cut_body or self.headers or self.delay_seconds or self.is_fate):
             raise ValueError("it does nothing: give an answer, a delay or a fate of the job")
         if self.moment == "before" and self._needs_processing:
             raise ValueError(
@@ -134,7 +139,12 @@ class Fault(BaseModel):
     def moment(self) -> Moment:
         """Whether it strikes before or after the request is processed."""
         early = self.status is not None or self.html
-        return self.drop or self.when or ("before" if early and not self.job else "after")
+        return self.drop or self.when or ("before" if early and not self.is_fate else "after")
+
+    @property
+    def is_fate(self) -> bool:
+        """Whether it says what becomes of the job that a create makes."""
+        return any(getattr(self, name) is not None for name in _FATES)
 
     @property
     def processes(self) -> bool:
@@ -148,18 +158,17 @@ class Fault(BaseModel):
 
     def strikes(self, method: str, path: str) -> bool:
         """Return whether the rule is about such a request."""
-        if self.job and (method, path) != ("POST", CREATE_PATH):
+        if self.is_fate and (method, path) != ("POST", CREATE_PATH):
             return False
         return self.method in (None, method) and fnmatchcase(path, self.path)
 
     @property
     def _needs_processing(self) -> bool:
-        return self.replaces_answer and (
-            self.job is not None or self.idempotency_outcome_unknown == "with_id"
-        )
+        return self.replaces_answer and (self.is_fate or self.idempotency_outcome_unknown == "with_id")
 
 
 _ANSWERS = ("status", "drop", "html", "empty", "no_id", "idempotency_outcome_unknown")
+_FATES = ("job", "get_lag_seconds", "list_lag_seconds")
 
 
 @dataclass(slots=True)

@@ -191,7 +191,7 @@ class Generations:
             cost_usd=made.cost_usd,
             idempotency_key=key,
             source=request.headers.get("x-sync-source") or "api",
-            fate=fault if fault and fault.job else None,
+            fate=fault if fault and fault.is_fate else None,
             speech=made.speech,
             render_path=world.storage.fresh("outputs", ".mp4"),
         )
@@ -216,7 +216,7 @@ class Generations:
         if not is_uuid(job_id):
             raise refusal("invalid_generation_id")
         job = self._world.contents.jobs.get(job_id.lower())
-        if job is None or job.forgotten:
+        if job is None or not job.is_found(self._world.clock.now(), self._world.settings):
             raise refusal("generation_not_found")
         return job
 
@@ -242,7 +242,7 @@ class Generations:
         return [
             job
             for job in self._world.known_jobs()
-            if not job.hidden
+            if job.is_listed(now, self._world.settings)
             and (not statuses or job.status(now) in statuses)
             and (not ids or job.id in ids)
             and (not sources or job.source in sources)

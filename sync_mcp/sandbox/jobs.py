@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import JsonValue
 
@@ -18,6 +18,7 @@ from sync_mcp.sandbox.settings import SandboxSettings
 Status = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "REJECTED"]
 STATUSES = ("PENDING", "PROCESSING", "COMPLETED", "FAILED", "REJECTED")
 JsonObject = dict[str, JsonValue]
+T = TypeVar("T")
 
 _PENDING_SHARE = 1 / 3
 _TEXT_FIELDS = ("webhookUrl", "outputUrl", "segmentOutputUrl", "error", "errorCode", "outputFileName")
@@ -43,10 +44,16 @@ class Job:
     """The speech made from a script."""
     render_path: Path = field(default_factory=Path)
 
-    @property
-    def hidden(self) -> bool:
-        """Whether lists leave it out."""
-        return self.fate is not None and self.fate.job in ("hide", "forget")
+    def is_found(self, now: datetime, settings: SandboxSettings) -> bool:
+        """Return whether the paths of one job know it by now."""
+        lag = _chosen(self.fate and self.fate.get_lag_seconds, settings.get_lag_seconds)
+        return not self.forgotten and self._age_seconds(now) >= lag
+
+    def is_listed(self, now: datetime, settings: SandboxSettings) -> bool:
+        """Return whether lists show it by now."""
+        hidden = self.forgotten or (self.fate is not None and self.fate.job == "hide")
+        lag = _chosen(self.fate and self.fate.list_lag_seconds, settings.list_lag_seconds)
+        return not hidden and self._age_seconds(now) >= lag
 
     @property
     def forgotten(self) -> bool:
@@ -69,7 +76,7 @@ class Job:
     def status(self, now: datetime) -> Status:
         """Return how far it is."""
         if not self.has_ended(now):
-            early = (now - self.created_at).total_seconds() < self.seconds * _PENDING_SHARE
+            early = self._age_seconds(now) < self.seconds * _PENDING_SHARE
             return "PENDING" if early else "PROCESSING"
         if self.failure is None:
             return "COMPLETED"
@@ -83,7 +90,7 @@ class Job:
         """Return how much of it is done."""
         if self.has_ended(now):
             return 100
-        share = (now - self.created_at).total_seconds() / self.seconds if self.seconds else 1.0
+        share = self._age_seconds(now) / self.seconds if self.seconds else 1.0
         return min(99, round(share * 100))
 
     def charge(self, now: datetime) -> Charge:
@@ -106,6 +113,9 @@ class Job:
         known = CATALOGUE.get(code)
         return code, self.fate.error or (known.message if known else "The generation failed.")
 
+    def _age_seconds(self, now: datetime) -> float:
+        return (now - self.created_at).total_seconds()
+
 
 def to_wire(
     job: Job, now: datetime, settings: SandboxSettings, *, output_url: str | None, speech_url: str | None
@@ -127,6 +137,10 @@ def to_wire(
     if speech_url:
         generation["synthesizedAudioUrl"] = speech_url
     return _spelled(generation, settings)
+
+
+def _chosen(own: T | None, setting: T) -> T:
+    return setting if own is None else own
 
 
 def _spelled(generation: JsonObject, settings: SandboxSettings) -> JsonObject:

@@ -83,6 +83,10 @@ class SandboxSettings(BaseModel):
     """How a generation spells the code of its failure."""
     output_url_seconds: float = Field(default=3600.0, gt=0)
     """How long a signed URL holds on the sandbox's clock."""
+    get_lag_seconds: float = Field(default=0.0, ge=0)
+    """How long after its create the paths of one job answer 404, on the sandbox's clock."""
+    list_lag_seconds: float = Field(default=0.0, ge=0)
+    """How long after its create a job is missing from lists and counts, on the sandbox's clock."""
     extra_models: tuple[str, ...] = ()
     """Models that this account has beside the known ones."""
 

@@ -165,7 +165,7 @@ class World:
         self.pulse.beat()
 
     def configure(self, changes: dict[str, object]) -> None:
-        """Change settings; jobs that run already keep theirs."""
+        """Change settings; jobs that were made already keep their length."""
         self.settings = self.settings.changed(changes)
         self.pulse.beat()
 
