@@ -66,12 +66,15 @@ class Fault(BaseModel):
     job: Literal["fail", "reject", "stuck", "forget", "hide"] | None = None
     """What becomes of the job that a create makes: it fails, is rejected, never ends, is not found when it is
     asked for, or is left out of lists. Strikes creates alone, as all that follows does."""
+    end_status: str | None = Field(default=None, min_length=1)
+    """The word that the job ends with, such as CANCELLED or TIMED_OUT; it has an output where that word means
+    completed, in whatever case."""
     error_code: str | None = None
-    """The code of a job that fails or is rejected."""
+    """The code of a job that does not complete."""
     error: str | None = None
-    """The sentence of a job that fails or is rejected."""
+    """The sentence of a job that does not complete."""
     charged: bool = False
-    """Charge for a job that fails or is rejected."""
+    """Charge for a job that does not complete."""
     get_lag_seconds: float | None = Field(default=None, ge=0)
     """For this job in place of the setting of that name."""
     list_lag_seconds: float | None = Field(default=None, ge=0)
@@ -129,6 +132,8 @@ class Fault(BaseModel):
             raise ValueError("choose one of drop, cut_body")
         if not (answers or self.cut_body or self.headers or self.delay_seconds or self.is_fate):
             raise ValueError("it does nothing: give an answer, a delay or a fate of the job")
+        if self.end_status and self.job in _ENDINGS:
+            raise ValueError(f"choose one of end_status, job {self.job}")
         if self.moment == "before" and self._needs_processing:
             raise ValueError(
                 "a fate of the job, or a generation's id, needs the request to be processed: use after"
@@ -168,7 +173,8 @@ class Fault(BaseModel):
 
 
 _ANSWERS = ("status", "drop", "html", "empty", "no_id", "idempotency_outcome_unknown")
-_FATES = ("job", "get_lag_seconds", "list_lag_seconds")
+_ENDINGS = ("fail", "reject", "stuck")
+_FATES = ("job", "end_status", "get_lag_seconds", "list_lag_seconds")
 
 
 @dataclass(slots=True)

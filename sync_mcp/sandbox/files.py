@@ -120,7 +120,7 @@ class Files:
 
     def _job(self, path: str) -> Job:
         job = self._world.contents.jobs.get(Path(path).stem)
-        if job is None or job.status(self._world.clock.now()) != "COMPLETED":
+        if job is None or not job.has_output(self._world.clock.now()):
             raise StorageRefusal(404, "NoSuchKey", "There is no such file.")
         return job
 

@@ -128,7 +128,7 @@ class Generations:
     async def download(self, request: Request) -> Response:
         """Answer a fresh output URL as bare text (API §3.8)."""
         job = self._find(request)
-        if job.status(self._world.clock.now()) != "COMPLETED":
+        if not job.has_output(self._world.clock.now()):
             raise refusal("generation_conflict", message="The generation has no output.")
         return plain(self._files.output_url(job))
 
@@ -159,7 +159,7 @@ class Generations:
     def wire(self, job: Job) -> JsonObject:
         """Return a job as the API shows it now."""
         now = self._world.clock.now()
-        done = job.status(now) == "COMPLETED"
+        done = job.has_output(now)
         return to_wire(
             job,
             now,

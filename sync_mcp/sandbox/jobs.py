@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from pydantic import JsonValue
 
@@ -15,13 +15,13 @@ from sync_mcp.sandbox.records import Charge
 from sync_mcp.sandbox.render import RenderPlan
 from sync_mcp.sandbox.settings import SandboxSettings
 
-Status = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "REJECTED"]
 STATUSES = ("PENDING", "PROCESSING", "COMPLETED", "FAILED", "REJECTED")
 JsonObject = dict[str, JsonValue]
 T = TypeVar("T")
 
 _PENDING_SHARE = 1 / 3
 _TEXT_FIELDS = ("webhookUrl", "outputUrl", "segmentOutputUrl", "error", "errorCode", "outputFileName")
+_END_STATUSES = {"fail": "FAILED", "reject": "REJECTED"}
 _DEFAULT_CODES = {"fail": "generation_pipeline_failed", "reject": "generation_input_validation_failed"}
 
 
@@ -68,19 +68,27 @@ class Job:
         return self.created_at + timedelta(seconds=self.seconds)
 
     @property
-    def failure(self) -> Literal["fail", "reject"] | None:
-        """How it goes wrong, if it does."""
-        fate = self.fate.job if self.fate else None
-        return fate if fate in ("fail", "reject") else None
+    def end_status(self) -> str:
+        """The status it has once it has ended."""
+        if self.fate is None:
+            return "COMPLETED"
+        return self.fate.end_status or _END_STATUSES.get(self.fate.job or "", "COMPLETED")
 
-    def status(self, now: datetime) -> Status:
+    @property
+    def completes(self) -> bool:
+        """Whether it ends with an output."""
+        return self.end_status.upper() == "COMPLETED"
+
+    def status(self, now: datetime) -> str:
         """Return how far it is."""
         if not self.has_ended(now):
             early = self._age_seconds(now) < self.seconds * _PENDING_SHARE
             return "PENDING" if early else "PROCESSING"
-        if self.failure is None:
-            return "COMPLETED"
-        return "FAILED" if self.failure == "fail" else "REJECTED"
+        return self.end_status
+
+    def has_output(self, now: datetime) -> bool:
+        """Return whether its output is there."""
+        return self.completes and self.has_ended(now)
 
     def has_ended(self, now: datetime) -> bool:
         """Return whether its status can no longer change."""
@@ -95,7 +103,7 @@ class Job:
 
     def charge(self, now: datetime) -> Charge:
         """Return what it costs, which is nothing once it has gone wrong uncharged."""
-        uncharged = self.failure is not None and self.fate is not None and not self.fate.charged
+        uncharged = not self.completes and self.fate is not None and not self.fate.charged
         released = uncharged and self.has_ended(now)
         return Charge(
             generation_id=self.id,
@@ -105,11 +113,13 @@ class Job:
             released=released,
         )
 
-    def error(self, now: datetime) -> tuple[str, str] | None:
-        """Return the code and the sentence of its failure."""
-        if self.failure is None or self.fate is None or not self.has_ended(now):
-            return None
-        code = self.fate.error_code or _DEFAULT_CODES[self.failure]
+    def error(self, now: datetime) -> tuple[str | None, str | None]:
+        """Return the code and the sentence of its failure, as far as it has them."""
+        if self.completes or self.fate is None or not self.has_ended(now):
+            return None, None
+        code = self.fate.error_code or _DEFAULT_CODES.get(self.fate.job or "")
+        if code is None:
+            return None, self.fate.error
         known = CATALOGUE.get(code)
         return code, self.fate.error or (known.message if known else "The generation failed.")
 
@@ -121,8 +131,8 @@ def to_wire(
     job: Job, now: datetime, settings: SandboxSettings, *, output_url: str | None, speech_url: str | None
 ) -> JsonObject:
     """Return a generation as the API shows it."""
-    done = job.status(now) == "COMPLETED"
-    code, error = job.error(now) or (None, None)
+    done = job.has_output(now)
+    code, error = job.error(now)
     generation: JsonObject = {
         "id": job.id,
         "createdAt": timestamp(job.created_at),

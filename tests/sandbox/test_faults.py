@@ -159,6 +159,54 @@ def test_a_job_can_fail_or_be_rejected_uncharged_or_charged(
     assert [charge.amount_usd > 0 for charge in sandbox.charges] == [False, True]
 
 
+@pytest.mark.parametrize("word", ["CANCELLED", "TIMED_OUT", "canceled"])
+def test_a_job_can_end_with_any_status_uncharged_or_charged(
+    sandbox: Sandbox, api: httpx.Client, word: str
+) -> None:
+    sandbox.add_fault(Fault(end_status=word))
+    sandbox.add_fault(Fault(end_status=word, error_code="x_new", error="No.", charged=True))
+    free, charged = (create(api, lipsync(sandbox))["id"] for _ in range(2))
+    assert api.get(f"/v2/generate/{free}").json()["status"] == "PENDING"
+    sandbox.advance(60)
+    shown = api.get(f"/v2/generate/{free}", params={"wait": "true"}).json()
+    assert (shown["status"], shown["outputUrl"], shown["errorCode"], shown["error"]) == (
+        word,
+        None,
+        None,
+        None,
+    )
+    shown = api.get(f"/v2/generate/{charged}").json()
+    assert (shown["status"], shown["errorCode"], shown["error"]) == (word, "x_new", "No.")
+    assert [charge.released for charge in sandbox.charges] == [True, False]
+    assert [charge.amount_usd > 0 for charge in sandbox.charges] == [False, True]
+    assert api.get(f"/v2/generate/{charged}/costs").json()["generationStatus"] == word
+
+
+def test_a_job_that_ends_with_any_status_leaves_its_slot_and_can_be_deleted(
+    sandbox: Sandbox, api: httpx.Client
+) -> None:
+    sandbox.configure(plan="hobbyist")
+    sandbox.add_fault(Fault(end_status="CANCELLED"))
+    generation_id = create(api, lipsync(sandbox))["id"]
+    assert code_of(_send(api, sandbox)) == (429, "concurrency_limit_reached")
+    sandbox.advance(60)
+    assert _send(api, sandbox).status_code == 201
+    assert api.delete(f"/v2/generations/{generation_id}").json()["status"] == "CANCELLED"
+
+
+def test_a_job_that_completes_in_lower_case_has_its_output_and_is_charged(
+    sandbox: Sandbox, api: httpx.Client
+) -> None:
+    sandbox.add_fault(Fault(end_status="completed"))
+    generation_id = create(api, lipsync(sandbox))["id"]
+    sandbox.advance(60)
+    shown = api.get(f"/v2/generate/{generation_id}").json()
+    assert (shown["status"], shown["outputDuration"] > 0) == ("completed", True)
+    assert ask("GET", shown["outputUrl"]).status_code == 200
+    assert ask("GET", api.get(f"/v2/generations/{generation_id}/download").text).status_code == 200
+    assert [charge.amount_usd > 0 for charge in sandbox.charges] == [True]
+
+
 def test_a_stuck_job_never_ends(sandbox: Sandbox, api: httpx.Client) -> None:
     sandbox.add_fault(Fault(job="stuck"))
     generation_id = create(api, lipsync(sandbox))["id"]
@@ -241,6 +289,12 @@ def test_a_header_that_is_no_fault_is_400(sandbox: Sandbox, api: httpx.Client) -
         {"job": "fail", "status": 500, "when": "before"},
         {"idempotency_outcome_unknown": "with_id", "when": "before"},
         {"status": 99},
+        {"end_status": ""},
+        {"end_status": "CANCELLED", "job": "fail"},
+        {"end_status": "CANCELLED", "job": "stuck"},
+        {"end_status": "CANCELLED", "html": True, "when": "before"},
+        {"get_lag_seconds": -1},
+        {"list_lag_seconds": 30, "method": "POST", "charged": True, "status": 500, "when": "before"},
         {"times": 0},
     ],
 )
