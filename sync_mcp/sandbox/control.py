@@ -31,7 +31,7 @@ PATHS = {
     "DELETE /sandbox/faults/{id}": "remove one fault",
     "PATCH /sandbox/settings": "change settings: an object of the schema below, as far as it goes",
     "GET /sandbox/requests": "every request to the API and the storage, oldest first",
-    "GET /sandbox/charges": "every charge, oldest first",
+    "GET /sandbox/charges": "every charge, oldest first, as it truly is whatever the costs say",
     "GET /sandbox/generations": "every generation in its present state, those too that lists leave out",
     "POST /sandbox/reset": "throw everything away and begin anew",
 }

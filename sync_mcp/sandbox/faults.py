@@ -16,6 +16,7 @@ from typing import Literal, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from sync_mcp.sandbox.catalogue import CATALOGUE, refusal
+from sync_mcp.sandbox.settings import CostAtFirst
 
 Moment = Literal["before", "after"]
 CREATE_PATH = "/v2/generate"
@@ -78,6 +79,10 @@ class Fault(BaseModel):
     get_lag_seconds: float | None = Field(default=None, ge=0)
     """For this job in place of the setting of that name."""
     list_lag_seconds: float | None = Field(default=None, ge=0)
+    """For this job in place of the setting of that name."""
+    cost_seconds: float | None = Field(default=None, ge=0)
+    """For this job in place of the setting of that name."""
+    cost_at_first: CostAtFirst | None = None
     """For this job in place of the setting of that name."""
 
     @classmethod
@@ -174,7 +179,14 @@ class Fault(BaseModel):
 
 _ANSWERS = ("status", "drop", "html", "empty", "no_id", "idempotency_outcome_unknown")
 _ENDINGS = ("fail", "reject", "stuck")
-_FATES = ("job", "end_status", "get_lag_seconds", "list_lag_seconds")
+_FATES = (
+    "job",
+    "end_status",
+    "get_lag_seconds",
+    "list_lag_seconds",
+    "cost_seconds",
+    "cost_at_first",
+)
 
 
 @dataclass(slots=True)

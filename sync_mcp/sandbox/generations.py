@@ -18,6 +18,7 @@ from sync_mcp.sandbox import rules
 from sync_mcp.sandbox.answers import api_key, as_json, json_body, keyed, listed, page_limit, plain
 from sync_mcp.sandbox.catalogue import bare_refusal, refusal
 from sync_mcp.sandbox.contract import CreateBody, is_uuid, read_create
+from sync_mcp.sandbox.costs import to_costs
 from sync_mcp.sandbox.faults import CREATE_PATH, Fault
 from sync_mcp.sandbox.files import Files
 from sync_mcp.sandbox.inputs import MediaInputs
@@ -133,28 +134,13 @@ class Generations:
         return plain(self._files.output_url(job))
 
     async def costs(self, request: Request) -> Response:
-        """Show what a job cost (API §3.9); money is a decimal string."""
+        """Show what a job cost (API §3.9), as far as that is told by now."""
         job = self._find(request)
         now = self._world.clock.now()
-        ended = job.has_ended(now)
-        total = str(job.charge(now).amount_usd)
-        component: JsonValue = {
-            "type": "dubbing" if "dubParams" in job.asked else "lipsync",
-            "costUsd": total,
-        }
-        return as_json(
-            {
-                "generationId": job.id,
-                "generationStatus": job.status(now),
-                "currency": "USD",
-                "availability": "complete" if ended else "pending",
-                "totalCostUsd": total if ended else None,
-                "knownSubtotalUsd": total if ended else "0",
-                "retryAfterSeconds": None if ended else self._limits.seconds_left(),
-                "components": [component] if ended else [],
-                "excludedCosts": [],
-            }
-        )
+        shown = to_costs(job, now, self._world.settings)
+        if not job.has_ended(now):
+            shown["retryAfterSeconds"] = self._limits.seconds_left()
+        return as_json(shown)
 
     def wire(self, job: Job) -> JsonObject:
         """Return a job as the API shows it now."""

@@ -13,7 +13,7 @@ from sync_mcp.sandbox.clock import timestamp
 from sync_mcp.sandbox.faults import Fault
 from sync_mcp.sandbox.records import Charge
 from sync_mcp.sandbox.render import RenderPlan
-from sync_mcp.sandbox.settings import SandboxSettings
+from sync_mcp.sandbox.settings import CostAtFirst, SandboxSettings
 
 STATUSES = ("PENDING", "PROCESSING", "COMPLETED", "FAILED", "REJECTED")
 JsonObject = dict[str, JsonValue]
@@ -54,6 +54,16 @@ class Job:
         hidden = self.forgotten or (self.fate is not None and self.fate.job == "hide")
         lag = _chosen(self.fate and self.fate.list_lag_seconds, settings.list_lag_seconds)
         return not hidden and self._age_seconds(now) >= lag
+
+    def cost_at_first(self, now: datetime, settings: SandboxSettings) -> CostAtFirst | None:
+        """Return what is told of its cost before the truth is, or None once that is told."""
+        left = self.cost_seconds_left(now, settings)
+        return _chosen(self.fate and self.fate.cost_at_first, settings.cost_at_first) if left > 0 else None
+
+    def cost_seconds_left(self, now: datetime, settings: SandboxSettings) -> float:
+        """Return how long it takes, once it has ended, until its true cost is told."""
+        late = _chosen(self.fate and self.fate.cost_seconds, settings.cost_seconds)
+        return self.seconds + late - self._age_seconds(now)
 
     @property
     def forgotten(self) -> bool:

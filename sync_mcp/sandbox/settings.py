@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+CostAtFirst = Literal["pending", "zero", "partial"]
 PlanName = Literal["free", "hobbyist", "creator", "growth", "scale", "enterprise"]
 
 
@@ -87,6 +88,10 @@ class SandboxSettings(BaseModel):
     """How long after its create the paths of one job answer 404, on the sandbox's clock."""
     list_lag_seconds: float = Field(default=0.0, ge=0)
     """How long after its create a job is missing from lists and counts, on the sandbox's clock."""
+    cost_seconds: float = Field(default=0.0, ge=0)
+    """How long after a job's end its true cost is told, on the sandbox's clock."""
+    cost_at_first: CostAtFirst = "pending"
+    """What is told until then: no sum, a complete sum of 0, or half of it as partial."""
     extra_models: tuple[str, ...] = ()
     """Models that this account has beside the known ones."""
 
