@@ -83,8 +83,17 @@ def page_limit(request: Request) -> int | None:
         if "cursor" in request.query_params:
             raise bare_refusal(400, ["cursor needs limit"])
         return None
-    if not re.fullmatch(r"\d{1,3}", text) or not 1 <= int(text) <= 100:
-        raise bare_refusal(400, ["limit must be a whole number from 1 to 100"])
+    return whole_limit(text, 100)
+
+
+def whole_limit(text: str, most: int) -> int:
+    """Return a query's `limit`, from 1 to `most`.
+
+    Raises:
+        Refusal: 400 for another value.
+    """
+    if not re.fullmatch(r"\d{1,3}", text) or not 1 <= int(text) <= most:
+        raise bare_refusal(400, [f"limit must be a whole number from 1 to {most}"])
     return int(text)
 
 

@@ -1,9 +1,9 @@
 """The application of the sandbox: every route of the API that it keeps, the storage, and the control paths.
 
 The API: `POST /v2/generate`, `GET /v2/generate/{id}`, `/v2/generations...`, the three estimates,
-`/v2/assets...`, `/v2/voices...`, `/v2/models`, `/v2/errors`, `/v2/account`. The storage, which wants no
-key: `/samples/`, `/storage/` (presigned uploads), `/outputs/` and `/speech/`. Control paths:
-`sync_mcp.sandbox.control`.
+`/v2/usage/generations`, `/v2/assets...`, `/v2/voices...`, `/v2/models`, `/v2/errors`, `/v2/account`. The
+storage, which wants no key: `/samples/`, `/storage/` (presigned uploads), `/outputs/` and `/speech/`.
+Control paths: `sync_mcp.sandbox.control`.
 """
 
 import logging
@@ -25,6 +25,7 @@ from sync_mcp.sandbox.files import Files
 from sync_mcp.sandbox.generations import Generations
 from sync_mcp.sandbox.inputs import MediaInputs
 from sync_mcp.sandbox.storage import StorageRefusal
+from sync_mcp.sandbox.usage import Usage
 from sync_mcp.sandbox.voices import Voices
 from sync_mcp.sandbox.world import World
 
@@ -39,6 +40,7 @@ def create_app(world: World) -> tuple[ASGIApp, Generations]:
     parts = (
         Estimates(world, inputs),
         generations,
+        Usage(world),
         Assets(world),
         Voices(world),
         Account(world),

@@ -175,6 +175,8 @@ class Generations:
             asked=_echo(wire, create),
             plan=made.plan,
             cost_usd=made.cost_usd,
+            frames=made.frames,
+            key_name=world.key_name(api_key(request)),
             idempotency_key=key,
             source=request.headers.get("x-sync-source") or "api",
             fate=fault if fault and fault.is_fate else None,

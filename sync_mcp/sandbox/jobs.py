@@ -37,6 +37,10 @@ class Job:
     """The fields of the request that a generation shows again."""
     plan: RenderPlan
     cost_usd: Decimal
+    frames: int
+    """How many frames of output that price is for."""
+    key_name: str
+    """The name of the API key that made it."""
     idempotency_key: str | None
     source: str
     fate: Fault | None = None

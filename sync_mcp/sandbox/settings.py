@@ -92,6 +92,10 @@ class SandboxSettings(BaseModel):
     """How long after a job's end its true cost is told, on the sandbox's clock."""
     cost_at_first: CostAtFirst = "pending"
     """What is told until then: no sum, a complete sum of 0, or half of it as partial."""
+    usage_export: bool = True
+    """Whether the organization has `GET /v2/usage/generations`; without it the path is unknown."""
+    usage_lag_seconds: float = Field(default=0.0, ge=0)
+    """How long after its end a job is missing from that export, on the sandbox's clock."""
     extra_models: tuple[str, ...] = ()
     """Models that this account has beside the known ones."""
 

@@ -73,6 +73,7 @@ class Contents:
     locks: dict[str, asyncio.Lock] = field(default_factory=dict[str, asyncio.Lock])
     creates: dict[str, list[datetime]] = field(default_factory=dict[str, list[datetime]])
     """When each API key sent its creates."""
+    key_names: dict[str, str] = field(default_factory=dict[str, str])
     made: dict[str, int] = field(default_factory=dict[str, int])
     """How many ids of each kind were given out."""
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -106,6 +107,11 @@ class World:
         count = self.contents.made.get(kind, 0) + 1
         self.contents.made[kind] = count
         return self._uuid(kind, count)
+
+    def key_name(self, key: str) -> str:
+        """Return the name of an API key: a number, in the order of their first jobs."""
+        names = self.contents.key_names
+        return names.setdefault(key, f"Sandbox key {len(names) + 1}")
 
     def known_jobs(self) -> list[Job]:
         """Return the jobs that the API knows, oldest first."""
