@@ -44,9 +44,9 @@ def test_the_true_cost_is_told_late_and_something_else_at_first(
     assert _costs(api, generation_id).items() >= NOTHING.items()
     sandbox.advance(60)
     assert _costs(api, generation_id).items() >= told.items()
-    sandbox.advance(599)
+    sandbox.advance(300)
     assert _costs(api, generation_id).items() >= told.items()
-    sandbox.advance(1)
+    sandbox.advance(300)
     assert _costs(api, generation_id).items() >= TRUTH.items()
 
 
