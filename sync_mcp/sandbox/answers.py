@@ -97,6 +97,20 @@ def whole_limit(text: str, most: int) -> int:
     return int(text)
 
 
+def page_start(request: Request, ids: list[str]) -> int:
+    """Return the place in a list of these ids that the query's `cursor` points behind.
+
+    Raises:
+        Refusal: 400 for a cursor that is not in the list.
+    """
+    cursor = request.query_params.get("cursor")
+    if cursor is None:
+        return 0
+    if cursor not in ids:
+        raise bare_refusal(400, ["cursor must be the one that the page before gives"])
+    return ids.index(cursor) + 1
+
+
 def refused(refusal: Refusal) -> Response:
     """Return the answer for a refusal."""
     return JSONResponse(refusal.body, refusal.status, refusal.headers)

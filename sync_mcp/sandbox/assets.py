@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sync_mcp.media.probe import MediaError, MediaInfo, probe
-from sync_mcp.sandbox.answers import api_key, as_json, json_body, keyed, listed, page_limit, plain
+from sync_mcp.sandbox.answers import api_key, as_json, json_body, keyed, listed, page_limit, page_start, plain
 from sync_mcp.sandbox.catalogue import bare_refusal, refusal
 from sync_mcp.sandbox.contract import OptionalText, is_uuid, sentences
 from sync_mcp.sandbox.files import UPLOAD_BYTES
@@ -110,13 +110,7 @@ class Assets:
         """List assets in pages, newest first unless `sortBy` says otherwise (API §6.3)."""
         limit = page_limit(request) or _DEFAULT_PAGE
         assets = self._filtered(request)
-        start = 0
-        cursor = request.query_params.get("cursor")
-        if cursor is not None:
-            places = [place for place, asset in enumerate(assets) if asset.id == cursor]
-            if not places:
-                raise bare_refusal(400, ["cursor must be the nextCursor of the page before"])
-            start = places[0] + 1
+        start = page_start(request, [asset.id for asset in assets])
         page = assets[start : start + limit]
         answer: dict[str, JsonValue] = {
             "items": [asset.to_json(self._world.base_url) for asset in page],

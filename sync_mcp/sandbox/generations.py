@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sync_mcp.sandbox import rules
-from sync_mcp.sandbox.answers import api_key, as_json, json_body, keyed, listed, page_limit, plain
+from sync_mcp.sandbox.answers import api_key, as_json, json_body, keyed, listed, page_limit, page_start, plain
 from sync_mcp.sandbox.catalogue import bare_refusal, refusal
 from sync_mcp.sandbox.contract import CreateBody, is_uuid, read_create
 from sync_mcp.sandbox.costs import to_costs
@@ -24,6 +24,7 @@ from sync_mcp.sandbox.files import Files
 from sync_mcp.sandbox.inputs import MediaInputs
 from sync_mcp.sandbox.jobs import STATUSES, Job, JsonObject, to_wire
 from sync_mcp.sandbox.limits import Limits
+from sync_mcp.sandbox.oddities import cut, rewritten, skipped
 from sync_mcp.sandbox.planning import check_limits, quote
 from sync_mcp.sandbox.world import World
 
@@ -101,17 +102,15 @@ class Generations:
     async def index(self, request: Request) -> Response:
         """List jobs: newest first in pages, or all of them in no promised order (API §3.4)."""
         limit = page_limit(request)
+        oddities = self._world.settings.list_oddities
         jobs = self._filtered(request)
-        if limit is None:
-            return as_json([self.wire(job) for job in jobs])
-        jobs.reverse()
-        cursor = request.query_params.get("cursor")
-        if cursor is not None:
-            places = [place for place, job in enumerate(jobs) if job.id == cursor]
-            if not places:
-                raise bare_refusal(400, ["cursor must be the id of a generation in the list"])
-            jobs = jobs[places[0] + 1 :]
-        return as_json([self.wire(job) for job in jobs[:limit]])
+        left_out = self._left_out(jobs)
+        is_newest_first = (limit is not None) != ("reverse" in oddities)
+        if is_newest_first:
+            jobs.reverse()
+        rest = jobs[page_start(request, [job.id for job in jobs]) :]
+        page = cut([job for job in rest if job.id not in left_out], limit, oddities)
+        return as_json([rewritten(self.wire(job), job.created_at, oddities) for job in page])
 
     async def count(self, request: Request) -> Response:
         """Count jobs (API §3.6)."""
@@ -207,6 +206,13 @@ class Generations:
         if job is None or not job.is_found(self._world.clock.now(), self._world.settings):
             raise refusal("generation_not_found")
         return job
+
+    def _left_out(self, jobs: list[Job]) -> set[str]:
+        contents = self._world.contents
+        if "skip" not in self._world.settings.list_oddities:
+            return set()
+        contents.skipping_readings += 1
+        return {job.id for job in skipped(jobs, contents.skipping_readings)}
 
     async def _wait(self, job: Job, timeout: float) -> None:
         world = self._world

@@ -6,6 +6,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ListOddity = Literal[
+    "skip",
+    "repeat",
+    "reverse",
+    "reversed_pages",
+    "short_pages",
+    "model_suffix",
+    "inputs_reordered",
+    "urls_rewritten",
+    "no_created_at",
+    "created_at_shifted",
+]
 CostAtFirst = Literal["pending", "zero", "partial"]
 PlanName = Literal["free", "hobbyist", "creator", "growth", "scale", "enterprise"]
 
@@ -88,6 +100,21 @@ class SandboxSettings(BaseModel):
     """How long after its create the paths of one job answer 404, on the sandbox's clock."""
     list_lag_seconds: float = Field(default=0.0, ge=0)
     """How long after its create a job is missing from lists and counts, on the sandbox's clock."""
+    list_oddities: tuple[ListOddity, ...] = ()
+    """What is odd about `GET /v2/generations`, in any combination; the paths of one job stay as they are.
+
+    - skip: a reading leaves out every third entry, and the next reading others: the first reading the newest,
+      the second the one before it, the third the one before that, and so on in turns.
+    - repeat: each entry stands there twice.
+    - reverse: the oldest entry comes first, on the first page.
+    - reversed_pages: the pages hold what they should, each with its oldest entry first.
+    - short_pages: a page holds 20 entries at most, whatever the limit.
+    - model_suffix: the model's name has a date behind it.
+    - inputs_reordered: the inputs stand the other way round.
+    - urls_rewritten: the inputs' URLs have another host.
+    - no_created_at: there is no createdAt.
+    - created_at_shifted: createdAt is ten minutes too early.
+    """
     cost_seconds: float = Field(default=0.0, ge=0)
     """How long after a job's end its true cost is told, on the sandbox's clock."""
     cost_at_first: CostAtFirst = "pending"

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sync_mcp.sandbox.answers import as_json, keyed, whole_limit
+from sync_mcp.sandbox.answers import as_json, keyed, page_start, whole_limit
 from sync_mcp.sandbox.catalogue import bare_refusal
 from sync_mcp.sandbox.clock import timestamp
 from sync_mcp.sandbox.costs import to_costs
@@ -37,7 +37,8 @@ class Usage:
         if start > end:
             raise bare_refusal(400, ["endTime must not be before startTime"])
         limit = whole_limit(query.get("limit", str(_DEFAULT_LIMIT)), _MOST)
-        rows = _after(query.get("cursor"), self._finished(start, end))
+        rows = self._finished(start, end)
+        rows = rows[page_start(request, [job.id for _, job in rows]) :]
         is_last = len(rows) <= limit
         return as_json(
             {
@@ -78,12 +79,3 @@ def _moment(request: Request, name: str) -> datetime:
     if moment is None or moment.utcoffset() != timedelta(0):
         raise bare_refusal(400, [f"{name} must be a time in UTC such as 2026-11-02T09:30:00Z"])
     return moment
-
-
-def _after(cursor: str | None, rows: list[tuple[datetime, Job]]) -> list[tuple[datetime, Job]]:
-    if cursor is None:
-        return rows
-    places = [place for place, (_, job) in enumerate(rows) if job.id == cursor]
-    if not places:
-        raise bare_refusal(400, ["cursor must be the nextCursor of the page before"])
-    return rows[places[0] + 1 :]

@@ -74,6 +74,8 @@ class Contents:
     creates: dict[str, list[datetime]] = field(default_factory=dict[str, list[datetime]])
     """When each API key sent its creates."""
     key_names: dict[str, str] = field(default_factory=dict[str, str])
+    skipping_readings: int = 0
+    """How often the list was read while it skips entries."""
     made: dict[str, int] = field(default_factory=dict[str, int])
     """How many ids of each kind were given out."""
     cancelled: threading.Event = field(default_factory=threading.Event)
