@@ -236,6 +236,17 @@ def test_the_fate_of_a_job_and_of_its_answer_go_together(sandbox: Sandbox, api: 
     assert _jobs(sandbox) == 1
 
 
+@pytest.mark.parametrize(
+    "fate", [{"job": "hide"}, {"end_status": "CANCELLED"}, {"list_lag_seconds": 60}, {"cost_seconds": 60}]
+)
+def test_a_job_with_a_fate_is_made_though_its_create_is_answered_with_an_error(
+    sandbox: Sandbox, api: httpx.Client, fate: dict[str, object]
+) -> None:
+    sandbox.add_fault(Fault.model_validate({**fate, "status": 500}))
+    assert _send(api, sandbox).status_code == 500
+    assert _jobs(sandbox) == 1
+
+
 def test_a_rule_strikes_by_method_and_path_so_many_times_after_some(
     sandbox: Sandbox, api: httpx.Client
 ) -> None:
