@@ -35,6 +35,8 @@ _CONCURRENCY = (
 _GENERATIONS = ("generations", "generation", "generate", "jobs")
 _MOST = ("limit", "max", "maximum", "allowed", "total", "value")
 _MOST_SLOTS = 100_000
+_HIGHEST = Decimal(10) ** 12
+"""No account has or owes more, in whatever unit."""
 _CREDITS = ("availablecredits", "creditsavailable", "creditsremaining", "remainingcredits", "creditbalance")
 _DOLLARS = ("availableusd", "usdavailable", "remainingusd", "balanceusd", "usdbalance", "amountusd", "usd")
 _CENTS = ("availablecents", "remainingcents", "balancecents", "amountcents", "cents")
@@ -152,7 +154,7 @@ def _number(value: JsonValue) -> Decimal | None:
         number = Decimal(str(value))
     except DecimalException:
         return None
-    return number if number.is_finite() else None
+    return number if number.is_finite() and abs(number) <= _HIGHEST else None
 
 
 def _left(value: JsonValue) -> Decimal | None:

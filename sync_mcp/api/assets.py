@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from anyio.to_thread import run_sync
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import Field, ValidationError
 
 from sync_mcp.api.downloads import check_destination, fetched, move_into_place
 from sync_mcp.api.formats import MediaFormat, MediaKind
-from sync_mcp.api.models import GENERATION_ID, CamelModel, Moment
+from sync_mcp.api.models import GENERATION_ID, CamelModel, Figure, Moment
 from sync_mcp.api.transport import Call, RequestOptions, Transport
 from sync_mcp.api.uploads import LocalFile, OnProgress, Source, name_to_send, opened
 from sync_mcp.errors import (
@@ -67,7 +67,7 @@ class Asset(CamelModel):
     format: str | None = None
     type: AssetType | None = None
     input_type: Literal["UPLOAD", "URL", "RECORD", "TTS", "EXTRACT", "PLATFORM_IMPORT"] | str | None = None
-    duration_seconds: FiniteFloat | None = None
+    duration_seconds: Figure | None = None
     thumbnail_url: str | None = None
     visibility: Literal["USER", "ORGANIZATION"] | str | None = None
     width: int | None = None

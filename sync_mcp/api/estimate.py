@@ -122,16 +122,19 @@ def _sum(figures: Sequence[CostEstimate]) -> CostEstimate:
     costs = [entry.estimated_generation_cost for entry in figures]
     frames = [entry.estimated_frame_count for entry in figures]
     credit = [entry.estimated_credits for entry in figures]
-    return CostEstimate(
-        estimated_generation_cost=sum((cost for cost in costs if cost is not None), Decimal(0))
-        if costs and None not in costs
-        else None,
-        estimated_frame_count=sum(frame for frame in frames if frame is not None)
-        if frames and None not in frames
-        else None,
-        estimated_credits=sum(part for part in credit if part is not None)
-        if credit and None not in credit
-        else None,
+    # Read as an entry is: a sum too can be more than any job has.
+    return CostEstimate.from_wire(
+        {
+            "estimatedGenerationCost": sum((cost for cost in costs if cost is not None), Decimal(0))
+            if costs and None not in costs
+            else None,
+            "estimatedFrameCount": sum(frame for frame in frames if frame is not None)
+            if frames and None not in frames
+            else None,
+            "estimatedCredits": sum(part for part in credit if part is not None)
+            if credit and None not in credit
+            else None,
+        }
     )
 
 

@@ -33,6 +33,11 @@ logger = logging.getLogger("sync_mcp.api")
 SCRIPT_LIMIT = 5000
 """Characters of a `Text` script that the API takes."""
 
+HIGHEST_USD = Decimal(1_000_000)
+"""No job costs more: what the API names above it is no amount of money."""
+
+_HIGHEST_FIGURE = 1e9
+
 Json = dict[str, Any]
 ModelName = Literal["sync-3", "lipsync-2", "lipsync-2-pro", "lipsync-1.9.0-beta", "react-1"] | str
 SyncMode = Literal["bounce", "loop", "cut_off", "silence", "remap"] | str
@@ -295,6 +300,26 @@ class GenerationRequest(CamelModel):
     dub: Dub | None = Field(default=None, alias="dubParams")
 
 
+def _no_flag(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("yes or no is no figure")
+    return value
+
+
+def _exact(value: object) -> object:
+    # Through its shortest decimal form: money must not carry the noise of a binary float.
+    return Decimal(repr(value)) if isinstance(value, float) else _no_flag(value)
+
+
+Usd = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=HIGHEST_USD)]
+"""US dollars that a job may cost; what is no such amount is unreadable."""
+
+Figure = Annotated[FiniteFloat, BeforeValidator(_no_flag), Field(ge=0, le=_HIGHEST_FIGURE)]
+"""A count or a length in seconds; what nothing is as many or as long as is unreadable."""
+
+Percent = Annotated[FiniteFloat, BeforeValidator(_no_flag), Field(ge=0, le=100)]
+
+
 def _aware(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
@@ -316,7 +341,7 @@ class Generation(CamelModel):
     webhook_url: str | None = None
     output_url: str | None = None
     """Signed; use it letter for letter, and get the generation again when it has expired."""
-    output_duration: FiniteFloat | None = None
+    output_duration: Figure | None = None
     """Seconds."""
     segment_output_url: str | None = None
     output_file_name: str | None = None
@@ -324,7 +349,7 @@ class Generation(CamelModel):
     synthesized_audio_url: str | None = None
     error: str | None = None
     error_code: str | None = None
-    progress_percent: FiniteFloat | None = Field(default=None, alias="progress_percent")
+    progress_percent: Percent | None = Field(default=None, alias="progress_percent")
     """0 to 100, only where the API was asked for it and tells."""
 
     @property
@@ -333,31 +358,28 @@ class Generation(CamelModel):
         return self.status in TERMINAL_STATUSES
 
 
-def _exact(value: object) -> object:
-    # Through its shortest decimal form: money must not carry the noise of a binary float.
-    return Decimal(repr(value)) if isinstance(value, float) else value
-
-
 class CostEstimate(CamelModel):
     """What a generation is likely to cost (API §4).
 
     Every figure is None where the API does not tell it; `assumptions` says on what the others rest.
     """
 
-    estimated_generation_cost: Annotated[Decimal | None, BeforeValidator(_exact)] = None
+    estimated_generation_cost: Usd | None = None
     """US dollars."""
-    estimated_frame_count: FiniteFloat | None = None
-    estimated_credits: FiniteFloat | None = None
+    estimated_frame_count: Figure | None = None
+    estimated_credits: Figure | None = None
     assumptions: list[str] = Field(default_factory=list)
 
 
 class GenerationCost(CamelModel):
     """What a job really cost, as far as the API has recorded it (API §3.9)."""
 
+    generation_id: str | None = None
+    generation_status: GenerationStatus | None = None
     availability: Literal["complete", "pending", "partial", "unavailable"] | str | None = None
-    total_cost_usd: Decimal | None = None
+    total_cost_usd: Usd | None = None
     """None until the API knows the whole."""
-    known_subtotal_usd: Decimal | None = None
+    known_subtotal_usd: Usd | None = None
 
     @property
     def final_usd(self) -> Decimal | None:

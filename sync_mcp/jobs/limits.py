@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from sync_mcp.api.models import HIGHEST_USD
+
 _MOST_PLACES = Decimal("0.0001")
-HIGHEST_USD = Decimal(1_000_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,8 @@ def test_what_cannot_be_a_concurrency_is_not_taken_for_one(value: object) -> Non
         ({"billingModel": "usage", "balance": 5}, None, None),
         ({"billingModel": "credits", "balance": "NaN"}, None, None),
         ({"billingModel": "credits", "balance": {"inFlight": 3}}, None, None),
+        ({"balance": {"credits": 1e30, "usd": "1E+400"}}, None, None),
+        ({"balance": {"credits": float("inf"), "usd": "-1e30"}}, None, None),
     ],
 )
 def test_the_balance_is_an_exact_figure_in_the_unit_that_is_told(

@@ -132,6 +132,26 @@ async def test_a_price_that_is_no_number_is_not_told(serve: Serve, client_of: Cl
     assert (await price(client_of(serve(answer(200, body))))).estimated_generation_cost is None
 
 
+@pytest.mark.parametrize("cost", ["1e30", "1000001", "-1", '"1E+400"', "true"])
+@pytest.mark.parametrize("known", [{}, {"duration_seconds": 1}], ids=["by request", "by duration"])
+async def test_a_price_that_no_job_has_is_an_unknown_price(
+    serve: Serve, client_of: ClientOf, cost: str, known: Any
+) -> None:
+    body = f'[{{"estimatedGenerationCost": {cost}, "estimatedFrameCount": 25}}]'.encode()
+    estimate = await price(client_of(serve(answer(200, body))), **known)
+    assert (estimate.estimated_generation_cost, estimate.estimated_frame_count) == (None, 25)
+    assert any("could not tell the price" in said for said in estimate.assumptions)
+
+
+async def test_prices_that_add_up_to_what_no_job_costs_are_an_unknown_price(
+    serve: Serve, client_of: ClientOf
+) -> None:
+    part = {"estimatedGenerationCost": 600_000, "estimatedFrameCount": 6e8, "estimatedCredits": 6e8}
+    estimate = await price(client_of(serve(answer(200, [part, part]))))
+    assert estimate.estimated_generation_cost is None
+    assert (estimate.estimated_frame_count, estimate.estimated_credits) == (None, None)
+
+
 @pytest.mark.parametrize("body", [["0.1"], "0.1", 0.1])
 async def test_an_estimate_without_figures_is_an_error(
     serve: Serve, client_of: ClientOf, body: object

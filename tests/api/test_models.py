@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from sync_mcp.api.assets import Asset
 from sync_mcp.api.models import (
     CamelModel,
     CostEstimate,
@@ -204,3 +205,55 @@ def test_reading_an_answer_leaves_it_as_it_was() -> None:
     before = json.dumps(told)
     Generation.from_wire(told)
     assert json.dumps(told) == before
+
+
+NO_AMOUNT = [
+    1e30,
+    "1E+400",
+    "1e30",
+    1_000_001,
+    10**400,
+    "1" * 5000,
+    "NaN",
+    "Infinity",
+    float("nan"),
+    float("inf"),
+    -0.01,
+    "-1",
+    True,
+]
+
+
+@pytest.mark.parametrize("told", NO_AMOUNT, ids=lambda told: str(told)[:12])
+def test_what_no_job_can_cost_is_an_unknown_price_and_an_unknown_cost_and_is_kept_as_it_came(
+    told: object,
+) -> None:
+    estimate = CostEstimate.from_wire({"estimatedGenerationCost": told, "estimatedFrameCount": 100})
+    assert (estimate.estimated_generation_cost, estimate.estimated_frame_count) == (None, 100)
+    cost = GenerationCost.from_wire(
+        {"generationId": "g", "availability": "complete", "totalCostUsd": told, "knownSubtotalUsd": told}
+    )
+    assert (cost.total_cost_usd, cost.known_subtotal_usd) == (None, None)
+    # Unknown, and not 0: nobody may take it for a job that was free.
+    assert (cost.final_usd, cost.charged) == (None, "unknown")
+    assert (cost.model_extra or {})["totalCostUsd"] is told
+
+
+def test_a_million_dollars_is_still_an_amount() -> None:
+    assert CostEstimate.from_wire({"estimatedGenerationCost": 1e6}).estimated_generation_cost == 1_000_000
+
+
+@pytest.mark.parametrize("told", [1e30, "1E+400", -1, True, 10**400])
+def test_a_count_or_a_length_that_nothing_has_is_not_known(told: object) -> None:
+    names = ("estimatedFrameCount", "estimatedCredits")
+    estimate = CostEstimate.from_wire({"estimatedGenerationCost": 0.2} | dict.fromkeys(names, told))
+    assert (estimate.estimated_frame_count, estimate.estimated_credits) == (None, None)
+    assert estimate.estimated_generation_cost == Decimal("0.2")
+    generation = Generation.from_wire({**JOB, "outputDuration": told, "progress_percent": told})
+    assert (generation.output_duration, generation.progress_percent) == (None, None)
+    assert Asset.from_wire({"id": "a", "durationSeconds": told}).duration_seconds is None
+
+
+def test_a_cost_names_its_job_and_how_that_ended() -> None:
+    cost = GenerationCost.from_wire({"generationId": "g-1", "generationStatus": "COMPLETED"})
+    assert (cost.generation_id, cost.generation_status) == ("g-1", "COMPLETED")

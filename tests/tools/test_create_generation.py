@@ -252,3 +252,16 @@ async def test_different_creates_at_once_are_different_jobs(assistant: Assistant
                 calls.start_soon(create, model)
     assert sorted(body["model"] for body in sent(sandbox)) == sorted(MODELS[1:4])
     assert len({charge.idempotency_key for charge in sandbox.charges}) == 3
+
+
+async def test_a_cost_that_no_job_has_does_not_hide_the_job_and_its_estimate_stands(
+    unattended: Assistant, sandbox: Sandbox
+) -> None:
+    made = await unattended.facts("create_generation", input=media(sandbox))
+    sandbox.advance(100)
+    body: Facts = {"availability": "complete", "totalCostUsd": "1e30", "knownSubtotalUsd": "1e30"}
+    sandbox.add_fault(Fault(path="/v2/generate/*/costs", status=200, body=body, times=None))
+    again = await unattended.facts("create_generation", input=media(sandbox))
+    assert (again["generation_id"], again["status"]) == (made["generation_id"], "COMPLETED")
+    assert again["note"] == "The same call made this job before: nothing new was made or paid."
+    assert (await unattended.facts("get_account"))["spent_ever_usd"] == 0.226

@@ -80,6 +80,20 @@ async def test_a_figure_that_nobody_can_read_is_left_out(
     assert not {"frames", "credits"} & told.keys()
 
 
+@pytest.mark.parametrize("cost", [1e30, "1E+400", 1_000_001, -1])
+async def test_a_price_that_no_job_has_is_told_and_asked_about_as_an_unknown_one(
+    assistant: Assistant, sandbox: Sandbox, cost: float | str
+) -> None:
+    body: Facts = {"estimatedFrameCount": 25, "estimatedGenerationCost": cost}
+    sandbox.add_fault(Fault(path=BY_REQUEST, status=200, body=[body], times=None))
+    told = await assistant.facts("estimate_cost", input=media(sandbox))
+    assert "cost_usd" not in told
+    assert "price is unknown" in told["next_step"]
+    refused = await assistant.error("create_generation", input=media(sandbox))
+    assert (refused.code, refused.money_spent) == ("approval_required", "no")
+    assert "an unknown price" in refused.text
+
+
 @pytest.mark.parametrize("visual", ["video", "image"])
 async def test_the_model_taken_by_default_is_the_one_that_create_generation_takes(
     assistant: Assistant, sandbox: Sandbox, visual: str
