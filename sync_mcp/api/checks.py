@@ -33,6 +33,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 def faults_of(request: GenerationRequest) -> list[str]:
     """Return a sentence for every rule that `request` breaks; an empty list means it may be sent."""
     return [
+        *_model_faults(request),
         *_input_faults(request),
         *_item_faults(request.input),
         *_options_faults(request.options, request.input, "options"),
@@ -42,11 +43,27 @@ def faults_of(request: GenerationRequest) -> list[str]:
     ]
 
 
+def faults_without_input(request: GenerationRequest) -> list[str]:
+    """Return a sentence for every rule that `request` breaks, of those that need no input to be looked at.
+
+    An empty list means that it may be priced by a length alone.
+    """
+    return [
+        *_model_faults(request),
+        *_options_faults(request.options, (), "options"),
+        *_dub_faults(request.dub),
+        *_delivery_faults(request),
+    ]
+
+
+def _model_faults(request: GenerationRequest) -> Iterator[str]:
+    if not request.model.strip():
+        yield "model is empty: name one, for example lipsync-2."
+
+
 def _input_faults(request: GenerationRequest) -> Iterator[str]:
     visuals = [item for item in request.input if isinstance(item, Video | Image)]
     voices = [item for item in request.input if isinstance(item, Audio | Text)]
-    if not request.model.strip():
-        yield "model is empty: name one, for example lipsync-2."
     if request.dub:
         if len(visuals) != 1 or not isinstance(visuals[0], Video) or voices:
             yield "With dub, input holds exactly one video and nothing else: its own speech is translated."

@@ -12,11 +12,12 @@ from sync_mcp.errors import APIResponseError, InvalidRequestError, NotFoundError
 
 _BY_DURATION = ("/v2/generations/estimate", "/v2/generate/estimate-cost")
 _BY_REQUEST = "/v2/analyze/cost"
-_API_FPS = 30
-"""Frames per second that the API assumes where the caller gives a duration and no frame rate."""
 
-_MODEL_FPS = 25
-"""Frames per second at which Sync quotes its prices."""
+PRICED_FPS = 25
+"""Frames per second at which Sync quotes its prices (API §17), and counted where nobody knows better.
+
+They are always sent: by itself the API would take 30, and a second would have two prices (API §4).
+"""
 
 
 async def estimate(
@@ -29,7 +30,8 @@ async def estimate(
     """Ask the API what `request` would cost.
 
     With a duration the newer contract answers (model and duration), else the older one (the whole request),
-    each standing in for the other where the API does not have it.
+    each standing in for the other where the API does not have it. A request without input is priced by its
+    duration alone.
 
     Raises:
         InvalidRequestError: a duration or frame rate that cannot be.
@@ -51,6 +53,8 @@ async def estimate(
             return await _by_duration(transport, path, request, duration_seconds, fps, options)
         except NotFoundError:
             continue
+    if not request.input:
+        raise InvalidRequestError("The API has no estimate by duration: give input.")
     estimated = await _by_request(transport, request, fps, options)
     estimated.assumptions.append(
         "duration_seconds was not used: the API has no estimate by duration, and looked at the media itself."
@@ -66,9 +70,7 @@ async def _by_duration(
     fps: float | None,
     options: RequestOptions | None,
 ) -> CostEstimate:
-    body: Json = {"model": request.model, "duration": duration_seconds}
-    if fps is not None:
-        body["fps"] = fps
+    body: Json = {"model": request.model, "duration": duration_seconds, "fps": fps or PRICED_FPS}
     if request.options and request.options.reasoning_enabled is not None:
         body["reasoningEnabled"] = request.options.reasoning_enabled
     estimated = _sum(await _ask(transport, path, body, options))
@@ -79,7 +81,7 @@ async def _by_duration(
     estimated.assumptions.append(
         f"{fps:g} frames per second, as the caller says"
         if fps is not None
-        else f"{_API_FPS} frames per second, the API's default (its prices are quoted at {_MODEL_FPS})"
+        else f"{PRICED_FPS} frames per second, at which Sync quotes its prices: a clip of more costs more"
     )
     if request.dub:
         estimated.assumptions.append("what the dubbing itself may cost is not in this price")

@@ -23,7 +23,7 @@ from anyio.to_thread import run_sync
 from pydantic import ValidationError
 
 from sync_mcp.api.account import Account
-from sync_mcp.api.checks import faults_of
+from sync_mcp.api.checks import faults_of, faults_without_input
 from sync_mcp.api.create import Attempt, Creator, readable_generations
 from sync_mcp.api.downloads import check_destination, fetched, move_into_place
 from sync_mcp.api.estimate import estimate
@@ -124,6 +124,7 @@ class Generations:
             project_id=project_id,
             dub=dub,
         )
+        _check(faults_of(request))
         if self._guarded is not None:
             return await self._guarded(request, request_options, take)
         if take != 1:
@@ -321,7 +322,7 @@ class Generations:
         self,
         *,
         model: ModelName,
-        input: Sequence[Input],
+        input: Sequence[Input] = (),
         options: GenerationOptions | None = None,
         segments: Sequence[Segment] | None = None,
         webhook_url: str | None = None,
@@ -335,7 +336,8 @@ class Generations:
         """Return what a job is likely to cost; nothing is started or charged.
 
         It takes what `create` takes, and what the caller knows of the media: `duration_seconds` of the
-        output, and its frames per second. Figures that the API does not tell are None.
+        output, and its frames per second, 25 where nobody says. `model` and `duration_seconds` are enough.
+        Figures that the API does not tell are None.
         """
         request = _request(
             model=model,
@@ -347,7 +349,9 @@ class Generations:
             project_id=project_id,
             dub=dub,
         )
-        return await estimate(self._transport, request, duration_seconds, fps, request_options)
+        return await self.estimate_request(
+            request, duration_seconds=duration_seconds, fps=fps, request_options=request_options
+        )
 
     async def estimate_request(
         self,
@@ -358,7 +362,12 @@ class Generations:
         request_options: RequestOptions | None = None,
     ) -> CostEstimate:
         """Return what a whole request is likely to cost, as `estimate_cost` does."""
-        _check(request)
+        if request.input:
+            _check(faults_of(request))
+        elif duration_seconds is not None:
+            _check(faults_without_input(request))
+        else:
+            raise InvalidRequestError("There is nothing to price: give input, or duration_seconds.")
         return await estimate(self._transport, request, duration_seconds, fps, request_options)
 
     async def get_cost(self, id: str, *, request_options: RequestOptions | None = None) -> GenerationCost:
@@ -525,7 +534,7 @@ def _request(
     *, input: Sequence[Input], segments: Sequence[Segment] | None, **fields: Any
 ) -> GenerationRequest:
     try:
-        request = GenerationRequest.model_validate(
+        return GenerationRequest.model_validate(
             {**fields, "input": list(input), "segments": list(segments) if segments else None}
         )
     except ValidationError as error:
@@ -535,12 +544,9 @@ def _request(
                 for fault in error.errors(include_url=False, include_input=False)
             ]
         ) from None
-    _check(request)
-    return request
 
 
-def _check(request: GenerationRequest) -> None:
-    faults = faults_of(request)
+def _check(faults: Sequence[str]) -> None:
     if faults:
         raise InvalidRequestError(faults)
 

@@ -22,6 +22,7 @@ from anyio.abc import TaskGroup
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.create import Attempt, Claim
+from sync_mcp.api.estimate import PRICED_FPS
 from sync_mcp.api.models import Generation, GenerationCost, GenerationRequest
 from sync_mcp.api.transport import RequestOptions
 from sync_mcp.errors import (
@@ -49,8 +50,6 @@ logger = logging.getLogger("sync_mcp.jobs")
 
 RESEND_HOURS = 12.0
 ORGANIZATION_HEADER = "x-sync-organization-id"
-PRICED_FPS = 25
-"""Frames per second of the API's outputs, by which it counts what it charges (API §17)."""
 _LOOK_SECONDS = 8.0
 _SETTLE_SECONDS = 6.0
 _SETTLED_AT_ONCE = 100

@@ -249,8 +249,8 @@ async def _estimated(
             fps=arguments.fps,
             request_options=context.reading,
         )
+    from sync_mcp.api.estimate import PRICED_FPS
     from sync_mcp.api.models import CostEstimate
-    from sync_mcp.jobs.guard import PRICED_FPS
 
     files.fps = arguments.fps or files.fps
     price = await backend.guard.price(

@@ -13,6 +13,7 @@ from sync_mcp import (
     AsyncSync,
     Audio,
     CostEstimate,
+    Dub,
     GenerationOptions,
     InvalidRequestError,
     NotFoundError,
@@ -69,14 +70,53 @@ async def test_a_known_duration_is_priced_by_itself(sandbox: Sandbox, sync: Asyn
     assert sandbox.requests[0].body == {"model": "lipsync-2-pro", "duration": 12.5, "fps": 24}
 
 
-async def test_the_apis_own_frame_rate_is_said_where_the_caller_knows_none(
+async def test_frames_are_counted_at_the_rate_of_the_price_list_where_nobody_knows_another(
     sandbox: Sandbox, sync: AsyncSync
 ) -> None:
     options = GenerationOptions(reasoning_enabled=True)
-    cost = await price(sync, duration_seconds=10, options=options)
-    assert cost.estimated_frame_count == 300
-    assert "30 frames per second, the API's default (its prices are quoted at 25)" in cost.assumptions
-    assert sandbox.requests[0].body == {"model": "lipsync-2-pro", "duration": 10, "reasoningEnabled": True}
+    cost = await price(sync, duration_seconds=600, options=options)
+    assert (cost.estimated_frame_count, cost.estimated_generation_cost) == (15_000, Decimal("49.95"))
+    assert any("25 frames per second, at which Sync quotes its prices" in said for said in cost.assumptions)
+    assert sandbox.requests[0].body == {
+        "model": "lipsync-2-pro",
+        "duration": 600,
+        "fps": 25,
+        "reasoningEnabled": True,
+    }
+
+
+@both_backends
+async def test_a_model_and_a_length_are_enough_for_a_price(sandbox: Sandbox, sync: AsyncSync) -> None:
+    cost = await sync.generations.estimate_cost(model="sync-3", duration_seconds=600)
+    assert cost.estimated_generation_cost == Decimal("80.1")
+    assert cost.assumptions[0] == "the output lasts 600 s, as the caller says"
+    assert trail(sandbox.requests) == [BY_DURATION]
+
+
+async def test_without_input_a_length_is_priced_by_the_length_alone_or_not_at_all(
+    serve: Serve, client_of: ClientOf
+) -> None:
+    server = serve(NO_ROUTE, NO_ROUTE)
+    with pytest.raises(InvalidRequestError, match="no estimate by duration: give input"):
+        await client_of(server).generations.estimate_cost(model="sync-3", duration_seconds=5)
+    assert trail(server.received) == [BY_DURATION, ALIAS]
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"model": "sync-3"}, "give input, or duration_seconds"),
+        ({"model": " ", "duration_seconds": 5}, "model is empty"),
+        ({"model": "m", "duration_seconds": 5, "dub": Dub(target_lang="")}, "language"),
+        ({"model": "m", "duration_seconds": 5, "options": GenerationOptions(temperature=2)}, "temperature"),
+    ],
+)
+async def test_what_is_wrong_beside_the_input_is_refused_without_one_too(
+    sandbox: Sandbox, sync: AsyncSync, fields: Any, fault: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=fault):
+        await sync.generations.estimate_cost(**fields)
+    assert sandbox.requests == []
 
 
 async def test_the_whole_request_is_priced_with_all_that_create_takes(

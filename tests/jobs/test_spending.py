@@ -117,7 +117,7 @@ async def test_the_callers_duration_counts_only_where_the_api_cannot_tell(
     sandbox.add_fault(NO_PRICE)
     told = await make(request_of("?n=2"), duration_seconds=10)
     assert told.price is not None
-    assert told.price.usd == Decimal("0.6")
+    assert told.price.usd == Decimal("0.5")
     assert told.price.note == "by duration_seconds, as the caller says"
 
 

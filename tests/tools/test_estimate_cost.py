@@ -35,8 +35,8 @@ async def test_a_known_duration_and_frame_rate_are_used(assistant: Assistant, sa
 
 async def test_an_assumed_frame_rate_is_said(assistant: Assistant, sandbox: Sandbox) -> None:
     told = await assistant.facts("estimate_cost", input=media(sandbox), duration_seconds=10)
-    assert told["frames"] == 300
-    assert any("30 frames per second, the API's default" in line for line in told["assumptions"])
+    assert told["frames"] == 250
+    assert any("25 frames per second, at which Sync quotes" in line for line in told["assumptions"])
 
 
 async def test_credits_are_told_where_the_api_tells_them(assistant: Assistant, sandbox: Sandbox) -> None:
