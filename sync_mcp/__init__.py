@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from sync_mcp.api.transport import RequestOptions
     from sync_mcp.api.uploads import Transfer
+    from sync_mcp.api.usage import UsageItem, UsagePage
     from sync_mcp.api.voices import Voice
     from sync_mcp.errors import (
         APIConnectionError,
@@ -100,6 +101,7 @@ _HOMES = {
     ),
     "sync_mcp.api.transport": ("RequestOptions",),
     "sync_mcp.api.uploads": ("Transfer",),
+    "sync_mcp.api.usage": ("UsageItem", "UsagePage"),
     "sync_mcp.api.voices": ("Voice",),
     "sync_mcp.errors": (
         "APIConnectionError",
@@ -199,6 +201,8 @@ __all__ = [
     "SyncError",
     "Text",
     "Transfer",
+    "UsageItem",
+    "UsagePage",
     "Video",
     "Voice",
     "__version__",

@@ -20,6 +20,7 @@ from sync_mcp.api.generations import Generations
 from sync_mcp.api.models import CamelModel, ErrorInfo, Generation, GenerationRequest, ModelInfo
 from sync_mcp.api.transport import Call, RequestOptions, Transport
 from sync_mcp.api.uploads import OnProgress
+from sync_mcp.api.usage import Usage
 from sync_mcp.api.voices import Voices
 from sync_mcp.errors import APIResponseError
 
@@ -87,6 +88,7 @@ class AsyncSync:
         self.assets = Assets(self._transport)
         self.voices = Voices(self._transport)
         self.account = Account(self._transport)
+        self.usage = Usage(self._transport)
         self.models = Models(self._transport)
         self.errors = Errors(self._transport)
 
