@@ -27,6 +27,8 @@ from sync_mcp.api.models import (
 )
 
 _OUTPUT_FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_ROUNDING_SECONDS = 0.05
+"""A container may tell its length without the last frame, or with a little silence."""
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -54,6 +56,22 @@ def faults_without_input(request: GenerationRequest) -> list[str]:
         *_dub_faults(request.dub),
         *_delivery_faults(request),
     ]
+
+
+def segments_past_end(request: GenerationRequest, clip_seconds: float | None) -> list[str]:
+    """Return a sentence for every segment that ends after the video does, where its length is known."""
+    if clip_seconds is None:
+        return []
+    faults: list[str] = []
+    for number, segment in enumerate(request.segments or []):
+        if segment.end_time > clip_seconds + _ROUNDING_SECONDS:
+            starts_late = segment.start_time >= clip_seconds
+            verb, seconds = ("starts", segment.start_time) if starts_late else ("ends", segment.end_time)
+            faults.append(
+                f"segments[{number}] {verb} at {seconds:g} s, after the end of the video at "
+                f"{clip_seconds:.2f} s: it must end within it."
+            )
+    return faults
 
 
 def _model_faults(request: GenerationRequest) -> Iterator[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from sync_mcp.api.checks import segments_past_end
 from sync_mcp.api.models import (
     ActiveSpeaker,
     Audio,
@@ -71,6 +72,14 @@ def missing_lengths(request: GenerationRequest, lengths: Lengths) -> list[int]:
     return [number for number in _deciding(request) if _seconds(request, lengths, number) is None]
 
 
+def clip_length(request: GenerationRequest, lengths: Lengths) -> float | None:
+    """Return how long the video of a request is, where there is one and that is known."""
+    picture = _picture(request)
+    if picture is None or not isinstance(request.input[picture], Video):
+        return None
+    return _seconds(request, lengths, picture)
+
+
 def expected_length(request: GenerationRequest, lengths: Lengths) -> ExpectedLength:
     """Return how long the output will be, by what the request does with picture and sound (API §3.1.2)."""
     picture, voice = _picture(request), _voice(request)
@@ -96,10 +105,12 @@ def faults_of_media(
     *,
     plan: str | None = None,
     output_seconds: float | None = None,
+    clip_seconds: float | None = None,
 ) -> list[str]:
     """Return a sentence for everything that the model or the plan cannot do with these media.
 
-    `infos` holds what is known of inputs by their number; `plan` is the plan's name as the API spells it.
+    `infos` holds what is known of inputs by their number; `plan` is the plan's name as the API spells it;
+    `clip_seconds` is the length of a video that is not among them.
     What is not known is no fault.
     """
     return [
@@ -108,7 +119,7 @@ def faults_of_media(
         *_format_faults(infos),
         *_length_faults(request, infos),
         *_speaker_faults(request, infos),
-        *_segment_faults(request, infos),
+        *_segment_faults(request, infos, clip_seconds),
     ]
 
 
@@ -315,15 +326,13 @@ def _frames(info: MediaInfo) -> int | None:
     return max(1, round(info.duration_seconds * info.fps))
 
 
-def _segment_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> Iterator[str]:
-    picture = _picture(request)
-    video = infos.get(picture) if picture is not None else None
+def _segment_faults(
+    request: GenerationRequest, infos: Mapping[int, MediaInfo], clip_seconds: float | None
+) -> Iterator[str]:
+    measured = clip_length(request, infos)
+    yield from segments_past_end(request, clip_seconds if measured is None else measured)
     for number, segment in enumerate(request.segments or []):
-        place = f"segments[{number}]"
-        end = video.duration_seconds if video else None
-        if end is not None and segment.start_time >= end:
-            yield f"{place} starts at {segment.start_time:g} s, after the end of the video at {end:.2f} s."
-        yield from _crop_faults(place, segment, request, infos)
+        yield from _crop_faults(f"segments[{number}]", segment, request, infos)
 
 
 def _crop_faults(

@@ -149,7 +149,7 @@ def _place(request: "GenerationRequest", media: "Mapping[int, LocalMedia]") -> N
 
 async def _measure(context: CallContext, request: "GenerationRequest", files: InputFiles) -> None:
     """Find out how long the output will be, and whether the model and the plan can make it of these files."""
-    from sync_mcp.media.suitability import expected_length, faults_of_media, missing_lengths
+    from sync_mcp.media.suitability import clip_length, expected_length, faults_of_media, missing_lengths
 
     infos = {number: each.info for number, each in files.media.items() if each.info is not None}
     lengths: dict[int, MediaInfo | float | None] = {**infos}
@@ -160,7 +160,11 @@ async def _measure(context: CallContext, request: "GenerationRequest", files: In
     files.length_note = expected.note if expected.seconds is None else f"the output is {expected.note}"
     files.fps = next((info.fps for info in infos.values() if info.has_video and info.fps), None)
     faults = faults_of_media(
-        request, infos, plan=await context.backend.plan(), output_seconds=expected.seconds
+        request,
+        infos,
+        plan=await context.backend.plan(),
+        output_seconds=expected.seconds,
+        clip_seconds=clip_length(request, lengths),
     )
     if faults:
         raise InvalidRequestError(faults)

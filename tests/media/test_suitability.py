@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 
+from sync_mcp.api.checks import segments_past_end
 from sync_mcp.api.models import GenerationRequest, Text, Video
 from sync_mcp.media.probe import MediaInfo
-from sync_mcp.media.suitability import expected_length, faults_of_media, missing_lengths
+from sync_mcp.media.suitability import clip_length, expected_length, faults_of_media, missing_lengths
 from sync_mcp.sandbox.planning import output_seconds
 
 VIDEO = MediaInfo(
@@ -190,6 +191,31 @@ def test_a_segment_begins_within_the_video_and_within_its_voice() -> None:
     assert _faults(VIDEO, VOICE, **segment(9, 7)) == []
     assert "after the end of the video at 10.00 s" in _one(_faults(VIDEO, VOICE, **segment(10, 0)))
     assert "after the end of the voice at 8.00 s" in _one(_faults(VIDEO, VOICE, **segment(0, 8)))
+
+
+def _segments(*times: tuple[float, float]) -> dict[str, Any]:
+    audio = {"ref_id": "r1"}
+    return {"segments": [{"start_time": a, "end_time": b, "audio_input": audio} for a, b in times]}
+
+
+def test_a_segment_ends_within_the_video_but_for_the_rounding_of_its_length() -> None:
+    assert _faults(VIDEO, VOICE, **_segments((0, 5), (5, 10.04))) == []
+    assert _one(_faults(VIDEO, VOICE, **_segments((0, 5), (5, 10.1)))) == (
+        "segments[1] ends at 10.1 s, after the end of the video at 10.00 s: it must end within it."
+    )
+
+
+def test_a_segment_is_held_against_the_length_of_a_video_that_is_no_file_here() -> None:
+    request = _request("video", "audio", **_segments((0, 12)))
+    assert clip_length(request, {0: 10.0, 1: VOICE}) == 10.0
+    assert "ends at 12 s" in _one(faults_of_media(request, {1: VOICE}, clip_seconds=10.0))
+    assert faults_of_media(request, {1: VOICE}) == []
+    assert segments_past_end(request, None) == []
+
+
+def test_an_image_has_no_end_that_a_segment_could_pass() -> None:
+    moment = replace(PHOTO, duration_seconds=0.04)
+    assert _faults(moment, VOICE, kinds=("image", "audio"), model="sync-3", **_segments((0, 5))) == []
 
 
 @pytest.mark.parametrize("mode", ["bounce", "loop", "cut_off", "silence", "remap"])
