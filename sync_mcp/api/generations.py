@@ -41,6 +41,7 @@ from sync_mcp.api.models import (
     ModelName,
     Segment,
 )
+from sync_mcp.api.option_matrix import ignored_options
 from sync_mcp.api.running import Turn
 from sync_mcp.api.transport import Call, RequestOptions, Transport, check_options
 from sync_mcp.api.uploads import LARGEST_BYTES, OnProgress
@@ -105,7 +106,8 @@ class Generations:
         makes it again on purpose. Without one, each call makes a job.
 
         The request always carries an idempotency key, the caller's or a new one, and goes out again only
-        under that key. Rules that are known here are checked before anything is sent.
+        under that key. Rules that are known here are checked before anything is sent. An option that the
+        model ignores is sent all the same, and a warning of it is logged.
 
         Raises:
             InvalidRequestError: the request breaks a known rule; nothing was sent.
@@ -125,6 +127,9 @@ class Generations:
             dub=dub,
         )
         _check(faults_of(request))
+        for option in ignored_options(request):
+            # Logged, not raised by a filter of warnings: who moves here from the SDK gets the same job.
+            logger.warning("%s", option.sentence)
         if self._guarded is not None:
             return await self._guarded(request, request_options, take)
         if take != 1:
