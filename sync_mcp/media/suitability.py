@@ -114,7 +114,7 @@ def faults_of_media(
     What is not known is no fault.
     """
     return [
-        *_plan_faults(request, _known_plan(plan), output_seconds),
+        *_plan_faults(request, known_plan(plan), output_seconds),
         *_kind_faults(request, infos),
         *_format_faults(infos),
         *_length_faults(request, infos),
@@ -190,8 +190,8 @@ def _sync_mode(request: GenerationRequest) -> str | None:
 
 def _plan_faults(request: GenerationRequest, plan: str | None, output_seconds: float | None) -> Iterator[str]:
     model = request.model.strip()
-    if plan in _PLANS_WITHOUT_REACT_1 and model == "react-1":
-        yield f"model: the {plan} plan does not include react-1; use lipsync-2."
+    if not is_in_plan(model, plan):
+        yield f"model: the {plan} plan does not include {model}; use lipsync-2."
     if plan in _PLANS_WITHOUT_SPEAKER and model != "react-1" and _picks_speaker(request.options):
         yield (
             f"options.active_speaker_detection: the {plan} plan does not include it, the creator plan does; "
@@ -218,11 +218,16 @@ def _picks_speaker(options: GenerationOptions | None) -> bool:
     return speaker is not None and any(value not in (None, False) for _, value in speaker)
 
 
-def _known_plan(name: str | None) -> str | None:
+def known_plan(name: str | None) -> str | None:
     """Return the plan that a name means, such as "Creator (monthly)"; None for one that is not known here."""
     words = "".join(letter if letter.isalpha() else " " for letter in (name or "").lower()).split()
     meant = [plan for plan in (*_PLAN_SECONDS, "enterprise") if plan in words]
     return meant[0] if len(meant) == 1 else None
+
+
+def is_in_plan(model: str, plan: str | None) -> bool:
+    """Return whether a plan, by its known name, includes a model; what is not known includes all."""
+    return not (model == "react-1" and plan in _PLANS_WITHOUT_REACT_1)
 
 
 def _kind_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> Iterator[str]:

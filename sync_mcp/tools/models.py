@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -24,18 +25,34 @@ _TEXT_LIMIT = 120
 class ModelFacts:
     """What is known of a model beside the API's own list (API §17, §18)."""
 
-    usd_per_second: str
-    """From the highest plan to the lowest, at 25 frames per second."""
+    usd_per_frame: Decimal
+    """What an estimate counts with; it is the price of the lowest plan."""
+    lowest_usd_per_second: Decimal
+    """On the highest plan. Which of the others has which price is documented nowhere."""
     limits: str | None = None
     takes: str = "video"
 
+    def usd_per_second(self, *, plan_is_known: bool) -> str:
+        """Return the price of a second at 25 frames: one, or where the plan is not known from which to which.
+
+        For a plan it is what an estimate comes to, so that no two tools tell two prices.
+        """
+        from sync_mcp.api.estimate import PRICED_FPS
+
+        price = f"{(self.usd_per_frame * PRICED_FPS).normalize():f}"
+        return price if plan_is_known else f"{self.lowest_usd_per_second}-{price}"
+
 
 KNOWN_MODELS: Mapping[str, ModelFacts] = {
-    "sync-3": ModelFacts("0.107-0.133", "15 s on the free plan", takes="video or image"),
-    "lipsync-2": ModelFacts("0.04-0.05", "needs natural motion in the clip"),
-    "lipsync-2-pro": ModelFacts("0.067-0.083", "needs natural motion in the clip"),
-    "lipsync-1.9.0-beta": ModelFacts("0.02-0.025"),
-    "react-1": ModelFacts("0.133-0.167", "paid plans only; no active_speaker_detection"),
+    "sync-3": ModelFacts(
+        Decimal("0.00534"), Decimal("0.107"), "15 s on the free plan", takes="video or image"
+    ),
+    "lipsync-2": ModelFacts(Decimal("0.002"), Decimal("0.04"), "needs natural motion in the clip"),
+    "lipsync-2-pro": ModelFacts(Decimal("0.00333"), Decimal("0.067"), "needs natural motion in the clip"),
+    "lipsync-1.9.0-beta": ModelFacts(Decimal("0.001"), Decimal("0.02")),
+    "react-1": ModelFacts(
+        Decimal("0.00667"), Decimal("0.133"), "paid plans only; no active_speaker_detection"
+    ),
 }
 
 
@@ -58,36 +75,52 @@ class ModelsAnswer(Answer):
 
 
 async def _list_models(context: CallContext, _: ModelsArguments) -> ModelsAnswer:
+    from sync_mcp.media.suitability import is_in_plan, known_plan
+
     listed = {model.name: model for model in await context.backend.models()}
-    known = [name for name in MODEL_PURPOSES if name in listed]
+    plan = known_plan(await context.backend.plan())
+    known = [name for name in MODEL_PURPOSES if name in listed and is_in_plan(name, plan)]
     # What cannot be shown letter for letter cannot be named in a create either.
     others = [name for name in listed if name not in MODEL_PURPOSES and name == clean(name, _NAME_LIMIT)]
-    rows = [_row(listed[name]) for name in [*known, *others][:_MOST_ROWS]]
+    rows = [_row(listed[name], plan_is_known=plan is not None) for name in [*known, *others][:_MOST_ROWS]]
     return ModelsAnswer(
         models=rows,
-        note=_note(lacking=[name for name in MODEL_PURPOSES if name not in listed]),
+        note=_note(
+            plan,
+            beyond_plan=[name for name in MODEL_PURPOSES if not is_in_plan(name, plan)],
+            lacking=[name for name in MODEL_PURPOSES if name not in listed and is_in_plan(name, plan)],
+        ),
         next_step="estimate_cost tells the real price; create_generation takes one as model.",
     )
 
 
-def _row(model: "ModelInfo") -> ModelRow:
+def _row(model: "ModelInfo", *, plan_is_known: bool) -> ModelRow:
     facts = KNOWN_MODELS.get(model.name)
     told = safe(model.description or "", _TEXT_LIMIT)
     return ModelRow(
         model=model.name,
         purpose=MODEL_PURPOSES.get(model.name) or told or None,
         takes=facts.takes if facts else None,
-        usd_per_second=facts.usd_per_second if facts else None,
+        usd_per_second=facts.usd_per_second(plan_is_known=plan_is_known) if facts else None,
         limits=facts.limits if facts else None,
         deprecated=f"{model.deprecated_at:%Y-%m-%d}" if model.deprecated_at else None,
     )
 
 
-def _note(*, lacking: Sequence[str]) -> str:
-    sentences = [
-        "All speak audio or a text, or dub a video.",
-        "Prices are for output of 25 frames per second, the lower ones on higher plans.",
-    ]
+def _note(plan: str | None, *, beyond_plan: Sequence[str], lacking: Sequence[str]) -> str:
+    sentences = ["All speak audio or a text, or dub a video."]
+    if plan is None:
+        sentences.append(
+            "Prices are for output of 25 frames per second, the lower ones on higher plans: the account's plan "
+            "is not known."
+        )
+    else:
+        sentences.append(
+            "Prices are for output of 25 frames per second, as estimate_cost counts; the highest plans may "
+            "pay less."
+        )
+    if beyond_plan:
+        sentences.append(f"The {plan} plan does not include {', '.join(beyond_plan)}.")
     if lacking:
         sentences.append(f"This account's list lacks {', '.join(lacking)}.")
     return " ".join(sentences)

@@ -1,11 +1,10 @@
 import json
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.settings import FRAME_PRICES
+from sync_mcp.sandbox.settings import FRAME_PRICES, PlanName
 from sync_mcp.tools.backend import MODEL_PURPOSES
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.models import KNOWN_MODELS
@@ -15,11 +14,16 @@ from .assistant import Assistant, Facts, asked, media
 pytestmark = pytest.mark.anyio
 
 PATH = "/v2/models"
+ACCOUNT = "/v2/account"
 _QUOTED_FPS = 25
 
 
 def rows(answer: Facts) -> dict[str, Facts]:
     return {row["model"]: row for row in answer["models"]}
+
+
+def _account(**told: Any) -> Fault:
+    return Fault(path=ACCOUNT, status=200, body=told, times=None)
 
 
 def tell(sandbox: Sandbox, *models: Any) -> None:
@@ -35,7 +39,7 @@ async def test_each_model_says_what_it_takes_what_it_costs_and_what_bounds_it(as
         "model": "sync-3",
         "purpose": MODEL_PURPOSES["sync-3"],
         "takes": "video or image",
-        "usd_per_second": "0.107-0.133",
+        "usd_per_second": "0.1335",
         "limits": "15 s on the free plan",
     }
     assert [row["takes"] for row in told["models"]].count("video or image") == 1
@@ -53,12 +57,54 @@ async def test_it_is_short(assistant: Assistant) -> None:
     assert len(tool.definition.model_dump_json(by_alias=True, exclude_none=True)) <= 850
 
 
-def test_every_model_that_has_a_purpose_has_a_price_and_its_highest_is_that_of_a_frame() -> None:
+def test_every_model_that_has_a_purpose_has_a_price_and_it_is_that_of_a_frame() -> None:
     assert KNOWN_MODELS.keys() == MODEL_PURPOSES.keys()
     for name, facts in KNOWN_MODELS.items():
-        low, high = map(Decimal, facts.usd_per_second.split("-"))
-        assert low < high
-        assert abs(high - FRAME_PRICES[name] * _QUOTED_FPS) < Decimal("0.001")
+        assert facts.usd_per_frame == FRAME_PRICES[name]
+        assert facts.lowest_usd_per_second < facts.usd_per_frame * _QUOTED_FPS
+
+
+@pytest.mark.parametrize("plan", ["hobbyist", "creator", "growth", "scale", "enterprise"])
+async def test_the_one_price_of_a_plan_is_the_one_that_estimate_cost_comes_to(
+    assistant: Assistant, sandbox: Sandbox, plan: PlanName
+) -> None:
+    sandbox.configure(plan=plan)
+    told = rows(await assistant.facts("list_models"))
+    assert told.keys() == MODEL_PURPOSES.keys()
+    for name, row in told.items():
+        request: Facts = {"input": media(sandbox), "model": name, "duration_seconds": 600}
+        estimate = await assistant.facts("estimate_cost", request)
+        assert round(float(row["usd_per_second"]) * 600, 6) == estimate["cost_usd"]
+
+
+@pytest.mark.parametrize(
+    "account",
+    [Fault.api_error("internal_error", path=ACCOUNT, times=None), _account(plan={"name": "Starter"})],
+)
+async def test_where_the_plan_is_not_known_a_price_is_from_which_to_which(
+    assistant: Assistant, sandbox: Sandbox, short_pauses: None, account: Fault
+) -> None:
+    sandbox.add_fault(account)
+    told = await assistant.facts("list_models")
+    assert {name: row["usd_per_second"] for name, row in rows(told).items()} == {
+        "sync-3": "0.107-0.1335",
+        "lipsync-2": "0.04-0.05",
+        "lipsync-2-pro": "0.067-0.08325",
+        "lipsync-1.9.0-beta": "0.02-0.025",
+        "react-1": "0.133-0.16675",
+    }
+    assert "plan is not known" in told["note"]
+    sandbox.clear_faults()
+
+
+async def test_what_the_plan_cannot_use_is_no_row_and_is_named(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.configure(plan="free")
+    told = await assistant.facts("list_models")
+    assert list(rows(told)) == [name for name in MODEL_PURPOSES if name != "react-1"]
+    assert rows(told)["lipsync-2"]["usd_per_second"] == "0.05"
+    assert told["note"].endswith("The free plan does not include react-1.")
 
 
 async def test_models_that_only_the_api_lists_come_after_with_what_it_says(
