@@ -144,8 +144,13 @@ class Folder:
             assert job
             self.note(clip, output=(await sync.generations.download(job.id, result_of(clip))).name)
         except LimitReached as error:
-            reason = error.message.split(". ")[0].replace("SYNC_MCP_BUDGET_USD", "--budget-usd")
-            self.note(clip, status="NOT SENT", error=f"{reason}.")
+            reason = error.message
+            if error.price_usd is not None:
+                reason = (
+                    f"It would cost {error.price_usd:f} USD, and of the budget of {error.limit_usd:f} USD "
+                    f"(--budget-usd) {error.left_usd:f} USD is left."
+                )
+            self.note(clip, status="NOT SENT", error=reason)
         except SyncError as error:
             if error.code.startswith("asset_"):
                 # One was deleted in the account: the next run uploads anew.

@@ -30,6 +30,8 @@ SyncError
 """
 
 from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
 from typing import Literal
 
 from sync_mcp.text import safe
@@ -341,10 +343,37 @@ class LedgerError(SyncError):
 
 
 class LimitReached(SyncError):
-    """The call would cost more than a limit of the user's allows; nothing was sent."""
+    """The call would cost more than a limit allows, or nobody knows how much; nothing was sent.
+
+    Attributes:
+        limit: the limit: a field of `Limits`, or `max_cost_usd`, which is the call's own; None where no one
+            limit is it: then the price is unknown, and there are limits.
+        limit_usd: its amount.
+        left_usd: what is left of it, at least 0.
+        until: when a limit of a period begins anew, or None where it never does.
+        price_usd: what the job would cost, or None where nobody knows.
+    """
 
     code = "limit_reached"
-    next_step = "Tell the user. Do not try to get round it by splitting the work or by other arguments."
+    next_step = "Raise the limit, or make something that costs less."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str | None = None,
+        limit_usd: Decimal | None = None,
+        left_usd: Decimal | None = None,
+        until: datetime | None = None,
+        price_usd: Decimal | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        self.limit = limit
+        self.limit_usd = limit_usd
+        self.left_usd = left_usd
+        self.until = until
+        self.price_usd = price_usd
+        super().__init__(message, next_step=next_step)
 
 
 class QuoteRefused(SyncError):

@@ -43,7 +43,7 @@ from sync_mcp.errors import (
 from sync_mcp.jobs.files import LocalFiles, has_contents, with_assets
 from sync_mcp.jobs.intention import Intention, differing_extras, unsigned
 from sync_mcp.jobs.ledger import RENEWAL_SECONDS, Entry, Ledger, Wish
-from sync_mcp.jobs.limits import Limits, Spending, dollars, reason_to_ask
+from sync_mcp.jobs.limits import Limits, Spending, call_refusal, dollars, reason_to_ask
 from sync_mcp.text import safe
 
 logger = logging.getLogger("sync_mcp.jobs")
@@ -378,7 +378,7 @@ class Guard:
         )
         refusal = await self._refusal(call, price.usd)
         if refusal is not None:
-            raise LimitReached(refusal)
+            raise refusal
         if call.terms.quote_id is None:
             await self._ask(call, following, price)
         wish = Wish(
@@ -650,12 +650,14 @@ class Guard:
             logger.warning("the running jobs cannot be listed: %s", error)
             return []
 
-    async def _refusal(self, call: _Call, usd: Decimal | None, *, besides: Entry | None = None) -> str | None:
+    async def _refusal(
+        self, call: _Call, usd: Decimal | None, *, besides: Entry | None = None
+    ) -> LimitReached | None:
         """Return which limit stands against a price, if any; the money held by `besides` is its own."""
         most = call.terms.max_cost_usd
-        if most is not None and (usd is None or usd > most):
-            known = "is unknown" if usd is None else f"is {dollars(usd)}"
-            return f"The price {known}, and max_cost_usd of this call is {dollars(most)}."
+        own = None if most is None else call_refusal(usd, most)
+        if own is not None:
+            return own
         if not self.limits.any:
             return None
         spending = await self._do(self.ledger.spending, call.account.name, call.account.base_url)

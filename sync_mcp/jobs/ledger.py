@@ -43,7 +43,7 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
 
-from sync_mcp.errors import InvalidRequestError, LedgerError, LimitReached, QuoteRefused
+from sync_mcp.errors import InvalidRequestError, LedgerError, QuoteRefused
 from sync_mcp.jobs.intention import DIGEST_VERSION, Intention
 from sync_mcp.jobs.limits import (
     HIGHEST_USD,
@@ -315,7 +315,7 @@ class Ledger:
             spending = _spending(session, intention.account, intention.base_url, now)
             refusal = wish.limits.refusal(wish.estimate_usd, spending)
             if refusal is not None:
-                raise LimitReached(refusal)
+                raise refusal
             entry = Entry(
                 account=intention.account,
                 base_url=intention.base_url,
@@ -377,7 +377,7 @@ class Ledger:
                 entry.leased_until = time.time() + LEASE_SECONDS
                 return "mine"
             _withdraw(session, entry)
-        raise LimitReached(refusal)
+        raise refusal
 
     def withdraw(self, entry_id: int, owner: str) -> None:
         """Take back an attempt of which nothing was sent; its quote is good again."""

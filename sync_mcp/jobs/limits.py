@@ -1,11 +1,12 @@
 """How much may be spent: the user's limits, and what stands against them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Literal
 
 from sync_mcp.api.models import HIGHEST_USD
+from sync_mcp.errors import LimitReached
 
 _MOST_PLACES = Decimal("0.0001")
 
@@ -23,14 +24,35 @@ class Spending:
     """Attempts whose outcome is unknown."""
     day_ends_at: datetime
 
-    def without(self, counted_usd: Decimal, created_at: float) -> "Spending":
-        """Return it without one attempt's money."""
-        is_todays = created_at >= (self.day_ends_at - timedelta(days=1)).timestamp()
+    def without(self, counted_usd: Decimal, created_at: float, *, is_unresolved: bool = False) -> "Spending":
+        """Return it without one attempt's money, and without the attempt where its outcome is unknown."""
+        today = (self.day_ends_at - timedelta(days=1)).timestamp()
+        nothing = Decimal(0)
         return replace(
             self,
+            today_usd=self.today_usd - (counted_usd if created_at >= today else nothing),
+            month_usd=self.month_usd - (counted_usd if created_at >= start_of_month(today) else nothing),
             ever_usd=self.ever_usd - counted_usd,
-            today_usd=self.today_usd - (counted_usd if is_todays else 0),
+            reserved_usd=self.reserved_usd - (nothing if is_unresolved else counted_usd),
+            unresolved_usd=self.unresolved_usd - (counted_usd if is_unresolved else nothing),
+            unresolved=self.unresolved - is_unresolved,
         )
+
+
+LimitName = Literal["per_job_usd", "per_day_usd", "ever_usd"]
+"""The fields of `Limits`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A limit, and what is left of it."""
+
+    name: LimitName
+    limit_usd: Decimal
+    left_usd: Decimal
+    """At least 0; of a limit for one job it is always the whole."""
+    until: datetime | None
+    """When it begins anew, or None where it never does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,41 +80,72 @@ class Limits:
     @property
     def any(self) -> bool:
         """Whether there is a limit at all."""
-        return any(limit is not None for limit in (self.per_job_usd, self.per_day_usd, self.ever_usd))
+        return self.per_job_usd is not None or self.has_budget
 
-    def refusal(self, estimate_usd: Decimal | None, spending: Spending) -> str | None:
+    @property
+    def has_budget(self) -> bool:
+        """Whether there is a limit to what jobs cost together."""
+        return self.per_day_usd is not None or self.ever_usd is not None
+
+    def standings(self, spending: Spending) -> list[Standing]:
+        """Return each limit that is set, with what is left of it."""
+        names: tuple[tuple[LimitName, Decimal | None, Decimal, datetime | None], ...] = (
+            ("per_job_usd", self.per_job_usd, Decimal(0), None),
+            ("per_day_usd", self.per_day_usd, spending.today_usd, spending.day_ends_at),
+            ("ever_usd", self.ever_usd, spending.ever_usd, None),
+        )
+        return [
+            Standing(name, limit, max(limit - spent, Decimal(0)), until)
+            for name, limit, spent, until in names
+            if limit is not None
+        ]
+
+    def refusal(self, price_usd: Decimal | None, spending: Spending) -> LimitReached | None:
         """Return why a job must not be sent, or None where no limit stands in its way."""
-        if estimate_usd is None:
-            return (
-                "The price of this job is unknown, and with a limit set nothing of unknown price is sent. "
-                "Give duration_seconds, or ask the user about the limits (SYNC_MCP_MAX_USD_PER_JOB, "
-                "SYNC_MCP_BUDGET_USD_PER_DAY, SYNC_MCP_BUDGET_USD)."
-                if self.any
-                else None
-            )
-        for name, variable, limit, left in self._rules(spending):
-            if estimate_usd > left:
-                return (
-                    f"The job would cost {dollars(estimate_usd)}, and of {name} of {dollars(limit)} "
-                    f"({variable}) {dollars(max(left, Decimal(0)))} is left. Only the user can change it, in "
-                    "the settings of the server."
-                )
-        return None
-
-    def _rules(self, spending: Spending) -> Iterator[tuple[str, str, Decimal, Decimal]]:
-        if self.per_job_usd is not None:
-            yield "the limit for one job", "SYNC_MCP_MAX_USD_PER_JOB", self.per_job_usd, self.per_job_usd
-        if self.per_day_usd is not None:
-            left = self.per_day_usd - spending.today_usd
-            ends = f"{spending.day_ends_at:%Y-%m-%dT%H:%MZ}"
-            yield f"today's budget (until {ends})", "SYNC_MCP_BUDGET_USD_PER_DAY", self.per_day_usd, left
-        if self.ever_usd is not None:
-            yield "the budget", "SYNC_MCP_BUDGET_USD", self.ever_usd, self.ever_usd - spending.ever_usd
+        if price_usd is None:
+            return _unknown_price_refusal() if self.any else None
+        reached = (limit for limit in self.standings(spending) if price_usd > limit.left_usd)
+        return next((_reached(limit, price_usd) for limit in reached), None)
 
     def left_usd(self, spending: Spending) -> Decimal | None:
-        """Return how much one more job may cost, or None where nothing limits it."""
-        left = [left for _, _, _, left in self._rules(spending)]
-        return max(min(left), Decimal(0)) if left else None
+        """Return what the budgets leave for all further jobs, or None where there is none."""
+        left = [limit.left_usd for limit in self.standings(spending) if limit.name != "per_job_usd"]
+        return min(left, default=None)
+
+
+def call_refusal(price_usd: Decimal | None, max_cost_usd: Decimal) -> LimitReached | None:
+    """Return why a job is more than its own call allows, or None where it is not."""
+    if price_usd is not None and price_usd <= max_cost_usd:
+        return None
+    known = "is unknown" if price_usd is None else f"is {dollars(price_usd)}"
+    return LimitReached(
+        f"The price {known}, and max_cost_usd of this call is {dollars(max_cost_usd)}.",
+        limit="max_cost_usd",
+        limit_usd=max_cost_usd,
+        left_usd=max_cost_usd,
+        price_usd=price_usd,
+    )
+
+
+def _unknown_price_refusal() -> LimitReached:
+    return LimitReached(
+        "The price of the job is unknown, and with a limit set nothing of unknown price is sent.",
+        next_step="Make it of media that the API can price, or without limits.",
+    )
+
+
+def _reached(limit: Standing, price_usd: Decimal) -> LimitReached:
+    until = f" until {minute(limit.until)}" if limit.until else ""
+    left = f", of which {dollars(limit.left_usd)} is left{until}" if limit.name != "per_job_usd" else ""
+    amount = dollars(limit.limit_usd)
+    return LimitReached(
+        f"The job would cost {dollars(price_usd)}, and Limits.{limit.name} is {amount}{left}.",
+        limit=limit.name,
+        limit_usd=limit.limit_usd,
+        left_usd=limit.left_usd,
+        until=limit.until,
+        price_usd=price_usd,
+    )
 
 
 def reason_to_ask(
@@ -117,6 +170,11 @@ def dollars(amount: Decimal) -> str:
     shown = f"{exact:f}".rstrip("0").rstrip(".")
     places = len(shown.partition(".")[2])
     return f"{exact:.2f} USD" if places <= 2 else f"{shown} USD"
+
+
+def minute(moment: datetime) -> str:
+    """Return a time as it is read, to the minute, UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
 
 
 def utc_midnight(now: float) -> float:

@@ -2,11 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from sync_mcp.errors import APIResponseError, APIStatusError, AuthenticationError, LedgerError
 from sync_mcp.text import safe
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.limit_words import LIMIT_WORDS, NO_BUDGET
 from sync_mcp.tools.registry import READS, Tool, Tools
 
 if TYPE_CHECKING:
@@ -23,6 +26,14 @@ class AccountArguments(Arguments):
     """None: there is one account."""
 
 
+class LimitRow(BaseModel):
+    limit: str
+    period: str
+    usd: float
+    left_usd: float | None = None
+    until: str | None = None
+
+
 class AccountAnswer(Answer):
     plan: str | None = None
     billing_model: str | None = None
@@ -36,10 +47,7 @@ class AccountAnswer(Answer):
     reserved_usd: float | None = None
     unresolved: int | None = None
     unresolved_usd: float | None = None
-    max_usd_per_job: float | None = None
-    budget_usd_per_day: float | None = None
-    budget_usd: float | None = None
-    left_usd: float | None = None
+    limits: list[LimitRow] | None = None
     approve_above_usd: float | None = None
     note: str | None = None
 
@@ -56,9 +64,12 @@ async def _get_account(context: CallContext, _: AccountArguments) -> AccountAnsw
         notes.append(f"The API did not tell of the account ({error.code}).")
     try:
         spending = await backend.guard.spending(backend.client)
-        _tell_spending(answer, spending, backend.guard.limits)
+        _tell_spending(answer, spending)
+        answer.limits = _limit_rows(backend.guard.limits, spending)
     except LedgerError as error:
         notes.append(f"{error.message} {error.next_step}")
+    if not backend.guard.limits.has_budget:
+        notes.append(NO_BUDGET)
     answer.approve_above_usd = _number(backend.approve_above_usd)
     answer.note = " ".join(notes) or None
     if answer.unresolved:
@@ -78,17 +89,29 @@ def _tell_account(answer: AccountAnswer, told: "AccountInfo") -> None:
     answer.billing_url = safe(told.billing_url, _URL_LIMIT) if told.billing_url else None
 
 
-def _tell_spending(answer: AccountAnswer, spending: "Spending", limits: "Limits") -> None:
+def _tell_spending(answer: AccountAnswer, spending: "Spending") -> None:
     answer.spent_today_usd = _number(spending.today_usd)
     answer.spent_this_month_usd = _number(spending.month_usd)
     answer.spent_ever_usd = _number(spending.ever_usd)
     answer.reserved_usd = _number(spending.reserved_usd)
     answer.unresolved = spending.unresolved
     answer.unresolved_usd = _number(spending.unresolved_usd) if spending.unresolved else None
-    answer.max_usd_per_job = _number(limits.per_job_usd)
-    answer.budget_usd_per_day = _number(limits.per_day_usd)
-    answer.budget_usd = _number(limits.ever_usd)
-    answer.left_usd = _number(limits.left_usd(spending))
+
+
+def _limit_rows(limits: "Limits", spending: "Spending") -> list[LimitRow] | None:
+    from sync_mcp.jobs.limits import minute
+
+    return [
+        LimitRow(
+            limit=LIMIT_WORDS[standing.name].setting,
+            period=LIMIT_WORDS[standing.name].period,
+            usd=float(standing.limit_usd),
+            # Of a limit for one job nothing is ever used up.
+            left_usd=None if standing.name == "per_job_usd" else float(standing.left_usd),
+            until=minute(standing.until) if standing.until else None,
+        )
+        for standing in limits.standings(spending)
+    ] or None
 
 
 def _number(amount: "Decimal | None") -> float | None:
@@ -105,7 +128,8 @@ TOOLS: Tools = (
         title="Get the account and the money",
         description=(
             "Plan, balance and concurrency as the API tells them; what this server's ledger counts as spent "
-            "(reserved and unresolved money included), the user's limits, and what is left."
+            "(reserved and unresolved money included); each of the user's limits, its period and what is "
+            "left of it."
         ),
         arguments=AccountArguments,
         answer=AccountAnswer,

@@ -14,8 +14,9 @@ from typing import Any, cast
 from mcp_types import CallToolResult, ImageContent, TextContent
 from pydantic import BaseModel, ConfigDict
 
-from sync_mcp.errors import SyncError
+from sync_mcp.errors import LimitReached, SyncError
 from sync_mcp.text import visible
+from sync_mcp.tools.limit_words import limit_message, limit_next_step
 
 SANDBOX_MARK = "SANDBOX: a stand-in; no real video is made and no real money is spent."
 
@@ -72,11 +73,15 @@ def answer_result(answer: Answer | Picture) -> CallToolResult:
 def error_result(error: SyncError, *, sandboxed: bool) -> CallToolResult:
     """Return the result of a call that failed: what went wrong, the money, a retry, and the next step."""
     code = error.code if _CODE.fullmatch(error.code) else type(error).code
+    message, next_step = error.message, error.next_step
+    if isinstance(error, LimitReached):
+        # Its own words are those of the library, for who sets limits in a program.
+        message, next_step = limit_message(error), limit_next_step(error)
     lines = [
-        f"{code}: {visible(error.message)}",
+        f"{code}: {visible(message)}",
         _SPENT[error.money_spent],
         _retry_line(error),
-        f"Next: {visible(error.next_step) or _ELSE}",
+        f"Next: {visible(next_step) or _ELSE}",
     ]
     meta: dict[str, Any] = {"code": code, "money_spent": error.money_spent}
     if error.retry_after_seconds is not None:

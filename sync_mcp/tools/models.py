@@ -111,8 +111,8 @@ def _note(plan: str | None, *, beyond_plan: Sequence[str], lacking: Sequence[str
     sentences = ["All speak audio or a text, or dub a video."]
     if plan is None:
         sentences.append(
-            "Prices are for output of 25 frames per second, the lower ones on higher plans: the account's plan "
-            "is not known."
+            "Prices are for output of 25 frames per second, the lower ones on higher plans: this account's "
+            "plan is not known."
         )
     else:
         sentences.append(

@@ -1,6 +1,7 @@
 """Nothing is paid unasked, and no limit is passed."""
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import anyio
@@ -11,7 +12,7 @@ from sync_mcp import AsyncSync, Guard, LimitReached, Limits, QuoteRefused
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import ApprovalRequired
 from sync_mcp.jobs.guard import Made, Proposal
-from sync_mcp.jobs.limits import dollars
+from sync_mcp.jobs.limits import Spending, dollars
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, PRICE, paid, sent
@@ -41,22 +42,104 @@ class Asker:
 
 
 @pytest.mark.parametrize(
-    ("limit", "variable"),
+    ("limit", "name", "left"),
     [
-        ({"per_job": "0.225"}, "SYNC_MCP_MAX_USD_PER_JOB"),
-        ({"per_day": "0.225"}, "SYNC_MCP_BUDGET_USD_PER_DAY"),
-        ({"ever": "0.225"}, "SYNC_MCP_BUDGET_USD"),
+        ({"per_job": "0.225"}, "per_job_usd", ""),
+        ({"per_day": "0.225"}, "per_day_usd", ", of which 0.225 USD is left until "),
+        ({"ever": "0.225"}, "ever_usd", ", of which 0.225 USD is left."),
     ],
 )
-async def test_a_job_beyond_a_limit_is_refused_before_it_is_sent_and_the_limit_is_named(
-    sandbox: Sandbox, make: Make, guard_of: GuardOf, limit: dict[str, str], variable: str
+async def test_a_job_beyond_a_limit_is_refused_before_it_is_sent_and_the_limit_is_named_and_told(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf, limit: dict[str, str], name: str, left: str
 ) -> None:
     with pytest.raises(LimitReached) as refused:
         await make(by=guard_of(**limit))
-    assert f"({variable})" in str(refused.value)
-    assert "0.226 USD" in str(refused.value)
-    assert "0.225 USD is left" in str(refused.value)
+    error = refused.value
+    assert f"would cost 0.226 USD, and Limits.{name} is 0.225 USD{left}" in error.message
+    assert (error.limit, error.price_usd) == (name, PRICE)
+    assert error.limit_usd == error.left_usd == Decimal("0.225")
+    assert (error.until is not None) == (name == "per_day_usd")
     assert sent(sandbox) == []
+
+
+@pytest.mark.parametrize("limit", [{"per_job": "0.1"}, {"per_day": "0.1"}, {"ever": "0.1"}])
+@pytest.mark.parametrize("faults", [[], [NO_PRICE]], ids=["known price", "unknown price"])
+async def test_a_limit_of_the_library_speaks_to_a_programmer_and_not_to_a_model(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf, limit: dict[str, str], faults: list[Fault]
+) -> None:
+    for fault in faults:
+        sandbox.add_fault(fault)
+    with pytest.raises(LimitReached) as refused:
+        await make(by=guard_of(**limit))
+    said = f"{refused.value.message} {refused.value.next_step}"
+    for word in ("SYNC_MCP", "user", "server", "duration_seconds", "argument"):
+        assert word not in said
+
+
+async def test_of_an_unknown_price_a_refusal_names_no_one_limit(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf
+) -> None:
+    sandbox.add_fault(NO_PRICE)
+    with pytest.raises(LimitReached) as refused:
+        await make(by=guard_of(per_day="5", ever="9"))
+    error = refused.value
+    assert (error.limit, error.price_usd, error.limit_usd, error.left_usd) == (None, None, None, None)
+
+
+async def test_max_cost_usd_is_told_as_the_calls_own_limit(sandbox: Sandbox, make: Make) -> None:
+    with pytest.raises(LimitReached) as refused:
+        await make(max_cost_usd=Decimal("0.2"))
+    error = refused.value
+    assert (error.limit, error.limit_usd, error.price_usd) == ("max_cost_usd", Decimal("0.2"), PRICE)
+
+
+DAY_ENDS_AT = datetime(2026, 11, 28, tzinfo=UTC)
+SPENT = Spending(
+    today_usd=Decimal(5),
+    month_usd=Decimal(8),
+    ever_usd=Decimal(9),
+    reserved_usd=Decimal(4),
+    unresolved_usd=Decimal(3),
+    unresolved=2,
+    day_ends_at=DAY_ENDS_AT,
+)
+
+
+@pytest.mark.parametrize(
+    ("created_at", "today", "month"),
+    [
+        (datetime(2026, 11, 27, 0, 0, tzinfo=UTC), 4, 7),
+        (datetime(2026, 11, 26, 23, 59, tzinfo=UTC), 5, 7),
+        (datetime(2026, 11, 1, tzinfo=UTC), 5, 7),
+        (datetime(2026, 10, 31, 23, 59, tzinfo=UTC), 5, 8),
+    ],
+)
+def test_without_one_attempt_its_money_is_gone_from_every_sum_that_it_stood_in(
+    created_at: datetime, today: int, month: int
+) -> None:
+    running = SPENT.without(Decimal(1), created_at.timestamp())
+    assert (running.today_usd, running.month_usd, running.ever_usd) == (today, month, 8)
+    assert (running.reserved_usd, running.unresolved_usd, running.unresolved) == (3, 3, 2)
+    in_doubt = SPENT.without(Decimal(1), created_at.timestamp(), is_unresolved=True)
+    assert (in_doubt.today_usd, in_doubt.month_usd, in_doubt.ever_usd) == (today, month, 8)
+    assert (in_doubt.reserved_usd, in_doubt.unresolved_usd, in_doubt.unresolved) == (4, 2, 1)
+
+
+def test_each_limit_stands_with_what_is_left_of_it_and_until_when() -> None:
+    limits = Limits(per_job_usd=Decimal(1), per_day_usd=Decimal(7), ever_usd=Decimal(6))
+    assert [(row.name, row.limit_usd, row.left_usd, row.until) for row in limits.standings(SPENT)] == [
+        ("per_job_usd", 1, 1, None),
+        ("per_day_usd", 7, 2, DAY_ENDS_AT),
+        # More was spent than there is: nothing is left, and not less.
+        ("ever_usd", 6, 0, None),
+    ]
+    assert Limits().standings(SPENT) == []
+
+
+def test_what_is_left_of_the_budgets_is_no_matter_of_the_limit_for_one_job() -> None:
+    assert Limits(per_job_usd=Decimal(1), per_day_usd=Decimal(7)).left_usd(SPENT) == 2
+    assert Limits(per_job_usd=Decimal(1)).left_usd(SPENT) is None
+    assert Limits(per_day_usd=Decimal(7), ever_usd=Decimal(10)).left_usd(SPENT) == 1
 
 
 async def test_a_job_that_just_fits_is_made(sandbox: Sandbox, make: Make, guard_of: GuardOf) -> None:
@@ -287,7 +370,7 @@ async def test_a_real_cost_above_the_estimate_is_shown_and_counts(
     assert again.generation.id == made.generation.id
     assert again.notes == ["It cost 0.40 USD, more than the estimate, 0.226 USD."]
     assert (await guard.spending(sync)).ever_usd == Decimal("0.4")
-    with pytest.raises(LimitReached, match=r"0\.10 USD is left"):
+    with pytest.raises(LimitReached, match=r"of which 0\.10 USD is left"):
         await make(take=2, by=guard)
 
 

@@ -247,9 +247,87 @@ async def test_get_account_tells_the_plan_the_money_and_what_is_left(
     assert account["plan"] == "scale"
     assert account["concurrency"] == 15
     assert account["spent_today_usd"] == account["reserved_usd"] == account["spent_ever_usd"] == 0.226
-    assert (account["max_usd_per_job"], account["budget_usd_per_day"], account["budget_usd"]) == (1, 2, 3)
-    assert account["left_usd"] == 1
+    per_job, per_day, ever = account["limits"]
+    assert per_job == {"limit": "SYNC_MCP_MAX_USD_PER_JOB", "period": "each job by itself", "usd": 1}
+    assert per_day.pop("until").endswith("T00:00Z")
+    assert per_day == {
+        "limit": "SYNC_MCP_BUDGET_USD_PER_DAY",
+        "period": "all jobs of a day (UTC)",
+        "usd": 2,
+        "left_usd": 1.774,
+    }
+    assert ever == {
+        "limit": "SYNC_MCP_BUDGET_USD",
+        "period": "all jobs in the ledger",
+        "usd": 3,
+        "left_usd": 2.774,
+    }
     assert account["approve_above_usd"] == 1
+    assert "note" not in account
+
+
+@pytest.mark.parametrize(
+    ("limits", "shown", "says_none"),
+    [
+        ({}, [], True),
+        ({"max_usd_per_job": Decimal(1)}, ["SYNC_MCP_MAX_USD_PER_JOB"], True),
+        ({"budget_usd_per_day": Decimal(1)}, ["SYNC_MCP_BUDGET_USD_PER_DAY"], False),
+        ({"budget_usd": Decimal(1)}, ["SYNC_MCP_BUDGET_USD"], False),
+    ],
+)
+async def test_get_account_says_where_no_budget_is_set(
+    host: Hosts, limits: dict[str, Any], shown: list[str], says_none: bool
+) -> None:
+    async with host("legacy", None, **limits) as assistant:
+        account = await assistant.facts("get_account")
+    assert [row["limit"] for row in account.get("limits", [])] == shown
+    assert ("No budget is set: jobs together may cost any amount" in account.get("note", "")) == says_none
+
+
+@pytest.mark.parametrize(
+    ("limits", "setting", "left"),
+    [
+        ({"max_usd_per_job": Decimal("0.1")}, "SYNC_MCP_MAX_USD_PER_JOB", "). "),
+        (
+            {"budget_usd_per_day": Decimal("0.1")},
+            "SYNC_MCP_BUDGET_USD_PER_DAY",
+            "and 0.10 USD of it is left until ",
+        ),
+        ({"budget_usd": Decimal("0.1")}, "SYNC_MCP_BUDGET_USD", "and 0.10 USD of it is left. "),
+    ],
+)
+async def test_a_model_hears_of_a_limit_by_its_setting_and_that_it_is_the_users(
+    host: Hosts, media: dict[str, Any], limits: dict[str, Any], setting: str, left: str
+) -> None:
+    async with host("legacy", None, **limits) as assistant:
+        refused = await assistant.error("create_generation", media)
+    assert (refused.code, refused.money_spent) == ("limit_reached", "no")
+    assert "would cost 0.226 USD, and the user's limit for " in refused.text
+    assert f" is 0.10 USD ({setting})" in refused.text
+    assert left in refused.text
+    assert "Only the user can change it" in refused.text
+    assert "Do not try to get round it" in refused.text
+    assert "Limits." not in refused.text
+
+
+async def test_a_model_hears_of_an_unknown_price_which_limits_there_can_be(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any]
+) -> None:
+    sandbox.add_fault(Fault.api_error("cost_estimate_unavailable", path="/v2/analyze/cost", times=None))
+    async with host("legacy", None, budget_usd=Decimal(9)) as assistant:
+        refused = await assistant.error("create_generation", media)
+    assert refused.code == "limit_reached"
+    assert "price of the job is unknown" in refused.text
+    assert "SYNC_MCP_BUDGET_USD_PER_DAY" in refused.text
+
+
+async def test_a_model_hears_of_max_cost_usd_that_it_is_the_calls_own(
+    host: Hosts, media: dict[str, Any]
+) -> None:
+    async with host("legacy", None) as assistant:
+        refused = await assistant.error("create_generation", {**media, "max_cost_usd": 0.1})
+    assert "The price is 0.226 USD, and max_cost_usd of this call is 0.10 USD." in refused.text
+    assert "Tell the user the price" in refused.text
 
 
 async def test_get_account_works_where_the_api_tells_nothing_of_it(

@@ -1,0 +1,53 @@
+"""The user's limits in the words of a server: by the settings that the user knows them by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sync_mcp.errors import LimitReached
+
+
+@dataclass(frozen=True, slots=True)
+class LimitWords:
+    """How a field of `Limits` is called where an assistant reads of it."""
+
+    setting: str
+    period: str
+
+
+LIMIT_WORDS: Mapping[str, LimitWords] = {
+    "per_job_usd": LimitWords("SYNC_MCP_MAX_USD_PER_JOB", "each job by itself"),
+    "per_day_usd": LimitWords("SYNC_MCP_BUDGET_USD_PER_DAY", "all jobs of a day (UTC)"),
+    "ever_usd": LimitWords("SYNC_MCP_BUDGET_USD", "all jobs in the ledger"),
+}
+NO_BUDGET = (
+    "No budget is set: jobs together may cost any amount. Only the user can set one "
+    "(SYNC_MCP_BUDGET_USD_PER_DAY, SYNC_MCP_BUDGET_USD)."
+)
+_ASK = "Tell the user. Do not try to get round it by splitting the work or by other arguments."
+_THEIRS = "Only the user can change it, in the settings of the server."
+
+
+def limit_message(error: LimitReached) -> str:
+    """Return what stands in a job's way, for an assistant."""
+    # The ledger's words come with the ledger: what lists the tools does not need them.
+    from sync_mcp.jobs.limits import dollars, minute
+
+    words = LIMIT_WORDS.get(error.limit or "")
+    if words is None or error.price_usd is None or error.limit_usd is None or error.left_usd is None:
+        return error.message
+    left = f", and {dollars(error.left_usd)} of it is left" if error.limit != "per_job_usd" else ""
+    until = f" until {minute(error.until)}" if error.until else ""
+    return (
+        f"The job would cost {dollars(error.price_usd)}, and the user's limit for {words.period} is "
+        f"{dollars(error.limit_usd)} ({words.setting}){left}{until}. {_THEIRS}"
+    )
+
+
+def limit_next_step(error: LimitReached) -> str:
+    """Return what an assistant can do about it."""
+    if error.limit is None:
+        settings = ", ".join(words.setting for words in LIMIT_WORDS.values())
+        return f"Give media whose length can be measured, or ask the user about the limits ({settings})."
+    if error.limit == "max_cost_usd":
+        return "Tell the user the price, and ask how to go on; max_cost_usd is this call's own."
+    return _ASK
