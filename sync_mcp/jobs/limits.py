@@ -89,14 +89,14 @@ class Limits:
 
     def standings(self, spending: Spending) -> list[Standing]:
         """Return each limit that is set, with what is left of it."""
-        names: tuple[tuple[LimitName, Decimal | None, Decimal, datetime | None], ...] = (
+        every: tuple[tuple[LimitName, Decimal | None, Decimal, datetime | None], ...] = (
             ("per_job_usd", self.per_job_usd, Decimal(0), None),
             ("per_day_usd", self.per_day_usd, spending.today_usd, spending.day_ends_at),
             ("ever_usd", self.ever_usd, spending.ever_usd, None),
         )
         return [
             Standing(name, limit, max(limit - spent, Decimal(0)), until)
-            for name, limit, spent, until in names
+            for name, limit, spent, until in every
             if limit is not None
         ]
 
