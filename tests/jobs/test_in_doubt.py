@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sync_mcp import AsyncSync, Guard, Ledger, OutcomeUnknown
+from sync_mcp import AsyncSync, Guard, Ledger, OutcomeUnknown, Text
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.jobs.guard import Terms
 from sync_mcp.sandbox import Fault, Sandbox
@@ -43,10 +43,26 @@ async def _leave_in_doubt(
 async def test_the_job_is_found_although_the_repeat_has_its_link_signed_anew(
     sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, request_of: RequestOf
 ) -> None:
-    first = request_of("?clip=1&X-Amz-Signature=aa&X-Amz-Expires=60")
+    signed = "?clip=1&X-Amz-Credential=k&X-Amz-Date=1&X-Amz-Expires=60&X-Amz-Signature="
+    first = request_of(f"{signed}aa")
     await _leave_in_doubt(sandbox, sync, guard_of(), first, MADE)
-    again = request_of("?clip=1&X-Amz-Signature=bb&X-Amz-Expires=60")
+    again = request_of(f"{signed}bb")
     made = await guard_of().create(sync, again, None, Terms())
+    assert made.generation.id == sandbox.charges[0].generation_id
+    assert len(paid(sandbox)) == 1
+
+
+@BOTH
+async def test_the_job_is_found_although_the_repeat_is_spelled_otherwise(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, request_of: RequestOf
+) -> None:
+    def saying(script: str, query: str) -> GenerationRequest:
+        picture = request_of(query).input[0]
+        return request_of(input=[picture, Text(script=script, voice_id="v1")])
+
+    first = saying("Cafe\u0301,\r\nplease", "?clip=%7e%c3%bc")
+    await _leave_in_doubt(sandbox, sync, guard_of(), first, MADE)
+    made = await guard_of().create(sync, saying("Caf\u00e9,\nplease", "?clip=~ü"), None, Terms())
     assert made.generation.id == sandbox.charges[0].generation_id
     assert len(paid(sandbox)) == 1
 
@@ -54,9 +70,10 @@ async def test_the_job_is_found_although_the_repeat_has_its_link_signed_anew(
 async def test_the_job_of_another_clip_is_not_taken_for_it(
     sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, request_of: RequestOf
 ) -> None:
-    await _leave_in_doubt(sandbox, sync, guard_of(), request_of("?clip=1&sig=aa"), NEVER_MADE)
-    await guard_of().create(sync, request_of("?clip=2&sig=aa"), None, Terms())
-    await guard_of().create(sync, request_of("?clip=1&sig=bb"), None, Terms())
+    signed = "sv=2024-11-04&se=2027&sig="
+    await _leave_in_doubt(sandbox, sync, guard_of(), request_of(f"?clip=1&{signed}aa"), NEVER_MADE)
+    await guard_of().create(sync, request_of(f"?clip=2&{signed}aa"), None, Terms())
+    await guard_of().create(sync, request_of(f"?clip=1&{signed}bb"), None, Terms())
     assert len(paid(sandbox)) == 2
 
 

@@ -56,7 +56,9 @@ def intents(count: int, first: int, random: Random) -> list[Intent]:
 def arguments_of(intent: Intent, video: str, audio: str, local_audio: Path, random: Random) -> Frame:
     """Return the arguments of a call, spelled in one of the ways that all mean the same."""
     signature = (
-        f"&X-Amz-Signature={random.randrange(10**9)}&X-Amz-Expires=600" if random.random() < 0.1 else ""
+        f"&X-Amz-Credential=k&X-Amz-Date=1&X-Amz-Expires=600&X-Amz-Signature={random.randrange(10**9)}"
+        if random.random() < 0.1
+        else ""
     )
     items: list[Frame] = [
         {"type": "video", "url": f"{video}?n={intent.number}{signature}"},
