@@ -193,6 +193,7 @@ def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
     resolve = add("resolve", _ledger_resolve, "say which job an unresolved call made: its money counts")
     resolve.add_argument("entry", type=_entry_id, metavar="ID")
     resolve.add_argument("generation", metavar="GENERATION_ID")
+    resolve.add_argument("--unseen", action="store_true", help="though the API knows no such job")
     add_yes(resolve)
 
     release = add(
@@ -207,7 +208,7 @@ def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--accept-loss",
         action="store_true",
-        help="go on without a damaged ledger: what it knew is lost, budgets begin anew",
+        help="go on without what a damaged, missing or older ledger lost: what was spent counts no more",
     )
     add_yes(check)
 
@@ -493,9 +494,13 @@ def _ledger_show(ledger: "Ledger", arguments: argparse.Namespace) -> int:
 
 
 def _ledger_resolve(ledger: "Ledger", arguments: argparse.Namespace) -> int:
-    from sync_mcp.ledger_commands import resolving
+    from sync_mcp.ledger_commands import look_up, resolving
 
-    return _done(resolving(ledger, arguments.entry, arguments.generation), arguments)
+    settings = _settings(arguments)
+    key = settings.api_key.get_secret_value() if settings.api_key and not settings.sandbox else None
+    look = partial(look_up, api_key=key, base_url=settings.base_url)
+    plan = resolving(ledger, arguments.entry, arguments.generation, look=look, unseen=arguments.unseen)
+    return _done(plan, arguments)
 
 
 def _ledger_release(ledger: "Ledger", arguments: argparse.Namespace) -> int:

@@ -60,8 +60,7 @@ async def examine(
 ) -> list[Finding]:
     """Look at this installation and at the API; `sources` tells where each setting came from.
 
-    With `sandbox_url` the sandbox there stands in for the API. Nothing costs money, and nothing is changed
-    but that a damaged ledger is set aside, as by any use of it.
+    With `sandbox_url` the sandbox there stands in for the API. Nothing costs money, and nothing is changed.
     """
     return [
         *_software(),
@@ -185,16 +184,16 @@ def _ledger(settings: Settings) -> Finding:
     if settings.sandbox:
         return Finding("ledger", "not looked at: the sandbox has its own, which ends with it")
     # Takes long to import, and blocks for as long as the disk takes.
-    from sync_mcp.jobs.ledger import Ledger, remedy
+    from sync_mcp.jobs.ledger import UNTOUCHED_CODE, Ledger, remedy
 
-    ledger = Ledger(settings.home)
+    ledger = Ledger(settings.home, read_only=True)
     try:
         if not ledger.exists():
             return _future(ledger.path)
         entries = ledger.check()
         unresolved = sum(spending.unresolved for _, _, spending in ledger.accounts())
     except LedgerError as error:
-        return Finding("ledger", error.message, remedy(error))
+        return Finding("ledger", error.message, None if error.code == UNTOUCHED_CODE else remedy(error))
     finally:
         ledger.close()
     more = ": `sync-mcp ledger list` says what to do" if unresolved else ""

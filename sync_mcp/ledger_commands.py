@@ -8,9 +8,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from sync_mcp.api.models import GENERATION_ID
-from sync_mcp.errors import InvalidRequestError, LedgerError
-from sync_mcp.jobs.ledger import Entry, Ledger, remedy
+import anyio
+
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.models import GENERATION_ID, Generation
+from sync_mcp.api.transport import RequestOptions
+from sync_mcp.errors import APIResponseError, InvalidRequestError, LedgerError, NotFoundError, SyncError
+from sync_mcp.jobs.ledger import LOST_CODES, Entry, Ledger, remedy
 from sync_mcp.jobs.limits import Spending, dollars
 from sync_mcp.text import clean, safe
 
@@ -22,7 +26,10 @@ _ACCOUNT_SHOWN = 16
 _MODEL_SHOWN = 20
 _ID_SHOWN = 128
 _TEXT_SHOWN = 400
+_REASON_SHOWN = 200
 _DAY_SECONDS = 86_400.0
+_LOOK: RequestOptions = {"timeout_in_seconds": 10.0, "max_retries": 1}
+_PAID_AGAIN = "a repeat of the call is sent as a new one and paid."
 _SPOKEN = {"outputFileName": "output_file_name", "webhookUrl": "webhook_url", "projectId": "project_id"}
 _COST_ASKED = "The next paid call, and get_account, ask the API for it."
 
@@ -100,8 +107,70 @@ def shown(ledger: Ledger, entry_id: int) -> str:
     return "\n".join([*lines, "", *_ways(entry, now)])
 
 
-def resolving(ledger: Ledger, entry_id: int, generation_id: str) -> Plan:
-    """Return the plan to note which job an attempt made.
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Whether the API knows a job, or None where that was not to be learnt; `told` says so to the user."""
+
+    is_known: bool | None
+    told: str
+
+
+def look_up(
+    ledger: Ledger, entry: Entry, generation_id: str, *, api_key: str | None, base_url: str
+) -> Sighting:
+    """Ask the API for a job, where this key can see the jobs of the entry's account."""
+    if api_key is None:
+        return _unseen("no key is set (SYNC_API_KEY)")
+    if base_url != entry.base_url:
+        return _unseen(f"the call went to {entry.base_url}, and SYNC_BASE_URL is {base_url}")
+    return anyio.run(_looked_up, ledger, entry, generation_id, api_key)
+
+
+async def _looked_up(ledger: Ledger, entry: Entry, generation_id: str, api_key: str) -> Sighting:
+    async with AsyncSync(api_key=api_key, base_url=entry.base_url) as sync:
+        account = ledger.account_of(sync.key_fingerprint, entry.base_url)
+        if account not in (None, entry.account):
+            return _unseen(f"the key is of {account}, and the call was of {entry.account}")
+        try:
+            job = await _job(sync, generation_id)
+        except SyncError as error:
+            return _unseen(f"the API could not tell: {safe(error.message, _REASON_SHOWN)}")
+    if job is None:
+        return Sighting(
+            False, f"The API knows no generation {generation_id}: if that stays so, {_PAID_AGAIN}"
+        )
+    made = f", made {_moment(job.created_at.timestamp())}" if job.created_at else ""
+    what = f"{safe(job.model or 'a model that it does not tell', _MODEL_SHOWN)}, {safe(job.status, 40)}"
+    return Sighting(True, f"The API knows this job: {what}{made}.")
+
+
+async def _job(sync: AsyncSync, generation_id: str) -> Generation | None:
+    try:
+        return await sync.generations.get(generation_id, request_options=_LOOK)
+    except NotFoundError:
+        listed = await sync.generations.list(ids=[generation_id], request_options=_LOOK)
+        job = next((job for job in listed if job.id == generation_id), None)
+        if job is None and listed.unreadable:
+            raise APIResponseError("The API's list has an entry that cannot be read.") from None
+        return job
+
+
+def _unseen(reason: str) -> Sighting:
+    told = f"The id is not looked up, as {reason}. If the API knows no such job, {_PAID_AGAIN}"
+    return Sighting(None, told)
+
+
+def resolving(
+    ledger: Ledger,
+    entry_id: int,
+    generation_id: str,
+    *,
+    look: Callable[[Ledger, Entry, str], Sighting],
+    unseen: bool = False,
+) -> Plan:
+    """Return the plan to note which job an attempt made; `look` asks the API for that.
+
+    With `unseen` a job is noted that the API does not know.
 
     Raises:
         InvalidRequestError: this cannot be.
@@ -112,13 +181,20 @@ def resolving(ledger: Ledger, entry_id: int, generation_id: str) -> Plan:
     owner = ledger.owner(entry, generation_id)
     if owner is not None:
         raise InvalidRequestError(f"Generation {generation_id} is the job of entry {owner.id}.")
+    sighting = look(ledger, entry, generation_id)
+    if sighting.is_known is False and not unseen:
+        raise InvalidRequestError(
+            f"The API knows no generation {generation_id} for this key. Copy the whole id from "
+            "list_generations, or from the list at https://sync.so; one that was made a moment ago may show "
+            f"in a minute. To note it all the same: sync-mcp ledger resolve {entry.id} {generation_id} "
+            "--unseen"
+        )
     told = [
         f"Entry {entry.id}, {clean(entry.summary, _TEXT_SHOWN)}, is noted as what made generation "
         f"{generation_id}.",
         f"Its money, {_held(entry)}, counts against the budgets until the job's real cost is known. "
         f"{_COST_ASKED} The same call, made again, is answered with this job and pays nothing.",
-        "Nothing is sent now, and the id is not looked up: if the API knows no such job, a repeat of the "
-        "call is sent as a new one and paid.",
+        sighting.told,
     ]
     if entry.named_id and entry.named_id != generation_id:
         told.append(f"The API itself named another job for it: {safe(entry.named_id, _ID_SHOWN)}.")
@@ -180,15 +256,18 @@ def pruning(ledger: Ledger, days: int) -> Plan | None:
 
 
 def giving_up(ledger: Ledger) -> Plan | None:
-    """Return the plan to go on without a damaged ledger; None where none is damaged."""
-    if _fault(ledger) != "ledger_corrupt":
+    """Return the plan to go on without what a ledger lost; None where it lost nothing."""
+    fault = _fault(ledger)
+    if fault is None or fault.code not in LOST_CODES:
         return None
+    told = [fault.message, *_plan(ledger), *_losses(ledger)]
 
     def do() -> str:
         kept = ", ".join(path.name for path in ledger.give_up())
-        return f"Going on without what was lost. Kept in {ledger.folder}: {kept}."
+        more = f" Kept in {ledger.folder}: {kept}." if kept else ""
+        return f"Going on without what was lost.{more}"
 
-    return Plan("\n".join(["The damaged ledger is given up; its files stay.", *_LOSS]), do)
+    return Plan("\n".join(told), do)
 
 
 def checked(ledger: Ledger) -> tuple[str, bool]:
@@ -203,11 +282,33 @@ def checked(ledger: Ledger) -> tuple[str, bool]:
     return "\n".join([*lines, last]), not wrong
 
 
-_LOSS = (
-    "Jobs that were made before are not known any more: a repeat of an earlier call is sent as a new one and "
-    "paid again. What was unresolved is forgotten: look in list_generations before you repeat a call.",
-    "Budgets begin anew: what was spent before no longer counts against them.",
-)
+def _plan(ledger: Ledger) -> Iterator[str]:
+    """Yield what going on without what was lost does to the files."""
+    if ledger.set_aside():
+        yield "The damaged ledger is given up; its files stay."
+    if ledger.path.exists():
+        yield f"The ledger is {ledger.path} as it is now."
+    else:
+        yield "The next paid call begins a new ledger."
+
+
+def _losses(ledger: Ledger) -> Iterator[str]:
+    """Yield what going on without what was lost means for the money."""
+    has_copy = ledger.path.exists()
+    which = (
+        "that do not stand in it are not known"
+        if has_copy
+        else "that were made before are not known any more"
+    )
+    yield (
+        f"Jobs {which}: a repeat of such a call is sent as a new one and paid again. What was unresolved is "
+        "forgotten: look in list_generations before you repeat a call."
+    )
+    if has_copy:
+        yield "Budgets count what stands in it: what was spent besides no longer counts against them."
+    else:
+        yield "Budgets begin anew: what was spent before no longer counts against them."
+
 
 _Finding = tuple[str, str, str | None]
 """What was looked at, how it is, and what to do where it is wrong."""
@@ -245,26 +346,27 @@ def _counts(entries: int, is_open: int, unresolved: Sequence[Entry]) -> Iterator
 
 
 def _unusable(ledger: Ledger, error: LedgerError) -> Iterator[_Finding]:
-    if error.code != "ledger_corrupt":
+    if error.code not in LOST_CODES:
         yield "ledger", error.message, remedy(error)
         return
-    yield "ledger", f"damaged, and set aside in {ledger.folder}; nothing is paid until you decide", None
+    yield "ledger", error.message, None
     for path in ledger.set_aside():
         yield "set aside", f"{path.name}, {path.stat().st_size} bytes", None
-    for loss in _LOSS:
+    for loss in _losses(ledger):
         yield "lost", loss, None
     yield (
         "way out",
         "yours to decide",
-        f"If you have a copy of the file, put it back as {ledger.path} and move the damaged one out of the "
-        "folder. To go on without it: sync-mcp ledger check --accept-loss",
+        f"If you have a copy of the file, or a newer one, put it at {ledger.path} while nothing runs: what "
+        "stands in it is kept. Then, or to go on without a copy: sync-mcp ledger check --accept-loss",
     )
 
 
 def _permissions(ledger: Ledger) -> Iterator[_Finding]:
     if os.name != "posix":
         return
-    files = sorted(path for path in ledger.folder.glob(f"{ledger.path.name}*") if path.is_file())
+    names = (f"{path.name}*" for path in (ledger.path, ledger.mark_path))
+    files = sorted(path for name in names for path in ledger.folder.glob(name) if path.is_file())
     for path in files:
         mode = _mode(path)
         mend = f"Others on this machine can read or write it: chmod 600 '{path}'" if mode & 0o077 else None
@@ -279,13 +381,13 @@ def _mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def _fault(ledger: Ledger) -> str | None:
-    """Return the code of what makes the ledger unusable."""
+def _fault(ledger: Ledger) -> LedgerError | None:
+    """Return what makes the ledger unusable."""
     try:
         if ledger.exists():
             ledger.check()
     except LedgerError as error:
-        return error.code
+        return error
     return None
 
 

@@ -39,7 +39,7 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
 
@@ -49,10 +49,13 @@ from sync_mcp.jobs.limits import (
     HIGHEST_USD,
     Limits,
     Spending,
+    dollars,
     next_utc_midnight,
     start_of_month,
     utc_midnight,
 )
+from sync_mcp.jobs.mark import UNREADABLE, Mark, advance_mark, read_mark
+from sync_mcp.jobs.schema import RENAME, STATE, VERSION_1, VERSION_2
 from sync_mcp.text import safe
 
 if sys.platform != "win32":
@@ -72,10 +75,21 @@ COST_KNOWN_WITHIN_SECONDS = 86_400.0
 """How long after a job's end the API is asked for its cost; then the estimate stands for it."""
 
 FILE_NAME = "ledger.sqlite3"
+MARK_NAME = "ledger.mark.json"
+LOST_CODES = ("ledger_corrupt", "ledger_missing", "ledger_replaced")
+"""Of a ledger that lost what was in it: damaged, gone, or another or older one in its place. Nothing is paid
+until the user goes on without what is lost."""
+UNTOUCHED_CODE = "ledger_untouched"
+"""Of a ledger that is not looked at because that would change it; to use it sets it right."""
 _SET_ASIDE = "ledger-corrupt-"
 _GIVEN_UP = "ledger-given-up-"
 _NEW = "ledger-new-"
-_SUFFIXES = ("", "-wal", "-shm")
+_JOURNALS = ("-journal", "-wal", "-shm")
+"""What SQLite keeps beside a file, the last two by the mode of version 1."""
+_HEADER_BYTES = 100
+_MODE_AT = 18
+_WRITE_AHEAD = 2
+"""What stands there in the header of a file whose latest changes may lie beside it."""
 _BUSY_SECONDS = 10.0
 _BUSY_PAUSE_SECONDS = 0.01
 _READING = "sync_mcp_reading"
@@ -203,11 +217,15 @@ class _Account(_Base):
     account: Mapped[str]
 
 
-def _version_1(connection: Connection) -> None:
-    _Base.metadata.create_all(connection)
+def _through(statements: Sequence[str]) -> Callable[[Connection], None]:
+    def migrate(connection: Connection) -> None:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+    return migrate
 
 
-_MIGRATIONS: Sequence[Callable[[Connection], None]] = (_version_1,)
+_MIGRATIONS: Sequence[Callable[[Connection], None]] = (_through(VERSION_1), _through(VERSION_2))
 """From each version to the next; a ledger's version is how many of them it has been through."""
 
 
@@ -241,13 +259,17 @@ def remedy(error: LedgerError) -> str:
 class Ledger:
     """The user's ledger in a folder; the folder and the file are made when they are first needed.
 
+    Beside the file lies its mark: how far it had come. A file that has come less far has lost entries.
+
     Args:
         folder: where the file lies; by default SYNC_MCP_HOME, else the user's data directory.
+        read_only: look only: nothing is made, changed or moved.
     """
 
-    def __init__(self, folder: Path | str | None = None) -> None:
+    def __init__(self, folder: Path | str | None = None, *, read_only: bool = False) -> None:
         chosen = folder or os.environ.get("SYNC_MCP_HOME") or platformdirs.user_data_path("sync-mcp")
         self.folder = Path(chosen).expanduser().absolute()
+        self._read_only = read_only
         self._engine: Engine | None = None
         self._file: tuple[int, int] | None = None
         self._opening = Lock()
@@ -256,6 +278,11 @@ class Ledger:
     def path(self) -> Path:
         """The database file."""
         return self.folder / FILE_NAME
+
+    @property
+    def mark_path(self) -> Path:
+        """The file of its mark."""
+        return self.folder / MARK_NAME
 
     @property
     def version(self) -> int:
@@ -664,13 +691,17 @@ class Ledger:
             return session.scalar(select(func.count()).select_from(Entry)) or 0
 
     def exists(self) -> bool:
-        """Return whether a ledger was begun here, whole or damaged; none is made.
+        """Return whether a ledger was begun here, whole, damaged or gone; none is made.
 
         Raises:
             LedgerError: the folder cannot be looked into.
         """
         try:
-            return _identity(self.path) is not None or bool(self.set_aside())
+            return (
+                _identity(self.path) is not None
+                or bool(self.set_aside())
+                or _identity(self.mark_path) is not None
+            )
         except OSError as error:
             raise self._fault(error) from error
 
@@ -683,22 +714,31 @@ class Ledger:
         return sorted(self.folder.glob(f"{_GIVEN_UP}*.sqlite3"))
 
     def give_up(self) -> list[Path]:
-        """Go on without the damaged files, on the user's word; they are kept under another name."""
+        """Go on without what was lost, on the user's word; return the damaged files, which keep another name.
+
+        A file that is in the ledger's place, such as an older copy, is the ledger from now on, and another
+        one than before: what it was copied from is not taken for it.
+        """
         kept: list[Path] = []
         try:
             for path in self.set_aside():
                 target = path.with_name(path.name.replace(_SET_ASIDE, _GIVEN_UP))
-                for suffix in _SUFFIXES:
+                for suffix in ("", *_JOURNALS):
                     with contextlib.suppress(FileNotFoundError):
                         path.with_name(path.name + suffix).rename(target.with_name(target.name + suffix))
                 kept.append(target)
+            self.mark_path.unlink(missing_ok=True)
+            is_there = _identity(self.path) is not None
         except OSError as error:
             raise self._fault(error) from error
+        if is_there:
+            with self._transaction() as session:
+                session.execute(text(RENAME))
         return kept
 
     def _transaction(self) -> AbstractContextManager[Session]:
         """Hold the write lock from the first statement on: what is read is what the decision stands on."""
-        return self._session(reading=False)
+        return self._session(reading=self._read_only)
 
     def _reading(self) -> AbstractContextManager[Session]:
         """Read without holding anybody up."""
@@ -707,13 +747,23 @@ class Ledger:
     @contextmanager
     def _session(self, *, reading: bool) -> Generator[Session]:
         try:
-            engine = self._opened().execution_options(**{_READING: reading})
-            with Session(engine, expire_on_commit=False) as session, session.begin():
-                yield session
-        except (SQLAlchemyError, OSError) as error:
+            # Read first: the ledger may come further meanwhile, and so be ahead of its mark, never behind.
+            mark = read_mark(self.mark_path)
+            engine = self._opened(mark).execution_options(**{_READING: reading})
+            with Session(engine, expire_on_commit=False) as session:
+                with session.begin():
+                    began = _state(session.connection())
+                    # Another file may have been written into this one.
+                    self._refuse_lesser(began, mark)
+                    yield session
+                    session.flush()
+                    ended = began if reading else _state(session.connection())
+                if ended != began:
+                    self._advance_mark(ended)
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise self._fault(error) from error
 
-    def _opened(self) -> Engine:
+    def _opened(self, mark: Mark | None) -> Engine:
         with self._opening:
             if self._engine is not None and self._file == _identity(self.path):
                 return self._engine
@@ -723,23 +773,49 @@ class Ledger:
             is_there = _identity(self.path) is not None
             if self.set_aside():
                 raise self._corrupt()
-            if not is_there:
-                self._make()
-            elif not self.path.stat().st_size:
+            if is_there and not self.path.stat().st_size:
                 # It gets its name when it is whole: what is empty was emptied.
                 raise _DamagedError
-            self._leave_newer_alone()
-            engine = _engine(self.path)
-            event.listen(engine, "connect", _prepare)
-            try:
-                file = _identity(self.path)
-                with engine.begin() as connection:
-                    self._migrate(connection)
-            except BaseException:
-                engine.dispose()
-                raise
-            self._engine, self._file = engine, file
-            return engine
+            if not is_there and mark is not None:
+                raise self._missing(mark)
+            if self._read_only:
+                self._engine, self._file = self._open_to_look()
+            else:
+                if not is_there:
+                    self._make()
+                self._engine, self._file = self._open_to_write(mark)
+            return self._engine
+
+    def _open_to_write(self, mark: Mark | None) -> tuple[Engine, tuple[int, int] | None]:
+        self._leave_newer_alone()
+        engine = _engine(self.path)
+        event.listen(engine, "connect", _prepare)
+        try:
+            file = _identity(self.path)
+            with engine.begin() as connection:
+                self._migrate(connection)
+                state = _state(connection)
+                # Where it is refused it is not migrated either.
+                self._refuse_lesser(state, mark)
+        except BaseException:
+            engine.dispose()
+            raise
+        self._advance_mark(state)
+        return engine, file
+
+    def _open_to_look(self) -> tuple[Engine, tuple[int, int] | None]:
+        if _is_write_ahead(self.path):
+            raise self._untouched("is as an earlier sync-mcp wrote it")
+        engine = _engine(self.path, mode="ro")
+        try:
+            file = _identity(self.path)
+            with engine.execution_options(**{_READING: True}).begin() as connection:
+                if self._checked_version(connection) < self.version:
+                    raise self._untouched("is as an earlier sync-mcp wrote it")
+        except BaseException:
+            engine.dispose()
+            raise
+        return engine, file
 
     def _make(self) -> None:
         """Make the file under another name; it gets its own when it is whole, unless another was faster."""
@@ -749,8 +825,8 @@ class Ledger:
             # Made here first: what SQLite makes itself, others may read.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             engine = _engine(path)
+            event.listen(engine, "connect", _prepare)
             try:
-                # Without the journal of `_prepare`: all that is committed stands in the file itself.
                 with engine.begin() as connection:
                     connection.execute(text("CREATE TABLE ledger (version INTEGER NOT NULL)"))
                     connection.execute(text("INSERT INTO ledger VALUES (0)"))
@@ -788,6 +864,14 @@ class Ledger:
             )
 
     def _migrate(self, connection: Connection) -> None:
+        version = self._checked_version(connection)
+        for migrate in _MIGRATIONS[version:]:
+            migrate(connection)
+        if version < self.version:
+            connection.execute(text("UPDATE ledger SET version = :now"), {"now": self.version})
+
+    def _checked_version(self, connection: Connection) -> int:
+        """Return the version of a file, having looked whether it is whole and not a newer one."""
         if connection.execute(text("PRAGMA quick_check(1)")).scalar() != "ok":
             raise _DamagedError
         if not inspect(connection).has_table("ledger"):
@@ -798,32 +882,50 @@ class Ledger:
         [version] = versions
         # It may have been migrated by another process since it was looked at.
         self._refuse_newer(version)
-        for migrate in _MIGRATIONS[version:]:
-            migrate(connection)
-        connection.execute(text("UPDATE ledger SET version = :now"), {"now": len(_MIGRATIONS)})
+        return version
+
+    def _refuse_lesser(self, state: Mark, mark: Mark | None) -> None:
+        """Refuse a ledger that is not the one that its mark tells of, or has come less far."""
+        if mark is None or mark == UNREADABLE:
+            return
+        if state.ledger != mark.ledger:
+            raise self._replaced(f"is another one than its mark {MARK_NAME} tells of")
+        if state.revision < mark.revision:
+            raise self._replaced(
+                f"is an older copy, or has lost entries: it knows {_extent(state)}, and its mark {MARK_NAME} "
+                f"{_extent(mark)}"
+            )
+
+    def _advance_mark(self, state: Mark) -> None:
+        try:
+            advance_mark(self.mark_path, state)
+        except OSError as error:
+            # The ledger itself is written, and a mark may be behind.
+            logger.warning("the ledger's mark cannot be written: %s", safe(str(error), _REASON_LIMIT))
 
     def _fault(self, error: Exception) -> LedgerError:
-        original = getattr(error, "orig", None)
-        code = getattr(original, "sqlite_errorcode", 0) & 0xFF
-        is_damaged = isinstance(error, DatabaseError) and code in (
-            sqlite3.SQLITE_CORRUPT,
-            sqlite3.SQLITE_NOTADB,
-        )
+        original = getattr(error, "orig", None) or error
+        code = getattr(original, "sqlite_errorcode", 0)
+        is_damaged = code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
         if is_damaged or isinstance(error, _DamagedError):
+            if self._read_only:
+                return _lost(f"The ledger {self.path} is damaged.", "ledger_corrupt")
             self._set_aside_now()
             return self._corrupt()
+        # The next call looks at it anew: another file may have been written into this one.
+        self.close()
+        if self._read_only and code == sqlite3.SQLITE_READONLY_ROLLBACK:
+            return self._untouched("was being written by a process that died")
+        used = "read" if self._read_only else "written"
         return LedgerError(
-            f"The ledger {self.path} cannot be written: {safe(str(original or error), _REASON_LIMIT)}.",
-            next_step=(
-                "Ask the user to make room on the disk and the folder writable, or name another folder in "
-                "SYNC_MCP_HOME. Nothing is paid for without the ledger."
-            ),
+            f"The ledger {self.path} cannot be {used}: {safe(str(original), _REASON_LIMIT)}.",
+            next_step=_END_OTHERS if code & 0xFF == sqlite3.SQLITE_BUSY else _MAKE_ROOM,
         )
 
     def _set_aside_now(self) -> None:
         self.close()
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
-        for suffix in _SUFFIXES:
+        for suffix in ("", *_JOURNALS):
             path = self.path.with_name(FILE_NAME + suffix)
             # The first process to see it may have moved it already.
             with contextlib.suppress(FileNotFoundError):
@@ -831,20 +933,82 @@ class Ledger:
 
     def _corrupt(self) -> LedgerError:
         names = ", ".join(path.name for path in self.set_aside()) or FILE_NAME
-        return LedgerError(
+        return _lost(
             f"The ledger was damaged and has been set aside in {self.folder} ({names}): what was paid before "
             "is not known any more, so nothing is paid for now.",
-            code="ledger_corrupt",
-            next_step="Ask the user to run `sync-mcp ledger check`, which says what can be done.",
+            "ledger_corrupt",
+        )
+
+    def _missing(self, mark: Mark) -> LedgerError:
+        knew = "" if mark == UNREADABLE else f", which knew {_extent(mark)}"
+        return _lost(
+            f"The ledger {self.path} is gone{knew}: its mark {MARK_NAME} is still there. What was paid "
+            "before is not known any more, so nothing is paid for now.",
+            "ledger_missing",
+        )
+
+    def _replaced(self, how: str) -> LedgerError:
+        return _lost(
+            f"The ledger {self.path} {how}. What was paid since may not be known any more, so nothing is "
+            "paid for now.",
+            "ledger_replaced",
+        )
+
+    def _untouched(self, how: str) -> LedgerError:
+        return LedgerError(
+            f"The ledger {self.path} {how}: the next paid call, or `sync-mcp ledger check`, brings it up to "
+            "date.",
+            code=UNTOUCHED_CODE,
+            next_step="Ask the user to run `sync-mcp ledger check`.",
         )
 
 
-def _engine(path: Path) -> Engine:
+_MAKE_ROOM = (
+    "Ask the user to make room on the disk and the folder writable, or name another folder in SYNC_MCP_HOME. "
+    "Nothing is paid for without the ledger."
+)
+_END_OTHERS = (
+    "Make the same call again in a while; nothing was paid for. If it stays so, ask the user to end other "
+    "processes of sync-mcp, above all those of an earlier version."
+)
+
+
+def _lost(message: str, code: str) -> LedgerError:
+    return LedgerError(
+        message,
+        code=code,
+        next_step="Ask the user to run `sync-mcp ledger check`, which says what can be done.",
+    )
+
+
+def _extent(mark: Mark) -> str:
+    return f"entries up to {mark.last_entry}, of {dollars(mark.counted_usd)} together"
+
+
+def _state(connection: Connection) -> Mark:
+    """Return how far an open ledger has come."""
+    driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+    row = driver.execute(STATE).fetchone()
+    if row is None:
+        raise _DamagedError
+    ledger, revision, last_entry, counted = row
+    return Mark(ledger, revision, last_entry, Decimal(counted) / _NANO)
+
+
+def _is_write_ahead(path: Path) -> bool:
+    """Return whether a file is kept as version 1 was: SQLite makes files beside it even to read it."""
+    # Not while it is open: to close it lets go of this process's locks on it.
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    return header[_MODE_AT : _MODE_AT + 1] == bytes([_WRITE_AHEAD])
+
+
+def _engine(path: Path, *, mode: Literal["rw", "ro"] = "rw") -> Engine:
     """Return an engine for a file that is there: none is made, even if it goes meanwhile."""
 
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(
-            f"{path.as_uri()}?mode=rw",
+            f"{path.as_uri()}?mode={mode}",
             uri=True,
             timeout=_BUSY_SECONDS,
             check_same_thread=False,
@@ -879,22 +1043,24 @@ def _name(path: Path, name: Path) -> None:
 
 def _delete_journal(path: Path) -> None:
     # Left by a file that was moved away without it, it would be played into the new one.
-    for suffix in ("-wal", "-shm"):
+    for suffix in _JOURNALS:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _prepare(connection: Any, _: object) -> None:
     _use_journal(connection)
-    connection.execute("PRAGMA synchronous=FULL")
+    # With the folder: a journal that comes back after a power cut would take the last entry back.
+    connection.execute("PRAGMA synchronous=EXTRA")
 
 
 def _use_journal(connection: Any) -> None:
+    """Have all that is committed stand in the file itself: it is whole without any file beside it."""
     ends_at = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA journal_mode=DELETE")
         except sqlite3.OperationalError as error:
-            # While another process is busy with a new file, this alone does not wait by itself.
+            # To leave the mode of version 1, which needs the file alone, does not wait by itself.
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= ends_at:
                 raise
             time.sleep(_BUSY_PAUSE_SECONDS)

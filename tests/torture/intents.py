@@ -91,7 +91,14 @@ def number_of(job: Frame) -> int:
     return int(urls[0].partition("?n=")[2].partition("&")[0])
 
 
-_FAULTS = ("internal_error", "invalid_request", "ledger_corrupt", "ledger_newer")
+_FAULTS = (
+    "internal_error",
+    "invalid_request",
+    "ledger_corrupt",
+    "ledger_missing",
+    "ledger_newer",
+    "ledger_replaced",
+)
 _PROTOCOL_ERROR = "protocol error"
 
 

@@ -1,0 +1,92 @@
+"""The tables of the ledger's file, as each version of it made them: what is written here never changes.
+
+A file goes through the statements of all versions that it has not been through yet, a new one through all. A
+version that has been published stands as it is; what comes later is a version of its own.
+"""
+
+VERSION_1 = (
+    """CREATE TABLE entries (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        account VARCHAR NOT NULL,
+        base_url VARCHAR NOT NULL,
+        tool VARCHAR NOT NULL,
+        digest VARCHAR NOT NULL,
+        body_digest VARCHAR NOT NULL,
+        sent_digest VARCHAR,
+        digest_version INTEGER NOT NULL,
+        take INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        idempotency_key VARCHAR NOT NULL,
+        model VARCHAR NOT NULL,
+        summary VARCHAR NOT NULL,
+        extras JSON NOT NULL,
+        state VARCHAR NOT NULL,
+        owner VARCHAR NOT NULL,
+        leased_until DOUBLE NOT NULL,
+        estimate_usd BIGINT,
+        counted_usd BIGINT NOT NULL,
+        cost_usd BIGINT,
+        charged VARCHAR NOT NULL,
+        generation_id VARCHAR,
+        named_id VARCHAR,
+        was_found BOOLEAN NOT NULL,
+        assets JSON NOT NULL,
+        status VARCHAR,
+        error_code VARCHAR,
+        created_at DOUBLE NOT NULL,
+        first_sent_at DOUBLE NOT NULL,
+        settled_at DOUBLE,
+        UNIQUE (digest, attempt)
+    )""",
+    "CREATE INDEX entries_by_account ON entries (account, base_url, created_at)",
+    "CREATE INDEX entries_by_generation ON entries (generation_id)",
+    "CREATE INDEX ix_entries_body_digest ON entries (body_digest)",
+    "CREATE INDEX ix_entries_sent_digest ON entries (sent_digest)",
+    "CREATE INDEX ix_entries_state ON entries (state)",
+    """CREATE TABLE quotes (
+        id VARCHAR NOT NULL PRIMARY KEY,
+        digest VARCHAR NOT NULL,
+        attempt INTEGER NOT NULL,
+        price_usd BIGINT,
+        made_at DOUBLE NOT NULL,
+        made_at_by_clock DOUBLE NOT NULL,
+        used_at DOUBLE
+    )""",
+    """CREATE TABLE accounts (
+        fingerprint VARCHAR NOT NULL,
+        base_url VARCHAR NOT NULL,
+        account VARCHAR NOT NULL,
+        PRIMARY KEY (fingerprint, base_url)
+    )""",
+)
+
+VERSION_2 = (
+    # By these a ledger that has lost entries is told from a whole one. Kept by the database itself, they miss
+    # no change of an entry, whoever makes it.
+    "ALTER TABLE ledger ADD COLUMN id VARCHAR NOT NULL DEFAULT ''",
+    "ALTER TABLE ledger ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE ledger ADD COLUMN counted_usd BIGINT NOT NULL DEFAULT 0",
+    """UPDATE ledger SET
+        id = lower(hex(randomblob(16))),
+        revision = coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0),
+        counted_usd = (SELECT coalesce(sum(counted_usd), 0) FROM entries)""",
+    """CREATE TRIGGER entry_added AFTER INSERT ON entries BEGIN
+        UPDATE ledger SET revision = revision + 1, counted_usd = counted_usd + NEW.counted_usd;
+    END""",
+    """CREATE TRIGGER entry_changed AFTER UPDATE ON entries BEGIN
+        UPDATE ledger SET
+            revision = revision + 1, counted_usd = counted_usd + NEW.counted_usd - OLD.counted_usd;
+    END""",
+    """CREATE TRIGGER entry_deleted AFTER DELETE ON entries BEGIN
+        UPDATE ledger SET revision = revision + 1, counted_usd = counted_usd - OLD.counted_usd;
+    END""",
+)
+
+STATE = (
+    "SELECT id, revision, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0), counted_usd "
+    "FROM ledger"
+)
+"""How far a ledger has come: its id, its revision, its last entry, and what all of them count."""
+
+RENAME = "UPDATE ledger SET id = lower(hex(randomblob(16))), revision = revision + 1"
+"""From now on it is another ledger than what it was copied from."""

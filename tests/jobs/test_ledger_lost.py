@@ -1,0 +1,599 @@
+"""A ledger that is gone, or has an older or another one in its place, is no new ledger."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from decimal import Decimal
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from sync_mcp import Ledger, LedgerError
+from sync_mcp.jobs import ledger as ledger_module
+from sync_mcp.jobs import mark as mark_module
+from sync_mcp.jobs.mark import UNREADABLE, Mark, advance_mark, read_mark
+
+from .entries import ACCOUNT, BASE_URL, JOB, begun, counted, ended, found, intended, made, wished
+
+PATIENCE_SECONDS = 60
+VERSION_1 = Path(__file__).with_name("ledger_version_1.sql")
+posix_only = pytest.mark.skipif(os.name != "posix", reason="needs kills or locks of POSIX")
+
+_DIES_AFTER_A_CREATE = """
+import os, signal, sys
+from sync_mcp import Ledger
+from tests.jobs.entries import begun, ended, made
+ledger = Ledger(sys.argv[1])
+ended(ledger, "done", "2", charged="yes", cost="1.25", job="j1")
+made(ledger, "running", "0.5", job="j2")
+begun(ledger, "sending", "1")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def ledger_of(home: Path) -> Iterator[Callable[..., Ledger]]:
+    """Make ledgers as processes of their own have them, over one file or in a folder of their own."""
+    opened: list[Ledger] = []
+
+    def make(folder: Path = home) -> Ledger:
+        opened.append(Ledger(folder))
+        return opened[-1]
+
+    yield make
+    for ledger in opened:
+        ledger.close()
+
+
+LedgerOf = Callable[..., Ledger]
+
+
+@pytest.fixture
+def ledger(ledger_of: LedgerOf) -> Ledger:
+    return ledger_of()
+
+
+def copied(ledger: Ledger) -> Path:
+    """A copy of the file as it is now, made while nothing runs."""
+    ledger.close()
+    return Path(shutil.copy(ledger.path, ledger.folder.with_name("copy")))
+
+
+def moved_in(copy: Path, ledger: Ledger) -> None:
+    copy.replace(ledger.path)
+
+
+def written_over(copy: Path, ledger: Ledger) -> None:
+    ledger.path.write_bytes(copy.read_bytes())
+
+
+def refused(ledger: Ledger, code: str) -> str:
+    """What a paid call is told, twice, and a look as well, while no file is changed."""
+    before = {path: path.read_bytes() for path in ledger.folder.iterdir()}
+    told: set[str] = set()
+    for _ in range(2):
+        with pytest.raises(LedgerError) as paying:
+            ledger.begin(wished("new"))
+        with pytest.raises(LedgerError) as looking:
+            ledger.spending(ACCOUNT, BASE_URL)
+        assert (paying.value.code, looking.value.code, paying.value.money_spent) == (code, code, "no")
+        assert "sync-mcp ledger check" in paying.value.next_step
+        told |= {paying.value.message, looking.value.message}
+    assert {path: path.read_bytes() for path in ledger.folder.iterdir()} == before
+    [message] = told
+    return message
+
+
+def version_1_file(home: Path) -> sqlite3.Connection:
+    """Make a ledger as version 1 left it, and return what has it open."""
+    home.mkdir(mode=0o700)
+    connection = sqlite3.connect(home / "ledger.sqlite3", isolation_level=None)
+    connection.executescript(VERSION_1.read_text(encoding="utf-8"))
+    connection.execute("PRAGMA journal_mode=WAL")
+    return connection
+
+
+# What stands in the file
+
+
+@posix_only
+def test_after_a_kill_every_entry_stands_in_the_file_alone(ledger: Ledger, home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _DIES_AFTER_A_CREATE, str(home)],
+        cwd=Path(__file__).parents[2],
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == -9
+    for path in home.iterdir():
+        if path.name not in ("ledger.sqlite3", "ledger.mark.json"):
+            path.unlink()
+    states = [entry.state for entry in ledger.entries(limit=None)]
+    assert states == ["sending", "accepted", "ended"]
+    assert counted(ledger) == Decimal("2.75")
+
+
+def test_a_plain_copy_of_the_file_is_a_whole_ledger(ledger_of: LedgerOf, ledger: Ledger, home: Path) -> None:
+    id = made(ledger)
+    folder = home.with_name("copied")
+    folder.mkdir()
+    # While it is open, and no call is under way.
+    shutil.copy(ledger.path, folder)
+    assert found(ledger_of(folder), id).generation_id == JOB
+
+
+# Gone
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_ledger_that_is_gone_is_refused_and_not_made_anew(ledger: Ledger, is_open: bool) -> None:
+    made(ledger, "one", "2")
+    made(ledger, "two", "0.5", job="j2")
+    if not is_open:
+        ledger.close()
+    ledger.path.unlink()
+    assert ledger.exists()
+    message = refused(ledger, "ledger_missing")
+    assert "entries up to 2, of 2.50 USD together" in message
+    assert not ledger.path.exists()
+
+
+def test_where_the_mark_is_gone_too_a_ledger_begins_anew(ledger: Ledger) -> None:
+    begun(ledger)
+    for path in (ledger.path, ledger.mark_path):
+        path.unlink()
+    assert not ledger.exists()
+    begun(ledger)
+    assert len(ledger.entries(limit=None)) == 1
+
+
+def test_a_ledger_without_a_paid_call_leaves_no_mark(ledger: Ledger, home: Path) -> None:
+    ledger.check()
+    ledger.keep_account("print", BASE_URL, ACCOUNT)
+    assert [path.name for path in home.iterdir()] == ["ledger.sqlite3"]
+
+
+# Older, or another
+
+
+@pytest.mark.parametrize("put_back", [moved_in, written_over])
+@pytest.mark.parametrize("is_open", [True, False])
+def test_an_older_copy_in_its_place_is_refused(
+    ledger: Ledger, put_back: Callable[[Path, Ledger], None], is_open: bool
+) -> None:
+    made(ledger, "one", "2")
+    copy = copied(ledger)
+    made(ledger, "two", "0.5", job="j2")
+    if not is_open:
+        ledger.close()
+    put_back(copy, ledger)
+    message = refused(ledger, "ledger_replaced")
+    assert "entries up to 1, of 2.00 USD together" in message
+    assert "entries up to 2, of 2.50 USD together" in message
+
+
+def test_a_copy_is_older_though_it_counts_more(ledger: Ledger) -> None:
+    id = made(ledger, usd="2")
+    copy = copied(ledger)
+    ledger.settle(
+        id, generation_id=JOB, status="COMPLETED", error_code=None, cost_usd=Decimal("0.5"), charged="yes"
+    )
+    moved_in(copy, ledger)
+    message = refused(ledger, "ledger_replaced")
+    assert "entries up to 1, of 2.00 USD together" in message
+    assert "entries up to 1, of 0.50 USD together" in message
+
+
+@pytest.mark.parametrize("change", ["accept", "doubt", "refuse", "renew", "take_over", "release", "prune"])
+def test_no_change_of_an_entry_can_be_taken_back_by_a_copy(ledger: Ledger, change: str) -> None:
+    id = begun(ledger)
+    if change in ("take_over", "release"):
+        ledger.doubt(id, "me", None)
+    if change == "prune":
+        ledger.refuse(id, "me", "nope")
+    copy = copied(ledger)
+    match change:
+        case "accept":
+            ledger.accept(id, JOB)
+        case "doubt":
+            ledger.doubt(id, "me", None)
+        case "refuse":
+            ledger.refuse(id, "me", "nope")
+        case "renew":
+            assert ledger.renew(id, "me")
+        case "take_over":
+            assert ledger.take_over(id, "second")
+        case "release":
+            ledger.release(id)
+        case _:
+            assert ledger.prune(2e10) == 1
+    moved_in(copy, ledger)
+    refused(ledger, "ledger_replaced")
+
+
+def test_a_ledger_that_was_pruned_is_no_older_one(ledger: Ledger, ledger_of: LedgerOf) -> None:
+    made(ledger, "one")
+    id = begun(ledger, "two")
+    ledger.refuse(id, "me", "nope")
+    assert ledger.prune(2e10) == 1
+    assert ledger_of().check() == 1
+    begun(ledger, "three")
+
+
+def test_another_ledger_in_its_place_is_refused_though_it_is_longer(
+    ledger: Ledger, ledger_of: LedgerOf, tmp_path: Path
+) -> None:
+    other = ledger_of(tmp_path / "other")
+    for number in range(3):
+        begun(other, f"clip-{number}")
+    begun(ledger)
+    moved_in(copied(other), ledger)
+    assert "is another one than its mark" in refused(ledger, "ledger_replaced")
+
+
+def test_an_older_copy_of_version_1_is_refused_and_left_as_it_is(ledger: Ledger, home: Path) -> None:
+    version_1_file(home).close()
+    copy = copied(ledger)
+    begun(ledger)
+    ledger.close()
+    moved_in(copy, ledger)
+    with pytest.raises(LedgerError) as told:
+        begun(ledger, "new")
+    assert told.value.code == "ledger_replaced"
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        assert connection.execute("SELECT version FROM ledger").fetchall() == [(1,)]
+
+
+def test_a_folder_that_was_moved_is_the_same_ledger(ledger: Ledger, ledger_of: LedgerOf, home: Path) -> None:
+    id = made(ledger)
+    ledger.close()
+    moved = ledger_of(home.rename(home.with_name("moved")))
+    assert found(moved, id).state == "accepted"
+    begun(moved, "new")
+
+
+# The mark
+
+
+def test_the_mark_tells_how_far_the_ledger_has_come(ledger: Ledger) -> None:
+    made(ledger, "one", "2")
+    ended(ledger, "two", "1", charged="yes", cost="0.000000001", job="j2")
+    mark = read_mark(ledger.mark_path)
+    assert mark is not None
+    assert (mark.last_entry, mark.counted_usd) == (2, Decimal("2.000000001"))
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        assert connection.execute("SELECT id, revision FROM ledger").fetchall() == [
+            (mark.ledger, mark.revision)
+        ]
+
+
+def test_a_ledger_without_its_mark_is_taken_and_marked_anew(ledger: Ledger, ledger_of: LedgerOf) -> None:
+    begun(ledger)
+    mark = read_mark(ledger.mark_path)
+    ledger.mark_path.unlink()
+    assert ledger_of().check() == 1
+    assert read_mark(ledger.mark_path) == mark
+
+
+def test_a_ledger_that_is_ahead_of_its_mark_is_taken_and_the_mark_catches_up(
+    ledger: Ledger, ledger_of: LedgerOf
+) -> None:
+    # As after a death between the two.
+    begun(ledger, "one")
+    behind = ledger.mark_path.read_bytes()
+    begun(ledger, "two")
+    mark = read_mark(ledger.mark_path)
+    ledger.mark_path.write_bytes(behind)
+    assert ledger_of().check() == 2
+    assert read_mark(ledger.mark_path) == mark
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 100,
+        b'{"ledger": "x", "rev',
+        b"[1]",
+        b"{}",
+        b'{"ledger": 1, "revision": "2", "last_entry": 3, "counted_usd": "1"}',
+        b'{"ledger": "x", "revision": 9, "last_entry": 3, "counted_usd": "a lot"}',
+        b'{"ledger": "x", "revision": 9, "last_entry": 3, "counted_usd": "1e300"}',
+        b"[" * 4000,
+        b"\xff\xfe" * 50,
+    ],
+)
+def test_a_mark_that_says_nothing_stands_against_no_ledger_but_for_one_that_is_gone(
+    ledger: Ledger, ledger_of: LedgerOf, content: bytes
+) -> None:
+    begun(ledger)
+    mark = read_mark(ledger.mark_path)
+    ledger.close()
+    ledger.mark_path.write_bytes(content)
+    assert read_mark(ledger.mark_path) == UNREADABLE
+    assert ledger.check() == 1
+    assert read_mark(ledger.mark_path) == mark
+
+    ledger.mark_path.write_bytes(content)
+    ledger.path.unlink()
+    assert "its mark ledger.mark.json is still there" in refused(ledger_of(), "ledger_missing")
+
+
+def test_a_mark_that_cannot_be_read_refuses_before_anything_is_written(ledger: Ledger) -> None:
+    begun(ledger)
+    ledger.mark_path.unlink()
+    ledger.mark_path.mkdir()
+    with pytest.raises(LedgerError, match="cannot be written"):
+        begun(ledger, "new")
+    ledger.mark_path.rmdir()
+    assert len(ledger.entries(limit=None)) == 1
+
+
+def test_a_mark_that_cannot_be_written_keeps_no_answer_of_the_api_out_of_the_ledger(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    id = begun(ledger)
+    in_the_way = ledger.mark_path.with_name("ledger.mark.json.new")
+    in_the_way.mkdir()
+    ledger.accept(id, JOB)
+    assert found(ledger, id).state == "accepted"
+    assert "mark cannot be written" in caplog.text
+    in_the_way.rmdir()
+    begun(ledger, "next")
+    mark = read_mark(ledger.mark_path)
+    assert mark is not None
+    assert mark.last_entry == 2
+
+
+def test_a_mark_never_goes_back(tmp_path: Path) -> None:
+    path = tmp_path / "mark"
+    marks = [Mark("x", revision, revision, Decimal(revision)) for revision in (1, 3, 2)]
+    for mark in marks:
+        advance_mark(path, mark)
+    assert read_mark(path) == marks[1]
+
+
+def _advance(path: Path, first: int) -> None:
+    for revision in range(first, 401, 4):
+        advance_mark(path, Mark("x", revision, revision, Decimal(1)))
+        mark = read_mark(path)
+        assert mark is not None
+        assert mark.revision >= revision
+
+
+def test_of_several_processes_that_write_the_mark_at_once_none_sets_it_back(tmp_path: Path) -> None:
+    context = get_context("spawn")
+    processes = [context.Process(target=_advance, args=(tmp_path / "mark", first)) for first in range(1, 5)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE_SECONDS)
+        assert process.exitcode == 0
+    mark = read_mark(tmp_path / "mark")
+    assert mark is not None
+    assert mark.revision == 400
+
+
+@posix_only
+def test_a_process_that_was_stopped_in_its_turn_holds_up_nobody(
+    ledger: Ledger, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    id = begun(ledger)
+    mark = read_mark(ledger.mark_path)
+    monkeypatch.setattr(mark_module, "_WAIT_SECONDS", 0.01)
+    stopped = os.open(home, os.O_RDONLY)
+    fcntl.flock(stopped, fcntl.LOCK_EX)
+    ledger.accept(id, JOB)
+    os.close(stopped)
+    assert read_mark(ledger.mark_path) == mark
+    assert found(ledger, id).state == "accepted"
+
+
+# Going on
+
+
+def test_without_the_ledger_one_goes_on_with_nothing(ledger: Ledger, ledger_of: LedgerOf) -> None:
+    begun(ledger)
+    ledger.path.unlink()
+    refused(ledger, "ledger_missing")
+    assert ledger.give_up() == []
+    assert not ledger.exists()
+    begun(ledger_of(), "new")
+    assert len(ledger.entries(limit=None)) == 1
+
+
+def test_with_an_older_copy_one_goes_on_with_what_stands_in_it(ledger: Ledger, ledger_of: LedgerOf) -> None:
+    id = made(ledger, "one", "2")
+    copy = copied(ledger)
+    made(ledger, "two", job="j2")
+    moved_in(copy, ledger)
+    refused(ledger, "ledger_replaced")
+    assert ledger.give_up() == []
+    for each in (ledger, ledger_of()):
+        assert found(each, id).state == "accepted"
+        assert counted(each) == 2
+    begun(ledger, "three")
+
+
+def test_the_ledger_that_was_given_up_for_its_copy_is_another_one_from_then_on(ledger: Ledger) -> None:
+    made(ledger, "one")
+    copy = copied(ledger)
+    for number in range(5):
+        begun(ledger, f"clip-{number}")
+    ledger.close()
+    lost = ledger.path.rename(ledger.folder.with_name("lost"))
+    moved_in(copy, ledger)
+    ledger.give_up()
+    begun(ledger, "paid since")
+    # It is found again, and has come further: what was paid since does not stand in it.
+    moved_in(lost, ledger)
+    assert "is another one than its mark" in refused(ledger, "ledger_replaced")
+
+
+def test_a_copy_is_put_back_in_the_place_of_a_damaged_file_in_one_step(ledger: Ledger) -> None:
+    id = made(ledger, "one")
+    copy = copied(ledger)
+    begun(ledger, "two")
+    ledger.close()
+    ledger.path.write_bytes(b"no database" * 1000)
+    with pytest.raises(LedgerError, match="damaged"):
+        ledger.check()
+    moved_in(copy, ledger)
+    with pytest.raises(LedgerError, match="damaged"):
+        ledger.check()
+    [given_up] = ledger.give_up()
+    assert given_up.read_bytes() == b"no database" * 1000
+    assert [entry.id for entry in ledger.entries(limit=None)] == [id]
+
+
+def test_a_damaged_file_that_was_moved_away_by_hand_is_still_missed(ledger: Ledger) -> None:
+    begun(ledger)
+    ledger.close()
+    ledger.path.write_bytes(b"no database" * 1000)
+    with pytest.raises(LedgerError, match="damaged"):
+        ledger.check()
+    [damaged] = ledger.set_aside()
+    damaged.unlink()
+    refused(ledger, "ledger_missing")
+
+
+def test_what_was_emptied_while_it_was_open_is_seen_as_damaged(ledger: Ledger) -> None:
+    begun(ledger)
+    written_over(Path(os.devnull), ledger)
+    with pytest.raises(LedgerError):
+        begun(ledger, "new")
+    with pytest.raises(LedgerError, match="damaged"):
+        begun(ledger, "new")
+
+
+# Version 1
+
+
+def test_a_ledger_of_version_1_is_brought_up_to_date_without_loss(ledger: Ledger, home: Path) -> None:
+    version_1_file(home).close()
+    assert ledger.check() == 4
+    assert [(entry.id, entry.state, entry.generation_id) for entry in ledger.entries(limit=None)] == [
+        (4, "refused", None),
+        (3, "unknown", None),
+        (2, "accepted", "job-running"),
+        (1, "ended", "job-done"),
+    ]
+    assert (found(ledger, 1).cost_usd, found(ledger, 3).named_id) == (Decimal("1.2345"), "job-named")
+    assert counted(ledger) == Decimal("2.7345")
+    assert ledger.account_of("0123456789abcdef", BASE_URL) == ACCOUNT
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchall() == [("delete",)]
+        assert connection.execute("SELECT version FROM ledger").fetchall() == [(ledger.version,)]
+    # Its fifth was deleted: its number is not given again.
+    assert begun(ledger) == 6
+    assert [
+        path.name for path in home.iterdir() if path.name not in ("ledger.sqlite3", "ledger.mark.json")
+    ] == []
+
+
+def test_a_ledger_of_version_1_is_marked_as_soon_as_it_is_brought_up_to_date(
+    ledger: Ledger, home: Path
+) -> None:
+    version_1_file(home).close()
+    ledger.check()
+    mark = read_mark(ledger.mark_path)
+    assert mark is not None
+    assert (mark.last_entry, mark.counted_usd) == (5, Decimal("2.7345"))
+    ledger.path.unlink()
+    refused(ledger, "ledger_missing")
+
+
+def test_a_quote_of_version_1_is_good_once(
+    ledger: Ledger, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version_1_file(home).close()
+    with closing(sqlite3.connect(ledger.path)) as connection, connection:
+        connection.execute("UPDATE quotes SET digest = ?", (intended("quoted").digest,))
+        [(made_at,)] = connection.execute("SELECT made_at FROM quotes").fetchall()
+    monkeypatch.setattr("time.time", lambda: made_at + 60.0)
+    begun(ledger, "quoted", "0.75", quote_id="q_fixed0quote1")
+
+
+def test_a_file_made_now_has_the_same_tables_as_one_brought_up_to_date(
+    ledger_of: LedgerOf, home: Path, tmp_path: Path
+) -> None:
+    version_1_file(home).close()
+    new, upgraded = ledger_of(tmp_path / "new"), ledger_of()
+    for each in (new, upgraded):
+        each.check()
+    assert _schema(upgraded.path) == _schema(new.path)
+
+
+def _schema(path: Path) -> dict[str, object]:
+    with closing(sqlite3.connect(path)) as connection:
+        names = connection.execute("SELECT type, name, tbl_name FROM sqlite_master").fetchall()
+        return {
+            f"{kind} {name} of {table}": connection.execute(f"PRAGMA table_info({name})").fetchall()
+            for kind, name, table in names
+        }
+
+
+def test_every_column_and_index_that_is_mapped_is_in_the_file(ledger: Ledger) -> None:
+    ledger.check()
+    mapped = ledger_module._Base.metadata.tables  # pyright: ignore[reportPrivateUsage]
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        for name, table in mapped.items():
+            columns = connection.execute(f"PRAGMA table_info({name})").fetchall()
+            assert {column[1] for column in columns} == set(table.columns.keys())
+            is_needed = {column[1]: bool(column[3]) for column in columns}
+            assert is_needed == {column.name: not column.nullable for column in table.columns}
+            indexes = {row[1] for row in connection.execute(f"PRAGMA index_list({name})").fetchall()}
+            assert {index.name for index in table.indexes} <= indexes
+
+
+def test_version_1_refuses_a_ledger_of_version_2_as_newer(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(ledger)
+    ledger.close()
+    first = ledger_module._MIGRATIONS[:1]  # pyright: ignore[reportPrivateUsage]
+    with monkeypatch.context() as older:
+        older.setattr(ledger_module, "_MIGRATIONS", first)
+        with pytest.raises(LedgerError) as told:
+            ledger.check()
+        assert told.value.code == "ledger_newer"
+    assert ledger.check() == 1
+
+
+def test_while_a_process_of_version_1_has_it_open_it_is_not_brought_up_to_date(
+    ledger: Ledger, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_BUSY_SECONDS", 0.05)
+    with closing(version_1_file(home)) as running:
+        running.execute("SELECT * FROM entries").fetchall()
+        with pytest.raises(LedgerError) as told:
+            begun(ledger)
+        assert "those of an earlier version" in told.value.next_step
+        assert running.execute("SELECT version FROM ledger").fetchall() == [(1,)]
+    begun(ledger)
+
+
+# Looking only
+
+
+def test_a_ledger_that_is_only_looked_at_cannot_be_written(ledger: Ledger, home: Path) -> None:
+    begun(ledger)
+    with closing(Ledger(home, read_only=True)) as looking:
+        assert looking.check() == 1
+        with pytest.raises(LedgerError):
+            begun(looking, "new")
+    assert len(ledger.entries(limit=None)) == 1
+
+
+def test_the_mark_is_plain_to_read(ledger: Ledger) -> None:
+    begun(ledger, usd="1.5")
+    told = json.loads(ledger.mark_path.read_text(encoding="utf-8"))
+    assert told.keys() == {"ledger", "revision", "last_entry", "counted_usd"}
+    assert (told["last_entry"], told["counted_usd"]) == (1, "1.5")
