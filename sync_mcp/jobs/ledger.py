@@ -264,25 +264,22 @@ class Ledger:
     Args:
         folder: where the file lies; by default SYNC_MCP_HOME, else the user's data directory.
         read_only: look only: nothing is made, changed or moved.
+
+    Attributes:
+        folder: as given.
+        path: the database file.
+        mark_path: the file of its mark.
     """
 
     def __init__(self, folder: Path | str | None = None, *, read_only: bool = False) -> None:
         chosen = folder or os.environ.get("SYNC_MCP_HOME") or platformdirs.user_data_path("sync-mcp")
         self.folder = Path(chosen).expanduser().absolute()
+        self.path = self.folder / FILE_NAME
+        self.mark_path = self.folder / MARK_NAME
         self._read_only = read_only
         self._engine: Engine | None = None
         self._file: tuple[int, int] | None = None
         self._opening = Lock()
-
-    @property
-    def path(self) -> Path:
-        """The database file."""
-        return self.folder / FILE_NAME
-
-    @property
-    def mark_path(self) -> Path:
-        """The file of its mark."""
-        return self.folder / MARK_NAME
 
     @property
     def version(self) -> int:

@@ -11,13 +11,17 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import cast
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
-_MOST_BYTES = 4096
+_BYTES = 256
+"""Of a mark: always as many, so that it is replaced by one write, whole or not at all."""
 _MOST_USD = 10**12
 _WAIT_SECONDS = 1.0
 _PAUSE_SECONDS = 0.001
+_BINARY = getattr(os, "O_BINARY", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +48,11 @@ def read_mark(path: Path) -> Mark | None:
         OSError: there is something that cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES)
+        with _opened(path, os.O_RDONLY) as file:
+            _is_locked(file, shared=True)
+            return _read(file)
     except FileNotFoundError:
         return None
-    try:
-        found = cast(object, json.loads(content))
-        if isinstance(found, dict):
-            return _mark_of(cast(dict[str, object], found))
-    except (ValueError, RecursionError):
-        pass
-    return UNREADABLE
 
 
 def advance_mark(path: Path, mark: Mark) -> None:
@@ -66,9 +64,11 @@ def advance_mark(path: Path, mark: Mark) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    with _turn(path.parent) as is_ours:
-        known = read_mark(path) if is_ours else None
-        if not is_ours or mark.revision <= (known.revision if known else 0):
+    if not mark.revision:
+        # No call was paid yet: there is nothing to lose.
+        return
+    with _opened(path, os.O_RDWR | os.O_CREAT) as file:
+        if not _is_locked(file, shared=False) or mark.revision <= _read(file).revision:
             return
         told = {
             "ledger": mark.ledger,
@@ -76,10 +76,17 @@ def advance_mark(path: Path, mark: Mark) -> None:
             "last_entry": mark.last_entry,
             "counted_usd": f"{mark.counted_usd:f}",
         }
-        new = path.with_name(f"{path.name}.new")
-        with open(new, "w", encoding="utf-8", opener=_for_the_user_alone) as file:
-            file.write(json.dumps(told))
-        new.replace(path)
+        os.lseek(file, 0, os.SEEK_SET)
+        os.write(file, f"{json.dumps(told):<{_BYTES - 1}}\n".encode())
+
+
+def _read(file: int) -> Mark:
+    content = os.read(file, _BYTES)
+    try:
+        found = cast(object, json.loads(content))
+    except (ValueError, RecursionError):
+        return UNREADABLE
+    return _mark_of(cast(dict[str, object], found)) if isinstance(found, dict) else UNREADABLE
 
 
 def _mark_of(found: dict[str, object]) -> Mark:
@@ -94,35 +101,41 @@ def _mark_of(found: dict[str, object]) -> Mark:
     return Mark(ledger, revision, last_entry, counted) if is_possible else UNREADABLE
 
 
-def _for_the_user_alone(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
 @contextmanager
-def _turn(folder: Path) -> Generator[bool]:
-    """Let one process write the mark at a time; the flag says whether it is this one's turn."""
-    if sys.platform == "win32":
-        # A file that another has open cannot be replaced there: that alone keeps two from writing at once.
-        yield True
-        return
-    opened = os.open(folder, os.O_RDONLY)
+def _opened(path: Path, flags: int) -> Generator[int]:
+    file = os.open(path, flags | _BINARY, 0o600)
     try:
-        yield _is_locked_in_time(opened)
+        yield file
     finally:
-        os.close(opened)
+        # It is let go of as well.
+        os.close(file)
 
 
-if sys.platform != "win32":
+def _is_locked(file: int, *, shared: bool) -> bool:
+    """Wait for one's turn with a mark; return whether it came."""
+    # Without end it would wait for a process that was stopped in its turn.
+    ends_at = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            _lock(file, shared=shared)
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() >= ends_at:
+                return False
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return True
 
-    def _is_locked_in_time(opened: int) -> bool:
-        # Without end it would wait for a process that was stopped in its turn.
-        ends_at = time.monotonic() + _WAIT_SECONDS
-        while True:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= ends_at:
-                    return False
-                time.sleep(_PAUSE_SECONDS)
-            else:
-                return True
+
+if sys.platform == "win32":
+
+    def _lock(file: int, *, shared: bool) -> None:  # noqa: ARG001 - there is one kind of lock
+        # Behind what is read: nobody else could read what is locked.
+        os.lseek(file, _BYTES, os.SEEK_SET)
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(file, 0, os.SEEK_SET)
+else:
+
+    def _lock(file: int, *, shared: bool) -> None:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

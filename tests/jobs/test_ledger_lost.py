@@ -1,5 +1,6 @@
 """A ledger that is gone, or has an older or another one in its place, is no new ledger."""
 
+import errno
 import json
 import os
 import shutil
@@ -335,15 +336,18 @@ def test_a_mark_that_cannot_be_read_refuses_before_anything_is_written(ledger: L
 
 
 def test_a_mark_that_cannot_be_written_keeps_no_answer_of_the_api_out_of_the_ledger(
-    ledger: Ledger, caplog: pytest.LogCaptureFixture
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     id = begun(ledger)
-    in_the_way = ledger.mark_path.with_name("ledger.mark.json.new")
-    in_the_way.mkdir()
-    ledger.accept(id, JOB)
-    assert found(ledger, id).state == "accepted"
+
+    def fail(path: Path, mark: Mark) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as failing:
+        failing.setattr(ledger_module, "advance_mark", fail)
+        ledger.accept(id, JOB)
+        assert found(ledger, id).state == "accepted"
     assert "mark cannot be written" in caplog.text
-    in_the_way.rmdir()
     begun(ledger, "next")
     mark = read_mark(ledger.mark_path)
     assert mark is not None
@@ -381,14 +385,14 @@ def test_of_several_processes_that_write_the_mark_at_once_none_sets_it_back(tmp_
 
 @posix_only
 def test_a_process_that_was_stopped_in_its_turn_holds_up_nobody(
-    ledger: Ledger, home: Path, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import fcntl
 
     id = begun(ledger)
     mark = read_mark(ledger.mark_path)
     monkeypatch.setattr(mark_module, "_WAIT_SECONDS", 0.01)
-    stopped = os.open(home, os.O_RDONLY)
+    stopped = os.open(ledger.mark_path, os.O_RDONLY)
     fcntl.flock(stopped, fcntl.LOCK_EX)
     ledger.accept(id, JOB)
     os.close(stopped)
