@@ -13,7 +13,14 @@ import anyio
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import GENERATION_ID, Generation
 from sync_mcp.api.transport import RequestOptions
-from sync_mcp.errors import APIResponseError, InvalidRequestError, LedgerError, NotFoundError, SyncError
+from sync_mcp.errors import (
+    APIResponseError,
+    InvalidRequestError,
+    LedgerError,
+    NotFoundError,
+    RequestRejectedError,
+    SyncError,
+)
 from sync_mcp.jobs.ledger import LOST_CODES, Entry, Ledger, remedy
 from sync_mcp.jobs.limits import Spending, dollars
 from sync_mcp.text import clean, safe
@@ -134,7 +141,7 @@ async def _looked_up(ledger: Ledger, entry: Entry, generation_id: str, api_key: 
         try:
             job = await _job(sync, generation_id)
         except SyncError as error:
-            return _unseen(f"the API could not tell: {safe(error.message, _REASON_SHOWN)}")
+            return _unseen(f"the API could not tell: {safe(error.message, _REASON_SHOWN).rstrip('.')}")
     if job is None:
         return Sighting(
             False, f"The API knows no generation {generation_id}: if that stays so, {_PAID_AGAIN}"
@@ -147,6 +154,9 @@ async def _looked_up(ledger: Ledger, entry: Entry, generation_id: str, api_key: 
 async def _job(sync: AsyncSync, generation_id: str) -> Generation | None:
     try:
         return await sync.generations.get(generation_id, request_options=_LOOK)
+    except RequestRejectedError:
+        # It has no ids of such a form.
+        return None
     except NotFoundError:
         listed = await sync.generations.list(ids=[generation_id], request_options=_LOOK)
         job = next((job for job in listed if job.id == generation_id), None)

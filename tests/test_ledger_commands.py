@@ -10,22 +10,28 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import cast
 
+import anyio
 import pytest
 
-from sync_mcp import InvalidRequestError, Ledger, LedgerError
+from sync_mcp import AsyncSync, Audio, InvalidRequestError, Ledger, LedgerError, Video
 from sync_mcp.cli import main
-from sync_mcp.jobs.ledger import LEASE_SECONDS
-from sync_mcp.ledger_commands import checked, giving_up, listed, pruning, releasing, resolving, shown
+from sync_mcp.jobs.ledger import LEASE_SECONDS, Entry
+from sync_mcp.ledger_commands import Plan, Sighting, checked, giving_up, listed, pruning, releasing, shown
+from sync_mcp.ledger_commands import resolving as resolving_by
+from sync_mcp.sandbox import Sandbox
 
+from .api.raw_server import Answer, RawServer, answer
 from .jobs.entries import ACCOUNT, JOB, begun, counted, ended, found, intended, made
 
 COMMAND = (str(Path(sys.executable).with_name("sync-mcp")), "ledger")
 WAIT_SECONDS = 30.0
 ANOTHER = "0b5fda45-0001"
+NOT_FOUND = answer(404, {"message": "Not found"})
 Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs a terminal or modes of POSIX")
@@ -69,6 +75,15 @@ def doubted(ledger: Ledger, *args: str | None, named: str | None = None, **kwarg
     id = begun(ledger, *args, **kwargs)
     ledger.doubt(id, "me", named)
     return id
+
+
+def resolving(ledger: Ledger, entry_id: int, generation_id: str) -> Plan:
+    """The plan where the API cannot be asked."""
+
+    def look(ledger: Ledger, entry: Entry, generation_id: str) -> Sighting:
+        return Sighting(None, "Not looked up.")
+
+    return resolving_by(ledger, entry_id, generation_id, look=look)
 
 
 def die(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,6 +366,116 @@ def test_money_of_an_unknown_amount_is_told_as_such(ledger: Ledger) -> None:
     assert "an unknown amount" in releasing(ledger, doubted(ledger, "clip", None)).told
 
 
+def doubted_at(ledger: Ledger, base_url: str, **more: object) -> int:
+    """An attempt of unknown outcome at an API."""
+    return doubted(ledger, intention=replace(intended(), base_url=base_url, **more))
+
+
+def resolved(run: Run, id: int, job: str, base_url: str, *flags: str, key: str = "sk_first") -> Done:
+    return run("resolve", str(id), job, "--yes", *flags, SYNC_API_KEY=key, SYNC_BASE_URL=base_url)
+
+
+async def made_at(base_url: str, sandbox: Sandbox) -> str:
+    async with AsyncSync(api_key="sk_first", base_url=base_url) as sync:
+        media = [Video(url=sandbox.samples.video), Audio(url=sandbox.samples.audio)]
+        return (await sync.generations.create(model="lipsync-2", input=media)).id
+
+
+def test_with_a_key_the_job_is_looked_up_and_shown(run: Run, ledger: Ledger, sandbox: Sandbox) -> None:
+    job = anyio.run(made_at, sandbox.url, sandbox)
+    id = doubted_at(ledger, sandbox.url)
+    done = resolved(run, id, job, sandbox.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^The API knows this job: lipsync-2, \w+, made .* UTC\.$", done.stdout, re.MULTILINE)
+    assert found(ledger, id).generation_id == job
+
+
+def test_a_job_that_the_api_does_not_know_is_refused_unless_the_user_insists(
+    run: Run, ledger: Ledger, sandbox: Sandbox
+) -> None:
+    id = doubted_at(ledger, sandbox.url)
+    # One that could be, and one that is as no id of the API's.
+    for job in ("6533643b-aceb-4c40-967e-d9ba9baac39e", JOB):
+        told = complaint(resolved(run, id, job, sandbox.url))
+        assert f"The API knows no generation {job} for this key." in told
+        assert f"sync-mcp ledger resolve {id} {job} --unseen" in told
+        assert found(ledger, id).state == "unknown"
+    done = resolved(run, id, JOB, sandbox.url, "--unseen")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"The API knows no generation {JOB}" in done.stdout
+    assert found(ledger, id).generation_id == JOB
+
+
+def test_a_job_that_shows_in_the_list_alone_is_known(run: Run, ledger: Ledger) -> None:
+    job = {"id": JOB, "status": "PENDING", "model": "sync-3"}
+    # The client asks for one job under two paths.
+    with RawServer([NOT_FOUND, NOT_FOUND, answer(200, [job])]) as api:
+        id = doubted_at(ledger, api.url)
+        done = resolved(run, id, JOB, api.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "The API knows this job: sync-3, PENDING.\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ([answer(401, {"message": "No such key"})], "the API could not tell: No such key"),
+        ([NOT_FOUND] * 3, "the API could not tell: Not found"),
+        ([NOT_FOUND, NOT_FOUND, answer(200, [{"garbage": 1}])], "the API could not tell: The API's list has"),
+        ([answer(500, {"message": "Down"})] * 2, "the API could not tell: Down"),
+    ],
+)
+def test_where_the_api_cannot_tell_the_job_is_noted_and_that_is_said(
+    run: Run, ledger: Ledger, answers: list[Answer], reason: str
+) -> None:
+    with RawServer(answers) as api:
+        id = doubted_at(ledger, api.url)
+        done = resolved(run, id, JOB, api.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"The id is not looked up, as {reason}" in done.stdout
+    assert found(ledger, id).generation_id == JOB
+
+
+def test_where_nothing_listens_the_job_is_noted_and_that_is_said(run: Run, ledger: Ledger) -> None:
+    id = doubted_at(ledger, "http://127.0.0.1:9")
+    done = resolved(run, id, JOB, "http://127.0.0.1:9")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "The id is not looked up, as the API could not tell" in done.stdout
+    assert found(ledger, id).generation_id == JOB
+
+
+def test_without_a_key_or_with_another_accounts_or_apis_the_job_is_not_looked_up(
+    run: Run, ledger: Ledger, sandbox: Sandbox
+) -> None:
+    plain = doubted_at(ledger, sandbox.url)
+    done = run("resolve", str(plain), "j1", "--yes", SYNC_BASE_URL=sandbox.url, SYNC_API_KEY="")
+    assert "not looked up, as no key is set (SYNC_API_KEY)" in done.stdout
+    elsewhere = doubted_at(ledger, "https://api.example.com")
+    done = resolved(run, elsewhere, "j2", sandbox.url)
+    assert "the call went to https://api.example.com, and SYNC_BASE_URL is http://127.0.0.1:" in done.stdout
+    with_sandbox = doubted_at(ledger, sandbox.url, take=2)
+    done = run("resolve", str(with_sandbox), "j3", "--yes", SYNC_MCP_SANDBOX="1", SYNC_API_KEY="sk_first")
+    assert "not looked up, as no key is set" in done.stdout
+
+    async def fingerprint() -> str:
+        async with AsyncSync(api_key="sk_first", base_url=sandbox.url) as sync:
+            return sync.key_fingerprint
+
+    ledger.keep_account(anyio.run(fingerprint), sandbox.url, "org:other")
+    of_another = doubted_at(ledger, sandbox.url, take=3)
+    done = resolved(run, of_another, "j4", sandbox.url)
+    assert f"not looked up, as the key is of org:other, and the call was of {ACCOUNT}" in done.stdout
+    assert list(sandbox.requests) == []
+    assert [entry.state for entry in ledger.entries(limit=None)] == ["accepted"] * 4
+
+
+def test_what_cannot_be_resolved_is_not_looked_up(run: Run, ledger: Ledger, sandbox: Sandbox) -> None:
+    id = doubted_at(ledger, sandbox.url)
+    assert "is no id of a generation" in complaint(resolved(run, id, "a/b", sandbox.url))
+    assert "There is no entry 99" in complaint(resolved(run, 99, JOB, sandbox.url))
+    assert list(sandbox.requests) == []
+
+
 @pytest.mark.parametrize("command", ["resolve {} " + JOB, "release {}"])
 def test_without_a_terminal_nothing_is_done_before_yes_is_given(
     run: Run, ledger: Ledger, command: str
@@ -407,7 +532,8 @@ def test_a_whole_ledger_is_well(run: Run, ledger: Ledger) -> None:
     done = run("check")
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 entries: 1 settled, 1 open" in done.stdout
-    assert "version 1" in done.stdout
+    assert "version 2" in done.stdout
+    assert "ledger.mark.json 0600" not in done.stdout
     assert str(ledger.path) in done.stdout
     assert done.stdout.endswith("All is well.\n")
 
@@ -431,6 +557,9 @@ def test_a_ledger_that_others_can_read_or_replace_is_not_well(ledger: Ledger, ho
     assert f"chmod 600 '{ledger.path}'" in text
     assert f"chmod 700 '{home}'" in text
     ledger.path.chmod(0o600)
+    ledger.mark_path.chmod(0o666)
+    assert f"chmod 600 '{ledger.mark_path}'" in checked(ledger)[0]
+    ledger.mark_path.chmod(0o600)
     # That others can see its name is no harm.
     home.chmod(0o755)
     assert checked(ledger)[1]
@@ -477,6 +606,62 @@ def test_a_damaged_ledger_is_told_with_what_is_lost_and_given_up_on_the_users_wo
     assert given_up.name in done.stdout
     begun(ledger, "new")
     assert given_up.name in checked(ledger)[0]
+
+
+def test_a_missing_ledger_is_told_with_what_is_lost_and_begun_anew_on_the_users_word_alone(
+    run: Run, ledger: Ledger
+) -> None:
+    made(ledger, "lost", "2.5")
+    ledger.close()
+    ledger.path.unlink()
+    assert "is gone, which knew entries up to 1, of 2.50 USD together" in complaint(run("list"))
+    done = run("check")
+    assert done.returncode == 1
+    for told in ("is gone", "paid again", "Budgets begin anew", "put it at", "check --accept-loss"):
+        assert told in done.stdout, told
+
+    asked = run("check", "--accept-loss")
+    assert "nothing was changed" in complaint(asked)
+    assert "The next paid call begins a new ledger." in asked.stdout
+    assert ledger.mark_path.exists()
+
+    done = run("check", "--accept-loss", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("All is well.\n")
+    begun(ledger, "new")
+
+
+def test_an_older_ledger_is_told_with_what_is_lost_and_gone_on_with_on_the_users_word_alone(
+    run: Run, ledger: Ledger
+) -> None:
+    made(ledger, "kept", "2")
+    ledger.close()
+    copy = ledger.path.read_bytes()
+    made(ledger, "lost", "0.5", job="j2")
+    ledger.close()
+    ledger.path.write_bytes(copy)
+    assert "an older copy, or has lost entries" in complaint(run("list"))
+    done = run("check")
+    assert done.returncode == 1
+    for told in (
+        "it knows entries up to 1, of 2.00 USD together",
+        "its mark ledger.mark.json entries up to 2, of 2.50 USD together",
+        "Jobs that do not stand in it are not known",
+        "Budgets count what stands in it",
+        "or a newer one",
+        "sync-mcp ledger check --accept-loss",
+    ):
+        assert told in done.stdout, told
+    assert "Budgets begin anew" not in done.stdout
+
+    asked = run("check", "--accept-loss")
+    assert "nothing was changed" in complaint(asked)
+    assert f"The ledger is {ledger.path} as it is now." in asked.stdout
+    assert ledger.path.read_bytes() == copy
+
+    done = run("check", "--accept-loss", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (len(ledger.entries(limit=None)), counted(ledger)) == (1, 2)
 
 
 def test_nothing_is_given_up_where_nothing_is_damaged(run: Run, ledger: Ledger) -> None:
