@@ -3,12 +3,13 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from sync_mcp import Ledger
+from sync_mcp import Ledger, LedgerError
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.api.raw_server import RawServer, answer
 from tests.jobs.entries import begun, made
@@ -16,6 +17,7 @@ from tests.jobs.entries import begun, made
 KEY, TOKEN = "sk_Secret-0123456789", "a-Token-of-24-characters"
 COMMAND = str(Path(sys.executable).with_name("sync-mcp"))
 WAIT_SECONDS = 60
+VERSION_1 = Path(__file__).parent / "jobs" / "ledger_version_1.sql"
 _WITHOUT_PYAV = """
 import importlib.metadata, sys
 sys.modules["av"] = None
@@ -248,22 +250,128 @@ def test_what_is_unresolved_in_the_ledger_is_told_and_is_no_fault(sandbox: Sandb
     )
 
 
+def _newer(ledger: Ledger) -> None:
+    with closing(sqlite3.connect(ledger.path)) as connection, connection:
+        connection.execute("UPDATE ledger SET version = 99")
+
+
+def _damaged(ledger: Ledger) -> None:
+    ledger.path.write_bytes(b"no database" * 1000)
+
+
+def _emptied(ledger: Ledger) -> None:
+    ledger.path.write_bytes(b"")
+
+
+def _gone(ledger: Ledger) -> None:
+    ledger.path.unlink()
+
+
+def _older(ledger: Ledger) -> None:
+    copy = ledger.path.read_bytes()
+    made(ledger, "lost", job="j2")
+    ledger.close()
+    ledger.path.write_bytes(copy)
+
+
+def _set_aside(ledger: Ledger) -> None:
+    _damaged(ledger)
+    with pytest.raises(LedgerError):
+        ledger.check()
+
+
+def _unmarked(ledger: Ledger) -> None:
+    ledger.mark_path.unlink()
+
+
+def _whole(ledger: Ledger) -> None:
+    assert ledger.path.exists()
+
+
+def _of_version_1(ledger: Ledger) -> None:
+    for path in ledger.folder.iterdir():
+        path.unlink()
+    script = """
+import os, pathlib, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.executescript(pathlib.Path(sys.argv[2]).read_text())
+connection.execute("PRAGMA journal_mode=WAL")
+connection.execute("DELETE FROM quotes")
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", script, ledger.path, VERSION_1], check=True, timeout=WAIT_SECONDS)
+
+
+def _half_written(ledger: Ledger) -> None:
+    # Its process dies after pages of the file itself were written.
+    script = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size=1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("CREATE TABLE large (content BLOB)")
+for _ in range(100):
+    connection.execute("INSERT INTO large VALUES (zeroblob(4000))")
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", script, ledger.path], check=True, timeout=WAIT_SECONDS)
+    assert ledger.path.with_name("ledger.sqlite3-journal").stat().st_size
+
+
+def _everything_in(folder: Path) -> dict[str, tuple[bytes, int, int]]:
+    """What stands in a folder, with the mode and the time of each file."""
+    return {
+        path.name: (path.read_bytes(), path.stat().st_mode, path.stat().st_mtime_ns)
+        for path in folder.iterdir()
+    }
+
+
+CHECK = "Run `sync-mcp ledger check`"
+
+
 @pytest.mark.parametrize(
-    ("kind", "remedy"), [("damaged", "`sync-mcp ledger check`"), ("newer", "Update sync-mcp.")]
+    ("make", "told", "remedy"),
+    [
+        (_whole, "entries: 1, unresolved: 0", None),
+        (_unmarked, "entries: 1, unresolved: 0", None),
+        (_of_version_1, "is as an earlier sync-mcp wrote it", None),
+        (_half_written, "was being written by a process that died", None),
+        (_newer, "was written by a newer sync-mcp", "Update sync-mcp."),
+        (_damaged, "is damaged", CHECK),
+        (_emptied, "is damaged", CHECK),
+        (_set_aside, "has been set aside", CHECK),
+        (_gone, "is gone", CHECK),
+        (_older, "is an older copy, or has lost entries", CHECK),
+    ],
 )
-def test_a_ledger_that_cannot_be_used_is_wrong(sandbox: Sandbox, home: Path, kind: str, remedy: str) -> None:
+def test_a_ledger_is_looked_at_and_never_changed(
+    sandbox: Sandbox, home: Path, make: Callable[[Ledger], None], told: str, remedy: str | None
+) -> None:
     with closing(Ledger(home)) as ledger:
         made(ledger)
-    if kind == "newer":
-        with closing(sqlite3.connect(ledger.path)) as connection, connection:
-            connection.execute("UPDATE ledger SET version = 99")
-    else:
-        ledger.path.write_bytes(b"no database" * 1000)
+        ledger.close()
+        make(ledger)
+    before, listed_at = _everything_in(home), home.stat().st_mtime_ns
     done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
-    assert done.returncode == 1
-    assert remedies(done.stdout).keys() == {"ledger"}
-    assert remedy in remedies(done.stdout)["ledger"]
-    assert len(ledger.set_aside()) == int(kind == "damaged")
+    [line] = re.findall(r"^ledger +(.+)$", done.stdout, re.MULTILINE)
+    assert told in line
+    assert remedies(done.stdout).keys() == ({"ledger"} if remedy else set())
+    assert (remedy or "") in remedies(done.stdout).get("ledger", "")
+    assert done.returncode == (1 if remedy else 0)
+    assert (_everything_in(home), home.stat().st_mtime_ns) == (before, listed_at)
+
+
+@pytest.mark.parametrize("make", [_of_version_1, _half_written])
+def test_what_cannot_be_looked_at_without_a_change_is_brought_up_to_date_by_its_use(
+    home: Path, make: Callable[[Ledger], None]
+) -> None:
+    with closing(Ledger(home)) as ledger:
+        made(ledger)
+        ledger.close()
+        make(ledger)
+        ledger.check()
+    with closing(Ledger(home, read_only=True)) as looking:
+        assert looking.check() == len(ledger.entries(limit=None))
 
 
 @pytest.mark.parametrize("place", ["file", "file/inner"])
