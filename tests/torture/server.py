@@ -56,10 +56,16 @@ def _die_with_intention(point: Point, doom: _Doom) -> None:
 
 
 def _die_before_recorded(doom: _Doom) -> None:
-    def strike(session: Session) -> None:
+    def note(session: Session, _: object) -> None:
+        # The ledger flushes before it commits: by then nothing is dirty any more.
         if any(isinstance(entry, Entry) and entry.state == "accepted" for entry in session.dirty):
+            session.info["accepts"] = True
+
+    def strike(session: Session) -> None:
+        if session.info.get("accepts"):
             doom.strike()
 
+    event.listen(Session, "after_flush", note)
     event.listen(Session, "before_commit", strike)
 
 
