@@ -68,10 +68,22 @@ __all__ = [
 ]
 
 MoneySpent = Literal["no", "yes", "unknown"]
+DoubtReason = Literal[
+    "not_searched",
+    "list_unreadable",
+    "maybe_seen",
+    "named_not_visible",
+    "named_is_anothers",
+    "sends_used_up",
+    "not_found",
+]
+"""Why the outcome of a create stays unknown."""
 
 _TEXT_LIMIT = 600
 _REASON_LIMIT = 200
+_WHY_LIMIT = 120
 _ID_LIMIT = 128
+_IDS_KEPT = 20
 
 
 class SyncError(Exception):
@@ -304,6 +316,11 @@ class OutcomeUnknown(SyncError):
         generation_id: the job that the API named, where it named one.
         sent_at: when the first attempt went out, ISO 8601 UTC.
         advice: what a refusal of a later attempt asks for, or "".
+        reason: why the search for the job does not decide it: the list was not searched, or cannot be read;
+            it shows jobs that may be this one; the API named a job that it does not show, or that is
+            another's; the job is in no list, and went out as often as one call may send it, or may not be
+            sent by this call now.
+        maybe_ids: jobs of the API's list that may be this one.
     """
 
     code = "outcome_unknown"
@@ -311,28 +328,65 @@ class OutcomeUnknown(SyncError):
 
     def __init__(
         self,
-        reason: str,
+        failure: str,
         *,
         idempotency_key: str,
         sent_at: str,
         generation_id: str | None = None,
         advice: str = "",
+        reason: DoubtReason = "not_searched",
+        maybe_ids: Sequence[str] = (),
+        search_failure: str = "",
     ) -> None:
         self.idempotency_key = idempotency_key
         self.generation_id = safe(generation_id, _ID_LIMIT) if generation_id else None
         self.sent_at = sent_at
-        self.advice = advice
-        where = f" The API named generation {self.generation_id}." if self.generation_id else ""
-        # The reason is shortened, so that the key behind it is not cut off.
-        shown = safe(reason, _REASON_LIMIT).rstrip(".…")
-        super().__init__(
-            f"The create was sent at {sent_at} and its outcome is unknown: {shown}.{where} "
+        self.advice = safe(advice, _TEXT_LIMIT)
+        self.reason: DoubtReason = reason
+        self.maybe_ids = tuple(safe(name, _ID_LIMIT) for name in maybe_ids[:_IDS_KEPT])
+        named = f"The API named generation {self.generation_id}." if self.generation_id else ""
+        sentences = (
+            f"The create was sent at {sent_at}, and its outcome is unknown.",
+            _sentence(failure, _REASON_LIMIT),
+            named,
+            self._why(search_failure),
             f"Idempotency key: {idempotency_key}.",
-            next_step=(
-                "Look for the job in the list of generations before making it again; a repeat is safe only "
-                f"under the same idempotency key. {advice}"
-            ),
         )
+        super().__init__("", next_step=self._way_out())
+        # Each is shortened for itself, so that the key at the end is not cut off.
+        self.message = " ".join(filter(None, sentences))
+        self.args = (self.message,)
+
+    def _why(self, search_failure: str) -> str:
+        """Say why the search does not decide it."""
+        match self.reason:
+            case "not_searched":
+                return "The API's list has not been searched to its end."
+            case "list_unreadable":
+                return f"The API cannot tell whether it made the job: {_sentence(search_failure, _WHY_LIMIT)}"
+            case "maybe_seen":
+                more = len(self.maybe_ids) - 1
+                others = f", and so do {more} more" if more > 0 else ""
+                return f"Generation {''.join(self.maybe_ids[:1])} of the API's list may be this job{others}."
+            case "named_not_visible":
+                return "The API does not show that job yet."
+            case "named_is_anothers":
+                return "That job is another call's, or was asked for in other words."
+            case "sends_used_up":
+                return "It went out twice in this call, and the API's list does not show the job."
+            case "not_found":
+                return "The API's list does not show the job."
+
+    def _way_out(self) -> str:
+        look = "Look for the job in the list of generations before making it again"
+        if self.reason == "maybe_seen":
+            look = f"Look whether it is generation {' or '.join(self.maybe_ids[:1])} before making it again"
+        elif self.reason == "named_not_visible":
+            look = f"Wait a while, then look at generation {self.generation_id}; do not create it again"
+        return (
+            f"{look}: a repeat is safe only under the same idempotency key, and begins with a search. "
+            f"{self.advice}"
+        ).rstrip()
 
 
 class LedgerError(SyncError):
@@ -445,3 +499,9 @@ class InternalError(SyncError):
     def __init__(self, message: str, *, money_spent: MoneySpent) -> None:
         self.money_spent = money_spent
         super().__init__(message)
+
+
+def _sentence(text: str, limit: int) -> str:
+    """Return foreign words as a sentence that ends, in whatever state they came."""
+    shown = safe(text, limit).rstrip(" .…")
+    return f"{shown}." if shown else ""

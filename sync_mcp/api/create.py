@@ -2,14 +2,16 @@
 
 Every answer falls into one of three. *Not sent*: the API has not seen the request. *Refused*: the API
 said no in its own JSON, and nothing was made. *Unknown*: anything else; the job may exist. After an
-unknown the API's own list is searched before the same request goes out again under the same key.
+unknown the API's own list is searched before the same request goes out again under the same key, and it goes
+out again only where the whole list shows no job that may be this one. Where the API named a job, and does not
+show it, the list says nothing: then nothing goes out again unless the user agreed to it.
 """
 
 import logging
 import re
 import uuid
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +21,8 @@ from urllib.parse import quote
 import anyio
 from pydantic import ValidationError
 
+from sync_mcp.api.listing import Reading
+from sync_mcp.api.matching import Likeness, Verdict, compare
 from sync_mcp.api.models import GENERATION_ID, Generation, GenerationRequest, Json
 from sync_mcp.api.transport import Call, Reply, RequestOptions, Transport
 from sync_mcp.errors import (
@@ -28,7 +32,7 @@ from sync_mcp.errors import (
     APITimeoutError,
     ConcurrencyLimitError,
     ConflictError,
-    CreateUnderWay,
+    DoubtReason,
     InvalidRequestError,
     OutcomeUnknown,
     RateLimitError,
@@ -41,13 +45,19 @@ logger = logging.getLogger("sync_mcp.api")
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 _IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 422, 429})
-_LOOK_BACK = timedelta(minutes=2)
+_LOOK_BACK = timedelta(hours=1)
+_TWIN_LOOK_BACK = timedelta(minutes=2)
 _CLOCK_TOLERANCE = timedelta(seconds=2)
-_TELLING = ("options", "segments", "dubParams")
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_SENDS = 2
+"""In one call: what two sends under one key did not bring about, a third would not."""
 _PAGE = 100
-_PAGES_SEARCHED = 5
-_PAGES_SEARCHED_LATER = 50
-"""For an attempt that a busy account may have made thousands of jobs after."""
+_PAGES_SEARCHED = 100
+"""Of a busy account, whose pages may be short."""
+_PAGES_SEARCHED_OF_ANY_AGE = 5
+"""Where the job may be as old as the account, there is no end to come to."""
+_PAGES_THAT_SHIFT = 3
+"""After so many pages the first one may have changed."""
 _ATTEMPT_SECONDS = 30.0
 _SEARCH_SECONDS = 8.0
 _LAST_SECONDS = 1.0
@@ -71,6 +81,9 @@ class Attempt:
         claim: is asked, before a job of the API's list is taken for this attempt's, whether it can be.
         unsigned: returns JSON without what may differ in a repeat, such as the signature of a link: without
             it the repeat would not know the job that the first call made.
+        knows: is asked which of these jobs the book knows as those of other attempts.
+        resend_despite_named: whether the user agreed that it goes out again, under its key, although the API
+            named a job that it does not show.
     """
 
     idempotency_key: str
@@ -79,6 +92,30 @@ class Attempt:
     named_id: str | None = None
     may_send: Callable[[], Awaitable[bool]] | None = None
     unsigned: Callable[[object], object] | None = None
+    knows: Callable[[Sequence[str]], Awaitable[Collection[str]]] | None = None
+    resend_despite_named: bool = False
+
+
+class NotSent(SyncError):
+    """`may_send` said no before anything was sent that the API may have made a job of.
+
+    It is for who keeps book of the attempt, and who knows why.
+    """
+
+    code = "not_sent"
+    retryable = True
+    next_step = "Call again to make it."
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What a search brought: the job, or the reason why it did not."""
+
+    found: Generation | None = None
+    reason: DoubtReason = "not_found"
+    failure: str = ""
+    """Why the API could not be asked."""
+    maybe_ids: Sequence[str] = ()
 
 
 def new_idempotency_key() -> str:
@@ -130,7 +167,10 @@ class Creator:
         key, rest = take_idempotency_key(options or RequestOptions())
         earlier = self._unresolved.get(key)
         since = earlier.first_sent_at if earlier else None
-        return await self._finish(_Create(self, self._transport, request.to_wire(), key, rest, since))
+        create = _Create(self, self._transport, request.to_wire(), key, rest, since)
+        if earlier is not None:
+            create.learn_from(earlier)
+        return await self._finish(create)
 
     async def create_as(
         self, attempt: Attempt, request: GenerationRequest, options: RequestOptions | None
@@ -229,21 +269,31 @@ class _Create:
             self._budget.retries_left += 1
         self._attempt = attempt
         self._named_id = attempt.named_id if attempt else None
-        self._told_by_api = attempt is not None and attempt.sent_at is not None
+        self._resend_despite_named = attempt is not None and attempt.resend_despite_named
+        self._is_resumed = attempt is not None and attempt.sent_at is not None
         self._was_received = False
         self._api_is_ahead = timedelta(0)
+        self._sends = 0
+        self._maybes: dict[str, Generation] = {}
+        """Jobs that may be this one's, of all searches: a list may leave out what it showed before."""
 
     @property
     def is_booked(self) -> bool:
         """Whether somebody keeps book of it."""
         return self._attempt is not None
 
+    def learn_from(self, earlier: "_Create") -> None:
+        """Take over what an earlier call under this key found out."""
+        self._named_id = earlier._named_id
+        self._was_received = earlier._was_received
+        self._maybes = dict(earlier._maybes)
+
     async def run(self) -> Generation:
         logger.info("create key=%s model=%s sending", self.key, self.body.get("model"))
         if self._in_doubt:
             if not await self._may_send():
                 self._budget.retries_left = 0
-            found = await self._find_or_pause(APITimeoutError("An earlier attempt was never answered."))
+            found = await self._find_or_pause(APITimeoutError("An earlier send was not clearly answered."))
             if found is not None:
                 return found
         while True:
@@ -269,8 +319,10 @@ class _Create:
     async def _send(self) -> Generation:
         if not await self._may_send():
             self._budget.retries_left = 0
-            raise CreateUnderWay("The create is no longer this call's to send.")
+            raise NotSent("It may not be sent any more by this call.")
         left = self._budget.seconds_left
+        # From here on the API may have it, even if the call is cancelled on the way.
+        self._sends += 1
         try:
             with self._creator.awaiting(self):
                 reply = await self._transport.attempt(
@@ -280,6 +332,9 @@ class _Create:
                     # A create in doubt needs time for a look at the list.
                     attempt_seconds=min(_ATTEMPT_SECONDS, max(left - _SEARCH_SECONDS, left / 2)),
                 )
+        except APIConnectionError:
+            self._sends -= 1
+            raise
         except (APITimeoutError, APIResponseError):
             self._in_doubt = True
             raise
@@ -295,12 +350,12 @@ class _Create:
             try:
                 generation = Generation.from_wire(body)
             except ValidationError:
-                self._named_id = _word(body.get("id")) or self._named_id
+                pass
             else:
-                # By another kind of id it could never be asked for again.
                 if GENERATION_ID.fullmatch(generation.id):
                     self._creator.claim(generation.id, self.key)
                     return generation
+            self._note_named(body.get("id"))
         error = self._transport.error_from(reply)
         if _is_refusal(error) and not _is_the_apis_own(reply):
             # A gateway says so too, of a request that went through it.
@@ -309,82 +364,149 @@ class _Create:
             )
         if not _is_refusal(error):
             self._in_doubt = True
-            self._named_id = _word(body.get("generationId")) or self._named_id
+            self._note_named(body.get("generationId"))
         # A refusal of a repeat says nothing about the attempt before it: the doubt stays.
         raise error
 
+    def _note_named(self, named: object) -> None:
+        """Note the job that an answer of unknown outcome names, in whatever form of an id."""
+        if isinstance(named, str) and named:
+            self._named_id = named
+            # The user agreed to one more send after another answer.
+            self._resend_despite_named = False
+
     async def _find_or_pause(self, failure: SyncError) -> Generation | None:
         """Return the job that was made after all, or None when the same request may go out again."""
-        _, found = await self._search()
-        while found is None:
+        search = await self._search()
+        while search.found is None:
             if not await self._budget.pause(failure.retry_after_seconds):
-                raise OutcomeUnknown(
-                    failure.message,
-                    idempotency_key=self.key,
-                    sent_at=self.first_sent_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
-                    generation_id=self._named_id,
-                    advice=failure.next_step if _is_refusal(failure) else "",
-                ) from failure
+                raise self._unknown(failure, search) from failure
             # Looked for once more: it may have come into the list during the pause.
-            searched, found = await self._search()
-            if searched and found is None:
+            search = await self._search()
+            if search.found is None and search.reason == "not_found" and self._sends < _SENDS:
                 return None
-        return found
+        return search.found
 
-    async def _search(self) -> tuple[bool, Generation | None]:
-        """Look for the job; the first value says whether the API's list could be read to its end."""
+    def _unknown(self, failure: SyncError, search: _Search) -> OutcomeUnknown:
+        used_up = search.reason == "not_found" and self._sends >= _SENDS
+        return OutcomeUnknown(
+            failure.message,
+            idempotency_key=self.key,
+            sent_at=self.first_sent_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            generation_id=self._named_id,
+            advice=failure.next_step if _is_refusal(failure) else "",
+            reason="sends_used_up" if used_up else search.reason,
+            maybe_ids=search.maybe_ids,
+            search_failure=search.failure,
+        )
+
+    # The search
+
+    async def _search(self) -> _Search:
+        """Look for the job by the name that the API gave it, and in the API's list."""
+        failure = ""
+        named: Generation | DoubtReason | None = None
         try:
             named = await self._named()
-            if named is not None:
-                self._creator.claim(named.id, self.key)
-                return True, named
-            cursor: dict[str, str] = {}
-            for _ in range(self._most_pages):
-                page, length = await self._page({"limit": str(_PAGE), **cursor})
-                for generation in page:
-                    matches = self.match(generation)
-                    if matches == "no" or (matches == "maybe" and self._attempt is not None):
-                        # What is kept book of goes out again under its key, and the API knows what is whose.
-                        continue
-                    patience = self._budget.seconds_left - _LAST_SECONDS
-                    if matches == "maybe" or not await self._creator.settled(generation, self, patience):
-                        return False, None
-                    if self.match(generation) == "no":
-                        # It was that of another, as its answer told.
-                        continue
-                    claim = await self._attempt.claim(generation.id) if self._attempt else "mine"
-                    if claim == "another's":
-                        continue
-                    if claim == "unclear":
-                        return False, None
-                    self._creator.claim(generation.id, self.key)
-                    return True, generation
-                if len(page) < length:
-                    # What cannot be read may be the job.
-                    return False, None
-                if length < _PAGE or not _created_since(page[-1], self._earliest):
-                    return True, None
-                cursor = {"cursor": page[-1].id}
-            return False, None
+            found = named if isinstance(named, Generation) else await self._listed()
+            if found is not None:
+                self._creator.claim(found.id, self.key)
+                return _Search(found)
         except SyncError as error:
-            logger.warning("create key=%s: the list cannot be searched: %s", self.key, error)
-            return False, None
+            logger.warning("create key=%s: the job cannot be searched for: %s", self.key, error)
+            failure = error.message
+        maybe_ids = await self._maybe_ids()
+        if isinstance(named, str) and not self._resend_despite_named:
+            return _Search(reason=named, maybe_ids=maybe_ids)
+        if maybe_ids:
+            return _Search(reason="maybe_seen", maybe_ids=maybe_ids)
+        return _Search(reason="list_unreadable" if failure else "not_found", failure=failure)
 
-    async def _named(self) -> Generation | None:
-        """Return the job that the API named, where it named one that it knows."""
+    async def _named(self) -> "Generation | DoubtReason | None":
+        """Return the job that the API named, or why it is not taken; None where it named none."""
         if self._named_id is None:
             return None
+        if not GENERATION_ID.fullmatch(self._named_id):
+            return "named_not_visible"
         reply = await self._ask(f"/v2/generate/{quote(self._named_id, safe='')}", {})
         if reply.status == 404:
-            return None
+            return "named_not_visible"
         found = readable_generations([reply.data]) if reply.ok else []
         if not found:
             raise self._transport.error_from(reply)
-        return found[0]
+        job = found[0]
+        claim = await self._claim_in_book(job) if self.match(job) != "no" else "another's"
+        if claim == "unclear":
+            self._maybes[job.id] = job
+            return "maybe_seen"
+        return job if claim == "mine" else "named_is_anothers"
+
+    async def _listed(self) -> Generation | None:
+        """Return the job where the API's list shows it; what may be it is noted.
+
+        Raises:
+            SyncError: the list cannot be read as far as the job may stand in it.
+        """
+        reading = Reading()
+        is_readable = True
+        while reading.state == "goes on":
+            if reading.pages >= self._most_pages:
+                raise APIResponseError(f"The API's list goes on after {reading.pages} pages.")
+            page, length = await self._page({"cursor": reading.cursor} if reading.cursor else {})
+            is_readable = is_readable and len(page) == length
+            found = await self._own_of(reading.add(page, self._earliest))
+            if found is not None:
+                return found
+        if not is_readable:
+            raise APIResponseError("The API's list has an entry that cannot be read.")
+        if reading.state == "stuck" and await self._count() != reading.length:
+            raise APIResponseError("The API's list repeats itself, and has more jobs than it shows.")
+        if reading.pages >= _PAGES_THAT_SHIFT:
+            page, _ = await self._page({})
+            return await self._own_of(reading.add(page, self._earliest))
+        return None
+
+    async def _own_of(self, jobs: Sequence[Generation]) -> Generation | None:
+        """Return which of these jobs this create made; note those that it may have made."""
+        for generation in jobs:
+            verdict = self.match(generation)
+            claim = await self._claim(generation) if verdict == "yes" else "unclear"
+            if verdict == "no" or claim == "another's":
+                self._maybes.pop(generation.id, None)
+            elif claim == "mine":
+                return generation
+            else:
+                self._maybes[generation.id] = generation
+        return None
+
+    async def _claim(self, generation: Generation) -> Claim:
+        """Return whose job it is that looks like this create's."""
+        patience = self._budget.seconds_left - _LAST_SECONDS
+        if not await self._creator.settled(generation, self, patience):
+            return "unclear"
+        if self.match(generation) == "no":
+            # It was that of another, as its answer told.
+            return "another's"
+        return await self._claim_in_book(generation)
+
+    async def _claim_in_book(self, generation: Generation) -> Claim:
+        return await self._attempt.claim(generation.id) if self._attempt else "mine"
+
+    async def _maybe_ids(self) -> Sequence[str]:
+        """Return the jobs seen that may be this one's, as far as nobody knows whose they are."""
+        ids = [name for name, job in self._maybes.items() if self.match(job) != "no"]
+        if not ids or self._attempt is None or self._attempt.knows is None:
+            return ids
+        try:
+            known = await self._attempt.knows(ids)
+        except SyncError as error:
+            logger.warning("create key=%s: the book cannot be asked: %s", self.key, error)
+            return ids
+        return [name for name in ids if name not in known]
 
     async def _page(self, query: Mapping[str, str]) -> tuple[list[Generation], int]:
         """Return a page of the API's list, and how many entries it has, readable or not."""
-        reply = await self._ask("/v2/generations", query)
+        reply = await self._ask("/v2/generations", {"limit": str(_PAGE), **query})
         if not reply.ok or reply.entries is None:
             raise self._transport.error_from(reply)
         told = reply.server_time
@@ -393,49 +515,72 @@ class _Create:
             self._api_is_ahead = told - datetime.now(UTC)
         return readable_generations(reply.entries), len(reply.entries)
 
+    async def _count(self) -> object:
+        """Return how many jobs the API says there are."""
+        reply = await self._ask("/v2/generations/count", {})
+        return reply.fields.get("count") if reply.ok else None
+
     async def _ask(self, path: str, query: Mapping[str, str]) -> Reply:
         # The caller's headers too: they may say in which organization the job is made.
         options: RequestOptions = {"additional_headers": self._options.get("additional_headers", {})}
         call = Call("GET", path, query=query)
         return await self._transport.attempt(call, self._budget, options, attempt_seconds=_SEARCH_SECONDS)
 
+    # Whose job it is
+
     @property
     def _most_pages(self) -> int:
-        # Where it may be of any age, there is no end to come to.
-        goes_on = self._attempt is not None and not self._was_received
-        return _PAGES_SEARCHED_LATER if goes_on else _PAGES_SEARCHED
+        return _PAGES_SEARCHED_OF_ANY_AGE if self._was_received else _PAGES_SEARCHED
+
+    @property
+    def _sent_by_the_apis_clock(self) -> datetime:
+        if self._was_received:
+            return _LONG_AGO + _LOOK_BACK
+        # The book keeps the API's own time.
+        return self.first_sent_at + (timedelta(0) if self._is_resumed else self._api_is_ahead)
 
     @property
     def _earliest(self) -> datetime:
-        if self._was_received:
-            return datetime.min.replace(tzinfo=UTC) + _LOOK_BACK
-        ahead = timedelta(0) if self._told_by_api else self._api_is_ahead
-        return self.first_sent_at + ahead - _LOOK_BACK
+        return self._sent_by_the_apis_clock - _LOOK_BACK
 
-    def match(self, generation: Generation) -> Literal["yes", "maybe", "no"]:
+    def match(self, generation: Generation) -> Verdict:
         """Return whether this is the job that this create made, as far as the API shows it."""
-        shown = generation.to_wire()
-        if not (
-            _created_since(generation, self._earliest)
-            and shown.get("model") == self.body.get("model")
-            and _same_input(self.body.get("input"), shown.get("input"))
-            and self._agrees(shown)
-            and not self._creator.owned_by_another(generation.id, self.key)
-        ):
+        likeness = self._likeness(generation)
+        if likeness == "other" or self._creator.owned_by_another(generation.id, self.key):
             return "no"
-        # Of an earlier one, what the API does not show decides, such as the language of a dub.
-        hidden = any(self.body.get(name) and not shown.get(name) for name in _TELLING)
-        earlier = not _created_since(generation, self._earliest + _LOOK_BACK - _CLOCK_TOLERANCE)
-        return "maybe" if hidden and (earlier or self._attempt is not None) else "yes"
+        if generation.id == self._named_id:
+            return "yes"
+        if generation.created_at is not None and generation.created_at < self._earliest:
+            return "no"
+        # A job of no usable id could never be asked for again.
+        if likeness == "possible" or not GENERATION_ID.fullmatch(generation.id):
+            return "maybe"
+        if not _created_since(generation, self._sent_by_the_apis_clock - _CLOCK_TOLERANCE):
+            return "maybe"
+        # What is kept book of is looked for long after, when others may have asked for what is hidden.
+        return "maybe" if likeness == "hidden" and self.is_booked else "yes"
 
-    def _agrees(self, shown: Json) -> bool:
-        """Whether nothing that the API shows contradicts what was sent."""
+    def may_have_made(self, generation: Generation) -> bool:
+        """Return whether this create may be told that the job is its own, while another looks for one."""
+        return (
+            self._likeness(generation) in ("same", "hidden")
+            and _created_since(generation, self._sent_by_the_apis_clock - _TWIN_LOOK_BACK)
+            and not self._creator.owned_by_another(generation.id, self.key)
+        )
+
+    def _likeness(self, generation: Generation) -> Likeness:
+        sent, shown = self.body, generation.to_wire()
+        if self._is_resumed:
+            # The webhook of the first call holds, and is not known here.
+            sent = {name: value for name, value in sent.items() if name != "webhookUrl"}
         unsigned = self._attempt.unsigned if self._attempt else None
-        return _agrees(unsigned(self.body), unsigned(shown)) if unsigned else _agrees(self.body, shown)
+        if unsigned is not None:
+            sent, shown = cast(Json, unsigned(sent)), cast(Json, unsigned(shown))
+        return compare(sent, shown)
 
 
 def _any_may_have_made(generation: Generation, others: Iterable[_Create], create: _Create) -> bool:
-    return any(other.key != create.key and other.match(generation) != "no" for other in others)
+    return any(other.key != create.key and other.may_have_made(generation) for other in others)
 
 
 def _is_refusal(error: SyncError) -> bool:
@@ -467,28 +612,3 @@ def readable_generations(items: Sequence[object]) -> list[Generation]:
 
 def _created_since(generation: Generation, moment: datetime) -> bool:
     return generation.created_at is not None and generation.created_at >= moment
-
-
-def _same_input(sent: object, shown: object) -> bool:
-    if not (isinstance(sent, list) and isinstance(shown, list)):
-        return False
-    pairs = list(zip(cast(list[Json], sent), cast(list[Json], shown), strict=False))
-    naming = ("url", "assetId", "provider")
-    return len(pairs) == len(cast(list[Json], sent)) == len(cast(list[Json], shown)) and all(
-        any(name in mine and name in theirs for name in naming) for mine, theirs in pairs
-    )
-
-
-def _agrees(sent: object, shown: object) -> bool:
-    """Whether nothing in `shown` contradicts `sent`; what only one of them has does not count."""
-    if isinstance(sent, Mapping) and isinstance(shown, Mapping):
-        mine, theirs = cast(Mapping[str, object], sent), cast(Mapping[str, object], shown)
-        return all(_agrees(mine[name], theirs[name]) for name in mine.keys() & theirs.keys())
-    if isinstance(sent, list) and isinstance(shown, list):
-        both = cast(list[object], sent), cast(list[object], shown)
-        return len(both[0]) == len(both[1]) and all(map(_agrees, *both))
-    return sent == shown
-
-
-def _word(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -344,7 +344,7 @@ class CreateMany(AsyncIterator[CreateOutcome]):
         if scope.cancelled_caught:
             options = request.fields.get("request_options") or {}
             error = OutcomeUnknown(
-                "it was cancelled on its way",
+                "It was cancelled on its way.",
                 idempotency_key=options.get("idempotency_key", "the guard's"),
                 sent_at=sent_at,
             )

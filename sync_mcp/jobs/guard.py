@@ -21,8 +21,7 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.create import Attempt, Claim
-from sync_mcp.api.estimate import PRICED_FPS
+from sync_mcp.api.create import Attempt, Claim, NotSent
 from sync_mcp.api.models import Generation, GenerationCost, GenerationRequest
 from sync_mcp.api.transport import RequestOptions
 from sync_mcp.errors import (
@@ -43,13 +42,15 @@ from sync_mcp.errors import (
 from sync_mcp.jobs.files import LocalFiles, has_contents, with_assets
 from sync_mcp.jobs.intention import Intention, differing_extras, unsigned
 from sync_mcp.jobs.ledger import RENEWAL_SECONDS, Entry, Ledger, Wish
-from sync_mcp.jobs.limits import Limits, Spending, call_refusal, dollars, reason_to_ask
+from sync_mcp.jobs.limits import Limits, Spending, dollars, reason_to_ask
 from sync_mcp.text import safe
 
 logger = logging.getLogger("sync_mcp.jobs")
 
 RESEND_HOURS = 12.0
 ORGANIZATION_HEADER = "x-sync-organization-id"
+PRICED_FPS = 25
+"""Frames per second of the API's outputs, by which it counts what it charges (API §17)."""
 _LOOK_SECONDS = 8.0
 _SETTLE_SECONDS = 6.0
 _SETTLED_AT_ONCE = 100
@@ -378,7 +379,7 @@ class Guard:
         )
         refusal = await self._refusal(call, price.usd)
         if refusal is not None:
-            raise refusal
+            raise LimitReached(refusal)
         if call.terms.quote_id is None:
             await self._ask(call, following, price)
         wish = Wish(
@@ -551,6 +552,8 @@ class Guard:
         await self._note_failure(entry, result, is_new=is_new)
         if isinstance(result, OutcomeUnknown):
             result.next_step = self._way_out(entry, result, may_send=await still_ours())
+        if isinstance(result, NotSent):
+            raise CreateUnderWay("Another process has taken this create over.") from result
         raise result
 
     async def _outcome(
@@ -650,14 +653,12 @@ class Guard:
             logger.warning("the running jobs cannot be listed: %s", error)
             return []
 
-    async def _refusal(
-        self, call: _Call, usd: Decimal | None, *, besides: Entry | None = None
-    ) -> LimitReached | None:
+    async def _refusal(self, call: _Call, usd: Decimal | None, *, besides: Entry | None = None) -> str | None:
         """Return which limit stands against a price, if any; the money held by `besides` is its own."""
         most = call.terms.max_cost_usd
-        own = None if most is None else call_refusal(usd, most)
-        if own is not None:
-            return own
+        if most is not None and (usd is None or usd > most):
+            known = "is unknown" if usd is None else f"is {dollars(usd)}"
+            return f"The price {known}, and max_cost_usd of this call is {dollars(most)}."
         if not self.limits.any:
             return None
         spending = await self._do(self.ledger.spending, call.account.name, call.account.base_url)

@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
@@ -8,13 +8,15 @@ import pytest
 from sync_mcp import AsyncSync, Audio, Generation, RequestOptions, Video
 from sync_mcp.sandbox import RecordedRequest, Sandbox
 
-from .raw_server import Answer, RawServer, Received
+from .raw_server import Answer, RawServer, Received, answer
 
 KEY = "sk_Test-1234567890"
 VIDEO = "https://media.example/clip.mp4"
 AUDIO = "https://media.example/speech.wav"
 CREATE = "POST /v2/generate"
 LIST = "GET /v2/generations"
+COUNT = "GET /v2/generations/count"
+_PATHS = {"create": "/v2/generate", "listed": "/v2/generations", "count": "/v2/generations/count"}
 
 Requests = Sequence[RecordedRequest] | Sequence[Received]
 _SLEEP: Callable[[float], Awaitable[None]] = anyio.sleep
@@ -41,6 +43,25 @@ def job(id: str = "job-1", /, **more: object) -> dict[str, object]:
     return {**shown, "options": {}, **more}
 
 
+def jobs(count: int, *, since: float = 0, name: str = "other", **more: object) -> list[dict[str, object]]:
+    """Return so many jobs that `make` surely did not make, newest first, the newest so many seconds old."""
+    return [
+        job(f"{name}-{place}", **{"model": "sync-3", "createdAt": ago(since + place), **more})
+        for place in range(count)
+    ]
+
+
+def paged(newest_first: Sequence[Mapping[str, object]], size: int = 100) -> Callable[[Received], Answer]:
+    """Answer the API's list in pages of this size, whatever the limit."""
+
+    def page(request: Received) -> Answer:
+        ids = [entry["id"] for entry in newest_first]
+        start = ids.index(request.query["cursor"]) + 1 if "cursor" in request.query else 0
+        return answer(200, newest_first[start : start + size])
+
+    return page
+
+
 def ago(seconds: float) -> str:
     """Return a moment as the API writes it."""
     return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
@@ -63,6 +84,12 @@ async def until(holds: Callable[[], bool]) -> None:
             await _SLEEP(0.01)
 
 
+def in_turn(*answers: Answer) -> Callable[[Received], Answer]:
+    """Give these answers one after the other, and the last one again and again."""
+    left = list(answers)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
 @pytest.fixture
 async def sync(sandbox: Sandbox) -> AsyncIterator[AsyncSync]:
     async with AsyncSync(api_key=KEY, base_url=sandbox.url, timeout=20) as client:
@@ -71,11 +98,12 @@ async def sync(sandbox: Sandbox) -> AsyncIterator[AsyncSync]:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., RawServer]]:
-    """Start a raw server with these answers."""
+    """Start a raw server with these answers: in turn, or by what is asked for."""
     with ExitStack() as running:
 
-        def start(*answers: Answer) -> RawServer:
-            return running.enter_context(RawServer(list(answers)))
+        def start(*answers: Answer, **by_path: Answer | Callable[[Received], Answer]) -> RawServer:
+            paths = {_PATHS[name]: given for name, given in by_path.items()}
+            return running.enter_context(RawServer(list(answers or [answer(404, {})]), paths))
 
         yield start
 

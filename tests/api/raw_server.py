@@ -5,11 +5,12 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
+from urllib.parse import parse_qsl
 
 _PATIENCE_SECONDS = 5.0
 _DRIP_SECONDS = 0.02
@@ -61,13 +62,19 @@ class Received:
     def path(self) -> str:
         return self.target.partition("?")[0]
 
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(parse_qsl(self.target.partition("?")[2]))
+
 
 @dataclass
 class RawServer:
     """Serves the answers one after the other, one to a connection; the last one is given again and again."""
 
     answers: list[Answer]
-    by_path: Mapping[str, Answer] = field(default_factory=dict[str, Answer])
+    by_path: "Mapping[str, Answer | Callable[[Received], Answer]]" = field(
+        default_factory=dict[str, "Answer | Callable[[Received], Answer]"]
+    )
     """What is answered at these paths instead, whatever the turn."""
     received: list[Received] = field(default_factory=list[Received])
     connections: int = 0
@@ -120,7 +127,8 @@ class RawServer:
             return
         if given.reads:
             self.received.append(_read(connection))
-            given = self.by_path.get(self.received[-1].path, given)
+            fixed = self.by_path.get(self.received[-1].path, given)
+            given = fixed if isinstance(fixed, Answer) else fixed(self.received[-1])
         if given.drips:
             self._drip(connection)
         connection.sendall(given.data)

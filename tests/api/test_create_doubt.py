@@ -47,13 +47,13 @@ async def test_a_job_that_may_be_that_of_an_unresolved_create_is_not_taken(
 ) -> None:
     # The first create is lost, and so is the list; then the list shows a job that both may have made.
     unlisted = answer(500, {"message": "later"})
-    server = serve(LOST, unlisted, LOST, answer(200, [job("whose")]))
+    server = serve(LOST, unlisted, LOST, answer(200, [job("whose")]), answer(200, []))
     client = client_of(server, max_retries=0)
     with pytest.raises(OutcomeUnknown):
         await make(client)
     with pytest.raises(OutcomeUnknown):
         await make(client)
-    assert trail(server.received) == [CREATE, LIST, CREATE, LIST]
+    assert trail(server.received) == [CREATE, LIST, CREATE, LIST, LIST]
 
 
 async def test_of_an_earlier_dub_whose_language_is_not_shown_it_cannot_be_told_whose_it_is(

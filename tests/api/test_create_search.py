@@ -9,7 +9,7 @@ import pytest
 from sync_mcp import AsyncSync, Generation, GenerationOptions, OutcomeUnknown, Text, Video
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import AUDIO, CREATE, LIST, VIDEO, ago, job, keys, make, trail, until
+from .conftest import AUDIO, CREATE, LIST, VIDEO, ago, in_turn, job, jobs, keys, make, paged, trail, until
 from .raw_server import Answer, RawServer, answer
 
 pytestmark = pytest.mark.anyio
@@ -19,39 +19,70 @@ LOST = Answer()
 SPEECH = {"type": "audio", "url": AUDIO}
 
 OTHERS: dict[str, dict[str, Any]] = {
-    "older than two minutes": {"createdAt": ago(130)},
-    "of an unknown time": {"createdAt": None},
-    "of an unreadable time": {"createdAt": "yesterday"},
+    "more than an hour older": {"createdAt": ago(3700)},
     "by another model": {"model": "lipsync-2-pro"},
-    "by an unknown model": {"model": None},
     "of another video": {"input": [{"type": "video", "url": "https://media.example/other.mp4"}, SPEECH]},
-    "of an asset": {"input": [{"type": "video", "assetId": "a-1"}, SPEECH]},
     "of more inputs": {"input": [{"type": "video", "url": VIDEO}, SPEECH, SPEECH]},
     "of fewer inputs": {"input": [{"type": "video", "url": VIDEO}]},
-    "without inputs": {"input": None},
     "of other kinds": {"input": [{"type": "image", "url": VIDEO}, SPEECH]},
 }
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
-async def test_a_job_that_does_not_match_is_left_to_others(
+async def test_a_job_that_is_too_old_or_contradicts_is_left_to_others(
     serve: Callable[..., RawServer],
     client_of: Callable[..., AsyncSync],
     pauses: list[float],
     other: dict[str, Any],
 ) -> None:
-    listed = answer(200, [job("other", **other)])
-    server = serve(LOST, listed, listed, answer(201, job("mine")))
+    create = in_turn(LOST, answer(201, job("mine")))
+    server = serve(create=create, listed=paged([job("other", **other)]))
     assert (await make(client_of(server, max_retries=1))).id == "mine"
-    assert trail(server.received) == [CREATE, LIST, LIST, CREATE]
+    assert trail(server.received).count(CREATE) == 2
+
+
+MAYBES: dict[str, dict[str, Any]] = {
+    "made within the hour before the first send": {"createdAt": ago(3000)},
+    "of an unknown time": {"createdAt": None},
+    "of an unreadable time": {"createdAt": "yesterday"},
+    "of an id that nobody can ask for": {"id": "gen/1"},
+    "by a model with a date behind its name": {"model": "lipsync-2-20260101"},
+    "by an unknown model": {"model": None},
+    "of media with URLs of another host": {
+        "input": [
+            {"type": "video", "url": "https://cdn.example/1"},
+            {"type": "audio", "url": "https://cdn.example/2"},
+        ]
+    },
+    "of an asset in place of a URL": {"input": [{"type": "video", "assetId": "a-1"}, SPEECH]},
+    "without inputs": {"input": None},
+}
+
+
+@pytest.mark.parametrize("seen", MAYBES.values(), ids=MAYBES.keys())
+async def test_a_job_that_does_not_clearly_contradict_is_not_taken_and_nothing_is_sent_again(
+    serve: Callable[..., RawServer],
+    client_of: Callable[..., AsyncSync],
+    pauses: list[float],
+    seen: dict[str, Any],
+) -> None:
+    shown = {**job("whose", **seen), **seen}
+    server = serve(create=LOST, listed=paged([shown, *jobs(3)]))
+    with pytest.raises(OutcomeUnknown) as caught:
+        await make(client_of(server, max_retries=2))
+    assert trail(server.received).count(CREATE) == 1
+    assert (caught.value.reason, caught.value.maybe_ids) == ("maybe_seen", (shown["id"],))
+    assert f"Generation {shown['id']} " in caught.value.message
+    assert str(shown["id"]) in caught.value.next_step
 
 
 SAME: dict[str, dict[str, Any]] = {
-    "a minute before the first send": {"seconds_ago": 60},
+    "a second before the first send": {"seconds_ago": 1},
     "by a clock that runs ahead": {"seconds_ago": -60},
     "ended already": {"status": "COMPLETED", "outputUrl": "https://media.example/out.mp4"},
     "with fields of its own": {"options": {"sync_mode": "bounce"}, "projectId": "p", "tomorrow": [1]},
     "with absent fields": {"options": None, "segments": None, "webhookUrl": ""},
+    "with its inputs the other way round": {"input": [SPEECH, {"type": "video", "url": VIDEO}]},
 }
 
 
@@ -69,6 +100,13 @@ async def test_a_job_that_matches_is_found_whatever_else_the_list_shows_of_it(
     server = serve(LOST, answer(200, listed))
     assert (await make(client_of(server))).id == "mine"
     assert trail(server.received) == [CREATE, LIST]
+
+
+async def test_a_job_that_matches_is_taken_although_another_may_be_it_too(
+    serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
+) -> None:
+    server = serve(create=LOST, listed=paged([job("whose", model="lipsync-2-20260101"), job("mine")]))
+    assert (await make(client_of(server))).id == "mine"
 
 
 async def test_a_job_with_other_options_script_or_file_name_is_left_to_others(
@@ -109,38 +147,6 @@ async def test_what_the_caller_added_to_the_body_is_searched_for_too(
     added: Any = {"additional_body_parameters": {"projectId": "p-2"}, "additional_headers": headers}
     assert (await make(client_of(server), options=added)).id == "mine"
     assert [one.headers.get("x-sync-organization-id") for one in server.received] == ["o-1", "o-1"]
-
-
-async def test_the_search_goes_through_the_pages_as_far_back_as_two_minutes(
-    serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
-) -> None:
-    busy = [job(f"other-{place}", model="sync-3") for place in range(100)]
-    server = serve(LOST, answer(200, busy), answer(200, [job("mine")]))
-    assert (await make(client_of(server))).id == "mine"
-    assert [one.target for one in server.received[1:]] == [
-        "/v2/generations?limit=100",
-        "/v2/generations?limit=100&cursor=other-99",
-    ]
-
-
-async def test_the_search_ends_where_the_list_gets_older_than_two_minutes(
-    serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
-) -> None:
-    old = answer(200, [job(f"old-{place}", createdAt=ago(130)) for place in range(100)])
-    server = serve(LOST, old, old, answer(201, job("mine")))
-    assert (await make(client_of(server, max_retries=1))).id == "mine"
-    assert trail(server.received) == [CREATE, LIST, LIST, CREATE]
-
-
-async def test_a_list_that_never_ends_is_given_up_and_nothing_is_sent_again(
-    serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
-) -> None:
-    # An API that ignores the cursor shows the same page again and again.
-    busy = answer(200, [job(f"other-{place}", model="sync-3") for place in range(100)])
-    server = serve(LOST, busy)
-    with pytest.raises(OutcomeUnknown):
-        await make(client_of(server, max_retries=1))
-    assert trail(server.received) == [CREATE, *[LIST] * 10]
 
 
 async def test_an_earlier_job_of_the_same_request_is_not_taken_for_the_new_one(

@@ -83,8 +83,10 @@ async def test_one_that_was_never_made_is_sent_although_many_jobs_were_made_sinc
     await _leave_in_doubt(sandbox, sync, guard, request_of("?clip=1"), NEVER_MADE)
     other = request_of("?clip=2")
     row = await sync.generations.create(model=other.model, input=other.input)
-    since: Any = [{**row.to_wire(), "id": f"other-{number}"} for number in range(100)]
-    sandbox.add_fault(Fault(method="GET", path="/v2/generations", status=200, body=since, times=12))
+    for page in range(12):
+        since: Any = [{**row.to_wire(), "id": f"other-{page}-{number}"} for number in range(100)]
+        sandbox.add_fault(Fault(method="GET", path="/v2/generations", status=200, body=since))
+    sandbox.add_fault(Fault(method="GET", path="/v2/generations", status=200, body=[]))
     made = await guard.create(sync, request_of("?clip=1"), {"max_retries": 0}, Terms())
     assert made.generation.id == sandbox.charges[1].generation_id
 
