@@ -366,7 +366,7 @@ class OutcomeUnknown(SyncError):
                 return f"The API cannot tell whether it made the job: {_sentence(search_failure, _WHY_LIMIT)}"
             case "maybe_seen":
                 more = len(self.maybe_ids) - 1
-                others = f", and so do {more} more" if more > 0 else ""
+                others = f", and so may {more} more" if more > 0 else ""
                 return f"Generation {''.join(self.maybe_ids[:1])} of the API's list may be this job{others}."
             case "named_not_visible":
                 return "The API does not show that job yet."

@@ -355,7 +355,12 @@ class _Create:
                 if GENERATION_ID.fullmatch(generation.id):
                     self._creator.claim(generation.id, self.key)
                     return generation
+            self._in_doubt = True
+            self._note_named(body.get("generationId"))
             self._note_named(body.get("id"))
+            raise APIResponseError(
+                f"The API's answer to the create (HTTP {reply.status}) is no generation.", status=reply.status
+            )
         error = self._transport.error_from(reply)
         if _is_refusal(error) and not _is_the_apis_own(reply):
             # A gateway says so too, of a request that went through it.

@@ -16,8 +16,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeGuard
-from urllib.parse import SplitResult, unquote, urlsplit
+from functools import lru_cache
+from typing import Literal, NamedTuple, TypeGuard
+from urllib.parse import unquote, urlsplit
 
 from sync_mcp.api.models import Json
 
@@ -29,10 +30,11 @@ shown; it does not agree, and does not clearly contradict; it clearly contradict
 _TELLING = ("options", "segments", "dubParams")
 _UNASKED = ("segments", "dubParams")
 """Where they are shown and were not asked for, it is hardly the same job."""
-_NAMING = ("url", "assetId", "provider")
+_NAMING = ("url", "assetId")
 _MODELS = ("sync-3", "lipsync-2", "lipsync-2-pro", "lipsync-1.9.0-beta", "react-1")
 _AFTER_NAME = "-_.@:/ "
 _VOICE = ("script", "voiceId", "stability", "similarityBoost")
+_PLACES_REMEMBERED = 1000
 _CLOSE = 1e-6
 """A number that went through 32 bits comes back a little different."""
 _SHARED_STORAGE = re.compile(
@@ -86,7 +88,11 @@ def _agrees_as_a_whole(sent: Json, shown: Json) -> bool:
 def _is_same_item(mine: object, theirs: object) -> bool:
     if not (_is_object(mine) and _is_object(theirs)):
         return False
-    return any(name in mine and name in theirs for name in _NAMING) and _agree("", mine, theirs)
+    voices = mine.get("provider"), theirs.get("provider")
+    is_named = any(name in mine and name in theirs for name in _NAMING) or all(
+        _is_object(voice) and "script" in voice for voice in voices
+    )
+    return is_named and _agree("", mine, theirs)
 
 
 def _agree(name: str, mine: object, theirs: object) -> bool:
@@ -169,45 +175,42 @@ def _file_name(name: object) -> str:
 
 def _is_other_webhook(mine: object, theirs: object) -> bool:
     # Nobody rewrites where a user wants to be told.
-    places = [_split(url) for url in (mine, theirs)]
-    hosts = [place.hostname if place else None for place in places]
-    return (None not in hosts and hosts[0] != hosts[1]) or _is_other_url(mine, theirs)
+    one, other = _place(str(mine)), _place(str(theirs))
+    if one is None or other is None:
+        return False
+    return one.host != other.host or _is_other_url(mine, theirs)
 
 
 def _is_other_url(mine: object, theirs: object) -> bool:
     """Return whether two URLs of one host lead to different things; a copy elsewhere has a URL of its own."""
-    one, other = _split(mine), _split(theirs)
-    if one is None or other is None:
+    one, other = _place(str(mine)), _place(str(theirs))
+    if one is None or other is None or one.host != other.host:
         return False
-    (host, path), (other_host, other_path) = _place(one), _place(other)
-    if host != other_host:
-        return False
-    if path != other_path:
-        return True
-    asked, shown = _query(one), _query(other)
-    return any(asked[name] != shown[name] for name in asked.keys() & shown.keys())
+    shared = one.query.keys() & other.query.keys()
+    return one.path != other.path or any(one.query[name] != other.query[name] for name in shared)
 
 
-def _split(url: object) -> SplitResult | None:
+class _Place(NamedTuple):
+    host: str
+    path: str
+    query: Mapping[str, str]
+
+
+@lru_cache(_PLACES_REMEMBERED)
+def _place(url: str) -> _Place | None:
+    """Return where a URL leads, in one spelling and without what may prove a right to fetch."""
     try:
-        place = urlsplit(str(url).strip())
-        return place if place.hostname else None
+        parts = urlsplit(url.strip())
+        host = (parts.hostname or "").removesuffix(".")
     except ValueError:
         return None
-
-
-def _place(url: SplitResult) -> tuple[str, str]:
-    host = (url.hostname or "").removesuffix(".")
-    path = unicodedata.normalize("NFC", unquote(url.path)).strip("/")
+    path = unicodedata.normalize("NFC", unquote(parts.path)).strip("/")
     if _SHARED_STORAGE.fullmatch(host):
         owner, _, path = path.partition("/")
-        return f"{host}/{owner}", path
-    return host, path
-
-
-def _query(url: SplitResult) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in url.query.split("&")]
-    return {name: unquote(value) for name, _, value in pairs if value and not _PROOF.search(unquote(name))}
+        host = f"{host}/{owner}"
+    pairs = [pair.partition("=") for pair in parts.query.split("&")]
+    query = {name: unquote(value) for name, _, value in pairs if value and not _PROOF.search(unquote(name))}
+    return _Place(host, path, query) if host else None
 
 
 def _is_other_value(mine: object, theirs: object) -> bool:

@@ -1,11 +1,15 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import anyio
 import pytest
 
 from sync_mcp import AsyncSync, Audio, Generation, RequestOptions, Video
+from sync_mcp.api.create import Attempt, Claim
+from sync_mcp.api.models import GenerationRequest
 from sync_mcp.sandbox import RecordedRequest, Sandbox
 
 from .raw_server import Answer, RawServer, Received, answer
@@ -34,6 +38,20 @@ async def make(
         ],
         request_options=options,
     )
+
+
+async def make_as(
+    client: AsyncSync, *, retries: int = 1, more: Mapping[str, object] | None = None, **attempt: Any
+) -> Generation:
+    """Make what `make` makes as an attempt that is kept book of; the book takes any job for its own."""
+
+    async def claim(generation_id: str) -> Claim:
+        return "mine"
+
+    media = [{"type": "video", "url": VIDEO}, {"type": "audio", "url": AUDIO}]
+    request = GenerationRequest.from_wire({"model": "lipsync-2", "input": media, **(more or {})})
+    kept = replace(Attempt("mine", claim), **attempt)
+    return await client.generations.create_as(kept, request, request_options={"max_retries": retries})
 
 
 def job(id: str = "job-1", /, **more: object) -> dict[str, object]:

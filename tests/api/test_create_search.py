@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
-from sync_mcp import AsyncSync, Generation, GenerationOptions, OutcomeUnknown, Text, Video
+from sync_mcp import AsyncSync, Generation, GenerationOptions, OutcomeUnknown, RequestOptions, Text, Video
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import AUDIO, CREATE, LIST, VIDEO, ago, in_turn, job, jobs, keys, make, paged, trail, until
@@ -136,6 +136,17 @@ async def test_a_job_with_other_options_script_or_file_name_is_left_to_others(
         output_file_name="take-1",
     )
     assert generation.id == "mine"
+
+
+async def test_a_job_whose_file_name_the_api_rewrote_is_found(
+    sandbox: Sandbox, sync: AsyncSync, pauses: list[float]
+) -> None:
+    sandbox.configure(idempotency="ignore")
+    sandbox.add_fault(Fault(path="/v2/generate", drop="after"))
+    added: RequestOptions = {"additional_body_parameters": {"outputFileName": "My take (2)"}}
+    generation = await make(sync, sandbox, added)
+    assert generation.output_file_name == "My_take_2"
+    assert [charge.generation_id for charge in sandbox.charges] == [generation.id]
 
 
 async def test_what_the_caller_added_to_the_body_is_searched_for_too(

@@ -1,5 +1,6 @@
 import inspect
 import re
+from typing import get_args
 
 import pytest
 from hypothesis import example, given
@@ -15,6 +16,7 @@ from sync_mcp.errors import (
     ConcurrencyLimitError,
     ConfigurationError,
     CreateUnderWay,
+    DoubtReason,
     InternalError,
     InvalidRequestError,
     OutcomeUnknown,
@@ -166,6 +168,33 @@ def test_an_unknown_outcome_names_its_key_whole_however_long_the_reason(
     assert "sent at 2026-10-02T09:30:00Z" in error.message
     assert (error.generation_id or "") in error.message
     assert "same idempotency key" in error.next_step
+
+
+@pytest.mark.parametrize("reason", get_args(DoubtReason))
+def test_an_unknown_outcome_tells_its_reason_in_whole_sentences_of_bounded_length(
+    reason: DoubtReason,
+) -> None:
+    error = OutcomeUnknown(
+        "The answer broke off " * 100,
+        idempotency_key="k" * 128,
+        sent_at="2026-10-02T09:30:00Z",
+        generation_id="g" * 128,
+        reason=reason,
+        maybe_ids=["m" * 128] * 100,
+        search_failure="HTTP 500 " * 100,
+    )
+    assert len(str(error)) < 850
+    assert re.fullmatch(r"([A-Z][^.…]+\. )+Idempotency key: k{128}\.", error.message)
+    assert "same idempotency key" in error.next_step
+    assert (error.reason, len(error.maybe_ids), max(map(len, error.maybe_ids))) == (reason, 20, 128)
+
+
+def test_the_reasons_of_an_unknown_outcome_are_told_apart() -> None:
+    texts = {
+        OutcomeUnknown("Lost.", idempotency_key=KEY, sent_at="now", reason=reason, maybe_ids=["m"]).message
+        for reason in get_args(DoubtReason)
+    }
+    assert len(texts) == len(get_args(DoubtReason))
 
 
 def test_a_full_account_tells_how_full_it_is() -> None:
