@@ -363,7 +363,8 @@ class OutcomeUnknown(SyncError):
             case "not_searched":
                 return "The API's list has not been searched to its end."
             case "list_unreadable":
-                return f"The API cannot tell whether it made the job: {_sentence(search_failure, _WHY_LIMIT)}"
+                told = _sentence(search_failure, _WHY_LIMIT)
+                return f"It cannot be found out now whether the job was made: {told}".rstrip(" :")
             case "maybe_seen":
                 more = len(self.maybe_ids) - 1
                 others = f", and so may {more} more" if more > 0 else ""

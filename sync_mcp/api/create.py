@@ -45,6 +45,7 @@ logger = logging.getLogger("sync_mcp.api")
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 _IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 422, 429})
+_UNKNOWN_ID = frozenset({400, 404, 410, 422})
 _LOOK_BACK = timedelta(hours=1)
 _TWIN_LOOK_BACK = timedelta(minutes=2)
 _CLOCK_TOLERANCE = timedelta(seconds=2)
@@ -56,6 +57,8 @@ _PAGES_SEARCHED = 100
 """Of a busy account, whose pages may be short."""
 _PAGES_SEARCHED_OF_ANY_AGE = 5
 """Where the job may be as old as the account, there is no end to come to."""
+_PAGE_TRIES = 2
+_PAGE_PAUSE_SECONDS = 0.5
 _PAGES_THAT_SHIFT = 3
 """After so many pages the first one may have changed."""
 _ATTEMPT_SECONDS = 30.0
@@ -434,12 +437,14 @@ class _Create:
         if not GENERATION_ID.fullmatch(self._named_id):
             return "named_not_visible"
         reply = await self._ask(f"/v2/generate/{quote(self._named_id, safe='')}", {})
-        if reply.status == 404:
+        if reply.status in _UNKNOWN_ID:
             return "named_not_visible"
         found = readable_generations([reply.data]) if reply.ok else []
         if not found:
             raise self._transport.error_from(reply)
         job = found[0]
+        if job.id != self._named_id:
+            raise APIResponseError("The API was asked for one generation and shows another.")
         claim = await self._claim_in_book(job) if self.match(job) != "no" else "another's"
         if claim == "unclear":
             self._maybes[job.id] = job
@@ -457,7 +462,7 @@ class _Create:
         while reading.state == "goes on":
             if reading.pages >= self._most_pages:
                 raise APIResponseError(f"The API's list goes on after {reading.pages} pages.")
-            page, length = await self._page({"cursor": reading.cursor} if reading.cursor else {})
+            page, length = await self._next_page(reading)
             is_readable = is_readable and len(page) == length
             found = await self._own_of(reading.add(page, self._earliest))
             if found is not None:
@@ -508,6 +513,19 @@ class _Create:
             logger.warning("create key=%s: the book cannot be asked: %s", self.key, error)
             return ids
         return [name for name in ids if name not in known]
+
+    async def _next_page(self, reading: Reading) -> tuple[list[Generation], int]:
+        query = {"cursor": reading.cursor} if reading.cursor else {}
+        # What was read before would have to be read again: a later page is worth some tries.
+        for _ in range(_PAGE_TRIES if reading.pages else 0):
+            try:
+                return await self._page(query)
+            except SyncError as error:
+                seconds = error.retry_after_seconds or _PAGE_PAUSE_SECONDS
+                if not error.retryable or seconds + _LAST_SECONDS > self._budget.seconds_left:
+                    raise
+            await anyio.sleep(seconds)
+        return await self._page(query)
 
     async def _page(self, query: Mapping[str, str]) -> tuple[list[Generation], int]:
         """Return a page of the API's list, and how many entries it has, readable or not."""

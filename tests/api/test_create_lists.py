@@ -166,6 +166,28 @@ async def test_a_list_that_never_ends_is_given_up_and_nothing_is_sent_again(
     assert "goes on after 100 pages" in caught.value.message
 
 
+async def test_a_later_page_that_fails_is_asked_for_again_and_not_the_whole_list(
+    serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
+) -> None:
+    throttled = answer(429, {"message": "slow down", "statusCode": 429}, {"Retry-After": "1"})
+    listed = in_turn(answer(200, jobs(20)), throttled, LOST, answer(200, [job("mine")]))
+    server = serve(create=LOST, listed=listed)
+    assert (await make(client_of(server, max_retries=0))).id == "mine"
+    assert trail(server.received) == [CREATE, *[LIST] * 4]
+    assert pauses[0] == 1
+
+
+async def test_a_later_page_that_keeps_failing_leaves_the_list_unread(
+    serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
+) -> None:
+    listed = in_turn(answer(200, jobs(20)), answer(500, {"message": "broken", "statusCode": 500}))
+    server = serve(create=accepted_at_last(), listed=listed)
+    with pytest.raises(OutcomeUnknown) as caught:
+        await make(client_of(server, max_retries=0))
+    assert caught.value.reason == "list_unreadable"
+    assert trail(server.received) == [CREATE, *[LIST] * 4]
+
+
 @pytest.mark.parametrize("place", range(3))
 @pytest.mark.parametrize("others", [0, 2, 22, 42, 62])
 async def test_a_job_that_some_readings_of_a_page_leave_out_is_found_by_another(

@@ -97,6 +97,14 @@ async def test_a_named_job_that_only_the_list_shows_is_returned_whatever_its_tim
     assert (await make(client_of(server))).id == "job-7"
 
 
+async def test_a_job_is_found_in_the_list_although_the_api_takes_the_name_it_gave_for_no_id(
+    serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
+) -> None:
+    no_id = answer(400, {"message": "no id", "errorCode": "invalid_generation_id", "statusCode": 400})
+    server = serve(unknown("job-7"), no_id, answer(200, [job("real")]))
+    assert (await make(client_of(server))).id == "real"
+
+
 CONTRADICTING: dict[str, dict[str, Any]] = {
     "by another model": {"model": "sync-3"},
     "of another video": {"input": [{"type": "video", "url": "https://media.example/x.mp4"}, MEDIA[1]]},
@@ -114,6 +122,15 @@ async def test_a_named_job_that_clearly_contradicts_is_not_taken(
     with pytest.raises(OutcomeUnknown) as caught:
         await make(client_of(server))
     assert (caught.value.reason, caught.value.generation_id) == ("named_is_anothers", "job-7")
+
+
+async def test_another_job_than_the_named_one_is_not_taken_for_it(
+    serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
+) -> None:
+    server = serve(unknown("job-7"), answer(200, job("job-8")))
+    with pytest.raises(OutcomeUnknown) as caught:
+        await make(client_of(server))
+    assert (caught.value.reason, caught.value.generation_id) == ("list_unreadable", "job-7")
 
 
 async def test_a_named_job_of_another_create_of_this_client_is_not_taken(
