@@ -19,6 +19,7 @@ SyncError
    · ServerError              408, 5xx, and statuses that nobody documents: try later
  x NoOutput                   a generation has no output to fetch: it runs still, or failed
  x OutcomeUnknown             a create was sent, and whether the API took it cannot be known
+ x NotVisibleYet              a job was made, and the API's reads do not show it: wait, do not make it again
  x LedgerError                the ledger of paid calls cannot be used; nothing was sent
  x LimitReached               it would cost more than the user's limits allow; nothing was sent
  x QuoteRefused               the quote is not for this call, or no longer good; nothing was sent
@@ -56,6 +57,7 @@ __all__ = [
     "MoneySpent",
     "NoOutput",
     "NotFoundError",
+    "NotVisibleYet",
     "OutcomeUnknown",
     "PaymentRequiredError",
     "PermissionDeniedError",
@@ -80,6 +82,8 @@ DoubtReason = Literal[
 """Why the outcome of a create stays unknown."""
 
 _TEXT_LIMIT = 600
+_QUESTION_LIMIT = 900
+"""Of one line: the question's own sentences, which are one, are never cut."""
 _REASON_LIMIT = 200
 _WHY_LIMIT = 120
 _ID_LIMIT = 128
@@ -390,6 +394,43 @@ class OutcomeUnknown(SyncError):
         ).rstrip()
 
 
+class NotVisibleYet(SyncError):
+    """A job was made, and the API's reads do not show it: they may lag behind its writes.
+
+    Attributes:
+        generation_id: the job.
+        ledger_id: its entry in the ledger, which holds its money.
+        may_appear: whether it was made so short a time ago that waiting is likely to help.
+    """
+
+    code = "generation_not_visible"
+    money_spent = "yes"
+
+    def __init__(self, generation_id: str, *, ledger_id: int, made_at: str, may_appear: bool) -> None:
+        self.generation_id = safe(generation_id, _ID_LIMIT)
+        self.ledger_id = ledger_id
+        self.may_appear = may_appear
+        self.retryable = may_appear
+        if may_appear:
+            super().__init__(
+                f"Generation {self.generation_id} was made at {made_at}, and is not visible yet: the API's "
+                "reads lag behind.",
+                next_step=(
+                    f'Wait, then call get_generation with generation_id "{self.generation_id}"; do not '
+                    "create it again: it is made, and its money is held."
+                ),
+            )
+        else:
+            super().__init__(
+                f"Generation {self.generation_id} was made at {made_at}, and the API does not show it any "
+                "more.",
+                next_step=(
+                    "Tell the user: its money stays held in the ledger until they look at it with "
+                    f"sync-mcp ledger show {ledger_id}. Making it again may be paid again."
+                ),
+            )
+
+
 class LedgerError(SyncError):
     """The ledger of paid calls cannot be read or written; nothing was sent."""
 
@@ -442,7 +483,7 @@ class ApprovalRequired(SyncError):
     """The user has to agree before this is paid; nothing was sent.
 
     Attributes:
-        question: the words to put to the user.
+        question: the words to put to the user, in lines; none where they can only agree by another way.
         quote_id: what the same call is to be made with once the user has agreed, or None where the user can
             only agree by another way.
         price_is_known: whether the user can be told what it costs.
@@ -460,19 +501,22 @@ class ApprovalRequired(SyncError):
         price_is_known: bool = True,
     ) -> None:
         self.price_is_known = price_is_known
-        self.question = safe(question, _TEXT_LIMIT)
+        self.question = tuple(safe(line, _QUESTION_LIMIT) for line in question.splitlines())
         self.quote_id = safe(quote_id, _ID_LIMIT) if quote_id else None
-        # The limit of one message does not hold for both together.
-        super().__init__(safe(message, _REASON_LIMIT), next_step=next_step)
-        self.message = f"{self.message} {self.question}"
-        self.args = (self.message,)
+        super().__init__(message, next_step=next_step)
 
 
 class ApprovalDenied(SyncError):
-    """The user was asked and did not agree; nothing was sent."""
+    """The user was asked and did not agree; nothing was sent.
+
+    Attributes:
+        is_the_users: whether a person can have given this answer; a host that closes a question at once has
+            most likely shown it to nobody.
+    """
 
     code = "approval_denied"
     next_step = "Nothing was sent. Ask the user what to do instead; do not repeat the call by yourself."
+    is_the_users = True
 
 
 class ReadOnlyError(SyncError):

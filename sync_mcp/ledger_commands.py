@@ -136,8 +136,8 @@ def look_up(
 async def _looked_up(ledger: Ledger, entry: Entry, generation_id: str, api_key: str) -> Sighting:
     async with AsyncSync(api_key=api_key, base_url=entry.base_url) as sync:
         account = ledger.account_of(sync.key_fingerprint, entry.base_url)
-        if account not in (None, entry.account):
-            return _unseen(f"the key is of {account}, and the call was of {entry.account}")
+        if account is not None and account[0] != entry.account:
+            return _unseen(f"the key is of {account[0]}, and the call was of {entry.account}")
         try:
             job = await _job(sync, generation_id)
         except SyncError as error:
@@ -185,7 +185,7 @@ def resolving(
     Raises:
         InvalidRequestError: this cannot be.
     """
-    entry = _unresolved(ledger, entry_id)
+    entry = _open_to(ledger, entry_id, lambda entry: entry.state == "accepted")
     if not GENERATION_ID.fullmatch(generation_id):
         raise InvalidRequestError(f"{safe(generation_id, 60)!r} is no id of a generation.")
     owner = ledger.owner(entry, generation_id)
@@ -210,26 +210,42 @@ def resolving(
         told.append(f"The API itself named another job for it: {safe(entry.named_id, _ID_SHOWN)}.")
 
     def do() -> str:
-        ledger.resolve(entry.id, generation_id)
+        ledger.resolve(entry.id, generation_id, as_seen=entry)
         return f"Entry {entry.id} is the job {generation_id} now."
 
     return Plan("\n".join(told), do)
 
 
 def releasing(ledger: Ledger, entry_id: int) -> Plan:
-    """Return the plan to note that an attempt made nothing.
+    """Return the plan to let go of an attempt, so that the same call makes it anew without a question.
 
     Raises:
-        InvalidRequestError: it is known whether it did.
+        InvalidRequestError: there is nothing that stands in the way of the same call.
     """
-    entry = _unresolved(ledger, entry_id)
+    entry = _open_to(ledger, entry_id, lambda entry: entry.state == "accepted" or entry.asks_again)
+
+    def do() -> str:
+        ledger.release(entry.id, as_seen=entry)
+        return f"Entry {entry.id} is released."
+
+    if entry.asks_again:
+        told = (
+            f"Entry {entry.id}, {clean(entry.summary, _TEXT_SHOWN)}, does not stand in the way of the same "
+            "call any more: that is paid as a new attempt, without asking. What this one cost, "
+            f"{_held(entry)}, stays spent."
+        )
+        return Plan(told, do)
+    doubt = (
+        "it was accepted: if the API shows its job again, that is paid all the same"
+        if entry.state == "accepted"
+        else "nobody knows whether it made a job. If it did, that job is paid all the same"
+    )
     told = [
         f"Entry {entry.id}, {clean(entry.summary, _TEXT_SHOWN)}, is noted as an attempt that made nothing.",
         f"Its money, {_held(entry)}, stands free again, and the same call, made again, is sent as a new "
         "attempt and paid.",
-        f"WARNING: it was sent at {_moment(entry.first_sent_at)}, and nobody knows whether it made a job. If "
-        "it did, that job is paid all the same, and a repeat is paid a second time: look first in "
-        "list_generations, or in the list at https://sync.so.",
+        f"WARNING: it was sent at {_moment(entry.first_sent_at)}, and {doubt}, and a repeat is paid a second "
+        "time: look first in list_generations, or in the list at https://sync.so.",
     ]
     if entry.named_id:
         named = safe(entry.named_id, _ID_SHOWN)
@@ -237,11 +253,6 @@ def releasing(ledger: Ledger, entry_id: int) -> Plan:
             f"The API named generation {named} for it, so it was probably made: `sync-mcp ledger resolve "
             f"{entry.id} {named}` says so."
         )
-
-    def do() -> str:
-        ledger.release(entry.id)
-        return f"Entry {entry.id} is released: its money stands free."
-
     return Plan("\n".join(told), do)
 
 
@@ -414,15 +425,15 @@ def _entry(ledger: Ledger, entry_id: int) -> Entry:
     return entry
 
 
-def _unresolved(ledger: Ledger, entry_id: int) -> Entry:
+def _open_to(ledger: Ledger, entry_id: int, decision: Callable[[Entry], bool]) -> Entry:
     """Return an attempt that the user may decide about.
 
     Raises:
-        InvalidRequestError: its outcome is known; the message says how, and what to do instead.
+        InvalidRequestError: there is nothing to decide; the message says why, and what to do instead.
     """
     entry = _entry(ledger, entry_id)
     now = time.time()
-    if not entry.is_unresolved(now):
+    if not entry.is_unresolved(now) and not decision(entry):
         ways = " ".join(line.strip() for line in _ways(entry, now))
         raise InvalidRequestError(f"Entry {entry.id} is not in doubt ({_state(entry, now)}). {ways}")
     return entry
@@ -471,6 +482,8 @@ def _state(entry: Entry, now: float) -> str:
             return "done" if entry.charged != "no" else "done, free"
         case "ended":
             return f"{safe(entry.status or 'ended', 40).lower()}, {charge}"
+        case "deleted":
+            return f"deleted, {charge}"
         case "closed":
             return "made, gone since"
         case _:
@@ -491,22 +504,36 @@ def _ways(entry: Entry, now: float) -> list[str]:
             "    it made nothing: its money stands free, and the same call is paid as a new attempt",
         ]
     job = f"job {safe(entry.generation_id, _ID_SHOWN)}" if entry.generation_id else "job"
+    if entry.state == "accepted":
+        return [
+            f"It made {job}. {_held(entry)} counts until the real cost is known. {_COST_ASKED}",
+            *(
+                [f"  The API says {safe(entry.status, 40)!r} of it, which is not known here."]
+                if entry.status
+                else []
+            ),
+            f"  sync-mcp ledger resolve {entry.id} {safe(entry.generation_id or '', _ID_SHOWN)}",
+            "    it has ended: its estimate stands for its cost",
+            f"  sync-mcp ledger release {entry.id}",
+            "    it was never made: its money stands free, and the same call is paid as a new attempt",
+        ]
+    if entry.asks_again:
+        gone = {"deleted": f"Its {job} was deleted.", "closed": f"Its {job} is no longer shown by the API."}
+        return [
+            gone.get(entry.state, "It was charged, or may have been."),
+            f"  The same call asks you before a new attempt is paid; {_held(entry)} stays spent.",
+            f"  sync-mcp ledger release {entry.id}",
+            "    the same call is paid as a new attempt without asking; what this one cost stays spent",
+        ]
     match entry.state:
         case "sending":
             told = "A process is sending it. If that dies, it can be decided here a few seconds later."
-        case "accepted":
-            told = f"It made {job}. {_held(entry)} counts until the real cost is known. {_COST_ASKED}"
         case "ended" if entry.status == "COMPLETED":
             told = f"Its {job} is done. The same call is answered with it and pays nothing."
-        case "ended" if entry.charged == "no":
-            told = "It cost nothing. The same call is sent as a new attempt and paid."
         case "ended":
-            told = "It was charged, or may have been. The same call asks you before a new attempt is paid."
-        case "closed":
-            told = (
-                f"It made {job}, which the API no longer knows. What it cost stays spent; the same call is "
-                "sent as a new one and paid."
-            )
+            told = "It cost nothing. The same call is sent as a new attempt and paid."
+        case "released" if entry.charged != "no":
+            told = f"You let go of it; {_held(entry)} stays spent. The same call is paid as a new attempt."
         case _:
             told = "It made nothing and cost nothing. The same call is sent as a new attempt and paid."
     return [f"Nothing is to be decided here. {told}"]

@@ -14,11 +14,12 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
 
 from sync_mcp._version import __version__
 from sync_mcp.errors import ReadOnlyError
 from sync_mcp.settings import Settings
-from sync_mcp.text import clean, near
+from sync_mcp.text import clean, near, safe
 from sync_mcp.tools.answers import error_result
 from sync_mcp.tools.approval import NOBODY, QUESTION, User
 from sync_mcp.tools.backend import CALL_SECONDS, Backend, CallContext
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from sync_mcp.media.roots import MediaRoots
 
 logger = logging.getLogger("sync_mcp.server")
+
+_REASON_LIMIT = 300
 
 INSTRUCTIONS = (
     "Lip-synced and dubbed video with Sync. The way: list_voices where a script needs a voice, "
@@ -75,6 +78,7 @@ def create_server(
                 task_group,
                 approve_above_usd=None if above == "never" else above,
                 approve_by=settings.approve_by,
+                webhook_hosts=settings.webhook_hosts,
                 sandboxed=sandbox_url is not None,
                 stopping=stopping,
             )
@@ -136,13 +140,13 @@ def _user(context: ServerRequestContext[Backend], params: types.CallToolRequestP
     """Return how the user behind this client can be asked."""
     session = context.session
     can = session.client_capabilities.elicitation if session.client_capabilities else None
-    said = (params.input_responses or {}).get(QUESTION)
-    if isinstance(said, types.ElicitResult) and params.request_state:
-        return User(choice=said, quote_id=params.request_state)
     # An empty capability is that of clients from before there were two kinds.
     if can is None or (can.form is None and can.url is not None):
         return NOBODY
     if session.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        said = (params.input_responses or {}).get(QUESTION)
+        if isinstance(said, types.ElicitResult) and params.request_state:
+            return User(is_asked_by_answer=True, choice=said, question_id=params.request_state)
         return User(is_asked_by_answer=True)
     if not session.can_send_request:
         return NOBODY
@@ -150,8 +154,9 @@ def _user(context: ServerRequestContext[Backend], params: types.CallToolRequestP
     async def ask(form: types.ElicitRequestFormParams) -> types.ElicitResult | None:
         try:
             return await session.elicit_form(form.message, form.requested_schema, context.request_id)
-        except MCPError as error:
-            logger.warning("the client could not ask the user: %s", error)
+        except (MCPError, ValidationError) as error:
+            # It says that it cannot, or what it says is no answer.
+            logger.warning("the client could not ask the user: %s", safe(repr(error), _REASON_LIMIT))
             return None
 
     return User(ask=ask)

@@ -49,13 +49,19 @@ class Settings(BaseModel):
     )
     approve_above_usd: Dollars | Literal["never"] = Field(
         default=Decimal(1),
-        description="Price above which the user is asked before anything is paid, as for every unknown "
-        "price; 0 asks each time, `never` is for unattended work.",
+        description="Most that may be paid within 24 hours without asking the user, all jobs together; what "
+        "would pass it, and every unknown price, is asked about; 0 asks each time. `never` is for unattended "
+        "work: it asks about no price, and refuses what must be asked whatever the price.",
     )
-    approve_by: Literal["quote", "user"] = Field(
-        default="quote",
-        description="Where the client cannot ask the user: `quote` lets the assistant put the question and "
-        "go ahead with a quote, `user` refuses.",
+    approve_by: Literal["ask", "user", "quote"] = Field(
+        default="ask",
+        description="How the user is asked: `ask` by the host's own form, and by a quote where the host has "
+        "none; `user` by the form or not at all; `quote` always by a quote, where the host's forms fail.",
+    )
+    webhook_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Hosts that may be told of a finished job and its URL unasked, with commas between; any "
+        "other webhook is asked about.",
     )
     max_usd_per_job: Dollars | None = Field(
         default=None, description="Most that one job may cost, by its estimate."
@@ -106,6 +112,7 @@ class Settings(BaseModel):
         "home": "SYNC_MCP_HOME",
         "approve_above_usd": "SYNC_MCP_APPROVE_ABOVE_USD",
         "approve_by": "SYNC_MCP_APPROVE_BY",
+        "webhook_hosts": "SYNC_MCP_WEBHOOK_HOSTS",
         "max_usd_per_job": "SYNC_MCP_MAX_USD_PER_JOB",
         "budget_usd_per_day": "SYNC_MCP_BUDGET_USD_PER_DAY",
         "budget_usd": "SYNC_MCP_BUDGET_USD",
@@ -137,12 +144,19 @@ class Settings(BaseModel):
             raise ValueError("is no bearer token")
         return token
 
-    @field_validator("http_allowed_hosts", mode="before")
+    @field_validator("http_allowed_hosts", "webhook_hosts", mode="before")
     @classmethod
     def _split(cls, hosts: object) -> object:
         return (
             [host.strip() for host in hosts.split(",") if host.strip()] if isinstance(hosts, str) else hosts
         )
+
+    @field_validator("webhook_hosts")
+    @classmethod
+    def _bare_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_HOST.fullmatch(host) and ":" not in host for host in hosts):
+            raise ValueError("is no name of a host")
+        return tuple(host.rstrip(".").lower() for host in hosts)
 
     @field_validator("http_allowed_hosts")
     @classmethod
@@ -204,7 +218,8 @@ _WANTED = {
     "log_level": "debug, info, warning or error",
     "home": "a folder",
     "approve_above_usd": "an amount of US dollars such as 2.50, 0, or never",
-    "approve_by": "quote or user",
+    "approve_by": "ask, user or quote",
+    "webhook_hosts": "names of hosts, such as hooks.example.com, with commas between",
     "max_usd_per_job": "an amount of US dollars such as 2.50",
     "budget_usd_per_day": "an amount of US dollars such as 20",
     "budget_usd": "an amount of US dollars such as 100",

@@ -418,4 +418,4 @@ def test_the_limits_are_shown_as_they_are_set(sandbox: Sandbox) -> None:
     assert "SYNC_MCP_BUDGET_USD = 100 (environment)" in done.stdout
     assert "SYNC_MCP_APPROVE_ABOVE_USD = 2.50 (environment)" in done.stdout
     assert "SYNC_MCP_MAX_USD_PER_JOB = not set (default)" in done.stdout
-    assert "SYNC_MCP_APPROVE_BY = quote (default)" in done.stdout
+    assert "SYNC_MCP_APPROVE_BY = ask (default)" in done.stdout

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import cast
@@ -20,13 +21,13 @@ import pytest
 
 from sync_mcp import AsyncSync, Audio, InvalidRequestError, Ledger, LedgerError, Video
 from sync_mcp.cli import main
-from sync_mcp.jobs.ledger import LEASE_SECONDS, Entry
+from sync_mcp.jobs.ledger import LEASE_SECONDS, Entry, Instant
 from sync_mcp.ledger_commands import Plan, Sighting, checked, giving_up, listed, pruning, releasing, shown
 from sync_mcp.ledger_commands import resolving as resolving_by
 from sync_mcp.sandbox import Sandbox
 
 from .api.raw_server import Answer, RawServer, answer
-from .jobs.entries import ACCOUNT, JOB, begun, counted, ended, found, intended, made
+from .jobs.entries import ACCOUNT, JOB, begun, counted, ended, found, intended, made, quoted, refuse
 
 COMMAND = (str(Path(sys.executable).with_name("sync-mcp")), "ledger")
 WAIT_SECONDS = 30.0
@@ -158,7 +159,7 @@ def test_a_wrong_setting_is_one_line_that_names_it(run: Run) -> None:
 
 def test_what_is_open_is_listed_first_and_the_unresolved_before_the_rest(ledger: Ledger) -> None:
     refused = begun(ledger, "refused")
-    ledger.refuse(refused, "me", "nope")
+    refuse(ledger, refused, "me", "nope")
     unresolved = doubted(ledger, "unknown", named=ANOTHER)
     running = made(ledger, "running", "0.5")
     done = ended(ledger, "done", "2", charged="yes", cost="1.2345", job="j2")
@@ -217,7 +218,8 @@ def test_a_listing_is_limited_but_for_what_is_open(run: Run, ledger: Ledger) -> 
 
 
 def test_all_of_an_entry_is_shown_without_query_strings(run: Run, ledger: Ledger) -> None:
-    id = begun(ledger, intention=intended(query="?X-Amz-Signature=SECRET"), usd="1.000000001")
+    sent_at = Instant(1_795_167_000.0)
+    id = begun(ledger, intention=intended(query="?X-Amz-Signature=SECRET"), usd="1.000000001", now=sent_at)
     ledger.accept(id, JOB)
     ledger.settle(
         id,
@@ -226,6 +228,7 @@ def test_all_of_an_entry_is_shown_without_query_strings(run: Run, ledger: Ledger
         error_code="boom",
         cost_usd=Decimal("0.25"),
         charged="yes",
+        now=time.time(),
     )
     done = run("show", str(id))
     assert (done.returncode, done.stderr) == (0, "")
@@ -240,7 +243,7 @@ def test_all_of_an_entry_is_shown_without_query_strings(run: Run, ledger: Ledger
         "0.25 USD against the budgets",
         entry.idempotency_key,
         entry.digest,
-        "1970-01-01 00:16:40 UTC",
+        "2026-11-20 09:30:00 UTC",
     ):
         assert fact in done.stdout, fact
     assert "SECRET" not in done.stdout
@@ -259,13 +262,10 @@ def test_of_what_is_in_doubt_each_way_out_is_named_with_what_it_does_to_the_mone
     ("state", "told"),
     [
         ("sending", "A process is sending it."),
-        ("accepted", "1.00 USD counts until the real cost is known."),
         ("done", "answered with it and pays nothing"),
         ("free", "It cost nothing."),
-        ("charged", "asks you before a new attempt is paid"),
         ("refused", "It made nothing and cost nothing."),
         ("released", "It made nothing and cost nothing."),
-        ("closed", "What it cost stays spent"),
     ],
 )
 def test_of_what_is_not_in_doubt_it_is_said_why_nothing_is_to_be_decided(
@@ -274,20 +274,28 @@ def test_of_what_is_not_in_doubt_it_is_said_why_nothing_is_to_be_decided(
     id = begun(ledger)
     match state:
         case "refused":
-            ledger.refuse(id, "me", "nope")
+            refuse(ledger, id, "me", "nope")
         case "released":
             ledger.doubt(id, "me", None)
             ledger.release(id)
-        case "accepted" | "closed" | "done" | "free" | "charged":
+        case "done" | "free":
             ledger.accept(id, JOB)
         case _:
             pass
-    if state == "closed":
-        ledger.close_job(id, generation_id=JOB)
-    if state in ("done", "free", "charged"):
+    if state in ("done", "free"):
         charged = "no" if state == "free" else "yes"
         status = "COMPLETED" if state == "done" else "FAILED"
-        ledger.settle(id, generation_id=JOB, status=status, error_code=None, cost_usd=None, charged=charged)
+        now = time.time()
+        ledger.settle(
+            id,
+            generation_id=JOB,
+            status=status,
+            error_code=None,
+            cost_usd=None,
+            charged=charged,
+            now=now,
+            ended_at=now - 3600,
+        )
     assert told in shown(ledger, id)
     before = found(ledger, id).state
     with pytest.raises(InvalidRequestError) as refused:
@@ -296,6 +304,40 @@ def test_of_what_is_not_in_doubt_it_is_said_why_nothing_is_to_be_decided(
     with pytest.raises(InvalidRequestError, match="not in doubt"):
         resolving(ledger, id, ANOTHER)
     assert found(ledger, id).state == before
+
+
+def test_a_job_that_was_made_can_be_ended_or_let_go_of_at_any_time(ledger: Ledger) -> None:
+    id = made(ledger)
+    text = shown(ledger, id)
+    assert "1.00 USD counts until the real cost is known." in text
+    assert f"sync-mcp ledger resolve {id} {JOB}\n    it has ended: its estimate stands" in text
+    assert f"sync-mcp ledger release {id}\n    it was never made: its money stands free" in text
+    plan = releasing(ledger, id)
+    assert "if the API shows its job again, that is paid all the same" in plan.told
+    assert plan.do() == f"Entry {id} is released."
+    assert found(ledger, id).state == "released"
+
+
+@pytest.mark.parametrize("state", ["charged", "deleted"])
+def test_what_was_or_may_have_been_charged_can_be_let_go_of_and_stays_spent(
+    ledger: Ledger, state: str
+) -> None:
+    id = made(ledger)
+    now = time.time()
+    ledger.settle(
+        id, generation_id=JOB, status="FAILED", error_code=None, cost_usd=None, charged="yes", now=now
+    )
+    if state == "deleted":
+        ledger.delete_job(id, generation_id=JOB, now=now)
+    text = shown(ledger, id)
+    assert "The same call asks you before a new attempt is paid; 1.00 USD stays spent." in text
+    with pytest.raises(InvalidRequestError, match="not in doubt"):
+        resolving(ledger, id, ANOTHER)
+    plan = releasing(ledger, id)
+    assert "paid as a new attempt, without asking" in plan.told
+    plan.do()
+    entry = found(ledger, id)
+    assert (entry.state, entry.counted_usd) == ("released", 1)
 
 
 # resolve and release
@@ -315,7 +357,10 @@ def test_releasing_says_that_the_money_stands_free_and_warns_and_does_so(ledger:
     id = doubted(ledger, named=ANOTHER)
     plan = releasing(ledger, id)
     assert "1.00 USD, stands free again" in plan.told
-    assert "WARNING: it was sent at 1970-01-01 00:16:40 UTC" in plan.told
+    assert (
+        f"WARNING: it was sent at {datetime.fromtimestamp(found(ledger, id).first_sent_at, UTC):%Y-%m-%d}"
+        in (plan.told)
+    )
     assert "a repeat is paid a second time" in plan.told
     assert f"sync-mcp ledger resolve {id} {ANOTHER}" in plan.told
     assert counted(ledger) == 1
@@ -340,7 +385,7 @@ def test_what_was_decided_elsewhere_meanwhile_is_not_decided_again(ledger: Ledge
     release, resolve = releasing(ledger, id), resolving(ledger, id, JOB)
     ledger.accept(id, ANOTHER)
     for plan in (release, resolve):
-        with pytest.raises(InvalidRequestError, match="not in doubt"):
+        with pytest.raises(InvalidRequestError, match="has changed meanwhile"):
             plan.do()
     assert found(ledger, id).generation_id == ANOTHER
 
@@ -686,9 +731,9 @@ def test_a_folder_that_cannot_be_used_is_told(run: Run, tmp_path: Path) -> None:
 def test_pruning_says_what_goes_and_what_stays_and_why(run: Run, ledger: Ledger) -> None:
     ids = [begun(ledger, name) for name in ("one", "two")]
     for id in ids:
-        ledger.refuse(id, "me", "nope")
+        refuse(ledger, id, "me", "nope")
     paid = ended(ledger, "paid", charged="yes", job="j1")
-    ledger.quote(intended("quoted"), 1, None)
+    quoted(ledger, intended("quoted"), 1, None)
     assert "nothing to delete" in run("prune", "--yes").stdout
     asked = run("prune", "--before", "0")
     assert "nothing was changed" in complaint(asked)
@@ -701,7 +746,7 @@ def test_pruning_says_what_goes_and_what_stays_and_why(run: Run, ledger: Ledger)
 
 
 def test_pruning_begins_ninety_days_back_by_default(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger.refuse(begun(ledger), "me", "nope")
+    refuse(ledger, begun(ledger), "me", "nope")
     began = time.time()
     for days, is_old in ((89, False), (91, True)):
         monkeypatch.setattr("time.time", lambda days=days: began + days * 86_400)

@@ -15,7 +15,7 @@ AMOUNTS = (
 def test_by_default_the_user_is_asked_above_a_dollar_and_nothing_is_limited() -> None:
     settings = Settings.from_environment({})
     assert settings.approve_above_usd == Decimal(1)
-    assert settings.approve_by == "quote"
+    assert settings.approve_by == "ask"
     assert (settings.max_usd_per_job, settings.budget_usd_per_day, settings.budget_usd) == (None, None, None)
     assert not settings.read_only
 

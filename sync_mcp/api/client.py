@@ -1,7 +1,7 @@
 """The client: one object for one account, its endpoints in groups."""
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,6 +49,10 @@ class CreateGuard(Protocol):
         """Return the job that `request` makes, or made before."""
         ...
 
+    async def delete_for(self, sync: "AsyncSync", id: str, delete: Callable[[], Awaitable[None]]) -> None:
+        """Delete a job once what it cost is known as far as it can be."""
+        ...
+
 
 class AsyncSync:
     """An async client for the Sync API, on asyncio or trio.
@@ -84,7 +88,8 @@ class AsyncSync:
             max_retries=max_retries,
         )
         guarded = partial(guard.create_for, self) if guard else None
-        self.generations = Generations(self._transport, guarded)
+        deletes = partial(guard.delete_for, self) if guard else None
+        self.generations = Generations(self._transport, guarded, deletes)
         self.assets = Assets(self._transport)
         self.voices = Voices(self._transport)
         self.account = Account(self._transport)
@@ -99,8 +104,13 @@ class AsyncSync:
 
     @property
     def api_time(self) -> datetime:
-        """Now, by the API's clock as its last answer told it."""
+        """Now, by the API's clock as its last answer told it; until then by this machine's."""
         return self._transport.api_time
+
+    @property
+    def has_heard_time(self) -> bool:
+        """Whether an answer of the API's has told the time."""
+        return self._transport.has_heard_time
 
     @property
     def key_fingerprint(self) -> str:

@@ -87,6 +87,7 @@ class Attempt:
         knows: is asked which of these jobs the book knows as those of other attempts.
         resend_despite_named: whether the user agreed that it goes out again, under its key, although the API
             named a job that it does not show.
+        on_send: is called before each send.
     """
 
     idempotency_key: str
@@ -97,6 +98,7 @@ class Attempt:
     unsigned: Callable[[object], object] | None = None
     knows: Callable[[Sequence[str]], Awaitable[Collection[str]]] | None = None
     resend_despite_named: bool = False
+    on_send: Callable[[], None] | None = None
 
 
 class NotSent(SyncError):
@@ -265,7 +267,7 @@ class _Create:
         # With what the caller added to it: that is what goes out, and what the API's list shows.
         self.body = {**body, **options.get("additional_body_parameters", {})}
         self._call = Call("POST", "/v2/generate", body=body, headers={IDEMPOTENCY_HEADER: key})
-        self.first_sent_at = in_doubt_since or datetime.now(UTC)
+        self.first_sent_at = in_doubt_since or transport.api_time
         self._in_doubt = in_doubt_since is not None
         if self._in_doubt:
             # The first send of this call is no repeat of its own.
@@ -274,6 +276,8 @@ class _Create:
         self._named_id = attempt.named_id if attempt else None
         self._resend_despite_named = attempt is not None and attempt.resend_despite_named
         self._is_resumed = attempt is not None and attempt.sent_at is not None
+        # Where the API has told no time yet, it is found out when the list is read.
+        self._has_apis_time = self._is_resumed or (in_doubt_since is None and transport.has_heard_time)
         self._was_received = False
         self._api_is_ahead = timedelta(0)
         self._sends = 0
@@ -289,6 +293,7 @@ class _Create:
         """Take over what an earlier call under this key found out."""
         self._named_id = earlier._named_id
         self._was_received = earlier._was_received
+        self._has_apis_time = earlier._has_apis_time
         self._maybes = dict(earlier._maybes)
 
     async def run(self) -> Generation:
@@ -323,6 +328,8 @@ class _Create:
         if not await self._may_send():
             self._budget.retries_left = 0
             raise NotSent("It may not be sent any more by this call.")
+        if self._attempt is not None and self._attempt.on_send is not None:
+            self._attempt.on_send()
         left = self._budget.seconds_left
         # From here on the API may have it, even if the call is cancelled on the way.
         self._sends += 1
@@ -559,8 +566,7 @@ class _Create:
     def _sent_by_the_apis_clock(self) -> datetime:
         if self._was_received:
             return _LONG_AGO + _LOOK_BACK
-        # The book keeps the API's own time.
-        return self.first_sent_at + (timedelta(0) if self._is_resumed else self._api_is_ahead)
+        return self.first_sent_at + (timedelta(0) if self._has_apis_time else self._api_is_ahead)
 
     @property
     def _earliest(self) -> datetime:

@@ -63,6 +63,9 @@ PAGE_LIMIT = 100
 GuardedCreate = Callable[[GenerationRequest, RequestOptions | None, int], Awaitable[Generation]]
 """Makes a request once for each take."""
 
+GuardedDelete = Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
+"""Deletes a job once what it cost has been read."""
+
 _WAIT_MODE_HEADER = "x-sync-wait-mode"
 _ASKED_AT_ONCE = 10
 _LOOK_SECONDS = 10.0
@@ -81,10 +84,16 @@ class GenerationPage(list[Generation]):
 class Generations:
     """The generations of an account; reached as `AsyncSync.generations`."""
 
-    def __init__(self, transport: Transport, guarded: GuardedCreate | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        guarded: GuardedCreate | None = None,
+        guarded_delete: GuardedDelete | None = None,
+    ) -> None:
         self._transport = transport
         self._creator = Creator(transport)
         self._guarded = guarded
+        self._guarded_delete = guarded_delete
 
     async def create(
         self,
@@ -456,12 +465,19 @@ class Generations:
     async def delete(self, id: str, *, request_options: RequestOptions | None = None) -> None:
         """Delete a finished job and its output.
 
+        With a guard, what it cost is read first and stays spent, and the same create afterwards is paid again
+        only when the user has agreed.
+
         Raises:
             ConflictError: the job has not ended yet; the API has no way to cancel one.
             NotFoundError: the account has no job by this id.
         """
         path = f"/v2/generations/{_checked_id(id)}"
-        await self._transport.read(Call("DELETE", path), request_options)
+
+        async def delete() -> None:
+            await self._transport.read(Call("DELETE", path), request_options)
+
+        await (delete() if self._guarded_delete is None else self._guarded_delete(id, delete))
 
     async def wait(
         self,

@@ -226,7 +226,7 @@ class Transport:
         self._max_retries = max_retries
         self._http: httpx.AsyncClient | None = None
         self._storage_http: httpx.AsyncClient | None = None
-        self._api_is_ahead = timedelta(0)
+        self._api_is_ahead: timedelta | None = None
         self.sandboxed = False
         """Whether the answers come from a sandbox; known from the first answer on."""
 
@@ -235,8 +235,13 @@ class Transport:
 
     @property
     def api_time(self) -> datetime:
-        """Now, by the API's clock as its last answer told it."""
-        return datetime.now(UTC) + self._api_is_ahead
+        """Now, by the API's clock as its last answer told it; until then by this machine's."""
+        return datetime.now(UTC) + (self._api_is_ahead or timedelta(0))
+
+    @property
+    def has_heard_time(self) -> bool:
+        """Whether an answer of the API's has told the time."""
+        return self._api_is_ahead is not None
 
     @property
     def key_fingerprint(self) -> str:

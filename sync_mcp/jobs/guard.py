@@ -8,13 +8,13 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, Literal, TypeVar, cast
 
 import anyio
 from anyio import to_thread
@@ -22,107 +22,89 @@ from anyio.abc import TaskGroup
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.create import Attempt, Claim, NotSent
-from sync_mcp.api.models import Generation, GenerationCost, GenerationRequest
+from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.api.transport import RequestOptions
 from sync_mcp.errors import (
     APIResponseError,
     APIStatusError,
+    ApprovalDenied,
     AuthenticationError,
     ConcurrencyLimitError,
-    ConfigurationError,
     CreateUnderWay,
     InternalError,
     InvalidRequestError,
     LedgerError,
     LimitReached,
     NotFoundError,
+    NotVisibleYet,
     OutcomeUnknown,
+    PaymentRequiredError,
+    QuoteRefused,
     SyncError,
+)
+from sync_mcp.jobs.consent import (
+    NOBODY_TO_ASK,
+    WEBHOOK_REASON,
+    Approval,
+    Proposal,
+    Reason,
+    price_reasons,
+    repeat_reason,
+    webhook_host,
 )
 from sync_mcp.jobs.files import LocalFiles, has_contents, with_assets
 from sync_mcp.jobs.intention import Intention, differing_extras, unsigned
-from sync_mcp.jobs.ledger import RENEWAL_SECONDS, Entry, Ledger, Wish
-from sync_mcp.jobs.limits import Limits, Spending, dollars, reason_to_ask
+from sync_mcp.jobs.ledger import RENEWAL_SECONDS, Entry, Instant, Ledger, MustAsk, Token, TokenKind, Wish
+from sync_mcp.jobs.limits import Limits, Spending, call_refusal, dollars
+from sync_mcp.jobs.pricing import Price, Pricing
+from sync_mcp.jobs.settling import SETTLE_SECONDS, Settling, instant
 from sync_mcp.text import safe
 
 logger = logging.getLogger("sync_mcp.jobs")
 
 RESEND_HOURS = 12.0
+VISIBLE_WITHIN_SECONDS = 3600.0
+"""How long after its send a job that the API's reads do not show is only waited for."""
 ORGANIZATION_HEADER = "x-sync-organization-id"
-PRICED_FPS = 25
-"""Frames per second of the API's outputs, by which it counts what it charges (API §17)."""
 _LOOK_SECONDS = 8.0
-_SETTLE_SECONDS = 6.0
-_SETTLED_AT_ONCE = 100
-_COSTS_AT_ONCE = 10
 _POLL_SECONDS = 0.25
 _SEND_SECONDS = 30.0
 _SLOT_POLL_SECONDS = 2.0
 _RUNNING_SHOWN = 15
+_ACCOUNT_KEPT_SECONDS = 600.0
+"""How long an account that the API would not name goes by its key, before it is asked again."""
 _ID_LIMIT = 128
 _REASON_LIMIT = 300
 
 _ResultT = TypeVar("_ResultT")
 
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What a job is likely to cost; `note` says on whose word, or why nobody knows."""
-
-    usd: Decimal | None
-    note: str | None = None
-    duration_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A paid call that the user is to agree to."""
-
-    intention: Intention
-    attempt: int
-    price: Price
-    reason: str
-    left_usd: Decimal | None
-    """What the budgets leave, or None where there is none."""
-    duration_seconds: float | None
-    """Length of the output, where it is known."""
-    quote: Callable[[], Awaitable[str]]
-    """Makes a quote for it."""
-
-
-class Approval(Protocol):
-    """How the user is asked."""
-
-    @property
-    def above_usd(self) -> Decimal:
-        """The price from which on the user is asked; an unknown one is always above it."""
-        ...
-
-    async def ask(self, proposal: Proposal) -> None:
-        """Return when the user has agreed.
-
-        Raises:
-            ApprovalRequired, ApprovalDenied: the user has not.
-        """
-        ...
+How = Literal["made", "was there", "found", "sent now"]
+"""How a call came by its job: it made it; it was there before; the job of an earlier send of unknown outcome
+was found; that send had not arrived, and was repeated now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """On which terms a create may be paid.
 
-    Without `approval` nobody is asked. `max_cost_usd` can only lower what the limits allow. The caller's
-    `duration_seconds` counts only where the API cannot measure the media. Until `slot_until`, on anyio's
-    clock, a create waits for one of the account's jobs to end where all its slots are taken. `files` are
-    uploaded once the create is agreed to and written down; that goes on where the call ends before.
+    `approval` asks the user; by default nobody can be asked. `max_cost_usd` can only lower what the limits
+    allow. The caller's `duration_seconds` is a hint that is shown, and sets no price. Until `slot_until`, on
+    anyio's clock, a create waits for one of the account's jobs to end where all its slots are taken. `files`
+    are uploaded once the create is agreed to and written down; that goes on where the call ends before.
+    `token` is what the user agreed by. `webhook_hosts` are those that may be told of a job's end unasked;
+    None for any. `notes` are put to the user with the question. `on_begin` is called before anything can be
+    paid.
     """
 
     take: int = 1
     max_cost_usd: Decimal | None = None
     duration_seconds: float | None = None
     files: LocalFiles | None = None
-    quote_id: str | None = None
-    approval: Approval | None = None
+    token: Token | None = None
+    approval: Approval = NOBODY_TO_ASK
+    webhook_hosts: Collection[str] | None = None
+    notes: Sequence[str] = ()
+    on_begin: Callable[[], None] | None = None
     slot_until: float = -math.inf
     ends_at: float = math.inf
 
@@ -133,9 +115,31 @@ class Made:
 
     generation: Generation
     attempt: int
-    reused: bool
+    how: How
+    price_usd: Decimal | None = None
+    """What is reserved for it, where this call made it."""
     price: Price | None = None
     notes: list[str] = field(default_factory=list[str])
+
+    @property
+    def reused(self) -> bool:
+        """Whether the job existed before this call."""
+        return self.how in ("was there", "found")
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """What a create would meet with now."""
+
+    refusal: LimitReached | None
+    most_usd: Decimal | None
+    """The most that it may cost now; None where nothing limits it."""
+    reasons: Sequence[Reason]
+    """Why the user would be asked; empty where they would not."""
+    token: str | None
+    """A quote to go ahead with, where one was wanted."""
+    made: Entry | None
+    """The attempt that has made this already, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,7 @@ class Account:
 
     name: str
     base_url: str
+    is_sandbox: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,9 @@ class _Next:
 
     attempt: int
     note: str | None = None
-    must_ask: bool = False
+    paid_before: int | None = None
+    """The entry of an attempt that was or may have been charged: the user is asked whatever the price."""
+    repeated_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +172,20 @@ class _Call:
     options: RequestOptions
     terms: Terms
     tool: str
+    gone: anyio.Event
+    """Set once nobody waits for the call any more: then nothing is sent that was not sent yet."""
 
     @property
     def seconds_left(self) -> float:
         return self.terms.ends_at - anyio.current_time()
+
+    @property
+    def now(self) -> Instant:
+        return instant(self.sync)
+
+    @property
+    def is_sandbox(self) -> bool:
+        return self.account.is_sandbox or self.sync.sandboxed
 
     def reading(self, seconds: float = _LOOK_SECONDS) -> RequestOptions:
         """Return the options of a read on the way."""
@@ -198,13 +215,14 @@ class Guard:
     ) -> None:
         self.ledger = ledger
         self.limits = limits or Limits()
+        self.pricing = Pricing()
+        self._settling = Settling(ledger)
         self._resend_seconds = resend_hours * 3600
         self._task_group = task_group
         self._owner = secrets.token_hex(8)
-        self._accounts: dict[tuple[str, str, str], Account] = {}
+        self._accounts: dict[tuple[str, str, str], tuple[Account, float]] = {}
+        """By key, address and chosen organization, with the time up to which it is believed."""
         self._turns: dict[str, _Turn] = {}
-        self._prices: dict[str, Decimal] = {}
-        """By what is made, what the API said that local files cost when it had them."""
 
     async def create_for(
         self, sync: AsyncSync, request: GenerationRequest, options: RequestOptions | None, take: int
@@ -213,6 +231,8 @@ class Guard:
 
         Raises:
             LimitReached, LedgerError: nothing was sent.
+            ApprovalRequired: it would be paid again for what was or may have been charged; nothing was sent.
+            NotVisibleYet: its job was made, and the API does not show it yet.
             SyncError: as of a create without a guard.
         """
         made = await self.create(sync, request, options, Terms(take=take))
@@ -232,36 +252,106 @@ class Guard:
         Raises:
             LimitReached, LedgerError, QuoteRefused, ApprovalRequired, ApprovalDenied: nothing was sent.
             CreateUnderWay: another call or process is busy with it.
+            NotVisibleYet: its job was made, and the API does not show it yet.
             SyncError: as of a create without a guard.
         """
-        given = dict(options or RequestOptions())
-        if "idempotency_key" in given:
-            raise InvalidRequestError(
-                "With a guard the idempotency key follows from the request: leave it out."
-            )
-        if terms.files is None and has_contents(request):
-            raise InvalidRequestError("An asset_id that begins with sha256: is no asset's: give its own id.")
-        more = cast(Mapping[str, object], given.pop("additional_body_parameters", {}))
-        account = await self.account(sync, options, seconds=terms.ends_at - anyio.current_time())
-        call = _Call(
-            sync,
-            account,
-            Intention.of(
-                GenerationRequest.from_wire({**request.to_wire(), **more}),
-                account=account.name,
-                base_url=account.base_url,
-                take=terms.take,
-                names=terms.files.names if terms.files else None,
-            ),
-            cast(RequestOptions, given),
-            terms,
-            tool,
-        )
+        call = await self._call(sync, request, options, terms, tool)
         async with self._turn(call):
             while True:
                 made = await self._made_or_none(call)
                 if made is not None:
                     return made
+
+    async def foresee(
+        self,
+        sync: AsyncSync,
+        request: GenerationRequest,
+        terms: Terms,
+        price: Price,
+        *,
+        wants_quote: bool,
+    ) -> Foresight:
+        """Say what a create of this price would meet with; nothing is written but the quote.
+
+        Raises:
+            LedgerError: the ledger cannot be read.
+            SyncError: whose money it is cannot be told now.
+        """
+        call = await self._call(sync, request, None, terms, "estimate_cost")
+        await self._do(self.ledger.withdraw_abandoned, call.intention)
+        entry = await self._do(self.ledger.latest, call.intention)
+        is_made = entry is not None and (entry.is_open or entry.status == "COMPLETED")
+        following = _Next(1) if entry is None else self._after(entry)
+        refusal = await self._refusal(call, price.usd)
+        reasons = [] if is_made else await self._reasons(call, following, price)
+        token = None
+        if reasons and refusal is None and wants_quote and request.input:
+            token = await self._hand_out(call, following, price, "quote")
+        bounds = [limit.left_usd for limit in self.limits.standings(await self._spending(call))]
+        if terms.max_cost_usd is not None:
+            bounds.append(terms.max_cost_usd)
+        return Foresight(refusal, min(bounds, default=None), reasons, token, entry if is_made else None)
+
+    async def question_age(self, token_id: str) -> float | None:
+        """Return how many seconds ago a question was put, or None where there was none."""
+        return await self._do(self.ledger.question_age, token_id)
+
+    async def revoke(self, sync: AsyncSync, request: GenerationRequest, terms: Terms) -> None:
+        """Take back every quote and question of what a request makes: the user said no to it."""
+        call = await self._call(sync, request, None, terms, "create_generation")
+        await self._do(self.ledger.revoke, call.intention)
+
+    async def delete_for(self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]) -> None:
+        """Delete a job that the ledger may know: what it cost is read first, and stays spent.
+
+        Raises:
+            LedgerError: the ledger cannot be written; nothing was deleted.
+            SyncError: as of a delete without a guard.
+        """
+        entry = None
+        if self.ledger.exists():
+            entry = await self._do(self.ledger.maker_of, id, sync.base_url)
+        if entry is not None and entry.generation_id == id:
+            options: RequestOptions = {"timeout_in_seconds": _LOOK_SECONDS}
+            job = await sync.generations.get(id, request_options=options)
+            if job.finished:
+                await self._settling.settle_job(sync, entry, job, options)
+        await delete()
+        if entry is not None and entry.generation_id == id:
+            now = instant(sync).seconds
+            await self._do(partial(self.ledger.delete_job, entry.id, generation_id=id, now=now))
+
+    async def explain_missing(self, sync: AsyncSync, generation_id: str) -> NotVisibleYet | None:
+        """Return what the ledger says of a job that the API does not show; None where it knows none."""
+        if not self.ledger.exists():
+            return None
+        entry = await self._do(self.ledger.maker_of, generation_id, sync.base_url)
+        if entry is None or entry.state == "deleted":
+            return None
+        return _not_visible(entry, generation_id, instant(sync).seconds)
+
+    async def known_jobs(self, sync: AsyncSync, jobs: Sequence[Generation]) -> Mapping[str, Entry]:
+        """Return the ledger's entries of these jobs, where it knows them, with their costs as far as told."""
+        if not jobs or not self.ledger.exists():
+            return {}
+        ids = [job.id for job in jobs]
+        known = await self._do(self.ledger.makers_of, ids, sync.base_url)
+        if any(job.finished and job.id in known and known[job.id].cost_usd is None for job in jobs):
+            account = await self.account(sync)
+            await self._settling.settle_account(sync, account, {"timeout_in_seconds": SETTLE_SECONDS})
+            known = await self._do(self.ledger.makers_of, ids, sync.base_url)
+        return known
+
+    async def settle_failure(self, sync: AsyncSync, job: Generation) -> Entry | None:
+        """Write down how a job without a result ended, where the ledger knows it; return its entry then."""
+        if not self.ledger.exists():
+            return None
+        entry = await self._do(self.ledger.maker_of, job.id, sync.base_url)
+        if entry is None or entry.generation_id != job.id or not job.finished:
+            return entry
+        account, options = await self.account(sync), RequestOptions(timeout_in_seconds=SETTLE_SECONDS)
+        await self._settling.settle_failure(sync, account, entry, job, options)
+        return await self._do(self.ledger.entry, entry.id)
 
     async def account(
         self, sync: AsyncSync, options: RequestOptions | None = None, *, seconds: float = math.inf
@@ -274,30 +364,24 @@ class Guard:
         headers = (options or RequestOptions()).get("additional_headers", {})
         chosen = next((str(headers[n]) for n in headers if n.lower() == ORGANIZATION_HEADER), "")
         place = (sync.key_fingerprint, sync.base_url, chosen)
-        known = self._accounts.get(place)
-        if known is None:
-            name = f"org:{safe(chosen, _ID_LIMIT)}" if chosen else await self._account_name(sync, seconds)
-            known = self._accounts[place] = Account(name, sync.base_url)
+        known, until = self._accounts.get(place, (None, 0.0))
+        if known is not None and anyio.current_time() < until:
+            return known
+        if chosen:
+            known = Account(f"org:{safe(chosen, _ID_LIMIT)}", sync.base_url, sync.sandboxed)
+        else:
+            known = await self._own_account(sync, seconds)
+        is_final = known.name.startswith("org:")
+        until = math.inf if is_final else anyio.current_time() + _ACCOUNT_KEPT_SECONDS
+        self._accounts[place] = (known, until)
         return known
 
-    async def quote(
-        self, sync: AsyncSync, request: GenerationRequest, price: Price, *, take: int = 1
-    ) -> str | None:
-        """Hand out a quote for the next attempt at a request; None where its job is there already."""
-        account = await self.account(sync)
-        intention = Intention.of(request, account=account.name, base_url=account.base_url, take=take)
-        await self._do(self.ledger.withdraw_abandoned, intention.digest)
-        latest = await self._do(self.ledger.latest, intention.digest)
-        if latest is not None and (latest.is_open or latest.status == "COMPLETED"):
-            return None
-        attempt = latest.attempt + 1 if latest else 1
-        return await self._do(self.ledger.quote, intention, attempt, price.usd)
-
     async def spending(self, sync: AsyncSync) -> Spending:
-        """Return what has been spent, after asking what has ended."""
+        """Return what has been spent by all accounts of the ledger, after asking what has ended."""
         account = await self.account(sync)
-        await self._settle_account(sync, account, {"timeout_in_seconds": _LOOK_SECONDS})
-        return await self._do(self.ledger.spending, account.name, account.base_url)
+        await self._settling.settle_account(sync, account, {"timeout_in_seconds": _LOOK_SECONDS})
+        is_sandbox = account.is_sandbox or sync.sandboxed
+        return await self._do(partial(self.ledger.spending, is_sandbox=is_sandbox, now=instant(sync)))
 
     async def unresolved(self, sync: AsyncSync) -> list[Entry]:
         """Return the attempts of unknown outcome, newest first; nothing is asked of the API.
@@ -306,14 +390,44 @@ class Guard:
         """
         if not self.ledger.exists():
             return []
-        name = await self._do(self.ledger.account_of, sync.key_fingerprint, sync.base_url)
-        return [] if name is None else await self._do(self.ledger.unresolved, name, sync.base_url)
+        known = await self._do(self.ledger.account_of, sync.key_fingerprint, sync.base_url)
+        names = {f"key:{sync.key_fingerprint}", *([known[0]] if known else [])}
+        return await self._do(self.ledger.unresolved, names, sync.base_url)
+
+    async def _call(
+        self,
+        sync: AsyncSync,
+        request: GenerationRequest,
+        options: RequestOptions | None,
+        terms: Terms,
+        tool: str,
+    ) -> _Call:
+        given = dict(options or RequestOptions())
+        if "idempotency_key" in given:
+            raise InvalidRequestError(
+                "With a guard the idempotency key follows from the request: leave it out."
+            )
+        if terms.files is None and has_contents(request):
+            raise InvalidRequestError("An asset_id that begins with sha256: is no asset's: give its own id.")
+        more = cast(Mapping[str, object], given.pop("additional_body_parameters", {}))
+        account = await self.account(sync, options, seconds=terms.ends_at - anyio.current_time())
+        intention = Intention.of(
+            GenerationRequest.from_wire({**request.to_wire(), **more}),
+            account=account.name,
+            base_url=account.base_url,
+            take=terms.take,
+            names=terms.files.names if terms.files else None,
+        )
+        return _Call(sync, account, intention, cast(RequestOptions, given), terms, tool, anyio.Event())
 
     async def _made_or_none(self, call: _Call) -> Made | None:
         """Return the job, or None where the ledger has changed meanwhile and is to be read again."""
-        entry = await self._do(self.ledger.latest, call.intention.digest)
+        entry = await self._do(self.ledger.latest, call.intention)
         if entry is None:
             return await self._attempt(call, _Next(1))
+        if _may_be_another_clip(entry, call.intention):
+            note = f"An older version of this program made entry {entry.id}, perhaps of another clip."
+            return await self._attempt(call, _Next(entry.attempt + 1, note, entry.id))
         if entry.generation_id is not None and entry.state in ("accepted", "ended"):
             found = await self._present(call, entry)
             return found if isinstance(found, Made) else await self._attempt(call, found)
@@ -321,24 +435,30 @@ class Guard:
             await self._wait_for_other(call, entry)
             return None
         if entry.state == "preparing":
-            await self._do(self.ledger.withdraw_abandoned, call.intention.digest)
+            await self._do(self.ledger.withdraw_abandoned, call.intention)
             return None
         if entry.is_open:
             return await self._resume(call, entry)
-        return await self._attempt(call, _Next(entry.attempt + 1, _AFTER.get(entry.state)))
+        return await self._attempt(call, self._after(entry))
+
+    def _after(self, entry: Entry) -> _Next:
+        """Return the attempt that follows a settled one, by what the ledger knows."""
+        following = entry.attempt + 1
+        if entry.state == "released":
+            return _Next(following, "The user let go of the attempt before: this is a new one.")
+        if entry.state == "refused":
+            return _Next(following)
+        if entry.state == "ended":
+            return _after_failure(entry, entry.charged)
+        gone = "was deleted" if entry.state == "deleted" else "is no longer shown by the API"
+        note = f"The job of this call, {_job_of(entry)}, {gone}; what it cost stays spent."
+        return _Next(following, note, entry.id)
 
     async def _present(self, call: _Call, entry: Entry) -> Made | _Next:
         """Return the state of a job that was made, or what is to be made after it."""
         assert entry.generation_id is not None
         try:
-            generation = await call.sync.generations.get(entry.generation_id, request_options=call.reading())
-        except NotFoundError:
-            listed = await call.sync.generations.list(
-                ids=[entry.generation_id], request_options=call.reading()
-            )
-            generation = next((job for job in listed if job.id == entry.generation_id), None)
-            if generation is None and listed.unreadable:
-                raise APIResponseError("The API's list has an entry that cannot be read.") from None
+            generation = await self._look_for(call, entry.generation_id)
         except SyncError as error:
             error.next_step = (
                 f"This call's job is {entry.generation_id}, made before; its state cannot be read now. Call "
@@ -346,70 +466,116 @@ class Guard:
             ).rstrip()
             raise
         if generation is None:
-            await self._do(partial(self.ledger.close_job, entry.id, generation_id=entry.generation_id))
-            return _Next(entry.attempt + 1, _AFTER["closed"])
-        cost: Decimal | None = None
+            return self._repeat_of_unseen(call, entry)
+        options = call.reading(SETTLE_SECONDS)
+        if generation.finished and generation.status != "COMPLETED":
+            charged = await self._settling.settle_failure(call.sync, call.account, entry, generation, options)
+            entry.status = generation.status
+            return _after_failure(entry, charged)
         if generation.finished:
-            charged, cost = await self._settle_job(
-                call.sync, entry, generation, call.reading(_SETTLE_SECONDS)
-            )
-            if generation.status != "COMPLETED":
-                number = f"Attempt {entry.attempt} ({generation.id}) ended {safe(generation.status, 40)}"
-                if charged == "no":
-                    return _Next(entry.attempt + 1, f"{number} and was not charged: this is a new one.")
-                fate = "was charged" if charged == "yes" else "may have been charged"
-                return _Next(entry.attempt + 1, f"{number} and {fate}.", must_ask=True)
-        made = Made(generation, entry.attempt, reused=True)
+            if entry.state == "ended" and entry.status != "COMPLETED":
+                # What was written down of it is not true any more, and its cost may not be.
+                await self._settling.settle_job(call.sync, entry, generation, options)
+            await self._settling.settle_account(call.sync, call.account, options)
+            entry = await self._do(self.ledger.entry, entry.id) or entry
+        elif generation.status not in ("PENDING", "PROCESSING"):
+            await self._settling.settle_strange(call.sync, entry, generation, options)
+            now = await self._do(self.ledger.entry, entry.id)
+            if now is not None and now.state == "ended":
+                return _after_failure(now, now.charged)
+        made = Made(generation, entry.attempt, "was there")
         made.notes.extend(_told_of_extras(entry, call.intention))
-        if cost is not None and entry.estimate_usd is not None and cost > entry.estimate_usd:
-            made.notes.append(
-                f"It cost {dollars(cost)}, more than the estimate, {dollars(entry.estimate_usd)}."
-            )
+        if call.intention.dropped_signatures:
+            left_out = ", ".join(call.intention.dropped_signatures)
+            made.notes.append(f"Its URLs were compared without what only lets them be fetched: {left_out}.")
+        cost, estimate = entry.cost_usd, entry.estimate_usd
+        if cost is not None and estimate is not None and cost > estimate:
+            made.notes.append(f"It cost {dollars(cost)}, more than the estimate, {dollars(estimate)}.")
         return made
+
+    async def _look_for(self, call: _Call, generation_id: str) -> Generation | None:
+        """Return a job, or None where neither it nor the list shows it."""
+        try:
+            return await call.sync.generations.get(generation_id, request_options=call.reading())
+        except NotFoundError:
+            listed = await call.sync.generations.list(ids=[generation_id], request_options=call.reading())
+        found = next((job for job in listed if job.id == generation_id), None)
+        if found is None and listed.unreadable:
+            raise APIResponseError("The API's list has an entry that cannot be read.")
+        return found
+
+    def _repeat_of_unseen(self, call: _Call, entry: Entry) -> _Next:
+        """Return the repeat of a job that was made and that the API shows nowhere.
+
+        A repeat goes out under the same key first: an API that keeps keys answers it with the job.
+
+        Raises:
+            NotVisibleYet: it was made a short time ago: the API's reads may lag.
+        """
+        now = call.now.seconds
+        if now - entry.first_sent_at < VISIBLE_WITHIN_SECONDS:
+            raise _not_visible(entry, _job_of(entry), now)
+        note = (
+            f"The job of this call, {_job_of(entry)}, was made on {_moment(entry.first_sent_at)}, and the "
+            "API does not show it now; its money stays held."
+        )
+        return _Next(entry.attempt + 1, note, entry.id, entry.idempotency_key)
 
     async def _attempt(self, call: _Call, following: _Next) -> Made | None:
         """Price an attempt, have it agreed to, write it down and send it."""
-        await self._settle_account(call.sync, call.account, call.reading(_SETTLE_SECONDS))
-        price = await self.price(
+        await self._settling.settle_account(call.sync, call.account, call.reading(SETTLE_SECONDS))
+        price = await self.pricing.price(
             call.sync,
             call.intention.request,
             call.terms.duration_seconds,
             call.reading(),
             files=call.terms.files,
         )
-        refusal = await self._refusal(call, price.usd)
-        if refusal is not None:
-            raise LimitReached(refusal)
-        if call.terms.quote_id is None:
-            await self._ask(call, following, price)
-        wish = Wish(
+        await self._check_limits(call, price)
+        wish = self._wish(call, following.attempt, price.usd, repeated_key=following.repeated_key)
+        if wish.token is None:
+            wish = replace(wish, is_agreed=await self._ask(call, following, price))
+        try:
+            return await self._made(call, following, price, wish)
+        except MustAsk as must:
+            reasons = price_reasons(
+                price, must.unasked_usd, call.terms.approval.above_usd, take=call.intention.take
+            )
+        except QuoteRefused as refused:
+            if refused.code != "price_changed":
+                raise
+            reasons = [Reason(refused.message)]
+        # What was agreed to is no longer what it is: the user is asked anew, with the price of now.
+        await self._ask(call, following, price, because=reasons)
+        return await self._made(call, following, price, replace(wish, token=None, is_agreed=True))
+
+    def _wish(self, call: _Call, attempt: int, usd: Decimal | None, *, repeated_key: str | None) -> Wish:
+        return Wish(
             intention=call.intention,
-            attempt=following.attempt,
+            attempt=attempt,
             tool=call.tool,
             owner=self._owner,
-            estimate_usd=price.usd,
+            estimate_usd=usd,
             limits=self.limits,
-            sent_at=call.sync.api_time.timestamp(),
-            quote_id=call.terms.quote_id,
+            now=call.now,
+            token=call.terms.token,
+            unasked_usd=call.terms.approval.above_usd,
             has_files=has_contents(call.intention.request),
+            is_sandbox=call.is_sandbox,
+            repeated_key=repeated_key,
         )
+
+    async def _made(self, call: _Call, following: _Next, price: Price, wish: Wish) -> Made | None:
+        """Write an attempt down and send it."""
         files = call.terms.files if wish.has_files else None
         if files is None:
-            sent = await self._to_its_end(partial(self._begin_and_send, call, wish))
+            sent = await self._to_its_end(call, partial(self._begin_and_send, call, wish))
         else:
-            calling_off = anyio.Event()
-            work = partial(self._begin_upload_and_send, call, wish, files, calling_off)
             sent = None
             with anyio.CancelScope(deadline=call.terms.ends_at) as scope:
-                try:
-                    sent = await self._to_its_end(work)
-                except anyio.get_cancelled_exc_class():
-                    if anyio.current_time() < call.terms.ends_at:
-                        # Nobody waits for it any more, and it has not been sent yet.
-                        calling_off.set()
-                    raise
+                sent = await self._to_its_end(call, partial(self._begin_upload_and_send, call, wish, files))
             if scope.cancelled_caught:
-                entry = await self._do(self.ledger.latest, call.intention.digest)
+                entry = await self._do(self.ledger.latest, call.intention)
                 if entry is not None and entry.state != "preparing":
                     raise CreateUnderWay("The files are uploaded, and the create is on its way.")
                 raise files.under_way()
@@ -420,30 +586,37 @@ class Guard:
             )
         if sent is None:
             return None
-        generation, note = sent
-        notes = [text for text in (following.note, note) if text]
-        return Made(generation, following.attempt, reused=False, price=price, notes=notes)
+        notes = [text for text in (following.note, sent.note) if text]
+        if sent.was_there:
+            return Made(sent.generation, following.attempt - 1, "was there", notes=notes)
+        return Made(sent.generation, following.attempt, "made", sent.price_usd, price, notes)
 
-    async def _begin_and_send(self, call: _Call, wish: Wish) -> tuple[Generation, str | None] | None:
-        entry, is_ours = await self._do(self.ledger.begin, wish)
+    async def _begin_and_send(self, call: _Call, wish: Wish) -> "_Sent | None":
+        entry, is_ours = await self._begin(call, wish)
         return await self._send(call, entry, call.intention.request, is_new=True) if is_ours else None
 
+    async def _begin(self, call: _Call, wish: Wish) -> tuple[Entry, bool]:
+        if call.terms.on_begin is not None:
+            call.terms.on_begin()
+        return await self._do(self.ledger.begin, wish)
+
     async def _begin_upload_and_send(
-        self, call: _Call, wish: Wish, files: LocalFiles, calling_off: anyio.Event
-    ) -> tuple[Generation, str | None] | Intention | None:
+        self, call: _Call, wish: Wish, files: LocalFiles
+    ) -> "_Sent | Intention | None":
         """Upload the files of an attempt and send it; return the intention by which it was made already."""
-        entry, is_ours = await self._do(self.ledger.begin, wish)
+        entry, is_ours = await self._begin(call, wish)
         if not is_ours:
             return None
         try:
-            ready = await self._uploaded(call, wish, files, entry, calling_off)
+            ready = await self._uploaded(call, wish, files, entry)
             if ready is None:
                 return None
             sent, assets, usd = ready
-            wish = replace(wish, sent_at=call.sync.api_time.timestamp(), estimate_usd=usd)
+            wish = replace(wish, now=call.now, estimate_usd=usd)
             whose = await self._do(self.ledger.send, entry.id, wish, sent, assets)
             if whose != "mine":
                 return sent if whose == "made" else None
+            entry.estimate_usd = usd
             return await self._send(call, entry, sent.request, is_new=True)
         except SyncError as error:
             if error.code.startswith("asset_") and error.money_spent == "no":
@@ -452,50 +625,76 @@ class Guard:
                 error.next_step = "An uploaded file was deleted: make the same call again, it is sent anew."
             raise
 
-    async def _uploaded(
-        self, call: _Call, wish: Wish, files: LocalFiles, entry: Entry, calling_off: anyio.Event
-    ) -> "_Ready | None":
+    async def _uploaded(self, call: _Call, wish: Wish, files: LocalFiles, entry: Entry) -> "_Ready | None":
         """Upload and price the files of an attempt; it is withdrawn where that comes to nothing.
 
-        Return None where the create is called off, or costs more than it seemed to: then it begins anew.
+        Return None where the caller is gone, or it costs more than it seemed to: then it begins anew.
         """
         ready: _Ready | SyncError | None = None
         try:
             async with anyio.create_task_group() as task_group:
                 # While it lives, what it is going to cost is held.
                 task_group.start_soon(self._stay_alive, entry.id)
-                task_group.start_soon(_cancel_with, calling_off, task_group.cancel_scope)
+                task_group.start_soon(_cancel_with, call.gone, task_group.cancel_scope)
                 ready = await _outcome_of(self._ready(call, wish, files))
                 task_group.cancel_scope.cancel()
         finally:
-            if calling_off.is_set() or not isinstance(ready, tuple):
+            if call.gone.is_set() or not isinstance(ready, tuple):
                 with anyio.CancelScope(shield=True):
                     await self._do(self.ledger.withdraw, entry.id, self._owner)
         if isinstance(ready, SyncError):
             raise ready
-        return None if calling_off.is_set() else ready
+        return None if call.gone.is_set() else ready
 
     async def _ready(self, call: _Call, wish: Wish, files: LocalFiles) -> "_Ready | None":
         assets = await files.upload(call.sync)
         sent = replace(call.intention, request=with_assets(call.intention.request, assets))
         # The API has the files now: what it measures is what it charges by.
-        price = await self.price(call.sync, sent.request, None, {"timeout_in_seconds": _LOOK_SECONDS})
+        price = await self.pricing.price(call.sync, sent.request, None, {"timeout_in_seconds": _LOOK_SECONDS})
         if price.usd is not None and wish.estimate_usd is not None and price.usd > wish.estimate_usd:
-            self._prices[_made_by(call.intention.request)] = price.usd
+            self.pricing.learn(call.intention.request, price.usd)
             return None
         return sent, assets, price.usd or wish.estimate_usd
 
     async def _resume(self, call: _Call, entry: Entry) -> Made | None:
         """Go on with an attempt whose outcome nobody knows: look for its job, or send it again."""
-        sent = await self._to_its_end(partial(self._take_over_and_send, call, entry))
+        following = await self._named_but_unseen(call, entry)
+        wish = self._wish(call, entry.attempt, entry.estimate_usd, repeated_key=None)
+        if following is None:
+            wish = replace(wish, token=None)
+        elif wish.token is None:
+            await self._ask(call, following, Price(entry.estimate_usd))
+        work = partial(self._take_over_and_send, call, entry, wish, despite_named=following is not None)
+        sent = await self._to_its_end(call, work)
         if sent is None:
             return None
-        generation, note = sent
-        notes = [*_told_of_extras(entry, call.intention), *([note] if note else [])]
-        return Made(generation, entry.attempt, reused=True, notes=notes)
+        notes = [*_told_of_extras(entry, call.intention), *([sent.note] if sent.note else [])]
+        how = "sent now" if sent.went_out else "found"
+        return Made(sent.generation, entry.attempt, how, sent.price_usd, notes=notes)
 
-    async def _take_over_and_send(self, call: _Call, entry: Entry) -> tuple[Generation, str | None] | None:
-        if not await self._do(self.ledger.take_over, entry.id, self._owner):
+    async def _named_but_unseen(self, call: _Call, entry: Entry) -> _Next | None:
+        """Return why the user is asked before an attempt is sent again whose job the API named and hides.
+
+        Raises:
+            NotVisibleYet: it was sent a short time ago: the API's reads may lag.
+        """
+        if entry.named_id is None:
+            return None
+        try:
+            if await self._look_for(call, entry.named_id) is not None:
+                return None
+        except SyncError:
+            # It is not known to be hidden: the search says what it finds, and nothing goes out.
+            return None
+        return replace(self._repeat_of_unseen(call, entry), attempt=entry.attempt)
+
+    async def _take_over_and_send(
+        self, call: _Call, entry: Entry, wish: Wish, *, despite_named: bool
+    ) -> "_Sent | None":
+        if call.terms.on_begin is not None:
+            call.terms.on_begin()
+        fate = await self._do(self.ledger.take_over, entry.id, wish)
+        if fate == "lost":
             return None
         logger.warning("create key=%s goes on from an earlier call", entry.idempotency_key)
         # Under the same key the same body: what the first call said besides holds.
@@ -503,36 +702,32 @@ class Guard:
         wire = {name: value for name, value in sent.to_wire().items() if name not in _NAMING}
         first = {name: value for name, value in entry.extras.items() if name in _NAMING}
         request = GenerationRequest.from_wire({**wire, **first})
-        may_send = await self._may_be_paid(call, entry)
-        return await self._send(call, entry, request, is_new=False, may_send=may_send)
-
-    async def _may_be_paid(self, call: _Call, entry: Entry) -> bool:
-        """Return whether an attempt that may not have been made is within the limits of now."""
-        return await self._refusal(call, entry.estimate_usd, besides=entry) is None
+        may_send = fate == "send" and self._max_cost_refusal(call, entry.estimate_usd) is None
+        return await self._send(
+            call, entry, request, is_new=False, may_send=may_send, despite_named=despite_named
+        )
 
     async def _send(
-        self, call: _Call, entry: Entry, request: GenerationRequest, *, is_new: bool, may_send: bool = True
-    ) -> tuple[Generation, str | None]:
+        self,
+        call: _Call,
+        entry: Entry,
+        request: GenerationRequest,
+        *,
+        is_new: bool,
+        may_send: bool = True,
+        despite_named: bool = False,
+    ) -> "_Sent":
         """Send an attempt until its outcome is known, and write that down."""
-        renewed_at = time.time()
-
-        async def still_ours() -> bool:
-            nonlocal renewed_at
-            if not may_send:
-                return False
-            # Whoever slept through its lease has lost the attempt to another.
-            if not 0 <= time.time() - renewed_at < RENEWAL_SECONDS:
-                if not await self._do(self.ledger.renew, entry.id, self._owner):
-                    return False
-                renewed_at = time.time()
-            return is_new or call.sync.api_time.timestamp() - entry.first_sent_at <= self._resend_seconds
-
+        sending = _Sending(self, call, entry, is_new=is_new, may_send=may_send)
         attempt = Attempt(
             entry.idempotency_key,
             claim=partial(self._claim, entry.id),
+            knows=partial(self._known_to_others, entry.id),
             sent_at=None if is_new else datetime.fromtimestamp(entry.first_sent_at, UTC),
             named_id=entry.named_id,
-            may_send=still_ours,
+            resend_despite_named=despite_named,
+            may_send=sending.may_go_out,
+            on_send=sending.note_send,
             unsigned=unsigned,
         )
         result: Generation | BaseException | None = None
@@ -541,20 +736,24 @@ class Guard:
             result = await self._outcome(call, attempt, request)
             task_group.cancel_scope.cancel()
         if isinstance(result, Generation):
-            try:
-                await self._do(self.ledger.accept, entry.id, result.id)
-            except LedgerError as error:
-                # It is made and paid: its handle must reach the caller whatever the disk does.
-                logger.error("create key=%s: %s", entry.idempotency_key, error)
-                return result, f"The ledger could not be written after the job was accepted: {error.message}"
-            return result, None
+            return await self._accepted(entry, result, went_out=sending.went_out)
         assert result is not None
-        await self._note_failure(entry, result, is_new=is_new)
         if isinstance(result, OutcomeUnknown):
-            result.next_step = self._way_out(entry, result, may_send=await still_ours())
+            result.next_step = self._way_out(entry, result, why_not=await sending.hindrance())
+        await self._note_failure(entry, result, is_new=is_new)
         if isinstance(result, NotSent):
             raise CreateUnderWay("Another process has taken this create over.") from result
         raise result
+
+    async def _accepted(self, entry: Entry, generation: Generation, *, went_out: bool) -> "_Sent":
+        try:
+            fate = await self._do(self.ledger.accept, entry.id, generation.id)
+        except LedgerError as error:
+            # It is made and paid: its handle must reach the caller whatever the disk does.
+            logger.error("create key=%s: %s", entry.idempotency_key, error)
+            note = f"The ledger could not be written after the job was accepted: {error.message}"
+            return _Sent(generation, entry.estimate_usd, note, went_out=went_out)
+        return _Sent(generation, entry.estimate_usd, None, went_out=went_out, was_there=fate == "was there")
 
     async def _outcome(
         self, call: _Call, attempt: Attempt, request: GenerationRequest
@@ -579,36 +778,85 @@ class Guard:
     async def _note_failure(self, entry: Entry, error: BaseException, *, is_new: bool) -> None:
         with anyio.CancelScope(shield=True):
             try:
-                if isinstance(error, SyncError) and not isinstance(error, OutcomeUnknown) and is_new:
-                    await self._do(self.ledger.refuse, entry.id, self._owner, error.code)
-                else:
+                if not is_new or isinstance(error, OutcomeUnknown) or not isinstance(error, SyncError):
                     named = error.generation_id if isinstance(error, OutcomeUnknown) else None
                     await self._do(self.ledger.doubt, entry.id, self._owner, named)
+                elif isinstance(error, NotSent):
+                    # Nothing of it went out. What was refused keeps its number: its key may be known.
+                    await self._do(self.ledger.call_off, entry.id, self._owner)
+                else:
+                    says_nothing_of_price = not isinstance(error, PaymentRequiredError)
+                    await self._do(
+                        partial(
+                            self.ledger.refuse,
+                            entry.id,
+                            self._owner,
+                            error.code,
+                            gives_quote_back=says_nothing_of_price,
+                        )
+                    )
             except LedgerError as failure:
                 # Left as it is, it counts as spent, and the next call looks for the job.
                 logger.error("create key=%s: %s", entry.idempotency_key, failure)
 
-    def _way_out(self, entry: Entry, error: OutcomeUnknown, *, may_send: bool) -> str:
-        again = (
-            "Make exactly this call again: it looks for the job, and sends it under the same key where it is "
-            "not there, so nothing is paid twice."
-            if may_send
-            else "It may not be sent again now, as too much time has passed or a limit stands against it: "
-            "exactly this call looks for the job, no more."
-        )
+    def _way_out(self, entry: Entry, error: OutcomeUnknown, *, why_not: str | None) -> str:
+        if error.reason == "maybe_seen":
+            again = (
+                "Exactly this call looks for the job again, and sends nothing while the API shows one that "
+                "may be it. Where one of them is it, the user says so: sync-mcp ledger resolve "
+                f"{entry.id} ID."
+            )
+        elif why_not is not None:
+            again = f"Exactly this call looks for the job again, and sends nothing, since {why_not}."
+        else:
+            again = (
+                "Make exactly this call again: it looks for the job, and sends it under the same key where "
+                "it is not there, so nothing is paid twice."
+            )
         return (
             f"{again} Or look in list_generations. Its money counts as spent until then; the user can settle "
             f"it: sync-mcp ledger show {entry.id}. {error.advice}"
         ).rstrip()
 
+    async def renew(self, entry_id: int) -> bool:
+        """Show that this process is alive; return whether an attempt is still its own to send."""
+        return await self._do(self.ledger.renew, entry_id, self._owner)
+
+    def is_too_late(self, now: Instant, entry: Entry) -> bool:
+        """Return whether an attempt may not be sent again for its age."""
+        return now.seconds - entry.first_sent_at > self._resend_seconds
+
+    async def is_in_export(self, call: _Call, entry: Entry) -> bool:
+        """Return whether a job that may be an attempt's has finished, and the API's list lacks it."""
+        since = datetime.fromtimestamp(entry.first_sent_at, UTC) - _EXPORT_LOOKS_BACK
+        rows = await self._settling.finished_since(call.sync, call.account, since, call.reading())
+        ids = [
+            row.generation_id
+            for row in rows or ()
+            if row.generation_id
+            and (row.created_at is None or row.created_at >= since)
+            and (row.model is None or row.model.startswith(entry.model))
+        ]
+        ids = [id for id in ids if id not in await self._known_to_others(entry.id, ids)][:_LISTED_AT_ONCE]
+        if not ids:
+            return False
+        try:
+            listed = await call.sync.generations.list(ids=ids, request_options=call.reading())
+        except SyncError:
+            return True
+        return not set(ids) <= {job.id for job in listed}
+
     async def _claim(self, entry_id: int, generation_id: str) -> Claim:
         return await self._do(self.ledger.claim, entry_id, generation_id)
+
+    async def _known_to_others(self, entry_id: int, generation_ids: Sequence[str]) -> Collection[str]:
+        return await self._do(self.ledger.known_to_others, entry_id, list(generation_ids))
 
     async def _stay_alive(self, entry_id: int) -> None:
         while True:
             await anyio.sleep(RENEWAL_SECONDS)
             try:
-                await self._do(self.ledger.renew, entry_id, self._owner)
+                await self.renew(entry_id)
             except LedgerError as error:
                 logger.warning("the ledger cannot be written: %s", error)
 
@@ -627,22 +875,26 @@ class Guard:
                 raise CreateUnderWay("Another process is sending this very create.")
 
     async def _slot_came_free(self, call: _Call, error: ConcurrencyLimitError) -> bool:
-        """Wait for one of the account's jobs to end; return False, with the error made out, if none does."""
+        """Wait for one of the account's jobs to end; return False, with the error made out, if none does.
+
+        Once the caller is gone nothing is waited for: a free slot would be paid for unasked.
+        """
         before: set[str] | None = None
-        while True:
+        while not call.gone.is_set():
             running = await self._running(call)
             ids = {job.id for job in running}
             if before is not None and (before - ids):
-                return True
+                return not call.gone.is_set()
             before = ids if before is None else before
             if anyio.current_time() + _SLOT_POLL_SECONDS >= min(call.terms.slot_until, call.terms.ends_at):
                 _make_out(error, [job.id for job in running])
                 return False
+            with anyio.move_on_after(_SLOT_POLL_SECONDS):
+                await call.gone.wait()
             if not running:
                 # The list says that there is room: a moment later the API may know it too.
-                await anyio.sleep(_SLOT_POLL_SECONDS)
-                return True
-            await anyio.sleep(_SLOT_POLL_SECONDS)
+                return not call.gone.is_set()
+        return False
 
     async def _running(self, call: _Call) -> list[Generation]:
         try:
@@ -653,185 +905,96 @@ class Guard:
             logger.warning("the running jobs cannot be listed: %s", error)
             return []
 
-    async def _refusal(self, call: _Call, usd: Decimal | None, *, besides: Entry | None = None) -> str | None:
-        """Return which limit stands against a price, if any; the money held by `besides` is its own."""
-        most = call.terms.max_cost_usd
-        if most is not None and (usd is None or usd > most):
-            known = "is unknown" if usd is None else f"is {dollars(usd)}"
-            return f"The price {known}, and max_cost_usd of this call is {dollars(most)}."
-        if not self.limits.any:
-            return None
-        spending = await self._do(self.ledger.spending, call.account.name, call.account.base_url)
-        if besides is not None:
-            spending = spending.without(besides.counted_usd, besides.created_at)
-        return self.limits.refusal(usd, spending)
-
-    async def _ask(self, call: _Call, following: _Next, price: Price) -> None:
-        """Have the user agree where the terms want it."""
-        approval = call.terms.approval
-        if approval is None:
-            return
-        if following.must_ask:
-            reason = f"{following.note} Another attempt may be paid again."
-        else:
-            reason = reason_to_ask(price.usd, approval.above_usd, take=call.intention.take, note=price.note)
-        if reason is None:
-            return
-        left: Decimal | None = None
-        if self.limits.any:
-            spending = await self._do(self.ledger.spending, call.account.name, call.account.base_url)
-            left = self.limits.left_usd(spending)
-        quote = partial(self._do, self.ledger.quote, call.intention, following.attempt, price.usd)
-        await approval.ask(
-            Proposal(call.intention, following.attempt, price, reason, left, price.duration_seconds, quote)
-        )
-
-    async def price(
-        self,
-        sync: AsyncSync,
-        request: GenerationRequest,
-        duration_seconds: float | None,
-        options: RequestOptions,
-        *,
-        files: LocalFiles | None = None,
-    ) -> Price:
-        """Return what the API says that a request costs; by `duration_seconds` only where it cannot measure.
-
-        What is still a local file is priced by its measured length.
+    async def _check_limits(self, call: _Call, price: Price) -> None:
+        """Refuse what a limit stands against, once it is known what has ended since.
 
         Raises:
-            AuthenticationError, ConfigurationError: nothing could be sent either.
+            LimitReached: nothing was sent.
         """
-        if has_contents(request):
-            return await self._price_of_files(sync, request, duration_seconds, options, files)
-        try:
-            cost = await sync.generations.estimate_request(request, request_options=options)
-        except (AuthenticationError, ConfigurationError):
-            raise
-        except SyncError as error:
-            if isinstance(error, APIStatusError) and error.code.startswith(_BAD_INPUT):
-                raise
-            if error.retryable:
-                # It can tell, only not now: the caller's figure does not take its place.
-                return Price(None, safe(f"the estimate failed ({error.code}); try again.", 200))
-            usd, why, length = None, safe(f"the estimate failed ({error.code})", 200), None
-        else:
-            usd, why = (
-                _believable(cost.estimated_generation_cost),
-                "the API cannot tell the price of these media",
-            )
-            frames = cost.estimated_frame_count
-            length = None if frames is None else frames / PRICED_FPS
-        if usd is not None:
-            return Price(usd, None, length)
-        if duration_seconds is None:
-            return Price(None, f"{why}; duration_seconds may help.")
-        try:
-            cost = await sync.generations.estimate_request(
-                request, duration_seconds=duration_seconds, request_options=options
-            )
-        except SyncError:
-            return Price(None, f"{why}.")
-        known = _believable(cost.estimated_generation_cost)
-        note = None if known is None else "by duration_seconds, as the caller says"
-        return Price(known, note, duration_seconds)
-
-    async def _price_of_files(
-        self,
-        sync: AsyncSync,
-        request: GenerationRequest,
-        duration_seconds: float | None,
-        options: RequestOptions,
-        files: LocalFiles | None,
-    ) -> Price:
-        measured = files.output_seconds if files else None
-        seconds = duration_seconds if measured is None else measured
-        if seconds is None:
-            why = files.length_note if files else None
-            return Price(None, f"{why or 'the length is not known'}; duration_seconds may help.")
-        try:
-            cost = await sync.generations.estimate_request(
-                request,
-                duration_seconds=seconds,
-                fps=(files.fps if files else None) or PRICED_FPS,
-                request_options=options,
-            )
-        except (AuthenticationError, ConfigurationError):
-            raise
-        except SyncError as error:
-            return Price(None, safe(f"the estimate failed ({error.code}); try again.", 200))
-        note = (
-            files.length_note if files and measured is not None else "by duration_seconds, as the caller says"
-        )
-        usd = _believable(cost.estimated_generation_cost)
-        told = self._prices.get(_made_by(request))
-        if told is not None and usd is not None and told > usd:
-            return Price(told, "as the API measured the files", seconds)
-        return Price(usd, note, seconds)
-
-    async def _settle_account(self, sync: AsyncSync, account: Account, options: RequestOptions) -> None:
-        """Write down what has ended, by one request for the list; what cannot be read stays as it is."""
-        entries = await self._do(self.ledger.unsettled, account.name, account.base_url, _SETTLED_AT_ONCE)
-        if not entries:
+        if await self._refusal(call, price.usd) is None:
             return
-        with anyio.move_on_after(_SETTLE_SECONDS):
-            try:
-                listed = await sync.generations.list(
-                    ids=[str(entry.generation_id) for entry in entries], request_options=options
-                )
-            except SyncError as error:
-                logger.warning("what has ended cannot be asked: %s", error)
-                return
-            by_id = {job.id: job for job in listed if job.finished}
-            ended = [(entry, by_id[entry.generation_id]) for entry in entries if entry.generation_id in by_id]
-            async with anyio.create_task_group() as task_group:
-                at_once = anyio.CapacityLimiter(_COSTS_AT_ONCE)
-                for entry, job in ended:
-                    task_group.start_soon(self._settle_quietly, at_once, sync, entry, job, options)
+        options = call.reading(SETTLE_SECONDS)
+        await self._settling.settle_account(call.sync, call.account, options, is_due=True)
+        refusal = await self._refusal(call, price.usd)
+        if refusal is not None:
+            raise refusal
 
-    async def _settle_quietly(
-        self,
-        at_once: anyio.CapacityLimiter,
-        sync: AsyncSync,
-        entry: Entry,
-        job: Generation,
-        options: RequestOptions,
-    ) -> None:
-        try:
-            async with at_once:
-                await self._settle_job(sync, entry, job, options)
-        except LedgerError as error:
-            logger.warning("generation %s cannot be settled: %s", safe(job.id, _ID_LIMIT), error)
+    async def _refusal(self, call: _Call, usd: Decimal | None) -> LimitReached | None:
+        """Return which limit stands against a price, if any."""
+        refusal = self._max_cost_refusal(call, usd)
+        if refusal is not None or not self.limits.any:
+            return refusal
+        return self.limits.refusal(usd, await self._spending(call))
 
-    async def _settle_job(
-        self, sync: AsyncSync, entry: Entry, job: Generation, options: RequestOptions
-    ) -> tuple[str, Decimal | None]:
-        """Write down how a job ended; return whether it was charged, and what it cost where that is known."""
-        if entry.state == "ended" and entry.cost_usd is not None:
-            return entry.charged, entry.cost_usd
-        try:
-            cost = await sync.generations.get_cost(job.id, request_options={**options, "max_retries": 1})
-        except SyncError:
-            cost = GenerationCost()
-        await self._do(
-            partial(
-                self.ledger.settle,
-                entry.id,
-                status=job.status,
-                generation_id=job.id,
-                error_code=job.error_code,
-                cost_usd=cost.final_usd,
-                counted_usd=cost.so_far_usd,
-                charged=cost.charged,
-            )
+    def _max_cost_refusal(self, call: _Call, usd: Decimal | None) -> LimitReached | None:
+        most = call.terms.max_cost_usd
+        return None if most is None else call_refusal(usd, most)
+
+    async def _spending(self, call: _Call) -> Spending:
+        return await self._do(partial(self.ledger.spending, is_sandbox=call.is_sandbox, now=call.now))
+
+    async def _left_usd(self, call: _Call) -> Decimal | None:
+        return self.limits.left_usd(await self._spending(call)) if self.limits.has_budget else None
+
+    async def _reasons(self, call: _Call, following: _Next, price: Price) -> list[Reason]:
+        """Return why the user is asked about an attempt; nothing where they need not be."""
+        reasons: list[Reason] = []
+        if following.paid_before is not None:
+            reasons.append(repeat_reason(following.note or "", following.paid_before))
+        elif following.attempt == 1:
+            twin = await self._do(self.ledger.twin_elsewhere, call.intention)
+            if twin is not None:
+                note = f"The same was made or sent with another key of this address (ledger entry {twin.id})."
+                reasons.append(repeat_reason(note, twin.id))
+        allowed = call.terms.webhook_hosts
+        host = webhook_host(call.intention.request)
+        if allowed is not None and host is not None and host not in allowed:
+            reasons.append(WEBHOOK_REASON)
+        above = call.terms.approval.above_usd
+        unasked = Decimal(0) if above is None else await self._unasked_usd(call)
+        return [*reasons, *price_reasons(price, unasked, above, take=call.intention.take)]
+
+    async def _unasked_usd(self, call: _Call) -> Decimal:
+        return await self._do(partial(self.ledger.unasked_usd, is_sandbox=call.is_sandbox, now=call.now))
+
+    async def _ask(self, call: _Call, following: _Next, price: Price, because: Sequence[Reason] = ()) -> bool:
+        """Have the user agree where that is needed; return whether they were asked.
+
+        Raises:
+            ApprovalRequired, ApprovalDenied: the user has not agreed; nothing was sent.
+        """
+        reasons = because or await self._reasons(call, following, price)
+        if not reasons:
+            return False
+        approval = call.terms.approval
+        proposal = Proposal(
+            call.intention,
+            following.attempt,
+            price,
+            reasons,
+            call.terms.notes,
+            None if approval.above_usd is None else await self._unasked_usd(call),
+            await self._left_usd(call),
+            call.is_sandbox,
+            partial(self._hand_out, call, following, price),
         )
-        return cost.charged, cost.final_usd
+        try:
+            await approval.ask(proposal)
+        except ApprovalDenied as denied:
+            if denied.is_the_users:
+                await self._do(self.ledger.revoke, call.intention)
+            raise
+        return True
 
-    async def _account_name(self, sync: AsyncSync, seconds: float) -> str:
+    async def _hand_out(self, call: _Call, following: _Next, price: Price, kind: TokenKind) -> str:
+        return await self._do(self.ledger.quote, call.intention, following.attempt, price.usd, call.now, kind)
+
+    async def _own_account(self, sync: AsyncSync, seconds: float) -> Account:
         fingerprint, base_url = sync.key_fingerprint, sync.base_url
         known = await self._do(self.ledger.account_of, fingerprint, base_url)
-        if known is not None:
-            return known
+        # One that was named after its key may have a name by now.
+        if known is not None and known[0].startswith("org:"):
+            return Account(known[0], base_url, known[1])
         organization: str | None = None
         try:
             within = max(1.0, min(_LOOK_SECONDS, seconds))
@@ -842,11 +1005,14 @@ class Guard:
         except AuthenticationError:
             raise
         except (APIStatusError, APIResponseError) as error:
-            # An API that has no such page will not have one for the next call either.
+            # An API that has no such page can still make videos: the account goes by its key for now.
             if error.retryable or not 400 <= (error.status or 0) < 500:
                 raise
-        name = f"org:{safe(organization, _ID_LIMIT)}" if organization else f"key:{fingerprint}"
-        return await self._do(self.ledger.keep_account, fingerprint, base_url, name)
+        if organization is None:
+            return Account(f"key:{fingerprint}", base_url, sync.sandboxed)
+        name = f"org:{safe(organization, _ID_LIMIT)}"
+        note = partial(self.ledger.keep_account, fingerprint, base_url, name, is_sandbox=sync.sandboxed)
+        return Account(await self._do(note), base_url, sync.sandboxed)
 
     @asynccontextmanager
     async def _turn(self, call: _Call) -> AsyncGenerator[None]:
@@ -869,26 +1035,79 @@ class Guard:
             if not turn.users:
                 del self._turns[call.intention.digest]
 
-    async def _to_its_end(self, work: Callable[[], Awaitable[_ResultT]]) -> _ResultT:
-        """Do what must not stop in the middle, whatever becomes of the caller."""
+    async def _to_its_end(self, call: _Call, work: Callable[[], Awaitable[_ResultT]]) -> _ResultT:
+        """Do what must not stop in the middle, whatever becomes of the caller.
+
+        Work that begins with an upload goes on past the time of its call too; a caller that goes away before
+        that calls it off, as far as nothing was sent.
+        """
         flight = _Flight[_ResultT]()
         if self._task_group is None:
-            with anyio.CancelScope(shield=True):
-                flight.results.append(await work())
+            async with anyio.create_task_group() as own:
+                own.start_soon(flight.fly_shielded, work)
+                await self._land(call, flight)
         else:
             self._task_group.start_soon(flight.fly, work)
-            try:
-                await flight.landed.wait()
-            except BaseException:
-                flight.is_awaited = False
-                raise
-            if flight.error is not None:
-                raise flight.error
+            await self._land(call, flight)
+        if flight.error is not None:
+            raise flight.error
         return flight.results[0]
+
+    async def _land(self, call: _Call, flight: "_Flight[_ResultT]") -> None:
+        try:
+            await flight.landed.wait()
+        except BaseException:
+            flight.is_awaited = False
+            if call.terms.files is None or anyio.current_time() < call.terms.ends_at:
+                call.gone.set()
+            raise
 
     async def _do(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:
         """Do one thing with the ledger, in a thread: the disk takes its time."""
         return await to_thread.run_sync(partial(work, *arguments))
+
+
+class _Sending:
+    """Whether an attempt may go out, asked before each send, and whether it did."""
+
+    def __init__(self, guard: Guard, call: _Call, entry: Entry, *, is_new: bool, may_send: bool) -> None:
+        self._guard = guard
+        self._call = call
+        self._entry = entry
+        self._is_new = is_new
+        self._within_limits = may_send
+        self._renewed_at = time.time()
+        self._in_export: bool | None = None
+        self.went_out = False
+
+    async def may_go_out(self) -> bool:
+        return await self.hindrance() is None
+
+    def note_send(self) -> None:
+        self.went_out = True
+
+    async def hindrance(self) -> str | None:
+        """Return why the attempt is not sent, as the end of a sentence, or None where it may be."""
+        if not self._within_limits:
+            return "a limit stands against it by now"
+        if self._call.gone.is_set() and self._is_new:
+            return "nobody waits for it any more"
+        # Whoever slept through its lease has lost the attempt to another.
+        if not 0 <= time.time() - self._renewed_at < RENEWAL_SECONDS:
+            if not await self._guard.renew(self._entry.id):
+                return "another call goes on with it"
+            self._renewed_at = time.time()
+        if not self._is_new or self.went_out:
+            if not self._is_new and self._guard.is_too_late(self._call.now, self._entry):
+                return "too much time has passed since its first send"
+            if await self._is_in_export():
+                return "the API's export has a job that may be it and that its list does not show"
+        return None
+
+    async def _is_in_export(self) -> bool:
+        if self._in_export is None:
+            self._in_export = await self._guard.is_in_export(self._call, self._entry)
+        return self._in_export
 
 
 class _Flight(Generic[_ResultT]):
@@ -899,6 +1118,10 @@ class _Flight(Generic[_ResultT]):
         self.is_awaited = True
         self.results: list[_ResultT] = []
         self.error: Exception | None = None
+
+    async def fly_shielded(self, work: Callable[[], Awaitable[_ResultT]]) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.fly(work)
 
     async def fly(self, work: Callable[[], Awaitable[_ResultT]]) -> None:
         try:
@@ -922,11 +1145,6 @@ async def _cancel_with(event: anyio.Event, scope: anyio.CancelScope) -> None:
     scope.cancel()
 
 
-def _made_by(request: GenerationRequest) -> str:
-    """Return what tells one thing to be made from another, for whatever account."""
-    return Intention.of(request, account="", base_url="").body_digest
-
-
 async def _outcome_of(work: Awaitable[_ResultT]) -> _ResultT | SyncError:
     """Return what comes of it, failure included: out of a task group it would come in a group."""
     try:
@@ -941,20 +1159,60 @@ class _Turn:
         self.users = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A job that an attempt came to."""
+
+    generation: Generation
+    price_usd: Decimal | None
+    note: str | None
+    went_out: bool
+    """Whether this call sent it: else it was only found."""
+    was_there: bool = False
+    """Whether the API answered a repeat with the job that was made before."""
+
+
 _Ready = tuple[Intention, Mapping[str, str], Decimal | None]
 """An attempt whose files are uploaded: the intention with their assets, these, and what it costs."""
 
 _NAMING = ("outputFileName", "projectId")
-_BAD_INPUT = ("generation_input_", "asset_")
-_AFTER: Mapping[str, str] = {
-    "closed": "The API no longer knows the job that this call made before: this is a new one.",
-    "released": "The user released the attempt before: this is a new one.",
-}
+_EXPORT_LOOKS_BACK = timedelta(minutes=2)
+_LISTED_AT_ONCE = 50
+_STATUSES = ("FAILED", "REJECTED", "CANCELED")
 
 
-def _believable(usd: Decimal | None) -> Decimal | None:
-    """Return a price, or None for one that no job has: then nobody knows it."""
-    return usd if usd is not None and usd > 0 else None
+def _may_be_another_clip(entry: Entry, intention: Intention) -> bool:
+    """Return whether an older version's entry may be of another clip: it took more for signatures."""
+    is_of_now = intention.digest in (entry.digest, entry.sent_digest)
+    return intention.has_loose_earlier_digest and not is_of_now
+
+
+def _after_failure(entry: Entry, charged: str) -> _Next:
+    """Return the attempt that follows a job without a result: the user is asked unless it was surely free."""
+    status = entry.status if entry.status in _STATUSES else "in a status that is not known here"
+    number = f"Attempt {entry.attempt} ({_job_of(entry)}) ended {status}"
+    if charged == "no":
+        return _Next(entry.attempt + 1, f"{number} and was not charged: this is a new one.")
+    fate = "was charged" if charged == "yes" else "may have been charged"
+    return _Next(entry.attempt + 1, f"{number} and {fate}.", entry.id)
+
+
+def _job_of(entry: Entry) -> str:
+    return safe(entry.generation_id or entry.named_id or "", _ID_LIMIT)
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%MZ}"
+
+
+def _not_visible(entry: Entry, generation_id: str, now: float) -> NotVisibleYet:
+    """Return what is told of a job that the ledger knows and the API does not show."""
+    return NotVisibleYet(
+        generation_id,
+        ledger_id=entry.id,
+        made_at=_moment(entry.first_sent_at),
+        may_appear=now - entry.first_sent_at < VISIBLE_WITHIN_SECONDS,
+    )
 
 
 def _told_of_extras(entry: Entry, intention: Intention) -> list[str]:

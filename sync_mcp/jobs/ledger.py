@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
 
-from sync_mcp.errors import InvalidRequestError, LedgerError, QuoteRefused
+from sync_mcp.errors import InvalidRequestError, LedgerError, LimitReached, QuoteRefused
 from sync_mcp.jobs.intention import DIGEST_VERSION, Intention
 from sync_mcp.jobs.limits import (
     HIGHEST_USD,
@@ -73,6 +73,13 @@ _STEP_BACK_SECONDS = 60.0
 """How far the clock may be set back under a quote."""
 COST_KNOWN_WITHIN_SECONDS = 86_400.0
 """How long after a job's end the API is asked for its cost; then the estimate stands for it."""
+# The API meters late: it can say "complete, 0" of a job that it charges minutes or hours afterwards.
+COMPLETED_FREE_AFTER_SECONDS = 6 * 3600.0
+"""How long after its end a completed job's cost of 0 is not believed yet."""
+FAILED_FREE_AFTER_SECONDS = 600.0
+"""The same for a job that failed: until then it may have been charged."""
+UNASKED_SECONDS = 86_400.0
+"""Over so long a time what was paid unasked is summed."""
 
 FILE_NAME = "ledger.sqlite3"
 MARK_NAME = "ledger.mark.json"
@@ -94,16 +101,40 @@ _BUSY_SECONDS = 10.0
 _BUSY_PAUSE_SECONDS = 0.01
 _READING = "sync_mcp_reading"
 _NANO = 1_000_000_000
+_DAY_SECONDS = 86_400.0
+_NAMED_BY_KEY = "key:"
+"""An account whose name the API does not tell begins so."""
 _REASON_LIMIT = 200
 _ID_LIMIT = 80
 
-State = Literal["preparing", "sending", "unknown", "accepted", "ended", "refused", "released", "closed"]
+State = Literal[
+    "preparing", "sending", "unknown", "accepted", "ended", "refused", "released", "deleted", "closed"
+]
 """Of an attempt. Open: its files are on their way (`preparing`), it is on its way itself (`sending`), perhaps
 made (`unknown`), made (`accepted`). Settled: its job has ended (`ended`), the API refused it (`refused`), the
-user says that it was never made (`released`), the API no longer knows its job (`closed`)."""
+user let go of it (`released`), its job was deleted by this client (`deleted`). `closed` stands in ledgers of
+version 1 alone: a job that the API no longer showed."""
 
 OPEN_STATES: tuple[State, ...] = ("preparing", "sending", "unknown", "accepted")
 Charged = Literal["yes", "no", "unknown"]
+TokenKind = Literal["quote", "question"]
+"""A quote is handed to the model; a question is put by the host, which brings its token back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """A time in seconds since 1970, and whether the API told it: its days are the ones that count."""
+
+    seconds: float
+    is_heard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What shows that the user agreed: good once, for one attempt at one intention."""
+
+    id: str
+    kind: TokenKind = "quote"
 
 
 class _Dollars(TypeDecorator[Decimal]):
@@ -174,6 +205,12 @@ class Entry(_Base):
     created_at: Mapped[float]
     first_sent_at: Mapped[float]
     settled_at: Mapped[float | None]
+    is_sandbox: Mapped[bool] = mapped_column(default=False)
+    """No real money: it is summed apart from what is."""
+    is_unasked: Mapped[bool] = mapped_column(default=False)
+    """Nobody agreed to it: it counts against what may be paid unasked."""
+    content_digest: Mapped[str | None] = mapped_column(index=True)
+    """Of what is made, whoever pays: it tells that two keys' calls mean the same."""
 
     @property
     def is_open(self) -> bool:
@@ -188,6 +225,18 @@ class Entry(_Base):
     def is_abandoned(self, now: float) -> bool:
         """Whether its process died before anything was sent: then it counts for nothing."""
         return self.state == "preparing" and not self.is_leased(now)
+
+    @property
+    def may_be_paid(self) -> bool:
+        """Whether a job stands behind it that is paid for, or may be."""
+        has_ended = self.state in ("ended", "deleted", "closed")
+        return self.is_open or (has_ended and (self.charged != "no" or self.status == "COMPLETED"))
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether the same call asks before it makes another attempt: this one may have been paid."""
+        has_no_result = self.state == "ended" and self.status != "COMPLETED" and self.charged != "no"
+        return has_no_result or self.state in ("deleted", "closed")
 
     def is_unresolved(self, now: float) -> bool:
         """Whether nobody knows what came of it: its outcome is unknown, or its process died on the way."""
@@ -205,6 +254,10 @@ class _Quote(_Base):
     """By the ledger, whose time never goes back."""
     made_at_by_clock: Mapped[float]
     used_at: Mapped[float | None]
+    kind: Mapped[str] = mapped_column(default="quote")
+    body_digest: Mapped[str | None] = mapped_column(index=True)
+    revoked_at: Mapped[float | None]
+    """When the user said no to what it is for."""
 
 
 class _Account(_Base):
@@ -215,6 +268,7 @@ class _Account(_Base):
     fingerprint: Mapped[str] = mapped_column(primary_key=True)
     base_url: Mapped[str] = mapped_column(primary_key=True)
     account: Mapped[str]
+    is_sandbox: Mapped[bool] = mapped_column(default=False)
 
 
 def _through(statements: Sequence[str]) -> Callable[[Connection], None]:
@@ -239,11 +293,26 @@ class Wish:
     owner: str
     estimate_usd: Decimal | None
     limits: Limits
-    sent_at: float
-    """By the API's clock, where that is known: by it the job is looked for."""
-    quote_id: str | None = None
+    now: Instant
+    token: Token | None = None
+    """What the user agreed by; a form that is answered within the call leaves none."""
+    is_agreed: bool = False
+    """Whether the user agreed within this call."""
+    unasked_usd: Decimal | None = None
+    """The most that may be paid unasked within a day; None for no such bound."""
     has_files: bool = False
     """Whether local files are to be uploaded before it can be sent."""
+    is_sandbox: bool = False
+    repeated_key: str | None = None
+    """The key of an accepted attempt whose job nobody sees: a repeat goes out under it first."""
+
+
+class MustAsk(Exception):
+    """What was paid unasked and this together are more than the user lets be paid so; nothing was written."""
+
+    def __init__(self, unasked_usd: Decimal) -> None:
+        self.unasked_usd = unasked_usd
+        super().__init__("the user has to be asked")
 
 
 class _DamagedError(SQLAlchemyError):
@@ -293,31 +362,75 @@ class Ledger:
 
     # Accounts
 
-    def account_of(self, fingerprint: str, base_url: str) -> str | None:
-        """Return the account of a key, where it is known."""
+    def account_of(self, fingerprint: str, base_url: str) -> tuple[str, bool] | None:
+        """Return the account of a key and whether it is a sandbox's, where that is known."""
         with self._reading() as session:
             known = session.get(_Account, (fingerprint, base_url))
-            return known.account if known else None
+            return (known.account, known.is_sandbox) if known else None
 
-    def keep_account(self, fingerprint: str, base_url: str, account: str) -> str:
+    def keep_account(self, fingerprint: str, base_url: str, account: str, *, is_sandbox: bool = False) -> str:
         """Note the account of a key and return it; what was noted before stays."""
         with self._transaction() as session:
             known = session.get(_Account, (fingerprint, base_url))
             if known is None:
-                session.add(_Account(fingerprint=fingerprint, base_url=base_url, account=account))
+                session.add(
+                    _Account(
+                        fingerprint=fingerprint, base_url=base_url, account=account, is_sandbox=is_sandbox
+                    )
+                )
             return known.account if known else account
 
     # Attempts
 
-    def latest(self, digest: str) -> Entry | None:
+    def latest(self, intention: Intention) -> Entry | None:
         """Return the last attempt at an intention."""
         with self._reading() as session:
-            return _latest(session, digest)
+            return _latest(session, intention)
 
     def entry(self, entry_id: int) -> Entry | None:
         """Return one entry."""
         with self._reading() as session:
             return session.get(Entry, entry_id)
+
+    def maker_of(self, generation_id: str, base_url: str) -> Entry | None:
+        """Return the attempt that made a job, or whose answer named it; of several the latest."""
+        with self._reading() as session:
+            job = {"generation_id": generation_id, "base_url": base_url}
+            return session.scalars(_MAKER, job).first()
+
+    def makers_of(self, generation_ids: Sequence[str], base_url: str) -> dict[str, Entry]:
+        """Return the attempt that made each of these jobs, where one is known."""
+        with self._reading() as session:
+            found = session.scalars(
+                select(Entry).where(Entry.generation_id.in_(generation_ids), Entry.base_url == base_url)
+            )
+            return {str(entry.generation_id): entry for entry in found}
+
+    def twin_elsewhere(self, intention: Intention) -> Entry | None:
+        """Return an attempt at the same thing for another account of this address that may be the same one.
+
+        A key whose account the API does not tell is an account of its own: after it was changed, the ledger
+        cannot know whether the new one spends the same money.
+        """
+        with self._reading() as session:
+            found = session.scalars(
+                select(Entry)
+                .where(
+                    Entry.content_digest == intention.content_digest,
+                    Entry.base_url == intention.base_url,
+                    Entry.account != intention.account,
+                )
+                .order_by(Entry.id.desc())
+            )
+            own = intention.account.startswith(_NAMED_BY_KEY)
+            return next(
+                (
+                    entry
+                    for entry in found
+                    if entry.may_be_paid and (own or entry.account.startswith(_NAMED_BY_KEY))
+                ),
+                None,
+            )
 
     def begin(self, wish: Wish) -> tuple[Entry, bool]:
         """Write an attempt down, so that it may be sent; the flag says whether it is this call's to send.
@@ -327,29 +440,33 @@ class Ledger:
         Raises:
             LimitReached: a budget would be passed; nothing was written.
             QuoteRefused: the quote is not for this; nothing was written.
+            MustAsk: the user has to agree first; nothing was written.
         """
         intention = wish.intention
         with self._transaction() as session:
-            latest = _latest(session, intention.digest)
+            latest = _latest(session, intention)
             if latest is not None and latest.attempt >= wish.attempt:
                 return latest, False
-            now = _now(session, intention.account, intention.base_url)
-            if wish.quote_id is not None:
-                _use_quote(session, wish, now, latest)
-            spending = _spending(session, intention.account, intention.base_url, now)
-            refusal = wish.limits.refusal(wish.estimate_usd, spending)
+            now = _now(session, wish.now)
+            if wish.token is not None:
+                _use_token(session, wish, now, latest)
+            refusal = wish.limits.refusal(wish.estimate_usd, _spending(session, wish.is_sandbox, now))
             if refusal is not None:
                 raise refusal
+            is_unasked = wish.token is None and not wish.is_agreed
+            if is_unasked:
+                _check_unasked(session, wish, now)
             entry = Entry(
                 account=intention.account,
                 base_url=intention.base_url,
                 tool=wish.tool,
                 digest=intention.digest,
                 body_digest=intention.body_digest,
+                content_digest=intention.content_digest,
                 digest_version=DIGEST_VERSION,
                 take=intention.take,
                 attempt=wish.attempt,
-                idempotency_key=intention.idempotency_key(wish.attempt),
+                idempotency_key=wish.repeated_key or intention.idempotency_key(wish.attempt),
                 model=safe(intention.request.model, 80),
                 summary=intention.summary,
                 extras=intention.extras,
@@ -360,9 +477,11 @@ class Ledger:
                 estimate_usd=wish.estimate_usd,
                 counted_usd=wish.estimate_usd or Decimal(0),
                 created_at=now,
-                first_sent_at=wish.sent_at,
+                first_sent_at=wish.now.seconds,
                 was_found=False,
                 charged="unknown",
+                is_sandbox=wish.is_sandbox,
+                is_unasked=is_unasked,
             )
             session.add(entry)
             session.flush()
@@ -370,11 +489,13 @@ class Ledger:
 
     def send(
         self, entry_id: int, wish: Wish, sent: Intention, assets: Mapping[str, str]
-    ) -> Literal["mine", "lost", "made"]:
+    ) -> Literal["mine", "lost", "joined", "made"]:
         """Note the assets that an attempt is sent with; return whether it is this owner's to send now.
 
-        `sent` is the intention with them. It is `made` where a call that named them was faster: then this
-        attempt is withdrawn. What it costs counts from now on, which may be another day than its upload's.
+        `sent` is the intention with them. Where a call that named them has made it, and that may be paid,
+        this attempt is withdrawn: it is `joined` where that one is found under both names from now on, else
+        it is `made` under the other name. What it costs counts from now on, which may be another day than
+        its upload's.
 
         Raises:
             LimitReached: a budget would be passed by now; the attempt was withdrawn.
@@ -386,16 +507,18 @@ class Ledger:
             if not entry.is_leased(time.time()):
                 # It counted for nothing meanwhile, and others may have spent what it held.
                 return "lost"
-            twin = _latest(session, sent.digest)
-            if twin is not None and (twin.is_open or twin.status == "COMPLETED"):
+            twin = _latest(session, sent)
+            # One that is known under this name too came before: the user was asked about it.
+            if twin is not None and twin.may_be_paid and twin.sent_digest != entry.digest:
                 _withdraw(session, entry)
-                return "made"
-            now = _now(session, entry.account, entry.base_url)
-            spending = _spending(session, entry.account, entry.base_url, now)
-            spending = spending.without(entry.counted_usd, entry.created_at)
-            refusal = wish.limits.refusal(wish.estimate_usd, spending)
+                if twin.sent_digest is not None:
+                    return "made"
+                twin.sent_digest = entry.digest
+                return "joined"
+            now = _now(session, wish.now)
+            refusal = _refusal_besides(session, wish, entry, now)
             if refusal is None:
-                entry.state, entry.assets, entry.first_sent_at = "sending", dict(assets), wish.sent_at
+                entry.state, entry.assets, entry.first_sent_at = "sending", dict(assets), wish.now.seconds
                 entry.sent_digest, entry.created_at = sent.digest, now
                 entry.estimate_usd, entry.counted_usd = wish.estimate_usd, wish.estimate_usd or Decimal(0)
                 entry.leased_until = time.time() + LEASE_SECONDS
@@ -405,27 +528,47 @@ class Ledger:
 
     def withdraw(self, entry_id: int, owner: str) -> None:
         """Take back an attempt of which nothing was sent; its quote is good again."""
+        self._take_back(entry_id, owner, "preparing")
+
+    def call_off(self, entry_id: int, owner: str) -> None:
+        """Take back an attempt on its way of which nothing went out, as its owner knows."""
+        self._take_back(entry_id, owner, "sending")
+
+    def _take_back(self, entry_id: int, owner: str, state: State) -> None:
         with self._transaction() as session:
             entry = session.get(Entry, entry_id)
-            if entry is not None and entry.state == "preparing" and entry.owner == owner:
+            if entry is not None and entry.state == state and entry.owner == owner:
                 _withdraw(session, entry)
 
-    def withdraw_abandoned(self, digest: str) -> None:
+    def withdraw_abandoned(self, intention: Intention) -> None:
         """Take back the last attempt at an intention where its process died before anything was sent."""
         with self._transaction() as session:
-            entry = _latest(session, digest)
+            entry = _latest(session, intention)
             if entry is not None and entry.is_abandoned(time.time()):
                 _withdraw(session, entry)
 
-    def take_over(self, entry_id: int, owner: str) -> bool:
-        """Make an attempt whose outcome is unknown, or whose process died, this owner's to go on with."""
+    def take_over(self, entry_id: int, wish: Wish) -> Literal["send", "look", "lost"]:
+        """Make an attempt whose outcome is unknown, or whose process died, this owner's to go on with.
+
+        It may be sent again where the limits of now allow that: then its money counts on the day of now.
+        Else it may be looked for. It is lost where another is busy with it.
+
+        Raises:
+            QuoteRefused: the quote is not for this; nothing was changed.
+        """
         with self._transaction() as session:
             entry = session.get_one(Entry, entry_id)
-            now = time.time()
-            free = entry.is_unresolved(now)
-            if free:
-                entry.state, entry.owner, entry.leased_until = "sending", owner, now + LEASE_SECONDS
-            return free
+            clock = time.time()
+            if not entry.is_unresolved(clock):
+                return "lost"
+            now = _now(session, wish.now)
+            if wish.token is not None:
+                _use_token(session, wish, now, entry)
+            entry.state, entry.owner, entry.leased_until = "sending", wish.owner, clock + LEASE_SECONDS
+            if _refusal_besides(session, wish, entry, now) is not None:
+                return "look"
+            entry.created_at = now
+            return "send"
 
     def renew(self, entry_id: int, owner: str) -> bool:
         """Show that the owner of an attempt is alive; return whether it is still this owner's to send."""
@@ -438,6 +581,19 @@ class Ledger:
                 return False
             entry.leased_until = time.time() + LEASE_SECONDS
             return True
+
+    def known_to_others(self, entry_id: int, generation_ids: Sequence[str]) -> set[str]:
+        """Return which of these jobs other attempts are known to have made."""
+        with self._reading() as session:
+            entry = session.get_one(Entry, entry_id)
+            found = session.scalars(
+                select(Entry.generation_id).where(
+                    Entry.generation_id.in_(generation_ids),
+                    Entry.id != entry_id,
+                    Entry.base_url == entry.base_url,
+                )
+            )
+            return {str(generation_id) for generation_id in found}
 
     def claim(self, entry_id: int, generation_id: str) -> Literal["mine", "another's", "unclear"]:
         """Say whether a job that was found in the API's list can be this attempt's, and note it if so."""
@@ -458,15 +614,19 @@ class Ledger:
             _accept(entry, generation_id, was_found=True)
             return "mine"
 
-    def accept(self, entry_id: int, generation_id: str) -> None:
+    def accept(self, entry_id: int, generation_id: str) -> Literal["made", "was there"]:
         """Note the job that an attempt made, as the API answered.
 
         Of an attempt that is known to have made another job, this is a second one: it gets an entry of its
-        own, so that both count.
+        own, so that both count. Where a repeat under an earlier attempt's key is answered with that one's
+        job, nothing new was made: the repeat is withdrawn.
         """
         with self._transaction() as session:
             entry = session.get_one(Entry, entry_id)
             for other in _owners(session, entry, generation_id):
+                if other.idempotency_key == entry.idempotency_key and other.attempt < entry.attempt:
+                    _withdraw(session, entry)
+                    return "was there"
                 if other.was_found and other.state in ("accepted", "ended"):
                     # It took for its own what it found; the answer knows better.
                     other.state, other.generation_id, other.was_found = "unknown", None, False
@@ -477,6 +637,7 @@ class Ledger:
                     _add_second_job(session, entry, generation_id)
             elif entry.generation_id is None or entry.state == "sending":
                 _accept(entry, generation_id, was_found=False)
+            return "made"
 
     def doubt(self, entry_id: int, owner: str, named_id: str | None) -> None:
         """Note that the outcome of an attempt is unknown; its money counts as spent."""
@@ -486,17 +647,23 @@ class Ledger:
                 entry.state, entry.leased_until = "unknown", 0.0
                 entry.named_id = named_id or entry.named_id
 
-    def refuse(self, entry_id: int, owner: str, error_code: str) -> None:
-        """Note that the API refused an attempt, or never saw it: it cost nothing."""
+    def refuse(self, entry_id: int, owner: str, error_code: str, *, gives_quote_back: bool) -> None:
+        """Note that the API refused an attempt, or never saw it: it cost nothing.
+
+        A quote is given back where the refusal says nothing of the price: it holds for the next attempt.
+        """
         with self._transaction() as session:
             entry = session.get_one(Entry, entry_id)
             if entry.state == "sending" and entry.owner == owner:
                 entry.error_code = safe(error_code, 80)
                 _settle(entry, "refused", "no", Decimal(0), time.time())
+                if gives_quote_back:
+                    for quote in _tokens_of(session, entry):
+                        quote.used_at, quote.attempt = None, entry.attempt + 1
 
     # What ends
 
-    def unsettled(self, account: str, base_url: str, limit: int) -> list[Entry]:
+    def unsettled(self, account: str, base_url: str, limit: int, now: float) -> list[Entry]:
         """Return accepted jobs that may have ended, and ended ones whose cost is not known, oldest first.
 
         Of more than the limit it is now these, now those: none is kept waiting by others for ever.
@@ -512,7 +679,7 @@ class Ledger:
                     | (
                         (Entry.state == "ended")
                         & Entry.cost_usd.is_(None)
-                        & (Entry.settled_at > time.time() - COST_KNOWN_WITHIN_SECONDS)
+                        & (Entry.settled_at > now - COST_KNOWN_WITHIN_SECONDS)
                     ),
                 )
                 .order_by(func.random())
@@ -532,11 +699,15 @@ class Ledger:
         error_code: str | None,
         cost_usd: Decimal | None,
         charged: Charged,
+        now: float,
         counted_usd: Decimal | None = None,
-    ) -> None:
+        ended_at: float | None = None,
+    ) -> Entry | None:
         """Note how a job ended, and what it cost; what was not charged stands free again.
 
-        Nothing is done where the entry no longer has this job. What was known of its cost stays known.
+        Nothing is done where the entry no longer has this job. What was known of its cost stays known,
+        until a status that contradicts it or another final cost is told. A cost of 0 is not believed while
+        the API may still be metering.
 
         Args:
             entry_id: the job's entry.
@@ -545,17 +716,22 @@ class Ledger:
             error_code: why it failed.
             cost_usd: what it cost, where that is finally known.
             charged: whether it was charged.
+            now: the time, by the API's clock where that is known.
             counted_usd: what stands against the budgets until the cost is known, if more than the estimate.
+            ended_at: when it ended, where the API told that; by default when its end was first seen.
         """
         with self._transaction() as session:
             entry = _having_job(session, entry_id, generation_id)
             if entry is None:
-                return
+                return None
+            contradicts = entry.status is not None and entry.status != safe(status, 40)
             entry.status = safe(status, 40)
-            entry.error_code = safe(error_code, 80) if error_code else None
-            if charged == "no":
-                cost_usd = Decimal(0)
-            elif cost_usd is None and entry.cost_usd is not None:
+            entry.error_code = safe(error_code, 80) if error_code else entry.error_code
+            if entry.settled_at is None or ended_at is not None:
+                entry.settled_at = now if ended_at is None else min(ended_at, now)
+            if charged == "no" or cost_usd == 0:
+                cost_usd, charged = _believed_free(entry, now)
+            if cost_usd is None and entry.cost_usd is not None and not contradicts:
                 cost_usd = entry.cost_usd
                 charged = cast(Charged, entry.charged) if charged == "unknown" else charged
             nothing = Decimal(0)
@@ -563,48 +739,92 @@ class Ledger:
                 max(entry.estimate_usd or nothing, counted_usd or nothing) if cost_usd is None else cost_usd
             )
             entry.cost_usd = cost_usd
-            _settle(entry, "ended", charged, counted, time.time())
+            _settle(entry, "ended", charged, counted, now)
+            return entry
 
-    def close_job(self, entry_id: int, *, generation_id: str) -> None:
-        """Note that the API no longer knows a job; what it cost stays spent.
+    def note_status(self, entry_id: int, *, generation_id: str, status: str) -> None:
+        """Note a status that nobody knows of a job that may run still: it is shown to the user."""
+        with self._transaction() as session:
+            entry = _having_job(session, entry_id, generation_id)
+            if entry is not None and entry.state == "accepted":
+                entry.status = safe(status, 40)
+
+    def delete_job(self, entry_id: int, *, generation_id: str, now: float) -> None:
+        """Note that a job was deleted by this client; what it cost stays spent.
 
         Nothing is done where the entry no longer has this job.
         """
         with self._transaction() as session:
             entry = _having_job(session, entry_id, generation_id)
             if entry is not None:
-                _settle(entry, "closed", cast(Charged, entry.charged), entry.counted_usd, time.time())
+                _settle(entry, "deleted", cast(Charged, entry.charged), entry.counted_usd, now)
 
     # Money
 
-    def spending(self, account: str, base_url: str) -> Spending:
-        """Return what has been spent and what is held."""
+    def spending(self, *, is_sandbox: bool = False, now: Instant | None = None) -> Spending:
+        """Return what has been spent and what is held, by all accounts: real money, or the sandbox's."""
         with self._reading() as session:
-            return _spending(session, account, base_url, _now(session, account, base_url))
+            return _spending(session, is_sandbox, _now(session, now or Instant(time.time())))
 
-    def quote(self, intention: Intention, attempt: int, price_usd: Decimal | None) -> str:
-        """Hand out a quote: good once, for ten minutes, for this attempt at this intention."""
-        quote_id = f"q_{secrets.token_urlsafe(9)}"
+    def unasked_usd(self, *, is_sandbox: bool, now: Instant) -> Decimal:
+        """Return what was paid within a day without anybody's consent, or is about to be."""
+        with self._reading() as session:
+            return _unasked(session, is_sandbox, _now(session, now))
+
+    def quote(
+        self,
+        intention: Intention,
+        attempt: int,
+        price_usd: Decimal | None,
+        now: Instant,
+        kind: TokenKind = "quote",
+    ) -> str:
+        """Hand out what a user can agree by: good once, for this attempt at this intention.
+
+        A quote is good for ten minutes; a question has no time of ours.
+        """
+        token_id = f"{'q' if kind == 'quote' else 's'}_{secrets.token_urlsafe(9)}"
         with self._transaction() as session:
-            now = _now(session, intention.account, intention.base_url)
             session.add(
                 _Quote(
-                    id=quote_id,
+                    id=token_id,
+                    kind=kind,
                     digest=intention.digest,
+                    body_digest=intention.body_digest,
                     attempt=attempt,
                     price_usd=price_usd,
-                    made_at=now,
+                    made_at=_now(session, now),
                     made_at_by_clock=time.time(),
                 )
             )
-        return quote_id
+        return token_id
 
-    def unresolved(self, account: str, base_url: str) -> list[Entry]:
+    def question_age(self, token_id: str) -> float | None:
+        """Return how many seconds ago a question was put, or None where there was none."""
+        with self._reading() as session:
+            question = session.get(_Quote, token_id)
+            if question is None or question.kind != "question":
+                return None
+            return time.time() - question.made_at_by_clock
+
+    def revoke(self, intention: Intention) -> None:
+        """Take back every quote and question of what is made, whichever take: the user said no to it."""
+        with self._transaction() as session:
+            for quote in session.scalars(
+                select(_Quote).where(
+                    _Quote.body_digest == intention.body_digest,
+                    _Quote.used_at.is_(None),
+                    _Quote.revoked_at.is_(None),
+                )
+            ):
+                quote.revoked_at = time.time()
+
+    def unresolved(self, accounts: Collection[str], base_url: str) -> list[Entry]:
         """Return the attempts whose outcome is unknown, or whose process died on the way, newest first."""
         with self._reading() as session:
             found = session.scalars(
                 select(Entry)
-                .where(Entry.account == account, Entry.base_url == base_url, _unresolved())
+                .where(Entry.account.in_(accounts), Entry.base_url == base_url, _unresolved())
                 .order_by(Entry.created_at.desc()),
                 _lease_times(),
             )
@@ -626,8 +846,13 @@ class Ledger:
             pairs = session.execute(
                 select(Entry.account, Entry.base_url).distinct().order_by(Entry.account, Entry.base_url)
             ).all()
+            now = _now(session, Instant(time.time()))
             return [
-                (account, base_url, _spending(session, account, base_url, _now(session, account, base_url)))
+                (
+                    account,
+                    base_url,
+                    _spending_of(session, _OF_ACCOUNT, account=account, base_url=base_url, now=now),
+                )
                 for account, base_url in pairs
             ]
 
@@ -636,26 +861,43 @@ class Ledger:
         with self._reading() as session:
             return next(iter(_owners(session, entry, generation_id)), None)
 
-    def resolve(self, entry_id: int, generation_id: str) -> None:
+    def resolve(self, entry_id: int, generation_id: str, *, as_seen: Entry | None = None) -> None:
         """Note, on the user's word, which job an attempt made.
 
+        An accepted attempt whose own job is named so is over: its estimate stands for its cost.
+
         Raises:
-            InvalidRequestError: the attempt's outcome is known, or the job is known to be another's.
+            InvalidRequestError: the attempt is settled, the job is known to be another's, or the attempt is
+                no longer what the user decided about.
         """
         with self._transaction() as session:
-            entry = _undecided(session, entry_id)
+            entry = _open_entry(session, entry_id)
+            _check_as_seen(entry, as_seen)
             for other in _owners(session, entry, generation_id):
                 raise InvalidRequestError(f"Generation {generation_id} is the job of entry {other.id}.")
-            _accept(entry, generation_id, was_found=False)
+            if entry.state == "accepted" and entry.generation_id == generation_id:
+                _settle(entry, "ended", "unknown", entry.counted_usd, time.time())
+            else:
+                _accept(entry, generation_id, was_found=False)
 
-    def release(self, entry_id: int) -> None:
-        """Note, on the user's word, that an attempt made nothing: its money stands free again.
+    def release(self, entry_id: int, *, as_seen: Entry | None = None) -> None:
+        """Let go of an attempt, on the user's word: the same call makes it anew, without a question.
+
+        Of an open one the user says that it made nothing: its money stands free again. What an ended one cost
+        stays spent.
 
         Raises:
-            InvalidRequestError: the attempt's outcome is known.
+            InvalidRequestError: its job is completed, nothing was ever sent of it, a process is busy with it,
+                or it is no longer what the user decided about.
         """
         with self._transaction() as session:
-            _settle(_undecided(session, entry_id), "released", "no", Decimal(0), time.time())
+            entry = session.get(Entry, entry_id)
+            if entry is not None:
+                _check_as_seen(entry, as_seen)
+            if entry is not None and entry.asks_again:
+                _settle(entry, "released", cast(Charged, entry.charged), entry.counted_usd, time.time())
+                return
+            _settle(_open_entry(session, entry_id), "released", "no", Decimal(0), time.time())
 
     def prunable(self, before: float) -> tuple[int, int]:
         """Return how many entries and how many quotes `prune` would delete."""
@@ -1078,8 +1320,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _latest(session: Session, digest: str) -> Entry | None:
-    return session.scalars(_LATEST, {"digest": digest}).first()
+def _latest(session: Session, intention: Intention) -> Entry | None:
+    # What an earlier version wrote down is the same attempt: an upgrade must not pay again.
+    digests = [intention.digest, *intention.earlier_digests]
+    return session.scalars(_LATEST, {"digests": digests}).first()
 
 
 def _owners(session: Session, entry: Entry, generation_id: str) -> list[Entry]:
@@ -1113,9 +1357,12 @@ def _add_second_job(session: Session, entry: Entry, generation_id: str) -> None:
         owner=entry.owner,
         assets=entry.assets,
         estimate_usd=entry.estimate_usd,
-        created_at=_now(session, entry.account, entry.base_url),
+        created_at=entry.created_at,
         first_sent_at=entry.first_sent_at,
         charged="unknown",
+        is_sandbox=entry.is_sandbox,
+        is_unasked=entry.is_unasked,
+        content_digest=entry.content_digest,
     )
     _accept(second, generation_id, was_found=False)
     session.add(second)
@@ -1137,12 +1384,27 @@ def _having_job(session: Session, entry_id: int, generation_id: str) -> Entry | 
     return entry
 
 
-def _withdraw(session: Session, entry: Entry) -> None:
-    for quote in session.scalars(
+def _tokens_of(session: Session, entry: Entry) -> list[_Quote]:
+    """Return what the user agreed by to an attempt, or may agree by."""
+    found = session.scalars(
         select(_Quote).where(_Quote.digest == entry.digest, _Quote.attempt == entry.attempt)
-    ):
+    )
+    return list(found)
+
+
+def _withdraw(session: Session, entry: Entry) -> None:
+    for quote in _tokens_of(session, entry):
         quote.used_at = None
     session.delete(entry)
+
+
+def _believed_free(entry: Entry, now: float) -> tuple[Decimal | None, Charged]:
+    """Return what a cost of 0 is worth by now: a job that ended a short time ago may be charged later."""
+    is_completed = entry.status == "COMPLETED"
+    least = COMPLETED_FREE_AFTER_SECONDS if is_completed else FAILED_FREE_AFTER_SECONDS
+    if now - (entry.settled_at or now) < least:
+        return None, "unknown"
+    return Decimal(0), "no"
 
 
 def _settle(entry: Entry, state: State, charged: Charged, counted: Decimal, now: float) -> None:
@@ -1152,14 +1414,22 @@ def _settle(entry: Entry, state: State, charged: Charged, counted: Decimal, now:
     entry.settled_at = now if entry.settled_at is None else entry.settled_at
 
 
-def _undecided(session: Session, entry_id: int) -> Entry:
+def _open_entry(session: Session, entry_id: int) -> Entry:
     """Return an attempt that the user may decide about."""
     entry = session.get(Entry, entry_id)
     if entry is None:
         raise InvalidRequestError(f"There is no entry {entry_id}.")
-    if not entry.is_unresolved(time.time()):
-        raise InvalidRequestError(f"The outcome of entry {entry_id} is not in doubt: it is {entry.state}.")
+    if entry.state != "accepted" and not entry.is_unresolved(time.time()):
+        raise InvalidRequestError(f"Entry {entry_id} is {entry.state}: there is nothing to decide about it.")
     return entry
+
+
+def _check_as_seen(entry: Entry, as_seen: Entry | None) -> None:
+    """Refuse to carry a decision out that was made about another state than this one."""
+    if as_seen is not None and (entry.state, entry.generation_id) != (as_seen.state, as_seen.generation_id):
+        raise InvalidRequestError(
+            f"Entry {entry.id} has changed meanwhile, and is {entry.state} now: look again."
+        )
 
 
 def _lease_times() -> dict[str, float]:
@@ -1198,42 +1468,100 @@ def _quotes_to_prune(session: Session, before: float) -> Sequence[_Quote]:
     return session.scalars(select(_Quote).where(_Quote.made_at < before)).all()
 
 
-def _now(session: Session, account: str, base_url: str) -> float:
-    """Return the time by the later of the clock and the ledger: a clock set back gives no second budget."""
-    latest = session.scalar(_LATEST_TIME, {"account": account, "base_url": base_url})
-    return max(time.time(), latest or 0.0)
+def _now(session: Session, now: Instant) -> float:
+    """Return the time that days are counted by.
+
+    The API's own where it was heard. Else the later of the clock and the ledger, so that a clock that is set
+    back gives no second budget; but an entry from a clock that once ran far ahead does not hold the time
+    there.
+    """
+    if now.is_heard:
+        return now.seconds
+    latest = session.scalar(_LATEST_TIME, {"latest_believed": now.seconds + _DAY_SECONDS})
+    return max(now.seconds, latest or 0.0)
 
 
-def _use_quote(session: Session, wish: Wish, now: float, latest: Entry | None) -> None:
-    quote = session.get(_Quote, wish.quote_id)
-    if quote is None:
-        raise QuoteRefused("There is no such quote.")
+def _use_token(session: Session, wish: Wish, now: float, latest: Entry | None) -> None:
+    token = wish.token
+    assert token is not None
+    quote = session.get(_Quote, token.id)
+    if quote is None or quote.kind != token.kind:
+        raise QuoteRefused(f"There is no such {token.kind}.", next_step=_ASK_AGAIN.get(token.kind))
+    if quote.revoked_at is not None:
+        raise QuoteRefused("The user has said no to this since.", code="quote_revoked")
     if quote.used_at is not None:
         told = "The quote has been used: it is good for one job."
         if latest is not None and latest.attempt == quote.attempt and latest.state == "refused":
             # The call that it was used by may have ended before it came to know.
             told += f" That one was refused: {latest.error_code}."
         raise QuoteRefused(told)
-    if (quote.digest, quote.attempt) != (wish.intention.digest, wish.attempt):
-        raise QuoteRefused("The quote is for another call than this one.")
+    # What is named by its file and what is named by its asset is one thing, once an attempt had both names.
+    names = {wish.intention.digest, *((latest.digest, latest.sent_digest) if latest else ())}
+    if quote.digest not in names or quote.attempt != wish.attempt:
+        raise QuoteRefused(f"The {token.kind} is for another call than this one.")
     # The ledger's time stands still while the clock is behind it, and the clock may be set back.
     age = time.time() - quote.made_at_by_clock
-    if now - quote.made_at > QUOTE_SECONDS or not -_STEP_BACK_SECONDS <= age <= QUOTE_SECONDS:
+    if token.kind == "quote" and (
+        now - quote.made_at > QUOTE_SECONDS or not -_STEP_BACK_SECONDS <= age <= QUOTE_SECONDS
+    ):
         raise QuoteRefused("The quote has expired: it is good for ten minutes.")
-    if quote.price_usd is not None and (wish.estimate_usd is None or wish.estimate_usd > quote.price_usd):
-        raise QuoteRefused("The price is no longer what the quote says.")
+    if not _covers(quote.price_usd, wish):
+        raise QuoteRefused("The price is no longer what the user was told.", code="price_changed")
     quote.used_at = now
 
 
-def _spending(session: Session, account: str, base_url: str, now: float) -> Spending:
+_ASK_AGAIN = {"question": "Make the same call again: the host puts the question to the user."}
+
+
+def _covers(agreed_usd: Decimal | None, wish: Wish) -> bool:
+    """Whether what was agreed to holds for the price of now.
+
+    Who agreed to an unknown price has not agreed to a high one that is known by now.
+    """
+    if agreed_usd is None:
+        most = wish.unasked_usd
+        return wish.estimate_usd is None or most is None or wish.estimate_usd <= most
+    return wish.estimate_usd is not None and wish.estimate_usd <= agreed_usd
+
+
+def _check_unasked(session: Session, wish: Wish, now: float) -> None:
+    if wish.unasked_usd is None:
+        return
+    before = _unasked(session, wish.is_sandbox, now)
+    if wish.estimate_usd is None or before + wish.estimate_usd > wish.unasked_usd:
+        raise MustAsk(before)
+
+
+def _unasked(session: Session, is_sandbox: bool, now: float) -> Decimal:
     asked = {
-        "account": account,
-        "base_url": base_url,
-        "day": utc_midnight(now),
-        "month": start_of_month(now),
+        "is_sandbox": is_sandbox,
+        "since": now - UNASKED_SECONDS,
+        "latest_believed": now + _DAY_SECONDS,
         **_lease_times(),
     }
-    today, month, ever, reserved, unresolved, in_doubt = session.execute(_SPENDING, asked).one()
+    return session.scalar(_UNASKED, asked) or Decimal(0)
+
+
+def _refusal_besides(session: Session, wish: Wish, entry: Entry, now: float) -> LimitReached | None:
+    """Return which limit stands against a wish whose money an entry holds already, if any."""
+    spending = _spending(session, wish.is_sandbox, now).without(entry.counted_usd, entry.created_at)
+    return wish.limits.refusal(wish.estimate_usd, spending)
+
+
+def _spending(session: Session, is_sandbox: bool, now: float) -> Spending:
+    return _spending_of(session, _OF_POOL, is_sandbox=is_sandbox, now=now)
+
+
+def _spending_of(session: Session, whose: ColumnElement[bool], *, now: float, **asked: object) -> Spending:
+    values = {
+        **asked,
+        "day": utc_midnight(now),
+        "month": start_of_month(now),
+        "latest_believed": now + _DAY_SECONDS,
+        **_lease_times(),
+    }
+    statement = _SPENDING if whose is _OF_POOL else _SPENDING_OF_ACCOUNT
+    today, month, ever, reserved, unresolved, in_doubt = session.execute(statement, values).one()
     nothing = Decimal(0)
     return Spending(
         today_usd=today or nothing,
@@ -1255,20 +1583,44 @@ def _sum_where(condition: ColumnElement[bool]) -> ColumnElement[Decimal]:
 
 _LEASED = (Entry.leased_until > bindparam("now")) & (Entry.leased_until <= bindparam("longest_lease"))
 _OF_ACCOUNT = (Entry.account == bindparam("account")) & (Entry.base_url == bindparam("base_url"))
-_SPENDING = select(
-    _sum_where(Entry.created_at >= bindparam("day")),
-    _sum_where(Entry.created_at >= bindparam("month")),
+_OF_POOL = Entry.is_sandbox == bindparam("is_sandbox")
+# What a clock that ran far ahead has written belongs to no day that is known.
+_BELIEVED = Entry.created_at <= bindparam("latest_believed")
+_SUMS = select(
+    _sum_where((Entry.created_at >= bindparam("day")) & _BELIEVED),
+    _sum_where((Entry.created_at >= bindparam("month")) & _BELIEVED),
     func.sum(Entry.counted_usd),
     _sum_where(Entry.state.in_(("preparing", "sending", "accepted")) & ~_unresolved()),
     _sum_where(_unresolved()),
     func.count().filter(_unresolved()),
-).where(_OF_ACCOUNT, ~_abandoned())
-_LATEST_TIME = select(func.max(Entry.created_at)).where(_OF_ACCOUNT)
+).where(~_abandoned())
+_SPENDING = _SUMS.where(_OF_POOL)
+_SPENDING_OF_ACCOUNT = _SUMS.where(_OF_ACCOUNT)
+_UNASKED = select(func.sum(Entry.counted_usd)).where(
+    _OF_POOL,
+    Entry.is_unasked,
+    Entry.created_at > bindparam("since"),
+    _BELIEVED,
+    ~_abandoned(),
+)
+_LATEST_TIME = select(func.max(Entry.created_at)).where(_BELIEVED)
 _LATEST = (
     select(Entry)
-    .where((Entry.digest == bindparam("digest")) | (Entry.sent_digest == bindparam("digest")))
+    .where(
+        Entry.digest.in_(bindparam("digests", expanding=True))
+        | Entry.sent_digest.in_(bindparam("digests", expanding=True))
+    )
     # An attempt under the other name of the same counts as one before.
     .order_by(Entry.attempt.desc(), Entry.id.desc())
+    .limit(1)
+)
+_MAKER = (
+    select(Entry)
+    .where(
+        (Entry.generation_id == bindparam("generation_id")) | (Entry.named_id == bindparam("generation_id")),
+        Entry.base_url == bindparam("base_url"),
+    )
+    .order_by(Entry.generation_id.is_(None), Entry.id.desc())
     .limit(1)
 )
 _OWNERS = select(Entry).where(

@@ -148,22 +148,6 @@ def _reached(limit: Standing, price_usd: Decimal) -> LimitReached:
     )
 
 
-def reason_to_ask(
-    usd: Decimal | None, above_usd: Decimal, *, take: int, note: str | None = None
-) -> str | None:
-    """Return why the user has to agree to a price, or None where they need not be asked.
-
-    `note` says why a price is unknown.
-    """
-    if take > 1:
-        return f"It is take {take}: the same thing is made and paid again."
-    if usd is None:
-        return f"The price is unknown{f': {note}' if note else '.'}"
-    if usd > above_usd or above_usd == 0:
-        return f"It costs more than {dollars(above_usd)}."
-    return None
-
-
 def dollars(amount: Decimal) -> str:
     """Return an amount as it is read: two places, or four where they matter."""
     exact = amount.quantize(_MOST_PLACES)

@@ -61,6 +61,19 @@ VERSION_1 = (
 )
 
 VERSION_2 = (
+    # Whose consent and whose money it is.
+    "ALTER TABLE entries ADD COLUMN is_sandbox BOOLEAN NOT NULL DEFAULT 0",
+    "ALTER TABLE entries ADD COLUMN is_unasked BOOLEAN NOT NULL DEFAULT 0",
+    "ALTER TABLE entries ADD COLUMN content_digest VARCHAR",
+    "CREATE INDEX ix_entries_content_digest ON entries (content_digest)",
+    "ALTER TABLE quotes ADD COLUMN kind VARCHAR NOT NULL DEFAULT 'quote'",
+    "ALTER TABLE quotes ADD COLUMN body_digest VARCHAR",
+    "ALTER TABLE quotes ADD COLUMN revoked_at FLOAT",
+    "CREATE INDEX ix_quotes_body_digest ON quotes (body_digest)",
+    "ALTER TABLE accounts ADD COLUMN is_sandbox BOOLEAN NOT NULL DEFAULT 0",
+    # The API itself is not on this machine: what was made here was a sandbox's.
+    """UPDATE entries SET is_sandbox = 1 WHERE base_url LIKE 'http://127.%'
+        OR base_url LIKE 'http://localhost%' OR base_url LIKE 'http://[::1]%'""",
     # By these a ledger that has lost entries is told from a whole one. Kept by the database itself, they miss
     # no change of an entry, whoever makes it.
     "ALTER TABLE ledger ADD COLUMN id VARCHAR NOT NULL DEFAULT ''",

@@ -23,6 +23,7 @@ from sync_mcp.errors import (
     AuthenticationError,
     InternalError,
     InvalidRequestError,
+    NotFoundError,
     RateLimitError,
     SyncError,
 )
@@ -55,11 +56,20 @@ OnNews = Callable[[Mapping[str, Outcome]], Awaitable[None]]
 
 
 class Watcher:
-    """The watcher of one account; one for a process. It runs in `task_group` while somebody waits."""
+    """The watcher of one account; one for a process. It runs in `task_group` while somebody waits.
 
-    def __init__(self, client_of: Callable[[], AsyncSync], task_group: TaskGroup) -> None:
+    `explain_missing` says what is known here of a job that the API does not show.
+    """
+
+    def __init__(
+        self,
+        client_of: Callable[[], AsyncSync],
+        task_group: TaskGroup,
+        explain_missing: Callable[[str], Awaitable[SyncError | None]] | None = None,
+    ) -> None:
         self._client_of = client_of
         self._task_group = task_group
+        self._explain_missing = explain_missing
         self._jobs: dict[str, _Job] = {}
         self._allowance = _Allowance()
         self._running = False
@@ -208,8 +218,18 @@ class Watcher:
             try:
                 job.tell(await generations.wait(job.id, job.seconds_left, on_update=job.note))
             except SyncError as error:
-                job.fail(error)
+                told = await self._explained(job, error)
+                job.fail(told)
+                if told is not error and told.retryable:
+                    # It was made a short time ago, and reads lag: it is looked for again.
+                    await anyio.sleep(TICK_SECONDS)
         self._following = None
+
+    async def _explained(self, job: "_Job", error: SyncError) -> SyncError:
+        """Return what is known here of a job that the API says it does not have."""
+        if self._explain_missing is None or not isinstance(error, NotFoundError):
+            return error
+        return await self._explain_missing(job.id) or error
 
     async def _tick(self, asking: TaskGroup) -> None:
         """Look at all jobs when it is time to."""
@@ -291,7 +311,7 @@ class Watcher:
             except SyncError as error:
                 if isinstance(error, RateLimitError):
                     self._slow_down(error)
-                job.fail(error)
+                job.fail(await self._explained(job, error))
         job.asking = None
 
     def _slow_down(self, error: SyncError) -> None:

@@ -10,12 +10,15 @@ import socket
 import sys
 import threading
 from dataclasses import dataclass
+from email.utils import format_datetime
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
 import uvicorn
 from pydantic import JsonValue
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sync_mcp.listen import listening_socket
@@ -67,7 +70,7 @@ class Sandbox:
         self._world = World(wanted, self.url)
         app, self._generations = create_app(self._world)
         config = uvicorn.Config(
-            app,
+            _dated(app, self._world),
             http=_Protocol,
             ws="none",
             lifespan="off",
@@ -75,6 +78,7 @@ class Sandbox:
             log_level="warning",
             access_log=False,
             server_header=False,
+            date_header=False,
             headers=[(MARK, "1")],
         )
         self._server = _Server(config)
@@ -183,6 +187,21 @@ class _Protocol(H11Protocol):
         lines = ["HTTP/1.1 400 Bad Request", f"{MARK}: 1", "Connection: close", f"Content-Length: {len(msg)}"]
         self.transport.write("\r\n".join([*lines, "", msg]).encode())
         self.transport.close()
+
+
+def _dated(app: ASGIApp, world: World) -> ASGIApp:
+    """Return an app that dates its answers by the sandbox's clock: an API has one for all it says."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("date", format_datetime(world.clock.now(), usegmt=True))
+            await send(message)
+
+        await app(scope, receive, send_dated)
+
+    return answer
 
 
 class _Server(uvicorn.Server):

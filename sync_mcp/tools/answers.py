@@ -14,7 +14,7 @@ from typing import Any, cast
 from mcp_types import CallToolResult, ImageContent, TextContent
 from pydantic import BaseModel, ConfigDict
 
-from sync_mcp.errors import LimitReached, SyncError
+from sync_mcp.errors import ApprovalRequired, LimitReached, SyncError
 from sync_mcp.text import visible
 from sync_mcp.tools.limit_words import limit_message, limit_next_step
 
@@ -77,6 +77,7 @@ def error_result(error: SyncError, *, sandboxed: bool) -> CallToolResult:
     if isinstance(error, LimitReached):
         # Its own words are those of the library, for who sets limits in a program.
         message, next_step = limit_message(error), limit_next_step(error)
+    question = error.question if isinstance(error, ApprovalRequired) else ()
     lines = [
         f"{code}: {visible(message)}",
         _SPENT[error.money_spent],
@@ -89,6 +90,7 @@ def error_result(error: SyncError, *, sandboxed: bool) -> CallToolResult:
     if sandboxed:
         lines.append(SANDBOX_MARK)
         meta["sandbox"] = True
+    lines.extend(map(visible, question))
     return CallToolResult(
         content=[TextContent(type="text", text="\n".join(lines))], is_error=True, _meta=meta
     )

@@ -1,4 +1,8 @@
-"""Asking the user before money is spent: by the client's own form, or by words for the model to put."""
+"""Asking the user before money is spent: by the host's own form, or by words for the model to put.
+
+Where the host can ask, its form is the only way: a model that could go on with a quote would make the
+user's no worth nothing.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,25 +13,20 @@ import anyio
 import mcp_types as types
 
 from sync_mcp.errors import ApprovalDenied, ApprovalRequired
-from sync_mcp.text import clean
 
 if TYPE_CHECKING:
-    from sync_mcp.jobs.guard import Proposal
+    from sync_mcp.jobs.consent import Proposal
 
-ApproveBy = Literal["quote", "user"]
-Choice = Literal["accept", "decline", "cancel"]
+ApproveBy = Literal["ask", "user", "quote"]
 
 QUESTION = "approve_payment"
 """Name of the question among the requests to a client of the modern era."""
 
-_QUESTION_LIMIT = 600
-_FORM: dict[str, object] = {
-    "type": "object",
-    "properties": {
-        "approve": {"type": "boolean", "title": "Pay for it", "description": "Make the video and pay for it."}
-    },
-    "required": ["approve"],
-}
+AT_ONCE_SECONDS = 0.5
+"""A no that comes sooner was given by no person: some hosts answer by themselves at once."""
+
+# Accept is the yes: a box to tick besides would only be forgotten.
+_FORM: dict[str, object] = {"type": "object", "properties": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +34,18 @@ class User:
     """The user behind a client, as far as the client lets them be asked.
 
     `ask` puts a form to them while the call waits (handshake era); a client of the modern era is answered
-    with the question, and makes the call again with `choice` and `quote_id`.
+    with the question, and makes the call again with `choice` and the question's token.
     """
 
     ask: Callable[[types.ElicitRequestFormParams], Awaitable[types.ElicitResult | None]] | None = None
     is_asked_by_answer: bool = False
     choice: types.ElicitResult | None = None
-    quote_id: str | None = None
+    question_id: str = ""
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether the host can put a form to them."""
+        return self.ask is not None or self.is_asked_by_answer
 
 
 NOBODY = User()
@@ -58,10 +62,13 @@ class InputNeeded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UserApproval:
-    """Has the user agree to what costs more than `above_usd`; a `Terms.approval`."""
+    """Has the user agree to what may not be paid unasked; a `Terms.approval`.
+
+    `above_usd` is the most that may be paid unasked within a day; None asks about no price and nobody.
+    """
 
     user: User
-    above_usd: Decimal
+    above_usd: Decimal | None
     by: ApproveBy
     seconds_left: Callable[[], float]
 
@@ -69,76 +76,139 @@ class UserApproval:
         """Return when the user has agreed.
 
         Raises:
-            ApprovalDenied: the user was asked, and said no or nothing.
-            ApprovalRequired: the client cannot ask, or the user did not answer in the call's time.
+            ApprovalDenied: the user was asked, and said no.
+            ApprovalRequired: nobody could be asked, or the user has not answered yet.
             InputNeeded: the client asks by itself.
         """
-        question = _question(proposal)
+        if self.above_usd is None:
+            raise _nobody_is_asked(proposal)
+        question = question_of(proposal)
+        if self.by == "quote":
+            raise await _by_quote(proposal, question, "Forms are switched off (SYNC_MCP_APPROVE_BY=quote).")
         if self.user.is_asked_by_answer:
-            raise InputNeeded(question, await proposal.quote())
+            raise InputNeeded(question, await proposal.hand_out("question"))
         if self.user.ask is not None:
-            with anyio.move_on_after(self.seconds_left()):
-                said = await self.user.ask(_form(question))
-                if said is None:
-                    raise await self._required(proposal, question, "This client failed to ask the user.")
-                check_choice(said)
-                return
-            raise await self._required(proposal, question, "The user did not answer in this call's time.")
-        raise await self._required(proposal, question, "This client cannot ask the user.")
-
-    async def _required(self, proposal: "Proposal", question: str, why: str) -> ApprovalRequired:
+            await self._ask_by_form(self.user.ask, proposal, question)
+            return
         if self.by == "user":
-            return ApprovalRequired(
-                f"The user has to agree, by a form of the client's alone (SYNC_MCP_APPROVE_BY=user). {why}",
-                question=question,
-                quote_id=None,
-                price_is_known=proposal.price.usd is not None,
-                next_step=(
-                    "Nothing was sent. Tell the user: a client with elicitation, or other settings of the "
-                    "server (SYNC_MCP_APPROVE_BY, SYNC_MCP_APPROVE_ABOVE_USD), can make it."
-                ),
+            raise _required(
+                proposal,
+                "Nothing was sent: the user has to agree by the host's own form (SYNC_MCP_APPROVE_BY=user), "
+                "and this host has none.",
+                "Tell the user: a host with elicitation can ask them, or they change SYNC_MCP_APPROVE_BY in "
+                "the server's settings.",
             )
-        quote_id = await proposal.quote()
-        return ApprovalRequired(
-            f"Nothing was sent: the user has to agree first. {why}",
-            question=question,
-            quote_id=quote_id,
-            price_is_known=proposal.price.usd is not None,
+        raise await _by_quote(proposal, question, "This host cannot ask the user.")
+
+    async def _ask_by_form(
+        self,
+        ask: Callable[[types.ElicitRequestFormParams], Awaitable[types.ElicitResult | None]],
+        proposal: "Proposal",
+        question: str,
+    ) -> None:
+        asked_at = anyio.current_time()
+        with anyio.move_on_after(self.seconds_left()):
+            said = await ask(_form(question))
+            if said is None:
+                raise _required(
+                    proposal,
+                    "Nothing was sent: the user has to agree, and the host failed to ask them.",
+                    "Make the same call again. If it fails again tell the user: for a host whose forms do "
+                    "not work they set SYNC_MCP_APPROVE_BY=quote in the server's settings.",
+                )
+            denied = denial_of(said, anyio.current_time() - asked_at)
+            if denied is not None:
+                raise denied
+            return
+        error = _required(
+            proposal,
+            "Nothing was sent: the user has not answered the question yet.",
+            "Make the same call again when the user is there: they are asked again.",
+        )
+        error.retryable = True
+        raise error
+
+
+def denial_of(said: types.ElicitResult, seconds: float | None) -> ApprovalDenied | None:
+    """Return what an answer that is no yes stands for; `seconds` is how long after the question it came."""
+    if said.action == "accept":
+        return None
+    if seconds is not None and seconds < AT_ONCE_SECONDS:
+        denied = ApprovalDenied(
+            "The host closed the question at once: perhaps nobody has seen it.",
+            code="approval_closed_at_once",
             next_step=(
-                "Put exactly this to the user, and only if they agree make the same call again with quote_id "
-                f'"{quote_id}" (good once, for ten minutes).'
+                "Nothing was sent. Tell the user. For unattended work they set SYNC_MCP_APPROVE_ABOVE_USD "
+                "together with SYNC_MCP_BUDGET_USD_PER_DAY or SYNC_MCP_BUDGET_USD."
             ),
         )
-
-
-def check_choice(said: types.ElicitResult) -> None:
-    """Return where the user agreed.
-
-    Raises:
-        ApprovalDenied: the user declined, or closed the question.
-    """
+        denied.is_the_users = False
+        return denied
     if said.action == "cancel":
-        raise ApprovalDenied("The user closed the question without an answer.", code="approval_cancelled")
-    if said.action == "decline" or (said.content or {}).get("approve") is not True:
-        raise ApprovalDenied("The user declined to pay for it.")
+        return ApprovalDenied("The user closed the question without an answer.", code="approval_cancelled")
+    return ApprovalDenied("The user declined to pay for it.")
+
+
+def _nobody_is_asked(proposal: "Proposal") -> ApprovalRequired:
+    return _required(
+        proposal,
+        "Nothing was sent: the user would have to agree, and nobody is asked on this server "
+        f"(SYNC_MCP_APPROVE_ABOVE_USD=never). {_reasons(proposal)}",
+        " ".join(dict.fromkeys(reason.way_on for reason in proposal.reasons if reason.way_on)),
+    )
+
+
+async def _by_quote(proposal: "Proposal", question: str, why: str) -> ApprovalRequired:
+    quote_id = await proposal.hand_out("quote")
+    return ApprovalRequired(
+        f"Nothing was sent: the user has to agree first. {why}",
+        question=question,
+        quote_id=quote_id,
+        price_is_known=proposal.price.usd is not None,
+        next_step=(
+            "Put the question below to the user, and only if they agree make the same call with quote_id "
+            f'"{quote_id}" (good once, for ten minutes).'
+        ),
+    )
+
+
+def _required(proposal: "Proposal", message: str, next_step: str) -> ApprovalRequired:
+    return ApprovalRequired(
+        message,
+        question="",
+        quote_id=None,
+        price_is_known=proposal.price.usd is not None,
+        next_step=next_step,
+    )
 
 
 def _form(message: str) -> types.ElicitRequestFormParams:
     return types.ElicitRequestFormParams(message=message, requested_schema=_FORM)
 
 
-def _question(proposal: "Proposal") -> str:
+def question_of(proposal: "Proposal") -> str:
+    """Return the question in lines: the server's own sentences, whole; then what others wrote, in quotes."""
+    from sync_mcp.jobs.consent import pieces
     from sync_mcp.jobs.limits import dollars
 
     usd, note = proposal.price.usd, proposal.price.note
     price = "an unknown price" if usd is None else f"about {dollars(usd)}"
-    parts = [f"Make this video for {price}? {proposal.intention.summary}."]
-    if proposal.duration_seconds is not None:
-        parts.append(f"Length: {proposal.duration_seconds:.1f} s.")
+    sentences = [f"Pay {price} for this video?", _reasons(proposal)]
     if usd is not None and note:
-        parts.append(f"Price: {note}.")
-    parts.append(proposal.reason)
-    if proposal.left_usd is not None:
-        parts.append(f"Left of the budget before it: {dollars(proposal.left_usd)}.")
-    parts.append("It cannot be cancelled once started.")
-    return clean(" ".join(parts), _QUESTION_LIMIT)
+        sentences.append(f"The price is for this: {note}.")
+    if proposal.price.duration_seconds is not None:
+        sentences.append(f"Length: {proposal.price.duration_seconds:.1f} s.")
+    if proposal.left_usd is None:
+        sentences.append("No budget is set.")
+    else:
+        sentences.append(f"Left of the budget before it: {dollars(proposal.left_usd)}.")
+    if proposal.unasked_usd:
+        sentences.append(f"Paid without asking within a day: {dollars(proposal.unasked_usd)}.")
+    sentences.extend(proposal.notes)
+    sentences.append("It cannot be cancelled once started.")
+    mark = ["SANDBOX: no real video is made and no real money is spent."] if proposal.is_sandbox else []
+    return "\n".join([*mark, " ".join(sentences), *pieces(proposal.intention)])
+
+
+def _reasons(proposal: "Proposal") -> str:
+    return " ".join(reason.text for reason in proposal.reasons)

@@ -2,16 +2,16 @@
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
-from sync_mcp.errors import ConfigurationError, SyncError
+from sync_mcp.errors import ConfigurationError, LedgerError, SyncError
 from sync_mcp.text import clean, near
 from sync_mcp.tools.approval import NOBODY, ApproveBy, User
 
@@ -81,6 +81,7 @@ class Backend:
         *,
         approve_above_usd: Decimal | None,
         approve_by: ApproveBy,
+        webhook_hosts: Sequence[str],
         sandboxed: bool,
         stopping: anyio.Event | None = None,
     ) -> None:
@@ -95,8 +96,10 @@ class Backend:
         self._make_guard = make_guard
         self._guard: Guard | None = None
         self.approve_above_usd = approve_above_usd
-        """The price above which the user is asked; None asks for nothing."""
+        """The most that may be paid unasked within a day; None asks about no price."""
         self.approve_by: ApproveBy = approve_by
+        self.webhook_hosts = webhook_hosts
+        """The hosts that may be told of a job's end unasked."""
         self._task_group = task_group
         self._watcher: Watcher | None = None
         self._make_roots = make_roots
@@ -146,7 +149,7 @@ class Backend:
             # With it comes the client, which is loaded by the first call that needs it.
             from sync_mcp.jobs.watch import Watcher
 
-            self._watcher = Watcher(lambda: self.client, self._task_group)
+            self._watcher = Watcher(lambda: self.client, self._task_group, self.explain_missing)
         return self._watcher
 
     @property
@@ -259,6 +262,14 @@ class Backend:
         except SyncError:
             return None
 
+    async def explain_missing(self, generation_id: str) -> SyncError | None:
+        """Return what the ledger says of a job that the API does not show; None where it knows none."""
+        try:
+            return await self.guard.explain_missing(self.client, generation_id)
+        except LedgerError as error:
+            logger.warning("what the ledger says of a job cannot be told: %s", error)
+            return None
+
     async def aclose(self) -> None:
         """Close the client's connections."""
         if self._client is not None:
@@ -288,6 +299,16 @@ class Backend:
 ReportProgress = Callable[[float, str], Awaitable[None]]
 
 
+@dataclass(slots=True)
+class Payment:
+    """Whether a call has come so far that it can have cost money."""
+
+    has_begun: bool = False
+
+    def begin(self) -> None:
+        self.has_begun = True
+
+
 @dataclass(frozen=True, slots=True)
 class CallContext:
     """One tool call: the process's backend, the client's progress, and when the call must have ended."""
@@ -296,6 +317,7 @@ class CallContext:
     report_progress: ReportProgress
     ends_at: float
     user: User = NOBODY
+    payment: Payment = field(default_factory=Payment)
 
     @property
     def seconds_left(self) -> float:

@@ -1,11 +1,12 @@
 """What a failed generation means, whether it cost anything, and what to change."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal, cast
 
 import anyio
 
-from sync_mcp.errors import SyncError
+from sync_mcp.errors import LedgerError, SyncError
 from sync_mcp.text import safe
 from sync_mcp.tools.backend import Backend, CallContext
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _COST_TIMEOUT_SECONDS = 5.0
 _ANSWER_SECONDS = 1.0
+_METERED_WITHIN = timedelta(minutes=10)
 _TEXT_LIMIT = 300
 
 # By the start of the code, the first match counts; used where the API's own catalogue has no advice.
@@ -58,13 +60,22 @@ async def explain_failure(context: CallContext, generation: "Generation") -> Exp
 
 
 async def _charged(backend: Backend, generation: "Generation") -> Literal["yes", "no", "unknown"]:
+    """Return whether a job was charged; of one that ended a short time ago a cost of 0 is no answer yet."""
+    try:
+        entry = await backend.guard.settle_failure(backend.client, generation)
+    except LedgerError:
+        entry = None
+    if entry is not None and entry.generation_id == generation.id:
+        return cast(Literal["yes", "no", "unknown"], entry.charged)
     try:
         cost = await backend.client.generations.get_cost(
             generation.id, request_options={"timeout_in_seconds": _COST_TIMEOUT_SECONDS, "max_retries": 1}
         )
     except SyncError:
         return "unknown"
-    return cost.charged
+    created_at = generation.created_at
+    is_young = created_at is None or backend.client.api_time - created_at < _METERED_WITHIN
+    return "unknown" if cost.charged == "no" and is_young else cost.charged
 
 
 def _line(text: str | None) -> str | None:

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 from anyio.to_thread import run_sync
 from pydantic import Field
 
-from sync_mcp.errors import NoOutput, NotFoundError
+from sync_mcp.errors import NoOutput
 from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import Answer, Picture
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.generation_answers import explained_if_missing
 from sync_mcp.tools.progress import reporting_transfers
 from sync_mcp.tools.registry import MAY_OVERWRITE, READS, Tool, Tools
 
@@ -127,13 +128,11 @@ async def _completed(context: CallContext, generation_id: str) -> "Generation":
     from sync_mcp.api.generations import output_url
 
     try:
-        generation = await context.backend.client.generations.get(
-            generation_id.strip(), request_options=context.reading
-        )
+        async with explained_if_missing(context, generation_id):
+            generation = await context.backend.client.generations.get(
+                generation_id.strip(), request_options=context.reading
+            )
         output_url(generation)
-    except NotFoundError as error:
-        error.next_step = "Copy the whole generation_id from create_generation or list_generations."
-        raise
     except NoOutput as error:
         error.next_step = (
             "Call wait_for_generations with its id, then this again."

@@ -1,24 +1,41 @@
 """What the generation tools answer: the shapes, and how a job is put into them."""
 
+import logging
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
+import anyio
 from pydantic import BaseModel
 
-from sync_mcp.errors import APITimeoutError, LedgerError, NotFoundError, RequestRejectedError, SyncError
+from sync_mcp.errors import (
+    APITimeoutError,
+    LedgerError,
+    NotFoundError,
+    NotVisibleYet,
+    RequestRejectedError,
+    SyncError,
+)
 from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import Answer, finite
-from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.backend import ANSWER_SECONDS, CallContext
 from sync_mcp.tools.failures import explain_failure
 from sync_mcp.tools.generation_arguments import USUAL_WAIT_SECONDS
+from sync_mcp.tools.limit_words import limit_message
+from sync_mcp.tools.models import KNOWN_MODELS
 
 if TYPE_CHECKING:
-    from sync_mcp.api.models import Generation
+    from sync_mcp.api.models import Generation, GenerationRequest
+    from sync_mcp.jobs.guard import Foresight
     from sync_mcp.jobs.ledger import Entry
+    from sync_mcp.jobs.pricing import Price
+
+logger = logging.getLogger("sync_mcp.tools")
 
 _TEXT_LIMIT = 300
 _WORD_LIMIT = 80
@@ -47,6 +64,7 @@ class GenerationAnswer(Answer):
     meaning: str | None = None
     remedy: str | None = None
     charged: str | None = None
+    cost_usd: float | None = None
     estimated_cost_usd: float | None = None
     reused: bool | None = None
     note: str | None = None
@@ -57,9 +75,10 @@ class GenerationRow(BaseModel):
     status: str
     model: str | None = None
     created_at: str | None = None
-    output_duration_seconds: float | None = None
     output_file_name: str | None = None
     error_code: str | None = None
+    cost_usd: float | None = None
+    estimated_cost_usd: float | None = None
 
 
 class ListAnswer(Answer):
@@ -73,6 +92,8 @@ class AwaitedRow(BaseModel):
     status: str
     output_url: str | None = None
     error_code: str | None = None
+    cost_usd: float | None = None
+    estimated_cost_usd: float | None = None
 
 
 class WaitAnswer(Answer):
@@ -80,6 +101,8 @@ class WaitAnswer(Answer):
     failed: int
     running: int
     unknown: int | None = None
+    total_cost_usd: float | None = None
+    """Of the rows with a figure: what is known, and estimates where it is not known yet."""
     generations: list[AwaitedRow]
 
 
@@ -87,13 +110,57 @@ class EstimateAnswer(Answer):
     model: str
     model_note: str | None = None
     cost_usd: float | None = None
+    hint_usd: float | None = None
     frames: int | None = None
     credits: float | None = None
+    would_be_refused: str | None = None
+    would_fit: str | None = None
+    asks: str | None = None
     quote_id: str | None = None
     assumptions: list[str]
 
 
+@asynccontextmanager
+async def explained_if_missing(context: CallContext, generation_id: str) -> AsyncGenerator[None]:
+    """Ask the ledger before an id is called wrong: a job that was just made may not be visible yet."""
+    try:
+        yield
+    except NotFoundError as error:
+        explained = await context.backend.explain_missing(generation_id.strip())
+        if explained is not None:
+            raise explained from error
+        error.next_step = "Copy the whole generation_id from create_generation or list_generations."
+        raise
+
+
+async def known_jobs(context: CallContext, jobs: "Sequence[Generation]") -> "Mapping[str, Entry]":
+    """Return what the ledger knows of jobs, by their ids; nothing where it cannot be read."""
+    backend = context.backend
+    try:
+        # What it did cost is no reason to be late with what it is.
+        with anyio.move_on_after(max(0.0, context.seconds_left - ANSWER_SECONDS)):
+            return await backend.guard.known_jobs(backend.client, jobs)
+    except SyncError as error:
+        logger.warning("what the ledger says of jobs cannot be told: %s", error)
+    return {}
+
+
+class _Costing(Protocol):
+    cost_usd: float | None
+    estimated_cost_usd: float | None
+
+
+def _tell_cost(answer: _Costing, entry: "Entry | None") -> None:
+    if entry is None:
+        return
+    if entry.cost_usd is not None:
+        answer.cost_usd = float(entry.cost_usd)
+    elif entry.estimate_usd is not None:
+        answer.estimated_cost_usd = float(entry.estimate_usd)
+
+
 async def generation_answer(context: CallContext, generation: "Generation") -> GenerationAnswer:
+    known = await known_jobs(context, [generation])
     answer = GenerationAnswer(
         generation_id=safe(generation.id, _ID_LIMIT),
         status=safe(generation.status, _WORD_LIMIT),
@@ -101,6 +168,7 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
         created_at=_timestamp(generation.created_at),
         next_step="",
     )
+    _tell_cost(answer, known.get(generation.id))
     if generation.status == "COMPLETED":
         answer.output_url = _whole_url(generation.output_url)
         answer.output_url_expires_at = _timestamp(_expiry(answer.output_url or ""))
@@ -118,7 +186,7 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
         answer.meaning = explanation.meaning if explanation.meaning != answer.error else None
         answer.remedy = explanation.remedy
         answer.charged = explanation.charged
-        answer.next_step = "Do what remedy says, then call create_generation again if the user wants it."
+        answer.next_step = _AFTER_FAILURE[explanation.charged]
     else:
         answer.progress_percent = finite(generation.progress_percent)
         answer.next_step = (
@@ -128,21 +196,35 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
     return answer
 
 
-def _generation_row(generation: "Generation") -> GenerationRow:
-    return GenerationRow(
+_AFTER_FAILURE = {
+    "no": "Do what remedy says, then call create_generation again if the user wants it.",
+    "yes": (
+        "It failed and was charged: made again, it is paid again. Ask the user first; then do what remedy "
+        "says and call create_generation again."
+    ),
+    "unknown": (
+        "It may have been charged: made again, it may be paid again. Ask the user first; then do what remedy "
+        "says and call create_generation again."
+    ),
+}
+
+
+def _generation_row(generation: "Generation", entry: "Entry | None") -> GenerationRow:
+    row = GenerationRow(
         generation_id=safe(generation.id, _ID_LIMIT),
         status=safe(generation.status, _WORD_LIMIT),
         model=_word(generation.model),
         created_at=_timestamp(generation.created_at),
-        output_duration_seconds=finite(generation.output_duration),
         output_file_name=_word(generation.output_file_name),
         error_code=_word(generation.error_code),
     )
+    _tell_cost(row, entry)
+    return row
 
 
-def fitting_rows(page: "Sequence[Generation]") -> list[GenerationRow]:
+def fitting_rows(page: "Sequence[Generation]", known: "Mapping[str, Entry]") -> list[GenerationRow]:
     """Return rows of a page, from its beginning, as many as a host shows whole in one answer."""
-    return _fitting([_generation_row(generation) for generation in page])
+    return _fitting([_generation_row(generation, known.get(generation.id)) for generation in page])
 
 
 def _fitting(rows: list[_RowT]) -> list[_RowT]:
@@ -154,9 +236,17 @@ def _length(row: BaseModel) -> int:
     return len(row.model_dump_json(exclude_none=True))
 
 
-def wait_answer(ids: Sequence[str], outcomes: "Mapping[str, Generation | SyncError]") -> WaitAnswer:
+def wait_answer(
+    ids: Sequence[str],
+    outcomes: "Mapping[str, Generation | SyncError]",
+    known: "Mapping[str, Entry]",
+) -> WaitAnswer:
     """Return how the jobs `ids` are; one without an outcome could not be asked for."""
     rows = [_awaited_row(id, outcomes.get(id)) for id in ids]
+    for row in rows:
+        _tell_cost(row, known.get(row.generation_id))
+    figures = [row.cost_usd if row.cost_usd is not None else row.estimated_cost_usd for row in rows]
+    told = [figure for figure in figures if figure is not None]
     count = Counter(_state(outcomes.get(id)) for id in ids)
     fitting = _fitting(rows)
     _put_urls(fitting, outcomes)
@@ -165,6 +255,7 @@ def wait_answer(ids: Sequence[str], outcomes: "Mapping[str, Generation | SyncErr
         failed=count["failed"],
         running=count["running"],
         unknown=count["missing"] + count["error"] + count["unknown"] or None,
+        total_cost_usd=round(sum(told), 6) if told else None,
         generations=fitting,
         next_step=_after_wait(count, fitting, left_out=len(rows) - len(fitting)),
     )
@@ -173,6 +264,11 @@ def wait_answer(ids: Sequence[str], outcomes: "Mapping[str, Generation | SyncErr
 def is_no_job(outcome: object) -> bool:
     """Return whether the API says that the account has no job by this id."""
     return isinstance(outcome, NotFoundError | RequestRejectedError)
+
+
+def is_about_job(outcome: object) -> bool:
+    """Return whether an error is about one job, and not about what stands in the way of all."""
+    return is_no_job(outcome) or isinstance(outcome, NotVisibleYet)
 
 
 _State = Literal["completed", "failed", "running", "missing", "error", "unknown"]
@@ -248,6 +344,76 @@ def unresolved_lines(entries: "Sequence[Entry]") -> list[str] | None:
     ] or None
 
 
+def unresolved_step(count: int) -> str:
+    """Return what can be done about creates of unknown outcome."""
+    return (
+        f"{count} creates have an unknown outcome: the same create_generation call looks for its "
+        "job and pays nothing twice; or the user settles it with sync-mcp ledger show and its ledger_id."
+    )
+
+
+def tell_foresight(
+    answer: EstimateAnswer, foresight: "Foresight", price: "Price", request: "GenerationRequest"
+) -> None:
+    """Put what a create would meet with into an estimate."""
+    answer.quote_id = foresight.token
+    if foresight.reasons:
+        answer.asks = " ".join(reason.text for reason in foresight.reasons)
+    if foresight.refusal is not None:
+        answer.would_be_refused = limit_message(foresight.refusal)
+        answer.would_fit = _what_fits(foresight, price, request)
+
+
+def _what_fits(foresight: "Foresight", price: "Price", request: "GenerationRequest") -> str | None:
+    """Return which cheaper model, or which shorter length, the limits would let through."""
+    from sync_mcp.api.estimate import PRICED_FPS
+    from sync_mcp.jobs.limits import dollars
+
+    usd, left = price.usd or price.hint_usd, foresight.most_usd
+    if usd is None or left is None or usd <= left:
+        return None
+    own = KNOWN_MODELS.get(request.model)
+    parts: list[str] = []
+    if own is not None and not any(item.type == "image" for item in request.input):
+        # A frame of each has its price: by it one model's price follows from another's.
+        share = usd / own.usd_per_frame
+        cheaper = {
+            name: share * facts.usd_per_frame
+            for name, facts in KNOWN_MODELS.items()
+            if facts.usd_per_frame < own.usd_per_frame
+        }
+        fitting = {name: cost for name, cost in cheaper.items() if cost <= left}
+        if fitting:
+            name = max(fitting, key=lambda name: fitting[name])
+            parts.append(f"{name}, about {dollars(fitting[name])}")
+    seconds = None if price.frames is None else price.frames / PRICED_FPS
+    if seconds is not None:
+        fits = float(left / usd) * seconds
+        if fits >= 1:
+            parts.append(f"at most {math.floor(fits * 10) / 10:g} s with {request.model}")
+    return "; or ".join(parts) or None
+
+
+def after_estimate(answer: EstimateAnswer, foresight: "Foresight | None", *, can_ask: bool) -> str:
+    """Return what can be done once a price is told."""
+    if answer.would_be_refused is not None:
+        return (
+            "Nothing was started. Tell the user what stands against it; only they can change a limit. "
+            "would_fit, where it is told, names what would go."
+        )
+    if foresight is not None and foresight.made is not None:
+        return "This is made already: create_generation with the same arguments returns it and pays nothing."
+    if answer.cost_usd is None and answer.hint_usd is None:
+        steps = ["The price is unknown: call estimate_cost again with duration_seconds, or ask the user."]
+    else:
+        steps = ["Nothing was started. If the user agrees to the price, call create_generation."]
+    if answer.quote_id is not None:
+        steps.append("Only with their agreement, add quote_id: it holds once, for ten minutes.")
+    elif answer.asks is not None and can_ask:
+        steps.append("The user is then asked by the host's own form.")
+    return " ".join(steps)
+
+
 def list_next_step(
     rows: Sequence[GenerationRow],
     *,
@@ -261,10 +427,7 @@ def list_next_step(
     if ledger_fault is not None:
         steps.append(f"What is unresolved cannot be told: {ledger_fault.message} {ledger_fault.next_step}")
     if unresolved:
-        steps.append(
-            f"{unresolved} creates have an unknown outcome: the same create_generation call looks for its "
-            "job and pays nothing twice; or the user settles it with sync-mcp ledger show and its ledger_id."
-        )
+        steps.append(unresolved_step(unresolved))
     if unreadable:
         steps.append(f"{unreadable} entries of the API's list could not be read and are left out.")
     if rows:

@@ -24,6 +24,7 @@ SameShare = Annotated[Share, WithJsonSchema({"type": "number"})]
 Take = Annotated[int, Field(ge=1, le=HIGHEST_TAKE), WithJsonSchema({"type": "integer"})]
 VideoSeconds = Annotated[float, Field(gt=0, le=LONGEST_VIDEO_SECONDS), WithJsonSchema({"type": "number"})]
 FramesPerSecond = Annotated[float, Field(gt=0, le=HIGHEST_FPS), WithJsonSchema({"type": "number"})]
+SameWaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_WAIT_SECONDS), WithJsonSchema({"type": "number"})]
 Dollars = Annotated[Decimal, Field(ge=0, le=HIGHEST_USD), WithJsonSchema({"type": "number"})]
 
 
@@ -57,7 +58,7 @@ class SpeakerArguments(Arguments):
 SyncModeArgument = Literal["bounce", "loop", "cut_off", "silence", "remap"]
 SameSyncMode = Annotated[SyncModeArgument, WithJsonSchema({"type": "string"})]
 _SYNC_MODE = (
-    "Where lengths differ: bounce (default) or loop repeat the picture, cut_off cuts the voice, silence pads "
+    "If lengths differ: bounce (default) or loop repeat the picture, cut_off cuts the voice, silence pads "
     "it, remap changes the picture's speed."
 )
 
@@ -123,52 +124,55 @@ class RequestArguments(Arguments):
 
 
 class CreateArguments(RequestArguments):
-    wait_seconds: Annotated[float, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
-        0, description="Wait for the end; default 0."
-    )
+    wait_seconds: Annotated[float, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(0, description="Default 0.")
     max_cost_usd: Dollars | None = Field(None, description="Refuse a higher or unknown price.")
     quote_id: str | None = Field(None, description="From an answer that asked for approval.")
-    duration_seconds: VideoSeconds | None = Field(
-        None, description="For the price, if the API cannot measure it."
-    )
+    duration_seconds: VideoSeconds | None = Field(None, description="A hint where nobody can measure it.")
 
 
 class EstimateArguments(RequestArguments):
-    take: Take = Field(1, description="As in create_generation.")
-    model: str | None = Field(None, description="As in create_generation.")
-    webhook_url: str | None = Field(None, description="No effect.")
-    output_file_name: str | None = Field(None, description="No effect.")
-    project_id: str | None = Field(None, description="No effect.")
+    input: list[InputItem] = Field(
+        default_factory=list[InputItem],
+        description="As in create_generation.",
+    )
+    model: str | None = Field(None, description="Same.")
+    webhook_url: str | None = Field(None, description="Same.")
+    output_file_name: str | None = Field(None, description="Same.")
+    project_id: str | None = Field(None, description="Same.")
+    take: Take = Field(1, description="Same.")
+    wait_seconds: SameWaitSeconds = Field(0, description="Unused.")
+    max_cost_usd: Dollars | None = Field(None, description="Same.")
+    quote_id: str | None = Field(None, description="Unused.")
     duration_seconds: VideoSeconds | None = Field(
-        None, description="Length of the output, if known: makes the price surer."
+        None, description="Of the output; with model enough for a hint."
     )
     fps: FramesPerSecond | None = Field(None, description="Frame rate, if known.")
 
 
 class GetArguments(Arguments):
-    generation_id: str = Field(description="Id from create_generation or list_generations.")
+    generation_id: str = Field(description="From create_generation or list_generations.")
     wait_seconds: Annotated[float, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
         0,
-        description=f"Wait up to this long for the end; default 0, {USUAL_WAIT_SECONDS} is a good choice.",
+        description=f"Default 0; {USUAL_WAIT_SECONDS} is good.",
     )
 
 
 class WaitArguments(Arguments):
     generation_ids: Annotated[list[str], Field(min_length=1, max_length=MOST_AWAITED)] = Field(
-        description=f"1 to {MOST_AWAITED} ids."
+        description=f"At most {MOST_AWAITED}."
     )
     wait_seconds: Annotated[float, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
         USUAL_WAIT_SECONDS, description=f"Default {USUAL_WAIT_SECONDS}."
     )
-    until: Literal["all", "any"] = Field("all", description="all (default) or any ended.")
+    until: Literal["all", "any"] = Field("all", description="Default all.")
 
 
 class ListArguments(Arguments):
     status: list[Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "REJECTED"]] | None = Field(
         None, description="Only these."
     )
-    project_id: str | None = Field(None, description="Only this project (UUID).")
+    project_id: str | None = Field(None, description="Only this project.")
     limit: Annotated[int, Field(ge=1, le=MOST_ROWS)] = Field(
-        DEFAULT_ROWS, description=f"Most rows, 1 to {MOST_ROWS}; default {DEFAULT_ROWS}."
+        DEFAULT_ROWS, description=f"Default {DEFAULT_ROWS}."
     )
     cursor: str | None = Field(None, description="next_cursor of the page before.")

@@ -1,8 +1,9 @@
 """The tools for generations: price, create, watch, list."""
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from decimal import Decimal
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -11,24 +12,28 @@ from sync_mcp.errors import (
     APITimeoutError,
     InvalidRequestError,
     LedgerError,
-    NotFoundError,
     QuoteRefused,
     SyncError,
 )
 from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import finite
-from sync_mcp.tools.approval import UserApproval, check_choice
+from sync_mcp.tools.approval import UserApproval, denial_of
 from sync_mcp.tools.backend import ANSWER_SECONDS, MODEL_PURPOSES, Backend, CallContext
 from sync_mcp.tools.generation_answers import (
     EstimateAnswer,
     GenerationAnswer,
     ListAnswer,
     WaitAnswer,
+    after_estimate,
+    explained_if_missing,
     fitting_rows,
     generation_answer,
-    is_no_job,
+    is_about_job,
+    known_jobs,
     list_next_step,
+    tell_foresight,
     unresolved_lines,
+    unresolved_step,
     wait_answer,
 )
 from sync_mcp.tools.generation_arguments import (
@@ -41,11 +46,14 @@ from sync_mcp.tools.generation_arguments import (
     WaitArguments,
 )
 from sync_mcp.tools.input_files import InputFiles, input_files
+from sync_mcp.tools.models import KNOWN_MODELS
 from sync_mcp.tools.registry import CHANGES, READS, Tool, Tools
 
 if TYPE_CHECKING:
-    from sync_mcp.api.models import CostEstimate, Generation, GenerationRequest
-    from sync_mcp.jobs.ledger import Entry
+    from sync_mcp.api.models import Generation, GenerationRequest
+    from sync_mcp.jobs.guard import Foresight, Made, Terms
+    from sync_mcp.jobs.ledger import Entry, Token
+    from sync_mcp.jobs.pricing import Price
 
 _PROGRESS_SECONDS = 4.0
 _FIRST_LOOK_SECONDS = 2.5
@@ -61,66 +69,111 @@ logger = logging.getLogger("sync_mcp.tools")
 
 
 async def _create_generation(context: CallContext, arguments: CreateArguments) -> GenerationAnswer:
-    from sync_mcp.jobs.guard import Terms
-
     backend = context.backend
     request, model_note = await _request(backend, arguments)
     wait_until = anyio.current_time() + arguments.wait_seconds
     async with input_files(context, arguments.input, request) as files:
-        terms = Terms(
-            take=arguments.take,
-            max_cost_usd=arguments.max_cost_usd,
-            duration_seconds=arguments.duration_seconds,
-            files=files,
-            quote_id=_quote_id(context, arguments),
-            approval=_approval(context),
-            slot_until=wait_until,
-            ends_at=context.answer_at,
-        )
+        ignored = _ignored(request)
+        terms = _terms(context, arguments, files, ignored=ignored, slot_until=wait_until)
+        await _check_answer(context, request, terms)
         made = await backend.guard.create(backend.client, request, None, terms)
     wait_seconds = max(0.0, wait_until - anyio.current_time())
     answer = await _accepted(context, made.generation, wait_seconds)
     answer.model_note = model_note
     answer.reused = made.reused or None
-    if made.price is not None and made.price.usd is not None:
-        answer.estimated_cost_usd = float(made.price.usd)
-    notes = [*made.notes]
-    if made.reused:
-        notes.insert(0, "The same call made this job before: nothing new was made or paid.")
-    elif made.price is not None and made.price.note:
-        notes.append(f"Price: {made.price.note}")
+    if made.price_usd is not None and answer.cost_usd is None:
+        answer.estimated_cost_usd = float(made.price_usd)
+    notes = [*_how_told(made), *made.notes]
+    if made.price is not None and made.price.note:
+        notes.append(f"Price: {made.price.note}.")
     if files is not None and files.unseen and not made.reused:
         notes.append(files.unseen)
+    notes.extend(ignored)
     answer.note = " ".join(notes) or None
     return answer
 
 
-def _quote_id(context: CallContext, arguments: CreateArguments) -> str | None:
-    """Return the quote that this call goes ahead with, if any.
+def _how_told(made: "Made") -> Iterator[str]:
+    from sync_mcp.jobs.limits import dollars
+
+    if made.how == "was there":
+        yield "The same call made this job before: nothing new was made or paid."
+    elif made.how == "found":
+        yield "The answer to an earlier send was lost, and this is its job: nothing new was made or paid."
+    elif made.how == "sent now":
+        price = "" if made.price_usd is None else f", for about {dollars(made.price_usd)}"
+        yield f"The first send had not arrived; it was sent now{price}."
+
+
+def _terms(
+    context: CallContext,
+    arguments: CreateArguments | EstimateArguments,
+    files: InputFiles | None,
+    *,
+    ignored: Sequence[str],
+    slot_until: float = -math.inf,
+) -> "Terms":
+    from sync_mcp.jobs.guard import Terms
+
+    backend = context.backend
+    return Terms(
+        take=arguments.take,
+        max_cost_usd=arguments.max_cost_usd,
+        duration_seconds=arguments.duration_seconds,
+        files=files,
+        token=_token(context, arguments.quote_id),
+        approval=UserApproval(
+            context.user,
+            backend.approve_above_usd,
+            backend.approve_by,
+            seconds_left=lambda: context.seconds_left - _SENDING_SECONDS,
+        ),
+        webhook_hosts=backend.webhook_hosts,
+        notes=ignored,
+        on_begin=context.payment.begin,
+        slot_until=slot_until,
+        ends_at=context.answer_at,
+    )
+
+
+def _token(context: CallContext, quote_id: str | None) -> "Token | None":
+    """Return what the user agreed by: a question of the host's that came back, or a quote."""
+    from sync_mcp.jobs.ledger import Token
+
+    if context.user.choice is not None:
+        return Token(context.user.question_id, "question")
+    return None if quote_id is None else Token(quote_id)
+
+
+async def _check_answer(context: CallContext, request: "GenerationRequest", terms: "Terms") -> None:
+    """Check what came with a call as the user's yes.
 
     Raises:
-        ApprovalDenied: the user was asked, and did not agree.
-        QuoteRefused: quotes do not count on this server.
+        ApprovalDenied: the user was asked by the host, and did not agree: then no quote of it holds any more.
+        QuoteRefused: the host asks the user by itself, or no quote counts on this server.
     """
-    user = context.user
-    if user.choice is not None:
-        check_choice(user.choice)
-        return user.quote_id
-    if arguments.quote_id is not None and context.backend.approve_by == "user":
-        raise QuoteRefused("On this server only the user's own answer counts (SYNC_MCP_APPROVE_BY=user).")
-    return arguments.quote_id
+    backend, said = context.backend, context.user.choice
+    if said is not None and backend.approve_by != "quote":
+        denied = denial_of(said, await backend.guard.question_age(context.user.question_id))
+        if denied is not None:
+            if denied.is_the_users:
+                await backend.guard.revoke(backend.client, request, terms)
+            raise denied
+    elif terms.token is not None and not _quotes_count(context):
+        why = (
+            "on this server only the user's own answer counts (SYNC_MCP_APPROVE_BY=user)"
+            if backend.approve_by == "user"
+            else "this host asks the user by itself"
+        )
+        raise QuoteRefused(
+            f"No quote is taken: {why}.", next_step="Make the same call without quote_id: the user is asked."
+        )
 
 
-def _approval(context: CallContext) -> UserApproval | None:
-    backend = context.backend
-    if backend.approve_above_usd is None:
-        return None
-    return UserApproval(
-        context.user,
-        backend.approve_above_usd,
-        backend.approve_by,
-        seconds_left=lambda: context.seconds_left - _SENDING_SECONDS,
-    )
+def _quotes_count(context: CallContext) -> bool:
+    """Return whether a quote can stand for the user's yes."""
+    by = context.backend.approve_by
+    return by == "quote" or (by == "ask" and not context.user.can_be_asked)
 
 
 async def _accepted(context: CallContext, generation: "Generation", wait_seconds: float) -> GenerationAnswer:
@@ -135,11 +188,8 @@ async def _accepted(context: CallContext, generation: "Generation", wait_seconds
 
 
 async def _get_generation(context: CallContext, arguments: GetArguments) -> GenerationAnswer:
-    try:
+    async with explained_if_missing(context, arguments.generation_id):
         generation = await _wait(context, arguments.generation_id.strip(), arguments.wait_seconds, None)
-    except NotFoundError as error:
-        error.next_step = "Copy the whole generation_id from create_generation or list_generations."
-        raise
     return await generation_answer(context, generation)
 
 
@@ -166,10 +216,11 @@ async def _wait_for_generations(context: CallContext, arguments: WaitArguments) 
     if not outcomes:
         raise APITimeoutError(f"The API did not answer in {arguments.wait_seconds:.0f} s.")
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, SyncError)]
-    if len(failures) == len(ids) and not any(map(is_no_job, failures)):
+    if len(failures) == len(ids) and not any(map(is_about_job, failures)):
         # What stands in the way of all of them is no matter of the jobs.
         raise failures[0]
-    answer = wait_answer(ids, outcomes)
+    known = await known_jobs(context, [job for job in outcomes.values() if not isinstance(job, SyncError)])
+    answer = wait_answer(ids, outcomes, known)
     if len(ids) < len(arguments.generation_ids):
         answer.next_step += " Ids given more than once are told once."
     return answer
@@ -178,16 +229,29 @@ async def _wait_for_generations(context: CallContext, arguments: WaitArguments) 
 async def _list_generations(context: CallContext, arguments: ListArguments) -> ListAnswer:
     from sync_mcp.api.models import GENERATION_ID
 
-    # One row more than is shown tells whether there is a next page, without a second request.
-    page = await context.backend.client.generations.list(
-        status=arguments.status,
-        project_id=arguments.project_id,
-        limit=arguments.limit + 1,
-        cursor=arguments.cursor,
-        request_options=context.reading,
-    )
     unresolved, ledger_fault = ([], None) if arguments.cursor else await _unresolved(context)
-    rows = fitting_rows(page[: arguments.limit])
+    # One row more than is shown tells whether there is a next page, without a second request.
+    try:
+        page = await context.backend.client.generations.list(
+            status=arguments.status,
+            project_id=arguments.project_id,
+            limit=arguments.limit + 1,
+            cursor=arguments.cursor,
+            request_options=context.reading,
+        )
+    except SyncError as error:
+        if not unresolved:
+            raise
+        # What may have been paid for is told by the ledger, above all when the API tells nothing.
+        return ListAnswer(
+            unresolved=unresolved_lines(unresolved),
+            generations=[],
+            next_step=(
+                f"The API's list cannot be read now ({safe(error.code, _STATUS_LIMIT)}); call again in a "
+                f"while. {unresolved_step(len(unresolved))}"
+            ),
+        )
+    rows = fitting_rows(page[: arguments.limit], await known_jobs(context, page[: arguments.limit]))
     more = len(page) > len(rows) or len(page) + page.unreadable > arguments.limit
     cursor = page[len(rows) - 1].id if rows and more else None
     # What is no id is text of a stranger's.
@@ -219,83 +283,76 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
     backend = context.backend
     request, model_note = await _request(backend, arguments)
     async with input_files(context, arguments.input, request) as files:
-        cost = await _estimated(context, arguments, request, files)
-    usd, frames = cost.estimated_generation_cost, finite(cost.estimated_frame_count)
-    quote_id = await _quote(backend, request, usd, arguments.take)
-    return EstimateAnswer(
+        price = await backend.guard.pricing.price(
+            backend.client,
+            request,
+            arguments.duration_seconds,
+            context.reading,
+            files=files,
+            fps=arguments.fps,
+        )
+        if price.fault is not None and price.hint_usd is None:
+            raise price.fault
+        ignored = _ignored(request)
+        terms = _terms(context, arguments, files, ignored=ignored)
+        foresight, unforeseen = await _foreseen(context, request, replace(terms, token=None), price)
+    usd, frames = price.usd, finite(price.frames)
+    answer = EstimateAnswer(
         model=request.model,
         model_note=model_note,
         cost_usd=None if usd is None else float(usd),
+        hint_usd=None if price.hint_usd is None else float(price.hint_usd),
         frames=None if frames is None else round(frames),
-        credits=finite(cost.estimated_credits),
-        quote_id=quote_id,
-        assumptions=cost.assumptions,
-        next_step=_after_estimate(usd, quote_id),
+        credits=finite(price.credits),
+        assumptions=[
+            *price.assumptions,
+            *([price.note] if price.note else []),
+            *_unseen(files),
+            *ignored,
+            *unforeseen,
+        ],
+        next_step="",
     )
+    if foresight is not None:
+        tell_foresight(answer, foresight, price, request)
+    answer.next_step = after_estimate(answer, foresight, can_ask=context.user.can_be_asked)
+    return answer
 
 
-async def _estimated(
-    context: CallContext,
-    arguments: EstimateArguments,
-    request: "GenerationRequest",
-    files: InputFiles | None,
-) -> "CostEstimate":
-    """Price a request; nothing of what is still on this machine is sent."""
+def _ignored(request: "GenerationRequest") -> list[str]:
+    """Return which options of a request are paid for and do nothing."""
+    from sync_mcp.api.option_matrix import ignored_options
+
+    return [option.sentence for option in ignored_options(request)]
+
+
+def _unseen(files: InputFiles | None) -> list[str]:
+    return [files.unseen] if files is not None and files.unseen else []
+
+
+async def _foreseen(
+    context: CallContext, request: "GenerationRequest", terms: "Terms", price: "Price"
+) -> "tuple[Foresight | None, list[str]]":
+    """Return what a create would meet with, or why that cannot be told now."""
     backend = context.backend
-    if files is None:
-        return await backend.client.generations.estimate_request(
-            request,
-            duration_seconds=arguments.duration_seconds,
-            fps=arguments.fps,
-            request_options=context.reading,
+    if not request.input and price.hint_usd is not None:
+        # There is nothing to pay for yet: the limits are told as they would be.
+        price = replace(price, usd=price.hint_usd)
+    try:
+        foresight = await backend.guard.foresee(
+            backend.client, request, terms, price, wants_quote=_quotes_count(context)
         )
-    from sync_mcp.api.estimate import PRICED_FPS
-    from sync_mcp.api.models import CostEstimate
-
-    files.fps = arguments.fps or files.fps
-    price = await backend.guard.price(
-        backend.client, request, arguments.duration_seconds, context.reading, files=files
-    )
-    seconds = price.duration_seconds
-    return CostEstimate(
-        estimated_generation_cost=price.usd,
-        estimated_frame_count=None if seconds is None else max(1, round(seconds * (files.fps or PRICED_FPS))),
-        assumptions=[text for text in (price.note, files.unseen) if text],
-    )
-
-
-async def _quote(
-    backend: Backend, request: "GenerationRequest", usd: Decimal | None, take: int
-) -> str | None:
-    """Return a quote where create_generation would ask for one."""
-    from sync_mcp.jobs.limits import reason_to_ask
-
-    above = backend.approve_above_usd
-    if above is None or backend.approve_by == "user" or reason_to_ask(usd, above, take=take) is None:
-        return None
-    from sync_mcp.jobs.guard import Price
-
-    return await backend.guard.quote(backend.client, request, Price(usd), take=take)
-
-
-def _after_estimate(usd: Decimal | None, quote_id: str | None) -> str:
-    if usd is None:
-        steps = ["The price is unknown: call estimate_cost again with duration_seconds, or ask the user."]
-    else:
-        steps = [
-            "Nothing was started. If the user agrees to the price, call create_generation with the same "
-            "arguments."
-        ]
-    if quote_id is not None:
-        steps.append("Only with their agreement, add quote_id: it holds once, for ten minutes.")
-    return " ".join(steps)
+    except SyncError as error:
+        logger.warning("what a create would meet with is not known: %s", error)
+        return None, [f"limits and consent could not be looked at ({safe(error.code, _STATUS_LIMIT)})"]
+    return foresight, []
 
 
 async def _request(backend: Backend, arguments: RequestArguments) -> "tuple[GenerationRequest, str | None]":
     """Return what is to be made or priced, and a note where the model was chosen here."""
     # Imported by the first call: serving tools/list does not need the wire models.
     from sync_mcp.api import models
-    from sync_mcp.api.checks import faults_of
+    from sync_mcp.api.checks import faults_of, faults_without_input
     from sync_mcp.jobs.files import content_id, is_content_id
 
     model, note = _chosen_model(arguments)
@@ -309,12 +366,26 @@ async def _request(backend: Backend, arguments: RequestArguments) -> "tuple[Gene
             item.setdefault("asset_id", content_id(""))
     faults.extend(_put_languages(fields.get("dub", {})))
     given = models.GenerationRequest.model_validate({**fields, "model": model})
-    faults += [*faults_of(given), *await backend.model_faults(model)]
+    prices_alone = isinstance(arguments, EstimateArguments) and not given.input
+    of_request = faults_without_input if prices_alone else faults_of
+    faults += [*of_request(given), *_faults_of_options(given), *await backend.model_faults(model)]
     if faults:
         raise InvalidRequestError(faults)
     return given, note
 
 
+def _faults_of_options(request: "GenerationRequest") -> Iterator[str]:
+    """Yield the options without which another video would be made and paid than the one asked for."""
+    from sync_mcp.api.estimate import PRICED_FPS
+    from sync_mcp.api.option_matrix import options_to_refuse
+    from sync_mcp.jobs.limits import dollars
+
+    for option in options_to_refuse(request):
+        price = dollars(KNOWN_MODELS[_REACTING].usd_per_frame * PRICED_FPS)
+        yield f"{option.sentence} Leave it out, or take {_REACTING}, about {price} a second."
+
+
+_REACTING = "react-1"
 _BESIDE_THE_REQUEST = {"wait_seconds", "duration_seconds", "fps", "take", "max_cost_usd", "quote_id"}
 _TEXT_FIELDS = ("script", "voice_id", "stability", "similarity_boost")
 _FILE_FIELDS = ("url", "path", "asset_id")
@@ -480,8 +551,8 @@ TOOLS: Tools = (
         name="get_generation",
         title="Get a lip-sync video",
         description=(
-            "State of one job: its output URL when COMPLETED; what went wrong and what to change when FAILED "
-            "or REJECTED. wait_seconds waits for the end, which comes after ten seconds to ten minutes."
+            "State of one job: its output URL when COMPLETED; what went wrong and what to change when it "
+            "failed. wait_seconds waits for the end, which comes after ten seconds to ten minutes."
         ),
         arguments=GetArguments,
         answer=GenerationAnswer,
@@ -493,7 +564,7 @@ TOOLS: Tools = (
         name="wait_for_generations",
         title="Wait for lip-sync videos",
         description=(
-            "Wait for several jobs at once, until all or any have ended: a row each, with its output_url or "
+            "Wait for several jobs at once, until all or any have ended: a row each, with output_url or "
             "error_code."
         ),
         arguments=WaitArguments,
@@ -515,8 +586,8 @@ TOOLS: Tools = (
         name="estimate_cost",
         title="Estimate the cost",
         description=(
-            "What create_generation would cost with these arguments, which mean the same there: USD, frames "
-            "and credits as far as the API tells, and what was assumed. Starts nothing and is free."
+            "What create_generation would cost with the same arguments: USD, frames and credits as far as "
+            "the API tells, and what was assumed. Starts nothing and is free."
         ),
         arguments=EstimateArguments,
         answer=EstimateAnswer,

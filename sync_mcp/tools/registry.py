@@ -45,7 +45,7 @@ ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
 class Tool(Generic[ArgumentsT]):
     """A tool as the server registers it.
 
-    `paid` says that a call may cost money: it decides what an unexpected failure says of the money.
+    `paid` says that a call may cost money: then one that was cut off is to be made again just so.
     `answer` is None for a tool that answers with a picture: it has no structured content.
     `arguments_told_by` names a tool that describes the arguments inside this one's: said once, read once.
     """
@@ -64,7 +64,13 @@ class Tool(Generic[ArgumentsT]):
 
     @cached_property
     def input_schema(self) -> Schema:
+        """What `tools/list` says of the arguments."""
         return input_schema(self.arguments, told_by=self.arguments_told_by)
+
+    @cached_property
+    def _whole_schema(self) -> Schema:
+        # By the words of an enumeration, which may be told elsewhere, an argument is read forgivingly.
+        return input_schema(self.arguments)
 
     @cached_property
     def definition(self) -> types.Tool:
@@ -84,38 +90,34 @@ class Tool(Generic[ArgumentsT]):
         """Run one call to its end: an answer, an error that says what to do, or a question to the user."""
         try:
             with context.backend.time_limit(context.ends_at):
-                arguments = parse_arguments(self.arguments, self.input_schema, given, self.other_names)
+                arguments = parse_arguments(self.arguments, self._whole_schema, given, self.other_names)
                 answer = await self.run(context, arguments)
         except InputNeeded as needed:
             return needed.result
         except SyncError as error:
             return self._failed(context, error)
         except TimeoutError:
-            return self._failed(context, self._too_late(is_ending=context.backend.stopping.is_set()))
+            return self._failed(context, self._too_late(context))
         except Exception as error:
             logger.error("%s failed unexpectedly: %s", self.name, safe(repr(error), _REASON_LIMIT))
             logger.debug("the failure of %s", self.name, exc_info=error)
             message = f"{self.name} failed in an unexpected way."
-            return self._failed(context, InternalError(message, money_spent=self._may_have_spent))
+            return self._failed(context, InternalError(message, money_spent=_may_have_spent(context)))
         if context.backend.sandboxed:
             answer.sandbox = SANDBOX_MARK
         return answer_result(answer)
 
-    @property
-    def _may_have_spent(self) -> MoneySpent:
-        return "unknown" if self.paid else "no"
-
-    def _too_late(self, *, is_ending: bool) -> SyncError:
+    def _too_late(self, context: CallContext) -> SyncError:
         again = "Make exactly this call again"
         joins = "it joins what goes on in the server"
         error = APITimeoutError("The call took too long.")
-        if is_ending:
+        if context.backend.stopping.is_set():
             error.message = "The server is ending, and this call was not done yet."
             again = f"{again} once the server runs again"
             joins = "what was sent stands in its ledger"
             error.next_step = f"{again}."
         if self.paid:
-            error.money_spent = "unknown"
+            error.money_spent = _may_have_spent(context)
             error.next_step = f"{again}: {joins}, and nothing is paid twice. Or look in list_generations."
         return error
 
@@ -125,6 +127,10 @@ class Tool(Generic[ArgumentsT]):
         if sandboxed and self.takes_media and _is_about_media(error) and "/samples/" not in error.next_step:
             error.next_step = f"{error.next_step} In the sandbox use {context.backend.sample_urls}."
         return error_result(error, sandboxed=sandboxed)
+
+
+def _may_have_spent(context: CallContext) -> MoneySpent:
+    return "unknown" if context.payment.has_begun else "no"
 
 
 def _is_about_media(error: SyncError) -> bool:

@@ -17,8 +17,8 @@ _DROPPED = frozenset({"title", "default", "$defs", "discriminator"})
 def input_schema(model: type[BaseModel], *, told_by: str = "") -> Schema:
     """Return the portable schema of a tool's arguments.
 
-    Of arguments with parts, descriptions and ranges give way to a reference to the tool `told_by`, where one
-    is named: what is said once need not be read twice.
+    Of arguments with parts, descriptions, ranges and words give way to a reference to the tool `told_by`,
+    where one is named: what is said once need not be read twice.
     """
     schema = _portable(model, closed=True)
     if told_by:
@@ -33,8 +33,8 @@ def _refer(node: Schema) -> bool:
     inner = cast(Mapping[str, Schema], node.get("properties", {}))
     for described in inner.values():
         described["description"] = "Same."
-        for bound in ("minimum", "maximum"):
-            described.pop(bound, None)
+        for told in ("minimum", "maximum", "enum"):
+            described.pop(told, None)
         _refer(described)
     return _refer(node["items"]) if "items" in node else bool(inner)
 

@@ -1,6 +1,6 @@
 """Many creates: the slots are full, each outcome is told once, and no fault costs another its job."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
@@ -648,6 +648,9 @@ class _Memory:
                 async with AsyncSync(api_key=KEY, base_url=sync.base_url) as plain:
                     self.job = await plain.generations.create(model=request.model, input=request.input)
         return self.job
+
+    async def delete_for(self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]) -> None:
+        raise NotImplementedError((sync, id, delete))
 
 
 async def test_requests_for_which_a_guard_has_one_job_are_all_told_its_end(sandbox: Sandbox) -> None:

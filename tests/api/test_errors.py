@@ -19,6 +19,7 @@ from sync_mcp.errors import (
     DoubtReason,
     InternalError,
     InvalidRequestError,
+    NotVisibleYet,
     OutcomeUnknown,
     RateLimitError,
     RequestRejectedError,
@@ -52,6 +53,8 @@ def _made(kind: type[SyncError], text: str) -> SyncError:
         )
     if issubclass(kind, OutcomeUnknown):
         return kind(text, idempotency_key=KEY, sent_at="2026-10-02T09:30:00Z", generation_id=text)
+    if issubclass(kind, NotVisibleYet):
+        return kind(text, ledger_id=7, made_at="2026-10-02T09:30Z", may_appear=True)
     if issubclass(kind, InternalError):
         return kind(text, money_spent="unknown")
     if issubclass(kind, InvalidRequestError):
@@ -100,12 +103,13 @@ def test_what_needs_a_change_or_costs_money_is_not_worth_another_try() -> None:
     assert {kind.__name__ for kind in LEAVES if kind.retryable} == passing
 
 
-def test_only_an_unknown_outcome_may_have_cost_money() -> None:
+def test_only_a_job_that_was_or_may_have_been_made_may_have_cost_money() -> None:
     spent = {kind: _made(kind, "x").money_spent for kind in LEAVES}
     assert spent.pop(OutcomeUnknown) == "unknown"
     # Of another call than the one that is told.
     assert spent.pop(CreateUnderWay) == "unknown"
     assert spent.pop(InternalError) == "unknown"
+    assert spent.pop(NotVisibleYet) == "yes"
     assert set(spent.values()) == {"no"}
 
 

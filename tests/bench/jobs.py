@@ -32,7 +32,7 @@ import json, sys, time
 from decimal import Decimal
 from sync_mcp.api.models import GenerationRequest, Video
 from sync_mcp.jobs.intention import Intention
-from sync_mcp.jobs.ledger import Ledger, Wish
+from sync_mcp.jobs.ledger import Instant, Ledger, Wish
 from sync_mcp.jobs.limits import Limits
 
 folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -43,8 +43,8 @@ for number in range(count):
     request = GenerationRequest(model="lipsync-2", input=[Video(url=f"https://example.com/{name}/{number}")])
     began = time.perf_counter()
     intention = Intention.of(request, account="key:bench", base_url="https://api.sync.so")
-    ledger.latest(intention.digest)
-    wish = Wish(intention, 1, "bench", name, Decimal("0.5"), limits, sent_at=time.time())
+    ledger.latest(intention)
+    wish = Wish(intention, 1, "bench", name, Decimal("0.5"), limits, Instant(time.time()))
     entry, _ = ledger.begin(wish)
     ledger.accept(entry.id, f"{name}-{number}")
     seconds.append(time.perf_counter() - began)

@@ -8,7 +8,8 @@ from tests.http.web import Web, serving
 
 @pytest.fixture(scope="module")
 def shared_web(shared_sandbox: Sandbox) -> Iterator[Web]:
-    with serving(shared_sandbox) as web:
+    # Its tests together would pay more than may be paid unasked.
+    with serving(shared_sandbox, env={"SYNC_MCP_APPROVE_ABOVE_USD": "1000"}) as web:
         yield web
 
 

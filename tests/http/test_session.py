@@ -101,7 +101,7 @@ async def test_thirty_two_waits_in_flight_at_once_each_tell_progress_and_end_wit
 
     with anyio.fail_after(30):
         async with Client(web.url, mode=mode) as client:
-            job = await answered(client, "create_generation", {"input": media(sandbox.url)})
+            job = await answered(client, "create_generation", {"input": media(sandbox.url, f"?waits={mode}")})
             async with anyio.create_task_group() as calls:
                 for number in range(32):
                     calls.start_soon(wait, client, number, job["generation_id"])
@@ -111,7 +111,7 @@ async def test_thirty_two_waits_in_flight_at_once_each_tell_progress_and_end_wit
 @both_eras
 async def test_a_call_whose_connection_closes_stops_its_wait(web: Web, sandbox: Sandbox, mode: Mode) -> None:
     async with Client(web.url, mode=mode) as client:
-        job = await answered(client, "create_generation", {"input": media(sandbox.url)})
+        job = await answered(client, "create_generation", {"input": media(sandbox.url, f"?closed={mode}")})
         waiting = anyio.Event()
 
         async def progressed(progress: float, total: float | None, message: str | None) -> None:
@@ -141,7 +141,7 @@ async def test_a_call_whose_connection_closes_stops_its_wait(web: Web, sandbox: 
 async def test_a_create_whose_connection_closes_is_joined_by_the_same_call(
     web: Web, sandbox: Sandbox, mode: Mode
 ) -> None:
-    asked: dict[str, Any] = {"input": media(sandbox.url), "output_file_name": f"joined-{mode}"}
+    asked: dict[str, Any] = {"input": media(sandbox.url, f"?joined={mode}"), "output_file_name": "joined"}
     sandbox.add_fault(Fault(method="POST", path="/v2/generate", delay_seconds=1, when="after"))
     async with Client(web.url, mode=mode) as client:
         with anyio.fail_after(20):

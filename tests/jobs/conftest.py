@@ -70,3 +70,10 @@ def sent(sandbox: Sandbox) -> list[str | None]:
         for request in sandbox.requests
         if (request.method, request.path) == ("POST", CREATE)
     ]
+
+
+@pytest.fixture(autouse=True)
+def _settles_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What settling waits for in a day of work would hold a test up."""
+    monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("sync_mcp.jobs.settling._REQUESTS_PER_SECOND", 1e6)

@@ -5,8 +5,9 @@ from typing import Any
 
 from sync_mcp import Ledger
 from sync_mcp.api.models import GenerationRequest
+from sync_mcp.jobs import ledger as ledger_module
 from sync_mcp.jobs.intention import Intention
-from sync_mcp.jobs.ledger import Charged, Entry, Wish
+from sync_mcp.jobs.ledger import Charged, Entry, Instant, Token, Wish
 from sync_mcp.jobs.limits import Limits
 
 ACCOUNT, BASE_URL = "org:one", "https://api.example.com"
@@ -39,7 +40,7 @@ def wished(
         owner=more.pop("owner", "me"),
         estimate_usd=None if usd is None else Decimal(usd),
         limits=Limits(**{name: Decimal(limit) for name, limit in more.pop("limits", {}).items()}),
-        sent_at=more.pop("sent_at", 1_000.0),
+        now=more.pop("now", None) or Instant(ledger_module.time.time()),
         **more,
     )
 
@@ -57,7 +58,9 @@ def made(ledger: Ledger, *args: Any, job: str = JOB, **kwargs: Any) -> int:
 
 
 def ended(ledger: Ledger, *args: Any, charged: Charged, cost: str | None = None, **kwargs: Any) -> int:
+    """Make an attempt whose job ended so long ago that a cost of 0 is believed."""
     id = made(ledger, *args, **kwargs)
+    now = ledger_module.time.time()
     status = "COMPLETED" if charged == "yes" else "FAILED"
     known = None if cost is None else Decimal(cost)
     entry = found(ledger, id)
@@ -68,6 +71,8 @@ def ended(ledger: Ledger, *args: Any, charged: Charged, cost: str | None = None,
         error_code=None,
         cost_usd=known,
         charged=charged,
+        now=now,
+        ended_at=now - 7 * 3600,
     )
     return id
 
@@ -78,5 +83,28 @@ def found(ledger: Ledger, id: int) -> Entry:
     return entry
 
 
-def counted(ledger: Ledger, account: str = ACCOUNT) -> Decimal:
-    return ledger.spending(account, BASE_URL).ever_usd
+def counted(ledger: Ledger) -> Decimal:
+    return ledger.spending().ever_usd
+
+
+def now_of() -> Instant:
+    """Return the time by the ledger's own clock."""
+    return Instant(ledger_module.time.time())
+
+
+def quoted(ledger: Ledger, intention: Intention, attempt: int, usd: Decimal | None) -> Token:
+    return Token(ledger.quote(intention, attempt, usd, now_of()))
+
+
+def refuse(ledger: Ledger, id: int, owner: str, code: str, *, gives_quote_back: bool = False) -> None:
+    ledger.refuse(id, owner, code, gives_quote_back=gives_quote_back)
+
+
+def is_taken(ledger: Ledger, id: int, owner: str, name: str = "clip", **more: Any) -> bool:
+    """Return whether an owner could take an attempt over."""
+    return ledger.take_over(id, wished(name, owner=owner, **more)) != "lost"
+
+
+def unsettled(ledger: Ledger, limit: int = 10) -> list[int]:
+    now = ledger_module.time.time()
+    return [entry.id for entry in ledger.unsettled(ACCOUNT, BASE_URL, limit, now)]

@@ -23,15 +23,17 @@ from sync_mcp import (
     Video,
 )
 from sync_mcp.api.models import GenerationRequest
-from sync_mcp.errors import APITimeoutError, CreateUnderWay, SyncError
+from sync_mcp.errors import APITimeoutError, ApprovalRequired, CreateUnderWay, SyncError
 from sync_mcp.jobs import ledger as ledger_module
-from sync_mcp.jobs.files import asset_key, content_id
+from sync_mcp.jobs.consent import Proposal
+from sync_mcp.jobs.files import asset_key, content_id, with_assets
 from sync_mcp.jobs.guard import Terms
 from sync_mcp.jobs.intention import Intention
+from sync_mcp.jobs.ledger import Instant, Token
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, PRICE, paid, sent
-from .entries import begun, intended, wished
+from .entries import begun, intended, quoted, refuse, wished
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +93,15 @@ async def files(sandbox: Sandbox, tmp_path: Path) -> Files:
     return Files(clip)
 
 
+class Asking:
+    """Whoever has to be asked whatever the price."""
+
+    above_usd = Decimal(0)
+
+    async def ask(self, proposal: Proposal) -> None:
+        raise AssertionError(f"nobody is asked here: {proposal.reasons}")
+
+
 @BOTH
 async def test_the_asset_of_a_local_file_is_what_is_sent(
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, files: Files
@@ -141,15 +152,18 @@ async def test_an_upload_that_fails_leaves_nothing_behind_and_its_quote_good(
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, files: Files
 ) -> None:
     request = files.request(sandbox)
-    price = await guard.price(sync, request, None, {}, files=files)
-    quote_id = await guard.quote(sync, request, price)
+    terms = Terms(files=files, approval=Asking())
+    price = await guard.pricing.price(sync, request, None, {}, files=files)
+    foresight = await guard.foresee(sync, request, terms, price, wants_quote=True)
+    assert foresight.token
+    token = Token(foresight.token)
     files.error = APITimeoutError("The storage did not answer.")
     with pytest.raises(APITimeoutError, match="storage"):
-        await guard.create(sync, request, None, Terms(files=files, quote_id=quote_id))
+        await guard.create(sync, request, None, Terms(files=files, token=token))
     assert guard.ledger.entries(limit=10) == []
     assert (await guard.spending(sync)).ever_usd == 0
     files.error = None
-    made = await guard.create(sync, request, None, Terms(files=files, quote_id=quote_id))
+    made = await guard.create(sync, request, None, Terms(files=files, token=token))
     assert made.attempt == 1
     assert len(paid(sandbox)) == 1
 
@@ -309,12 +323,12 @@ def test_an_upload_over_midnight_counts_on_the_day_that_it_ends(
 
 def test_who_comes_back_with_a_used_quote_is_told_why_its_job_was_refused(home: Path) -> None:
     ledger = Ledger(home)
-    quote_id = ledger.quote(intended(), 1, None)
-    id = begun(ledger, quote_id=quote_id, has_files=True)
+    token = quoted(ledger, intended(), 1, None)
+    id = begun(ledger, token=token, has_files=True)
     assert ledger.send(id, wished(), intended("sent"), {}) == "mine"
-    ledger.refuse(id, "me", "insufficient_credits")
+    refuse(ledger, id, "me", "insufficient_credits")
     with pytest.raises(QuoteRefused, match="refused: insufficient_credits"):
-        begun(ledger, attempt=2, quote_id=quote_id)
+        begun(ledger, attempt=2, token=token)
 
 
 @pytest.mark.parametrize("asset_id", ["sha256:", "sha256:00"])
@@ -333,10 +347,24 @@ def test_whoever_lost_an_attempt_while_it_uploaded_does_not_send_it(home: Path) 
     id = begun(ledger, has_files=True, owner="first")
     assert ledger.send(id, wished(owner="second"), intended("sent"), {}) == "lost"
     ledger.withdraw(id, "second")
-    wish = wished(owner="first", sent_at=5.0)
+    wish = wished(owner="first", now=Instant(5.0))
     assert ledger.send(id, wish, intended("sent"), {"hash": "asset"}) == "mine"
     entry = ledger.entry(id)
     assert entry is not None
     assert (entry.state, entry.assets, entry.first_sent_at) == ("sending", {"hash": "asset"}, 5.0)
     ledger.withdraw(id, "first")
     assert ledger.entry(id) is not None
+
+
+async def test_the_same_bytes_under_another_name_are_asked_about_after_a_failure_that_was_charged(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, files: Files
+) -> None:
+    by_path = files.request(sandbox)
+    by_asset = with_assets(by_path, await files.upload(sync))
+    sandbox.add_fault(Fault(path=CREATE, job="fail", charged=True))
+    await guard.create(sync, by_asset, None, Terms())
+    sandbox.advance(100)
+    for request, terms in ((by_asset, Terms()), (by_path, Terms(files=files)), (by_path, Terms(files=files))):
+        with pytest.raises(ApprovalRequired, match="ended FAILED and was charged"):
+            await guard.create(sync, request, None, terms)
+    assert len(sent(sandbox)) == 1

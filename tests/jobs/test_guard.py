@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ from sync_mcp import (
     InvalidRequestError,
     Ledger,
     LedgerError,
+    LimitReached,
+    NotVisibleYet,
     OutcomeUnknown,
     RequestRejectedError,
+    SyncError,
 )
 from sync_mcp.api.models import GenerationRequest
-from sync_mcp.errors import CreateUnderWay
+from sync_mcp.errors import ApprovalRequired, CreateUnderWay
 from sync_mcp.jobs import ledger as ledger_module
+from sync_mcp.jobs.consent import Proposal
 from sync_mcp.jobs.guard import Made, Terms
 from sync_mcp.sandbox import Fault, Sandbox
 
@@ -193,7 +198,7 @@ async def test_after_the_time_to_resend_an_unknown_create_is_only_looked_for(
     before = len(sent(sandbox))
     with pytest.raises(OutcomeUnknown) as unknown:
         await make(by=guard_of(resend_hours=0))
-    assert "looks for the job, no more" in unknown.value.next_step
+    assert "and sends nothing, since too much time has passed" in unknown.value.next_step
     assert len(sent(sandbox)) == before
     assert paid(sandbox) == []
 
@@ -268,6 +273,10 @@ async def test_after_an_uncharged_failure_the_same_call_is_the_next_attempt(
     sandbox.add_fault(Fault(path=CREATE, job="fail", error_code="generation_pipeline_failed"))
     first = await make()
     sandbox.advance(100)
+    with pytest.raises(ApprovalRequired, match="may have been charged"):
+        await make()
+    # By then the API has recorded what it is going to charge.
+    sandbox.advance(610)
     second = await make()
     assert second.attempt == 2
     assert not second.reused
@@ -278,17 +287,94 @@ async def test_after_an_uncharged_failure_the_same_call_is_the_next_attempt(
     assert len(set(sent(sandbox))) == 2
 
 
-async def test_a_job_that_the_api_has_forgotten_is_closed_and_a_repeat_is_a_new_one(
+async def make_in_vain(make: Make, error: type[SyncError]) -> None:
+    for _ in range(2):
+        with pytest.raises(error):
+            await make()
+
+
+async def test_a_job_that_was_made_a_short_time_ago_and_that_nobody_sees_is_waited_for(
     sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, job="forget"))
+    first = await make()
+    await make_in_vain(make, NotVisibleYet)
+    with pytest.raises(NotVisibleYet) as unseen:
+        await make()
+    assert unseen.value.generation_id == first.generation.id
+    assert "do not create it again" in unseen.value.next_step
+    assert (unseen.value.retryable, unseen.value.money_spent) == (True, "yes")
+    assert (await guard.spending(sync)).ever_usd == PRICE
+    assert len(sent(sandbox)) == 1
+
+
+async def test_after_an_hour_a_job_that_nobody_sees_is_asked_about_and_nothing_closes_it(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, job="forget"))
+    first = await make()
+    sandbox.advance(3601)
+    await make_in_vain(make, ApprovalRequired)
+    with pytest.raises(ApprovalRequired, match="does not show it now") as required:
+        await make()
+    assert "another take" in required.value.next_step
+    [entry] = guard.ledger.entries(limit=10)
+    assert (entry.state, entry.generation_id) == ("accepted", first.generation.id)
+    assert (await guard.spending(sync)).ever_usd == PRICE
+    guard.ledger.release(entry.id)
+    assert (await make()).how == "made"
+    assert len(paid(sandbox)) == 2
+
+
+class Agreeing:
+    """Agrees to whatever it is asked."""
+
+    above_usd = Decimal(1000)
+
+    def __init__(self) -> None:
+        self.asked: list[Proposal] = []
+
+    async def ask(self, proposal: Proposal) -> None:
+        self.asked.append(proposal)
+
+
+@pytest.mark.parametrize("idempotency", ["honour", "ignore"])
+async def test_a_repeat_of_a_job_that_nobody_sees_goes_out_under_the_same_key_first(
+    sandbox: Sandbox, make: Make, guard: Guard, idempotency: str
+) -> None:
+    sandbox.configure(idempotency=idempotency)
+    sandbox.add_fault(Fault(path=CREATE, job="forget"))
+    first = await make()
+    sandbox.advance(3601)
+    user = Agreeing()
+    second = await make(approval=user)
+    assert len(user.asked) == 1
+    assert len(set(sent(sandbox))) == 1
+    if idempotency == "honour":
+        # The API answered with the job that is there: nothing new was made.
+        assert (second.generation.id, second.how) == (first.generation.id, "was there")
+        assert [entry.state for entry in guard.ledger.entries(limit=10)] == ["accepted"]
+        assert len(paid(sandbox)) == 1
+    else:
+        assert second.how == "made"
+        assert [entry.state for entry in guard.ledger.entries(limit=10)] == ["accepted", "accepted"]
+        assert len(paid(sandbox)) == 2
+
+
+async def test_a_job_that_this_client_deleted_stays_spent_and_is_made_again_only_when_agreed_to(
+    sandbox: Sandbox, guard: Guard, make: Make, sync: AsyncSync
 ) -> None:
     first = await make()
     sandbox.advance(100)
-    await sync.generations.delete(first.generation.id)
-    second = await make()
-    assert second.generation.id != first.generation.id
-    assert second.attempt == 2
-    assert [entry.state for entry in guard.ledger.entries(limit=10)] == ["accepted", "closed"]
-    # What it cost stays spent.
+    async with AsyncSync(api_key="sk_first", base_url=sandbox.url, guard=guard) as guarded:
+        await guarded.generations.delete(first.generation.id)
+    [entry] = guard.ledger.entries(limit=10)
+    assert (entry.state, entry.status, entry.cost_usd) == ("deleted", "COMPLETED", PRICE)
+    with pytest.raises(ApprovalRequired, match="was deleted"):
+        await make()
+    user = Agreeing()
+    assert (await make(approval=user)).how == "made"
+    assert len(user.asked) == 1
     assert (await guard.spending(sync)).ever_usd == 2 * PRICE
 
 
@@ -299,18 +385,44 @@ async def test_a_job_that_only_one_path_forgets_is_not_made_again(sandbox: Sandb
     assert len(paid(sandbox)) == 1
 
 
-async def test_keys_of_two_accounts_are_kept_apart(
-    sandbox: Sandbox, make: Make, sync: AsyncSync, guard: Guard, monkeypatch: pytest.MonkeyPatch
+NO_ACCOUNT = Fault(path="/v2/account", status=404, body={"message": "none"}, times=None)
+
+
+async def test_another_key_of_an_unknown_account_is_asked_before_it_pays_the_same_again(
+    sandbox: Sandbox, make: Make, guard: Guard
 ) -> None:
-    sandbox.add_fault(Fault(path="/v2/account", status=404, body={"message": "none"}, times=None))
+    sandbox.add_fault(NO_ACCOUNT)
     first = await make()
     async with AsyncSync(api_key="sk_second", base_url=sandbox.url) as other:
-        second = await make(client=other)
-        assert second.generation.id != first.generation.id
-        assert (await guard.spending(other)).ever_usd == PRICE
+        with pytest.raises(ApprovalRequired, match="with another key of this address"):
+            await make(client=other)
+        second = await make(client=other, approval=Agreeing())
+    assert second.generation.id != first.generation.id
     accounts = {entry.account for entry in guard.ledger.entries(limit=10)}
     assert len(accounts) == 2
     assert all(account.startswith("key:") and "sk_" not in account for account in accounts)
+
+
+async def test_an_account_that_was_not_told_once_is_asked_for_again(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf
+) -> None:
+    sandbox.add_fault(NO_ACCOUNT)
+    await make()
+    sandbox.clear_faults()
+    # Under its name it is another intention by now, and it is known to be the same.
+    with pytest.raises(ApprovalRequired, match="with another key of this address"):
+        await make(by=guard_of())
+    assert len(paid(sandbox)) == 1
+
+
+async def test_the_budget_is_one_for_all_accounts_of_the_ledger(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf, request_of: RequestOf
+) -> None:
+    guard = guard_of(ever="0.30")
+    await make(by=guard, request=request_of())
+    async with AsyncSync(api_key="sk_second", base_url=sandbox.url) as other:
+        with pytest.raises(LimitReached):
+            await make(request_of("?n=2"), by=guard, client=other)
 
 
 async def test_two_keys_of_one_organization_are_one_account(sandbox: Sandbox, make: Make) -> None:
@@ -396,6 +508,43 @@ async def test_a_create_waits_for_a_slot_within_its_time(
     assert made
     assert not made.reused
     assert len(paid(sandbox)) == 2
+
+
+@BOTH
+@pytest.mark.parametrize("has_group", [True, False])
+async def test_a_call_that_is_cancelled_while_it_waits_for_a_slot_sends_nothing_when_one_comes_free(
+    sandbox: Sandbox,
+    make: Make,
+    request_of: RequestOf,
+    guard_of: GuardOf,
+    monkeypatch: pytest.MonkeyPatch,
+    has_group: bool,
+) -> None:
+    monkeypatch.setattr("sync_mcp.jobs.guard._SLOT_POLL_SECONDS", 0.05)
+    sandbox.configure(plan="hobbyist")
+    await make()
+    sent_before = len(sent(sandbox))
+    waiting = anyio.Event()
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as work:
+            guard = guard_of(task_group=work if has_group else None)
+            running = guard._running  # pyright: ignore[reportPrivateUsage]
+
+            async def tell(*arguments: Any) -> Any:
+                waiting.set()
+                return await running(*arguments)
+
+            monkeypatch.setattr(guard, "_running", tell)
+            async with anyio.create_task_group() as caller:
+                slot_until = anyio.current_time() + 15
+                caller.start_soon(partial(make, request_of("?n=2"), by=guard, slot_until=slot_until))
+                await waiting.wait()
+                caller.cancel_scope.cancel()
+            sandbox.advance(100)
+    # It was refused once for want of a slot, and nothing followed.
+    assert len(sent(sandbox)) == sent_before + 1
+    assert len(paid(sandbox)) == 1
+    assert [entry.state for entry in guard.ledger.entries(limit=10)] == ["refused", "accepted"]
 
 
 async def test_a_client_with_a_guard_makes_each_request_once(

@@ -22,10 +22,34 @@ from sync_mcp import Ledger, LedgerError, LimitReached
 from sync_mcp.errors import InvalidRequestError, QuoteRefused
 from sync_mcp.jobs import ledger as ledger_module
 from sync_mcp.jobs.intention import Intention
-from sync_mcp.jobs.ledger import COST_KNOWN_WITHIN_SECONDS, LEASE_SECONDS, QUOTE_SECONDS, Charged
+from sync_mcp.jobs.ledger import (
+    COST_KNOWN_WITHIN_SECONDS,
+    LEASE_SECONDS,
+    QUOTE_SECONDS,
+    Charged,
+    Instant,
+    MustAsk,
+    Token,
+)
 from sync_mcp.jobs.limits import HIGHEST_USD
 
-from .entries import ACCOUNT, BASE_URL, JOB, begun, counted, ended, found, intended, made, wished
+from .entries import (
+    ACCOUNT,
+    BASE_URL,
+    JOB,
+    begun,
+    counted,
+    ended,
+    found,
+    intended,
+    is_taken,
+    made,
+    now_of,
+    quoted,
+    refuse,
+    unsettled,
+    wished,
+)
 
 ANOTHER = "0b5fda45-0001"
 DAY_SECONDS = 86_400.0
@@ -228,7 +252,7 @@ def test_the_next_attempt_and_another_take_have_entries_and_keys_of_their_own(le
     third = begun(ledger, intention=intended(take=2))
     entries = [found(ledger, id) for id in (first, second, third)]
     assert len({entry.idempotency_key for entry in entries}) == 3
-    latest = ledger.latest(intended().digest)
+    latest = ledger.latest(intended())
     assert latest is not None
     assert latest.id == second
 
@@ -239,15 +263,15 @@ def test_a_living_owner_keeps_its_attempt_and_a_dead_one_loses_it(ledger: Ledger
         clock.now += LEASE_SECONDS - 1
         assert ledger.renew(id, "first")
         assert not ledger.renew(id, "second")
-        assert not ledger.take_over(id, "second")
-        assert ledger.unresolved(ACCOUNT, BASE_URL) == []
+        assert not is_taken(ledger, id, "second")
+        assert ledger.unresolved([ACCOUNT], BASE_URL) == []
     clock.now += LEASE_SECONDS
-    assert [entry.id for entry in ledger.unresolved(ACCOUNT, BASE_URL)] == [id]
-    assert ledger.take_over(id, "second")
+    assert [entry.id for entry in ledger.unresolved([ACCOUNT], BASE_URL)] == [id]
+    assert is_taken(ledger, id, "second")
     # It is the second's now: the first cannot renew it, nor say what came of it.
-    assert not ledger.take_over(id, "third")
+    assert not is_taken(ledger, id, "third")
     assert not ledger.renew(id, "first")
-    ledger.refuse(id, "first", "nope")
+    refuse(ledger, id, "first", "nope")
     ledger.doubt(id, "first", None)
     assert (found(ledger, id).state, found(ledger, id).owner) == ("sending", "second")
     ledger.doubt(id, "second", None)
@@ -258,8 +282,8 @@ def test_a_living_owner_keeps_its_attempt_and_a_dead_one_loses_it(ledger: Ledger
 def test_a_clock_that_is_set_back_a_little_ends_no_lease(ledger: Ledger, clock: Clock) -> None:
     id = begun(ledger)
     clock.now -= 1
-    assert not ledger.take_over(id, "second")
-    assert ledger.unresolved(ACCOUNT, BASE_URL) == []
+    assert not is_taken(ledger, id, "second")
+    assert ledger.unresolved([ACCOUNT], BASE_URL) == []
 
 
 def test_a_lease_from_a_clock_that_ran_ahead_does_not_last_until_that_day(
@@ -267,28 +291,28 @@ def test_a_lease_from_a_clock_that_ran_ahead_does_not_last_until_that_day(
 ) -> None:
     id = begun(ledger)
     clock.now -= DAY_SECONDS
-    assert ledger.take_over(id, "second")
+    assert is_taken(ledger, id, "second")
 
 
 def test_a_refused_attempt_is_free_and_one_in_doubt_counts(ledger: Ledger) -> None:
     refused, doubted = begun(ledger, "one"), begun(ledger, "two")
-    ledger.refuse(refused, "me", "bad\ninput")
+    refuse(ledger, refused, "me", "bad\ninput")
     ledger.doubt(doubted, "me", JOB)
     ledger.doubt(doubted, "me", None)
-    spending = ledger.spending(ACCOUNT, BASE_URL)
+    spending = ledger.spending()
     assert (spending.ever_usd, spending.unresolved_usd, spending.unresolved) == (1, 1, 1)
     assert spending.reserved_usd == 0
     assert (found(ledger, refused).charged, found(ledger, refused).error_code) == ("no", "bad input")
     assert (found(ledger, doubted).state, found(ledger, doubted).named_id) == ("unknown", JOB)
-    assert ledger.take_over(doubted, "second")
+    assert is_taken(ledger, doubted, "second")
 
 
 def test_an_attempt_of_a_dead_process_is_counted_among_the_unresolved(ledger: Ledger, clock: Clock) -> None:
     begun(ledger)
-    spending = ledger.spending(ACCOUNT, BASE_URL)
+    spending = ledger.spending()
     assert (spending.reserved_usd, spending.unresolved) == (1, 0)
     clock.now += LEASE_SECONDS
-    spending = ledger.spending(ACCOUNT, BASE_URL)
+    spending = ledger.spending()
     assert (spending.reserved_usd, spending.unresolved_usd, spending.unresolved) == (0, 1, 1)
 
 
@@ -322,17 +346,23 @@ def test_an_answer_that_comes_twice_changes_nothing(ledger: Ledger) -> None:
     assert (found(ledger, id).state, counted(ledger)) == ("ended", Decimal("0.5"))
 
 
-@pytest.mark.parametrize("state", ["accepted", "ended", "closed"])
+@pytest.mark.parametrize("state", ["accepted", "ended", "deleted"])
 def test_a_second_job_of_one_attempt_is_written_down_beside_the_first(
     ledger: Ledger, caplog: pytest.LogCaptureFixture, state: str
 ) -> None:
     id = made(ledger, usd="0.5")
     if state == "ended":
         ledger.settle(
-            id, generation_id=JOB, status="FAILED", error_code=None, cost_usd=Decimal("0.5"), charged="yes"
+            id,
+            generation_id=JOB,
+            status="FAILED",
+            error_code=None,
+            cost_usd=Decimal("0.5"),
+            charged="yes",
+            now=ledger_module.time.time(),
         )
-    elif state == "closed":
-        ledger.close_job(id, generation_id=JOB)
+    elif state == "deleted":
+        ledger.delete_job(id, generation_id=JOB, now=time.time())
     other = begun(ledger, usd="0.5", attempt=2)
     # Told twice, it is written down once.
     for _ in range(2):
@@ -363,7 +393,7 @@ def test_what_a_job_cost_counts_in_the_place_of_its_estimate(
     ledger: Ledger, charged: Charged, cost: str | None, counts: str
 ) -> None:
     ended(ledger, charged=charged, cost=cost)
-    spending = ledger.spending(ACCOUNT, BASE_URL)
+    spending = ledger.spending()
     assert (spending.ever_usd, spending.reserved_usd) == (Decimal(counts), 0)
 
 
@@ -390,6 +420,8 @@ def test_until_a_cost_is_known_the_most_that_it_may_be_counts(
         cost_usd=None,
         charged=charged,
         counted_usd=most,
+        now=ledger_module.time.time(),
+        ended_at=ledger_module.time.time() - 3600,
     )
     assert counted(ledger) == Decimal(counts)
 
@@ -400,20 +432,91 @@ def test_a_cost_that_was_known_stays_known(ledger: Ledger, charged: Charged, cos
     ledger.settle(
         id,
         generation_id=JOB,
-        status="COMPLETED",
+        status=str(found(ledger, id).status),
         error_code=None,
         cost_usd=None,
         charged="unknown",
         counted_usd=Decimal(3),
+        now=ledger_module.time.time(),
     )
     entry = found(ledger, id)
     assert (entry.cost_usd, entry.charged, counted(ledger)) == (Decimal(cost), charged, Decimal(cost))
 
 
+@pytest.mark.parametrize(
+    ("status", "seconds", "charged"),
+    [
+        ("FAILED", 599, "unknown"),
+        ("FAILED", 600, "no"),
+        ("COMPLETED", 6 * 3600 - 1, "unknown"),
+        ("COMPLETED", 6 * 3600, "no"),
+    ],
+)
+def test_a_cost_of_nothing_is_believed_only_when_the_api_has_had_its_time(
+    ledger: Ledger, status: str, seconds: float, charged: Charged
+) -> None:
+    id = made(ledger)
+
+    def settle(now: float) -> None:
+        ledger.settle(
+            id,
+            generation_id=JOB,
+            status=status,
+            error_code=None,
+            cost_usd=Decimal(0),
+            charged="no",
+            now=now,
+        )
+
+    settle(5_000.0)
+    assert (found(ledger, id).charged, counted(ledger)) == ("unknown", 1)
+    settle(5_000.0 + seconds)
+    assert (found(ledger, id).charged, counted(ledger)) == (charged, 0 if charged == "no" else 1)
+
+
+def test_a_status_that_contradicts_what_was_written_down_makes_its_cost_unknown_again(
+    ledger: Ledger,
+) -> None:
+    id = ended(ledger, charged="no", cost="0")
+    ledger.settle(
+        id,
+        generation_id=JOB,
+        status="COMPLETED",
+        error_code=None,
+        cost_usd=None,
+        charged="unknown",
+        now=time.time(),
+    )
+    entry = found(ledger, id)
+    assert (entry.status, entry.cost_usd, entry.charged, counted(ledger)) == ("COMPLETED", None, "unknown", 1)
+
+
+def test_a_cost_that_is_told_to_be_another_counts_as_it_is_told_last(ledger: Ledger) -> None:
+    id = ended(ledger, charged="yes", cost="0.5")
+    ledger.settle(
+        id,
+        generation_id=JOB,
+        status="COMPLETED",
+        error_code=None,
+        cost_usd=Decimal("0.75"),
+        charged="yes",
+        now=time.time(),
+    )
+    assert counted(ledger) == Decimal("0.75")
+
+
 def test_what_is_told_of_a_job_that_is_no_longer_an_entrys_changes_nothing(ledger: Ledger) -> None:
     def tell(id: int, job: str) -> None:
-        ledger.settle(id, generation_id=job, status="FAILED", error_code=None, cost_usd=None, charged="no")
-        ledger.close_job(id, generation_id=job)
+        ledger.settle(
+            id,
+            generation_id=job,
+            status="FAILED",
+            error_code=None,
+            cost_usd=None,
+            charged="no",
+            now=ledger_module.time.time(),
+        )
+        ledger.delete_job(id, generation_id=job, now=time.time())
 
     finder, maker = begun(ledger, "one"), begun(ledger, "two")
     ledger.claim(finder, JOB)
@@ -423,20 +526,28 @@ def test_what_is_told_of_a_job_that_is_no_longer_an_entrys_changes_nothing(ledge
     tell(maker, ANOTHER)
     tell(99, JOB)
     assert (found(ledger, finder).state, found(ledger, maker).state) == ("unknown", "accepted")
-    ledger.close_job(maker, generation_id=JOB)
+    ledger.delete_job(maker, generation_id=JOB, now=time.time())
     tell(maker, JOB)
-    assert (found(ledger, maker).state, counted(ledger)) == ("closed", 2)
+    assert (found(ledger, maker).state, counted(ledger)) == ("deleted", 2)
 
 
 def test_a_cost_that_nobody_tells_is_asked_for_a_day_long(ledger: Ledger, clock: Clock) -> None:
     id = ended(ledger, charged="unknown")
-    asked = [entry.id for entry in ledger.unsettled(ACCOUNT, BASE_URL, 10)]
+    asked = unsettled(ledger, 10)
     assert asked == [id]
     clock.now += COST_KNOWN_WITHIN_SECONDS / 2
-    ledger.settle(id, generation_id=JOB, status="FAILED", error_code=None, cost_usd=None, charged="unknown")
+    ledger.settle(
+        id,
+        generation_id=JOB,
+        status="FAILED",
+        error_code=None,
+        cost_usd=None,
+        charged="unknown",
+        now=ledger_module.time.time(),
+    )
     # That it was asked for again does not make the day begin anew.
     clock.now += COST_KNOWN_WITHIN_SECONDS / 2 + 1
-    assert ledger.unsettled(ACCOUNT, BASE_URL, 10) == []
+    assert unsettled(ledger, 10) == []
     assert counted(ledger) == 1
 
 
@@ -447,7 +558,7 @@ def test_running_jobs_are_asked_for_before_costs_and_the_oldest_first(ledger: Le
         clock.now += 1
         running.append(made(ledger, name, job=name))
     ended(ledger, "four", charged="yes", cost="1", job="j4")
-    assert [entry.id for entry in ledger.unsettled(ACCOUNT, BASE_URL, 10)] == [*running, without_cost]
+    assert unsettled(ledger, 10) == [*running, without_cost]
 
 
 def test_every_job_is_asked_for_in_the_end_though_others_never_end(ledger: Ledger) -> None:
@@ -455,7 +566,7 @@ def test_every_job_is_asked_for_in_the_end_though_others_never_end(ledger: Ledge
     ids.add(ended(ledger, "five", charged="unknown", job="five"))
     waiting = set(ids)
     for _ in range(500):
-        asked = {entry.id for entry in ledger.unsettled(ACCOUNT, BASE_URL, 2)}
+        asked = set(unsettled(ledger, 2))
         assert len(asked) == 2
         waiting -= asked
         if not waiting:
@@ -463,11 +574,11 @@ def test_every_job_is_asked_for_in_the_end_though_others_never_end(ledger: Ledge
     assert not waiting
 
 
-def test_a_job_that_the_api_forgot_is_closed_and_stays_spent(ledger: Ledger) -> None:
+def test_a_job_that_was_deleted_stays_spent(ledger: Ledger) -> None:
     id = made(ledger)
-    ledger.close_job(id, generation_id=JOB)
-    assert (found(ledger, id).state, counted(ledger)) == ("closed", 1)
-    assert ledger.unsettled(ACCOUNT, BASE_URL, 10) == []
+    ledger.delete_job(id, generation_id=JOB, now=time.time())
+    assert (found(ledger, id).state, counted(ledger)) == ("deleted", 1)
+    assert unsettled(ledger, 10) == []
 
 
 # Accounts
@@ -477,18 +588,20 @@ def test_an_account_stays_what_it_was_when_it_was_first_told(ledger: Ledger) -> 
     assert ledger.account_of("print", BASE_URL) is None
     assert ledger.keep_account("print", BASE_URL, "key:print") == "key:print"
     assert ledger.keep_account("print", BASE_URL, "org:other") == "key:print"
-    assert ledger.account_of("print", BASE_URL) == "key:print"
+    assert ledger.account_of("print", BASE_URL) == ("key:print", False)
     assert ledger.account_of("print", "https://other") is None
 
 
-def test_accounts_are_kept_apart(ledger: Ledger) -> None:
-    limits = {"ever_usd": "1"}
-    begun(ledger, usd="1", limits=limits)
-    id = begun(ledger, usd="0.8", limits=limits, intention=intended(account="org:two"))
+def test_accounts_are_told_apart_and_share_the_budgets(ledger: Ledger) -> None:
+    begun(ledger, usd="1", limits={"ever_usd": "1"})
+    other = intended(account="org:two")
+    with pytest.raises(LimitReached):
+        begun(ledger, usd="0.8", limits={"ever_usd": "1.79"}, intention=other)
+    id = begun(ledger, usd="0.8", limits={"ever_usd": "1.8"}, intention=other)
     ledger.doubt(id, "me", None)
-    assert (counted(ledger), counted(ledger, "org:two")) == (1, Decimal("0.8"))
-    assert ledger.unresolved(ACCOUNT, BASE_URL) == []
-    assert [entry.id for entry in ledger.unresolved("org:two", BASE_URL)] == [id]
+    assert counted(ledger) == Decimal("1.8")
+    assert ledger.unresolved([ACCOUNT], BASE_URL) == []
+    assert [entry.id for entry in ledger.unresolved(["org:two"], BASE_URL)] == [id]
     assert [(account, spending.ever_usd) for account, _, spending in ledger.accounts()] == [
         (ACCOUNT, 1),
         ("org:two", Decimal("0.8")),
@@ -532,7 +645,7 @@ def test_a_limit_can_be_reached_and_not_passed(ledger: Ledger, limit: str) -> No
     with pytest.raises(LimitReached):
         begun(ledger, "two", "1.000000001", limits={limit: "1.00"})
     assert counted(ledger) == 1
-    assert ledger.latest(intended("two").digest) is None
+    assert ledger.latest(intended("two")) is None
 
 
 def test_with_a_limit_an_unknown_price_is_refused_and_without_one_it_counts_nothing(ledger: Ledger) -> None:
@@ -545,7 +658,7 @@ def test_what_was_not_charged_can_be_spent_again(ledger: Ledger) -> None:
     budget = {"per_day_usd": "1"}
     ended(ledger, "one", "1", limits=budget, charged="no")
     id = begun(ledger, "two", "1", limits=budget)
-    ledger.refuse(id, "me", "nope")
+    refuse(ledger, id, "me", "nope")
     begun(ledger, "three", "1", limits=budget)
     with pytest.raises(LimitReached):
         begun(ledger, "four", "0.01", limits=budget)
@@ -559,10 +672,10 @@ def test_the_budget_of_a_day_is_there_again_the_next_and_the_one_for_ever_is_not
     begun(ledger, "two", "1", limits={"per_day_usd": "1"})
     with pytest.raises(LimitReached):
         begun(ledger, "three", "1", limits={"ever_usd": "2"})
-    spending = ledger.spending(ACCOUNT, BASE_URL)
+    spending = ledger.spending()
     assert (spending.today_usd, spending.month_usd, spending.ever_usd) == (1, 2, 2)
     clock.now += 31 * DAY_SECONDS
-    assert ledger.spending(ACCOUNT, BASE_URL).month_usd == 0
+    assert ledger.spending().month_usd == 0
 
 
 def test_a_clock_that_jumps_back_gives_no_day_twice(ledger: Ledger, clock: Clock) -> None:
@@ -578,28 +691,126 @@ def test_a_clock_that_jumps_back_gives_no_day_twice(ledger: Ledger, clock: Clock
     begun(ledger, "three", "1", limits=budget)
 
 
+def test_the_sandboxs_money_is_never_counted_with_real_money(ledger: Ledger) -> None:
+    begun(ledger, "one", "5", is_sandbox=True)
+    begun(ledger, "two", "1", limits={"ever_usd": "1"})
+    begun(ledger, "three", "4", limits={"ever_usd": "9"}, is_sandbox=True)
+    assert ledger.spending().ever_usd == 1
+    assert ledger.spending(is_sandbox=True).ever_usd == 9
+
+
+def test_a_days_budget_goes_by_the_api_clock_where_it_was_heard(ledger: Ledger, clock: Clock) -> None:
+    budget = {"per_day_usd": "1"}
+    begun(ledger, "one", "1", limits=budget, now=Instant(clock.now, is_heard=True))
+    clock.now += DAY_SECONDS
+    with pytest.raises(LimitReached):
+        # This machine's clock has jumped ahead by a day, and the API's has not.
+        begun(ledger, "two", "1", limits=budget, now=Instant(clock.now - DAY_SECONDS, is_heard=True))
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_a_clock_that_was_once_far_ahead_does_not_hold_the_day_there(
+    ledger: Ledger, clock: Clock, is_heard: bool
+) -> None:
+    budget = {"per_day_usd": "1"}
+    begun(ledger, "ahead", "1", now=Instant(clock.now + 400 * DAY_SECONDS))
+    for day in range(3):
+        now = Instant(clock.now + day * DAY_SECONDS, is_heard)
+        begun(ledger, f"day {day}", "1", limits=budget, now=now)
+        with pytest.raises(LimitReached):
+            begun(ledger, f"more on day {day}", "0.01", limits=budget, now=now)
+
+
+def test_a_create_in_doubt_that_goes_out_again_counts_on_the_day_of_that_send(
+    ledger: Ledger, clock: Clock
+) -> None:
+    budget = {"per_day_usd": "1"}
+    id = begun(ledger, "late", "1", limits=budget)
+    ledger.doubt(id, "me", None)
+    clock.now += DAY_SECONDS
+    assert is_taken(ledger, id, "second", "late", limits={})
+    with pytest.raises(LimitReached):
+        begun(ledger, "other", "0.01", limits=budget)
+
+
+def test_a_create_in_doubt_is_only_looked_for_where_todays_budget_has_no_room_for_it(
+    ledger: Ledger, clock: Clock
+) -> None:
+    budget = {"per_day_usd": "1"}
+    id = begun(ledger, "late", "1", limits=budget)
+    ledger.doubt(id, "me", None)
+    clock.now += DAY_SECONDS
+    begun(ledger, "other", "0.5", limits=budget)
+    assert ledger.take_over(id, wished("late", "1", owner="second", limits={"per_day_usd": Decimal(1)})) == (
+        "look"
+    )
+    assert ledger.spending().today_usd == Decimal("0.5")
+
+
+def test_what_is_paid_unasked_is_a_sum_over_a_day_judged_with_the_writing(
+    ledger: Ledger, clock: Clock
+) -> None:
+    most = Decimal(1)
+    begun(ledger, "one", "0.6", unasked_usd=most)
+    with pytest.raises(MustAsk) as must:
+        begun(ledger, "two", "0.5", unasked_usd=most)
+    assert must.value.unasked_usd == Decimal("0.6")
+    # What the user agreed to does not count.
+    begun(ledger, "two", "0.5", unasked_usd=most, is_agreed=True)
+    begun(ledger, "three", "0.4", unasked_usd=most)
+    clock.now += DAY_SECONDS + 1
+    begun(ledger, "four", "1", unasked_usd=most)
+
+
+def test_of_two_processes_at_once_the_second_is_asked_about(ledger: Ledger, ledger_of: LedgerOf) -> None:
+    most = Decimal(1)
+
+    def pay(number: int) -> bool:
+        try:
+            begun(ledger_of(), f"clip-{number}", "0.4", unasked_usd=most)
+        except MustAsk:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(pay, range(8))) == 2
+
+
+def test_what_an_older_version_wrote_down_is_the_same_attempt(ledger: Ledger) -> None:
+    id = made(ledger)
+    [earlier] = intended().earlier_digests
+    with ledger._transaction() as session:  # pyright: ignore[reportPrivateUsage]
+        entry = session.get_one(ledger_module.Entry, id)
+        entry.digest, entry.digest_version = earlier, 1
+    latest = ledger.latest(intended())
+    assert latest is not None
+    assert latest.id == id
+    again, is_ours = ledger.begin(wished())
+    assert (again.id, is_ours) == (id, False)
+
+
 # Quotes
 
 
 def test_a_quote_is_good_once(ledger: Ledger) -> None:
-    quote_id = ledger.quote(intended(), 1, Decimal(1))
-    begun(ledger, quote_id=quote_id)
-    ledger.refuse(1, "me", "nope")
+    token = quoted(ledger, intended(), 1, Decimal(1))
+    begun(ledger, token=token)
+    refuse(ledger, 1, "me", "nope")
     with pytest.raises(QuoteRefused, match="has been used"):
-        begun(ledger, attempt=2, quote_id=quote_id)
+        begun(ledger, attempt=2, token=token)
 
 
 def test_a_quote_is_not_used_up_by_a_refusal(ledger: Ledger) -> None:
-    quote_id = ledger.quote(intended(), 1, Decimal(1))
+    token = quoted(ledger, intended(), 1, Decimal(1))
     with pytest.raises(LimitReached):
-        begun(ledger, quote_id=quote_id, limits={"ever_usd": "0.5"})
-    begun(ledger, quote_id=quote_id)
+        begun(ledger, token=token, limits={"ever_usd": "0.5"})
+    begun(ledger, token=token)
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"quote_id": "q_invented"}, "no such quote"),
+        ({"token": Token("q_invented")}, "no such quote"),
         ({"name": "other"}, "for another call"),
         ({"attempt": 2}, "for another call"),
         ({"usd": "1.01"}, "price is no longer"),
@@ -609,22 +820,22 @@ def test_a_quote_is_not_used_up_by_a_refusal(ledger: Ledger) -> None:
 def test_a_quote_for_anything_else_is_refused_and_stays_good(
     ledger: Ledger, changed: Mapping[str, Any], reason: str
 ) -> None:
-    quote_id = ledger.quote(intended(), 1, Decimal(1))
+    token = quoted(ledger, intended(), 1, Decimal(1))
     with pytest.raises(QuoteRefused, match=reason):
-        begun(ledger, **{"quote_id": quote_id, **changed})
+        begun(ledger, **{"token": token, **changed})
     assert ledger.entries(limit=None) == []
-    begun(ledger, quote_id=quote_id)
+    begun(ledger, token=token)
 
 
 @pytest.mark.parametrize(("seconds", "is_good"), [(QUOTE_SECONDS, True), (QUOTE_SECONDS + 1, False)])
 def test_a_quote_is_good_for_ten_minutes(ledger: Ledger, clock: Clock, seconds: float, is_good: bool) -> None:
-    quote_id = ledger.quote(intended(), 1, None)
+    token = quoted(ledger, intended(), 1, None)
     clock.now += seconds
     if is_good:
-        begun(ledger, quote_id=quote_id)
+        begun(ledger, token=token)
     else:
         with pytest.raises(QuoteRefused, match="expired"):
-            begun(ledger, quote_id=quote_id)
+            begun(ledger, token=token)
 
 
 @pytest.mark.parametrize(
@@ -640,13 +851,65 @@ def test_a_quote_is_good_for_ten_minutes_by_the_clock_as_well(
         clock.now += DAY_SECONDS
         begun(ledger, "other")
         clock.now -= DAY_SECONDS
-    quote_id = ledger.quote(intended(), 1, None)
+    token = quoted(ledger, intended(), 1, None)
     clock.now += seconds
     if is_good:
-        begun(ledger, quote_id=quote_id)
+        begun(ledger, token=token)
     else:
         with pytest.raises(QuoteRefused, match="expired"):
-            begun(ledger, quote_id=quote_id)
+            begun(ledger, token=token)
+
+
+def test_a_quote_for_an_unknown_price_does_not_pay_a_high_one_that_is_known_by_then(ledger: Ledger) -> None:
+    token = quoted(ledger, intended(), 1, None)
+    with pytest.raises(QuoteRefused, match="price is no longer"):
+        begun(ledger, usd="500", token=token, unasked_usd=Decimal(1))
+    begun(ledger, usd="0.9", token=token, unasked_usd=Decimal(1))
+
+
+def test_a_quote_is_given_back_by_a_refusal_that_says_nothing_of_the_price(ledger: Ledger) -> None:
+    token = quoted(ledger, intended(), 1, Decimal(1))
+    id = begun(ledger, token=token)
+    refuse(ledger, id, "me", "rate_limit_exceeded", gives_quote_back=True)
+    begun(ledger, attempt=2, token=token)
+
+
+def test_a_quote_for_a_file_is_good_for_its_asset_once_an_attempt_had_both_names(ledger: Ledger) -> None:
+    by_path, by_asset = intended("path"), intended("asset")
+    id = begun(ledger, intention=by_path, has_files=True)
+    assert ledger.send(id, wished(intention=by_path), by_asset, {}) == "mine"
+    refuse(ledger, id, "me", "nope")
+    token = quoted(ledger, by_path, 2, Decimal(1))
+    begun(ledger, intention=by_asset, attempt=2, token=token)
+
+
+def test_a_question_is_no_quote_and_a_quote_no_question(ledger: Ledger) -> None:
+    quote = quoted(ledger, intended(), 1, Decimal(1))
+    question = Token(ledger.quote(intended(), 1, Decimal(1), now_of(), "question"), "question")
+    with pytest.raises(QuoteRefused, match="no such question"):
+        begun(ledger, token=Token(quote.id, "question"))
+    with pytest.raises(QuoteRefused, match="no such quote"):
+        begun(ledger, token=Token(question.id))
+    begun(ledger, token=question)
+
+
+def test_a_question_has_no_time_of_ours(ledger: Ledger, clock: Clock) -> None:
+    question = Token(ledger.quote(intended(), 1, Decimal(1), now_of(), "question"), "question")
+    clock.now += 10 * QUOTE_SECONDS
+    begun(ledger, token=question)
+
+
+def test_a_no_revokes_every_quote_of_that_content_in_all_processes(
+    ledger: Ledger, ledger_of: LedgerOf
+) -> None:
+    tokens = {take: quoted(ledger, intended(take=take), 1, Decimal(1)) for take in (1, 2)}
+    other = quoted(ledger, intended("other"), 1, Decimal(1))
+    ledger_of().revoke(intended())
+    for take, token in tokens.items():
+        with pytest.raises(QuoteRefused, match="said no") as refused:
+            begun(ledger, intention=intended(take=take), token=token)
+        assert refused.value.code == "quote_revoked"
+    begun(ledger, "other", token=other)
 
 
 # The user's own way out
@@ -666,24 +929,50 @@ def test_an_attempt_in_doubt_can_be_resolved_or_released(ledger: Ledger, clock: 
     assert (resolved.state, resolved.generation_id, resolved.counted_usd) == ("accepted", JOB, 1)
     assert (released.state, released.charged, released.counted_usd) == ("released", "no", 0)
     assert counted(ledger) == 1
-    assert ledger.unresolved(ACCOUNT, BASE_URL) == []
+    assert ledger.unresolved([ACCOUNT], BASE_URL) == []
 
 
 def test_what_is_known_cannot_be_resolved_or_released(ledger: Ledger) -> None:
     ids = [
         begun(ledger, "sending"),
-        made(ledger, "accepted", job="j1"),
         ended(ledger, "ended", charged="yes", job="j2"),
         begun(ledger, "refused"),
         99,
     ]
-    ledger.refuse(ids[3], "me", "nope")
+    refuse(ledger, ids[2], "me", "nope")
     for id in ids:
         with pytest.raises(InvalidRequestError):
             ledger.resolve(id, ANOTHER)
         with pytest.raises(InvalidRequestError):
             ledger.release(id)
-    assert [found(ledger, id).state for id in ids[:4]] == ["sending", "accepted", "ended", "refused"]
+    assert [found(ledger, id).state for id in ids[:3]] == ["sending", "ended", "refused"]
+
+
+def test_an_accepted_job_that_nobody_sees_can_be_released_at_any_time(ledger: Ledger) -> None:
+    id = made(ledger)
+    ledger.release(id)
+    assert (found(ledger, id).state, counted(ledger)) == ("released", 0)
+
+
+def test_an_accepted_job_of_a_strange_status_is_ended_by_its_own_id_and_its_money_stays(
+    ledger: Ledger,
+) -> None:
+    id = made(ledger)
+    ledger.note_status(id, generation_id=JOB, status="TIMED_OUT")
+    ledger.resolve(id, JOB)
+    entry = found(ledger, id)
+    assert (entry.state, entry.status, entry.charged) == ("ended", "TIMED_OUT", "unknown")
+    assert counted(ledger) == 1
+
+
+def test_a_failure_that_was_charged_can_be_released_and_what_it_cost_stays_spent(ledger: Ledger) -> None:
+    id = made(ledger)
+    now = time.time()
+    ledger.settle(
+        id, generation_id=JOB, status="FAILED", error_code=None, cost_usd=Decimal(1), charged="yes", now=now
+    )
+    ledger.release(id)
+    assert (found(ledger, id).state, counted(ledger)) == ("released", 1)
 
 
 def test_an_attempt_cannot_be_resolved_with_the_job_of_another(ledger: Ledger) -> None:
@@ -696,7 +985,7 @@ def test_an_attempt_cannot_be_resolved_with_the_job_of_another(ledger: Ledger) -
 
 def test_entries_are_listed_newest_first_the_open_and_the_settled_apart(ledger: Ledger) -> None:
     ids = [begun(ledger, name) for name in ("one", "two", "three")]
-    ledger.refuse(ids[1], "me", "nope")
+    refuse(ledger, ids[1], "me", "nope")
     assert [entry.id for entry in ledger.entries(limit=None)] == ids[::-1]
     assert [entry.id for entry in ledger.entries(limit=2)] == [ids[2], ids[1]]
     assert [entry.id for entry in ledger.entries(limit=None, are_open=True)] == [ids[2], ids[0]]
@@ -707,7 +996,7 @@ def test_pruning_deletes_what_cost_nothing_and_keeps_all_that_still_means_someth
     ledger: Ledger, clock: Clock
 ) -> None:
     refused = begun(ledger, "refused")
-    ledger.refuse(refused, "me", "nope")
+    refuse(ledger, refused, "me", "nope")
     superseded = ended(ledger, "superseded", charged="no", job="j1")
     kept = [
         # The last attempt, whose key the API knows.
@@ -719,12 +1008,12 @@ def test_pruning_deletes_what_cost_nothing_and_keeps_all_that_still_means_someth
         made(ledger, "running", job="j6"),
         begun(ledger, "unknown"),
     ]
-    ledger.quote(intended("new"), 1, None)
+    quoted(ledger, intended("new"), 1, None)
     clock.now += 10
-    ledger.quote(intended("newer"), 1, None)
+    quoted(ledger, intended("newer"), 1, None)
     before = clock.now - 5
     kept.append(recent := begun(ledger, "recent"))
-    ledger.refuse(recent, "me", "nope")
+    refuse(ledger, recent, "me", "nope")
     spent = counted(ledger)
 
     assert ledger.prunable(before) == (2, 1)
@@ -739,7 +1028,7 @@ def test_pruning_never_lets_a_repeat_get_a_key_that_was_taken(ledger: Ledger, cl
     # The API knows the first attempt's key. The second one, refused, may go, but does not free the first.
     failed = ended(ledger, charged="no")
     refused = begun(ledger, attempt=2)
-    ledger.refuse(refused, "me", "nope")
+    refuse(ledger, refused, "me", "nope")
     clock.now += 1
     for _ in range(2):
         ledger.prune(clock.now)
@@ -748,7 +1037,7 @@ def test_pruning_never_lets_a_repeat_get_a_key_that_was_taken(ledger: Ledger, cl
 
 def test_an_id_that_was_told_is_never_given_again(ledger: Ledger, clock: Clock) -> None:
     id = begun(ledger, "one")
-    ledger.refuse(id, "me", "nope")
+    refuse(ledger, id, "me", "nope")
     clock.now += 1
     assert ledger.prune(clock.now) == 1
     assert begun(ledger, "two") > id
@@ -774,7 +1063,7 @@ def test_a_file_from_a_newer_version_is_refused_and_left_alone(ledger: Ledger, h
     before = _files(home)
     for _ in range(2):
         with pytest.raises(LedgerError, match="newer") as refused:
-            ledger.latest("x")
+            ledger.latest(intended())
         assert refused.value.code == "ledger_newer"
     assert _files(home) == before
 
@@ -945,8 +1234,8 @@ def test_a_process_with_a_damaged_file_open_does_not_touch_the_one_in_its_place(
     other = ledger_of()
     other.give_up()
     begun(other, "new")
-    assert ledger.latest(intended("old").digest) is None
-    assert ledger.latest(intended("new").digest) is not None
+    assert ledger.latest(intended("old")) is None
+    assert ledger.latest(intended("new")) is not None
     assert ledger.set_aside() == []
 
 
@@ -1052,9 +1341,9 @@ def test_an_attempt_whose_process_was_killed_is_there_and_can_be_gone_on_with(
         assert process.stdout
         clock.now = float(process.stdout.readline())
         assert process.wait(PATIENCE_SECONDS) == 9
-    assert not ledger.take_over(1, "me")
+    assert not is_taken(ledger, 1, "me")
     clock.now += LEASE_SECONDS + 1
-    assert ledger.take_over(1, "me")
+    assert is_taken(ledger, 1, "me")
     assert counted(ledger) == 1
 
 

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -18,9 +19,23 @@ import pytest
 from sync_mcp import Ledger, LedgerError
 from sync_mcp.jobs import ledger as ledger_module
 from sync_mcp.jobs import mark as mark_module
+from sync_mcp.jobs.ledger import Token
 from sync_mcp.jobs.mark import UNREADABLE, Mark, advance_mark, read_mark
 
-from .entries import ACCOUNT, BASE_URL, JOB, begun, counted, ended, found, intended, made, wished
+from .entries import (
+    ACCOUNT,
+    BASE_URL,
+    JOB,
+    begun,
+    counted,
+    ended,
+    found,
+    intended,
+    is_taken,
+    made,
+    refuse,
+    wished,
+)
 
 PATIENCE_SECONDS = 60
 VERSION_1 = Path(__file__).with_name("ledger_version_1.sql")
@@ -82,7 +97,7 @@ def refused(ledger: Ledger, code: str) -> str:
         with pytest.raises(LedgerError) as paying:
             ledger.begin(wished("new"))
         with pytest.raises(LedgerError) as looking:
-            ledger.spending(ACCOUNT, BASE_URL)
+            ledger.spending()
         assert (paying.value.code, looking.value.code, paying.value.money_spent) == (code, code, "no")
         assert "sync-mcp ledger check" in paying.value.next_step
         told |= {paying.value.message, looking.value.message}
@@ -182,7 +197,13 @@ def test_a_copy_is_older_though_it_counts_more(ledger: Ledger) -> None:
     id = made(ledger, usd="2")
     copy = copied(ledger)
     ledger.settle(
-        id, generation_id=JOB, status="COMPLETED", error_code=None, cost_usd=Decimal("0.5"), charged="yes"
+        id,
+        generation_id=JOB,
+        status="COMPLETED",
+        error_code=None,
+        cost_usd=Decimal("0.5"),
+        charged="yes",
+        now=time.time(),
     )
     moved_in(copy, ledger)
     message = refused(ledger, "ledger_replaced")
@@ -196,7 +217,7 @@ def test_no_change_of_an_entry_can_be_taken_back_by_a_copy(ledger: Ledger, chang
     if change in ("take_over", "release"):
         ledger.doubt(id, "me", None)
     if change == "prune":
-        ledger.refuse(id, "me", "nope")
+        refuse(ledger, id, "me", "nope")
     copy = copied(ledger)
     match change:
         case "accept":
@@ -204,11 +225,11 @@ def test_no_change_of_an_entry_can_be_taken_back_by_a_copy(ledger: Ledger, chang
         case "doubt":
             ledger.doubt(id, "me", None)
         case "refuse":
-            ledger.refuse(id, "me", "nope")
+            refuse(ledger, id, "me", "nope")
         case "renew":
             assert ledger.renew(id, "me")
         case "take_over":
-            assert ledger.take_over(id, "second")
+            assert is_taken(ledger, id, "second")
         case "release":
             ledger.release(id)
         case _:
@@ -220,7 +241,7 @@ def test_no_change_of_an_entry_can_be_taken_back_by_a_copy(ledger: Ledger, chang
 def test_a_ledger_that_was_pruned_is_no_older_one(ledger: Ledger, ledger_of: LedgerOf) -> None:
     made(ledger, "one")
     id = begun(ledger, "two")
-    ledger.refuse(id, "me", "nope")
+    refuse(ledger, id, "me", "nope")
     assert ledger.prune(2e10) == 1
     assert ledger_of().check() == 1
     begun(ledger, "three")
@@ -491,7 +512,7 @@ def test_a_ledger_of_version_1_is_brought_up_to_date_without_loss(ledger: Ledger
     ]
     assert (found(ledger, 1).cost_usd, found(ledger, 3).named_id) == (Decimal("1.2345"), "job-named")
     assert counted(ledger) == Decimal("2.7345")
-    assert ledger.account_of("0123456789abcdef", BASE_URL) == ACCOUNT
+    assert ledger.account_of("0123456789abcdef", BASE_URL) == (ACCOUNT, False)
     with closing(sqlite3.connect(ledger.path)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchall() == [("delete",)]
         assert connection.execute("SELECT version FROM ledger").fetchall() == [(ledger.version,)]
@@ -522,7 +543,7 @@ def test_a_quote_of_version_1_is_good_once(
         connection.execute("UPDATE quotes SET digest = ?", (intended("quoted").digest,))
         [(made_at,)] = connection.execute("SELECT made_at FROM quotes").fetchall()
     monkeypatch.setattr("time.time", lambda: made_at + 60.0)
-    begun(ledger, "quoted", "0.75", quote_id="q_fixed0quote1")
+    begun(ledger, "quoted", "0.75", token=Token("q_fixed0quote1"))
 
 
 def test_a_file_made_now_has_the_same_tables_as_one_brought_up_to_date(

@@ -11,7 +11,8 @@ from pydantic import JsonValue
 from sync_mcp import AsyncSync, Dub, Guard, LimitReached, OutcomeUnknown, SyncError, Video
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import ApprovalRequired
-from sync_mcp.jobs.guard import Made, Proposal
+from sync_mcp.jobs.consent import Proposal
+from sync_mcp.jobs.guard import Made
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, PRICE, paid, sent
@@ -37,7 +38,7 @@ class Refusing:
     above_usd = Decimal(0)
 
     async def ask(self, proposal: Proposal) -> None:
-        raise ApprovalRequired("no", question=proposal.reason, quote_id=None, next_step="")
+        raise ApprovalRequired(proposal.reasons[0].text, question="", quote_id=None, next_step="")
 
 
 async def leave_in_doubt(make: Make, **terms: Any) -> None:
@@ -110,6 +111,7 @@ async def test_money_stays_held_until_the_cost_is_final(
     sandbox: Sandbox, make: Make, guard_of: GuardOf, sync: AsyncSync
 ) -> None:
     guard = guard_of()
+    sandbox.configure(usage_export=False)
     await make(by=guard)
     sandbox.advance(100)
     body: JsonValue = {"availability": "pending", "totalCostUsd": "0", "knownSubtotalUsd": "0"}

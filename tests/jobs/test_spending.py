@@ -11,7 +11,9 @@ from pydantic import JsonValue
 from sync_mcp import AsyncSync, Guard, LimitReached, Limits, QuoteRefused
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import ApprovalRequired
-from sync_mcp.jobs.guard import Made, Proposal
+from sync_mcp.jobs.consent import Proposal
+from sync_mcp.jobs.guard import Made
+from sync_mcp.jobs.ledger import Token
 from sync_mcp.jobs.limits import Spending, dollars
 from sync_mcp.sandbox import Fault, Sandbox
 
@@ -37,7 +39,7 @@ class Asker:
     async def ask(self, proposal: Proposal) -> None:
         self.asked.append(proposal)
         if not self.agrees:
-            quote_id = await proposal.quote()
+            quote_id = await proposal.hand_out("quote")
             raise ApprovalRequired("no", question="?", quote_id=quote_id, next_step="")
 
 
@@ -175,6 +177,10 @@ async def test_what_was_not_charged_stands_free_again(
     with pytest.raises(LimitReached):
         await make(request_of("?n=2"), by=guard)
     sandbox.advance(100)
+    # It may be charged yet: that it is not is believed after ten minutes.
+    with pytest.raises(LimitReached):
+        await make(request_of("?n=2"), by=guard)
+    sandbox.advance(610)
     await make(request_of("?n=2"), by=guard)
     assert paid(sandbox) == [PRICE]
 
@@ -191,17 +197,25 @@ async def test_with_a_limit_an_unknown_price_is_refused_and_without_one_it_goes(
     assert made.price.usd is None
 
 
-async def test_the_callers_duration_counts_only_where_the_api_cannot_tell(
-    sandbox: Sandbox, make: Make, request_of: RequestOf
+async def test_the_callers_duration_is_a_hint_and_never_a_price(
+    sandbox: Sandbox, make: Make, request_of: RequestOf, guard_of: GuardOf
 ) -> None:
     measured = await make(duration_seconds=1000)
     assert measured.price is not None
     assert (measured.price.usd, measured.price.note) == (PRICE, None)
     sandbox.add_fault(NO_PRICE)
-    told = await make(request_of("?n=2"), duration_seconds=10)
-    assert told.price is not None
-    assert told.price.usd == Decimal("0.5")
-    assert told.price.note == "by duration_seconds, as the caller says"
+    user = Asker("1", agrees=False)
+    with pytest.raises(ApprovalRequired):
+        await make(request_of("?n=2"), duration_seconds=0.1, approval=user)
+    [reason] = user.asked[0].reasons
+    assert "The price is unknown" in reason.text
+    assert "0.1 s, which nobody measured, would cost about" in reason.text
+    for limits in ({"per_job": "1"}, {"per_day": "1"}, {"ever": "1"}):
+        with pytest.raises(LimitReached, match="unknown"):
+            await make(request_of("?n=2"), duration_seconds=0.1, by=guard_of(**limits))
+    with pytest.raises(LimitReached, match="unknown"):
+        await make(request_of("?n=2"), duration_seconds=0.1, max_cost_usd=Decimal(1))
+    assert len(sent(sandbox)) == 1
 
 
 @pytest.mark.parametrize("faults", [[], [NO_PRICE]])
@@ -233,14 +247,14 @@ async def test_the_user_is_asked_about_an_unknown_price(sandbox: Sandbox, make: 
     sandbox.add_fault(NO_PRICE)
     asker = Asker("100")
     await make(approval=asker)
-    assert "unknown" in asker.asked[0].reason
+    assert "unknown" in asker.asked[0].reasons[0].text
 
 
 async def test_the_user_is_asked_for_every_further_take(sandbox: Sandbox, make: Make) -> None:
     asker = Asker("100")
     await make(approval=asker)
     await make(approval=asker, take=2)
-    assert ["take 2" in proposal.reason for proposal in asker.asked] == [True]
+    assert ["take 2" in proposal.reasons[0].text for proposal in asker.asked] == [True]
 
 
 async def test_after_a_charged_failure_the_user_is_asked_whatever_the_price(
@@ -252,7 +266,7 @@ async def test_after_a_charged_failure_the_user_is_asked_whatever_the_price(
     asker = Asker("100", agrees=False)
     with pytest.raises(ApprovalRequired):
         await make(approval=asker)
-    assert "was charged" in asker.asked[0].reason
+    assert "was charged" in asker.asked[0].reasons[0].text
     assert len(sent(sandbox)) == 1
 
 
@@ -264,14 +278,14 @@ async def test_after_a_failure_of_unknown_cost_the_user_is_asked(sandbox: Sandbo
     asker = Asker("100", agrees=False)
     with pytest.raises(ApprovalRequired):
         await make(approval=asker)
-    assert "may have been charged" in asker.asked[0].reason
+    assert "may have been charged" in asker.asked[0].reasons[0].text
     assert len(sent(sandbox)) == 1
 
 
 async def test_what_was_made_before_comes_before_prices_and_questions(sandbox: Sandbox, make: Make) -> None:
     await make()
     asker = Asker("0", agrees=False)
-    made = await make(approval=asker, max_cost_usd=Decimal(0), quote_id="q_none")
+    made = await make(approval=asker, max_cost_usd=Decimal(0), token=Token("q_none"))
     assert made.reused
     assert asker.asked == []
 
@@ -288,18 +302,18 @@ async def test_a_quote_is_good_once_for_its_own_call(
 ) -> None:
     quote_id = await _quote(make, request_of())
     with pytest.raises(QuoteRefused, match="another call"):
-        await make(request_of("?n=2"), quote_id=quote_id, approval=Asker("0", agrees=False))
+        await make(request_of("?n=2"), token=Token(quote_id), approval=Asker("0", agrees=False))
     assert sent(sandbox) == []
-    made = await make(quote_id=quote_id, approval=Asker("0", agrees=False))
+    made = await make(token=Token(quote_id), approval=Asker("0", agrees=False))
     assert not made.reused
     with pytest.raises(QuoteRefused, match="used"):
-        await make(request_of("?n=2"), quote_id=quote_id, approval=Asker("0", agrees=False))
+        await make(request_of("?n=2"), token=Token(quote_id), approval=Asker("0", agrees=False))
     assert len(sent(sandbox)) == 1
 
 
 async def test_an_invented_quote_pays_for_nothing(sandbox: Sandbox, make: Make) -> None:
     with pytest.raises(QuoteRefused, match="no such quote"):
-        await make(quote_id="q_invented")
+        await make(token=Token("q_invented"))
     assert sent(sandbox) == []
 
 
@@ -309,7 +323,7 @@ async def test_an_expired_quote_pays_for_nothing(
     quote_id = await _quote(make, request_of())
     monkeypatch.setattr("sync_mcp.jobs.ledger.QUOTE_SECONDS", -1.0)
     with pytest.raises(QuoteRefused, match="expired"):
-        await make(quote_id=quote_id)
+        await make(token=Token(quote_id))
     assert sent(sandbox) == []
 
 
@@ -322,11 +336,18 @@ async def test_a_quote_does_not_cover_a_higher_price(
             path="/v2/analyze/cost",
             status=200,
             body=[{"estimatedFrameCount": 113, "estimatedGenerationCost": 0.5}],
+            times=None,
         )
     )
-    with pytest.raises(QuoteRefused, match="price"):
-        await make(quote_id=quote_id)
+    user = Asker("0", agrees=False)
+    with pytest.raises(ApprovalRequired) as required:
+        await make(token=Token(quote_id), approval=user)
+    # The refusal brings the price of now and a quote for it: nobody is sent round in a circle.
+    assert user.asked[0].price.usd == Decimal("0.5")
     assert sent(sandbox) == []
+    assert required.value.quote_id
+    await make(token=Token(required.value.quote_id), approval=user)
+    assert len(sent(sandbox)) == 1
 
 
 async def test_the_spending_of_an_account_counts_what_is_reserved_and_what_it_really_cost(
@@ -342,14 +363,29 @@ async def test_the_spending_of_an_account_counts_what_is_reserved_and_what_it_re
     assert (ended.unresolved, ended.unresolved_usd) == (0, 0)
 
 
-async def test_what_has_ended_is_settled_by_one_request_for_the_list(
+async def test_what_has_ended_is_settled_by_one_request_for_the_export(
     sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, request_of: RequestOf
 ) -> None:
     for number in range(5):
         await make(request_of(f"?n={number}"))
     sandbox.advance(100)
     before = len(sandbox.requests)
+    assert (await guard.spending(sync)).reserved_usd == 0
+    assert [request.path for request in sandbox.requests[before:]] == ["/v2/usage/generations"]
+    before = len(sandbox.requests)
     await guard.spending(sync)
+    assert len(sandbox.requests) == before
+
+
+async def test_without_an_export_one_request_for_the_list_tells_what_has_ended(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, request_of: RequestOf
+) -> None:
+    sandbox.configure(usage_export=False)
+    for number in range(5):
+        await make(request_of(f"?n={number}"))
+    sandbox.advance(100)
+    before = len(sandbox.requests)
+    assert (await guard.spending(sync)).reserved_usd == 0
     asked = [request.path for request in sandbox.requests[before:]]
     assert asked.count("/v2/generations") == 1
     assert sum(path.endswith("/costs") for path in asked) == 5
@@ -358,10 +394,37 @@ async def test_what_has_ended_is_settled_by_one_request_for_the_list(
     assert len(sandbox.requests) == before
 
 
+async def test_settling_is_throttled_to_one_request_a_second_and_one_round_in_ten(
+    sandbox: Sandbox,
+    make: Make,
+    guard: Guard,
+    sync: AsyncSync,
+    request_of: RequestOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr("sync_mcp.jobs.settling._REQUESTS_PER_SECOND", 0.0)
+    sandbox.configure(usage_export=False, concurrency=40)
+    for number in range(30):
+        await make(request_of(f"?n={number}"))
+    sandbox.advance(100)
+    for _ in range(5):
+        await guard.spending(sync)
+    settling = [
+        request.path
+        for request in sandbox.requests
+        if request.path.endswith("/costs")
+        or request.path == "/v2/usage/generations"
+        or (request.path == "/v2/generations" and "ids" in request.query)
+    ]
+    assert len(settling) <= 10
+
+
 async def test_a_real_cost_above_the_estimate_is_shown_and_counts(
     sandbox: Sandbox, make: Make, guard_of: GuardOf, sync: AsyncSync
 ) -> None:
     guard = guard_of(ever="0.5")
+    sandbox.configure(usage_export=False)
     made = await make(by=guard)
     sandbox.advance(100)
     body: JsonValue = {"availability": "complete", "totalCostUsd": "0.4", "knownSubtotalUsd": "0.4"}

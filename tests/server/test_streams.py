@@ -177,7 +177,9 @@ def hostile_api() -> Iterator[RawServer]:
 
 @pytest.fixture(scope="module")
 def told_host(hostile_api: RawServer) -> Iterator[Host]:
-    with on_api(hostile_api.url, "--log-level", "debug") as host:
+    # Of so many creates, what is paid unasked would soon be enough.
+    unasked = {"SYNC_MCP_APPROVE_ABOVE_USD": "1000"}
+    with on_api(hostile_api.url, "--log-level", "debug", **unasked) as host:
         yield host
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ async def _tools() -> dict[str, str]:
 
 async def _answers() -> dict[str, str]:
     with Sandbox(job_seconds=10) as sandbox:
-        server = create_server(Settings(sandbox=True), sandbox_url=sandbox.url)
+        # All scenes together are more than may be paid unasked.
+        settings = Settings(sandbox=True, approve_above_usd=Decimal(100))
+        server = create_server(settings, sandbox_url=sandbox.url)
         async with Client(server, mode="legacy") as client:
             return await _Scenes(client, sandbox).play()
 

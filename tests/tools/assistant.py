@@ -22,7 +22,11 @@ VIDEO = {"type": "video", "url": "https://example.com/v.mp4"}
 AUDIO = {"type": "audio", "url": "https://example.com/a.wav"}
 _DEFINITIONS: dict[str, Tool] = {tool.name: tool.definition for tool in TOOLS}
 _LONGEST_ANSWER = 10_000
-_SPENT = {"no": "No money was spent.", "unknown": "Whether money was spent is unknown."}
+_SPENT = {
+    "no": "No money was spent.",
+    "yes": "Money was spent.",
+    "unknown": "Whether money was spent is unknown.",
+}
 _RETRY = ("The same call will fail again.", "The same call may work", "It may have been accepted")
 
 

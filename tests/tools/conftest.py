@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator
+from decimal import Decimal
 
 import pytest
 from mcp import Client
@@ -8,10 +9,13 @@ from sync_mcp.sandbox import Sandbox
 
 from .assistant import Assistant
 
+TRUSTING = Settings(approve_above_usd=Decimal(1000), webhook_hosts=("example.com",))
+"""Of a user who lets the assistant pay for whole days of work."""
+
 
 @pytest.fixture
 async def assistant(sandbox: Sandbox) -> AsyncIterator[Assistant]:
-    server = create_server(Settings(), sandbox_url=sandbox.url)
+    server = create_server(TRUSTING, sandbox_url=sandbox.url)
     async with Client(server, mode="legacy", read_timeout_seconds=60) as client:
         yield Assistant(client)
 
@@ -27,7 +31,7 @@ async def unattended(sandbox: Sandbox) -> AsyncIterator[Assistant]:
 @pytest.fixture(params=["legacy", "auto"])
 async def either_era(sandbox: Sandbox, request: pytest.FixtureRequest) -> AsyncIterator[Assistant]:
     """The assistant of a host of the handshake era, and of the modern one."""
-    server = create_server(Settings(), sandbox_url=sandbox.url)
+    server = create_server(TRUSTING, sandbox_url=sandbox.url)
     async with Client(server, mode=request.param, read_timeout_seconds=60) as client:
         yield Assistant(client)
 

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.catalogue import TOOLS
 
 from .assistant import MARK, Assistant, Facts, creates, media, sent
@@ -175,7 +176,8 @@ async def test_a_fault_of_this_program_is_answered_without_its_inside(
     async with serving(Settings(), sandbox_url=sandbox.url, tools=tools) as assistant:
         told = await assistant.error(name, ARGUMENTS[name])
         assert told.code == "internal_error"
-        assert told.money_spent == ("unknown" if name == "create_generation" else "no")
+        # It broke before anything could be paid.
+        assert told.money_spent == "no"
         assert "ZeroDivisionError" not in told.text
         assert "list_generations" in told.text
         # The server lives on.
@@ -184,6 +186,17 @@ async def test_a_fault_of_this_program_is_answered_without_its_inside(
     assert "ZeroDivisionError" in caplog.text
     assert "SECRET" not in caplog.text
     assert all("\n" not in record.getMessage() for record in caplog.records)
+
+
+async def test_a_fault_once_a_payment_has_begun_says_that_the_money_is_unknown(sandbox: Sandbox) -> None:
+    async def broken(context: CallContext, _: object) -> Any:
+        context.payment.begin()
+        raise ZeroDivisionError
+
+    tools = [replace(tool, run=broken) if tool.name == "create_generation" else tool for tool in TOOLS]
+    async with serving(Settings(), sandbox_url=sandbox.url, tools=tools) as assistant:
+        told = await assistant.error("create_generation", input=media(sandbox))
+    assert (told.code, told.money_spent) == ("internal_error", "unknown")
 
 
 async def test_answers_errors_and_logs_of_a_sandbox_carry_its_mark(

@@ -1,13 +1,20 @@
-import pytest
+from decimal import Decimal
+from typing import Any, cast
 
+import pytest
+from mcp import Client
+from pydantic import JsonValue
+
+from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .assistant import Assistant, Facts, media, sent
+from .assistant import Assistant, Facts, media, quote_in, sent
 
 pytestmark = pytest.mark.anyio
 
 BY_DURATION = "/v2/generations/estimate"
 BY_REQUEST = "/v2/analyze/cost"
+NO_PRICE = Fault.api_error("cost_estimate_unavailable", path=BY_REQUEST, times=None)
 
 
 async def test_media_are_priced_as_the_api_measures_them_and_nothing_is_started(
@@ -24,37 +31,136 @@ async def test_media_are_priced_as_the_api_measures_them_and_nothing_is_started(
     assert sandbox.charges == []
 
 
-async def test_a_known_duration_and_frame_rate_are_used(assistant: Assistant, sandbox: Sandbox) -> None:
-    request = {"input": media(sandbox), "duration_seconds": 12, "fps": 25}
+async def test_what_the_api_measured_goes_before_what_the_caller_says(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    told = await assistant.facts("estimate_cost", input=media(sandbox), duration_seconds=0.1)
+    assert told["cost_usd"] == 0.226
+    assert "duration_seconds was not used: it was measured" in told["assumptions"]
+    assert sent(sandbox, BY_DURATION) == []
+
+
+async def test_a_length_that_nobody_measured_is_a_hint_for_which_no_quote_is_given(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(NO_PRICE)
+    request = {"input": media(sandbox), "duration_seconds": 12, "fps": 50}
     told = await assistant.facts("estimate_cost", request)
-    assert (told["frames"], told["cost_usd"]) == (300, 0.6)
-    assert sent(sandbox, BY_DURATION) == [{"model": "lipsync-2", "duration": 12, "fps": 25}]
-    assert "12 s, as the caller says" in told["assumptions"][0]
-    assert "25 frames per second, as the caller says" in told["assumptions"][1]
+    assert "cost_usd" not in told
+    assert (told["frames"], told["hint_usd"]) == (600, 1.2)
+    assert sent(sandbox, BY_DURATION) == [{"model": "lipsync-2", "duration": 12, "fps": 50}]
+    assert "the output lasts 12 s, as the caller says" in told["assumptions"]
+    assert "The price is unknown" in told["asks"]
 
 
-async def test_an_assumed_frame_rate_is_said(assistant: Assistant, sandbox: Sandbox) -> None:
-    told = await assistant.facts("estimate_cost", input=media(sandbox), duration_seconds=10)
-    assert told["frames"] == 250
+async def test_a_model_and_a_length_are_enough_for_a_hint(assistant: Assistant, sandbox: Sandbox) -> None:
+    told = await assistant.facts("estimate_cost", model="react-1", duration_seconds=10)
+    assert (told["hint_usd"], told["frames"]) == (1.6675, 250)
+    assert not {"cost_usd", "quote_id"} & told.keys()
     assert any("25 frames per second, at which Sync quotes" in line for line in told["assumptions"])
+
+
+async def test_without_media_and_without_a_length_it_says_what_is_missing(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    told = await assistant.facts("estimate_cost", model="lipsync-2")
+    assert not {"cost_usd", "hint_usd", "quote_id"} & told.keys()
+    assert "duration_seconds" in told["next_step"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ({"max_usd_per_job": "0.2"}, "SYNC_MCP_MAX_USD_PER_JOB"),
+        ({"budget_usd_per_day": "0.2"}, "SYNC_MCP_BUDGET_USD_PER_DAY"),
+        ({"budget_usd": "0.2"}, "SYNC_MCP_BUDGET_USD"),
+        ({}, "max_cost_usd of this call"),
+    ],
+)
+async def test_what_a_limit_would_refuse_is_told_with_what_would_fit_and_without_a_quote(
+    sandbox: Sandbox, limit: Facts, told: str
+) -> None:
+    limits: Any = {name: Decimal(usd) for name, usd in limit.items()}
+    settings = Settings(approve_above_usd=Decimal(0), **limits)
+    async with Client(create_server(settings, sandbox_url=sandbox.url), mode="legacy") as client:
+        assistant = Assistant(client)
+        asked = {"input": media(sandbox), **({} if limit else {"max_cost_usd": 0.2})}
+        price = await assistant.facts("estimate_cost", asked)
+        assert told in price["would_be_refused"]
+        assert "quote_id" not in price
+        assert price["would_fit"] == "lipsync-1.9.0-beta, about 0.113 USD; or at most 4 s with lipsync-2"
+        refused = await assistant.error("create_generation", asked)
+        assert refused.code == "limit_reached"
+
+
+async def test_the_limits_are_told_for_a_length_without_media_too(sandbox: Sandbox) -> None:
+    settings = Settings(budget_usd=Decimal(1))
+    async with Client(create_server(settings, sandbox_url=sandbox.url), mode="legacy") as client:
+        price = await Assistant(client).facts("estimate_cost", model="lipsync-2", duration_seconds=60)
+    assert "SYNC_MCP_BUDGET_USD" in price["would_be_refused"]
+    assert "at most 20 s with lipsync-2" in price["would_fit"]
+
+
+async def test_what_is_made_already_is_told_to_cost_nothing_more(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    await assistant.facts("create_generation", input=media(sandbox))
+    told = await assistant.facts("estimate_cost", input=media(sandbox))
+    assert "made already" in told["next_step"]
+
+
+async def test_a_failure_that_was_charged_is_told_before_it_is_paid_again(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(job="fail", charged=True))
+    created = await assistant.facts("create_generation", input=media(sandbox))
+    sandbox.advance(60)
+    await assistant.facts("get_generation", id=created["generation_id"])
+    told = await assistant.facts("estimate_cost", input=media(sandbox))
+    assert "ended FAILED and was charged. Made again, it may be paid again." in told["asks"]
+    assert told["quote_id"]
+
+
+async def test_an_option_that_the_model_ignores_is_told_and_the_default_is_not(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    request: Facts = {"input": media(sandbox), "model": "sync-3"}
+    ignored = await assistant.facts("estimate_cost", request, options={"temperature": 0.9})
+    assert any(
+        "temperature" in line and "does nothing with sync-3" in line for line in ignored["assumptions"]
+    )
+    plain = await assistant.facts("estimate_cost", request, options={"temperature": 0.5})
+    assert not any("temperature" in line for line in plain["assumptions"])
+    made = await assistant.facts("create_generation", request, options={"temperature": 0.9})
+    assert "does nothing with sync-3" in made["note"]
+
+
+@pytest.mark.parametrize("tool", ["estimate_cost", "create_generation"])
+@pytest.mark.parametrize("option", [{"prompt": "happy"}, {"model_mode": "head"}])
+async def test_an_option_for_another_video_than_the_model_makes_is_refused_before_it_is_paid(
+    assistant: Assistant, sandbox: Sandbox, tool: str, option: Facts
+) -> None:
+    told = await assistant.error(tool, input=media(sandbox), options=option)
+    assert (told.code, told.money_spent) == ("invalid_request", "no")
+    assert "take react-1, about 0.1668 USD a second" in told.text
+    assert sent(sandbox) == []
 
 
 async def test_credits_are_told_where_the_api_tells_them(assistant: Assistant, sandbox: Sandbox) -> None:
     figures: Facts = {"estimatedFrameCount": 100, "estimatedGenerationCost": 0.2, "estimatedCredits": 7.5}
-    sandbox.add_fault(Fault(path=BY_DURATION, status=200, body=figures))
-    told = await assistant.facts("estimate_cost", input=media(sandbox), duration_seconds=4)
+    sandbox.add_fault(Fault(path=BY_REQUEST, status=200, body=figures))
+    told = await assistant.facts("estimate_cost", input=media(sandbox))
     assert (told["frames"], told["cost_usd"], told["credits"]) == (100, 0.2, 7.5)
 
 
-@pytest.mark.parametrize(
-    ("path", "duration"), [(BY_DURATION, 5), (BY_REQUEST, None)], ids=["by duration", "by media"]
-)
+@pytest.mark.parametrize("duration", [5, None])
 async def test_a_price_that_the_api_does_not_know_is_not_made_up(
-    assistant: Assistant, sandbox: Sandbox, path: str, duration: int | None
+    assistant: Assistant, sandbox: Sandbox, duration: int | None
 ) -> None:
-    sandbox.add_fault(Fault.api_error("cost_estimate_unavailable", path=path))
+    sandbox.add_fault(NO_PRICE)
+    sandbox.add_fault(Fault.api_error("cost_estimate_unavailable", path=BY_DURATION))
     told = await assistant.facts("estimate_cost", input=media(sandbox), duration_seconds=duration)
-    assert not {"cost_usd", "frames", "credits"} & told.keys()
+    assert not {"cost_usd", "hint_usd", "frames", "credits"} & told.keys()
     assert told["assumptions"]
     assert "price is unknown" in told["next_step"]
     assert "duration_seconds" in told["next_step"]
@@ -74,24 +180,24 @@ async def test_a_price_that_the_api_does_not_know_is_not_made_up(
 async def test_a_figure_that_nobody_can_read_is_left_out(
     assistant: Assistant, sandbox: Sandbox, figures: Facts
 ) -> None:
-    sandbox.add_fault(Fault(path=BY_DURATION, status=200, body=figures))
-    told = await assistant.facts("estimate_cost", input=media(sandbox), duration_seconds=4)
+    sandbox.add_fault(Fault(path=BY_REQUEST, status=200, body=figures))
+    told = await assistant.facts("estimate_cost", input=media(sandbox))
     assert told["cost_usd"] == 0.2
     assert not {"frames", "credits"} & told.keys()
 
 
-@pytest.mark.parametrize("cost", [1e30, "1E+400", 1_000_001, -1])
-async def test_a_price_that_no_job_has_is_told_and_asked_about_as_an_unknown_one(
-    assistant: Assistant, sandbox: Sandbox, cost: float | str
+@pytest.mark.parametrize("usd", [1e30, -1, "NaN"])
+async def test_a_price_that_no_job_has_is_unknown_and_hides_no_job(
+    assistant: Assistant, sandbox: Sandbox, usd: object
 ) -> None:
-    body: Facts = {"estimatedFrameCount": 25, "estimatedGenerationCost": cost}
-    sandbox.add_fault(Fault(path=BY_REQUEST, status=200, body=[body], times=None))
+    figures: Facts = {"estimatedFrameCount": 100, "estimatedGenerationCost": usd}
+    sandbox.add_fault(Fault(path=BY_REQUEST, status=200, body=cast(JsonValue, figures), times=None))
     told = await assistant.facts("estimate_cost", input=media(sandbox))
     assert "cost_usd" not in told
-    assert "price is unknown" in told["next_step"]
-    refused = await assistant.error("create_generation", input=media(sandbox))
-    assert (refused.code, refused.money_spent) == ("approval_required", "no")
-    assert "an unknown price" in refused.text
+    asked = await assistant.error("create_generation", input=media(sandbox))
+    assert "Pay an unknown price for this video?" in asked.text
+    made = await assistant.facts("create_generation", input=media(sandbox), quote_id=quote_in(asked))
+    assert made["generation_id"] == sandbox.charges[0].generation_id
 
 
 @pytest.mark.parametrize("visual", ["video", "image"])
@@ -115,7 +221,6 @@ async def test_it_takes_and_refuses_what_create_generation_does(
         "input": [video, {**audio, "ref_id": "a"}],
         "options": {"sync_mode": "loop"},
         "segments": segments,
-        "webhook_url": "https://example.com/hook",
         "output_file_name": "clip",
         "project_id": sandbox.project_id,
     }
@@ -126,8 +231,10 @@ async def test_it_takes_and_refuses_what_create_generation_does(
     wrong = {"input": [video, audio, audio], "webhook_url": "ftp://x"}
     refused = [await assistant.error(tool, wrong) for tool in ("estimate_cost", "create_generation")]
     assert refused[0].text == refused[1].text
-    told = await assistant.error("estimate_cost", {**request, "wait_seconds": 5})
-    assert "There is no argument 'wait_seconds'" in told.text
+    # The arguments mean the same: those of paying and waiting do nothing here, and stand in nobody's way.
+    await assistant.facts(
+        "estimate_cost", {**request, "wait_seconds": 5, "quote_id": "q_x", "max_cost_usd": 9}
+    )
 
 
 async def test_a_refusal_of_the_api_is_an_error_that_cost_nothing(
@@ -140,6 +247,7 @@ async def test_a_refusal_of_the_api_is_an_error_that_cost_nothing(
 
 
 async def test_a_price_by_duration_says_what_it_leaves_out(assistant: Assistant, sandbox: Sandbox) -> None:
+    sandbox.add_fault(NO_PRICE)
     video, _ = media(sandbox)
     dub = {"input": [video], "dub": {"target_lang": "es"}, "duration_seconds": 60}
     told = await assistant.facts("estimate_cost", dub)

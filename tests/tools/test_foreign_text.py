@@ -140,7 +140,9 @@ async def test_a_refusal_in_a_strangers_words_stays_an_error_of_five_lines(
     told = await assistant.call(tool, arguments_of(tool, sandbox))
     check(told, assistant)
     if told.is_error:
-        assert len(told.text.split("\n")) == 5
+        lines = told.text.split("\n")
+        # A question to the user follows in lines of its own.
+        assert len(lines) == 5 or told.code == "approval_required"
         assert len(told.text) < 3000
     listed = {**body, "message": [hostile("First."), hostile("Second.")]}
     sandbox.clear_faults()

@@ -147,7 +147,8 @@ async def test_a_job_without_a_result_is_told_with_code_meaning_charge_and_remed
     fate = {"job": job, "error_code": code, "error": "Sample 7 is no sound.", "charged": charged}
     sandbox.add_fault(Fault.model_validate(fate))
     generation_id = await made(either_era, sandbox)
-    sandbox.advance(60)
+    # By then the API has recorded what it charges.
+    sandbox.advance(700)
     told = await either_era.facts("get_generation", id=generation_id)
     assert (told["status"], told["error_code"]) == (status, code)
     assert told["error"] == "Sample 7 is no sound."

@@ -15,7 +15,7 @@ from .assistant import Assistant, Facts, media
 
 pytestmark = pytest.mark.anyio
 
-ROW = {"generation_id", "status", "model", "created_at", "output_duration_seconds", "output_file_name"}
+ROW = {"generation_id", "status", "model", "created_at", "output_file_name", "cost_usd"}
 
 
 async def make(assistant: Assistant, sandbox: Sandbox, count: int, **request: Any) -> list[str]:
@@ -77,7 +77,7 @@ async def test_a_row_is_compact_and_has_no_url(assistant: Assistant, sandbox: Sa
     failed, done = told.facts["generations"]
     assert done.keys() == ROW
     assert (done["status"], done["output_file_name"]) == ("COMPLETED", "clip")
-    assert failed.keys() == ROW - {"output_duration_seconds", "output_file_name"} | {"error_code"}
+    assert failed.keys() == ROW - {"cost_usd", "output_file_name"} | {"error_code", "estimated_cost_usd"}
     assert "://" not in told.text
     assert "://" not in json.dumps(told.facts)
 

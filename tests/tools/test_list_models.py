@@ -72,9 +72,8 @@ async def test_the_one_price_of_a_plan_is_the_one_that_estimate_cost_comes_to(
     told = rows(await assistant.facts("list_models"))
     assert told.keys() == MODEL_PURPOSES.keys()
     for name, row in told.items():
-        request: Facts = {"input": media(sandbox), "model": name, "duration_seconds": 600}
-        estimate = await assistant.facts("estimate_cost", request)
-        assert round(float(row["usd_per_second"]) * 600, 6) == estimate["cost_usd"]
+        estimate = await assistant.facts("estimate_cost", model=name, duration_seconds=600)
+        assert round(float(row["usd_per_second"]) * 600, 6) == estimate["hint_usd"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,191 @@
+"""The user's yes to a paid call: when it is needed, and what they are asked about.
+
+What may be paid unasked is a sum over a day, by the ledger. Whatever the price, the user is asked before a
+thing is paid again that was or may have been charged, and before a finished job's URL is sent to a host.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol, cast
+from urllib.parse import urlsplit
+
+from sync_mcp.api.models import GenerationRequest, Json
+from sync_mcp.errors import ApprovalRequired
+from sync_mcp.jobs.intention import Intention
+from sync_mcp.jobs.ledger import TokenKind
+from sync_mcp.jobs.limits import dollars
+from sync_mcp.jobs.pricing import Price
+from sync_mcp.text import clean, without_queries
+
+PIECE_CHARACTERS = 80
+"""The most that is shown of anything in a question that somebody else has written."""
+_QUOTE_SIGNS = "\"'`" + "".join(map(chr, (0xAB, 0xBB, 0xB4, *range(0x2018, 0x2020), 0x2039, 0x203A)))
+_QUOTES = str.maketrans("", "", _QUOTE_SIGNS)
+_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why the user is asked, in a sentence of our own, and the way on where nobody can be asked."""
+
+    text: str
+    way_on: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A paid call that the user is to agree to.
+
+    Attributes:
+        intention: what is to be made.
+        attempt: the number of the attempt that is agreed to.
+        price: what it is likely to cost.
+        reasons: why the user is asked.
+        notes: what is to be known of the request besides, in sentences of our own.
+        unasked_usd: what was paid within a day without asking; None where that is not bounded.
+        left_usd: what the budgets leave, or None where there is none.
+        is_sandbox: whether no real money is spent.
+        hand_out: makes a quote or a question's token for it.
+    """
+
+    intention: Intention
+    attempt: int
+    price: Price
+    reasons: Sequence[Reason]
+    notes: Sequence[str]
+    unasked_usd: Decimal | None
+    left_usd: Decimal | None
+    is_sandbox: bool
+    hand_out: Callable[[TokenKind], Awaitable[str]]
+
+
+class Approval(Protocol):
+    """How the user is asked."""
+
+    @property
+    def above_usd(self) -> Decimal | None:
+        """The most that may be paid unasked within a day; None asks about no price."""
+        ...
+
+    async def ask(self, proposal: Proposal) -> None:
+        """Return when the user has agreed.
+
+        Raises:
+            ApprovalRequired, ApprovalDenied: the user has not.
+        """
+        ...
+
+
+class Nobody:
+    """Where nobody can be asked: no price is asked about, and what must be asked is refused."""
+
+    above_usd: Decimal | None = None
+
+    async def ask(self, proposal: Proposal) -> None:
+        """Refuse.
+
+        Raises:
+            ApprovalRequired: always.
+        """
+        raise ApprovalRequired(
+            "Nothing was sent: the user would have to agree, and nobody can be asked here. "
+            + " ".join(reason.text for reason in proposal.reasons),
+            question="",
+            quote_id=None,
+            price_is_known=proposal.price.usd is not None,
+            next_step=" ".join(dict.fromkeys(reason.way_on for reason in proposal.reasons)),
+        )
+
+
+NOBODY_TO_ASK = Nobody()
+
+
+def repeat_reason(note: str, entry_id: int) -> Reason:
+    """Return that a thing may be paid a second time, though nobody asked for another take."""
+    return Reason(
+        f"{note} Made again, it may be paid again.",
+        "To make and pay for it again on purpose give another take; or the user lets go of the earlier "
+        f"attempt: sync-mcp ledger release {entry_id}.",
+    )
+
+
+WEBHOOK_REASON = Reason(
+    "It names a webhook, to which the finished video's URL is sent.",
+    "Leave webhook_url out, or the user allows its host in SYNC_MCP_WEBHOOK_HOSTS.",
+)
+
+
+def price_reasons(
+    price: Price, unasked_usd: Decimal, above_usd: Decimal | None, *, take: int
+) -> list[Reason]:
+    """Return why the user has to agree to a price; nothing where they need not."""
+    text = _price_reason(price, unasked_usd, above_usd, take)
+    return [] if text is None else [Reason(text)]
+
+
+def _price_reason(price: Price, unasked_usd: Decimal, above_usd: Decimal | None, take: int) -> str | None:
+    if above_usd is None:
+        return None
+    if take > 1:
+        return f"It is take {take}: the same thing is made and paid again."
+    if price.usd is None:
+        return f"The price is unknown: {price.note}." if price.note else "The price is unknown."
+    if above_usd == 0:
+        return "Every price is asked about."
+    if price.usd > above_usd:
+        return f"It costs more than {dollars(above_usd)}."
+    if unasked_usd + price.usd > above_usd:
+        return (
+            f"With the {dollars(unasked_usd)} paid without asking within a day it is more than "
+            f"{dollars(above_usd)}."
+        )
+    return None
+
+
+def webhook_host(request: GenerationRequest) -> str | None:
+    """Return the host that is told of the end of a job, and gets its URL."""
+    url = request.webhook_url
+    if not url:
+        return None
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".").lower() or clean(url, PIECE_CHARACTERS)
+    except ValueError:
+        return clean(url, PIECE_CHARACTERS)
+
+
+def pieces(intention: Intention) -> list[str]:
+    """Return what is to be made, a line for each piece, with what others wrote in quotes and bounded."""
+    wire = intention.request.to_wire()
+    lines = [f"model: {quoted(str(wire.get('model', '')))}"]
+    for item in cast(list[Json], wire.get("input", [])):
+        lines.extend(_input_lines(item, intention.names))
+    dub = wire.get("dubParams")
+    if isinstance(dub, Mapping):
+        lines.append(f"dubbed into: {quoted(str(cast(Json, dub).get('targetLang')))}")
+    if wire.get("projectId"):
+        lines.append(f"project: {quoted(str(wire['projectId']))}")
+    host = webhook_host(intention.request)
+    if host is not None:
+        lines.append(f"the finished video's URL goes to: {quoted(host)}")
+    return lines
+
+
+def _input_lines(item: Json, names: Mapping[str, str]) -> list[str]:
+    kind = str(item.get("type"))
+    label = kind if kind in ("video", "image", "audio", "text") else "input"
+    provider = item.get("provider")
+    if isinstance(provider, Mapping):
+        voice = str(cast(Json, provider).get("voiceId"))
+        script = str(cast(Json, provider).get("script", ""))
+        # A voice id has its own alphabet: a sentence in it is none.
+        shown = "".join(character for character in voice if character in _ID_CHARACTERS)
+        return [f"script: {quoted(script)}", f"voice: {quoted(shown)}"]
+    place = str(item.get("url") or item.get("assetId") or "")
+    return [f"{label}: {quoted(names.get(place.partition(':')[2], place))}"]
+
+
+def quoted(text: str) -> str:
+    """Return another's text as it stands in a question: bounded, in quotes that it cannot close."""
+    plain = clean(without_queries(clean(text, 4 * PIECE_CHARACTERS)).translate(_QUOTES), PIECE_CHARACTERS)
+    return f'"{plain}"'

@@ -1,0 +1,190 @@
+"""What a request is likely to cost, and on whose word.
+
+Only lengths that the API or this server measured make a price. What the caller says of a length is a hint: it
+is shown, and a price that stands on it alone is unknown to consent and limits, or whoever calls would set it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.estimate import PRICED_FPS
+from sync_mcp.api.models import CostEstimate, GenerationRequest
+from sync_mcp.api.transport import RequestOptions
+from sync_mcp.errors import (
+    APIStatusError,
+    AuthenticationError,
+    ConfigurationError,
+    InvalidRequestError,
+    SyncError,
+)
+from sync_mcp.jobs.files import LocalFiles, has_contents
+from sync_mcp.jobs.intention import Intention
+from sync_mcp.jobs.limits import HIGHEST_USD, dollars
+
+_BAD_INPUT = ("generation_input_", "asset_")
+_CODE = re.compile(r"[A-Za-z0-9_]{1,60}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a job is likely to cost.
+
+    Attributes:
+        usd: None where nobody measured it.
+        note: on what it stands, or why nobody knows it.
+        duration_seconds: the length of the output that it is for, as measured.
+        frames: how many frames the API says it has.
+        credits: what the API says it costs in credits.
+        hint_usd: what it would cost by the length that the caller tells.
+        fault: why the API could not be asked, where it could not.
+        assumptions: on what the API's figures rest.
+    """
+
+    usd: Decimal | None
+    note: str | None = None
+    duration_seconds: float | None = None
+    frames: float | None = None
+    credits: float | None = None
+    hint_usd: Decimal | None = None
+    fault: SyncError | None = None
+    assumptions: Sequence[str] = ()
+
+
+class Pricing:
+    """Prices requests; it remembers what the API said of local files once it had them."""
+
+    def __init__(self) -> None:
+        self._measured: dict[str, Decimal] = {}
+
+    def learn(self, request: GenerationRequest, usd: Decimal) -> None:
+        """Note what the API says that a request costs whose files it has."""
+        self._measured[_made_by(request)] = usd
+
+    async def price(
+        self,
+        sync: AsyncSync,
+        request: GenerationRequest,
+        duration_seconds: float | None,
+        options: RequestOptions,
+        *,
+        files: LocalFiles | None = None,
+        fps: float | None = None,
+    ) -> Price:
+        """Return what a request is likely to cost; what is still a local file counts by its measured length.
+
+        Raises:
+            AuthenticationError, ConfigurationError: nothing could be sent either.
+            APIStatusError: the API does not take the input.
+        """
+        ask = _Asking(sync, request, options)
+        if not request.input:
+            return await self._hinted(ask, duration_seconds, fps, "there is no media to measure")
+        if not has_contents(request):
+            try:
+                estimate = await ask()
+            except (AuthenticationError, ConfigurationError):
+                raise
+            except InvalidRequestError:
+                return await self._hinted(
+                    ask, duration_seconds, fps, "the API cannot price these media by themselves"
+                )
+            except SyncError as error:
+                if isinstance(error, APIStatusError) and error.code.startswith(_BAD_INPUT):
+                    raise
+                # It can tell, only not now: the caller's figure does not take its place.
+                again = "; try again" if error.retryable else ""
+                return Price(None, f"the estimate failed ({_code(error)}){again}", fault=error)
+            usd = believable(estimate.estimated_generation_cost)
+            if usd is not None:
+                frames = estimate.estimated_frame_count
+                length = None if frames is None else frames / PRICED_FPS
+                told = [] if duration_seconds is None else ["duration_seconds was not used: it was measured"]
+                return Price(
+                    usd,
+                    None,
+                    length,
+                    frames,
+                    estimate.estimated_credits,
+                    assumptions=[*estimate.assumptions, *told],
+                )
+            return await self._hinted(
+                ask, duration_seconds, fps, "the API cannot tell the price of these media"
+            )
+        if files is None or files.output_seconds is None:
+            why = files.length_note if files else None
+            return await self._hinted(ask, duration_seconds, fps, why or "the length is not known")
+        return await self._measured_price(ask, files, fps)
+
+    async def _measured_price(self, ask: "_Asking", files: LocalFiles, fps: float | None) -> Price:
+        """Price local files by the length that this server measured."""
+        seconds = files.output_seconds
+        assert seconds is not None
+        try:
+            estimate = await ask(duration_seconds=seconds, fps=fps or files.fps or PRICED_FPS)
+        except (AuthenticationError, ConfigurationError):
+            raise
+        except SyncError as error:
+            return Price(None, f"the estimate failed ({_code(error)}); try again", seconds, fault=error)
+        usd = believable(estimate.estimated_generation_cost)
+        frames, credits = estimate.estimated_frame_count, estimate.estimated_credits
+        told = self._measured.get(_made_by(ask.request))
+        if told is not None and usd is not None and told > usd:
+            return Price(told, "as the API measured the files", seconds, frames, credits)
+        return Price(usd, files.length_note, seconds, frames, credits)
+
+    async def _hinted(
+        self, ask: "_Asking", duration_seconds: float | None, fps: float | None, why: str
+    ) -> Price:
+        """Return an unknown price, with what it would be by the caller's own length."""
+        if duration_seconds is None:
+            return Price(None, f"{why}; duration_seconds gives a hint")
+        try:
+            estimate = await ask(duration_seconds=duration_seconds, fps=fps)
+        except SyncError as error:
+            return Price(None, why, fault=error)
+        hint = believable(estimate.estimated_generation_cost)
+        if hint is None:
+            return Price(None, why)
+        note = f"{why}; {duration_seconds:g} s, which nobody measured, would cost about {dollars(hint)}"
+        return Price(
+            None,
+            note,
+            frames=estimate.estimated_frame_count,
+            credits=estimate.estimated_credits,
+            hint_usd=hint,
+            assumptions=estimate.assumptions,
+        )
+
+
+class _Asking:
+    """One request as the API is asked for its price."""
+
+    def __init__(self, sync: AsyncSync, request: GenerationRequest, options: RequestOptions) -> None:
+        self._sync = sync
+        self.request = request
+        self._options = options
+
+    async def __call__(
+        self, *, duration_seconds: float | None = None, fps: float | None = None
+    ) -> CostEstimate:
+        return await self._sync.generations.estimate_request(
+            self.request, duration_seconds=duration_seconds, fps=fps, request_options=self._options
+        )
+
+
+def believable(usd: Decimal | None) -> Decimal | None:
+    """Return a price, or None for one that no job has: then nobody knows it."""
+    return usd if usd is not None and usd.is_finite() and 0 < usd <= HIGHEST_USD else None
+
+
+def _code(error: SyncError) -> str:
+    # What it says is the API's: only a plain word of it stands where the server speaks.
+    return error.code if _CODE.fullmatch(error.code) else type(error).code
+
+
+def _made_by(request: GenerationRequest) -> str:
+    """Return what tells one thing to be made from another, for whatever account."""
+    return Intention.of(request, account="", base_url="").body_digest

@@ -1,0 +1,157 @@
+"""What is told while the API's reads lag behind a create, and while its costs come late."""
+
+from decimal import Decimal
+
+import anyio
+import pytest
+from mcp import Client
+
+from sync_mcp import Settings, create_server
+from sync_mcp.sandbox import Fault, Sandbox
+
+from .assistant import Assistant, Facts, creates, media
+
+pytestmark = pytest.mark.anyio
+
+LAGS = Fault(path="/v2/generate", get_lag_seconds=30, list_lag_seconds=30)
+
+
+@pytest.mark.parametrize("mode", ["honour", "ignore", "conflict"])
+async def test_a_read_that_lags_behind_a_create_pays_nothing_twice(
+    assistant: Assistant, sandbox: Sandbox, mode: str
+) -> None:
+    sandbox.configure(idempotency=mode)
+    sandbox.add_fault(LAGS)
+    first = await assistant.facts("create_generation", input=media(sandbox))
+    for _ in range(6):
+        again = await assistant.error("create_generation", input=media(sandbox))
+        assert (again.code, again.money_spent) == ("generation_not_visible", "yes")
+        assert first["generation_id"] in again.text
+        assert "do not create it again" in again.text
+    sandbox.advance(31)
+    seen = await assistant.facts("create_generation", input=media(sandbox))
+    assert (seen["generation_id"], seen["reused"]) == (first["generation_id"], True)
+    assert len(creates(sandbox)) == len(sandbox.charges) == 1
+
+
+@pytest.mark.parametrize(
+    "tool", ["get_generation", "preview_generation", "download_generation", "wait_for_generations"]
+)
+async def test_an_id_of_the_ledger_is_never_called_wrong(
+    assistant: Assistant, sandbox: Sandbox, tool: str
+) -> None:
+    sandbox.add_fault(LAGS)
+    made = await assistant.facts("create_generation", input=media(sandbox))
+    arguments: Facts = {"generation_id": made["generation_id"]}
+    if tool == "wait_for_generations":
+        told = await assistant.facts(tool, generation_ids=[made["generation_id"]], wait_seconds=0)
+        [row] = told["generations"]
+        assert (row["status"], row["error_code"]) == ("UNKNOWN", "generation_not_visible")
+        assert "copy whole ids" not in told["next_step"]
+        return
+    told = await assistant.error(tool, arguments)
+    assert told.code == "generation_not_visible"
+    assert "copy the whole" not in told.text.lower()
+    assert (
+        await assistant.error(tool, generation_id="00000000-0000-0000-0000-000000000000")
+    ).code == "generation_not_found"
+
+
+async def test_a_wait_for_a_job_that_is_not_visible_yet_goes_on_until_it_is(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.jobs.watch.TICK_SECONDS", 0.05)
+    sandbox.add_fault(LAGS)
+    made = await assistant.facts("create_generation", input=media(sandbox))
+    assistant.on_progress = lambda: sandbox.advance(100)
+    with anyio.fail_after(30):
+        told = await assistant.facts("get_generation", id=made["generation_id"], wait_seconds=20)
+    assert told["status"] == "COMPLETED"
+
+
+async def test_after_an_hour_the_same_call_asks_and_the_money_stays_held(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(path="/v2/generate", job="forget"))
+    await assistant.facts("create_generation", input=media(sandbox))
+    sandbox.advance(3700)
+    asked = await assistant.error("create_generation", input=media(sandbox))
+    assert asked.code == "approval_required"
+    assert "does not show it now; its money stays held. Made again, it may be paid again." in asked.text
+    account = await assistant.facts("get_account")
+    assert account["spent_ever_usd"] == 0.226
+    assert len(creates(sandbox)) == 1
+
+
+async def test_a_budget_holds_though_what_jobs_cost_is_told_late(sandbox: Sandbox) -> None:
+    sandbox.configure(cost_seconds=600, cost_at_first="zero", job_seconds=1)
+    settings = Settings(budget_usd=Decimal("0.5"), approve_above_usd="never")
+    async with Client(create_server(settings, sandbox_url=sandbox.url), mode="legacy") as client:
+        assistant = Assistant(client)
+        codes: list[str | None] = []
+        for number in range(8):
+            told = await assistant.call("create_generation", input=media(sandbox, number))
+            codes.append(told.code if told.is_error else None)
+            sandbox.advance(30)
+    assert codes == [None, None, *["limit_reached"] * 6]
+    assert sum(charge.amount_usd for charge in sandbox.charges) <= Decimal("0.5")
+
+
+async def test_a_failure_that_is_charged_late_is_not_made_again_unasked(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(job="fail", charged=True, cost_seconds=300, cost_at_first="zero"))
+    made = await assistant.facts("create_generation", input=media(sandbox))
+    sandbox.advance(120)
+    told = await assistant.facts("get_generation", id=made["generation_id"])
+    assert told["charged"] == "unknown"
+    asked = await assistant.error("create_generation", input=media(sandbox))
+    assert "may have been charged" in asked.text
+    sandbox.advance(600)
+    asked = await assistant.error("create_generation", input=media(sandbox))
+    assert "ended FAILED and was charged" in asked.text
+    assert len(creates(sandbox)) == 1
+
+
+async def test_a_status_that_nobody_knows_is_shown_and_its_cost_asked_for_after_a_day(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(path="/v2/generate", end_status="TIMED_OUT"))
+    made = await assistant.facts("create_generation", input=media(sandbox))
+    sandbox.advance(90_000)
+    told = await assistant.facts("get_generation", id=made["generation_id"])
+    assert told["status"] == "TIMED_OUT"
+    account = await assistant.facts("get_account")
+    assert account["spent_ever_usd"] == 0
+
+
+async def test_what_is_unresolved_is_listed_though_the_apis_list_is_down(
+    assistant: Assistant, sandbox: Sandbox, short_pauses: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 4.0)
+    sandbox.add_fault(Fault(path="/v2/generate", drop="after", times=None))
+    sandbox.add_fault(Fault(method="GET", path="/v2/generations", status=503, times=None))
+    unknown = await assistant.error("create_generation", input=media(sandbox))
+    assert unknown.code == "outcome_unknown"
+    listed = await assistant.facts("list_generations")
+    assert "speaker.mp4" in listed["unresolved"][0]
+    assert listed["generations"] == []
+    assert "The API's list cannot be read now" in listed["next_step"]
+
+
+async def test_what_jobs_did_cost_is_told_where_they_are_listed_and_waited_for(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 0.0)
+    ids = [
+        (await assistant.facts("create_generation", input=media(sandbox, number)))["generation_id"]
+        for number in range(2)
+    ]
+    waited = await assistant.facts("wait_for_generations", ids=ids, wait_seconds=0)
+    assert [row["estimated_cost_usd"] for row in waited["generations"]] == [0.226, 0.226]
+    assert waited["total_cost_usd"] == 0.452
+    sandbox.advance(100)
+    listed = await assistant.facts("list_generations")
+    assert [row["cost_usd"] for row in listed["generations"]] == [0.226, 0.226]
+    got = await assistant.facts("get_generation", id=ids[0])
+    assert got["cost_usd"] == 0.226
