@@ -38,7 +38,7 @@ docs: snapshots ## Write the generated parts of README.md anew
 bench: $(READY) ## Measure start, calls, sizes and memory, as ratios to a bare server of the SDK
 	@$(BIN)/python -m tests.bench
 
-torture: $(READY) ## Kill servers while they pay: nothing lost, doubled or over budget (CREATES=2000, SEED=4)
+torture: $(READY) ## Kill servers while they pay: nothing lost, doubled, unasked or over budget (CREATES=2000, SEED=4)
 	@$(BIN)/python -m tests.torture --creates $(CREATES) --seed $(SEED)
 
 live: $(READY) ## With a real SYNC_API_KEY: free reads only, each difference from what is expected here

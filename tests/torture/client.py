@@ -81,6 +81,10 @@ class ServerProcess:
         params = {"name": tool, "arguments": arguments}
         return await self._ask("tools/call", params, give_up_after=give_up_after)
 
+    async def ping(self) -> None:
+        """Return once all that was sent before has been read."""
+        await self._ask("ping", {})
+
     def strike(self) -> None:
         """Kill it, where it still lives."""
         # Not by the process's own method, which may take its exit code from under the one who waits for it.

@@ -1,37 +1,51 @@
 """The run: servers that die and are started anew, an assistant that goes on as one would, and the count."""
 
 import asyncio
+import shutil
+import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from sync_mcp import AsyncSync, Audio, Video
 from sync_mcp.jobs.ledger import Entry, Ledger
 from sync_mcp.sandbox import Charge, RecordedRequest, Sandbox
+from sync_mcp.sandbox.clock import Clock
 from sync_mcp.sandbox.faults import CREATE_PATH
 from sync_mcp.sandbox.storage import SPEECH
 from tests.torture.client import CallGivenUp, Frame, ServerDied, ServerProcess
 from tests.torture.intents import Heard, Intent, arguments_of, heard, intents
-from tests.torture.points import DOOMED_HEADER, KILL_VARIABLE, PID_HEADER, POINTS, Point
-from tests.torture.weather import PARTS, Part, set_weather
+from tests.torture.points import DOOMED_HEADER, PID_HEADER, POINTS, Point
+from tests.torture.pool import Arm, Pool, Slot
+from tests.torture.record import Called, Records
+from tests.torture.trials import try_all
+from tests.torture.weather import PARTS, Part, Weather, oddities, set_weather
 
 MOST_SERVERS = 6
-_CREATES_A_SERVER = 50
-"""A server is worth its start only where it has so many creates to make."""
+_CREATES_A_SERVER = 100
+"""A server is worth its start, which takes a second and more, only where it has so many creates to make."""
 AT_ONCE = 24
 TRIES = 16
 UNKNOWNS = 2
 """After so many answers that the outcome is unknown, an assistant leaves it for later."""
-SHARE_OF_BUDGET = 0.9
+SHARE_OF_BUDGET = 0.85
 """How many of a part's intents the budget pays for."""
+SHARE_OF_DAY = 0.45
+"""How many of them the budget of a day pays for: a part lies on two days, about half of it on each."""
 JOB_SECONDS = 2.0
+_BEFORE_MIDNIGHT = timedelta(minutes=10)
+_SHORTLY_BEFORE = timedelta(seconds=3)
+"""Midnight itself is come to as it always is, in the middle of what is under way."""
 _LOOK_SECONDS = 0.02
 _SAMPLE_SECONDS = 0.5
+_ODD_FOR_SECONDS = 1.5
 _ACCEPTED_WITHIN_SECONDS = 5.0
 _LATE_SECONDS = 3.0
 _ROUNDS_MORE = 3
@@ -58,128 +72,220 @@ class Outcome:
     answers: Counter[str]
     seconds: float
     crashes: list[str] = field(default_factory=list[str])
-
-
-class _Slot:
-    """A place for a server: when one dies, the next is started."""
-
-    def __init__(self, run: "Torture", number: int) -> None:
-        self._run = run
-        self._number = number
-        self.current: ServerProcess | None = None
-        self._ready = asyncio.Event()
-
-    async def server(self) -> ServerProcess:
-        while True:
-            await self._ready.wait()
-            assert self.current
-            if self.current.alive:
-                return self.current
-            # The keeper has not seen it yet.
-            self._ready.clear()
-
-    async def keep(self) -> None:
-        """Keep a server running until the task is cancelled."""
-        while True:
-            arm = self._run.arms.popleft() if self._run.arms else None
-            try:
-                await self._live(arm)
-            except asyncio.CancelledError:
-                # The part is over; what did not come to pass is left for the next one.
-                if arm:
-                    self._run.arms.append(arm)
-                raise
-            except (ServerDied, TimeoutError) as error:
-                self._run.crashes.append(f"server {self._number} did not start: {error!r}")
-                await asyncio.sleep(1)
-            finally:
-                self._ready.clear()
-
-    async def _live(self, arm: "_Arm | None") -> None:
-        env = self._run.env | ({KILL_VARIABLE: f"{arm.point}:{arm.number}"} if arm else {})
-        server = await ServerProcess.start(env, self._run.folder / f"server-{self._number}.log")
-        try:
-            self.current = server
-            self._ready.set()
-            await server.ended()
-        finally:
-            await asyncio.shield(server.kill())
-        if arm and server.process.returncode == -9:
-            self._run.kills[arm.point] += 1
-        else:
-            self._run.crashes.append(f"server {self._number} ended with {server.process.returncode}")
-
-
-@dataclass
-class _Arm:
-    point: Point
-    number: int
+    calls: list[Called] = field(default_factory=list[Called])
+    gone: set[str] = field(default_factory=set[str])
+    """Keys of the creates whose jobs are seen nowhere."""
+    looked_at: dict[str, list[datetime]] = field(default_factory=dict[str, list[datetime]])
+    """When each job was asked for by its id."""
+    day_budgets: dict[date, Decimal] = field(default_factory=dict[date, Decimal])
+    day_budgets_until: datetime | None = None
+    """What is charged later is of no day's budget."""
+    called_off: dict[int, datetime] = field(default_factory=dict[int, datetime])
+    """Intents whose calls were cancelled while they waited for a slot, with when the next slot came free."""
+    price_usd: Decimal = Decimal(0)
+    job_seconds: float = JOB_SECONDS
 
 
 class Torture:
-    """Makes so many creates, in four parts, and kills so many servers at each point."""
+    """Makes so many creates, in four parts, and kills so many servers at each point; then come the trials."""
 
-    def __init__(self, creates: int, seed: int, folder: Path, *, say: Callable[[str], object] = str) -> None:
+    def __init__(
+        self,
+        creates: int,
+        seed: int,
+        folder: Path,
+        records: Records,
+        *,
+        say: Callable[[str], object] = str,
+    ) -> None:
         self.creates = creates
-        self.servers = min(MOST_SERVERS, max(3, creates // _CREATES_A_SERVER))
+        self.servers = min(MOST_SERVERS, max(2, creates // _CREATES_A_SERVER))
         self.random = Random(seed)
         self.folder = folder
         self.kills_wanted = max(1, creates // 100)
-        self._say = say
-        self.kills: Counter[str] = Counter()
+        self.say = say
+        self.records = records
         self.crashes: list[str] = []
+        self.pool = Pool(folder, self.crashes)
         self.answers: Counter[str] = Counter()
-        self.arms: deque[_Arm] = deque()
-        self.env: dict[str, str] = {}
-        self.budget_usd = Decimal(0)
+        self.calls: list[Called] = []
+        self.every: list[Intent] = []
+        self.called_off: dict[int, datetime] = {}
+        self.price_usd = Decimal(0)
+        self.home = folder / "home"
+        self.job_seconds = JOB_SECONDS
+        self._above_usd: Decimal | None = None
+        self._budget_usd: Decimal | None = None
+        self._day_budgets: dict[date, Decimal] = {}
         self._over_usd = Decimal(0)
         self._hidden: set[str] = set()
+        self._gone: set[str] = set()
         self._faults: set[str] = set()
-        self._slots: list[_Slot] = []
-        self._home = folder / "home"
+        self._pursued = 0
+        # The sandbox's, read without asking it.
+        self._clock = Clock()
         self._recordings = folder / "recordings"
-        self._ledger = Ledger(self._home)
 
     async def run(self) -> Outcome:
         """Do it all and return what came of it."""
         began = time.monotonic()
-        every: list[Intent] = []
+        self._recordings.mkdir(parents=True)
         deaths: list[Point] = [point for point in POINTS for _ in range(self.kills_wanted)]
         self.random.shuffle(deaths)
         with Sandbox(job_seconds=JOB_SECONDS, plan="enterprise") as sandbox:
             self.sandbox = sandbox
-            price = await self._price()
+            self._clock = Clock()
+            self.price_usd = await self._price()
             for index, part in enumerate(PARTS):
-                count = self.creates * (index + 1) // len(PARTS) - len(every)
-                wanted = intents(count, len(every) + 1, self.random)
+                count = self.creates * (index + 1) // len(PARTS) - len(self.every)
                 self._arm(deaths[index :: len(PARTS)], count)
-                await self._part(part, wanted, price, before=every, is_last=index + 1 == len(PARTS))
-                every += wanted
+                await self._part(part, count, is_last=index + 1 == len(PARTS))
             for _ in range(_ROUNDS_MORE):
-                if self.arms:
+                if arms := self.pool.arms:
                     # Some deaths have not come to pass: more creates, each of them one that can kill.
-                    wanted = intents(len(self.arms) * _CREATES_FOR_A_DEATH, len(every) + 1, self.random)
-                    self.arms = deque(_Arm(arm.point, 1) for arm in self.arms)
-                    await self._part(PARTS[-1], wanted, price, before=every, is_last=True)
-                    every += wanted
+                    self.pool.arms = deque(Arm(arm.point, 1) for arm in arms)
+                    await self._part(PARTS[-1], len(arms) * _CREATES_FOR_A_DEATH, is_last=True)
+            self._budget_usd = None
+            parts_end = self.now
+            await try_all(self)
             # What was made to fail is charged until it does.
-            sandbox.advance(3600)
-            outcome = Outcome(
-                intents=every,
+            self.advance(3600)
+            requests = sandbox.requests
+            return Outcome(
+                intents=self.every,
                 charges=sandbox.charges,
                 jobs={name: dict(job) for name, job in sandbox.generations.items()},
-                creates=[request for request in sandbox.requests if request.path == CREATE_PATH],
+                creates=[request for request in requests if request.path == CREATE_PATH],
                 hidden=self._hidden,
-                entries=self._ledger.entries(limit=1_000_000),
-                kills=self.kills,
+                entries=self.entries(),
+                kills=self.pool.kills,
                 kills_wanted=self.kills_wanted,
                 most_over_usd=self._over_usd,
                 answers=self.answers,
                 seconds=time.monotonic() - began,
                 crashes=self.crashes,
+                calls=self.calls,
+                gone=self._gone,
+                looked_at=_looked_at(requests),
+                day_budgets=self._day_budgets,
+                day_budgets_until=parts_end,
+                called_off=self.called_off,
+                price_usd=self.price_usd,
             )
-        self._ledger.close()
-        return outcome
+
+    @property
+    def now(self) -> datetime:
+        """The time by the sandbox's clock."""
+        return self._clock.now()
+
+    def advance(self, seconds: float) -> None:
+        """Move the sandbox's clock."""
+        self.sandbox.advance(seconds)
+        self._clock.advance(seconds)
+
+    def fresh(self, count: int) -> list[Intent]:
+        """Return intents of the ordinary kind that nobody has had yet."""
+        made = intents(count, len(self.every) + 1, self.random)
+        self.every += made
+        return made
+
+    @asynccontextmanager
+    async def serving(
+        self, count: int, *, above_usd: Decimal | None = None, **budgets: Decimal
+    ) -> AsyncGenerator[None]:
+        """Keep so many servers running that ask above a sum, or never, within these budgets."""
+        self._above_usd = above_usd
+        env = {
+            "SYNC_API_KEY": "torture",
+            "SYNC_BASE_URL": self.sandbox.url,
+            "SYNC_MCP_HOME": str(self.home),
+            "SYNC_MCP_APPROVE_ABOVE_USD": "never" if above_usd is None else str(above_usd),
+            "SYNC_MCP_MEDIA_ROOTS": str(self._recordings),
+            # The clock of the sandbox is moved on by days.
+            "SYNC_MCP_RESEND_HOURS": "168",
+            **{f"SYNC_MCP_{name.upper()}": str(budget) for name, budget in budgets.items()},
+        }
+        async with self.pool.running(count, env):
+            yield
+
+    async def call(
+        self,
+        intent: Intent,
+        slot: Slot,
+        *,
+        give_up_after: float | None = None,
+        is_fault_told: bool = True,
+        **more: object,
+    ) -> Heard:
+        """Make a create's call once, write down what comes of it, and return that."""
+        samples = self.sandbox.samples
+        local_audio = self._local_audio(intent)
+        arguments = arguments_of(intent, samples.video, samples.audio, local_audio, self.random) | more
+        server = await slot.server()
+        began = self.now
+        try:
+            result = await server.call("create_generation", arguments, give_up_after=give_up_after)
+        except ServerDied:
+            told = Heard("again", "server died")
+        except CallGivenUp:
+            told = Heard("again", "given up")
+        except TimeoutError:
+            # No call may take longer than the client waits.
+            self.crashes.append(f"intent {intent.number}: no answer")
+            told = Heard("again", "no answer")
+        else:
+            told = heard(result)
+        called = Called(
+            intent.number,
+            intent.take,
+            began,
+            self.now,
+            told.code,
+            told.generation_id,
+            self._above_usd,
+            has_quote="quote_id" in more,
+            has_webhook=intent.has_webhook,
+        )
+        self._note(intent, called, told)
+        self.records.write_call(called, slot.number, told.text)
+        if is_fault_told and told.is_fault and told.code not in self._faults:
+            # One of a kind says enough.
+            self._faults.add(told.code)
+            self.crashes.append(f"intent {intent.number}: {told.code}: {told.text}")
+        return told
+
+    async def pursue_the_rest(self) -> None:
+        """Go on with what is open; where nothing stands in its way it comes to an end."""
+        await self._pursue_all(_open(self.every), waits=True)
+
+    def is_gone(self, generation_id: str) -> bool:
+        """Whether a job is seen nowhere."""
+        return any(
+            charge.generation_id == generation_id and charge.idempotency_key in self._gone
+            for charge in self.sandbox.charges
+        )
+
+    def entries(self) -> list[Entry]:
+        """Return what stands in the ledger, read from a copy: to look at it must change nothing."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            copy = Path(folder) / "home"
+            if not self.home.exists():
+                return []
+            shutil.copytree(self.home, copy)
+            ledger = Ledger(copy)
+            try:
+                return ledger.entries(limit=1_000_000)
+            finally:
+                ledger.close()
+
+    def _note(self, intent: Intent, called: Called, told: Heard) -> None:
+        self.calls.append(called)
+        self.answers[told.code] += 1
+        intent.answers.append(told.code)
+        if told.kind == "made" and told.generation_id is not None:
+            intent.made.append(told.generation_id)
+        intent.refused = intent.refused or told.kind == "refused"
+        intent.quote_id = told.quote_id or intent.quote_id
 
     async def _price(self) -> Decimal:
         samples = self.sandbox.samples
@@ -193,56 +299,80 @@ class Torture:
     def _arm(self, deaths: Sequence[Point], count: int) -> None:
         """Choose with which of their creates the servers of a part die."""
         latest = max(1, int(_EARLY * count / max(self.servers, len(deaths))))
-        self.arms += [_Arm(point, self.random.randint(1, latest)) for point in deaths]
+        self.pool.arms += [Arm(point, self.random.randint(1, latest)) for point in deaths]
 
-    async def _part(
-        self, part: Part, wanted: list[Intent], price: Decimal, *, before: list[Intent], is_last: bool
-    ) -> None:
+    async def _part(self, part: Part, count: int, *, is_last: bool) -> None:
         """Make what is wanted in this part, and go on with what earlier ones left."""
         began = time.monotonic()
+        before = _open(self.every)
+        wanted = self.fresh(count)
         first_request = len(self.sandbox.requests)
-        hiding = set_weather(self.sandbox, part, len(wanted), self.random)
-        self.budget_usd = self._counted_usd() + price * int(SHARE_OF_BUDGET * len(wanted))
-        self.env = {
-            "SYNC_API_KEY": "torture",
-            "SYNC_BASE_URL": self.sandbox.url,
-            "SYNC_MCP_HOME": str(self._home),
-            "SYNC_MCP_APPROVE_ABOVE_USD": "never",
-            "SYNC_MCP_BUDGET_USD": str(self.budget_usd),
-            "SYNC_MCP_MEDIA_ROOTS": str(self._recordings),
-        }
-        async with self._servers(), self._watches():
-            await self._pursue_all([*_open(before), *wanted], waits=is_last)
+        weather = set_weather(self.sandbox, part, count, self.random)
+        self._go_to_the_evening()
+        budgets = self._set_budgets(count)
+        self.records.write(
+            "part",
+            name=part.name,
+            creates=count,
+            settings=self.sandbox.settings.model_dump(mode="json"),
+            day=self.now.date(),
+            **budgets,
+        )
+        self._pursued = 0
+        half = (len(before) + count) // 2
+        async with self.serving(self.servers, **budgets), self._watches(part, half):
+            await self._pursue_all([*before, *wanted], waits=is_last)
             if is_last:
                 # Once more in fair weather.
-                self.sandbox.clear_faults()
-                await self._pursue_all(_open([*before, *wanted]), waits=True, unknowns=1)
+                self.clear_weather()
+                await self._pursue_all(_open(self.every), waits=True, unknowns=1)
         self._look_at_the_money()
-        self._hidden |= {
-            request.headers["idempotency-key"]
-            for request in self.sandbox.requests[first_request:]
-            if request.fault in hiding
-        }
-        self._say(
-            f"  {part.name:<9} {len(wanted)} intended, {len(_open([*before, *wanted]))} open, "
-            f"{self.kills.total()} kills so far, {time.monotonic() - began:.0f} s"
+        self._note_what_is_hidden(weather, self.sandbox.requests[first_request:])
+        self.say(
+            f"  {part.name:<9} {count} intended, {len(_open(self.every))} open, "
+            f"{self.pool.kills.total()} kills so far, {time.monotonic() - began:.0f} s"
         )
 
-    @asynccontextmanager
-    async def _servers(self) -> AsyncGenerator[None]:
-        self._slots = [_Slot(self, number) for number in range(self.servers)]
-        keepers = [asyncio.create_task(slot.keep()) for slot in self._slots]
-        try:
-            yield
-        finally:
-            for keeper in keepers:
-                keeper.cancel()
-            ends = await asyncio.gather(*keepers, return_exceptions=True)
-            self.crashes += [repr(end) for end in ends if not isinstance(end, asyncio.CancelledError)]
+    def _set_budgets(self, count: int) -> dict[str, Decimal]:
+        """Set the budgets of a part of so many creates, which lies on today and tomorrow."""
+        self._budget_usd = self._counted_usd() + self._price_of(SHARE_OF_BUDGET * count)
+        per_day = self._price_of(SHARE_OF_DAY * count)
+        today = self.now.date()
+        self._day_budgets |= dict.fromkeys((today, today + timedelta(days=1)), per_day)
+        return {"budget_usd": self._budget_usd, "budget_usd_per_day": per_day}
+
+    def _note_what_is_hidden(self, weather: Weather, requests: Sequence[RecordedRequest]) -> None:
+        for request in requests:
+            key = request.headers.get("idempotency-key", "")
+            if request.fault in weather.hiding:
+                self._hidden.add(key)
+            if request.fault in weather.forgetting:
+                self._gone.add(key)
+
+    def clear_weather(self) -> None:
+        """Let everything go well from now on."""
+        self.sandbox.clear_faults()
+        self.sandbox.configure(list_oddities=(), cost_seconds=0.0, usage_lag_seconds=0.0)
+
+    def _price_of(self, jobs: float) -> Decimal:
+        return self.price_usd * max(1, int(jobs))
+
+    def _go_to_the_evening(self) -> None:
+        """Go on to an evening: of today where nothing was made yet, else of the day after tomorrow."""
+        days = 1 if not self._day_budgets else 2
+        midnight = _midnight(self.now) + timedelta(days=days)
+        seconds = (midnight - _BEFORE_MIDNIGHT - self.now).total_seconds()
+        self.advance(max(0.0, seconds))
 
     @asynccontextmanager
-    async def _watches(self) -> AsyncGenerator[None]:
-        watches = [asyncio.create_task(self._kill_doomed()), asyncio.create_task(self._watch_money())]
+    async def _watches(self, part: Part, half: int) -> AsyncGenerator[None]:
+        works = (
+            self._kill_doomed(),
+            self._watch_money(),
+            self._turn_the_lists(part),
+            self._let_day_end(half),
+        )
+        watches = [asyncio.create_task(_endless(work)) for work in works]
         try:
             yield
         finally:
@@ -257,6 +387,7 @@ class Torture:
 
         async def work() -> None:
             for intent in waiting:
+                self._pursued += 1
                 await self._pursue(intent, unknowns)
 
         workers = [asyncio.create_task(work()) for _ in range(AT_ONCE)]
@@ -273,49 +404,24 @@ class Torture:
         most_unknown = intent.answers.count("outcome_unknown") + unknowns
         for number in range(TRIES):
             if number == 0 and intent.at_once:
-                pair = self.random.sample(self._slots, 2)
-                await asyncio.gather(*(self._call(intent, slot) for slot in pair))
+                pair = self.random.sample(self.pool.slots, 2)
+                await asyncio.gather(*(self.call(intent, slot) for slot in pair))
             else:
                 give_up = self.random.uniform(0.0, 0.4) if number == 0 and intent.given_up else None
-                await self._call(intent, self.random.choice(self._slots), give_up_after=give_up)
+                await self.call(intent, self._any_slot(), give_up_after=give_up)
             if intent.is_settled or intent.answers.count("outcome_unknown") >= most_unknown:
                 break
             await asyncio.sleep(min(2.0, 0.1 * 2**number) * self.random.uniform(0.5, 1.0))
         if intent.made and intent.asked_again:
-            await self._call(intent, self.random.choice(self._slots))
+            await self.call(intent, self._any_slot())
 
-    async def _call(self, intent: Intent, slot: _Slot, *, give_up_after: float | None = None) -> None:
-        samples = self.sandbox.samples
-        local_audio = self._local_audio(intent)
-        arguments = arguments_of(intent, samples.video, samples.audio, local_audio, self.random)
-        server = await slot.server()
-        try:
-            result = await server.call("create_generation", arguments, give_up_after=give_up_after)
-        except ServerDied:
-            told = Heard("again", "server died")
-        except CallGivenUp:
-            told = Heard("again", "given up")
-        except TimeoutError:
-            # No call may take longer than the client waits.
-            self.crashes.append(f"intent {intent.number}: no answer")
-            told = Heard("again", "no answer")
-        else:
-            told = heard(result)
-        self.answers[told.code] += 1
-        if told.is_fault and told.code not in self._faults:
-            # One of a kind says enough.
-            self._faults.add(told.code)
-            self.crashes.append(f"intent {intent.number}: {told.code}: {told.text}")
-        intent.answers.append(told.code)
-        if told.kind == "made" and told.generation_id is not None:
-            intent.made.append(told.generation_id)
-        intent.refused = intent.refused or told.kind == "refused"
+    def _any_slot(self) -> Slot:
+        return self.random.choice(self.pool.slots)
 
     def _local_audio(self, intent: Intent) -> Path:
         """Return the recording of an intent, which no other has; it is written when it is first wanted."""
         path = self._recordings / f"voice-{intent.number}.wav"
         if intent.is_local and not path.exists():
-            self._recordings.mkdir(exist_ok=True)
             # After the sound, what is not heard.
             path.write_bytes(SPEECH.read_bytes() + intent.number.to_bytes(4, "big"))
         return path
@@ -328,7 +434,7 @@ class Torture:
             requests = self.sandbox.requests
             for request in requests[seen:]:
                 point = request.headers.get(DOOMED_HEADER)
-                server = self._by_pid(request.headers.get(PID_HEADER))
+                server = self.pool.by_pid(request.headers.get(PID_HEADER))
                 if point == "api-received" and server:
                     server.strike()
                 elif point == "api-accepted" and server:
@@ -353,12 +459,24 @@ class Torture:
                 left.append((server, key, give_up_at))
         return left
 
-    def _by_pid(self, pid: str | None) -> ServerProcess | None:
-        for slot in self._slots:
-            server = slot.current
-            if server is not None and pid == str(server.process.pid) and server.alive:
-                return server
-        return None
+    async def _turn_the_lists(self, part: Part) -> None:
+        # Drawn apart: how often they turn is a matter of time, and nothing else may hang on it.
+        random = Random(self.random.random())
+        while True:
+            odd = oddities(part, random)
+            self.sandbox.configure(list_oddities=odd)
+            self.records.write("lists", oddities=list(odd))
+            await asyncio.sleep(_ODD_FOR_SECONDS)
+
+    async def _let_day_end(self, half: int) -> None:
+        """Come to midnight when half of a part is begun."""
+        while self._pursued < half:  # noqa: ASYNC110 - a look now and then will do
+            await asyncio.sleep(_LOOK_SECONDS)
+        midnight = _midnight(self.now) + timedelta(days=1)
+        seconds = (midnight - _SHORTLY_BEFORE - self.now).total_seconds()
+        if 0 < seconds < _BEFORE_MIDNIGHT.total_seconds():
+            self.advance(seconds)
+        self.records.write("midnight", at=midnight)
 
     async def _watch_money(self) -> None:
         while True:
@@ -366,20 +484,40 @@ class Torture:
             await asyncio.sleep(_SAMPLE_SECONDS)
 
     def _look_at_the_charges(self) -> None:
+        assert self._budget_usd is not None
         charged = sum((charge.amount_usd for charge in self.sandbox.charges), Decimal(0))
-        self._over_usd = max(self._over_usd, charged - self.budget_usd)
+        self._over_usd = max(self._over_usd, charged - self._budget_usd)
 
     def _look_at_the_money(self) -> None:
+        assert self._budget_usd is not None
         self._look_at_the_charges()
-        self._over_usd = max(self._over_usd, self._counted_usd() - self.budget_usd)
+        self._over_usd = max(self._over_usd, self._counted_usd() - self._budget_usd)
 
     def _counted_usd(self) -> Decimal:
         """Return what stands against the budget in the ledger."""
         now = time.time()
-        entries = self._ledger.entries(limit=1_000_000)
         # What died before it was sent holds nothing any more.
-        return sum((entry.counted_usd for entry in entries if not entry.is_abandoned(now)), Decimal(0))
+        return sum((entry.counted_usd for entry in self.entries() if not entry.is_abandoned(now)), Decimal(0))
+
+
+async def _endless(work: Coroutine[Any, Any, None]) -> None:
+    """Do some work, and then wait to be cancelled."""
+    await work
+    await asyncio.Event().wait()
 
 
 def _open(every: list[Intent]) -> list[Intent]:
     return [intent for intent in every if not intent.is_settled]
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _looked_at(requests: Sequence[RecordedRequest]) -> dict[str, list[datetime]]:
+    looks: dict[str, list[datetime]] = {}
+    for request in requests:
+        place, _, name = request.path.partition("/v2/generate/")
+        if request.method == "GET" and not place and name and request.status == 200:
+            looks.setdefault(name.partition("/")[0], []).append(request.at)
+    return looks

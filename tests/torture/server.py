@@ -57,14 +57,15 @@ def _die_with_intention(point: Point, doom: _Doom) -> None:
 
 def _die_before_recorded(doom: _Doom) -> None:
     def note(session: Session, _: object) -> None:
-        # The ledger flushes before it commits: by then nothing is dirty any more.
-        if any(isinstance(entry, Entry) and entry.state == "accepted" for entry in session.dirty):
-            session.info["accepts"] = True
+        is_one = any(isinstance(entry, Entry) and entry.state == "accepted" for entry in session.dirty)
+        session.info["records"] = session.info.get("records", False) or is_one
 
     def strike(session: Session) -> None:
-        if session.info.get("accepts"):
+        note(session, None)
+        if session.info["records"]:
             doom.strike()
 
+    # What was flushed before the end of its transaction is no longer seen there.
     event.listen(Session, "after_flush", note)
     event.listen(Session, "before_commit", strike)
 

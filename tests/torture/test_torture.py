@@ -1,19 +1,23 @@
 """A little of `make torture`, and whether it would see what it looks for."""
 
 import asyncio
+import json
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sync_mcp.jobs.ledger import Entry
-from sync_mcp.sandbox import Charge
+from sync_mcp.sandbox import Charge, RecordedRequest
 from sync_mcp.sandbox.clock import Clock
 from tests.torture.intents import Intent
 from tests.torture.points import POINTS
-from tests.torture.run import Outcome, Torture
+from tests.torture.record import Called, Records
+from tests.torture.run import JOB_SECONDS, Outcome, Torture
 from tests.torture.verdict import judge
 
 PRICE = Decimal("0.226")
@@ -24,7 +28,8 @@ NOW = Clock().now()
 @pytest.mark.alone
 @pytest.mark.slow
 def test_servers_that_are_killed_at_every_point_lose_nothing_and_pay_nothing_twice(tmp_path: Path) -> None:
-    verdict = judge(asyncio.run(Torture(20, 1, tmp_path).run()))
+    with Records.into(tmp_path / "record.jsonl") as records:
+        verdict = judge(asyncio.run(Torture(20, 1, tmp_path / "run", records).run()))
     assert (verdict.lost, verdict.doubled, verdict.over_budget_usd) == (0, 0, 0)
     assert verdict.faults == []
     assert all(verdict.kills[point] >= 1 for point in POINTS)
@@ -37,8 +42,8 @@ def _intent(number: int, *made: str) -> Intent:
     )
 
 
-def _charge(job: str, key: str, *, released: bool = False) -> Charge:
-    return Charge(job, Decimal(0) if released else PRICE, NOW, key, released)
+def _charge(job: str, key: str, *, released: bool = False, at: datetime = NOW) -> Charge:
+    return Charge(job, Decimal(0) if released else PRICE, at, key, released)
 
 
 def _entry(id: int, key: str, state: str, job: str | None) -> Entry:
@@ -101,6 +106,24 @@ def test_a_job_that_another_take_has_found_for_its_own_is_that_takes() -> None:
     assert judge(takes).doubled == 1
 
 
+def test_a_take_whose_job_another_has_taken_stands_for_the_job_that_the_other_made() -> None:
+    first, second = _entry(1, "key-1", "ended", "job-2"), _entry(2, "key-2", "unknown", None)
+    first.was_found, second.body_digest, second.take = True, "key-1", 2
+    charges = [_charge("job-1", "key-1"), _charge("job-2", "key-2")]
+    takes = replace(
+        GOOD,
+        intents=[_intent(1), _intent(1)],
+        jobs=dict.fromkeys(("job-1", "job-2"), GOOD.jobs["job-1"]),
+        charges=charges,
+        entries=[first, second],
+    )
+    assert judge(takes).holds
+    second.state = "refused"
+    assert judge(takes).lost == 1
+    second.state, first.was_found = "unknown", False
+    assert judge(takes).lost == 1
+
+
 def test_a_second_attempt_is_doubled_unless_the_first_one_was_released() -> None:
     jobs = {**GOOD.jobs, "job-2": GOOD.jobs["job-1"]}
     entries = [*GOOD.entries, _entry(2, "key-2", "ended", "job-2")]
@@ -126,3 +149,177 @@ def test_money_over_the_budget_and_deaths_that_did_not_come_to_pass_are_told() -
     assert not judge(replace(GOOD, most_over_usd=Decimal("0.01"))).holds
     verdict = judge(replace(GOOD, kills=Counter({"api-received": 1})))
     assert len(verdict.faults) == len(POINTS) - 1
+
+
+MIDNIGHT = datetime(2026, 11, 28, tzinfo=UTC)
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+OVER = NOW + (JOB_SECONDS + 10) * SECOND
+"""When the job of `GOOD` has ended, surely."""
+
+
+def _create(key: str, at: datetime) -> RecordedRequest:
+    return RecordedRequest("POST", "/v2/generate", {}, {"idempotency-key": key}, None, at)
+
+
+def _called(code: str, began: datetime, number: int = 1, **more: Any) -> Called:
+    return Called(number, 1, began, began + SECOND, code, **more)
+
+
+def _made(number: int = 1, at: datetime = NOW, **more: Any) -> Called:
+    return replace(_called("made", at - SECOND / 2, number, **more), generation_id=f"job-{number}")
+
+
+def _with_job(status: str, *calls: Called, released: bool = False, gone: bool = False) -> Outcome:
+    """Return what there is to judge by after a first call that made a job, and these calls."""
+    return replace(
+        GOOD,
+        jobs={"job-1": {**GOOD.jobs["job-1"], "status": status}},
+        charges=[_charge("job-1", "key-1", released=released)],
+        calls=[_made(), *calls],
+        gone={"key-1"} if gone else set(),
+        price_usd=PRICE,
+    )
+
+
+def _many(*at: datetime) -> Outcome:
+    """Return what there is to judge by after a job at each of these times, for an intent of its own."""
+    numbers = range(1, len(at) + 1)
+    return replace(
+        _outcome(
+            [_intent(n, f"job-{n}") for n in numbers],
+            {f"job-{n}": n for n in numbers},
+            [_charge(f"job-{n}", f"key-{n}", at=moment) for n, moment in zip(numbers, at, strict=True)],
+            [_entry(n, f"key-{n}", "ended", f"job-{n}") for n in numbers],
+        ),
+        creates=[_create(f"key-{n}", moment) for n, moment in zip(numbers, at, strict=True)],
+        price_usd=PRICE,
+    )
+
+
+def test_a_day_on_which_more_was_charged_than_its_budget_is_told() -> None:
+    early, late = MIDNIGHT - MINUTE, MIDNIGHT + MINUTE
+    budgets = {early.date(): PRICE, late.date(): PRICE}
+    assert judge(replace(_many(early, late), day_budgets=budgets)).holds
+    verdict = judge(replace(_many(early, late, late), day_budgets=budgets))
+    assert f"over budget on {late.date()}: {2 * PRICE} USD of {PRICE} USD" in verdict.faults
+    assert not verdict.holds
+
+
+def test_money_counts_on_the_day_on_which_it_was_asked_for() -> None:
+    sent, made = MIDNIGHT - MINUTE, MIDNIGHT + MINUTE
+    over = replace(_many(made, made), day_budgets={sent.date(): PRICE, made.date(): PRICE})
+    assert not judge(over).holds
+    assert judge(replace(over, creates=[_create("key-1", sent), _create("key-2", made)])).holds
+
+
+def test_what_is_sent_at_midnight_counts_on_one_of_both_days() -> None:
+    days = {(MIDNIGHT - MINUTE).date(): PRICE, MIDNIGHT.date(): PRICE}
+    at_midnight = _many(MIDNIGHT - SECOND, MIDNIGHT - SECOND)
+    assert judge(replace(at_midnight, day_budgets=days)).holds
+    three = _many(MIDNIGHT - SECOND, MIDNIGHT - SECOND, MIDNIGHT + SECOND)
+    assert not judge(replace(three, day_budgets=days)).holds
+
+
+@pytest.mark.parametrize(
+    ("status", "released", "gone", "after", "duty"),
+    [
+        ("COMPLETED", False, False, OVER - NOW, "not"),
+        ("FAILED", False, False, OVER - NOW, "ask"),
+        ("FAILED", True, False, OVER - NOW, "ask"),
+        ("REJECTED", False, False, timedelta(days=1), "ask"),
+        ("COMPLETED", False, True, 59 * MINUTE, "not"),
+        ("COMPLETED", False, True, 61 * MINUTE, "ask"),
+    ],
+)
+def test_who_pays_again_for_what_was_or_may_have_been_charged_must_be_asked(
+    status: str, released: bool, gone: bool, after: timedelta, duty: str
+) -> None:
+    asked, reused = (
+        judge(_with_job(status, _called(code, NOW + after), released=released, gone=gone))
+        for code in ("approval_required", "reused")
+    )
+    assert [fault.partition(":")[0] for fault in asked.faults] == (
+        ["asked needlessly"] if duty == "not" else []
+    )
+    assert [fault.partition(":")[0] for fault in reused.faults] == (["not asked"] if duty == "ask" else [])
+    assert (asked.asking.asked, asked.asking.must) == (1, int(duty == "ask"))
+
+
+def test_a_failure_that_has_been_free_for_ten_minutes_is_asked_about_needlessly() -> None:
+    seen = replace(_with_job("FAILED", released=True), looked_at={"job-1": [OVER]})
+    for minutes, needless in ((9, False), (11, True)):
+        again = _called("approval_required", OVER + minutes * MINUTE)
+        assert bool(judge(replace(seen, calls=[*seen.calls, again])).faults) == needless
+
+
+def test_a_charged_failure_that_is_paid_again_unasked_is_told_and_one_that_was_agreed_to_is_not() -> None:
+    failed = _with_job("FAILED")
+    repeats = replace(
+        failed,
+        jobs={**failed.jobs, "job-2": GOOD.jobs["job-1"]},
+        charges=[*failed.charges, _charge("job-2", "key-2", at=OVER + SECOND / 2)],
+        entries=[*GOOD.entries, _entry(2, "key-2", "ended", "job-2")],
+    )
+    unasked = judge(replace(repeats, calls=[*failed.calls, _called("made", OVER)]))
+    assert [fault.partition(":")[0] for fault in unasked.faults] == ["doubled", "paid unasked"]
+    assert judge(replace(repeats, calls=[*failed.calls, _called("made", OVER, has_quote=True)])).holds
+
+
+def test_a_sum_paid_unasked_that_passes_its_bound_is_told() -> None:
+    both = _many(NOW, OVER)
+    for bound, faults in ((2 * PRICE, 0), (PRICE, 2)):
+        calls = [_made(1, above_usd=bound), _made(2, OVER, above_usd=bound)]
+        assert len(judge(replace(both, calls=calls)).faults) == faults
+    agreed = [_made(1, above_usd=PRICE), _made(2, OVER, above_usd=PRICE, has_quote=True)]
+    assert judge(replace(both, calls=agreed)).holds
+    day_later = _many(NOW, OVER + timedelta(days=1))
+    calls = [_made(1, above_usd=PRICE), _made(2, OVER + timedelta(days=1), above_usd=PRICE)]
+    assert judge(replace(day_later, calls=calls)).holds
+
+
+def test_a_question_that_the_sum_does_not_call_for_is_told() -> None:
+    one = _many(NOW)
+    for bound, is_needless in ((PRICE, False), (2 * PRICE, True)):
+        asked = _called("approval_required", OVER, 2, above_usd=bound)
+        verdict = judge(replace(one, calls=[_made(1, above_usd=bound), asked]))
+        assert bool(verdict.faults) == is_needless
+        assert verdict.asking.must == int(not is_needless)
+
+
+def test_of_calls_at_the_same_moment_each_may_be_the_one_that_passes_the_sum() -> None:
+    calls = [_made(1, above_usd=PRICE), _called("approval_required", NOW, 2, above_usd=PRICE)]
+    verdict = judge(replace(_many(NOW), calls=calls))
+    assert verdict.holds
+    assert (verdict.asking.must, verdict.asking.may) == (0, 1)
+
+
+def test_a_webhook_that_nobody_agreed_to_is_paid_unasked() -> None:
+    for code, faults in (("approval_required", 0), ("made", 2)):
+        calls = [_called(code, NOW - SECOND / 2, has_webhook=True)]
+        outcome = GOOD if faults else _outcome([_intent(1)], {}, [], [])
+        assert len(judge(replace(outcome, calls=calls)).faults) == faults
+
+
+def test_where_nobody_is_asked_a_question_about_a_price_is_needless() -> None:
+    verdict = judge(replace(_many(NOW), calls=[_called("approval_required", NOW, 2)]))
+    assert [fault.partition(":")[0] for fault in verdict.faults] == ["asked needlessly"]
+
+
+def test_a_user_who_has_agreed_is_not_asked_again() -> None:
+    verdict = judge(_with_job("FAILED", _called("approval_required", OVER, has_quote=True)))
+    assert [fault.partition(":")[0] for fault in verdict.faults] == ["asked needlessly"]
+
+
+def test_a_job_of_a_call_that_was_cancelled_while_it_waited_is_told() -> None:
+    verdict = judge(replace(GOOD, called_off={1: NOW}))
+    assert [fault.partition(":")[0] for fault in verdict.faults] == ["paid after it was cancelled"]
+
+
+def test_every_outcome_is_written_down_as_a_line_of_json(tmp_path: Path) -> None:
+    with Records.into(tmp_path / "record.jsonl") as records:
+        records.write("run", seed=4)
+        records.write_call(_made(1, above_usd=PRICE), server=2)
+    run, call = map(json.loads, (tmp_path / "record.jsonl").read_text().splitlines())
+    assert run == {"what": "run", "seed": 4}
+    assert (call["what"], call["number"], call["code"], call["server"]) == ("call", 1, "made", 2)
+    assert (call["generation_id"], call["above_usd"]) == ("job-1", str(PRICE))

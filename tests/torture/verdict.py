@@ -7,6 +7,8 @@ from decimal import Decimal
 
 from sync_mcp.jobs.ledger import Entry
 from sync_mcp.sandbox import Charge
+from tests.torture.asked import Asking, Truth, judge_asking
+from tests.torture.days import over_days
 from tests.torture.intents import number_of
 from tests.torture.points import POINTS
 from tests.torture.run import Outcome
@@ -31,6 +33,9 @@ class Verdict:
     lost: int
     doubled: int
     over_budget_usd: Decimal
+    over_days: list[str]
+    """One line for each day on which more was charged than its budget."""
+    asking: Asking
     unresolved: Counter[str]
     """Attempts, by what the API has of them."""
     in_doubt: list[str]
@@ -40,7 +45,7 @@ class Verdict:
     calls: Counter[str]
     seconds: float
     findings: list[str] = field(default_factory=list[str])
-    """One line for each job that was lost or doubled."""
+    """One line for each job that was lost, doubled, or paid after its call was cancelled."""
     crashes: list[str] = field(default_factory=list[str])
     """What went wrong that nobody had planned."""
 
@@ -56,7 +61,7 @@ class Verdict:
             for point in POINTS
             if self.kills[point] < self.kills_wanted
         ]
-        return [*self.findings, *self.crashes, *missing]
+        return [*self.findings, *self.over_days, *self.asking.faults, *self.crashes, *missing]
 
     def table(self) -> str:
         """Return the one table."""
@@ -68,7 +73,11 @@ class Verdict:
             ("open after all repeats", self.open),
             ("lost", self.lost),
             ("doubled", self.doubled),
-            ("over budget", f"{self.over_budget_usd} USD"),
+            ("over budget", f"{self.over_budget_usd} USD, on {len(self.over_days)} days"),
+            (
+                "asked",
+                f"{self.asking.asked} of {self.asking.must} that had to be, {self.asking.may} that could be",
+            ),
             ("unresolved", _shown(self.unresolved)),
             *((f"killed {point}", self.kills[point]) for point in POINTS),
             ("calls", _shown(self.calls)),
@@ -82,25 +91,54 @@ def judge(outcome: Outcome) -> Verdict:
     lost = [*_lost_charges(outcome), *_told_wrongly(outcome)]
     doubled = list(_doubled(outcome))
     live = [charge for charge in outcome.charges if not charge.released]
+    until = outcome.day_budgets_until
+    in_budget = [charge for charge in outcome.charges if until is None or charge.at <= until]
     return Verdict(
         intended=len(outcome.intents),
         created=len(outcome.charges),
         charged=len(live),
         charged_usd=sum((charge.amount_usd for charge in live), Decimal(0)),
         refused=sum(intent.refused and not intent.made for intent in outcome.intents),
-        open=sum(not intent.is_settled for intent in outcome.intents),
+        open=sum(
+            not intent.is_settled and intent.number not in outcome.called_off for intent in outcome.intents
+        ),
         lost=len(lost),
         doubled=len(doubled),
         over_budget_usd=max(outcome.most_over_usd, Decimal(0)),
+        over_days=list(over_days(in_budget, outcome.creates, outcome.day_budgets)),
+        asking=judge_asking(_truth(outcome)),
         unresolved=Counter(_fate(outcome, entry) for entry in outcome.entries if entry.state in _UNRESOLVED),
         in_doubt=list(_in_doubt(outcome)),
         kills=outcome.kills,
         kills_wanted=outcome.kills_wanted,
         calls=outcome.answers,
         seconds=outcome.seconds,
-        findings=[*lost, *doubled],
+        findings=[*lost, *doubled, *_paid_when_called_off(outcome)],
         crashes=outcome.crashes,
     )
+
+
+def _truth(outcome: Outcome) -> Truth:
+    takes = Counter(intent.number for intent in outcome.intents)
+    return Truth(
+        calls=outcome.calls,
+        charges=outcome.charges,
+        number_of={name: number_of(job) for name, job in outcome.jobs.items()},
+        statuses={name: str(job.get("status", "COMPLETED")) for name, job in outcome.jobs.items()},
+        gone=frozenset(outcome.gone),
+        looked_at=outcome.looked_at,
+        job_seconds=outcome.job_seconds,
+        price_usd=outcome.price_usd,
+        shared=frozenset(number for number, count in takes.items() if count > 1),
+    )
+
+
+def _paid_when_called_off(outcome: Outcome) -> Iterator[str]:
+    """Yield each job of a call that was cancelled while it waited for a slot."""
+    for charge in outcome.charges:
+        number = number_of(outcome.jobs[charge.generation_id])
+        if number in outcome.called_off:
+            yield f"paid after it was cancelled: {_charge(outcome, charge)}"
 
 
 def _in_doubt(outcome: Outcome) -> Iterator[str]:
@@ -130,7 +168,8 @@ def _lost_charges(outcome: Outcome) -> Iterator[str]:
     for charge in outcome.charges:
         entry = by_key.get(charge.idempotency_key or "")
         owner = by_job.get(charge.generation_id)
-        in_doubt = entry is not None and entry.state in _UNRESOLVED
+        stands_for_it = by_key.get(_attempt_of(outcome, charge) or "")
+        in_doubt = stands_for_it is not None and stands_for_it.state in _UNRESOLVED
         # A job may have gone to another take of the same: both are the same video at the same price.
         is_known = entry is not None and owner is not None and owner.body_digest == entry.body_digest
         if not (is_known or in_doubt):
@@ -148,7 +187,10 @@ def _told_wrongly(outcome: Outcome) -> Iterator[str]:
 
 
 def _doubled(outcome: Outcome) -> Iterator[str]:
-    """Yield each charge beyond the one of its attempt, and beyond those that its takes account for."""
+    """Yield each charge beyond the one of its attempt, and beyond those that its takes account for.
+
+    Each repeat that the user agreed to accounts for one more.
+    """
     takes = Counter(intent.number for intent in outcome.intents)
     by_number: defaultdict[int, list[Charge]] = defaultdict(list)
     for charge in outcome.charges:
@@ -160,23 +202,39 @@ def _doubled(outcome: Outcome) -> Iterator[str]:
         live = sum(not charge.released for charge in charges)
         entries = [entry for entry in outcome.entries if entry.idempotency_key in keys]
         shown = "; ".join(_charge(outcome, charge) for charge in charges)
-        for _ in range(max(twice, live - takes[number])):
+        agreed = sum(
+            call.number == number and call.has_quote and call.began > charges[0].at for call in outcome.calls
+        )
+        for _ in range(max(twice, live - takes[number]) - agreed):
             yield f"doubled: {shown}; ledger: {', '.join(map(_entry, entries))}"
 
 
 def _attempt_of(outcome: Outcome, charge: Charge) -> str | None:
     """Return the key of the attempt whose job it is.
 
-    Of two takes in doubt one may have found the other's job and taken it; the other's is then made anew,
-    under its own key. An API that keeps no keys sees that key twice, and each take has one job.
+    Of two takes in doubt one may have found the other's job and taken it. The other's is then made anew,
+    under its own key, which an API that keeps no keys sees twice; or it is the job that the first one made
+    and nobody has found yet. Each take has one job in the end.
     """
-    made = [entry for entry in outcome.entries if entry.idempotency_key == charge.idempotency_key]
+    by_key = {entry.idempotency_key: entry for entry in outcome.entries}
+    made = by_key.get(charge.idempotency_key or "")
     for owner in outcome.entries:
-        was_taken = any(entry.body_digest == owner.body_digest and entry.take != owner.take for entry in made)
-        is_owner = owner.state in _KNOWN and owner.generation_id == charge.generation_id
-        if is_owner and owner.was_found and was_taken:
+        if owner.generation_id == charge.generation_id and _has_found(owner) and _are_takes(owner, made):
             return owner.idempotency_key
+    if made is not None and _has_found(made) and made.generation_id != charge.generation_id:
+        found = next((other for other in outcome.charges if other.generation_id == made.generation_id), None)
+        robbed = by_key.get(found.idempotency_key or "") if found else None
+        if robbed is not None and _are_takes(made, robbed):
+            return robbed.idempotency_key
     return charge.idempotency_key
+
+
+def _has_found(entry: Entry) -> bool:
+    return bool(entry.was_found) and entry.state in _KNOWN
+
+
+def _are_takes(one: Entry, other: Entry | None) -> bool:
+    return other is not None and one.body_digest == other.body_digest and one.take != other.take
 
 
 def _charge(outcome: Outcome, charge: Charge) -> str:

@@ -1,19 +1,32 @@
-"""What the API and the network do to the calls, in four parts: by how the API keeps idempotency keys."""
+"""What the API and the network do to the calls, in four parts: by how the API keeps idempotency keys.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+Where the API forgets keys, and its lists and the export do not show a job whose answer was lost, nobody could
+ever know of it: there, lists may lag for a short time only, and neither skip nor hide.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
 
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.faults import CREATE_PATH
+from sync_mcp.sandbox.settings import ListOddity
 
-CREATES_STRUCK = 0.35
+CREATES_STRUCK = 0.4
 READS_STRUCK = 0.06
 REQUESTS_A_CREATE = 2
 """Creates that reach the API for one that is intended, at most: the rest of the faults would never strike."""
 READS_A_CREATE = 8
 _OUTAGE = 8
 _LATE_SECONDS = (0.1, 1.5)
+_LAG_SECONDS = 30.0
+_SHORT_LAG_SECONDS = 5.0
+"""Shorter than the lease of a server that died: until then nobody goes on with its creates."""
+_COST_SECONDS = 500.0
+"""Within the ten minutes in which the cost of a failure is not believed to be 0."""
+_USAGE_LAG_SECONDS = 30.0
+_ODD_SHARE = 0.6
+"""How often the lists are odd."""
 
 _READS = (("GET", "/v2/generations"), ("GET", "/v2/generate/*"), ("POST", "/v2/analyze/cost"))
 _UPLOADS = (("POST", "/v2/assets/upload"), ("PUT", "*"), ("POST", "/v2/assets"))
@@ -27,7 +40,7 @@ class Part:
     name: str
     settings: Mapping[str, object]
     hides: bool = False
-    """Whether lists may leave jobs out. Where the API forgets the key too, nobody could ever know of one."""
+    """Whether lists may leave jobs out."""
 
 
 # First those that hide nothing: what one part leaves open goes on in the next.
@@ -51,6 +64,32 @@ def _create(**what: object) -> _Make:
 def _late(when: str) -> _Make:
     def make(random: Random, skip: int) -> Fault:
         return _create(delay_seconds=random.uniform(*_LATE_SECONDS), when=when)(random, skip)
+
+    return make
+
+
+def _lagging(part_hides: bool, **what: object) -> _Make:
+    def make(random: Random, skip: int) -> Fault:
+        longest = _LAG_SECONDS if part_hides else _SHORT_LAG_SECONDS
+        get_lag, list_lag = random.uniform(0, _LAG_SECONDS), random.uniform(0, longest)
+        # The one without the other too.
+        lags = random.choice(
+            (
+                {"get_lag_seconds": get_lag},
+                {"list_lag_seconds": list_lag},
+                {"get_lag_seconds": get_lag, "list_lag_seconds": list_lag},
+            )
+        )
+        return _create(**lags, **what)(random, skip)
+
+    return make
+
+
+def _told_late(**what: object) -> _Make:
+    def make(random: Random, skip: int) -> Fault:
+        at_first = random.choice(("pending", "zero", "partial"))
+        late = {"cost_seconds": random.uniform(0, _COST_SECONDS), "cost_at_first": at_first}
+        return _create(**late, **what)(random, skip)
 
     return make
 
@@ -83,8 +122,33 @@ _ON_CREATES: tuple[_Make, ...] = (
     _api_error("concurrency_limit_reached", headers={"Retry-After": "1"}, retryAfterSeconds=1),
     _create(job="fail"),
     _create(job="reject", drop="after"),
+    _told_late(job="fail"),
+    *[_told_late(job="fail", charged=True)] * 2,
+    _told_late(job="reject", charged=True),
+    _told_late(end_status="TIMED_OUT", charged=True),
+    *[_lagging(False)] * 2,
 )
-_HIDING: tuple[_Make, ...] = (_create(job="hide"), _create(job="hide", drop="after"))
+_HIDING: tuple[_Make, ...] = (
+    _create(job="hide"),
+    _create(job="hide", drop="after"),
+    _create(job="forget"),
+    _lagging(True),
+    *[_lagging(True, drop="after")] * 2,
+    _lagging(True, cut_body=True),
+)
+
+_ODDITIES: tuple[ListOddity, ...] = (
+    "repeat",
+    "reverse",
+    "reversed_pages",
+    "short_pages",
+    "model_suffix",
+    "inputs_reordered",
+    "urls_rewritten",
+    "no_created_at",
+    "created_at_shifted",
+)
+_HIDING_ODDITIES: tuple[ListOddity, ...] = ("skip",)
 
 _ON_READS: tuple[Mapping[str, object], ...] = (
     {"drop": "before"},
@@ -98,21 +162,43 @@ _ON_READS: tuple[Mapping[str, object], ...] = (
 )
 
 
-def set_weather(sandbox: Sandbox, part: Part, creates: int, random: Random) -> set[str]:
-    """Put a part's settings and faults in force, enough for so many creates.
+@dataclass
+class Weather:
+    """What a part has put in force, by the ids of its faults."""
 
-    Returns the ids of the faults that hide jobs.
-    """
+    hiding: set[str] = field(default_factory=set[str])
+    """Those whose jobs no list shows."""
+    forgetting: set[str] = field(default_factory=set[str])
+    """Those whose jobs are seen nowhere."""
+
+
+def oddities(part: Part, random: Random) -> Sequence[ListOddity]:
+    """Return what the lists are like for the next while."""
+    if random.random() > _ODD_SHARE:
+        return ()
+    of = _ODDITIES + (_HIDING_ODDITIES if part.hides else ())
+    return random.sample(of, random.randint(1, 2))
+
+
+def set_weather(sandbox: Sandbox, part: Part, creates: int, random: Random) -> Weather:
+    """Put a part's settings and faults in force, enough for so many creates."""
     sandbox.clear_faults()
-    sandbox.configure(**part.settings)
+    sandbox.configure(
+        **part.settings,
+        cost_seconds=random.uniform(0, _COST_SECONDS),
+        cost_at_first=random.choice(("pending", "zero", "partial")),
+        usage_lag_seconds=random.uniform(0, _USAGE_LAG_SECONDS),
+    )
     makes = _ON_CREATES + (_HIDING if part.hides else ())
-    hiding: set[str] = set()
+    weather = Weather()
     for number in range(creates * REQUESTS_A_CREATE):
         if random.random() < CREATES_STRUCK:
             fault = random.choice(makes)(random, number)
             name = sandbox.add_fault(fault)
-            if fault.job == "hide":
-                hiding.add(name)
+            if fault.job in ("hide", "forget"):
+                weather.hiding.add(name)
+            if fault.job == "forget":
+                weather.forgetting.add(name)
     reads, uploads = creates * READS_A_CREATE // len(_READS), int(creates * UPLOADS_A_CREATE)
     for method, path, count in (
         *((method, path, reads) for method, path in _READS),
@@ -127,4 +213,4 @@ def set_weather(sandbox: Sandbox, part: Part, creates: int, random: Random) -> s
     for _ in range(max(1, creates // 100)):
         start = random.randrange(creates * READS_A_CREATE)
         sandbox.add_fault(Fault(status=503, body={"message": "outage"}, skip=start, times=_OUTAGE))
-    return hiding
+    return weather
