@@ -39,7 +39,16 @@ from sync_mcp import (
 CLIPS = (".mp4", ".mov", ".m4v", ".webm", ".avi")
 SPEECH = (".txt", ".wav", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".flac", ".wma")
 # The real cost is empty until the API tells it.
-COLUMNS: tuple[str, ...] = ("clip", "generation_id", "status", "estimate_usd", "cost_usd", "output", "error")
+COLUMNS: tuple[str, ...] = (
+    "clip",
+    "take",
+    "generation_id",
+    "status",
+    "estimate_usd",
+    "cost_usd",
+    "output",
+    "error",
+)
 
 
 class Folder:
@@ -85,9 +94,13 @@ class Folder:
                 self.note(clip, status="COMPLETED", error="")
                 continue
             job = self.entries.get(row["generation_id"])
-            if job and job.status in ("FAILED", "REJECTED") and job.charged != "no":
+            take = int(row["take"]) if row["take"].isdecimal() else 1
+            if job and job.status in ("FAILED", "REJECTED") and job.charged != "no" and take <= job.take:
                 self.note(clip)
-                print(f"  It was charged, or may be: take its line out of {self.costs.name} to pay again.")
+                print(
+                    "  It was charged, or may be, which is known ten minutes after its end: to pay again "
+                    f"write take {take + 1} into its line of {self.costs.name}."
+                )
                 continue
             row |= {"generation_id": "", "status": "", "estimate_usd": "", "cost_usd": "", "error": ""}
             try:
@@ -101,7 +114,7 @@ class Folder:
                 self.note(clip, status="NOT SENT", error=f"{error.message} {error.next_step}".strip())
             else:
                 self.sent.append(clip)
-                yield {"model": self.model, "input": [video, speech]}
+                yield {"model": self.model, "input": [video, speech], "take": take}
 
     async def asset_id(self, sync: AsyncSync, file: Path, kind: Literal["video", "audio"]) -> str:
         """Upload a file, once: from another asset it would be another job, and paid again."""

@@ -24,7 +24,7 @@ from mcp import Client, StdioServerParameters
 from sync_mcp import Video
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.jobs.intention import Intention
-from sync_mcp.jobs.ledger import Ledger, Wish
+from sync_mcp.jobs.ledger import Instant, Ledger, Wish
 from sync_mcp.jobs.limits import Limits
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.storage import SAMPLES
@@ -273,7 +273,7 @@ def test_the_ledger_commands_work_on_a_create_of_unknown_outcome(sandbox: Sandbo
         video = Video(url=f"https://example.com/{number}.mp4")
         request = GenerationRequest(model="lipsync-2", input=[video])
         intention = Intention.of(request, account="key:1", base_url="https://api.sync.so")
-        wish = Wish(intention, 1, "create_generation", "owner", Decimal(1), Limits(), sent_at=time.time())
+        wish = Wish(intention, 1, "create_generation", "owner", Decimal(1), Limits(), Instant(time.time()))
         entry, _ = ledger.begin(wish)
         ledger.doubt(entry.id, "owner", None)
     assert len(LEDGER_COMMANDS) == 6
