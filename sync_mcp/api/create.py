@@ -88,6 +88,8 @@ class Attempt:
         resend_despite_named: whether the user agreed that it goes out again, under its key, although the API
             named a job that it does not show.
         on_send: is called before each send.
+        is_repeat: whether it goes out under the key of a job that was made and that nobody sees: then a 409
+            says that nothing was made by it.
     """
 
     idempotency_key: str
@@ -99,6 +101,7 @@ class Attempt:
     knows: Callable[[Sequence[str]], Awaitable[Collection[str]]] | None = None
     resend_despite_named: bool = False
     on_send: Callable[[], None] | None = None
+    is_repeat: bool = False
 
 
 class NotSent(SyncError):
@@ -377,6 +380,10 @@ class _Create:
             error = APIResponseError(
                 f"HTTP {reply.status} is not the API's own refusal.", status=reply.status
             )
+        is_repeat = self._attempt is not None and self._attempt.is_repeat
+        if is_repeat and isinstance(error, ConflictError) and _is_the_apis_own(reply):
+            # Whose key it is, is known: nothing was made by this send.
+            raise error
         if not _is_refusal(error):
             self._in_doubt = True
             self._note_named(body.get("generationId"))

@@ -4,6 +4,7 @@ Each create is written into the ledger before it is sent, and what came of it af
 earlier one meant gets that one's job. Budgets hold for all processes that share the ledger.
 """
 
+import contextlib
 import logging
 import math
 import secrets
@@ -30,6 +31,7 @@ from sync_mcp.errors import (
     ApprovalDenied,
     AuthenticationError,
     ConcurrencyLimitError,
+    ConflictError,
     CreateUnderWay,
     InternalError,
     InvalidRequestError,
@@ -567,18 +569,17 @@ class Guard:
 
     async def _made(self, call: _Call, following: _Next, price: Price, wish: Wish) -> Made | None:
         """Write an attempt down and send it."""
-        files = call.terms.files if wish.has_files else None
-        if files is None:
-            sent = await self._to_its_end(call, partial(self._begin_and_send, call, wish))
-        else:
-            sent = None
-            with anyio.CancelScope(deadline=call.terms.ends_at) as scope:
-                sent = await self._to_its_end(call, partial(self._begin_upload_and_send, call, wish, files))
-            if scope.cancelled_caught:
-                entry = await self._do(self.ledger.latest, call.intention)
-                if entry is not None and entry.state != "preparing":
-                    raise CreateUnderWay("The files are uploaded, and the create is on its way.")
-                raise files.under_way()
+        try:
+            sent = await self._sent(call, wish)
+        except ConflictError:
+            if wish.repeated_key is None:
+                raise
+            # The API keeps the key and shows no job of it: what the user agreed to goes out under its own.
+            following = replace(following, attempt=following.attempt + 1, repeated_key=None)
+            wish = replace(
+                wish, attempt=following.attempt, repeated_key=None, token=None, is_agreed=True, now=call.now
+            )
+            sent = await self._sent(call, wish)
         if isinstance(sent, Intention):
             # A call that named the assets has made it.
             return await self._made_or_none(
@@ -591,9 +592,26 @@ class Guard:
             return Made(sent.generation, following.attempt - 1, "was there", notes=notes)
         return Made(sent.generation, following.attempt, "made", sent.price_usd, price, notes)
 
+    async def _sent(self, call: _Call, wish: Wish) -> "_Sent | Intention | None":
+        files = call.terms.files if wish.has_files else None
+        if files is None:
+            return await self._to_its_end(call, partial(self._begin_and_send, call, wish))
+        sent = None
+        with anyio.CancelScope(deadline=call.terms.ends_at) as scope:
+            sent = await self._to_its_end(call, partial(self._begin_upload_and_send, call, wish, files))
+        if scope.cancelled_caught:
+            entry = await self._do(self.ledger.latest, call.intention)
+            if entry is not None and entry.state != "preparing":
+                raise CreateUnderWay("The files are uploaded, and the create is on its way.")
+            raise files.under_way()
+        return sent
+
     async def _begin_and_send(self, call: _Call, wish: Wish) -> "_Sent | None":
         entry, is_ours = await self._begin(call, wish)
-        return await self._send(call, entry, call.intention.request, is_new=True) if is_ours else None
+        if not is_ours:
+            return None
+        is_repeat = wish.repeated_key is not None
+        return await self._send(call, entry, call.intention.request, is_new=True, is_repeat=is_repeat)
 
     async def _begin(self, call: _Call, wish: Wish) -> tuple[Entry, bool]:
         if call.terms.on_begin is not None:
@@ -617,7 +635,8 @@ class Guard:
             if whose != "mine":
                 return sent if whose == "made" else None
             entry.estimate_usd = usd
-            return await self._send(call, entry, sent.request, is_new=True)
+            is_repeat = wish.repeated_key is not None
+            return await self._send(call, entry, sent.request, is_new=True, is_repeat=is_repeat)
         except SyncError as error:
             if error.code.startswith("asset_") and error.money_spent == "no":
                 files.forget()
@@ -658,6 +677,10 @@ class Guard:
 
     async def _resume(self, call: _Call, entry: Entry) -> Made | None:
         """Go on with an attempt whose outcome nobody knows: look for its job, or send it again."""
+        if not call.sync.has_heard_time:
+            # A process that was just started knows no time but this machine's, and the money counts on a day.
+            with contextlib.suppress(SyncError):
+                await call.sync.account.get(request_options=call.reading())
         following = await self._named_but_unseen(call, entry)
         wish = self._wish(call, entry.attempt, entry.estimate_usd, repeated_key=None)
         if following is None:
@@ -716,6 +739,7 @@ class Guard:
         is_new: bool,
         may_send: bool = True,
         despite_named: bool = False,
+        is_repeat: bool = False,
     ) -> "_Sent":
         """Send an attempt until its outcome is known, and write that down."""
         sending = _Sending(self, call, entry, is_new=is_new, may_send=may_send)
@@ -728,6 +752,7 @@ class Guard:
             resend_despite_named=despite_named,
             may_send=sending.may_go_out,
             on_send=sending.note_send,
+            is_repeat=is_repeat,
             unsigned=unsigned,
         )
         result: Generation | BaseException | None = None

@@ -509,7 +509,8 @@ class Ledger:
                 return "lost"
             twin = _latest(session, sent)
             # One that is known under this name too came before: the user was asked about it.
-            if twin is not None and twin.may_be_paid and twin.sent_digest != entry.digest:
+            is_known_here = twin is not None and entry.digest in (twin.digest, twin.sent_digest)
+            if twin is not None and twin.may_be_paid and not is_known_here:
                 _withdraw(session, entry)
                 if twin.sent_digest is not None:
                     return "made"
@@ -630,7 +631,8 @@ class Ledger:
                 if other.was_found and other.state in ("accepted", "ended"):
                     # It took for its own what it found; the answer knows better.
                     other.state, other.generation_id, other.was_found = "unknown", None, False
-                    other.settled_at = None
+                    other.settled_at = other.status = other.cost_usd = None
+                    other.charged = "unknown"
                     other.counted_usd = other.estimate_usd or Decimal(0)
             if entry.generation_id not in (None, generation_id):
                 if not _owners(session, entry, generation_id):

@@ -368,3 +368,20 @@ async def test_the_same_bytes_under_another_name_are_asked_about_after_a_failure
         with pytest.raises(ApprovalRequired, match="ended FAILED and was charged"):
             await guard.create(sync, request, None, terms)
     assert len(sent(sandbox)) == 1
+
+
+async def test_a_file_whose_job_failed_and_was_charged_is_made_again_when_the_user_agreed(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, files: Files
+) -> None:
+    request = files.request(sandbox)
+    sandbox.add_fault(Fault(path=CREATE, job="fail", charged=True))
+    await guard.create(sync, request, None, Terms(files=files))
+    sandbox.advance(100)
+    terms = Terms(files=files, approval=Asking())
+    price = await guard.pricing.price(sync, request, None, {}, files=files)
+    with pytest.raises(ApprovalRequired):
+        await guard.create(sync, request, None, Terms(files=files))
+    foresight = await guard.foresee(sync, request, terms, price, wants_quote=True)
+    assert foresight.token
+    made = await guard.create(sync, request, None, Terms(files=files, token=Token(foresight.token)))
+    assert (made.how, made.attempt) == ("made", 2)

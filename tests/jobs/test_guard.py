@@ -3,7 +3,6 @@
 import time
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +187,23 @@ async def test_a_create_that_never_arrived_is_sent_again_under_its_key(
     assert len(set(sent(sandbox))) == 1
 
 
+async def test_what_a_new_process_sends_again_counts_on_the_apis_day_of_that_send(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf
+) -> None:
+    sandbox.advance(5 * 86_400)
+    sandbox.add_fault(Fault(path=CREATE, drop="before", times=None))
+    with pytest.raises(OutcomeUnknown):
+        await make(ends_at=anyio.current_time() + 2)
+    sandbox.clear_faults()
+    sandbox.advance(3600)
+    guard = guard_of()
+    async with AsyncSync(api_key="sk_first", base_url=sandbox.url) as fresh:
+        await make(by=guard, client=fresh)
+        now = fresh.api_time.timestamp()
+    [entry] = guard.ledger.entries(limit=10)
+    assert abs(entry.created_at - now) < 600
+
+
 async def test_after_the_time_to_resend_an_unknown_create_is_only_looked_for(
     sandbox: Sandbox, make: Make, guard_of: GuardOf
 ) -> None:
@@ -338,7 +354,7 @@ class Agreeing:
         self.asked.append(proposal)
 
 
-@pytest.mark.parametrize("idempotency", ["honour", "ignore"])
+@pytest.mark.parametrize("idempotency", ["honour", "ignore", "conflict"])
 async def test_a_repeat_of_a_job_that_nobody_sees_goes_out_under_the_same_key_first(
     sandbox: Sandbox, make: Make, guard: Guard, idempotency: str
 ) -> None:
@@ -349,8 +365,14 @@ async def test_a_repeat_of_a_job_that_nobody_sees_goes_out_under_the_same_key_fi
     user = Agreeing()
     second = await make(approval=user)
     assert len(user.asked) == 1
-    assert len(set(sent(sandbox))) == 1
-    if idempotency == "honour":
+    assert len(set(sent(sandbox)[:2])) == 1
+    if idempotency == "conflict":
+        # The key is taken, and its job not to be seen: what was agreed to went out under a key of its own.
+        assert (second.how, second.attempt) == ("made", 3)
+        states = [entry.state for entry in guard.ledger.entries(limit=10)]
+        assert states == ["accepted", "refused", "accepted"]
+        assert len(paid(sandbox)) == 2
+    elif idempotency == "honour":
         # The API answered with the job that is there: nothing new was made.
         assert (second.generation.id, second.how) == (first.generation.id, "was there")
         assert [entry.state for entry in guard.ledger.entries(limit=10)] == ["accepted"]
@@ -514,6 +536,7 @@ async def test_a_create_waits_for_a_slot_within_its_time(
 @pytest.mark.parametrize("has_group", [True, False])
 async def test_a_call_that_is_cancelled_while_it_waits_for_a_slot_sends_nothing_when_one_comes_free(
     sandbox: Sandbox,
+    sync: AsyncSync,
     make: Make,
     request_of: RequestOf,
     guard_of: GuardOf,
@@ -537,14 +560,15 @@ async def test_a_call_that_is_cancelled_while_it_waits_for_a_slot_sends_nothing_
             monkeypatch.setattr(guard, "_running", tell)
             async with anyio.create_task_group() as caller:
                 slot_until = anyio.current_time() + 15
-                caller.start_soon(partial(make, request_of("?n=2"), by=guard, slot_until=slot_until))
+                terms = Terms(slot_until=slot_until)
+                caller.start_soon(guard.create, sync, request_of("?n=2"), None, terms)
                 await waiting.wait()
                 caller.cancel_scope.cancel()
             sandbox.advance(100)
     # It was refused once for want of a slot, and nothing followed.
     assert len(sent(sandbox)) == sent_before + 1
     assert len(paid(sandbox)) == 1
-    assert [entry.state for entry in guard.ledger.entries(limit=10)] == ["refused", "accepted"]
+    assert [entry.state for entry in guard_of().ledger.entries(limit=10)] == ["refused", "accepted"]
 
 
 async def test_a_client_with_a_guard_makes_each_request_once(
