@@ -381,7 +381,9 @@ class Guard:
     async def spending(self, sync: AsyncSync) -> Spending:
         """Return what has been spent by all accounts of the ledger, after asking what has ended."""
         account = await self.account(sync)
-        await self._settling.settle_account(sync, account, {"timeout_in_seconds": _LOOK_SECONDS})
+        # Who asks for the sum is told what is known of it by now; the requests a second bound that too.
+        options: RequestOptions = {"timeout_in_seconds": _LOOK_SECONDS}
+        await self._settling.settle_account(sync, account, options, is_due=True)
         is_sandbox = account.is_sandbox or sync.sandboxed
         return await self._do(partial(self.ledger.spending, is_sandbox=is_sandbox, now=instant(sync)))
 

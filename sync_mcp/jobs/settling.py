@@ -91,8 +91,8 @@ class Settling:
     ) -> None:
         """Write down what has ended; what cannot be read stays as it is.
 
-        An account is settled at most every ten seconds, or where it `is_due` because a call would be refused
-        otherwise.
+        An account is settled at most every ten seconds, or where it `is_due`: because a call would be refused
+        otherwise, or somebody asks for the sum.
         """
         account = self._accounts.setdefault((payer.name, payer.base_url), _Account())
         async with account.lock:
