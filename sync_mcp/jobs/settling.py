@@ -18,7 +18,7 @@ from anyio import to_thread
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import Generation, GenerationCost
 from sync_mcp.api.transport import RequestOptions
-from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem
+from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem, UsagePage
 from sync_mcp.errors import LedgerError, NotFoundError, PermissionDeniedError, SyncError
 from sync_mcp.jobs.ledger import Charged, Entry, Instant, Ledger
 from sync_mcp.text import safe
@@ -141,43 +141,40 @@ class Settling:
     ) -> Sequence[UsageItem] | None:
         """Return the jobs that finished since a time, by the export; None where it cannot tell."""
         account = self._accounts.setdefault((payer.name, payer.base_url), _Account())
-        if not account.has_export or not account.take_request():
+        if not account.has_export:
+            return None
+        page = await self._export_page(account, sync, since, None, options)
+        return page.items if page is not None and page.next_cursor is None else None
+
+    async def _export_page(
+        self, account: _Account, sync: AsyncSync, since: datetime, cursor: str | None, options: RequestOptions
+    ) -> UsagePage | None:
+        """Return a page of the export, or None where it cannot be read, or not now."""
+        if not account.take_request():
             return None
         try:
-            page = await sync.usage.generations(
+            return await sync.usage.generations(
                 since,
                 sync.api_time + _EXPORT_MARGIN,
                 limit=USAGE_PAGE_LIMIT,
+                cursor=cursor,
                 request_options=options,
             )
         except (NotFoundError, PermissionDeniedError):
             account.has_export = False
-            return None
         except SyncError as error:
-            logger.info("the export of finished jobs cannot be read: %s", error)
-            return None
-        return page.items if page.next_cursor is None else None
+            logger.warning("the export of finished jobs cannot be read: %s", error)
+        return None
 
     async def _settle_by_export(
         self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
     ) -> None:
         by_id = {entry.generation_id: entry for entry in entries}
-        since = min(entry.first_sent_at for entry in entries)
+        first = datetime.fromtimestamp(min(entry.first_sent_at for entry in entries), UTC)
         cursor: str | None = None
-        while account.take_request():
-            try:
-                page = await sync.usage.generations(
-                    datetime.fromtimestamp(since, UTC) - _EXPORT_MARGIN,
-                    sync.api_time + _EXPORT_MARGIN,
-                    limit=USAGE_PAGE_LIMIT,
-                    cursor=cursor,
-                    request_options=options,
-                )
-            except (NotFoundError, PermissionDeniedError):
-                account.has_export = False
-                return
-            except SyncError as error:
-                logger.warning("what has ended cannot be asked: %s", error)
+        while True:
+            page = await self._export_page(account, sync, first - _EXPORT_MARGIN, cursor, options)
+            if page is None:
                 return
             for row in page.items:
                 status = row.generation_status
