@@ -33,7 +33,9 @@ def test_servers_that_are_killed_at_every_point_lose_nothing_and_pay_nothing_twi
     assert (verdict.lost, verdict.doubled, verdict.over_budget_usd) == (0, 0, 0)
     assert verdict.faults == []
     assert all(verdict.kills[point] >= 1 for point in POINTS)
-    assert verdict.created + verdict.refused + verdict.open >= verdict.intended
+    # What was paid once more, because somebody agreed to it, comes on top.
+    told = verdict.created + verdict.refused + verdict.called_off + verdict.open
+    assert told >= verdict.intended
 
 
 def _intent(number: int, *made: str) -> Intent:
@@ -313,6 +315,12 @@ def test_a_user_who_has_agreed_is_not_asked_again() -> None:
 def test_a_job_of_a_call_that_was_cancelled_while_it_waited_is_told() -> None:
     verdict = judge(replace(GOOD, called_off={1: NOW}))
     assert [fault.partition(":")[0] for fault in verdict.faults] == ["paid after it was cancelled"]
+
+
+def test_an_intent_whose_call_was_cancelled_while_it_waited_is_not_open() -> None:
+    withdrawn = replace(_outcome([_intent(1), _intent(2)], {}, [], []), called_off={1: NOW})
+    verdict = judge(withdrawn)
+    assert (verdict.called_off, verdict.open) == (1, 1)
 
 
 def test_every_outcome_is_written_down_as_a_line_of_json(tmp_path: Path) -> None:

@@ -28,8 +28,10 @@ class Verdict:
     charged_usd: Decimal
     refused: int
     """Intents that the budget does not pay for."""
+    called_off: int
+    """Intents that came to nothing because their calls were cancelled while they waited for a slot."""
     open: int
-    """Intents that are neither made nor refused after all repeats."""
+    """Intents that are neither made nor refused nor called off after all repeats."""
     lost: int
     doubled: int
     over_budget_usd: Decimal
@@ -70,6 +72,7 @@ class Verdict:
             ("created", self.created),
             ("charged", f"{self.charged} ({self.charged_usd} USD)"),
             ("refused by the budget", self.refused),
+            ("called off", self.called_off),
             ("open after all repeats", self.open),
             ("lost", self.lost),
             ("doubled", self.doubled),
@@ -99,6 +102,9 @@ def judge(outcome: Outcome) -> Verdict:
         charged=len(live),
         charged_usd=sum((charge.amount_usd for charge in live), Decimal(0)),
         refused=sum(intent.refused and not intent.made for intent in outcome.intents),
+        called_off=sum(
+            not intent.is_settled and intent.number in outcome.called_off for intent in outcome.intents
+        ),
         open=sum(
             not intent.is_settled and intent.number not in outcome.called_off for intent in outcome.intents
         ),
