@@ -1,3 +1,4 @@
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -38,6 +39,19 @@ async def make(
         ],
         request_options=options,
     )
+
+
+def fail_to_resolve_localhost(monkeypatch: pytest.MonkeyPatch, *, times: int) -> None:
+    """Let the name localhost be unknown so many times: nothing can be sent to it until then."""
+    failures = [socket.gaierror(-3, "Temporary failure in name resolution")] * times
+    resolve: Callable[..., object] = socket.getaddrinfo
+
+    def fail_first(host: str | bytes, *arguments: Any, **more: Any) -> object:
+        if host in ("localhost", b"localhost") and failures:
+            raise failures.pop()
+        return resolve(host, *arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail_first)
 
 
 async def make_as(

@@ -1,9 +1,7 @@
 """A create of which somebody keeps book: what the book is asked, and what it is told."""
 
-import socket
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -11,7 +9,21 @@ from sync_mcp import AsyncSync, LedgerError, OutcomeUnknown
 from sync_mcp.api.create import Claim, NotSent
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import CREATE, KEY, LIST, ago, in_turn, job, jobs, keys, make, make_as, paged, trail
+from .conftest import (
+    CREATE,
+    KEY,
+    LIST,
+    ago,
+    fail_to_resolve_localhost,
+    in_turn,
+    job,
+    jobs,
+    keys,
+    make,
+    make_as,
+    paged,
+    trail,
+)
 from .raw_server import Answer, RawServer, answer
 
 pytestmark = pytest.mark.anyio
@@ -195,15 +207,7 @@ async def test_after_two_sends_the_job_is_still_looked_for(
 async def test_a_send_that_reached_nobody_does_not_count(
     sandbox: Sandbox, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failures = [socket.gaierror(-3, "Temporary failure in name resolution")] * 3
-    resolve: Callable[..., object] = socket.getaddrinfo
-
-    def fail_first(host: str | bytes, *arguments: Any, **more: Any) -> object:
-        if host in ("localhost", b"localhost") and failures:
-            raise failures.pop()
-        return resolve(host, *arguments, **more)
-
-    monkeypatch.setattr(socket, "getaddrinfo", fail_first)
+    fail_to_resolve_localhost(monkeypatch, times=3)
     sandbox.add_fault(Fault(path="/v2/generate", drop="before"))
     url = sandbox.url.replace("127.0.0.1", "localhost")
     async with AsyncSync(api_key=KEY, base_url=url, max_retries=8) as client:

@@ -1,7 +1,6 @@
 """One create has one idempotency key, from its first attempt to its last, over calls too."""
 
 import re
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from sync_mcp import APIConnectionError, AsyncSync, InvalidRequestError, OutcomeUnknown, RequestOptions
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import CREATE, KEY, LIST, job, keys, make, trail
+from .conftest import CREATE, KEY, LIST, fail_to_resolve_localhost, job, keys, make, trail
 from .raw_server import Answer, RawServer, answer
 
 pytestmark = pytest.mark.anyio
@@ -143,15 +142,7 @@ async def test_a_create_whose_tls_fails_is_no_unknown_outcome(
 async def test_a_create_that_was_not_sent_goes_out_without_a_search(
     sandbox: Sandbox, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failures = [socket.gaierror(-3, "Temporary failure in name resolution")] * 2
-    resolve: Callable[..., object] = socket.getaddrinfo
-
-    def fail_first(host: str | bytes, *arguments: Any, **more: Any) -> object:
-        if host in ("localhost", b"localhost") and failures:
-            raise failures.pop()
-        return resolve(host, *arguments, **more)
-
-    monkeypatch.setattr(socket, "getaddrinfo", fail_first)
+    fail_to_resolve_localhost(monkeypatch, times=2)
     async with AsyncSync(api_key=KEY, base_url=sandbox.url.replace("127.0.0.1", "localhost")) as client:
         await make(client, sandbox)
     assert trail(sandbox.requests) == [CREATE]

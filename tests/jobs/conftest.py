@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from sync_mcp.jobs.guard import Guard, Made, Terms
 from sync_mcp.jobs.limits import Limits
 from sync_mcp.sandbox import Sandbox
 
+from .entries import LedgerOf
+
 CREATE = "/v2/generate"
 PRICE = Decimal("0.226")
 """Of a job from the samples with lipsync-2."""
@@ -20,6 +22,25 @@ PRICE = Decimal("0.226")
 async def sync(sandbox: Sandbox) -> AsyncIterator[AsyncSync]:
     async with AsyncSync(api_key="sk_first", base_url=sandbox.url) as client:
         yield client
+
+
+@pytest.fixture
+def ledger_of(home: Path) -> Iterator[LedgerOf]:
+    """Make ledgers as processes of their own have them, over one file or in a folder of their own."""
+    opened: list[Ledger] = []
+
+    def make(folder: Path = home) -> Ledger:
+        opened.append(Ledger(folder))
+        return opened[-1]
+
+    yield make
+    for ledger in opened:
+        ledger.close()
+
+
+@pytest.fixture
+def ledger(ledger_of: LedgerOf) -> Ledger:
+    return ledger_of()
 
 
 @pytest.fixture

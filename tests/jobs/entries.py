@@ -1,5 +1,6 @@
 """Entries of a ledger as they come about, without a server and without an API."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from sync_mcp.jobs.limits import Limits
 
 ACCOUNT, BASE_URL = "org:one", "https://api.example.com"
 JOB = "0b5fda45-0000"
+LedgerOf = Callable[..., Ledger]
 
 
 def intended(name: str = "clip", account: str = ACCOUNT, take: int = 1, query: str = "") -> Intention:

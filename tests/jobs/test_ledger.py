@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from decimal import Decimal
@@ -37,6 +37,7 @@ from .entries import (
     ACCOUNT,
     BASE_URL,
     JOB,
+    LedgerOf,
     begun,
     counted,
     ended,
@@ -76,28 +77,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(ledger_module, "time", clock)
     return clock
-
-
-@pytest.fixture
-def ledger_of(home: Path) -> Iterator[Callable[..., Ledger]]:
-    """Make ledgers over one file, or in a folder of their own, that are closed in the end."""
-    made: list[Ledger] = []
-
-    def make(folder: Path = home) -> Ledger:
-        made.append(Ledger(folder))
-        return made[-1]
-
-    yield make
-    for ledger in made:
-        ledger.close()
-
-
-LedgerOf = Callable[..., Ledger]
-
-
-@pytest.fixture
-def ledger(ledger_of: LedgerOf) -> Ledger:
-    return ledger_of()
 
 
 # The file

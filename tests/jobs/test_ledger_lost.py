@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from decimal import Decimal
 from multiprocessing import get_context
@@ -26,6 +26,7 @@ from .entries import (
     ACCOUNT,
     BASE_URL,
     JOB,
+    LedgerOf,
     begun,
     counted,
     ended,
@@ -51,28 +52,6 @@ made(ledger, "running", "0.5", job="j2")
 begun(ledger, "sending", "1")
 os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-@pytest.fixture
-def ledger_of(home: Path) -> Iterator[Callable[..., Ledger]]:
-    """Make ledgers as processes of their own have them, over one file or in a folder of their own."""
-    opened: list[Ledger] = []
-
-    def make(folder: Path = home) -> Ledger:
-        opened.append(Ledger(folder))
-        return opened[-1]
-
-    yield make
-    for ledger in opened:
-        ledger.close()
-
-
-LedgerOf = Callable[..., Ledger]
-
-
-@pytest.fixture
-def ledger(ledger_of: LedgerOf) -> Ledger:
-    return ledger_of()
 
 
 def copied(ledger: Ledger) -> Path:

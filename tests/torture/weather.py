@@ -7,6 +7,7 @@ ever know of it: there, lists may lag for a short time only, and neither skip no
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import get_args
 
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.faults import CREATE_PATH
@@ -137,18 +138,10 @@ _HIDING: tuple[_Make, ...] = (
     _lagging(True, cut_body=True),
 )
 
-_ODDITIES: tuple[ListOddity, ...] = (
-    "repeat",
-    "reverse",
-    "reversed_pages",
-    "short_pages",
-    "model_suffix",
-    "inputs_reordered",
-    "urls_rewritten",
-    "no_created_at",
-    "created_at_shifted",
-)
 _HIDING_ODDITIES: tuple[ListOddity, ...] = ("skip",)
+_ODDITIES: tuple[ListOddity, ...] = tuple(
+    oddity for oddity in get_args(ListOddity) if oddity not in _HIDING_ODDITIES
+)
 
 _ON_READS: tuple[Mapping[str, object], ...] = (
     {"drop": "before"},
