@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,13 @@ from sync_mcp.sandbox import Sandbox
 def anyio_backend() -> str:
     # Tests of the main paths say for themselves that they run under trio as well.
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sigint_is_heard() -> None:
+    """Let what tests start hear SIGINT: a script has it ignored by what it puts into the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

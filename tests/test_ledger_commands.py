@@ -561,8 +561,11 @@ def test_on_a_terminal_the_user_is_asked(ledger: Ledger, answer: str | signal.Si
             process.send_signal(answer)
         else:
             os.write(terminal, answer.encode())
-        rest = process.stdout.read()
-        assert process.wait(WAIT_SECONDS) == code, rest
+        try:
+            rest, _ = process.communicate(timeout=WAIT_SECONDS)
+        finally:
+            process.kill()
+        assert process.returncode == code, rest
     os.close(terminal)
     assert ("Nothing was changed." in rest) == (code == 1)
     assert found(ledger, id).state == ("unknown" if code else "released")
