@@ -10,7 +10,7 @@ PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check snapshots docs bench torture live clean
+.PHONY: help demo test check snapshots docs bench torture live constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,11 @@ torture: $(READY) ## Kill servers while they pay: nothing lost, doubled, unasked
 live: $(READY) ## With a real SYNC_API_KEY: free reads only, each difference from what is expected here
 	@$(BIN)/python -m tests.live
 
+constraints: ## Write constraints.txt anew after a change of pyproject.toml (needs uv)
+	@uv pip compile pyproject.toml --extra media --group dev --group build --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --quiet --output-file constraints.txt \
+		--custom-compile-command "make constraints"
+
 clean: ## Remove .venv, caches and demo output
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis demo-output
 
@@ -66,13 +71,12 @@ $(READY): pyproject.toml constraints.txt
 		fi; \
 	fi
 	@if command -v uv >/dev/null; then \
-		uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
-			--build-constraint constraints.txt --editable '.[media]' --group dev; \
+		uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement constraints.txt && \
+		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
 	else \
 		export PIP_DISABLE_PIP_VERSION_CHECK=1; \
 		{ $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; } && \
-		$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip && \
-		$(BIN)/python -m pip install --quiet --constraint constraints.txt \
-			--build-constraint constraints.txt --editable '.[media]' --group dev; \
+		$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement constraints.txt && \
+		$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .; \
 	fi
 	@touch $@

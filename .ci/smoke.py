@@ -12,7 +12,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-PIN = ["--constraint", "constraints.txt"]
 
 
 def run(*arguments: str) -> None:
@@ -24,8 +23,8 @@ def main() -> None:
     if not PYTHON.exists():
         venv.create(VENV, with_pip=True)
     pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    run(*pip, "--upgrade", *PIN, "pip")
-    run(*pip, *PIN, "--build-constraint", "constraints.txt", "--editable", ".[media]", "--group", "dev")
+    run(*pip, "--no-deps", "--require-hashes", "--requirement", "constraints.txt")
+    run(*pip, "--no-deps", "--no-build-isolation", "--editable", ".")
     run("-m", "pytest", "-n", "auto", "--maxprocesses", "4", "-m", "not slow and not alone")
     run("-m", "pytest", "-m", "not slow and alone")
     run("-m", "sync_mcp", "demo", "--output", "demo-output")

@@ -6,10 +6,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin=$(cd "$here/../../.venv/bin" && pwd)
 
-NODE=node@22.23.3
-NODE_SDK=@modelcontextprotocol/sdk@1.32.2
 # The older release imports what newer releases of pydantic no longer have.
-PYTHON_SDKS=("mcp==1.30.0" "mcp==1.9.4 pydantic==2.11.10")
+PYTHON_SDKS=(mcp-1.30.txt mcp-1.9.txt)
 
 work=$(mktemp -d)
 server=
@@ -27,15 +25,14 @@ finish() {
 }
 trap finish EXIT
 
-install_python_sdk() { # FOLDER REQUIREMENT...
-    local folder=$1
-    shift
+install_python_sdk() { # FOLDER REQUIREMENTS
+    local hashes=(--no-deps --require-hashes --requirement "$2")
     if command -v uv >/dev/null; then
-        uv venv --quiet --no-project --python "$bin/python" "$folder"
-        uv pip install --quiet --python "$folder/bin/python" "$@"
+        uv venv --quiet --no-project --python "$bin/python" "$1"
+        uv pip install --quiet --python "$1/bin/python" "${hashes[@]}"
     else
-        "$bin/python" -m venv "$folder"
-        PIP_DISABLE_PIP_VERSION_CHECK=1 "$folder/bin/python" -m pip install --quiet --quiet "$@"
+        "$bin/python" -m venv "$1"
+        PIP_DISABLE_PIP_VERSION_CHECK=1 "$1/bin/python" -m pip install --quiet --quiet "${hashes[@]}"
     fi
 }
 
@@ -47,13 +44,12 @@ run_client() { # COMMAND... : once over each transport
 }
 
 if [ $# -eq 0 ]; then
-    npm install --prefix "$work" --no-fund --no-audit --loglevel=error "$NODE" "$NODE_SDK"
+    "$here/../../.ci/node/install.sh" "$work"
 else
     ln -s "$(cd "$1" && pwd)/node_modules" "$work/node_modules"
 fi
 for number in "${!PYTHON_SDKS[@]}"; do
-    # Unquoted, since each stands for several requirements.
-    install_python_sdk "$work/python$number" ${PYTHON_SDKS[number]}
+    install_python_sdk "$work/python$number" "$here/${PYTHON_SDKS[number]}"
 done
 
 export SYNC_MCP_HOME=$work/home

@@ -7,9 +7,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=$here/../../.venv/bin/python
 revisions=(2025-11-25 2026-07-28)
 
-NODE=node@22.23.3
-SUITE=@modelcontextprotocol/conformance@0.2.0-alpha.12
-
 work=$(mktemp -d)
 server=
 finish() {
@@ -28,7 +25,7 @@ trap finish EXIT
 
 modules=${1:-$work}
 if [ $# -eq 0 ]; then
-    npm install --prefix "$work" --no-fund --no-audit --loglevel=error "$NODE" "$SUITE"
+    "$here/../../.ci/node/install.sh" "$work"
 fi
 
 export SYNC_MCP_HOME=$work/home

@@ -175,7 +175,9 @@ def test_every_shell_command_is_a_make_target_or_is_run_by_a_test() -> None:
                 rf"^{words[1]}:.* ## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
             )
         elif words[0] == "npx":
-            assert words[2] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+            package, _, version = words[2].rpartition("@")
+            installed = json.loads((ROOT / ".ci" / "node" / "package.json").read_text(encoding="utf-8"))
+            assert installed["dependencies"][package] == version
             assert words[3:] == [".venv/bin/sync-mcp", "--sandbox"]
         elif words[0] == "claude":
             assert words[words.index("--") + 1 :] == [CLONE_COMMAND]

@@ -25,12 +25,9 @@ SCHEMAS = {tool.name: tool.input_schema for tool in TOOLS}
 every_tool = pytest.mark.parametrize("tool", SCHEMAS)
 
 bounded = settings(
-    derandomize=True,
     max_examples=80,
-    deadline=None,
     # A failure is told as it is found: making it smaller may take minutes.
     phases=[Phase.generate],
-    database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 

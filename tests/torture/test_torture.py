@@ -27,6 +27,7 @@ NOW = Clock().now()
 # What a slow machine delays beyond a lease would be sent again.
 @pytest.mark.alone
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_servers_that_are_killed_at_every_point_lose_nothing_and_pay_nothing_twice(tmp_path: Path) -> None:
     with Records.into(tmp_path / "record.jsonl") as records:
         verdict = judge(asyncio.run(Torture(20, 1, tmp_path / "run", records).run()))
