@@ -325,6 +325,8 @@ class OutcomeUnknown(SyncError):
             another's; the job is in no list, and went out as often as one call may send it, or may not be
             sent by this call now.
         maybe_ids: jobs of the API's list that may be this one.
+        retry_after_seconds: from when on it may be sent again, as the API's list, which may lag, shows no job
+            of it until then.
     """
 
     code = "outcome_unknown"
@@ -341,6 +343,7 @@ class OutcomeUnknown(SyncError):
         reason: DoubtReason = "not_searched",
         maybe_ids: Sequence[str] = (),
         search_failure: str = "",
+        retry_after_seconds: float | None = None,
     ) -> None:
         self.idempotency_key = idempotency_key
         self.generation_id = safe(generation_id, _ID_LIMIT) if generation_id else None
@@ -356,7 +359,8 @@ class OutcomeUnknown(SyncError):
             self._why(search_failure),
             f"Idempotency key: {idempotency_key}.",
         )
-        super().__init__("", next_step=self._way_out())
+        super().__init__("", retry_after_seconds=retry_after_seconds)
+        self.next_step = safe(self._way_out(), _TEXT_LIMIT)
         # Each is shortened for itself, so that the key at the end is not cut off.
         self.message = " ".join(filter(None, sentences))
         self.args = (self.message,)
@@ -388,8 +392,13 @@ class OutcomeUnknown(SyncError):
             look = f"Look whether it is generation {' or '.join(self.maybe_ids[:1])} before making it again"
         elif self.reason == "named_not_visible":
             look = f"Wait a while, then look at generation {self.generation_id}; do not create it again"
+        wait = (
+            ""
+            if self.retry_after_seconds is None
+            else f" It is not sent again for {self.retry_after_seconds:.0f} s, while the API's list may lag."
+        )
         return (
-            f"{look}: a repeat is safe only under the same idempotency key, and begins with a search. "
+            f"{look}: a repeat is safe only under the same idempotency key, and begins with a search.{wait} "
             f"{self.advice}"
         ).rstrip()
 

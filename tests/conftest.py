@@ -1,3 +1,4 @@
+import math
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("SYNC_MCP_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _lists_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send a create in doubt again at once: the time in which the API's list may lag is for its own tests."""
+    monkeypatch.setattr("sync_mcp.api.create.LISTED_WITHIN_SECONDS", -math.inf)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,15 @@
 Every answer falls into one of three. *Not sent*: the API has not seen the request. *Refused*: the API
 said no in its own JSON, and nothing was made. *Unknown*: anything else; the job may exist. After an
 unknown the API's own list is searched before the same request goes out again under the same key, and it goes
-out again only where the whole list shows no job that may be this one. Where the API named a job, and does not
+out again only where the whole list shows no job that may be this one, and has had the time to show it: who
+knows that the API keeps the key need not wait for that. Where the API named a job, and does not
 show it, the list says nothing: then nothing goes out again unless the user agreed to it.
 """
 
 import logging
+import math
 import re
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
@@ -46,6 +49,9 @@ IDEMPOTENCY_HEADER = "Idempotency-Key"
 _IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 422, 429})
 _UNKNOWN_ID = frozenset({400, 404, 410, 422})
+LISTED_WITHIN_SECONDS = 60.0
+"""How long after a send its job may be missing in the API's list: half of that it may be on its way, and the
+list may lag behind for as long."""
 _LOOK_BACK = timedelta(hours=1)
 _TWIN_LOOK_BACK = timedelta(minutes=2)
 _CLOCK_TOLERANCE = timedelta(seconds=2)
@@ -69,6 +75,8 @@ _ID_SHOWN = 128
 
 
 Claim = Literal["mine", "another's", "unclear"]
+Step = Literal["sends", "made nothing", "looks"]
+"""What happens to an attempt: it is about to be sent; that send made nothing; it is in doubt and looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,8 @@ class Attempt:
         knows: is asked which of these jobs the book knows as those of other attempts.
         resend_despite_named: whether the user agreed that it goes out again, under its key, although the API
             named a job that it does not show.
-        on_send: is called before each send.
+        last_sent_at: when it last went out, by the API's clock; None where that is not kept.
+        tell: is told each step of it, before it is taken.
         is_repeat: whether it goes out under the key of a job that was made and that nobody sees: then a 409
             says that nothing was made by it.
     """
@@ -100,7 +109,8 @@ class Attempt:
     unsigned: Callable[[object], object] | None = None
     knows: Callable[[Sequence[str]], Awaitable[Collection[str]]] | None = None
     resend_despite_named: bool = False
-    on_send: Callable[[], None] | None = None
+    last_sent_at: datetime | None = None
+    tell: Callable[[Step], Awaitable[None]] | None = None
     is_repeat: bool = False
 
 
@@ -158,11 +168,12 @@ class Creator:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         # A job found in the list belongs to the create that made it, never to a second one like it.
-        self._owners: OrderedDict[str, str] = OrderedDict()
+        self._owners: OrderedDict[str, _Owner] = OrderedDict()
         # By key, the creates that ended in doubt: a repeat starts with a search.
         self._unresolved: OrderedDict[str, _Create] = OrderedDict()
         self._unanswered: list[_Create] = []
         self._answered = anyio.Event()
+        self._kept_seconds = 0.0
 
     async def create(self, request: GenerationRequest, options: RequestOptions | None) -> Generation:
         """Send `request` and return the job that it made.
@@ -238,15 +249,39 @@ class Creator:
 
     def owned_by_another(self, generation_id: str, key: str) -> bool:
         """Whether another create made this job."""
-        return self._owners.get(generation_id, key) != key
+        owner = self._owners.get(generation_id)
+        return owner is not None and owner.key != key
 
     def claim(self, generation_id: str, key: str) -> None:
         """Note that the create under `key` made this job."""
-        self._owners.setdefault(generation_id, key)
+        self._owners.setdefault(generation_id, _Owner(key, self._transport.api_time))
         _forget_oldest(self._owners)
+
+    def seconds_since_made(self, generation_id: str, key: str) -> float:
+        """Return how long it has been known that the create under `key` made this job; 0 where it is not."""
+        owner = self._owners.get(generation_id)
+        if owner is None or owner.key != key:
+            return 0.0
+        return (self._transport.api_time - owner.since).total_seconds()
+
+    def keeps_keys_for(self, seconds: float) -> bool:
+        """Whether the API has shown that it knows a key again after so long a time."""
+        return 0 < self._kept_seconds >= seconds
+
+    def note_kept(self, seconds: float) -> None:
+        """Note that the API knew a key again that it had seen so long before."""
+        self._kept_seconds = max(self._kept_seconds, seconds - _CLOCK_TOLERANCE.total_seconds())
 
     def _mark(self) -> str:
         return " (SANDBOX)" if self._transport.sandboxed else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """The create that made a job, and since when that is known, by the API's clock."""
+
+    key: str
+    since: datetime
 
 
 class _Create:
@@ -284,6 +319,8 @@ class _Create:
         self._was_received = False
         self._api_is_ahead = timedelta(0)
         self._sends = 0
+        self._sent_at: float | None = None
+        """When it last went out in this process, on the machine's clock that is never set."""
         self._maybes: dict[str, Generation] = {}
         """Jobs that may be this one's, of all searches: a list may leave out what it showed before."""
 
@@ -297,6 +334,7 @@ class _Create:
         self._named_id = earlier._named_id
         self._was_received = earlier._was_received
         self._has_apis_time = earlier._has_apis_time
+        self._sent_at = earlier._sent_at
         self._maybes = dict(earlier._maybes)
 
     async def run(self) -> Generation:
@@ -331,11 +369,12 @@ class _Create:
         if not await self._may_send():
             self._budget.retries_left = 0
             raise NotSent("It may not be sent any more by this call.")
-        if self._attempt is not None and self._attempt.on_send is not None:
-            self._attempt.on_send()
+        await self._tell("sends")
         left = self._budget.seconds_left
         # From here on the API may have it, even if the call is cancelled on the way.
         self._sends += 1
+        before, since = self._sent_at, self._seconds_since_send
+        self._sent_at = time.monotonic()
         try:
             with self._creator.awaiting(self):
                 reply = await self._transport.attempt(
@@ -347,17 +386,29 @@ class _Create:
                 )
         except APIConnectionError:
             self._sends -= 1
+            self._sent_at = before
+            await self._tell("made nothing")
             raise
         except (APITimeoutError, APIResponseError):
             self._in_doubt = True
             raise
-        return self._accepted(reply)
+        try:
+            return self._accepted(reply, since)
+        except APIStatusError as error:
+            if _is_refusal(error):
+                self._sent_at = before
+                await self._tell("made nothing")
+            raise
+
+    async def _tell(self, step: Step) -> None:
+        if self._attempt is not None and self._attempt.tell is not None:
+            await self._attempt.tell(step)
 
     async def _may_send(self) -> bool:
         hook = self._attempt.may_send if self._attempt else None
         return hook is None or await hook()
 
-    def _accepted(self, reply: Reply) -> Generation:
+    def _accepted(self, reply: Reply, since_last_send: float) -> Generation:
         body = reply.fields
         if reply.ok and body:
             try:
@@ -366,6 +417,9 @@ class _Create:
                 pass
             else:
                 if GENERATION_ID.fullmatch(generation.id):
+                    if generation.id == self._named_id:
+                        self._creator.note_kept(since_last_send)
+                    self._creator.note_kept(self._creator.seconds_since_made(generation.id, self.key))
                     self._creator.claim(generation.id, self.key)
                     return generation
             self._in_doubt = True
@@ -380,6 +434,8 @@ class _Create:
             error = APIResponseError(
                 f"HTTP {reply.status} is not the API's own refusal.", status=reply.status
             )
+        if self._in_doubt and _knows_the_key(error) and _is_the_apis_own(reply):
+            self._creator.note_kept(since_last_send)
         is_repeat = self._attempt is not None and self._attempt.is_repeat
         if is_repeat and isinstance(error, ConflictError) and _is_the_apis_own(reply):
             # Whose key it is, is known: nothing was made by this send.
@@ -405,12 +461,31 @@ class _Create:
                 raise self._unknown(failure, search) from failure
             # Looked for once more: it may have come into the list during the pause.
             search = await self._search()
-            if search.found is None and search.reason == "not_found" and self._sends < _SENDS:
+            may_repeat = self._sends < _SENDS and self._seconds_to_wait <= 0
+            if search.found is None and search.reason == "not_found" and may_repeat:
                 return None
         return search.found
 
+    @property
+    def _seconds_since_send(self) -> float:
+        """How long ago it last went out, for all that is known."""
+        if self._sent_at is not None:
+            return time.monotonic() - self._sent_at
+        kept = self._attempt.last_sent_at if self._attempt else None
+        return (self._transport.api_time - (kept or self.first_sent_at)).total_seconds()
+
+    @property
+    def _seconds_to_wait(self) -> float:
+        """How long the list may still come to show the job of the last send; 0 where the key is kept."""
+        age = (self._transport.api_time - self._sent_by_the_apis_clock).total_seconds()
+        if self._creator.keeps_keys_for(age):
+            return 0.0
+        return max(0.0, min(LISTED_WITHIN_SECONDS, LISTED_WITHIN_SECONDS - self._seconds_since_send))
+
     def _unknown(self, failure: SyncError, search: _Search) -> OutcomeUnknown:
-        used_up = search.reason == "not_found" and self._sends >= _SENDS
+        is_missing = search.reason == "not_found"
+        used_up = is_missing and self._sends >= _SENDS
+        seconds = math.ceil(self._seconds_to_wait) if is_missing else 0
         return OutcomeUnknown(
             failure.message,
             idempotency_key=self.key,
@@ -420,12 +495,14 @@ class _Create:
             reason="sends_used_up" if used_up else search.reason,
             maybe_ids=search.maybe_ids,
             search_failure=search.failure,
+            retry_after_seconds=seconds or None,
         )
 
     # The search
 
     async def _search(self) -> _Search:
         """Look for the job by the name that the API gave it, and in the API's list."""
+        await self._tell("looks")
         failure = ""
         named: Generation | DoubtReason | None = None
         try:
@@ -621,6 +698,10 @@ def _any_may_have_made(generation: Generation, others: Iterable[_Create], create
 
 def _is_refusal(error: SyncError) -> bool:
     return isinstance(error, APIStatusError) and error.status in _REFUSALS
+
+
+def _knows_the_key(error: SyncError) -> bool:
+    return isinstance(error, ConflictError) and error.code.casefold().startswith("idempotency")
 
 
 def _is_the_apis_own(reply: Reply) -> bool:

@@ -203,6 +203,10 @@ class Generations:
         """
         return await self._creator.create_as(attempt, request, request_options)
 
+    def keeps_keys_for(self, seconds: float) -> bool:
+        """Return whether the API has shown to this client that it keeps an idempotency key for so long."""
+        return self._creator.keeps_keys_for(seconds)
+
     async def get(self, id: str, *, request_options: RequestOptions | None = None) -> Generation:
         """Return the present state of a job.
 

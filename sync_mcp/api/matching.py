@@ -63,6 +63,12 @@ def compare(sent: Json, shown: Json) -> Likeness:
     return "hidden" if hidden else "same"
 
 
+def is_other_model(mine: object, theirs: object) -> bool:
+    """Return whether two names are surely those of two models; behind a name there may be a date or a build."""
+    families = _family(mine), _family(theirs)
+    return None not in families and families[0] != families[1]
+
+
 def _is_told(value: object) -> bool:
     return value not in (None, "", [], {})
 
@@ -111,11 +117,6 @@ def _agree(name: str, mine: object, theirs: object) -> bool:
 
 
 # What contradicts
-
-
-def _is_other_model(mine: object, theirs: object) -> bool:
-    families = _family(mine), _family(theirs)
-    return None not in families and families[0] != families[1]
 
 
 def _family(model: object) -> str | None:
@@ -241,7 +242,7 @@ def _words(text: str) -> str:
 
 
 _CONTRADICTIONS: Mapping[str, Callable[[object, object], bool]] = {
-    "model": _is_other_model,
+    "model": is_other_model,
     "input": _are_other_inputs,
     "segments": _are_other_segments,
     "options": _is_other_value,

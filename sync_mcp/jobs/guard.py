@@ -22,9 +22,11 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.create import Attempt, Claim, NotSent
+from sync_mcp.api.create import LISTED_WITHIN_SECONDS, Attempt, Claim, NotSent, Step
+from sync_mcp.api.matching import is_other_model
 from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.api.transport import RequestOptions
+from sync_mcp.api.usage import UsageItem
 from sync_mcp.errors import (
     APIResponseError,
     APIStatusError,
@@ -721,6 +723,8 @@ class Guard:
         fate = await self._do(self.ledger.take_over, entry.id, wish)
         if fate == "lost":
             return None
+        # Another process may have sent it since it was read.
+        entry = await self._do(self.ledger.entry, entry.id) or entry
         logger.warning("create key=%s goes on from an earlier call", entry.idempotency_key)
         # Under the same key the same body: what the first call said besides holds.
         sent = with_assets(call.intention.request, entry.assets)
@@ -753,7 +757,8 @@ class Guard:
             named_id=entry.named_id,
             resend_despite_named=despite_named,
             may_send=sending.may_go_out,
-            on_send=sending.note_send,
+            last_sent_at=None if is_new else datetime.fromtimestamp(entry.last_sent_at, UTC),
+            tell=sending.note,
             is_repeat=is_repeat,
             unsigned=unsigned,
         )
@@ -835,6 +840,11 @@ class Guard:
             )
         elif why_not is not None:
             again = f"Exactly this call looks for the job again, and sends nothing, since {why_not}."
+        elif error.retry_after_seconds is not None:
+            again = (
+                f"Make exactly this call again in {error.retry_after_seconds:.0f} s: the API's list may lag so "
+                "long. It looks for the job, and sends it under the same key where it is not there by then."
+            )
         else:
             again = (
                 "Make exactly this call again: it looks for the job, and sends it under the same key where "
@@ -855,23 +865,32 @@ class Guard:
 
     async def is_in_export(self, call: _Call, entry: Entry) -> bool:
         """Return whether a job that may be an attempt's has finished, and the API's list lacks it."""
-        since = datetime.fromtimestamp(entry.first_sent_at, UTC) - _EXPORT_LOOKS_BACK
+        since = datetime.fromtimestamp(entry.first_sent_at, UTC) - _EXPORT_TOLERANCE
         rows = await self._settling.finished_since(call.sync, call.account, since, call.reading())
-        ids = [
-            row.generation_id
-            for row in rows or ()
-            if row.generation_id
-            and (row.created_at is None or row.created_at >= since)
-            and (row.model is None or row.model.startswith(entry.model))
-        ]
-        ids = [id for id in ids if id not in await self._known_to_others(entry.id, ids)][:_LISTED_AT_ONCE]
-        if not ids:
-            return False
-        try:
-            listed = await call.sync.generations.list(ids=ids, request_options=call.reading())
-        except SyncError:
-            return True
-        return not set(ids) <= {job.id for job in listed}
+        ids = [row.generation_id for row in rows or () if row.generation_id and _may_be(row, entry)]
+        known = await self._known_to_others(entry.id, ids) if ids else ()
+        ids = [id for id in ids if id not in known]
+        for start in range(0, len(ids), _LISTED_AT_ONCE):
+            some = ids[start : start + _LISTED_AT_ONCE]
+            try:
+                listed = await call.sync.generations.list(ids=some, request_options=call.reading())
+            except SyncError:
+                return True
+            if not set(some) <= {job.id for job in listed}:
+                return True
+        return False
+
+    async def note_send(self, entry: Entry) -> None:
+        """Write down when an attempt last went out, and whether an answer to it is to come."""
+        await self._do(
+            partial(
+                self.ledger.note_send,
+                entry.id,
+                self._owner,
+                entry.last_sent_at,
+                is_on_its_way=entry.is_on_its_way,
+            )
+        )
 
     async def _claim(self, entry_id: int, generation_id: str) -> Claim:
         return await self._do(self.ledger.claim, entry_id, generation_id)
@@ -1105,13 +1124,30 @@ class _Sending:
         self._within_limits = may_send
         self._renewed_at = time.time()
         self._in_export: bool | None = None
+        self._sent_before = entry.last_sent_at
         self.went_out = False
 
     async def may_go_out(self) -> bool:
         return await self.hindrance() is None
 
-    def note_send(self) -> None:
-        self.went_out = True
+    async def note(self, step: Step) -> None:
+        """Keep book of a step; the first send of a new attempt was written down with it."""
+        entry = self._entry
+        if step == "sends":
+            self._sent_before, entry.last_sent_at = entry.last_sent_at, self._call.now.seconds
+            is_written = self._is_new and not self.went_out
+            entry.is_on_its_way = self.went_out = True
+            if not is_written:
+                await self._guard.note_send(entry)
+        elif step == "made nothing":
+            entry.last_sent_at = self._sent_before
+        elif entry.is_on_its_way:
+            entry.is_on_its_way = False
+            try:
+                await self._guard.note_send(entry)
+            except LedgerError as error:
+                # It is taken for one that is on its way, and those like it wait.
+                logger.warning("create key=%s: %s", entry.idempotency_key, error)
 
     async def hindrance(self) -> str | None:
         """Return why the attempt is not sent, as the end of a sentence, or None where it may be."""
@@ -1127,9 +1163,15 @@ class _Sending:
         if not self._is_new or self.went_out:
             if not self._is_new and self._guard.is_too_late(self._call.now, self._entry):
                 return "too much time has passed since its first send"
-            if await self._is_in_export():
+            if not self._is_key_kept and await self._is_in_export():
                 return "the API's export has a job that may be it and that its list does not show"
         return None
+
+    @property
+    def _is_key_kept(self) -> bool:
+        """Whether the API has shown that it keeps a key so long: then it answers a repeat with the job."""
+        age = self._call.now.seconds - self._entry.first_sent_at
+        return self._call.sync.generations.keeps_keys_for(age)
 
     async def _is_in_export(self) -> bool:
         if self._in_export is None:
@@ -1203,7 +1245,10 @@ _Ready = tuple[Intention, Mapping[str, str], Decimal | None]
 """An attempt whose files are uploaded: the intention with their assets, these, and what it costs."""
 
 _NAMING = ("outputFileName", "projectId")
-_EXPORT_LOOKS_BACK = timedelta(minutes=2)
+_EXPORT_TOLERANCE = timedelta(minutes=2)
+"""By so much the time of a job in the export may differ from that of its send."""
+_OTHER_PRICE = 2
+"""A job that costs so many times what was estimated, or less by as much, is another."""
 _LISTED_AT_ONCE = 50
 _STATUSES = ("FAILED", "REJECTED", "CANCELED")
 
@@ -1212,6 +1257,20 @@ def _may_be_another_clip(entry: Entry, intention: Intention) -> bool:
     """Return whether an older version's entry may be of another clip: it took more for signatures."""
     is_of_now = intention.digest in (entry.digest, entry.sent_digest)
     return intention.has_loose_earlier_digest and not is_of_now
+
+
+def _may_be(row: UsageItem, entry: Entry) -> bool:
+    """Return whether a finished job may be what an attempt made, by all that the export tells of it."""
+    if row.model is not None and is_other_model(entry.model, row.model):
+        return False
+    if row.created_at is not None:
+        first, last = (datetime.fromtimestamp(at, UTC) for at in (entry.first_sent_at, entry.last_sent_at))
+        within = timedelta(seconds=LISTED_WITHIN_SECONDS) + _EXPORT_TOLERANCE
+        if not first - _EXPORT_TOLERANCE <= row.created_at <= last + within:
+            return False
+    # A cost of 0, or one that is not final, says nothing: it may be metered later.
+    cost, estimate = row.final_usd, entry.estimate_usd
+    return not cost or not estimate or estimate / _OTHER_PRICE <= cost <= estimate * _OTHER_PRICE
 
 
 def _after_failure(entry: Entry, charged: str) -> _Next:

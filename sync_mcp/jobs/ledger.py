@@ -55,7 +55,7 @@ from sync_mcp.jobs.limits import (
     utc_midnight,
 )
 from sync_mcp.jobs.mark import UNREADABLE, Mark, advance_mark, read_mark
-from sync_mcp.jobs.schema import RENAME, STATE, VERSION_1, VERSION_2
+from sync_mcp.jobs.schema import RENAME, STATE, VERSION_1, VERSION_2, VERSION_3
 from sync_mcp.text import safe
 
 if sys.platform != "win32":
@@ -211,6 +211,9 @@ class Entry(_Base):
     """Nobody agreed to it: it counts against what may be paid unasked."""
     content_digest: Mapped[str | None] = mapped_column(index=True)
     """Of what is made, whoever pays: it tells that two keys' calls mean the same."""
+    last_sent_at: Mapped[float] = mapped_column(default=0.0)
+    is_on_its_way: Mapped[bool] = mapped_column(default=True)
+    """An answer to it is to come; else, as long as it is open, it is in doubt."""
 
     @property
     def is_open(self) -> bool:
@@ -279,7 +282,11 @@ def _through(statements: Sequence[str]) -> Callable[[Connection], None]:
     return migrate
 
 
-_MIGRATIONS: Sequence[Callable[[Connection], None]] = (_through(VERSION_1), _through(VERSION_2))
+_MIGRATIONS: Sequence[Callable[[Connection], None]] = (
+    _through(VERSION_1),
+    _through(VERSION_2),
+    _through(VERSION_3),
+)
 """From each version to the next; a ledger's version is how many of them it has been through."""
 
 
@@ -478,6 +485,7 @@ class Ledger:
                 counted_usd=wish.estimate_usd or Decimal(0),
                 created_at=now,
                 first_sent_at=wish.now.seconds,
+                last_sent_at=wish.now.seconds,
                 was_found=False,
                 charged="unknown",
                 is_sandbox=wish.is_sandbox,
@@ -520,6 +528,7 @@ class Ledger:
             refusal = _refusal_besides(session, wish, entry, now)
             if refusal is None:
                 entry.state, entry.assets, entry.first_sent_at = "sending", dict(assets), wish.now.seconds
+                entry.last_sent_at = wish.now.seconds
                 entry.sent_digest, entry.created_at = sent.digest, now
                 entry.estimate_usd, entry.counted_usd = wish.estimate_usd, wish.estimate_usd or Decimal(0)
                 entry.leased_until = time.time() + LEASE_SECONDS
@@ -566,6 +575,7 @@ class Ledger:
             if wish.token is not None:
                 _use_token(session, wish, now, entry)
             entry.state, entry.owner, entry.leased_until = "sending", wish.owner, clock + LEASE_SECONDS
+            entry.is_on_its_way = False
             if _refusal_besides(session, wish, entry, now) is not None:
                 return "look"
             entry.created_at = now
@@ -582,6 +592,13 @@ class Ledger:
                 return False
             entry.leased_until = time.time() + LEASE_SECONDS
             return True
+
+    def note_send(self, entry_id: int, owner: str, last_sent_at: float, *, is_on_its_way: bool) -> None:
+        """Note when an attempt last went out, and whether an answer is to come or it is looked for."""
+        with self._transaction() as session:
+            entry = session.get(Entry, entry_id)
+            if entry is not None and entry.state == "sending" and entry.owner == owner:
+                entry.last_sent_at, entry.is_on_its_way = last_sent_at, is_on_its_way
 
     def known_to_others(self, entry_id: int, generation_ids: Sequence[str]) -> set[str]:
         """Return which of these jobs other attempts are known to have made."""
@@ -605,11 +622,15 @@ class Ledger:
                 return "another's"
             twins = session.scalars(
                 select(Entry).where(
-                    Entry.body_digest == entry.body_digest, Entry.id != entry_id, Entry.state == "sending"
+                    Entry.body_digest == entry.body_digest,
+                    Entry.id != entry_id,
+                    Entry.state == "sending",
+                    Entry.is_on_its_way,
                 )
             )
-            # One under way will be told its job. Of two in doubt either may have it: the other one's is made
-            # when it is looked for in vain, and an answer that names it takes it back.
+            # One under way will be told its job. Of two in doubt, looked for at this moment or not, either may
+            # have it, and who comes first does: the other one's is another, or is made when it is looked for
+            # in vain, and an answer that names it takes it back.
             if any(twin.is_leased(time.time()) for twin in twins):
                 return "unclear"
             _accept(entry, generation_id, was_found=True)
@@ -646,7 +667,7 @@ class Ledger:
         with self._transaction() as session:
             entry = session.get_one(Entry, entry_id)
             if entry.state == "sending" and entry.owner == owner:
-                entry.state, entry.leased_until = "unknown", 0.0
+                entry.state, entry.leased_until, entry.is_on_its_way = "unknown", 0.0, False
                 entry.named_id = named_id or entry.named_id
 
     def refuse(self, entry_id: int, owner: str, error_code: str, *, gives_quote_back: bool) -> None:
@@ -1361,6 +1382,7 @@ def _add_second_job(session: Session, entry: Entry, generation_id: str) -> None:
         estimate_usd=entry.estimate_usd,
         created_at=entry.created_at,
         first_sent_at=entry.first_sent_at,
+        last_sent_at=entry.last_sent_at,
         charged="unknown",
         is_sandbox=entry.is_sandbox,
         is_unasked=entry.is_unasked,

@@ -95,6 +95,13 @@ VERSION_2 = (
     END""",
 )
 
+VERSION_3 = (
+    # Until when the API's list may lag, and which of two that may have one job is told it by an answer.
+    "ALTER TABLE entries ADD COLUMN last_sent_at DOUBLE NOT NULL DEFAULT 0",
+    "ALTER TABLE entries ADD COLUMN is_on_its_way BOOLEAN NOT NULL DEFAULT 1",
+    "UPDATE entries SET last_sent_at = first_sent_at",
+)
+
 STATE = (
     "SELECT id, revision, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0), counted_usd "
     "FROM ledger"

@@ -11,7 +11,7 @@ from sync_mcp.jobs.guard import Terms
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, paid
-from .entries import JOB, begun, found, intended
+from .entries import JOB, begun, found, intended, is_taken
 
 pytestmark = pytest.mark.anyio
 
@@ -115,4 +115,29 @@ def test_of_two_takes_in_doubt_either_may_have_the_job_until_an_answer_names_it(
     assert ledger.claim(first, JOB) == "mine"
     ledger.accept(second, JOB)
     assert (found(ledger, first).state, found(ledger, second).state) == ("unknown", "accepted")
+    ledger.close()
+
+
+def test_two_takes_that_are_both_looked_for_each_get_a_job_and_no_job_goes_to_both(home: object) -> None:
+    ledger = Ledger()
+    intentions = intended(), intended(take=2)
+    first, second = (begun(ledger, intention=intention) for intention in intentions)
+    for entry, intention, owner in zip((first, second), intentions, ("one", "two"), strict=True):
+        ledger.doubt(entry, "me", None)
+        assert is_taken(ledger, entry, owner, intention=intention)
+    assert ledger.claim(first, JOB) == "mine"
+    assert ledger.claim(second, JOB) == "another's"
+    assert ledger.claim(second, "another") == "mine"
+    ledger.close()
+
+
+def test_a_take_that_goes_out_again_is_waited_for_as_at_first(home: object) -> None:
+    ledger = Ledger()
+    first, second = begun(ledger), begun(ledger, intention=intended(take=2))
+    ledger.note_send(first, "me", 2.0, is_on_its_way=False)
+    assert ledger.claim(second, "other") == "mine"
+    ledger.note_send(first, "me", 3.0, is_on_its_way=True)
+    third = begun(ledger, intention=intended(take=3))
+    assert ledger.claim(third, JOB) == "unclear"
+    assert found(ledger, first).last_sent_at == 3.0
     ledger.close()

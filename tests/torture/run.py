@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from sync_mcp import AsyncSync, Audio, Video
+from sync_mcp.api.create import LISTED_WITHIN_SECONDS
 from sync_mcp.jobs.ledger import Entry, Ledger
 from sync_mcp.sandbox import Charge, RecordedRequest, Sandbox
 from sync_mcp.sandbox.clock import Clock
@@ -323,8 +324,9 @@ class Torture:
         async with self.serving(self.servers, **budgets), self._watches(part, half):
             await self._pursue_all([*before, *wanted], waits=is_last)
             if is_last:
-                # Once more in fair weather.
+                # Once more in fair weather, and when the lists have had their time.
                 self.clear_weather()
+                self.advance(LISTED_WITHIN_SECONDS)
                 await self._pursue_all(_open(self.every), waits=True, unknowns=1)
         self._look_at_the_money()
         self._note_what_is_hidden(weather, self.sandbox.requests[first_request:])

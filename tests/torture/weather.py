@@ -1,7 +1,7 @@
 """What the API and the network do to the calls, in four parts: by how the API keeps idempotency keys.
 
-Where the API forgets keys, and its lists and the export do not show a job whose answer was lost, nobody could
-ever know of it: there, lists may lag for a short time only, and neither skip nor hide.
+Where the API forgets keys, and its lists and the export never show a job whose answer was lost, nobody could
+ever know of it: there, lists neither skip nor hide. They lag for as long as anywhere.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +21,6 @@ READS_A_CREATE = 8
 _OUTAGE = 8
 _LATE_SECONDS = (0.1, 1.5)
 _LAG_SECONDS = 30.0
-_SHORT_LAG_SECONDS = 5.0
-"""Shorter than the lease of a server that died: until then nobody goes on with its creates."""
 _COST_SECONDS = 500.0
 """Within the ten minutes in which the cost of a failure is not believed to be 0."""
 _USAGE_LAG_SECONDS = 30.0
@@ -69,10 +67,9 @@ def _late(when: str) -> _Make:
     return make
 
 
-def _lagging(part_hides: bool, **what: object) -> _Make:
+def _lagging(**what: object) -> _Make:
     def make(random: Random, skip: int) -> Fault:
-        longest = _LAG_SECONDS if part_hides else _SHORT_LAG_SECONDS
-        get_lag, list_lag = random.uniform(0, _LAG_SECONDS), random.uniform(0, longest)
+        get_lag, list_lag = random.uniform(0, _LAG_SECONDS), random.uniform(0, _LAG_SECONDS)
         # The one without the other too.
         lags = random.choice(
             (
@@ -127,15 +124,14 @@ _ON_CREATES: tuple[_Make, ...] = (
     *[_told_late(job="fail", charged=True)] * 2,
     _told_late(job="reject", charged=True),
     _told_late(end_status="TIMED_OUT", charged=True),
-    *[_lagging(False)] * 2,
+    *[_lagging()] * 2,
+    *[_lagging(drop="after")] * 2,
+    _lagging(cut_body=True),
 )
 _HIDING: tuple[_Make, ...] = (
     _create(job="hide"),
     _create(job="hide", drop="after"),
     _create(job="forget"),
-    _lagging(True),
-    *[_lagging(True, drop="after")] * 2,
-    _lagging(True, cut_body=True),
 )
 
 _HIDING_ODDITIES: tuple[ListOddity, ...] = ("skip",)
