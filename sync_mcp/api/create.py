@@ -76,7 +76,7 @@ _ID_SHOWN = 128
 
 Claim = Literal["mine", "another's", "unclear"]
 Step = Literal["sends", "made nothing", "looks"]
-"""What happens to an attempt: it is about to be sent; that send made nothing; it is in doubt and looked for."""
+"""What happens to an attempt: it is about to be sent; that send made nothing; it is looked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def compare(sent: Json, shown: Json) -> Likeness:
 
 
 def is_other_model(mine: object, theirs: object) -> bool:
-    """Return whether two names are surely those of two models; behind a name there may be a date or a build."""
+    """Return whether two names are surely of two models; behind a name there may be a date or a build."""
     families = _family(mine), _family(theirs)
     return None not in families and families[0] != families[1]
 

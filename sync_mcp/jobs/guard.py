@@ -771,7 +771,11 @@ class Guard:
             return await self._accepted(entry, result, went_out=sending.went_out)
         assert result is not None
         if isinstance(result, OutcomeUnknown):
-            result.next_step = self._way_out(entry, result, why_not=await sending.hindrance())
+            why_not = await sending.hindrance()
+            if why_not is not None:
+                # No time is known when that ends.
+                result.retry_after_seconds = None
+            result.next_step = self._way_out(entry, result, why_not=why_not)
         await self._note_failure(entry, result, is_new=is_new)
         if isinstance(result, NotSent):
             raise CreateUnderWay("Another process has taken this create over.") from result
@@ -842,8 +846,8 @@ class Guard:
             again = f"Exactly this call looks for the job again, and sends nothing, since {why_not}."
         elif error.retry_after_seconds is not None:
             again = (
-                f"Make exactly this call again in {error.retry_after_seconds:.0f} s: the API's list may lag so "
-                "long. It looks for the job, and sends it under the same key where it is not there by then."
+                f"Make exactly this call again in {error.retry_after_seconds:.0f} s: the API's list may lag "
+                "so long. It looks for the job, and sends it under the same key where it is not there then."
             )
         else:
             again = (

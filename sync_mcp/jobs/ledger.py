@@ -628,9 +628,9 @@ class Ledger:
                     Entry.is_on_its_way,
                 )
             )
-            # One under way will be told its job. Of two in doubt, looked for at this moment or not, either may
-            # have it, and who comes first does: the other one's is another, or is made when it is looked for
-            # in vain, and an answer that names it takes it back.
+            # One under way will be told its job. Of two in doubt, looked for at this moment or not, either
+            # may have it, and who comes first does: the other one's is another, or is made when it is looked
+            # for in vain, and an answer that names it takes it back.
             if any(twin.is_leased(time.time()) for twin in twins):
                 return "unclear"
             _accept(entry, generation_id, was_found=True)

@@ -1,4 +1,4 @@
-"""How long a create in doubt waits before it goes out again: the API's list may lag, and keys may be ignored."""
+"""How long a create in doubt waits before it goes out again: lists may lag, and keys may be ignored."""
 
 import socket
 from collections.abc import Callable
@@ -41,9 +41,8 @@ async def test_a_create_whose_answer_is_lost_while_the_list_lags_is_paid_once(
     sandbox.configure(idempotency="ignore", list_lag_seconds=30, get_lag_seconds=30)
     sandbox.add_fault(Fault(method="POST", path="/v2/generate", drop="after"))
     for _ in range(3):
-        with pytest.raises(OutcomeUnknown) as caught:
+        with pytest.raises(OutcomeUnknown, match="does not show the job"):
             await make(sync, sandbox, MINE)
-    assert caught.value.reason == "not_found"
     sandbox.advance(30)
     made = await make(sync, sandbox, MINE)
     assert [charge.generation_id for charge in sandbox.charges] == [made.id]
@@ -144,7 +143,9 @@ async def test_after_a_repeat_was_answered_with_its_job_a_create_in_doubt_goes_o
 async def test_a_job_that_the_api_named_and_answers_a_repeat_with_shows_that_it_keeps_keys(
     serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
 ) -> None:
-    server = serve(create=in_turn(answer(201, job("named")), LOST, answer(201, job())), listed=answer(200, []))
+    server = serve(
+        create=in_turn(answer(201, job("named")), LOST, answer(201, job())), listed=answer(200, [])
+    )
     client = client_of(server)
     agreed = {"named_id": "named", "resend_despite_named": True}
     await make_as(client, **agreed, **sent_before(90))

@@ -1,4 +1,4 @@
-"""When a create of unknown outcome goes out again: the API's list may lag, and its export may show the job."""
+"""When a create of unknown outcome goes out again: the API's list may lag, its export may show the job."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
