@@ -485,7 +485,9 @@ class _Create:
     def _unknown(self, failure: SyncError, search: _Search) -> OutcomeUnknown:
         is_missing = search.reason == "not_found"
         used_up = is_missing and self._sends >= _SENDS
-        seconds = math.ceil(self._seconds_to_wait) if is_missing else 0
+        wait = self._seconds_to_wait if is_missing else 0.0
+        # The API tells its time in whole seconds: the call that comes then must not be early.
+        seconds = math.ceil(wait) + 1 if wait else 0
         return OutcomeUnknown(
             failure.message,
             idempotency_key=self.key,
