@@ -326,6 +326,14 @@ class _DamagedError(SQLAlchemyError):
     """The file is no longer whole."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Engines:
+    """An open file's engine, and the same one for transactions that only read."""
+
+    writing: Engine
+    reading: Engine
+
+
 def remedy(error: LedgerError) -> str:
     """Return what the user can do about a ledger that cannot be used: the next step, put to the user."""
     told = error.next_step.removeprefix("Ask the user to ")
@@ -353,7 +361,7 @@ class Ledger:
         self.path = self.folder / FILE_NAME
         self.mark_path = self.folder / MARK_NAME
         self._read_only = read_only
-        self._engine: Engine | None = None
+        self._engines: _Engines | None = None
         self._file: tuple[int, int] | None = None
         self._opening = Lock()
 
@@ -457,9 +465,11 @@ class Ledger:
             now = _now(session, wish.now)
             if wish.token is not None:
                 _use_token(session, wish, now, latest)
-            refusal = wish.limits.refusal(wish.estimate_usd, _spending(session, wish.is_sandbox, now))
-            if refusal is not None:
-                raise refusal
+            if wish.limits.any:
+                spending = _spending(session, wish.is_sandbox, now)
+                refusal = wish.limits.refusal(wish.estimate_usd, spending)
+                if refusal is not None:
+                    raise refusal
             is_unasked = wish.token is None and not wish.is_agreed
             if is_unasked:
                 _check_unasked(session, wish, now)
@@ -1011,24 +1021,26 @@ class Ledger:
         try:
             # Read first: the ledger may come further meanwhile, and so be ahead of its mark, never behind.
             mark = read_mark(self.mark_path)
-            engine = self._opened(mark).execution_options(**{_READING: reading})
+            engines = self._opened(mark)
+            engine = engines.reading if reading else engines.writing
             with Session(engine, expire_on_commit=False) as session:
                 with session.begin():
-                    began = _state(session.connection())
+                    connection = session.connection()
+                    began = _state(connection)
                     # Another file may have been written into this one.
                     self._refuse_lesser(began, mark)
                     yield session
                     session.flush()
-                    ended = began if reading else _state(session.connection())
+                    ended = began if reading else _state(connection)
                 if ended != began:
                     self._advance_mark(ended)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise self._fault(error) from error
 
-    def _opened(self, mark: Mark | None) -> Engine:
+    def _opened(self, mark: Mark | None) -> "_Engines":
         with self._opening:
-            if self._engine is not None and self._file == _identity(self.path):
-                return self._engine
+            if self._engines is not None and self._file == _identity(self.path):
+                return self._engines
             # Moved or deleted under this process: what it holds open is no longer the ledger.
             self._dispose()
             # Looked at before those that were set aside: what is set aside meanwhile is not made anew.
@@ -1041,12 +1053,13 @@ class Ledger:
             if not is_there and mark is not None:
                 raise self._missing(mark)
             if self._read_only:
-                self._engine, self._file = self._open_to_look()
+                engine, self._file = self._open_to_look()
             else:
                 if not is_there:
                     self._make()
-                self._engine, self._file = self._open_to_write(mark)
-            return self._engine
+                engine, self._file = self._open_to_write(mark)
+            self._engines = _Engines(engine, engine.execution_options(**{_READING: True}))
+            return self._engines
 
     def _open_to_write(self, mark: Mark | None) -> tuple[Engine, tuple[int, int] | None]:
         self._leave_newer_alone()
@@ -1101,9 +1114,9 @@ class Ledger:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
 
     def _dispose(self) -> None:
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.dispose()
+        engines, self._engines = self._engines, None
+        if engines is not None:
+            engines.writing.dispose()
 
     def _leave_newer_alone(self) -> None:
         # To open it for writing can write already: what its own version had left in the journal.
@@ -1247,10 +1260,13 @@ def _extent(mark: Mark) -> str:
     return f"entries up to {mark.last_entry}, of {dollars(mark.counted_usd)} together"
 
 
+def _driver(connection: Connection) -> sqlite3.Connection:
+    return cast(sqlite3.Connection, connection.connection.driver_connection)
+
+
 def _state(connection: Connection) -> Mark:
     """Return how far an open ledger has come."""
-    driver = cast(sqlite3.Connection, connection.connection.driver_connection)
-    row = driver.execute(STATE).fetchone()
+    row = _driver(connection).execute(STATE).fetchone()
     if row is None:
         raise _DamagedError
     ledger, revision, last_entry, counted = row
@@ -1311,8 +1327,9 @@ def _delete_journal(path: Path) -> None:
 
 def _prepare(connection: Any, _: object) -> None:
     _use_journal(connection)
-    # With the folder: a journal that comes back after a power cut would take the last entry back.
-    connection.execute("PRAGMA synchronous=EXTRA")
+    # The end of a transaction is written into the journal and synced with it, so that no power cut takes the
+    # last entry back. A journal that is deleted would need its folder synced as well.
+    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _use_journal(connection: Any) -> None:
@@ -1320,7 +1337,7 @@ def _use_journal(connection: Any) -> None:
     ends_at = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
-            connection.execute("PRAGMA journal_mode=DELETE")
+            connection.execute("PRAGMA journal_mode=PERSIST")
         except sqlite3.OperationalError as error:
             # To leave the mode of version 1, which needs the file alone, does not wait by itself.
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= ends_at:
@@ -1332,7 +1349,7 @@ def _use_journal(connection: Any) -> None:
 
 def _begin(connection: Connection) -> None:
     is_reading = connection.get_execution_options().get(_READING, False)
-    connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
+    _driver(connection).execute("BEGIN" if is_reading else "BEGIN IMMEDIATE")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

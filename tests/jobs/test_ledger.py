@@ -173,7 +173,8 @@ def test_of_several_that_make_the_file_at_once_one_does_and_all_use_it(
     assert [entry.id for entry in other.entries(limit=None)] == [2, 1]
     other.close()
     ledger.close()
-    assert {path.name for path in home.iterdir()} == {"ledger.sqlite3", "ledger.mark.json"}
+    kept = {"ledger.sqlite3", "ledger.sqlite3-journal", "ledger.mark.json"}
+    assert {path.name for path in home.iterdir()} == kept
 
 
 @posix_only

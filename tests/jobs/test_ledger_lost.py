@@ -113,6 +113,36 @@ def test_after_a_kill_every_entry_stands_in_the_file_alone(ledger: Ledger, home:
     assert counted(ledger) == Decimal("2.75")
 
 
+def test_the_journal_that_stays_beside_the_file_takes_nothing_back(ledger: Ledger, home: Path) -> None:
+    # Its header is emptied and synced as each transaction ends: after a power cut too it is no open one.
+    begun(ledger, "one")
+    journal = home / "ledger.sqlite3-journal"
+    assert journal.read_bytes()[:28] == bytes(28)
+    of_one = journal.read_bytes()
+    begun(ledger, "two")
+    ledger.close()
+    journal.write_bytes(of_one)
+    assert len(ledger.entries(limit=None)) == 2
+    ledger.close()
+    journal.unlink()
+    assert ledger.check() == 2
+
+
+def test_every_connection_syncs_what_it_commits(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[tuple[object, ...]] = []
+    prepare = ledger_module._prepare  # pyright: ignore[reportPrivateUsage]
+
+    def note(connection: sqlite3.Connection, record: object) -> None:
+        prepare(connection, record)
+        asked = ("PRAGMA journal_mode", "PRAGMA synchronous")
+        modes.append(tuple(connection.execute(one).fetchone()[0] for one in asked))
+
+    monkeypatch.setattr(ledger_module, "_prepare", note)
+    made(ledger)
+    # 2 is FULL.
+    assert set(modes) == {("persist", 2)}
+
+
 def test_a_plain_copy_of_the_file_is_a_whole_ledger(ledger_of: LedgerOf, ledger: Ledger, home: Path) -> None:
     id = made(ledger)
     folder = home.with_name("copied")
@@ -150,7 +180,7 @@ def test_where_the_mark_is_gone_too_a_ledger_begins_anew(ledger: Ledger) -> None
 def test_a_ledger_without_a_paid_call_leaves_no_mark(ledger: Ledger, home: Path) -> None:
     ledger.check()
     ledger.keep_account("print", BASE_URL, ACCOUNT)
-    assert [path.name for path in home.iterdir()] == ["ledger.sqlite3"]
+    assert {path.name for path in home.iterdir()} == {"ledger.sqlite3", "ledger.sqlite3-journal"}
 
 
 # Older, or another
@@ -497,9 +527,8 @@ def test_a_ledger_of_version_1_is_brought_up_to_date_without_loss(ledger: Ledger
         assert connection.execute("SELECT version FROM ledger").fetchall() == [(ledger.version,)]
     # Its fifth was deleted: its number is not given again.
     assert begun(ledger) == 6
-    assert [
-        path.name for path in home.iterdir() if path.name not in ("ledger.sqlite3", "ledger.mark.json")
-    ] == []
+    kept = {"ledger.sqlite3", "ledger.sqlite3-journal", "ledger.mark.json"}
+    assert {path.name for path in home.iterdir()} == kept
 
 
 def test_a_ledger_of_version_1_is_marked_as_soon_as_it_is_brought_up_to_date(
