@@ -58,13 +58,18 @@ def faults_without_input(request: GenerationRequest) -> list[str]:
     ]
 
 
-def segments_past_end(request: GenerationRequest, clip_seconds: float | None) -> list[str]:
-    """Return a sentence for every segment that ends after the video does, where its length is known."""
+def segments_past_end(
+    request: GenerationRequest, clip_seconds: float | None, *, slack_seconds: float = _ROUNDING_SECONDS
+) -> list[str]:
+    """Return a sentence for every segment that ends after the video does, where its length is known.
+
+    The slack is by how much the video may be longer than that.
+    """
     if clip_seconds is None:
         return []
     faults: list[str] = []
     for number, segment in enumerate(request.segments or []):
-        if segment.end_time > clip_seconds + _ROUNDING_SECONDS:
+        if segment.end_time > clip_seconds + slack_seconds:
             starts_late = segment.start_time >= clip_seconds
             verb, seconds = ("starts", segment.start_time) if starts_late else ("ends", segment.end_time)
             faults.append(

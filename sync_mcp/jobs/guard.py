@@ -96,8 +96,8 @@ class Terms:
     anyio's clock, a create waits for one of the account's jobs to end where all its slots are taken. `files`
     are uploaded once the create is agreed to and written down; that goes on where the call ends before.
     `token` is what the user agreed by. `webhook_hosts` are those that may be told of a job's end unasked;
-    None for any. `notes` are put to the user with the question. `on_begin` is called before anything can be
-    paid.
+    None for any. With `refuses_late_segments` a segment that ends after the video is refused, else warned
+    of. `notes` are put to the user with the question. `on_begin` is called before anything can be paid.
     """
 
     take: int = 1
@@ -107,6 +107,7 @@ class Terms:
     token: Token | None = None
     approval: Approval = NOBODY_TO_ASK
     webhook_hosts: Collection[str] | None = None
+    refuses_late_segments: bool = False
     notes: Sequence[str] = ()
     on_begin: Callable[[], None] | None = None
     slot_until: float = -math.inf
@@ -537,6 +538,7 @@ class Guard:
             call.reading(),
             files=call.terms.files,
         )
+        _check_segments(call, call.intention.request, price)
         await self._check_limits(call, price)
         wish = self._wish(call, following.attempt, price.usd, repeated_key=following.repeated_key)
         if wish.token is None:
@@ -674,6 +676,7 @@ class Guard:
         sent = replace(call.intention, request=with_assets(call.intention.request, assets))
         # The API has the files now: what it measures is what it charges by.
         price = await self.pricing.price(call.sync, sent.request, None, {"timeout_in_seconds": _LOOK_SECONDS})
+        _check_segments(call, sent.request, price)
         if price.usd is not None and wish.estimate_usd is not None and price.usd > wish.estimate_usd:
             self.pricing.learn(call.intention.request, price.usd)
             return None
@@ -1285,6 +1288,15 @@ def _after_failure(entry: Entry, charged: str) -> _Next:
         return _Next(entry.attempt + 1, f"{number} and was not charged: this is a new one.")
     fate = "was charged" if charged == "yes" else "may have been charged"
     return _Next(entry.attempt + 1, f"{number} and {fate}.", entry.id)
+
+
+def _check_segments(call: _Call, request: GenerationRequest, price: Price) -> None:
+    """Refuse, or warn of, segments that end after the video does."""
+    faults = price.segments_past_end(request)
+    if faults and call.terms.refuses_late_segments:
+        raise InvalidRequestError(faults)
+    for fault in faults:
+        logger.warning("%s", fault)
 
 
 def _job_of(entry: Entry) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from sync_mcp.api.checks import segments_past_end
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.estimate import PRICED_FPS
-from sync_mcp.api.models import CostEstimate, GenerationRequest
+from sync_mcp.api.models import CostEstimate, GenerationRequest, Video
 from sync_mcp.api.transport import RequestOptions
 from sync_mcp.errors import (
     APIStatusError,
@@ -25,6 +26,9 @@ from sync_mcp.jobs.intention import Intention
 from sync_mcp.jobs.limits import HIGHEST_USD, dollars
 
 _BAD_INPUT = ("generation_input_", "asset_")
+_SLOWEST_FPS = 24_000 / 1001
+"""Of films: few videos have fewer frames in a second."""
+_FRAME_SECONDS = 0.05
 _CODE = re.compile(r"[A-Za-z0-9_]{1,60}", re.ASCII)
 
 
@@ -51,6 +55,17 @@ class Price:
     hint_usd: Decimal | None = None
     fault: SyncError | None = None
     assumptions: Sequence[str] = ()
+
+    def segments_past_end(self, request: GenerationRequest) -> list[str]:
+        """Return a sentence for every segment that ends after the video, as long as that was measured.
+
+        With segments the output is as long as the video (API §3.1.2).
+        """
+        if self.duration_seconds is None or not any(isinstance(item, Video) for item in request.input):
+            return []
+        # The API tells frames, and not how many of them are a second of this video.
+        slack = self.duration_seconds * (PRICED_FPS / _SLOWEST_FPS - 1) + _FRAME_SECONDS
+        return segments_past_end(request, self.duration_seconds, slack_seconds=slack)
 
 
 class Pricing:

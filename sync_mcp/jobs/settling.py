@@ -92,9 +92,12 @@ class Settling:
         """Write down what has ended; what cannot be read stays as it is.
 
         An account is settled at most every ten seconds, or where it `is_due`: because a call would be refused
-        otherwise, or somebody asks for the sum.
+        otherwise, or somebody asks for the sum. Where another call is settling it, only who is due waits.
         """
         account = self._accounts.setdefault((payer.name, payer.base_url), _Account())
+        if account.lock.locked() and not is_due:
+            # The API may be slow, and what it tells is written down for the next call as well.
+            return
         async with account.lock:
             if not is_due and anyio.current_time() - account.settled_at < _PAUSE_SECONDS:
                 return

@@ -129,6 +129,7 @@ def _terms(
             seconds_left=lambda: context.seconds_left - _SENDING_SECONDS,
         ),
         webhook_hosts=backend.webhook_hosts,
+        refuses_late_segments=True,
         notes=ignored,
         on_begin=context.payment.begin,
         slot_until=slot_until,
@@ -293,6 +294,9 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
         )
         if price.fault is not None and price.hint_usd is None:
             raise price.fault
+        late = price.segments_past_end(request)
+        if late:
+            raise InvalidRequestError(late)
         ignored = _ignored(request)
         terms = _terms(context, arguments, files, ignored=ignored)
         foresight, unforeseen = await _foreseen(context, request, replace(terms, token=None), price)

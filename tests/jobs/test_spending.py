@@ -25,6 +25,8 @@ Make = Callable[..., Awaitable[Made]]
 GuardOf = Callable[..., Guard]
 RequestOf = Callable[..., GenerationRequest]
 
+USAGE = "/v2/usage/generations"
+PATIENCE_SECONDS = 30
 NO_PRICE = Fault.api_error("cost_estimate_unavailable", path="/v2/analyze/cost", times=None)
 
 
@@ -418,6 +420,48 @@ async def test_settling_is_throttled_to_one_request_a_second_and_one_round_in_te
         or (request.path == "/v2/generations" and "ids" in request.query)
     ]
     assert len(settling) <= 10
+
+
+async def test_a_create_does_not_wait_for_another_one_that_is_settling(
+    sandbox: Sandbox, make: Make, request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("settling", "guard"):
+        monkeypatch.setattr(f"sync_mcp.jobs.{module}.SETTLE_SECONDS", 600.0)
+    await make()
+    sandbox.advance(100)
+    sandbox.add_fault(Fault(path=USAGE, delay_seconds=600))
+    async with anyio.create_task_group() as task_group:
+        task_group.start_soon(make, request_of("?n=2"))
+        await _seen(sandbox, USAGE)
+        # The answer to the other one's read never comes within this test.
+        with anyio.fail_after(PATIENCE_SECONDS):
+            await make(request_of("?n=3"))
+        task_group.cancel_scope.cancel()
+    assert len(sent(sandbox)) == 2
+
+
+async def test_before_a_refusal_who_is_settling_is_waited_for(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf, sync: AsyncSync, request_of: RequestOf
+) -> None:
+    guard = guard_of(ever="0.4")
+    sandbox.add_fault(Fault(job="fail"))
+    await make(by=guard)
+    # By now it is known to be free, once the export has told.
+    sandbox.advance(1000)
+    sandbox.add_fault(Fault(path=USAGE, delay_seconds=0.5))
+    async with anyio.create_task_group() as task_group:
+        task_group.start_soon(guard.spending, sync)
+        await _seen(sandbox, USAGE)
+        with anyio.fail_after(PATIENCE_SECONDS):
+            await make(request_of("?n=2"), by=guard)
+    assert len(sent(sandbox)) == 2
+
+
+async def _seen(sandbox: Sandbox, path: str) -> None:
+    with anyio.fail_after(PATIENCE_SECONDS):
+        # The sandbox runs in a thread of its own.
+        while not any(request.path == path for request in sandbox.requests):  # noqa: ASYNC110
+            await anyio.sleep(0.01)
 
 
 async def test_a_real_cost_above_the_estimate_is_shown_and_counts(

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.anyio
 
 BY_DURATION = "/v2/generations/estimate"
 BY_REQUEST = "/v2/analyze/cost"
+CREATE = "/v2/generate"
 NO_PRICE = Fault.api_error("cost_estimate_unavailable", path=BY_REQUEST, times=None)
 
 
@@ -144,6 +145,48 @@ async def test_an_option_for_another_video_than_the_model_makes_is_refused_befor
     assert (told.code, told.money_spent) == ("invalid_request", "no")
     assert "take react-1, about 0.1668 USD a second" in told.text
     assert sent(sandbox) == []
+
+
+@pytest.mark.parametrize("tool", ["estimate_cost", "create_generation"])
+async def test_a_segment_after_the_end_that_the_api_measured_is_refused_before_it_is_paid(
+    assistant: Assistant, sandbox: Sandbox, tool: str
+) -> None:
+    refused = await assistant.error(tool, _in_segments(sandbox, (0, 2), (2, 5.5)))
+    assert refused.code == "invalid_request"
+    assert "segments[1] ends at 5.5 s, after the end of the video at 5.00 s" in refused.text
+    assert sent(sandbox, CREATE) == []
+    assert sandbox.charges == []
+    assert not (await assistant.call(tool, _in_segments(sandbox, (0, 2), (2, 5)))).is_error
+
+
+@pytest.mark.parametrize("tool", ["estimate_cost", "create_generation"])
+async def test_a_film_of_fewer_frames_a_second_is_not_taken_for_a_shorter_one(
+    assistant: Assistant, sandbox: Sandbox, tool: str
+) -> None:
+    # Five seconds, at 24 in a second.
+    figures: JsonValue = [{"estimatedFrameCount": 120, "estimatedGenerationCost": 0.24}]
+    sandbox.add_fault(Fault(path=BY_REQUEST, status=200, body=figures, times=None))
+    assert not (await assistant.call(tool, _in_segments(sandbox, (0, 5)))).is_error
+
+
+@pytest.mark.parametrize("tool", ["estimate_cost", "create_generation"])
+async def test_a_length_that_the_caller_says_refuses_no_segment(
+    assistant: Assistant, sandbox: Sandbox, tool: str
+) -> None:
+    sandbox.add_fault(NO_PRICE)
+    asked = {**_in_segments(sandbox, (0, 5)), "duration_seconds": 2}
+    told = await assistant.call(tool, asked)
+    assert "after the end" not in told.text
+
+
+def _in_segments(sandbox: Sandbox, *times: tuple[float, float]) -> Facts:
+    video, audio = media(sandbox)
+    return {
+        "input": [video, {**audio, "ref_id": "voice"}],
+        "segments": [
+            {"start_time": start, "end_time": end, "audio_input": {"ref_id": "voice"}} for start, end in times
+        ],
+    }
 
 
 async def test_credits_are_told_where_the_api_tells_them(assistant: Assistant, sandbox: Sandbox) -> None:
