@@ -48,8 +48,7 @@ def read_mark(path: Path) -> Mark | None:
         OSError: there is something that cannot be read.
     """
     try:
-        with _opened(path, os.O_RDONLY) as file:
-            _is_locked(file, shared=True)
+        with _opened(path, os.O_RDONLY) as file, _turn(file, shared=True):
             return _read(file)
     except FileNotFoundError:
         return None
@@ -67,8 +66,8 @@ def advance_mark(path: Path, mark: Mark) -> None:
     if not mark.revision:
         # No call was paid yet: there is nothing to lose.
         return
-    with _opened(path, os.O_RDWR | os.O_CREAT) as file:
-        if not _is_locked(file, shared=False) or mark.revision <= _read(file).revision:
+    with _opened(path, os.O_RDWR | os.O_CREAT) as file, _turn(file, shared=False) as is_ours:
+        if not is_ours or mark.revision <= _read(file).revision:
             return
         told = {
             "ledger": mark.ledger,
@@ -81,6 +80,7 @@ def advance_mark(path: Path, mark: Mark) -> None:
 
 
 def _read(file: int) -> Mark:
+    os.lseek(file, 0, os.SEEK_SET)
     content = os.read(file, _BYTES)
     try:
         found = cast(object, json.loads(content))
@@ -107,12 +107,21 @@ def _opened(path: Path, flags: int) -> Generator[int]:
     try:
         yield file
     finally:
-        # It is let go of as well.
         os.close(file)
 
 
+@contextmanager
+def _turn(file: int, *, shared: bool) -> Generator[bool]:
+    """Wait for one's turn with a mark; the flag says whether it came."""
+    is_ours = _is_locked(file, shared=shared)
+    try:
+        yield is_ours
+    finally:
+        if is_ours:
+            _unlock(file)
+
+
 def _is_locked(file: int, *, shared: bool) -> bool:
-    """Wait for one's turn with a mark; return whether it came."""
     # Without end it would wait for a process that was stopped in its turn.
     ends_at = time.monotonic() + _WAIT_SECONDS
     while True:
@@ -129,13 +138,20 @@ def _is_locked(file: int, *, shared: bool) -> bool:
 if sys.platform == "win32":
 
     def _lock(file: int, *, shared: bool) -> None:  # noqa: ARG001 - there is one kind of lock
-        # Behind what is read: nobody else could read what is locked.
+        _change_lock(file, msvcrt.LK_NBLCK)
+
+    def _unlock(file: int) -> None:
+        # To close the file would do it too, but only some time later.
+        _change_lock(file, msvcrt.LK_UNLCK)
+
+    def _change_lock(file: int, mode: int) -> None:
+        # The byte behind the mark, which need not be there: nobody else could read what is locked.
         os.lseek(file, _BYTES, os.SEEK_SET)
-        try:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        finally:
-            os.lseek(file, 0, os.SEEK_SET)
+        msvcrt.locking(file, mode, 1)
 else:
 
     def _lock(file: int, *, shared: bool) -> None:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+    def _unlock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)

@@ -18,7 +18,8 @@ from sync_mcp.errors import ApprovalRequired, LimitReached, SyncError
 from sync_mcp.text import visible
 from sync_mcp.tools.limit_words import limit_message, limit_next_step
 
-SANDBOX_MARK = "SANDBOX: a stand-in; no real video is made and no real money is spent."
+_SANDBOX = "SANDBOX:"
+SANDBOX_MARK = f"{_SANDBOX} a stand-in; no real video is made and no real money is spent."
 
 _SPENT = {
     "no": "No money was spent.",
@@ -88,8 +89,10 @@ def error_result(error: SyncError, *, sandboxed: bool) -> CallToolResult:
     if error.retry_after_seconds is not None:
         meta["retry_after_seconds"] = round(error.retry_after_seconds, 1)
     if sandboxed:
-        lines.append(SANDBOX_MARK)
         meta["sandbox"] = True
+        # A question that is put to the user begins with the mark.
+        if not "".join(question[:1]).startswith(_SANDBOX):
+            lines.append(SANDBOX_MARK)
     lines.extend(map(visible, question))
     return CallToolResult(
         content=[TextContent(type="text", text="\n".join(lines))], is_error=True, _meta=meta

@@ -1,6 +1,7 @@
 """A ledger that is gone, or has an older or another one in its place, is no new ledger."""
 
 import errno
+import importlib.util
 import json
 import os
 import shutil
@@ -13,6 +14,8 @@ from contextlib import closing
 from decimal import Decimal
 from multiprocessing import get_context
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 import pytest
 
@@ -411,6 +414,55 @@ def test_of_several_processes_that_write_the_mark_at_once_none_sets_it_back(tmp_
     mark = read_mark(tmp_path / "mark")
     assert mark is not None
     assert mark.revision == 400
+
+
+class _MsvcrtLocks:
+    """Locks bytes as the module of Windows does by its documentation: from where the file stands, once."""
+
+    LK_NBLCK, LK_UNLCK = 2, 0
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[int, int], int] = {}
+        self.places: set[tuple[int, int]] = set()
+
+    def locking(self, file: int, mode: int, count: int) -> None:
+        at = os.lseek(file, 0, os.SEEK_CUR)
+        place = (os.fstat(file).st_ino, at)
+        self.places.add((at, count))
+        if mode == self.LK_UNLCK:
+            if self.held.pop(place, None) != file:
+                raise OSError(errno.EACCES, "not locked by this file")
+        elif place in self.held:
+            raise OSError(errno.EACCES, "locked by another file")
+        else:
+            self.held[place] = file
+
+
+def test_on_windows_a_mark_is_locked_behind_its_content_and_unlocked_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks = _MsvcrtLocks()
+    monkeypatch.setitem(sys.modules, "msvcrt", cast(ModuleType, locks))
+    spec = importlib.util.spec_from_file_location("mark_of_windows", mark_module.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    windows = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, windows)
+    with monkeypatch.context() as there:
+        there.setattr(sys, "platform", "win32")
+        spec.loader.exec_module(windows)
+    path = tmp_path / "mark"
+    for revision in (1, 3, 2):
+        windows.advance_mark(path, windows.Mark("x", revision, revision, Decimal(revision)))
+        assert locks.held == {}
+    assert windows.read_mark(path) == windows.Mark("x", 3, 3, Decimal(3))
+    assert (locks.held, locks.places) == ({}, {(path.stat().st_size, 1)})
+
+    # Another has its turn, and does not end it: nothing is written, and what is there is read.
+    monkeypatch.setattr(windows, "_WAIT_SECONDS", 0.01)
+    locks.held[path.stat().st_ino, path.stat().st_size] = -1
+    windows.advance_mark(path, windows.Mark("x", 4, 4, Decimal(4)))
+    assert windows.read_mark(path).revision == 3
 
 
 @posix_only

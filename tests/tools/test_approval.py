@@ -288,6 +288,18 @@ async def test_a_no_that_no_person_can_have_given_is_told_as_what_it_is_and_revo
     assert len(sandbox.charges) == 1
 
 
+@pytest.mark.parametrize("by", ["ask", "user"])
+async def test_a_refusal_for_want_of_consent_names_the_sandbox_once(
+    sandbox: Sandbox, media: dict[str, Any], by: str
+) -> None:
+    settings: dict[str, Any] = {"sandbox_mode": True, "approve_above_usd": Decimal(0), "approve_by": by}
+    async with on_an_api(sandbox, **settings) as assistant:
+        refused = await assistant.error("create_generation", media)
+    assert refused.code == "approval_required"
+    assert ("quote_id" in refused.text) == (by == "ask")
+    assert refused.text.count("SANDBOX") == 1
+
+
 async def test_a_form_that_is_not_answered_in_time_is_asked_again_and_never_ends_in_a_quote(
     sandbox: Sandbox, host: Hosts, media: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
