@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         LimitReached,
         NoOutput,
         NotFoundError,
+        NotSent,
         NotVisibleYet,
         OutcomeUnknown,
         PaymentRequiredError,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
         RequestRejectedError,
         ServerError,
         SyncError,
+        TransferUnderWay,
     )
     from sync_mcp.jobs.guard import Guard
     from sync_mcp.jobs.ledger import Ledger
@@ -123,6 +125,7 @@ _HOMES = {
         "LimitReached",
         "NoOutput",
         "NotFoundError",
+        "NotSent",
         "NotVisibleYet",
         "OutcomeUnknown",
         "PaymentRequiredError",
@@ -133,6 +136,7 @@ _HOMES = {
         "RequestRejectedError",
         "ServerError",
         "SyncError",
+        "TransferUnderWay",
     ),
     "sync_mcp.jobs.guard": ("Guard",),
     "sync_mcp.jobs.ledger": ("Ledger",),
@@ -185,6 +189,7 @@ __all__ = [
     "ModelName",
     "NoOutput",
     "NotFoundError",
+    "NotSent",
     "NotVisibleYet",
     "OtherInput",
     "OutcomeUnknown",
@@ -204,6 +209,7 @@ __all__ = [
     "SyncError",
     "Text",
     "Transfer",
+    "TransferUnderWay",
     "UsageItem",
     "UsagePage",
     "Video",

@@ -28,6 +28,11 @@ def checked_origin(url: str) -> str:
     return f"{parts.scheme}://{shown}{named}{parts.path}".rstrip("/")
 
 
+def is_on_loopback(url: str) -> bool:
+    """Return whether an origin is on this machine."""
+    return urlsplit(url).hostname in LOOPBACK
+
+
 def checked_key(key: str) -> str:
     """Return the key without the spaces around it; it may be empty.
 

@@ -221,7 +221,7 @@ async def _network(settings: Settings, sandbox_url: str | None) -> list[Finding]
         try:
             reached, answers = list(_reached(sync, await sync.ping())), True
         except SyncError as error:
-            reached, answers = [Finding("api", error.message, _remedy(error))], False
+            reached, answers = [Finding("api", error.whole_message, _remedy(error))], False
         return [*reached, await _key(sync, settings, answers=answers)]
 
 
@@ -250,7 +250,7 @@ async def _key(sync: AsyncSync, settings: Settings, *, answers: bool) -> Finding
         models = await sync.models.list()
     except SyncError as error:
         failed = "cannot be tried" if error.retryable else "does not work"
-        return Finding("key", f"{failed}: {error.message}", _remedy(error))
+        return Finding("key", f"{failed}: {error.whole_message}", _remedy(error))
     return Finding("key", f"works; models: {', '.join(model.name for model in models)}")
 
 

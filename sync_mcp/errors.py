@@ -27,15 +27,21 @@ SyncError
  x ApprovalDenied             the user did not agree; nothing was sent
  x ReadOnlyError              the server was started so that nothing can be paid or changed
  x CreateUnderWay             the same create is on its way elsewhere; nothing was sent by this call
+ x NotSent                    a create may not go out any more, and nothing was sent; for who keeps book
+ x TransferUnderWay           a file is still read, sent or fetched; that goes on
  x InternalError              a fault of this package
+
+`code` is one of `Code`, and always a word of ours. What the API says stands apart from it: its `errorCode` in
+`api_code`, its words in `api_says`.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, Protocol
 
-from sync_mcp.text import safe
+from sync_mcp.text import plain_id, safe
 
 __all__ = [
     "APIConnectionError",
@@ -45,6 +51,7 @@ __all__ = [
     "ApprovalDenied",
     "ApprovalRequired",
     "AuthenticationError",
+    "Code",
     "ConcurrencyLimitError",
     "ConfigurationError",
     "ConflictError",
@@ -57,6 +64,7 @@ __all__ = [
     "MoneySpent",
     "NoOutput",
     "NotFoundError",
+    "NotSent",
     "NotVisibleYet",
     "OutcomeUnknown",
     "PaymentRequiredError",
@@ -67,9 +75,71 @@ __all__ = [
     "RequestRejectedError",
     "ServerError",
     "SyncError",
+    "TransferUnderWay",
 ]
 
 MoneySpent = Literal["no", "yes", "unknown"]
+Code = Literal[
+    "api_error",
+    "api_key_missing",
+    "api_response_unreadable",
+    "api_timeout",
+    "api_unreachable",
+    "approval_cancelled",
+    "approval_closed_at_once",
+    "approval_denied",
+    "approval_required",
+    "authentication_failed",
+    "concurrency_limit_reached",
+    "configuration_error",
+    "conflict",
+    "create_under_way",
+    "file_changed",
+    "file_damaged",
+    "file_empty",
+    "file_exists",
+    "file_not_allowed",
+    "file_not_found",
+    "file_not_media",
+    "file_not_readable",
+    "file_not_writable",
+    "file_refused",
+    "file_too_large",
+    "file_too_slow",
+    "folder_not_found",
+    "generation_failed",
+    "generation_not_visible",
+    "generation_running",
+    "internal_error",
+    "invalid_request",
+    "ledger_corrupt",
+    "ledger_missing",
+    "ledger_newer",
+    "ledger_replaced",
+    "ledger_unavailable",
+    "ledger_untouched",
+    "limit_reached",
+    "media_extra_missing",
+    "media_worker_failed",
+    "no_output",
+    "not_found",
+    "not_sent",
+    "outcome_unknown",
+    "payment_required",
+    "permission_denied",
+    "price_changed",
+    "quote_refused",
+    "quote_revoked",
+    "rate_limit_exceeded",
+    "read_only",
+    "request_rejected",
+    "server_error",
+    "storage_refused",
+    "sync_error",
+    "transfer_under_way",
+    "url_refused",
+]
+"""Every word that an error's `code` can be."""
 DoubtReason = Literal[
     "not_searched",
     "list_unreadable",
@@ -82,6 +152,7 @@ DoubtReason = Literal[
 """Why the outcome of a create stays unknown."""
 
 _TEXT_LIMIT = 600
+_SAYS_LIMIT = 300
 _QUESTION_LIMIT = 900
 """Of one line: the question's own sentences, which are one, are never cut."""
 _REASON_LIMIT = 200
@@ -90,19 +161,50 @@ _ID_LIMIT = 128
 _IDS_KEPT = 20
 
 
+_NEXT_STEPS: Mapping[Code, str] = {
+    "api_key_missing": "Set SYNC_API_KEY (made at https://sync.so/settings/api-keys).",
+    "approval_cancelled": (
+        "Nothing was sent, and the user has not decided: the same call asks them again, when they want it."
+    ),
+    "approval_closed_at_once": (
+        "Nothing was sent. Tell the user. For unattended work they set SYNC_MCP_APPROVE_ABOVE_USD together "
+        "with SYNC_MCP_BUDGET_USD_PER_DAY or SYNC_MCP_BUDGET_USD."
+    ),
+    "ledger_corrupt": "Ask the user to run `sync-mcp ledger check`, which says what can be done.",
+    "ledger_missing": (
+        "Ask the user to put the file back, or to run `sync-mcp ledger check`, which says what can be done."
+    ),
+    "ledger_newer": "Ask the user to update sync-mcp. The file was left as it is.",
+    "ledger_replaced": (
+        "Ask the user to put the newer file back, or to run `sync-mcp ledger check`, which says what to do."
+    ),
+    "ledger_untouched": "Ask the user to run `sync-mcp ledger check`.",
+    "price_changed": "Tell the user the price of now: estimate_cost tells it, with a new quote.",
+    "quote_revoked": "Do not repeat the call by yourself: ask the user what to do instead.",
+    "storage_refused": "Call again; if it stays, quote this to Sync's support.",
+    "url_refused": (
+        "Only public https hosts and the API's own are asked: give such a URL, or check SYNC_BASE_URL where "
+        "the API named it."
+    ),
+}
+"""Where a class has several codes, of different causes."""
+
+
 class SyncError(Exception):
     """The root of the tree.
 
     Attributes:
-        code: a stable word to branch on; the API's own where it gave one.
-        message: what went wrong, one line, without keys and signed query strings.
-        next_step: what the caller can do about it, or "".
+        code: a stable word to branch on, of ours.
+        message: what went wrong in our words, one line, without keys and signed query strings.
+        next_step: what the caller can do about it in our words, or "".
+        api_code: the API's own `errorCode`, where it gave one.
+        api_says: what the API said of it, in its words, or "".
         retryable: whether the same call may succeed later without a change.
         retry_after_seconds: when to try again, where that is known.
         money_spent: whether this failure may have cost money.
     """
 
-    code: str = "sync_error"
+    code: Code = "sync_error"
     retryable: bool = False
     next_step: str = ""
     money_spent: MoneySpent = "no"
@@ -111,18 +213,28 @@ class SyncError(Exception):
         self,
         message: str,
         *,
-        code: str | None = None,
+        code: Code | None = None,
         next_step: str | None = None,
         retry_after_seconds: float | None = None,
+        api_code: str | None = None,
+        api_says: str = "",
     ) -> None:
         self.message = safe(message, _TEXT_LIMIT)
-        self.code = safe(code or "", 80) or self.code
-        self.next_step = safe(next_step or "", _TEXT_LIMIT) or self.next_step
+        self.code = code or self.code
+        self.api_code = safe(api_code or "", 80) or None
+        self.api_says = safe(api_says, _TEXT_LIMIT)
+        self.next_step = safe(next_step or "", _TEXT_LIMIT) or _NEXT_STEPS.get(self.code) or self.next_step
         self.retry_after_seconds = retry_after_seconds
         super().__init__(self.message)
 
+    @property
+    def whole_message(self) -> str:
+        """What went wrong, and in quotes what the API says of it, on one line."""
+        said = f" The API says: {json.dumps(self.api_says, ensure_ascii=False)}" if self.api_says else ""
+        return f"{self.message}{said}{f' ({self.api_code})' if self.api_code else ''}"
+
     def __str__(self) -> str:
-        return f"{self.code}: {self.message}"
+        return f"{self.code}: {self.whole_message}"
 
 
 class ConfigurationError(SyncError):
@@ -154,7 +266,7 @@ class FileRefused(SyncError):
 
     `code` says why: `file_not_allowed`, `file_not_found`, `folder_not_found`, `file_not_readable`,
     `file_not_media`, `file_damaged`, `file_too_large`, `file_empty`, `file_changed`, `file_exists`,
-    `file_not_writable`, `media_extra_missing`.
+    `file_not_writable`, `file_too_slow`, `media_extra_missing`, `media_worker_failed`.
     """
 
     code = "file_refused"
@@ -188,27 +300,27 @@ class APIResponseError(SyncError):
     retryable = True
     next_step = "Call again; if it stays, check SYNC_BASE_URL and any proxy on the way."
 
-    def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, code: Code | None = None) -> None:
         self.status = status
         super().__init__(message, code=code)
 
 
 class APIStatusError(SyncError):
-    """The API answered with an error.
+    """The API answered with an error; `message` is ours, and what the API says stands in `api_says`.
 
     Attributes:
         status: the HTTP status.
-        api_code: the API's `errorCode`, or None where the body has none.
-        suggestion: the API's own advice, where it gives any.
+        suggestion: the API's own advice, where it gives any; `api_says` ends with it.
         field: the request field that the API objects to, where it names one.
         request_id: to quote to Sync's support, where there is one.
     """
 
     code = "api_error"
+    meaning = "The API answered with an error"
 
     def __init__(
         self,
-        message: str,
+        said: str,
         *,
         status: int,
         api_code: str | None = None,
@@ -218,12 +330,14 @@ class APIStatusError(SyncError):
         retry_after_seconds: float | None = None,
     ) -> None:
         self.status = status
-        self.api_code = safe(api_code, 80) if api_code else None
-        self.suggestion = safe(suggestion, _TEXT_LIMIT) if suggestion else None
+        self.suggestion = safe(suggestion, _SAYS_LIMIT) if suggestion else None
         self.field = safe(field, 120) if field else None
         self.request_id = safe(request_id, 120) if request_id else None
         super().__init__(
-            message, code=api_code, next_step=suggestion, retry_after_seconds=retry_after_seconds
+            f"{self.meaning} (HTTP {status}).",
+            retry_after_seconds=retry_after_seconds,
+            api_code=api_code,
+            api_says=" ".join(filter(None, (safe(said, _SAYS_LIMIT), self.suggestion))),
         )
 
 
@@ -231,13 +345,15 @@ class RequestRejectedError(APIStatusError):
     """400, 413 or 422: the API does not accept the request as it is."""
 
     code = "request_rejected"
-    next_step = "Change the request as the message says and call again."
+    meaning = "The API does not accept the request"
+    next_step = "Change the request as the API says and call again."
 
 
 class AuthenticationError(APIStatusError):
     """401: no key, or a key that the API does not know."""
 
     code = "authentication_failed"
+    meaning = "The API does not accept the key"
     next_step = (
         "Set SYNC_API_KEY to a valid key (made at https://sync.so/settings/api-keys), restart the server, "
         "and call again."
@@ -248,6 +364,7 @@ class PaymentRequiredError(APIStatusError):
     """402: billing or the plan stands in the way."""
 
     code = "payment_required"
+    meaning = "The plan or the billing stands in the way"
     next_step = "Look at the plan and the billing page at https://sync.so/billing."
 
 
@@ -255,6 +372,7 @@ class PermissionDeniedError(APIStatusError):
     """403: this key may not do that."""
 
     code = "permission_denied"
+    meaning = "This key may not do that"
     next_step = "Use a key of the organization that owns it."
 
 
@@ -262,6 +380,7 @@ class NotFoundError(APIStatusError):
     """404: there is nothing by that id, for this key."""
 
     code = "not_found"
+    meaning = "The API has nothing by that name"
     next_step = "Check the id."
 
 
@@ -269,12 +388,14 @@ class ConflictError(APIStatusError):
     """409: what was asked does not fit the present state."""
 
     code = "conflict"
+    meaning = "What was asked does not fit the present state"
 
 
 class RateLimitError(APIStatusError):
     """429: too many requests; the same request is fine later."""
 
     code = "rate_limit_exceeded"
+    meaning = "Too many requests came in too short a time"
     retryable = True
     next_step = "Wait, then call again."
 
@@ -288,6 +409,7 @@ class ConcurrencyLimitError(APIStatusError):
     """
 
     code = "concurrency_limit_reached"
+    meaning = "As many jobs are running as the plan allows"
     retryable = True
     next_step = "Wait for a running job to end, then call again."
     active_generations: int | None = None
@@ -298,6 +420,7 @@ class ServerError(APIStatusError):
     """408, 5xx and statuses that nobody documents: the API's own trouble."""
 
     code = "server_error"
+    meaning = "The API has trouble of its own"
     retryable = True
     next_step = "Call again in a while."
 
@@ -344,6 +467,8 @@ class OutcomeUnknown(SyncError):
         maybe_ids: Sequence[str] = (),
         search_failure: str = "",
         retry_after_seconds: float | None = None,
+        api_code: str | None = None,
+        api_says: str = "",
     ) -> None:
         self.idempotency_key = idempotency_key
         self.generation_id = safe(generation_id, _ID_LIMIT) if generation_id else None
@@ -351,7 +476,7 @@ class OutcomeUnknown(SyncError):
         self.advice = safe(advice, _TEXT_LIMIT)
         self.reason: DoubtReason = reason
         self.maybe_ids = tuple(safe(name, _ID_LIMIT) for name in maybe_ids[:_IDS_KEPT])
-        named = f"The API named generation {self.generation_id}." if self.generation_id else ""
+        named = f"The API named generation {_shown_id(self.generation_id)}." if self.generation_id else ""
         sentences = (
             f"The create was sent at {sent_at}, and its outcome is unknown.",
             _sentence(failure, _REASON_LIMIT),
@@ -359,7 +484,9 @@ class OutcomeUnknown(SyncError):
             self._why(search_failure),
             f"Idempotency key: {idempotency_key}.",
         )
-        super().__init__("", retry_after_seconds=retry_after_seconds)
+        super().__init__(
+            "", next_step="", retry_after_seconds=retry_after_seconds, api_code=api_code, api_says=api_says
+        )
         self.next_step = safe(self._way_out(), _TEXT_LIMIT)
         # Each is shortened for itself, so that the key at the end is not cut off.
         self.message = " ".join(filter(None, sentences))
@@ -376,7 +503,8 @@ class OutcomeUnknown(SyncError):
             case "maybe_seen":
                 more = len(self.maybe_ids) - 1
                 others = f", and so may {more} more" if more > 0 else ""
-                return f"Generation {''.join(self.maybe_ids[:1])} of the API's list may be this job{others}."
+                first = "".join(map(_shown_id, self.maybe_ids[:1]))
+                return f"Generation {first} of the API's list may be this job{others}."
             case "named_not_visible":
                 return "The API does not show that job yet."
             case "named_is_anothers":
@@ -389,9 +517,11 @@ class OutcomeUnknown(SyncError):
     def _way_out(self) -> str:
         look = "Look for the job in the list of generations before making it again"
         if self.reason == "maybe_seen":
-            look = f"Look whether it is generation {' or '.join(self.maybe_ids[:1])} before making it again"
+            job = f"generation {''.join(map(plain_id, self.maybe_ids[:1]))}".rstrip()
+            look = f"Look whether it is {job} of that list before making it again"
         elif self.reason == "named_not_visible":
-            look = f"Wait a while, then look at generation {self.generation_id}; do not create it again"
+            job = f"generation {plain_id(self.generation_id or '')}".rstrip()
+            look = f"Wait a while, then look at {job}; do not create it again"
         wait = (
             ""
             if self.retry_after_seconds is None
@@ -422,17 +552,17 @@ class NotVisibleYet(SyncError):
         self.retryable = may_appear
         if may_appear:
             super().__init__(
-                f"Generation {self.generation_id} was made at {made_at}, and is not visible yet: the API's "
-                "reads lag behind.",
+                f"Generation {_shown_id(self.generation_id)} was made at {made_at}, and is not visible yet: "
+                "the API's reads lag behind.",
                 next_step=(
-                    f'Wait, then call get_generation with generation_id "{self.generation_id}"; do not '
-                    "create it again: it is made, and its money is held."
+                    f"Wait, then call get_generation{_by_id(self.generation_id)}; do not create it again: it "
+                    "is made, and its money is held."
                 ),
             )
         else:
             super().__init__(
-                f"Generation {self.generation_id} was made at {made_at}, and the API does not show it any "
-                "more.",
+                f"Generation {_shown_id(self.generation_id)} was made at {made_at}, and the API does not "
+                "show it any more.",
                 next_step=(
                     "Tell the user: its money stays held in the ledger until they look at it with "
                     f"sync-mcp ledger show {ledger_id}. Making it again may be paid again."
@@ -485,7 +615,10 @@ class QuoteRefused(SyncError):
     """The quote is unknown, used, expired, or for another call; nothing was sent."""
 
     code = "quote_refused"
-    next_step = "Call estimate_cost with the same arguments for a new quote, and ask the user again."
+    next_step = (
+        "Call estimate_cost with the same arguments: where the user has to agree, it gives a quote to put to "
+        "them; else make the call without quote_id."
+    )
 
 
 class ApprovalRequired(SyncError):
@@ -544,6 +677,46 @@ class CreateUnderWay(SyncError):
     next_step = "Make exactly this call again in a while: it joins the job. Nothing is paid twice."
 
 
+class NotSent(SyncError):
+    """A create may not go out any more, and nothing was sent that the API may have made a job of.
+
+    It is for who keeps book of the attempt, and who knows why.
+    """
+
+    code = "not_sent"
+    retryable = True
+    next_step = "Call again to make it."
+
+
+class _Transfer(Protocol):
+    """How far a transfer is."""
+
+    @property
+    def step(self) -> Literal["hash", "send", "fetch"]: ...
+
+    @property
+    def done_bytes(self) -> int: ...
+
+    @property
+    def total_bytes(self) -> int | None: ...
+
+
+class TransferUnderWay(SyncError):
+    """A transfer did not end in this call's time; it goes on in the process.
+
+    Attributes:
+        transfer: how far it is, or None where nothing has moved yet.
+    """
+
+    code = "transfer_under_way"
+    retryable = True
+    next_step = "Make exactly this call again: it joins the transfer, which goes on in the server."
+
+    def __init__(self, transfer: _Transfer | None) -> None:
+        self.transfer = transfer
+        super().__init__(f"Not finished: {_told_transfer(transfer)}.")
+
+
 class InternalError(SyncError):
     """A fault of this package; the log on standard error says more."""
 
@@ -555,7 +728,27 @@ class InternalError(SyncError):
         super().__init__(message)
 
 
+def _shown_id(name: str) -> str:
+    """Return an id as it stands in a sentence: what is none is in quotes, which it cannot close."""
+    return plain_id(name) or json.dumps(name, ensure_ascii=False)
+
+
+def _by_id(name: str) -> str:
+    return f' with generation_id "{name}"' if plain_id(name) else ""
+
+
 def _sentence(text: str, limit: int) -> str:
     """Return foreign words as a sentence that ends, in whatever state they came."""
     shown = safe(text, limit).rstrip(" .…")
     return f"{shown}." if shown else ""
+
+
+_DONE = {"hash": "read", "send": "sent", "fetch": "fetched"}
+
+
+def _told_transfer(transfer: _Transfer | None) -> str:
+    """Return how far a transfer is, as a phrase."""
+    if transfer is None:
+        return "it has just begun"
+    total = "" if transfer.total_bytes is None else f" of {transfer.total_bytes:,}"
+    return f"{transfer.done_bytes:,}{total} bytes {_DONE[transfer.step]}"

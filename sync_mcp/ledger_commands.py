@@ -141,7 +141,7 @@ async def _looked_up(ledger: Ledger, entry: Entry, generation_id: str, api_key: 
         try:
             job = await _job(sync, generation_id)
         except SyncError as error:
-            return _unseen(f"the API could not tell: {safe(error.message, _REASON_SHOWN).rstrip('.')}")
+            return _unseen(f"the API could not tell: {safe(error.whole_message, _REASON_SHOWN).rstrip('.')}")
     if job is None:
         return Sighting(
             False, f"The API knows no generation {generation_id}: if that stays so, {_PAID_AGAIN}"

@@ -99,7 +99,10 @@ def create_server(
         context: ServerRequestContext[Backend], params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult:
         if params.name in withheld:
-            return error_result(ReadOnlyError(f"{params.name} is switched off."), sandboxed=bool(sandbox_url))
+            backend = context.lifespan_context
+            await backend.ask_whether_sandboxed()
+            error = ReadOnlyError(f"{params.name} is switched off.")
+            return error_result(error, sandboxed=backend.sandboxed)
         tool = by_name.get(params.name)
         if tool is None:
             raise MCPError(

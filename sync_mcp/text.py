@@ -14,6 +14,7 @@ _CLOSING = re.compile(r"[\"')\]}>]+[.,;:]*$")
 _CLOSING_LIMIT = 6
 # What is no word: the parts of a host or a path are shorter.
 _VALUE_LIMIT = 1000
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
 _LONG_RUN = re.compile(r"[\w~+=-]{16,}")
 # Marks that are drawn as nothing and are no control characters by Unicode's categories.
@@ -65,6 +66,11 @@ def safe(text: str, limit: int) -> str:
     """Return `text` as it may stand in an error or a log: clean, and without signed query strings."""
     # Cleaned first: an invisible character must not hide a URL, nor a long text cost time.
     return clean(without_queries(clean(text, limit * 4)), limit)
+
+
+def plain_id(text: str) -> str:
+    """Return an id that may stand among our own words, or "" for what is none: a stranger's text."""
+    return text if _ID.fullmatch(text) else ""
 
 
 def folded(text: str, limit: int) -> str:

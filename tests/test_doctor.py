@@ -194,9 +194,14 @@ def test_http_that_would_not_start_is_wrong_and_says_what_is_missing() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "state", "remedy"),
     [
-        (409, {"message": "Twice"}, "does not work: Twice", "SYNC_BASE_URL"),
-        (402, {"message": "No plan"}, "does not work: No plan", "https://sync.so/billing"),
-        (503, {"message": "Busy"}, "cannot be tried: Busy", "again in a while"),
+        (
+            409,
+            {"message": "Twice"},
+            'fit the present state (HTTP 409). The API says: "Twice"',
+            "SYNC_BASE_URL",
+        ),
+        (402, {"message": "No plan"}, 'way (HTTP 402). The API says: "No plan"', "https://sync.so/billing"),
+        (503, {"message": "Busy"}, 'its own (HTTP 503). The API says: "Busy"', "again in a while"),
         (200, {"models": []}, "no list", "SYNC_BASE_URL"),
     ],
 )

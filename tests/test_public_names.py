@@ -98,7 +98,7 @@ def test_the_server_lists_its_tools_without_an_http_library_or_pyav() -> None:
 
 
 def test_every_public_error_is_exported() -> None:
-    assert set(errors.__all__) - {"MoneySpent"} <= set(sync_mcp.__all__)
+    assert set(errors.__all__) - {"Code", "MoneySpent"} <= set(sync_mcp.__all__)
 
 
 def test_the_package_says_that_it_is_typed() -> None:

@@ -327,7 +327,7 @@ def _asset(data: object, status: int) -> Asset:
 
 
 def _names_hash(error: RequestRejectedError) -> bool:
-    return error.status == 400 and "contentsha256" in f"{error.message} {error.field}".lower()
+    return error.status == 400 and "contentsha256" in f"{error.api_says} {error.field}".lower()
 
 
 def _checked_id(id: str) -> str:

@@ -98,7 +98,7 @@ def _input_faults(request: GenerationRequest) -> Iterator[str]:
     if len(visuals) > 1 or (whole and not visuals):
         yield f"input needs exactly one video or image, and has {len(visuals)}."
     if not voices and whole:
-        yield "input needs a voice: one audio or text item."
+        yield "input needs a voice: one audio or text item; or dub, to translate what the video says."
     elif len(voices) > 1 and not request.segments:
         yield f"input has {len(voices)} voices: more than one audio or text item needs segments."
     if any(isinstance(item, Image) for item in visuals) and request.model.strip() not in ("", "sync-3"):

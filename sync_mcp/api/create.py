@@ -37,6 +37,7 @@ from sync_mcp.errors import (
     ConflictError,
     DoubtReason,
     InvalidRequestError,
+    NotSent,
     OutcomeUnknown,
     RateLimitError,
     SyncError,
@@ -112,17 +113,6 @@ class Attempt:
     last_sent_at: datetime | None = None
     tell: Callable[[Step], Awaitable[None]] | None = None
     is_repeat: bool = False
-
-
-class NotSent(SyncError):
-    """`may_send` said no before anything was sent that the API may have made a job of.
-
-    It is for who keeps book of the attempt, and who knows why.
-    """
-
-    code = "not_sent"
-    retryable = True
-    next_step = "Call again to make it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -498,6 +488,8 @@ class _Create:
             maybe_ids=search.maybe_ids,
             search_failure=search.failure,
             retry_after_seconds=seconds or None,
+            api_code=failure.api_code,
+            api_says=failure.api_says,
         )
 
     # The search

@@ -54,6 +54,7 @@ from sync_mcp.errors import (
     RequestRejectedError,
     SyncError,
 )
+from sync_mcp.text import plain_id
 
 logger = logging.getLogger("sync_mcp.api")
 
@@ -532,24 +533,27 @@ def output_url(generation: Generation) -> str:
     Raises:
         NoOutput: it has none.
     """
-    shown = f"Generation {generation.id} is {generation.status}"
+    shown = f"Generation {plain_id(generation.id)}".rstrip()
     if not generation.finished:
         error = NoOutput(
-            f"{shown}: it has no output yet.",
+            f"{shown} has not ended: it has no output yet.",
             code="generation_running",
             next_step="Wait until it has ended, then call again.",
         )
         error.retryable = True
         raise error
     if generation.status != "COMPLETED":
-        reason = ": ".join(told for told in (generation.error_code, generation.error) if told)
         raise NoOutput(
-            f"{shown} and has no output{f' ({reason})' if reason else ''}.",
+            f"{shown} failed and has no output.",
             code="generation_failed",
             next_step="Correct what it failed for, and create it again.",
+            api_code=generation.error_code,
+            api_says=generation.error or "",
         )
     if not generation.output_url:
-        error = NoOutput(f"{shown}, but the API names no output.", next_step="Call again in a while.")
+        error = NoOutput(
+            f"{shown} has ended, and the API names no output.", next_step="Call again in a while."
+        )
         error.retryable = True
         raise error
     return generation.output_url

@@ -66,6 +66,7 @@ _REDIRECTS = 5
 _SCRUBBED_LIMIT = 2400
 _LONGEST_RETRY_AFTER = 86_400.0
 _LEAST_SECRET = 16
+"""A shorter key, as the sandbox takes it, may be a part of any word: it is masked nowhere."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"(?:[!-~]+(?:[ \t]+[!-~]+)*)?")
 
@@ -79,7 +80,7 @@ def _tls_context() -> ssl.SSLContext:
         raise ConfigurationError(
             "The certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: "
             f"{error.strerror or type(error).__name__}.",
-            next_step="Correct them in the environment, or take them out, and start again.",
+            next_step="Correct SSL_CERT_FILE and SSL_CERT_DIR in the environment, and start again.",
         ) from None
 
 
@@ -315,19 +316,22 @@ class Transport:
         seconds = min(attempt_seconds, budget.seconds_left)
         progress = _Progress()
         request = self._request(call, options or RequestOptions(), progress)
+        reply: Reply | None = None
+        failure: SyncError | None = None
         try:
             with anyio.fail_after(seconds):
                 reply = await self._exchange(request, plain=call.plain)
-        except TimeoutError as error:
-            raise self._timed_out(call, seconds, progress.sent) from error
+        except TimeoutError:
+            failure = self._timed_out(call, seconds, progress.sent)
         except (httpx.HTTPError, ssl.SSLError, OSError) as error:
             reason = self._scrub(str(error)).rstrip(".") or type(error).__name__
             if progress.sent:
-                # The cause quotes what came, and that may quote the key.
-                raise APIResponseError(
-                    f"The answer to {call.method} {call.path} broke off: {reason}."
-                ) from None
-            raise APIConnectionError(f"{self.base_url} cannot be reached: {reason}.") from error
+                failure = APIResponseError(f"The answer to {call.method} {call.path} broke off: {reason}.")
+            else:
+                failure = APIConnectionError(f"{self.base_url} cannot be reached: {reason}.")
+        if reply is None:
+            # Raised here it has no cause: that holds the request with the key, and quotes what came.
+            raise failure or self._timed_out(call, seconds, progress.sent)
         self.sandboxed = self.sandboxed or SANDBOX_HEADER in reply.headers
         told = reply.server_time
         if told is not None:
@@ -471,19 +475,19 @@ class Transport:
         try:
             return await client.send(request, stream=True)
         except (httpx.HTTPError, ssl.SSLError) as error:
-            # None of them keeps its cause, which holds the whole request with its signature.
             host = _host_of(url)
             reason = self._scrub(str(error)).rstrip(".") or type(error).__name__
             if not progress.sent:
-                raise APIConnectionError(
+                failure = APIConnectionError(
                     f"{host} cannot be reached: {reason}.",
                     next_step="Check the network and any proxy on the way, then call again.",
-                ) from None
-            if isinstance(error, httpx.TimeoutException):
-                raise APITimeoutError(
-                    f"{host} took and answered nothing for {_STORAGE_SECONDS:.0f} s."
-                ) from None
-            raise APIResponseError(f"The {method} to {host} broke off: {reason}.") from None
+                )
+            elif isinstance(error, httpx.TimeoutException):
+                failure = APITimeoutError(f"{host} took and answered nothing for {_STORAGE_SECONDS:.0f} s.")
+            else:
+                failure = APIResponseError(f"The {method} to {host} broke off: {reason}.")
+        # Raised here it has no cause: that holds the whole request with its signature.
+        raise failure
 
     def _is_own(self, url: str) -> bool:
         """Return whether a URL is on the API's own host; any other must be a public one with https.
@@ -518,12 +522,10 @@ class Transport:
         # 403 is how a signature that is out of time is told.
         error.retryable = _may_pass(status) or status == 403 or code == " RequestTimeout"
         error.retry_after_seconds = _retry_after(response.headers, {})
-        error.next_step = "Call again; if it stays, quote this to Sync's support."
         return error
 
     def _without_key(self, body: bytes) -> bytes:
-        # An API that echoes the key must not bring it into a job's fields. A short one, as the sandbox takes
-        # it, may be a part of any word.
+        # An API that echoes the key must not bring it into a job's fields.
         key = self._api_key.encode()
         return body.replace(key, b"***") if len(key) >= _LEAST_SECRET else body
 
@@ -567,9 +569,10 @@ class Transport:
 
     def _scrub(self, text: str) -> str:
         # Cleaned first: the key must not come together when an invisible character in it is taken out.
-        return re.sub(
-            re.escape(self._api_key), "***", clean(text, _SCRUBBED_LIMIT), flags=re.IGNORECASE | re.ASCII
-        )
+        shown = clean(text, _SCRUBBED_LIMIT)
+        if len(self._api_key) < _LEAST_SECRET:
+            return shown
+        return re.sub(re.escape(self._api_key), "***", shown, flags=re.IGNORECASE | re.ASCII)
 
 
 class _Progress:
@@ -648,7 +651,6 @@ def _checked_api_key(api_key: str) -> str:
         raise ConfigurationError(
             "There is no API key.",
             code="api_key_missing",
-            next_step="Set SYNC_API_KEY (made at https://sync.so/settings/api-keys).",
         )
     return key
 
@@ -716,10 +718,6 @@ def _final(error: APIResponseError) -> APIResponseError:
 def _bad_place(url: str, fault: str) -> APIResponseError:
     place = _host_of(url) or "of no host"
     error = _final(APIResponseError(f"A URL that was to be asked ({place}) {fault}.", code="url_refused"))
-    error.next_step = (
-        "Only public https hosts and the API's own are asked: give such a URL, or check SYNC_BASE_URL where "
-        "the API named it."
-    )
     return error
 
 
@@ -818,7 +816,7 @@ def _status_error(
     )
     code = word("errorCode", "error_code")
     error = _error_class(status, code, message or "", body)(
-        scrub(message or f"HTTP {status}"),
+        scrub(message or ""),
         status=status,
         api_code=code,
         suggestion=word("suggestion"),

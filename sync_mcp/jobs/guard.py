@@ -22,7 +22,7 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.create import LISTED_WITHIN_SECONDS, Attempt, Claim, NotSent, Step
+from sync_mcp.api.create import LISTED_WITHIN_SECONDS, Attempt, Claim, Step
 from sync_mcp.api.matching import is_other_model
 from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.api.transport import RequestOptions
@@ -40,10 +40,12 @@ from sync_mcp.errors import (
     LedgerError,
     LimitReached,
     NotFoundError,
+    NotSent,
     NotVisibleYet,
     OutcomeUnknown,
     PaymentRequiredError,
     QuoteRefused,
+    RateLimitError,
     SyncError,
 )
 from sync_mcp.jobs.consent import (
@@ -62,7 +64,7 @@ from sync_mcp.jobs.ledger import RENEWAL_SECONDS, Entry, Instant, Ledger, MustAs
 from sync_mcp.jobs.limits import Limits, Spending, call_refusal, dollars
 from sync_mcp.jobs.pricing import Price, Pricing
 from sync_mcp.jobs.settling import SETTLE_SECONDS, Settling, instant
-from sync_mcp.text import safe
+from sync_mcp.text import plain_id, safe
 
 logger = logging.getLogger("sync_mcp.jobs")
 
@@ -93,11 +95,12 @@ class Terms:
 
     `approval` asks the user; by default nobody can be asked. `max_cost_usd` can only lower what the limits
     allow. The caller's `duration_seconds` is a hint that is shown, and sets no price. Until `slot_until`, on
-    anyio's clock, a create waits for one of the account's jobs to end where all its slots are taken. `files`
-    are uploaded once the create is agreed to and written down; that goes on where the call ends before.
-    `token` is what the user agreed by. `webhook_hosts` are those that may be told of a job's end unasked;
-    None for any. With `refuses_late_segments` a segment that ends after the video is refused, else warned
-    of. `notes` are put to the user with the question. `on_begin` is called before anything can be paid.
+    anyio's clock, a create waits for one of the account's jobs to end where all its slots are taken, and for
+    as long as a 429 asks. `files` are uploaded once the create is agreed to and written down; that goes on
+    where the call ends before. `token` is what the user agreed by. `webhook_hosts` are those that may be told
+    of a job's end unasked; None for any. With `refuses_late_segments` a segment that ends after the video is
+    refused, else warned of. `notes` are put to the user with the question. `on_begin` is called before
+    anything can be paid.
     """
 
     take: int = 1
@@ -381,13 +384,20 @@ class Guard:
         self._accounts[place] = (known, until)
         return known
 
-    async def spending(self, sync: AsyncSync) -> Spending:
-        """Return what has been spent by all accounts of the ledger, after asking what has ended."""
-        account = await self.account(sync)
-        # Who asks for the sum is told what is known of it by now; the requests a second bound that too.
-        options: RequestOptions = {"timeout_in_seconds": _LOOK_SECONDS}
-        await self._settling.settle_account(sync, account, options, is_due=True)
-        is_sandbox = account.is_sandbox or sync.sandboxed
+    async def spending(self, sync: AsyncSync, *, seconds: float = math.inf) -> Spending:
+        """Return what has been spent by all accounts of the ledger, after asking what has ended.
+
+        What the API does not tell within `seconds` counts as it stands in the ledger.
+        """
+        known = await self._do(self.ledger.account_of, sync.key_fingerprint, sync.base_url)
+        is_sandbox = known is not None and known[1]
+        with anyio.move_on_after(seconds):
+            account = await self.account(sync)
+            is_sandbox = account.is_sandbox
+            # Who asks for the sum is told what is known of it by now; the requests a second bound that too.
+            options: RequestOptions = {"timeout_in_seconds": _LOOK_SECONDS}
+            await self._settling.settle_account(sync, account, options, is_due=True)
+        is_sandbox = is_sandbox or sync.sandboxed
         return await self._do(partial(self.ledger.spending, is_sandbox=is_sandbox, now=instant(sync)))
 
     async def unresolved(self, sync: AsyncSync) -> list[Entry]:
@@ -417,7 +427,9 @@ class Guard:
         if terms.files is None and has_contents(request):
             raise InvalidRequestError("An asset_id that begins with sha256: is no asset's: give its own id.")
         more = cast(Mapping[str, object], given.pop("additional_body_parameters", {}))
-        account = await self.account(sync, options, seconds=terms.ends_at - anyio.current_time())
+        account = await _waited_out(
+            terms, lambda: self.account(sync, options, seconds=terms.ends_at - anyio.current_time())
+        )
         intention = Intention.of(
             GenerationRequest.from_wire({**request.to_wire(), **more}),
             account=account.name,
@@ -458,18 +470,19 @@ class Guard:
         if entry.state == "ended":
             return _after_failure(entry, entry.charged)
         gone = "was deleted" if entry.state == "deleted" else "is no longer shown by the API"
-        note = f"The job of this call, {_job_of(entry)}, {gone}; what it cost stays spent."
+        note = f"The job of this call, {_told_job(entry)}, {gone}; what it cost stays spent."
         return _Next(following, note, entry.id)
 
     async def _present(self, call: _Call, entry: Entry) -> Made | _Next:
         """Return the state of a job that was made, or what is to be made after it."""
         assert entry.generation_id is not None
         try:
-            generation = await self._look_for(call, entry.generation_id)
+            look = partial(self._look_for, call, entry.generation_id)
+            generation = await _waited_out(call.terms, look)
         except SyncError as error:
             error.next_step = (
-                f"This call's job is {entry.generation_id}, made before; its state cannot be read now. Call "
-                f"get_generation for it in a while. {error.next_step}"
+                f"This call's job {plain_id(entry.generation_id)} was made before; its state cannot be read "
+                f"now. Call get_generation for it in a while. {error.next_step}"
             ).rstrip()
             raise
         if generation is None:
@@ -523,7 +536,7 @@ class Guard:
         if now - entry.first_sent_at < VISIBLE_WITHIN_SECONDS:
             raise _not_visible(entry, _job_of(entry), now)
         note = (
-            f"The job of this call, {_job_of(entry)}, was made on {_moment(entry.first_sent_at)}, and the "
+            f"The job of this call, {_told_job(entry)}, was made on {_moment(entry.first_sent_at)}, and the "
             "API does not show it now; its money stays held."
         )
         return _Next(entry.attempt + 1, note, entry.id, entry.idempotency_key)
@@ -531,13 +544,9 @@ class Guard:
     async def _attempt(self, call: _Call, following: _Next) -> Made | None:
         """Price an attempt, have it agreed to, write it down and send it."""
         await self._settling.settle_account(call.sync, call.account, call.reading(SETTLE_SECONDS))
-        price = await self.pricing.price(
-            call.sync,
-            call.intention.request,
-            call.terms.duration_seconds,
-            call.reading(),
-            files=call.terms.files,
-        )
+        price = await self._price(call)
+        if isinstance(price.fault, RateLimitError) and await _paused_over(call.terms, price.fault):
+            price = await self._price(call)
         _check_segments(call, call.intention.request, price)
         await self._check_limits(call, price)
         wish = self._wish(call, following.attempt, price.usd, repeated_key=following.repeated_key)
@@ -556,6 +565,15 @@ class Guard:
         # What was agreed to is no longer what it is: the user is asked anew, with the price of now.
         await self._ask(call, following, price, because=reasons)
         return await self._made(call, following, price, replace(wish, token=None, is_agreed=True))
+
+    async def _price(self, call: _Call) -> Price:
+        return await self.pricing.price(
+            call.sync,
+            call.intention.request,
+            call.terms.duration_seconds,
+            call.reading(),
+            files=call.terms.files,
+        )
 
     def _wish(self, call: _Call, attempt: int, usd: Decimal | None, *, repeated_key: str | None) -> Wish:
         return Wish(
@@ -644,7 +662,7 @@ class Guard:
             is_repeat = wish.repeated_key is not None
             return await self._send(call, entry, sent.request, is_new=True, is_repeat=is_repeat)
         except SyncError as error:
-            if error.code.startswith("asset_") and error.money_spent == "no":
+            if (error.api_code or "").startswith("asset_") and error.money_spent == "no":
                 files.forget()
                 error.retryable = True
                 error.next_step = "An uploaded file was deleted: make the same call again, it is sent anew."
@@ -811,6 +829,12 @@ class Guard:
                         return error
                 except BaseException:  # noqa: BLE001 - the refusal is what is known of the create
                     return error
+            except RateLimitError as error:
+                try:
+                    if not await _paused_over(call.terms, error, call.gone):
+                        return error
+                except BaseException:  # noqa: BLE001 - the refusal is what is known of the create
+                    return error
             except BaseException as error:  # noqa: BLE001 - written down first, then raised
                 return error
 
@@ -830,7 +854,7 @@ class Guard:
                             self.ledger.refuse,
                             entry.id,
                             self._owner,
-                            error.code,
+                            error.api_code or error.code,
                             gives_quote_back=says_nothing_of_price,
                         )
                     )
@@ -1283,7 +1307,7 @@ def _may_be(row: UsageItem, entry: Entry) -> bool:
 def _after_failure(entry: Entry, charged: str) -> _Next:
     """Return the attempt that follows a job without a result: the user is asked unless it was surely free."""
     status = entry.status if entry.status in _STATUSES else "in a status that is not known here"
-    number = f"Attempt {entry.attempt} ({_job_of(entry)}) ended {status}"
+    number = f"Attempt {entry.attempt} ({_told_job(entry)}) ended {status}"
     if charged == "no":
         return _Next(entry.attempt + 1, f"{number} and was not charged: this is a new one.")
     fate = "was charged" if charged == "yes" else "may have been charged"
@@ -1299,8 +1323,33 @@ def _check_segments(call: _Call, request: GenerationRequest, price: Price) -> No
         logger.warning("%s", fault)
 
 
+async def _paused_over(terms: Terms, error: RateLimitError, gone: anyio.Event | None = None) -> bool:
+    """Wait as long as the API asks for; return False where the caller does not wait so long, or is gone."""
+    seconds = error.retry_after_seconds
+    if seconds is None or anyio.current_time() + seconds >= min(terms.slot_until, terms.ends_at):
+        return False
+    gone = gone or anyio.Event()
+    with anyio.move_on_after(seconds):
+        await gone.wait()
+    return not gone.is_set()
+
+
+async def _waited_out(terms: Terms, look: Callable[[], Awaitable[_ResultT]]) -> _ResultT:
+    """Look, which costs nothing, and again when the API takes requests again, within the caller's wait."""
+    while True:
+        try:
+            return await look()
+        except RateLimitError as error:
+            if not await _paused_over(terms, error):
+                raise
+
+
 def _job_of(entry: Entry) -> str:
     return safe(entry.generation_id or entry.named_id or "", _ID_LIMIT)
+
+
+def _told_job(entry: Entry) -> str:
+    return plain_id(_job_of(entry)) or "whose id is none"
 
 
 def _moment(seconds: float) -> str:
@@ -1325,7 +1374,7 @@ def _told_of_extras(entry: Entry, intention: Intention) -> list[str]:
 
 
 def _make_out(error: ConcurrencyLimitError, running: list[str]) -> None:
-    shown = [safe(name, _ID_LIMIT) for name in running[:_RUNNING_SHOWN]]
+    shown = [name for name in running if plain_id(name)][:_RUNNING_SHOWN]
     if shown:
         more = f" and {len(running) - len(shown)} more" if len(running) > len(shown) else ""
         error.message += f" Running: {', '.join(shown)}{more}."

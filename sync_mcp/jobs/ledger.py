@@ -43,7 +43,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
 
-from sync_mcp.errors import InvalidRequestError, LedgerError, LimitReached, QuoteRefused
+from sync_mcp.errors import Code, InvalidRequestError, LedgerError, LimitReached, QuoteRefused
 from sync_mcp.jobs.intention import DIGEST_VERSION, Intention
 from sync_mcp.jobs.limits import (
     HIGHEST_USD,
@@ -56,7 +56,7 @@ from sync_mcp.jobs.limits import (
 )
 from sync_mcp.jobs.mark import UNREADABLE, Mark, advance_mark, read_mark
 from sync_mcp.jobs.schema import RENAME, STATE, VERSION_1, VERSION_2, VERSION_3
-from sync_mcp.text import safe
+from sync_mcp.text import plain_id, safe
 
 if sys.platform != "win32":
     import fcntl
@@ -1135,7 +1135,6 @@ class Ledger:
             raise LedgerError(
                 f"The ledger {self.path} was written by a newer sync-mcp (version {version}).",
                 code="ledger_newer",
-                next_step="Ask the user to update sync-mcp. The file was left as it is.",
             )
 
     def _migrate(self, connection: Connection) -> None:
@@ -1234,7 +1233,6 @@ class Ledger:
             f"The ledger {self.path} {how}: the next paid call, or `sync-mcp ledger check`, brings it up to "
             "date.",
             code=UNTOUCHED_CODE,
-            next_step="Ask the user to run `sync-mcp ledger check`.",
         )
 
 
@@ -1248,12 +1246,8 @@ _END_OTHERS = (
 )
 
 
-def _lost(message: str, code: str) -> LedgerError:
-    return LedgerError(
-        message,
-        code=code,
-        next_step="Ask the user to run `sync-mcp ledger check`, which says what can be done.",
-    )
+def _lost(message: str, code: Code) -> LedgerError:
+    return LedgerError(message, code=code)
 
 
 def _extent(mark: Mark) -> str:
@@ -1529,12 +1523,17 @@ def _use_token(session: Session, wish: Wish, now: float, latest: Entry | None) -
     if quote is None or quote.kind != token.kind:
         raise QuoteRefused(f"There is no such {token.kind}.", next_step=_ASK_AGAIN.get(token.kind))
     if quote.revoked_at is not None:
-        raise QuoteRefused("The user has said no to this since.", code="quote_revoked")
+        raise QuoteRefused(
+            "The user has said no to this since.",
+            code="quote_revoked",
+        )
     if quote.used_at is not None:
         told = "The quote has been used: it is good for one job."
         if latest is not None and latest.attempt == quote.attempt and latest.state == "refused":
             # The call that it was used by may have ended before it came to know.
-            told += f" That one was refused: {latest.error_code}."
+            told += (
+                f" That one was refused: {plain_id(latest.error_code or '') or 'the API did not say why'}."
+            )
         raise QuoteRefused(told)
     # What is named by its file and what is named by its asset is one thing, once an attempt had both names.
     names = {wish.intention.digest, *((latest.digest, latest.sent_digest) if latest else ())}
@@ -1547,7 +1546,10 @@ def _use_token(session: Session, wish: Wish, now: float, latest: Entry | None) -
     ):
         raise QuoteRefused("The quote has expired: it is good for ten minutes.")
     if not _covers(quote.price_usd, wish):
-        raise QuoteRefused("The price is no longer what the user was told.", code="price_changed")
+        raise QuoteRefused(
+            "The price is no longer what the user was told.",
+            code="price_changed",
+        )
     quote.used_at = now
 
 

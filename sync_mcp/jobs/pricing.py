@@ -4,7 +4,6 @@ Only lengths that the API or this server measured make a price. What the caller 
 is shown, and a price that stands on it alone is unknown to consent and limits, or whoever calls would set it.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -29,7 +28,6 @@ _BAD_INPUT = ("generation_input_", "asset_")
 _SLOWEST_FPS = 24_000 / 1001
 """Of films: few videos have fewer frames in a second."""
 _FRAME_SECONDS = 0.05
-_CODE = re.compile(r"[A-Za-z0-9_]{1,60}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +105,11 @@ class Pricing:
                     ask, duration_seconds, fps, "the API cannot price these media by themselves"
                 )
             except SyncError as error:
-                if isinstance(error, APIStatusError) and error.code.startswith(_BAD_INPUT):
+                if isinstance(error, APIStatusError) and (error.api_code or "").startswith(_BAD_INPUT):
                     raise
                 # It can tell, only not now: the caller's figure does not take its place.
                 again = "; try again" if error.retryable else ""
-                return Price(None, f"the estimate failed ({_code(error)}){again}", fault=error)
+                return Price(None, f"the estimate failed ({error.code}){again}", fault=error)
             usd = believable(estimate.estimated_generation_cost)
             if usd is not None:
                 frames = estimate.estimated_frame_count
@@ -142,7 +140,7 @@ class Pricing:
         except (AuthenticationError, ConfigurationError):
             raise
         except SyncError as error:
-            return Price(None, f"the estimate failed ({_code(error)}); try again", seconds, fault=error)
+            return Price(None, f"the estimate failed ({error.code}); try again", seconds, fault=error)
         usd = believable(estimate.estimated_generation_cost)
         frames, credits = estimate.estimated_frame_count, estimate.estimated_credits
         told = self._measured.get(_made_by(ask.request))
@@ -193,11 +191,6 @@ class _Asking:
 def believable(usd: Decimal | None) -> Decimal | None:
     """Return a price, or None for one that no job has: then nobody knows it."""
     return usd if usd is not None and usd.is_finite() and 0 < usd <= HIGHEST_USD else None
-
-
-def _code(error: SyncError) -> str:
-    # What it says is the API's: only a plain word of it stands where the server speaks.
-    return error.code if _CODE.fullmatch(error.code) else type(error).code
 
 
 def _made_by(request: GenerationRequest) -> str:

@@ -12,12 +12,12 @@ from sync_mcp.api.assets import Asset
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.formats import MediaKind
 from sync_mcp.api.uploads import OnProgress, Transfer, opened
-from sync_mcp.errors import FileRefused
+from sync_mcp.errors import FileRefused, TransferUnderWay
 from sync_mcp.media.look import is_available, look
 from sync_mcp.media.probe import MediaInfo
 from sync_mcp.media.roots import MediaRoots
 from sync_mcp.media.temporary import temporary_folder
-from sync_mcp.media.transfers import Transfers, TransferUnderWay
+from sync_mcp.media.transfers import Transfers
 from sync_mcp.text import clean
 
 LARGEST_COPY_BYTES = 1024**3

@@ -129,6 +129,10 @@ class _Place:
         return self.root.joinpath(*self.parts)
 
 
+_ANOTHER_FILE = "Name a file in an allowed folder, or ask the user to allow this one: SYNC_MCP_MEDIA_ROOTS."
+_ANOTHER_PLACE = "Name a file or a folder in an allowed folder, or ask the user to set SYNC_MCP_MEDIA_ROOTS."
+
+
 class MediaRoots:
     """The allowed folders. A folder that is missing is not offered until it is there.
 
@@ -165,17 +169,18 @@ class MediaRoots:
             return _opened(self._place(_absolute(text), self._folders, network=_is_network(text)))
         except _Outside:
             raise FileRefused(
-                f"{shown} is not in a folder that may be read, or is hidden there{self._near_miss(text)}",
+                f"{shown} is not in a folder that may be read, or is hidden there{self._near_miss(text)} "
+                f"{self._allowed(self._folders)}",
                 code="file_not_allowed",
-                next_step=f"Name a file in {self._offered(self._folders)}",
+                next_step=_ANOTHER_FILE,
             ) from None
         except OSError as error:
             if not _is_missing(error):
                 raise _unreadable(shown, error) from error
             raise FileRefused(
-                f"{shown} is not there{self._near_miss(text)}",
+                f"{shown} is not there{self._near_miss(text)} {self._allowed(self._folders)}",
                 code="file_not_found",
-                next_step=f"Check the path; files can be read in {self._offered(self._folders)}",
+                next_step="Check the path, or ask the user where the file lies.",
             ) from None
 
     def destination(self, path: str | None, file_name: str) -> Path:
@@ -192,9 +197,9 @@ class MediaRoots:
         _refuse_without(folders)
         if path is None and self._download_folder is None:
             raise FileRefused(
-                "There is no download folder.",
+                f"There is no download folder. {self._allowed(folders)}",
                 code="folder_not_found",
-                next_step=f"Name a file or a folder in {self._offered(folders)}",
+                next_step="Give path, in an allowed folder, or ask the user to set SYNC_MCP_DOWNLOAD_DIR.",
             )
         text = str(self._download_folder) if path is None else _plain(path)
         shown = _shown(text)
@@ -208,22 +213,24 @@ class MediaRoots:
             folder = _Place(place.root, place.parts if is_folder else place.parts[:-1])
             if not folder.path.is_dir():
                 raise FileRefused(
-                    f"The folder {_short(folder.path)} is not there{_near_folder(folder)}",
+                    f"The folder {_short(folder.path)} is not there{_near_folder(folder)} "
+                    f"{self._allowed(folders)}",
                     code="folder_not_found",
-                    next_step=f"Name a folder that exists, in {self._offered(folders)}",
+                    next_step="Name a folder that exists, or ask the user to make this one.",
                 )
             return _named(folder, _with_ending(place.parts[-1], PurePath(file_name).suffix))
         except _Outside:
             raise FileRefused(
-                f"{shown} is not in a folder that may be written to, or is hidden there.",
+                f"{shown} is not in a folder that may be written to, or is hidden there. "
+                f"{self._allowed(folders)}",
                 code="file_not_allowed",
-                next_step=f"Name a file or a folder in {self._offered(folders)}",
+                next_step=_ANOTHER_PLACE,
             ) from None
         except OSError as error:
             raise FileRefused(
-                f"{shown} cannot be written: {_reason(error)}.",
+                f"{shown} cannot be written: {_reason(error)}. {self._allowed(folders)}",
                 code="file_not_writable",
-                next_step=f"Name a file or a folder in {self._offered(folders)}",
+                next_step="Name another file or folder, or ask the user to make this one writable.",
             ) from error
 
     def check_open(self, descriptor: int, path: Path) -> None:
@@ -239,9 +246,10 @@ class MediaRoots:
             if folder is not None and _is_at(descriptor, folder, path.name):
                 return
         raise FileRefused(
-            f"The folder of {_shown(str(path))} was changed while a file was written to it.",
+            f"The folder of {_shown(str(path))} was changed while a file was written to it. "
+            f"{self._allowed(self._writable)}",
             code="file_not_allowed",
-            next_step=f"Name a file or a folder in {self._offered(self._writable)}",
+            next_step=_ANOTHER_PLACE,
         )
 
     @property
@@ -287,14 +295,14 @@ class MediaRoots:
                 next_step="Name another folder, or ask the user to set SYNC_MCP_DOWNLOAD_DIR.",
             ) from error
 
-    def _offered(self, folders: Sequence[Path]) -> str:
-        """Return the end of a sentence that names the folders that are there."""
+    def _allowed(self, folders: Sequence[Path]) -> str:
+        """Return a sentence that names the folders that are there."""
         existing = [folder for folder in folders if self._existing([folder])]
         if not existing:
-            return "a folder that the user sets by SYNC_MCP_MEDIA_ROOTS: none of the allowed ones exists."
+            return "None of the allowed folders exists."
         shown = list(dict.fromkeys(clean(_short(folder), _SHOWN_LIMIT // 2) for folder in existing))
         more = f" and {len(shown) - _FOLDERS_SHOWN} more" if len(shown) > _FOLDERS_SHOWN else ""
-        return f"one of these folders: {', '.join(shown[:_FOLDERS_SHOWN])}{more}."
+        return f"Allowed folders: {', '.join(shown[:_FOLDERS_SHOWN])}{more}."
 
     def _near_miss(self, text: str) -> str:
         """Return the end of a sentence: "; did you mean X?" for a file that could be opened, else "."."""
@@ -425,7 +433,11 @@ def _plain(path: str) -> str:
     if url:
         local = _FILE_URL.fullmatch(url["rest"]) if url["scheme"].lower() == "file" else None
         if local is None:
-            raise _no_path(text, "is no path of this machine", next_step="Give what is on the web as a url.")
+            raise _no_path(
+                text,
+                "is no path of this machine",
+                next_step="Give what is on the web as url, not as path, or ask the user for the file.",
+            )
         text = unquote(local["path"], errors="surrogateescape")
         if _WINDOWS and re.match(r"/[a-z]:", text, re.IGNORECASE):
             text = text[1:]
@@ -444,9 +456,7 @@ def _plain(path: str) -> str:
     return text
 
 
-def _no_path(
-    text: str, why: str, *, next_step: str = "Give the path of a file on this machine."
-) -> FileRefused:
+def _no_path(text: str, why: str, *, next_step: str = "Give path, a file on the user's disk.") -> FileRefused:
     shown = _shown(text)
     return FileRefused(
         f"{shown} {why}." if shown else f"{why}.", code="file_not_allowed", next_step=next_step

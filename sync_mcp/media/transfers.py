@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import anyio
 from anyio.abc import TaskGroup
 
-from sync_mcp.errors import InternalError, SyncError
+from sync_mcp.errors import InternalError, TransferUnderWay
 
 if TYPE_CHECKING:
     from sync_mcp.api.uploads import OnProgress, Transfer
@@ -17,31 +17,6 @@ KEPT_SECONDS = 600.0
 MOST_KEPT = 64
 
 _T = TypeVar("_T")
-_DONE = {"hash": "read", "send": "sent", "fetch": "fetched"}
-
-
-class TransferUnderWay(SyncError):
-    """A transfer did not end in this call's time; it goes on in the process.
-
-    Attributes:
-        transfer: how far it is, or None where nothing has moved yet.
-    """
-
-    code = "transfer_under_way"
-    retryable = True
-    next_step = "Make exactly this call again: it joins the transfer, which goes on in the server."
-
-    def __init__(self, transfer: "Transfer | None") -> None:
-        self.transfer = transfer
-        super().__init__(f"Not finished: {told_transfer(transfer)}.")
-
-
-def told_transfer(transfer: "Transfer | None") -> str:
-    """Return how far a transfer is, as a phrase."""
-    if transfer is None:
-        return "it has just begun"
-    total = "" if transfer.total_bytes is None else f" of {transfer.total_bytes:,}"
-    return f"{transfer.done_bytes:,}{total} bytes {_DONE[transfer.step]}"
 
 
 class Transfers:

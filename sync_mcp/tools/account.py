@@ -1,10 +1,19 @@
 """The tool for the account: what the API says of it, and what the ledger says of the money."""
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+import anyio
 from pydantic import BaseModel
 
-from sync_mcp.errors import APIResponseError, APIStatusError, AuthenticationError, LedgerError
+from sync_mcp.errors import (
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    LedgerError,
+)
 from sync_mcp.text import safe
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
@@ -16,10 +25,13 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from sync_mcp.api.account import AccountInfo
+    from sync_mcp.api.transport import RequestOptions
     from sync_mcp.jobs.limits import Limits, Spending
 
 _WORD_LIMIT = 80
 _URL_LIMIT = 300
+_API_SECONDS = 4.0
+"""How long the API is waited for: what the ledger knows is there at once."""
 
 
 class AccountArguments(Arguments):
@@ -56,14 +68,20 @@ async def _get_account(context: CallContext, _: AccountArguments) -> AccountAnsw
     backend = context.backend
     answer = AccountAnswer(next_step="estimate_cost prices a job; create_generation makes it.")
     notes: list[str] = []
+    until = anyio.current_time() + _API_SECONDS
     try:
-        _tell_account(answer, await backend.client.account.get(request_options=context.reading))
+        options: RequestOptions = {"timeout_in_seconds": _API_SECONDS}
+        _tell_account(answer, await backend.client.account.get(request_options=options))
     except AuthenticationError:
         raise
-    except (APIStatusError, APIResponseError) as error:
-        notes.append(f"The API did not tell of the account ({error.code}).")
+    except (APIConnectionError, APIStatusError, APIResponseError, APITimeoutError) as error:
+        # Where nothing is there at all, no more is to be had; what is slow keeps nobody from the ledger.
+        if isinstance(error, APIConnectionError) and anyio.current_time() < until:
+            raise
+        notes.append(f"The API did not tell of the account ({error.code}): call get_account again later.")
     try:
-        spending = await backend.guard.spending(backend.client)
+        seconds = max(0.0, until - anyio.current_time())
+        spending = await backend.guard.spending(backend.client, seconds=seconds)
         _tell_spending(answer, spending)
         answer.limits = _limit_rows(backend.guard.limits, spending)
     except LedgerError as error:
@@ -86,7 +104,18 @@ def _tell_account(answer: AccountAnswer, told: "AccountInfo") -> None:
     answer.balance_usd = _number(told.balance_usd)
     answer.balance_credits = _number(told.balance_credits)
     answer.concurrency = told.concurrency
-    answer.billing_url = safe(told.billing_url, _URL_LIMIT) if told.billing_url else None
+    answer.billing_url = _billing_url(told.billing_url or "")
+
+
+def _billing_url(url: str) -> str | None:
+    """Return where the account is paid for, only where that is Sync's own site: users give money there."""
+    try:
+        place = urlsplit(url)
+        # Without a port and without a user before an @: the host is all that stands there.
+        is_syncs = place.scheme == "https" and f".{place.netloc}".endswith(".sync.so")
+    except ValueError:
+        return None
+    return url if is_syncs and "@" not in url and url == safe(url, _URL_LIMIT) and " " not in url else None
 
 
 def _tell_spending(answer: AccountAnswer, spending: "Spending") -> None:

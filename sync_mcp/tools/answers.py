@@ -7,16 +7,17 @@ import json
 import math
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from mcp_types import CallToolResult, ImageContent, TextContent
 from pydantic import BaseModel, ConfigDict
 
-from sync_mcp.errors import ApprovalRequired, LimitReached, SyncError
+from sync_mcp.errors import APIStatusError, ApprovalRequired, LimitReached, SyncError
 from sync_mcp.text import visible
-from sync_mcp.tools.limit_words import limit_message, limit_next_step
+from sync_mcp.tools.limit_words import limit_message
+from sync_mcp.tools.remedies import next_step
 
 _SANDBOX = "SANDBOX:"
 SANDBOX_MARK = f"{_SANDBOX} a stand-in; no real video is made and no real money is spent."
@@ -26,10 +27,11 @@ _SPENT = {
     "yes": "Money was spent.",
     "unknown": "Whether money was spent is unknown.",
 }
-_CODE = re.compile(r"\w{1,80}", re.ASCII)
-# What could be taken for the next field of a row.
-_LIKE_FIELDS = re.compile(r"[,:]\s|^\"")
-_ELSE = "Tell the user what went wrong, and ask how to go on."
+# What cannot be taken for anything but one value: no space, no comma of any script, no quote.
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_.:/+%~?&=#@$!*';()-]+")
+_OWN_VOICE = ("sandbox", "next_step")
+"""Where the server speaks itself: all else is data, and in quotes where it is more than a word."""
+_SHOWN_NAMES = {"api_says": "The API says"}
 
 
 class Answer(BaseModel):
@@ -71,23 +73,32 @@ def answer_result(answer: Answer | Picture) -> CallToolResult:
     )
 
 
-def error_result(error: SyncError, *, sandboxed: bool) -> CallToolResult:
-    """Return the result of a call that failed: what went wrong, the money, a retry, and the next step."""
-    code = error.code if _CODE.fullmatch(error.code) else type(error).code
-    message, next_step = error.message, error.next_step
-    if isinstance(error, LimitReached):
-        # Its own words are those of the library, for who sets limits in a program.
-        message, next_step = limit_message(error), limit_next_step(error)
+def error_result(
+    error: SyncError, *, sandboxed: bool, tool: str = "", sample_urls: str = ""
+) -> CallToolResult:
+    """Return the result of a call that failed: what went wrong, the money, a retry, and the next step.
+
+    What the API said of it follows in its own words. A host may hold structured content against the schema of
+    an answer, so an error has none: its text says all.
+    """
+    message = limit_message(error) if isinstance(error, LimitReached) else error.message
     question = error.question if isinstance(error, ApprovalRequired) else ()
     lines = [
-        f"{code}: {visible(message)}",
+        f"{error.code}: {visible(message)}",
         _SPENT[error.money_spent],
         _retry_line(error),
-        f"Next: {visible(next_step) or _ELSE}",
+        f"Next: {visible(next_step(error, tool))}",
     ]
-    meta: dict[str, Any] = {"code": code, "money_spent": error.money_spent}
+    meta: dict[str, Any] = {"code": error.code, "money_spent": error.money_spent}
     if error.retry_after_seconds is not None:
         meta["retry_after_seconds"] = round(error.retry_after_seconds, 1)
+    request_id = error.request_id if isinstance(error, APIStatusError) else None
+    said = {"api_code": error.api_code, "request_id": request_id, "api_says": error.api_says}
+    foreign = {name: visible(text) for name, text in said.items() if text}
+    lines.extend(f"{_shown_name(name)}: {_said(name, text)}" for name, text in foreign.items())
+    meta.update(foreign)
+    if sample_urls:
+        lines.append(f"Sandbox samples: {sample_urls}.")
     if sandboxed:
         meta["sandbox"] = True
         # A question that is put to the user begins with the mark.
@@ -112,16 +123,27 @@ def _visible(value: object) -> object:
 def as_text(structured: Mapping[str, Any]) -> str:
     """Return a structured answer as lines of `name: value`, rows of a list one line each.
 
-    A value in a row that could be taken for more than one stands in quotes, as in JSON.
+    What is no plain word stands in quotes, as in JSON; only where the server speaks itself nothing does.
     """
     lines: list[str] = []
     for name, value in structured.items():
         if isinstance(value, list):
             lines.append(f"{name}:" if value else f"{name}: none")
-            lines.extend(f"- {_row(entry, _quoted)}" for entry in cast(list[object], value))
+            lines.extend(f"- {_row(entry)}" for entry in cast(list[object], value))
         else:
-            lines.append(f"{name}: {_row(value, _plain)}")
+            lines.append(f"{_shown_name(name)}: {_said(name, value)}")
     return "\n".join(lines)
+
+
+def _shown_name(name: str) -> str:
+    return _SHOWN_NAMES.get(name, name)
+
+
+def _said(name: str, value: object) -> str:
+    if name in _OWN_VOICE:
+        return str(value)
+    # What the API says is quoted even where it is one word.
+    return json.dumps(value, ensure_ascii=False) if name in _SHOWN_NAMES else _row(value)
 
 
 def finite(number: float | None) -> float | None:
@@ -129,21 +151,17 @@ def finite(number: float | None) -> float | None:
     return number if number is not None and math.isfinite(number) else None
 
 
-def _row(entry: object, shown: Callable[[object], str]) -> str:
+def _row(entry: object) -> str:
     if isinstance(entry, Mapping):
         return ", ".join(
-            f"{name} {shown(value)}" for name, value in cast(Mapping[str, object], entry).items()
+            f"{name} {_shown(value)}" for name, value in cast(Mapping[str, object], entry).items()
         )
-    return _plain(entry)
+    return _shown(entry)
 
 
-def _quoted(value: object) -> str:
-    if isinstance(value, str) and _LIKE_FIELDS.search(value):
+def _shown(value: object) -> str:
+    if isinstance(value, str) and not _PLAIN_WORD.fullmatch(value):
         return json.dumps(value, ensure_ascii=False)
-    return _plain(value)
-
-
-def _plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

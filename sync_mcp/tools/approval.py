@@ -137,10 +137,6 @@ def denial_of(said: types.ElicitResult, seconds: float | None) -> ApprovalDenied
         denied = ApprovalDenied(
             "The host closed the question at once: perhaps nobody has seen it.",
             code="approval_closed_at_once",
-            next_step=(
-                "Nothing was sent. Tell the user. For unattended work they set SYNC_MCP_APPROVE_ABOVE_USD "
-                "together with SYNC_MCP_BUDGET_USD_PER_DAY or SYNC_MCP_BUDGET_USD."
-            ),
         )
         denied.is_the_users = False
         return denied

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.text import safe
+from sync_mcp.text import plain_id, safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.input_files import UNSEEN
+from sync_mcp.tools.own_outputs import SIGNATURE_IS_MISSING
 from sync_mcp.tools.progress import reporting_transfers
 from sync_mcp.tools.registry import CHANGES, Tool, Tools
 
@@ -66,6 +67,8 @@ async def _from_path(context: CallContext, arguments: UploadArguments, path: str
 
 
 async def _from_url(context: CallContext, arguments: UploadArguments, url: str) -> UploadAnswer:
+    if await context.backend.outputs.lacks_signature(url):
+        raise InvalidRequestError(f"url is a job's output, and {SIGNATURE_IS_MISSING}")
     asset, info = await context.backend.local_reader.copy(
         context.backend.client,
         url,
@@ -90,10 +93,15 @@ def _answer(asset: "Asset", info: "MediaInfo | None") -> UploadAnswer:
         width=info.width if info else asset.width,
         height=info.height if info else asset.height,
         note=None if info else UNSEEN,
-        next_step=(
-            f'Give it to estimate_cost and create_generation as {{"type": "{kind}", '
-            f'"asset_id": "{asset_id}"}}.'
-        ),
+        next_step=_next_step(kind, asset_id),
+    )
+
+
+def _next_step(kind: str, asset_id: str) -> str:
+    if kind not in ("video", "audio", "image") or not plain_id(asset_id):
+        return "Give its type and asset_id to estimate_cost and create_generation."
+    return (
+        f'Give it to estimate_cost and create_generation as {{"type": "{kind}", "asset_id": "{asset_id}"}}.'
     )
 
 

@@ -3,17 +3,20 @@
 import logging
 import math
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 from anyio.abc import TaskGroup
 
+from sync_mcp.access import is_on_loopback
 from sync_mcp.errors import ConfigurationError, LedgerError, SyncError
 from sync_mcp.text import clean, near
 from sync_mcp.tools.approval import NOBODY, ApproveBy, User
+from sync_mcp.tools.own_outputs import OwnOutputs
 
 if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
@@ -36,6 +39,7 @@ ANSWER_SECONDS = 2.0
 """What is left of a call to answer with."""
 
 _LAST_WORD_SECONDS = 0.5
+_ASKING_SECONDS = 2.0
 _CATALOGUE_SECONDS = 300.0
 _CATALOGUE_TIMEOUT_SECONDS = 8.0
 _VOICES_TIMEOUT_SECONDS = 30.0
@@ -93,6 +97,10 @@ class Backend:
         self._limits: set[anyio.CancelScope] = set()
         self._client: AsyncSync | None = None
         self._known_sandboxed = sandboxed
+        self.outputs = OwnOutputs(self._api_host, self._knows_job)
+        """The output URLs that were told."""
+        self._asking = anyio.Lock()
+        self._asked = False
         self._make_guard = make_guard
         self._guard: Guard | None = None
         self.approve_above_usd = approve_above_usd
@@ -174,6 +182,18 @@ class Backend:
 
             self._transfers = Transfers(self._task_group)
         return self._transfers
+
+    async def ask_whether_sandboxed(self) -> None:
+        """Ask an API on this machine once whether it is a sandbox, so that the first answer can say so."""
+        async with self._asking:
+            if self._asked or self._known_sandboxed:
+                return
+            self._asked = True
+            with suppress(SyncError):
+                if is_on_loopback(self.client.base_url):
+                    await self.client.ping(
+                        request_options={"timeout_in_seconds": _ASKING_SECONDS, "max_retries": 0}
+                    )
 
     @property
     def sandboxed(self) -> bool:
@@ -269,6 +289,12 @@ class Backend:
         except LedgerError as error:
             logger.warning("what the ledger says of a job cannot be told: %s", error)
             return None
+
+    def _api_host(self) -> str:
+        return urlsplit(self._client.base_url).netloc.lower() if self._client else ""
+
+    async def _knows_job(self, generation_id: str) -> bool:
+        return await self.explain_missing(generation_id) is not None
 
     async def aclose(self) -> None:
         """Close the client's connections."""

@@ -9,6 +9,7 @@ import anyio
 from sync_mcp.errors import LedgerError, SyncError
 from sync_mcp.text import safe
 from sync_mcp.tools.backend import Backend, CallContext
+from sync_mcp.tools.remedies import REMEDY_ELSE, api_remedy
 
 if TYPE_CHECKING:
     from sync_mcp.api.models import Generation
@@ -16,28 +17,14 @@ if TYPE_CHECKING:
 _COST_TIMEOUT_SECONDS = 5.0
 _ANSWER_SECONDS = 1.0
 _METERED_WITHIN = timedelta(minutes=10)
-_TEXT_LIMIT = 300
-
-# By the start of the code, the first match counts; used where the API's own catalogue has no advice.
-_REMEDIES = (
-    ("generation_input_duration", "Shorten the input."),
-    ("generation_model_duration", "Shorten the input, or take another model."),
-    ("generation_plan_duration", "Shorten the input, or ask the user about the plan."),
-    ("dubbing_duration", "Shorten the video."),
-    ("generation_input", "Correct the input: a file that opens in a player, at a public URL."),
-    ("generation_infra", "Wait some minutes, then create it again."),
-    ("generation_pipeline", "Create it again; if it fails again, try another clip."),
-    ("generation_media_probe", "Create it again in a while."),
-    ("controller", "Create it again in a while."),
-)
-_ELSE = "Create it again; if it fails again, change the input."
+_TEXT_LIMIT = 200
 
 
 @dataclass(slots=True)
 class Explanation:
-    """A failure in words; `charged` is as far as the API tells."""
+    """A failure: what the API says of it, a remedy in our words, and `charged` as far as the API tells."""
 
-    meaning: str | None
+    api_says: str
     remedy: str
     charged: Literal["yes", "no", "unknown"]
 
@@ -48,13 +35,13 @@ async def explain_failure(context: CallContext, generation: "Generation") -> Exp
     What cannot be found out within the call's time is left unknown.
     """
     code = generation.error_code or ""
-    remedy = next((advice for start, advice in _REMEDIES if code.startswith(start)), _ELSE)
-    told = Explanation(meaning=None, remedy=remedy, charged="unknown")
+    said = [safe(generation.error or "", _TEXT_LIMIT)]
+    told = Explanation(said[0], api_remedy(code) or REMEDY_ELSE, charged="unknown")
     with anyio.move_on_after(max(0.0, context.seconds_left - _ANSWER_SECONDS)):
         info = await context.backend.error_info(code) if code else None
         if info:
-            told.meaning = _line(info.message)
-            told.remedy = _line(info.suggestion) or remedy
+            said.extend(safe(text or "", _TEXT_LIMIT) for text in (info.message, info.suggestion))
+            told.api_says = " ".join(dict.fromkeys(filter(None, said)))
         told.charged = await _charged(context.backend, generation)
     return told
 
@@ -76,7 +63,3 @@ async def _charged(backend: Backend, generation: "Generation") -> Literal["yes",
     created_at = generation.created_at
     is_young = created_at is None or backend.client.api_time - created_at < _METERED_WITHIN
     return "unknown" if cost.charged == "no" and is_young else cost.charged
-
-
-def _line(text: str | None) -> str | None:
-    return safe(text, _TEXT_LIMIT) if text else None

@@ -6,7 +6,7 @@ from anyio.to_thread import run_sync
 from pydantic import Field
 
 from sync_mcp.errors import NoOutput
-from sync_mcp.text import clean, safe
+from sync_mcp.text import clean, plain_id
 from sync_mcp.tools.answers import Answer, Picture
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sync_mcp.media.saving import Saved
     from sync_mcp.media.sheet import ContactSheet
 
-_ID_LIMIT = 128
 _PATH_LIMIT = 4096
 
 
@@ -62,7 +61,7 @@ async def _preview_generation(context: CallContext, arguments: PreviewArguments)
     times = ", ".join(f"{at:.1f}" for at in sheet.frame_seconds)
     shown = f"{len(sheet.frame_seconds)} frames{seconds}, row by row, at {times} s."
     next_step = "Next: download_generation with this generation_id saves it."
-    return Picture(sheet.jpeg, f"{safe(generation.id, _ID_LIMIT)}: {shown} {next_step}")
+    return Picture(sheet.jpeg, f"{plain_id(generation.id) or 'The output'}: {shown} {next_step}")
 
 
 async def _download_generation(context: CallContext, arguments: DownloadArguments) -> DownloadAnswer:
@@ -139,7 +138,7 @@ async def _completed(context: CallContext, generation_id: str) -> "Generation":
             if error.code == "generation_running"
             else "get_generation says what went wrong and what to change."
             if error.code == "generation_failed"
-            else "Call this again in a while."
+            else "Call get_generation in a while: it tells when there is one."
         )
         raise
     return generation

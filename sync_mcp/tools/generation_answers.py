@@ -15,13 +15,14 @@ from pydantic import BaseModel
 
 from sync_mcp.errors import (
     APITimeoutError,
+    InvalidRequestError,
     LedgerError,
     NotFoundError,
     NotVisibleYet,
     RequestRejectedError,
     SyncError,
 )
-from sync_mcp.text import clean, safe
+from sync_mcp.text import clean, plain_id, safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.backend import ANSWER_SECONDS, CallContext
 from sync_mcp.tools.failures import explain_failure
@@ -59,9 +60,8 @@ class GenerationAnswer(Answer):
     output_url: str | None = None
     output_url_expires_at: str | None = None
     output_duration_seconds: float | None = None
-    error_code: str | None = None
-    error: str | None = None
-    meaning: str | None = None
+    api_code: str | None = None
+    api_says: str | None = None
     remedy: str | None = None
     charged: str | None = None
     cost_usd: float | None = None
@@ -76,7 +76,7 @@ class GenerationRow(BaseModel):
     model: str | None = None
     created_at: str | None = None
     output_file_name: str | None = None
-    error_code: str | None = None
+    api_code: str | None = None
     cost_usd: float | None = None
     estimated_cost_usd: float | None = None
 
@@ -85,6 +85,7 @@ class ListAnswer(Answer):
     unresolved: list[str] | None = None
     generations: list[GenerationRow]
     next_cursor: str | None = None
+    note: str | None = None
 
 
 class AwaitedRow(BaseModel):
@@ -92,6 +93,7 @@ class AwaitedRow(BaseModel):
     status: str
     output_url: str | None = None
     error_code: str | None = None
+    api_code: str | None = None
     cost_usd: float | None = None
     estimated_cost_usd: float | None = None
 
@@ -120,6 +122,9 @@ class EstimateAnswer(Answer):
     assumptions: list[str]
 
 
+COPY_THE_ID = "Copy the whole generation_id from create_generation, or from list_generations."
+
+
 @asynccontextmanager
 async def explained_if_missing(context: CallContext, generation_id: str) -> AsyncGenerator[None]:
     """Ask the ledger before an id is called wrong: a job that was just made may not be visible yet."""
@@ -129,7 +134,11 @@ async def explained_if_missing(context: CallContext, generation_id: str) -> Asyn
         explained = await context.backend.explain_missing(generation_id.strip())
         if explained is not None:
             raise explained from error
-        error.next_step = "Copy the whole generation_id from create_generation or list_generations."
+        error.next_step = COPY_THE_ID
+        raise
+    except InvalidRequestError as error:
+        # It cannot be one: nothing was asked.
+        error.next_step = COPY_THE_ID
         raise
 
 
@@ -171,6 +180,7 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
     _tell_cost(answer, known.get(generation.id))
     if generation.status == "COMPLETED":
         answer.output_url = _whole_url(generation.output_url)
+        context.backend.outputs.note(answer.output_url)
         answer.output_url_expires_at = _timestamp(_expiry(answer.output_url or ""))
         answer.output_duration_seconds = finite(generation.output_duration)
         answer.next_step = (
@@ -181,19 +191,22 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
         )
     elif generation.finished:
         explanation = await explain_failure(context, generation)
-        answer.error_code = _word(generation.error_code)
-        answer.error = safe(generation.error, _TEXT_LIMIT) if generation.error else None
-        answer.meaning = explanation.meaning if explanation.meaning != answer.error else None
+        answer.api_code = _word(generation.error_code)
+        answer.api_says = explanation.api_says or None
         answer.remedy = explanation.remedy
         answer.charged = explanation.charged
         answer.next_step = _AFTER_FAILURE[explanation.charged]
     else:
         answer.progress_percent = finite(generation.progress_percent)
         answer.next_step = (
-            f'Not finished. Call get_generation with generation_id "{answer.generation_id}" and wait_seconds '
+            f"Not finished. Call get_generation with {_named(answer.generation_id)} and wait_seconds "
             f"{USUAL_WAIT_SECONDS}; do not create it again."
         )
     return answer
+
+
+def _named(generation_id: str) -> str:
+    return f'generation_id "{generation_id}"' if plain_id(generation_id) else "this generation_id"
 
 
 _AFTER_FAILURE = {
@@ -216,7 +229,7 @@ def _generation_row(generation: "Generation", entry: "Entry | None") -> Generati
         model=_word(generation.model),
         created_at=_timestamp(generation.created_at),
         output_file_name=_word(generation.output_file_name),
-        error_code=_word(generation.error_code),
+        api_code=_word(generation.error_code),
     )
     _tell_cost(row, entry)
     return row
@@ -289,10 +302,15 @@ _STATUS_OF = {"missing": "NOT_FOUND", "error": "ERROR", "unknown": "UNKNOWN"}
 
 def _awaited_row(id: str, outcome: "Generation | SyncError | None") -> AwaitedRow:
     if outcome is None or isinstance(outcome, SyncError):
-        code = APITimeoutError.code if outcome is None else outcome.code
-        return AwaitedRow(generation_id=id, status=_STATUS_OF[_state(outcome)], error_code=code)
+        failure = APITimeoutError("") if outcome is None else outcome
+        return AwaitedRow(
+            generation_id=id,
+            status=_STATUS_OF[_state(outcome)],
+            error_code=failure.code,
+            api_code=failure.api_code,
+        )
     return AwaitedRow(
-        generation_id=id, status=safe(outcome.status, _WORD_LIMIT), error_code=_word(outcome.error_code)
+        generation_id=id, status=safe(outcome.status, _WORD_LIMIT), api_code=_word(outcome.error_code)
     )
 
 
@@ -425,7 +443,7 @@ def list_next_step(
 ) -> str:
     steps: list[str] = []
     if ledger_fault is not None:
-        steps.append(f"What is unresolved cannot be told: {ledger_fault.message} {ledger_fault.next_step}")
+        steps.append(ledger_fault.next_step)
     if unresolved:
         steps.append(unresolved_step(unresolved))
     if unreadable:

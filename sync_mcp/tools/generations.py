@@ -20,6 +20,7 @@ from sync_mcp.tools.answers import finite
 from sync_mcp.tools.approval import UserApproval, denial_of
 from sync_mcp.tools.backend import ANSWER_SECONDS, MODEL_PURPOSES, Backend, CallContext
 from sync_mcp.tools.generation_answers import (
+    COPY_THE_ID,
     EstimateAnswer,
     GenerationAnswer,
     ListAnswer,
@@ -47,6 +48,7 @@ from sync_mcp.tools.generation_arguments import (
 )
 from sync_mcp.tools.input_files import InputFiles, input_files
 from sync_mcp.tools.models import KNOWN_MODELS
+from sync_mcp.tools.own_outputs import SIGNATURE_IS_MISSING
 from sync_mcp.tools.registry import CHANGES, READS, Tool, Tools
 
 if TYPE_CHECKING:
@@ -166,9 +168,13 @@ async def _check_answer(context: CallContext, request: "GenerationRequest", term
             if backend.approve_by == "user"
             else "this host asks the user by itself"
         )
-        raise QuoteRefused(
-            f"No quote is taken: {why}.", next_step="Make the same call without quote_id: the user is asked."
+        counts = (
+            "Make the same call without quote_id: where the user has to agree, the host asks them."
+            if context.user.can_be_asked
+            else "This host cannot ask the user: tell them to use a host with elicitation, or to change "
+            "SYNC_MCP_APPROVE_BY in the server's settings."
         )
+        raise QuoteRefused(f"No quote is taken: {why}.", next_step=counts)
 
 
 def _quotes_count(context: CallContext) -> bool:
@@ -201,10 +207,12 @@ async def _wait_for_generations(context: CallContext, arguments: WaitArguments) 
     malformed = [f"{clean(id, _SHOWN_ID)!r}" for id in ids if not GENERATION_ID.fullmatch(id)]
     if malformed:
         more = f" and {len(malformed) - _MOST_SHOWN} more" if len(malformed) > _MOST_SHOWN else ""
-        raise InvalidRequestError(
+        error = InvalidRequestError(
             f"generation_ids: {', '.join(malformed[:_MOST_SHOWN])}{more} cannot be an id, which has letters, "
             "digits, _ and - only: copy it whole from create_generation or list_generations."
         )
+        error.next_step = COPY_THE_ID
+        raise error
     watch = _ManyWatch(context, len(ids))
 
     async def wait(seconds: float) -> None:
@@ -222,6 +230,8 @@ async def _wait_for_generations(context: CallContext, arguments: WaitArguments) 
         raise failures[0]
     known = await known_jobs(context, [job for job in outcomes.values() if not isinstance(job, SyncError)])
     answer = wait_answer(ids, outcomes, known)
+    for row in answer.generations:
+        context.backend.outputs.note(row.output_url)
     if len(ids) < len(arguments.generation_ids):
         answer.next_step += " Ids given more than once are told once."
     return answer
@@ -248,7 +258,7 @@ async def _list_generations(context: CallContext, arguments: ListArguments) -> L
             unresolved=unresolved_lines(unresolved),
             generations=[],
             next_step=(
-                f"The API's list cannot be read now ({safe(error.code, _STATUS_LIMIT)}); call again in a "
+                f"The API's list cannot be read now ({error.code}): call list_generations again in a "
                 f"while. {unresolved_step(len(unresolved))}"
             ),
         )
@@ -269,6 +279,7 @@ async def _list_generations(context: CallContext, arguments: ListArguments) -> L
             unresolved=len(unresolved),
             ledger_fault=ledger_fault,
         ),
+        note=f"What is unresolved cannot be told: {ledger_fault.message}" if ledger_fault else None,
     )
 
 
@@ -348,7 +359,7 @@ async def _foreseen(
         )
     except SyncError as error:
         logger.warning("what a create would meet with is not known: %s", error)
-        return None, [f"limits and consent could not be looked at ({safe(error.code, _STATUS_LIMIT)})"]
+        return None, [f"limits and consent could not be looked at ({error.code})"]
     return foresight, []
 
 
@@ -365,17 +376,37 @@ async def _request(backend: Backend, arguments: RequestArguments) -> "tuple[Gene
     for number, item in enumerate(fields["input"]):
         if is_content_id(item.get("asset_id", "")):
             faults.append(f"input[{number}].asset_id is none: copy it from upload_asset, or give the path.")
-        if item.pop("path", None) is not None:
+        if await backend.outputs.lacks_signature(item.get("url", "")):
+            faults.append(f"input[{number}].url is a job's output, and {SIGNATURE_IS_MISSING}")
+        has_file = item.pop("path", None) is not None
+        if item["type"] != "text" and not (has_file or item.get("url") or item.get("asset_id")):
+            faults.append(f"input[{number}] ({item['type']}) has no path, url or asset_id: {_GIVE_A_FILE}")
+            has_file = True
+        if has_file:
             # What it holds is read once all else is known to be right.
             item.setdefault("asset_id", content_id(""))
     faults.extend(_put_languages(fields.get("dub", {})))
     given = models.GenerationRequest.model_validate({**fields, "model": model})
     prices_alone = isinstance(arguments, EstimateArguments) and not given.input
     of_request = faults_without_input if prices_alone else faults_of
-    faults += [*of_request(given), *_faults_of_options(given), *await backend.model_faults(model)]
-    if faults:
-        raise InvalidRequestError(faults)
+    faults += [*of_request(given), *_faults_of_options(given)]
+    model_faults = await backend.model_faults(model)
+    if faults or model_faults:
+        raise _invalid(faults + model_faults, arguments, is_model=bool(model_faults))
     return given, note
+
+
+def _invalid(faults: list[str], arguments: RequestArguments, *, is_model: bool) -> InvalidRequestError:
+    """Return the error of a request that cannot be; its step names who helps with what is missing."""
+    error = InvalidRequestError(faults)
+    if any(item.type == "text" and not (item.voice_id or "").strip() for item in arguments.input):
+        error.next_step = "Call list_voices, and give one of its voice_id."
+    elif is_model and len(faults) == 1:
+        error.next_step = "Take one of these models; list_models says what each is for."
+    return error
+
+
+_GIVE_A_FILE = "give path, a file on the user's disk, or a public url."
 
 
 def _faults_of_options(request: "GenerationRequest") -> Iterator[str]:
@@ -549,7 +580,6 @@ TOOLS: Tools = (
         annotations=CHANGES,
         run=_create_generation,
         paid=True,
-        takes_media=True,
     ),
     Tool(
         name="get_generation",
@@ -567,10 +597,7 @@ TOOLS: Tools = (
     Tool(
         name="wait_for_generations",
         title="Wait for lip-sync videos",
-        description=(
-            "Wait for several jobs at once, until all or any have ended: a row each, with output_url or "
-            "error_code."
-        ),
+        description=("Wait for several jobs at once, until all or any have ended: a row each."),
         arguments=WaitArguments,
         answer=WaitAnswer,
         annotations=READS,
@@ -597,7 +624,6 @@ TOOLS: Tools = (
         answer=EstimateAnswer,
         annotations=READS,
         run=_estimate_cost,
-        takes_media=True,
         arguments_told_by="create_generation",
     ),
 )

@@ -12,9 +12,7 @@ from sync_mcp.errors import (
     APITimeoutError,
     ApprovalRequired,
     InternalError,
-    InvalidRequestError,
     MoneySpent,
-    RequestRejectedError,
     SyncError,
 )
 from sync_mcp.text import safe
@@ -58,7 +56,6 @@ class Tool(Generic[ArgumentsT]):
     annotations: types.ToolAnnotations
     run: Callable[[CallContext, ArgumentsT], Awaitable[Answer | Picture]]
     paid: bool = False
-    takes_media: bool = False
     arguments_told_by: str = ""
     other_names: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -90,6 +87,7 @@ class Tool(Generic[ArgumentsT]):
         """Run one call to its end: an answer, an error that says what to do, or a question to the user."""
         try:
             with context.backend.time_limit(context.ends_at):
+                await context.backend.ask_whether_sandboxed()
                 arguments = parse_arguments(self.arguments, self._whole_schema, given, self.other_names)
                 answer = await self.run(context, arguments)
         except InputNeeded as needed:
@@ -124,22 +122,20 @@ class Tool(Generic[ArgumentsT]):
     def _failed(self, context: CallContext, error: SyncError) -> types.CallToolResult:
         sandboxed = context.backend.sandboxed
         logger.info("%s: %s%s", self.name, error, " (SANDBOX)" if sandboxed else "")
-        if sandboxed and self.takes_media and _is_about_media(error) and "/samples/" not in error.next_step:
-            error.next_step = f"{error.next_step} In the sandbox use {context.backend.sample_urls}."
-        return error_result(error, sandboxed=sandboxed)
+        samples = context.backend.sample_urls if sandboxed and _could_not_be_fetched(error) else ""
+        return error_result(error, sandboxed=sandboxed, tool=self.name, sample_urls=samples)
 
 
 def _may_have_spent(context: CallContext) -> MoneySpent:
     return "unknown" if context.payment.has_begun else "no"
 
 
-def _is_about_media(error: SyncError) -> bool:
+def _could_not_be_fetched(error: SyncError) -> bool:
+    """Return whether media were not to be had: the sandbox fetches from this machine alone."""
     if isinstance(error, ApprovalRequired):
-        # The sandbox cannot price what it cannot fetch.
+        # It cannot price what it cannot fetch.
         return not error.price_is_known
-    if isinstance(error, InvalidRequestError):
-        return any(fault.startswith("input") for fault in error.faults)
-    return isinstance(error, RequestRejectedError) and error.code.startswith("generation_input")
+    return error.code == "url_refused" or (error.api_code or "").endswith("_inaccessible")
 
 
 Tools = Sequence[Tool[Any]]

@@ -34,7 +34,7 @@ _Kind = Annotated[Literal["cloned", "premade"], WithJsonSchema({"type": "string"
 
 class VoicesArguments(Arguments):
     search: str | None = Field(None, description="In the name.")
-    language: str | None = Field(None, description="Where the API tells one.")
+    language: str | None = Field(None, description="If told.")
     cursor: str | None = Field(None, description="From next_cursor.")
 
 
@@ -49,6 +49,8 @@ class VoiceRow(BaseModel):
 class VoicesAnswer(Answer):
     voices: list[VoiceRow]
     next_cursor: str | None = None
+    note: str | None = None
+    """Why none was found: it may quote the names of voices, which others have given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,8 @@ async def _list_voices(context: CallContext, arguments: VoicesArguments) -> Voic
     return VoicesAnswer(
         voices=page,
         next_cursor=cursor,
-        next_step=_next_step(known, arguments, len(found), cursor)
-        if found
-        else _none_found(known, arguments),
+        note=None if found else _none_found(known, arguments),
+        next_step=_next_step(known, arguments, len(found), cursor) if found else _none_step(known),
     )
 
 
@@ -173,7 +174,7 @@ def _next_step(known: Sequence[_Known], arguments: VoicesArguments, total: int, 
 
 def _none_found(known: Sequence[_Known], arguments: VoicesArguments) -> str:
     if not known:
-        return "The account has no voices: give an audio item instead of a text."
+        return "The account has no voices."
     languages = sorted(set[str]().union(*(voice.languages for voice in known)))
     if arguments.language and languages and _language(arguments.language) not in languages:
         asked = _language(arguments.language)
@@ -183,15 +184,21 @@ def _none_found(known: Sequence[_Known], arguments: VoicesArguments) -> str:
     for word in words:
         if not any(word in voice.folded_name for voice in known):
             spoken = {part for voice in known[:_NEAR_AMONG] for part in voice.folded_name.split()}
-            return f"No voice has {word!r} in its name{near(word, sorted(spoken))} {_ALL}"
-    return f"No voice has all of it: ask for less. {_ALL}"
+            return f"No voice has {word!r} in its name{near(word, sorted(spoken))}"
+    return "No voice has all of it."
+
+
+def _none_step(known: Sequence[_Known]) -> str:
+    if not known:
+        return "Give an audio item instead of a text to create_generation."
+    return f"Ask for less. {_ALL}"
 
 
 TOOLS: Tools = (
     Tool(
         name="list_voices",
         title="List voices",
-        description="Voices for a script, cloned ones first, ten a page.",
+        description="Voices for a script, cloned first, ten a page.",
         arguments=VoicesArguments,
         answer=VoicesAnswer,
         annotations=READS,

@@ -135,14 +135,14 @@ async def test_an_asset_is_found_and_deleted_by_its_id(sync: AsyncSync, assets: 
     await sync.assets.delete(talk.id)
     with pytest.raises(NotFoundError) as caught:
         await sync.assets.get(talk.id)
-    assert caught.value.code == "asset_not_found"
+    assert caught.value.api_code == "asset_not_found"
 
 
 async def test_an_asset_of_another_cannot_be_deleted(sandbox: Sandbox, assets: list[Asset]) -> None:
     async with AsyncSync(api_key="sk_other", base_url=sandbox.url) as other:
         with pytest.raises(PermissionDeniedError) as caught:
             await other.assets.delete(assets[0].id)
-    assert caught.value.code == "asset_forbidden"
+    assert caught.value.api_code == "asset_forbidden"
 
 
 async def test_a_lost_answer_to_a_delete_is_no_failure(

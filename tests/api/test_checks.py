@@ -77,7 +77,9 @@ BROKEN: dict[str, list[Request]] = {
         _request(input=[VIDEO, VIDEO, AUDIO]),
         _request(model="sync-3", input=[VIDEO, IMAGE, TEXT]),
     ],
-    "input needs a voice: one audio or text item.": [_request(input=[VIDEO])],
+    "input needs a voice: one audio or text item; or dub, to translate what the video says.": [
+        _request(input=[VIDEO])
+    ],
     "input has 2 voices: more than one audio or text item needs segments.": [
         _request(input=[VIDEO, AUDIO, TEXT]),
         _request(input=[VIDEO, AUDIO, AUDIO], segments=[]),

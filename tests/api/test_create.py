@@ -185,7 +185,7 @@ async def test_a_refusal_is_told_and_neither_repeated_nor_searched_for(
     with pytest.raises(SyncError) as caught:
         await make(sync, sandbox)
     assert (getattr(caught.value, "status", None), caught.value.money_spent) == (status, "no")
-    assert caught.value.code == (code or "authentication_failed")
+    assert caught.value.api_code == code
     assert isinstance(caught.value, RateLimitError | ConcurrencyLimitError) == (status == 429)
     assert trail(sandbox.requests) == [CREATE]
     assert (sandbox.charges, pauses) == ([], [])

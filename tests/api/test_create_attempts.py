@@ -226,7 +226,7 @@ async def test_an_unknown_outcome_says_that_the_list_could_not_be_read_and_why(
     with pytest.raises(OutcomeUnknown) as caught:
         await make(client_of(server, max_retries=1))
     assert caught.value.reason == "list_unreadable"
-    assert "The list is on fire." in caught.value.message
+    assert "It cannot be found out now whether the job was made: The API has trouble" in caught.value.message
 
 
 async def test_an_unknown_outcome_says_that_the_list_does_not_show_the_job(

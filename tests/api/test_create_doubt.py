@@ -7,7 +7,16 @@ from email.utils import format_datetime
 import anyio
 import pytest
 
-from sync_mcp import AsyncSync, Audio, Dub, Generation, GenerationOptions, OutcomeUnknown, Video
+from sync_mcp import (
+    AsyncSync,
+    Audio,
+    Dub,
+    Generation,
+    GenerationOptions,
+    OutcomeUnknown,
+    PaymentRequiredError,
+    Video,
+)
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, LIST, ago, job, make, trail, until
@@ -101,8 +110,11 @@ async def test_a_repeat_that_is_plainly_refused_is_not_sent_again_and_its_advice
     with pytest.raises(OutcomeUnknown) as caught:
         await make(client_of(server, max_retries=4))
     assert trail(server.received) == [CREATE, LIST, LIST, CREATE, LIST]
-    assert "No credits" in caught.value.message
-    assert caught.value.advice == "Top up."
+    assert "The plan or the billing stands in the way" in caught.value.message
+    assert caught.value.advice == PaymentRequiredError.next_step
+    # What the API says of it stands by itself.
+    assert caught.value.api_says == "No credits. Top up."
+    assert "Top up" not in f"{caught.value.message} {caught.value.next_step}"
 
 
 @pytest.mark.parametrize("strange", ["gen/1", "a b", "x?y=z", "../account", "x" * 200])

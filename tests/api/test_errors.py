@@ -1,11 +1,18 @@
+import ast
 import inspect
+import json
 import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
 from typing import get_args
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import sync_mcp
 from sync_mcp import errors
 from sync_mcp.errors import (
     APIConnectionError,
@@ -13,6 +20,7 @@ from sync_mcp.errors import (
     APIStatusError,
     APITimeoutError,
     ApprovalRequired,
+    Code,
     ConcurrencyLimitError,
     ConfigurationError,
     CreateUnderWay,
@@ -25,6 +33,7 @@ from sync_mcp.errors import (
     RequestRejectedError,
     ServerError,
     SyncError,
+    TransferUnderWay,
 )
 
 CLASSES = [
@@ -59,6 +68,8 @@ def _made(kind: type[SyncError], text: str) -> SyncError:
         return kind(text, money_spent="unknown")
     if issubclass(kind, InvalidRequestError):
         return kind([text])
+    if issubclass(kind, TransferUnderWay):
+        return kind(None)
     if issubclass(kind, ApprovalRequired):
         return kind(text, question=text, quote_id=text, next_step=text)
     return kind(text)
@@ -76,7 +87,50 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
 
 
 def test_every_error_class_is_public() -> None:
-    assert {kind.__name__ for kind in CLASSES} | {"MoneySpent"} == set(errors.__all__)
+    assert {kind.__name__ for kind in CLASSES} | {"Code", "MoneySpent"} == set(errors.__all__)
+
+
+def test_every_error_of_the_package_stands_in_the_tree() -> None:
+    for module in walk_packages(sync_mcp.__path__, "sync_mcp."):
+        if module.name != "sync_mcp.__main__":
+            import_module(module.name)
+    assert {kind.__name__ for kind in below(SyncError) if kind.__module__.startswith("sync_mcp")} == {
+        kind.__name__ for kind in CLASSES
+    }
+
+
+def below(kind: type[SyncError]) -> Iterator[type[SyncError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from below(child)
+
+
+def test_the_list_of_codes_holds_each_that_is_raised_and_no_other() -> None:
+    names = {kind.__name__ for kind in CLASSES}
+    raised = {kind.code for kind in CLASSES}
+    for path in Path(errors.__file__).parent.rglob("*.py"):
+        if "sandbox" not in path.parts:
+            raised.update(codes_in(ast.parse(path.read_text(encoding="utf-8")), names))
+    assert raised == set(get_args(Code))
+
+
+def codes_in(tree: ast.Module, names: set[str]) -> Iterator[str]:
+    """Yield the codes that a module gives to errors: as `code=`, by a constant's name, or by a function."""
+    constants = {
+        target.id: node.value.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = getattr(call.func, "id", "")
+        given = [word.value for word in call.keywords if word.arg == "code" and name in names]
+        given += call.args[1:2] if name == "_lost" else []
+        for value in (part for each in given for part in ast.walk(each)):
+            told = constants.get(value.id) if isinstance(value, ast.Name) else getattr(value, "value", None)
+            if isinstance(told, str):
+                yield told
 
 
 def test_every_failure_has_a_word_of_its_own_to_branch_on() -> None:
@@ -99,7 +153,7 @@ def test_what_passes_by_itself_is_worth_another_try(kind: type[SyncError]) -> No
 
 def test_what_needs_a_change_or_costs_money_is_not_worth_another_try() -> None:
     passing = {"APIConnectionError", "APITimeoutError", "APIResponseError", "RateLimitError", "ServerError"}
-    passing |= {"ConcurrencyLimitError", "CreateUnderWay"}
+    passing |= {"ConcurrencyLimitError", "CreateUnderWay", "NotSent", "TransferUnderWay"}
     assert {kind.__name__ for kind in LEAVES if kind.retryable} == passing
 
 
@@ -125,7 +179,7 @@ def test_nothing_that_an_error_shows_is_long_hidden_or_signed(kind: type[SyncErr
     assert str(error).startswith(f"{error.code}: ")
 
 
-def test_the_apis_own_words_take_the_place_of_ours() -> None:
+def test_the_apis_own_words_stand_beside_ours_and_never_in_their_place() -> None:
     error = RequestRejectedError(
         "The video cannot be read.",
         status=422,
@@ -134,8 +188,11 @@ def test_the_apis_own_words_take_the_place_of_ours() -> None:
         field="input[0]",
         request_id="r1",
     )
-    assert str(error) == "generation_input_video_invalid: The video cannot be read."
-    assert (error.next_step, error.suggestion) == ("Convert it.", "Convert it.")
+    assert str(error) == (
+        "request_rejected: The API does not accept the request (HTTP 422). The API says: "
+        '"The video cannot be read. Convert it." (generation_input_video_invalid)'
+    )
+    assert (error.next_step, error.suggestion) == (RequestRejectedError.next_step, "Convert it.")
     assert (error.status, error.field, error.request_id) == (422, "input[0]", "r1")
 
 
@@ -170,7 +227,10 @@ def test_an_unknown_outcome_names_its_key_whole_however_long_the_reason(
     assert error.idempotency_key == key
     assert error.message.endswith(f" Idempotency key: {key}.")
     assert "sent at 2026-10-02T09:30:00Z" in error.message
-    assert (error.generation_id or "") in error.message
+    shown = error.generation_id or ""
+    assert (
+        shown if re.fullmatch(r"[\w-]*", shown, re.ASCII) else json.dumps(shown, ensure_ascii=False)
+    ) in error.message
     assert "same idempotency key" in error.next_step
 
 

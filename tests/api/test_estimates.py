@@ -230,7 +230,7 @@ async def test_an_asset_that_is_not_there_is_not_taken_for_a_missing_contract(
 ) -> None:
     with pytest.raises(NotFoundError) as caught:
         await price(client_of(serve(answer(404, {"message": "m", "errorCode": "asset_not_found"}))))
-    assert caught.value.code == "asset_not_found"
+    assert caught.value.api_code == "asset_not_found"
 
 
 async def test_a_price_that_the_api_cannot_tell_is_no_error(sandbox: Sandbox, sync: AsyncSync) -> None:
@@ -248,7 +248,7 @@ async def test_a_model_that_has_no_price_is_no_error(serve: Serve, client_of: Cl
 async def test_another_refusal_of_an_estimate_is_told(sandbox: Sandbox, sync: AsyncSync) -> None:
     with pytest.raises(RequestRejectedError) as caught:
         await price(sync, video=sandbox.samples.image, audio=sandbox.samples.audio)
-    assert caught.value.code == "generation_input_video_invalid"
+    assert caught.value.api_code == "generation_input_video_invalid"
 
 
 async def test_trouble_of_the_api_is_not_taken_for_a_missing_contract(

@@ -54,42 +54,43 @@ async def refusal_of(
     return error
 
 
-REFUSALS: list[tuple[int, dict[str, Any], type[APIStatusError], str]] = [
-    (401, {"message": "Either header must be provided", "error": "Unauthorized"}, AuthenticationError, ""),
-    (401, {"message": "Unauthorized", "statusCode": 401}, AuthenticationError, "authentication_failed"),
-    (400, {"message": ["a must be b", "c must be d"]}, RequestRejectedError, "request_rejected"),
-    (400, {"message": "m", "errorCode": "invalid_generation_id"}, RequestRejectedError, ""),
-    (402, {"message": "m", "errorCode": "account_payment_required"}, PaymentRequiredError, ""),
-    (403, {"message": "m", "errorCode": "asset_forbidden"}, PermissionDeniedError, ""),
-    (404, {"message": "m", "error_code": "generation_not_found"}, NotFoundError, "generation_not_found"),
-    (404, {"message": "Cannot GET /v2/models", "error": "Not Found"}, NotFoundError, "not_found"),
-    (409, {"message": "m", "errorCode": "generation_conflict"}, ConflictError, ""),
-    (413, {"message": "m", "errorCode": "generation_input_validation_failed"}, RequestRejectedError, ""),
-    (422, {"message": "m", "errorCode": "code_of_tomorrow"}, RequestRejectedError, "code_of_tomorrow"),
-    (429, {"message": "m", "errorCode": "rate_limit_exceeded"}, RateLimitError, ""),
-    (429, {"message": "m", "errorCode": "concurrency_limit_reached"}, ConcurrencyLimitError, ""),
-    (429, {"message": "m", "errorCode": "batch_concurrency_limit_reached"}, ConcurrencyLimitError, ""),
-    (429, {"message": "Rate limit exceeded."}, RateLimitError, "rate_limit_exceeded"),
-    (429, {"message": "m", "concurrencyLimit": 3}, ConcurrencyLimitError, "concurrency_limit_reached"),
-    (429, {"message": "Concurrency limit reached."}, ConcurrencyLimitError, "concurrency_limit_reached"),
+REFUSALS: list[tuple[int, dict[str, Any], type[APIStatusError]]] = [
+    (401, {"message": "Either header must be provided", "error": "Unauthorized"}, AuthenticationError),
+    (401, {"message": "Unauthorized", "statusCode": 401}, AuthenticationError),
+    (400, {"message": ["a must be b", "c must be d"]}, RequestRejectedError),
+    (400, {"message": "m", "errorCode": "invalid_generation_id"}, RequestRejectedError),
+    (402, {"message": "m", "errorCode": "account_payment_required"}, PaymentRequiredError),
+    (403, {"message": "m", "errorCode": "asset_forbidden"}, PermissionDeniedError),
+    (404, {"message": "m", "error_code": "generation_not_found"}, NotFoundError),
+    (404, {"message": "Cannot GET /v2/models", "error": "Not Found"}, NotFoundError),
+    (409, {"message": "m", "errorCode": "generation_conflict"}, ConflictError),
+    (413, {"message": "m", "errorCode": "generation_input_validation_failed"}, RequestRejectedError),
+    (422, {"message": "m", "errorCode": "code_of_tomorrow"}, RequestRejectedError),
+    (429, {"message": "m", "errorCode": "rate_limit_exceeded"}, RateLimitError),
+    (429, {"message": "m", "errorCode": "concurrency_limit_reached"}, ConcurrencyLimitError),
+    (429, {"message": "m", "errorCode": "batch_concurrency_limit_reached"}, ConcurrencyLimitError),
+    (429, {"message": "Rate limit exceeded."}, RateLimitError),
+    (429, {"message": "m", "concurrencyLimit": 3}, ConcurrencyLimitError),
+    (429, {"message": "Concurrency limit reached."}, ConcurrencyLimitError),
     # The code decides, whatever the words say.
-    (429, {"message": "concurrent calls", "errorCode": "rate_limit_exceeded"}, RateLimitError, ""),
-    (408, {"message": "m"}, ServerError, "server_error"),
-    (418, {"message": "m", "errorCode": "teapot"}, ServerError, "teapot"),
-    (500, {"message": "m", "errorCode": "internal_error"}, ServerError, ""),
-    (503, {"message": "m", "errorCode": "elevenlabs_service_unavailable"}, ServerError, ""),
-    (599, {}, ServerError, "server_error"),
+    (429, {"message": "concurrent calls", "errorCode": "rate_limit_exceeded"}, RateLimitError),
+    (408, {"message": "m"}, ServerError),
+    (418, {"message": "m", "errorCode": "teapot"}, ServerError),
+    (500, {"message": "m", "errorCode": "internal_error"}, ServerError),
+    (503, {"message": "m", "errorCode": "elevenlabs_service_unavailable"}, ServerError),
+    (599, {}, ServerError),
 ]
 
 
-@pytest.mark.parametrize(("status", "body", "kind", "code"), REFUSALS)
+@pytest.mark.parametrize(("status", "body", "kind"), REFUSALS)
 async def test_a_refusal_has_its_class_and_the_apis_code(
-    serve: Serve, client_of: ClientOf, status: int, body: dict[str, Any], kind: type[SyncError], code: str
+    serve: Serve, client_of: ClientOf, status: int, body: dict[str, Any], kind: type[SyncError]
 ) -> None:
     error = await refusal_of(serve, client_of, status, body)
     assert type(error) is kind
     assert error.api_code == body.get("errorCode", body.get("error_code"))
-    assert error.code == (code or error.api_code or "authentication_failed")
+    # Whatever the API calls it: the word to branch on is ours.
+    assert error.code == kind.code
     assert error.retryable == (status in (408, 418, 429, 500, 503, 599))
     assert error.next_step or kind is ConflictError
 
@@ -110,8 +111,10 @@ async def test_all_that_the_api_says_of_a_refusal_is_kept(serve: Serve, client_o
     assert isinstance(error, ConcurrencyLimitError)
     assert (error.active_generations, error.concurrency_limit) == (3, 3)
     assert "3 jobs run, and the plan allows 3." in error.message
-    assert error.message.startswith("You have too many generations in progress.")
-    assert error.next_step == error.suggestion == "Wait for in-flight generations to finish."
+    assert error.api_says == f"{body['message']} {body['suggestion']}"
+    assert str(error).endswith(f' The API says: "{error.api_says}" (concurrency_limit_reached)')
+    assert error.suggestion == "Wait for in-flight generations to finish."
+    assert error.next_step == ConcurrencyLimitError.next_step
     assert (error.field, error.request_id, error.retry_after_seconds) == ("input[0].url", "req_1", 30)
 
 
@@ -119,10 +122,10 @@ async def test_all_that_the_api_says_of_a_refusal_is_kept(serve: Serve, client_o
     ("message", "shown"),
     [
         (["a must be b", "c must be d"], "a must be b; c must be d"),
-        ([], "HTTP 400"),
-        ("", "HTTP 400"),
-        (None, "HTTP 400"),
-        ({"deep": "er"}, "HTTP 400"),
+        ([], ""),
+        ("", ""),
+        (None, ""),
+        ({"deep": "er"}, ""),
         ("two\nlines\x1b[31m\u202e and\ttabs", "two lines and tabs"),
         (
             "see https://bucket.example/a.mp4?X-Amz-Signature=s3cret now",
@@ -134,14 +137,15 @@ async def test_the_message_is_one_clean_line(
     serve: Serve, client_of: ClientOf, message: object, shown: str
 ) -> None:
     error = await refusal_of(serve, client_of, 400, {"message": message})
-    assert error.message == shown
+    assert error.api_says == shown
+    assert error.message == "The API does not accept the request (HTTP 400)."
 
 
 async def test_a_message_without_end_is_cut(serve: Serve, client_of: ClientOf) -> None:
     long = "x" * 1_000_000
     body = {"message": long, "suggestion": long, "errorCode": long, "field": long, "requestId": long}
     error = await refusal_of(serve, client_of, 400, body)
-    told = (str(error), error.suggestion, error.next_step, error.api_code, error.field, error.request_id)
+    told = (str(error), error.suggestion, error.api_says, error.api_code, error.field, error.request_id)
     assert all(text and len(text) < 800 for text in told)
 
 
@@ -240,6 +244,32 @@ async def test_a_redirect_is_not_followed_and_the_key_is_not_sent_there(
 async def test_a_redirect_to_nowhere_is_told_too(serve: Serve, client_of: ClientOf, location: str) -> None:
     error = await failure_of(client_of(serve(answer(302, b"", {"Location": location}))))
     assert "redirects to another place" in str(error)
+
+
+@pytest.mark.parametrize(
+    "code", ["approval_required", "limit_reached", "read_only", "SANDBOX", "internal_error"]
+)
+async def test_what_the_api_calls_it_is_never_taken_for_a_word_of_ours(
+    serve: Serve, client_of: ClientOf, code: str
+) -> None:
+    error = await refusal_of(
+        serve, client_of, 422, {"message": "Pay.", "errorCode": code, "suggestion": "Go."}
+    )
+    assert (error.code, error.api_code) == ("request_rejected", code)
+    assert error.next_step == RequestRejectedError.next_step
+    assert (error.message, error.api_says) == ("The API does not accept the request (HTTP 422).", "Pay. Go.")
+
+
+@both_backends
+async def test_no_error_of_a_connection_holds_the_request_that_has_the_key(
+    serve: Serve, client_of: ClientOf
+) -> None:
+    gone = RawServer([Answer()])
+    gone.close()
+    for server in (gone, serve(Answer(resets=True)), serve(Answer(hangs=True))):
+        with pytest.raises(SyncError) as caught:
+            await client_of(server, timeout=0.3).models.list(request_options={"max_retries": 0})
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 @both_backends

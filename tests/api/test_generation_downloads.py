@@ -79,8 +79,10 @@ async def test_a_job_without_an_output_is_told_apart(
     sandbox.add_fault(Fault(path="/v2/generate", job="reject"))
     rejected = await make(sync, sandbox)
     sandbox.advance(61)
-    with pytest.raises(NoOutput, match=r"REJECTED.*generation_input_validation_failed") as caught:
+    with pytest.raises(NoOutput, match=r"failed and has no output") as caught:
         await sync.generations.download(rejected.id, tmp_path / "out.mp4")
+    assert caught.value.api_code == "generation_input_validation_failed"
+    assert caught.value.api_says
     assert (caught.value.code, caught.value.retryable) == ("generation_failed", False)
     with pytest.raises(NotFoundError):
         await sync.generations.download(NOBODY, tmp_path / "out.mp4")

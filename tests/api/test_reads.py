@@ -55,7 +55,7 @@ async def test_a_job_that_neither_path_knows_is_not_found(serve: Serve, client_o
     server = serve(NOT_FOUND, answer(404, {"message": "Cannot GET", "error": "Not Found"}))
     with pytest.raises(NotFoundError, match="There is none") as caught:
         await client_of(server).generations.get("job-1")
-    assert caught.value.code == "generation_not_found"
+    assert caught.value.api_code == "generation_not_found"
     assert server.connections == 2
 
 
@@ -182,7 +182,7 @@ async def test_delete_takes_an_ended_job_away(sandbox: Sandbox, sync: AsyncSync)
     created = await make(sync, sandbox)
     with pytest.raises(ConflictError) as caught:
         await sync.generations.delete(created.id)
-    assert caught.value.code == "generation_not_deletable_while_processing"
+    assert caught.value.api_code == "generation_not_deletable_while_processing"
     sandbox.advance(60)
     await sync.generations.delete(created.id)
     with pytest.raises(NotFoundError):

@@ -89,8 +89,8 @@ async def test_a_key_that_the_api_sends_back_is_blotted_out(
         with pytest.raises(SyncError) as caught:
             await client_of(serve(answer(status, given))).models.list()
         assert_untold(everything_of(caught.value))
-        assert "bad key" in caught.value.message
-        assert "***" in caught.value.message
+        assert "bad key" in caught.value.api_says
+        assert "***" in caught.value.api_says
     assert_untold(log.text)
 
 

@@ -626,7 +626,7 @@ async def test_a_plan_that_allows_no_such_size_refuses_before_anything_is_sent(
     sandbox.add_fault(Fault.api_error("file_size_exceeds_plan_limit", path="/v2/assets/upload"))
     with pytest.raises(RequestRejectedError) as caught:
         await sync.assets.upload(clip)
-    assert caught.value.code == "file_size_exceeds_plan_limit"
+    assert caught.value.api_code == "file_size_exceeds_plan_limit"
     assert PUT not in steps(sandbox)
 
 

@@ -42,7 +42,7 @@ async def test_one_voice_is_found_by_its_id(sync: AsyncSync) -> None:
 async def test_a_voice_that_is_not_there_is_not_found(sync: AsyncSync) -> None:
     with pytest.raises(NotFoundError) as caught:
         await sync.voices.get("nobody")
-    assert (caught.value.status, caught.value.code) == (404, "voice_not_found")
+    assert (caught.value.status, caught.value.api_code) == (404, "voice_not_found")
 
 
 @pytest.mark.parametrize("id", ["", "../account", "a/b", "a?b=c", "a b"])

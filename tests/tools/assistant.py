@@ -5,13 +5,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import anyio
 from jsonschema import Draft202012Validator
 from mcp import Client
 from mcp_types import CallToolResult, TextContent, Tool
 
+from sync_mcp.errors import Code
 from sync_mcp.sandbox import RecordedRequest, Sandbox
 from sync_mcp.tools.catalogue import TOOLS
 
@@ -27,6 +28,12 @@ _SPENT = {
     "yes": "Money was spent.",
     "unknown": "Whether money was spent is unknown.",
 }
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_.:/+%~?&=#@$!*';()-]+")
+_OWN_VOICE = {"sandbox", "next_step"}
+_SOMEBODY = re.compile(
+    rf"{'|'.join(tool.name for tool in TOOLS)}|\b[A-Z]+_[A-Z_]+\b|\busers?\b|Sync's support"
+)
+_FOREIGN_LINES = ("api_code: ", "request_id: ", "The API says: ")
 _RETRY = ("The same call will fail again.", "The same call may work", "It may have been accepted")
 
 
@@ -102,28 +109,53 @@ def check_schema(facts: Facts, schema: Facts) -> None:
 
 
 def _check_error(text: str, meta: Facts) -> None:
+    """The text says all that there is: an error has no structured content, and `_meta` holds nothing more."""
     lines = text.split("\n")
-    assert re.fullmatch(r"[A-Za-z0-9_]+: .+", lines[0]), text
+    assert re.fullmatch(r"[a-z_]+: .+", lines[0]), text
+    assert meta["code"] in get_args(Code)
     assert lines[0].startswith(f"{meta['code']}: ")
     assert lines[1] == _SPENT[meta["money_spent"]]
     assert lines[2].startswith(_RETRY)
     assert lines[3].startswith("Next: ")
     assert meta.get("sandbox", False) == (MARK in text)
     own = {name for name in meta if not name.startswith("io.modelcontextprotocol/")}
-    assert own <= {"code", "money_spent", "retry_after_seconds", "sandbox"}
+    foreign = {"api_code", "request_id", "api_says"}
+    assert own <= {"code", "money_spent", "retry_after_seconds", "sandbox"} | foreign
+    if "retry_after_seconds" in own and meta["money_spent"] == "no":
+        assert f"in {meta['retry_after_seconds']:.0f} s." in lines[2]
+    assert names_somebody(lines[3]), lines[3]
+    told = [line for line in lines[4:] if line.startswith(_FOREIGN_LINES)]
+    assert len(told) == len(own & foreign)
+    assert all(_shown_in(text, meta[name]) for name in own & foreign)
+    if "api_says" in own:
+        assert f"The API says: {as_json(meta['api_says'])}" in lines
 
 
 def _check_text(text: str, facts: Facts) -> None:
     """The text says what the structured content says: the same names, the same values, nothing more."""
-    names = [line.partition(":")[0] for line in text.split("\n") if not line.startswith("- ")]
+    shown = [line.partition(":")[0] for line in text.split("\n") if not line.startswith("- ")]
+    names = ["api_says" if name == "The API says" else name for name in shown]
     assert names == list(facts)
     for name, value in _leaves(facts):
         assert value not in (None, "", {}), name
-        shown = str(value).lower() if isinstance(value, bool) else str(value)
-        assert shown in text or json.dumps(value, ensure_ascii=False) in text, name
+        assert name in _OWN_VOICE or _shown_in(text, value), name
+    for name in _OWN_VOICE & facts.keys():
+        assert f"{name}: {facts[name]}" in text.split("\n")
     rows = sum(len(cast(list[object], value)) for value in facts.values() if isinstance(value, list))
     assert text.count("\n- ") == rows
     assert names[-1] == "next_step"
+
+
+def names_somebody(step: str) -> bool:
+    """Return whether a next step names a tool, a setting or a person."""
+    return bool(_SOMEBODY.search(step))
+
+
+def _shown_in(text: str, value: object) -> bool:
+    """Return whether a value stands in a text; in quotes, which it cannot close, if it is no plain word."""
+    if isinstance(value, str) and not _PLAIN_WORD.fullmatch(value):
+        return as_json(value) in text
+    return (str(value).lower() if isinstance(value, bool) else str(value)) in text
 
 
 def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
@@ -189,4 +221,4 @@ async def arrived(sandbox: Sandbox, method: str, path: str, **query: str) -> Non
 
 
 def as_json(value: object) -> str:
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -181,7 +181,7 @@ async def test_all_faults_of_the_sense_are_reported_together(assistant: Assistan
         "input[0] (video) does not take script.",
         "input needs exactly one video or image, and has 2.",
         "input[1].url must be a whole http or https URL",
-        "input[2] (audio) has neither url nor asset_id",
+        "input[2] (audio) has no path, url or asset_id: give path,",
         "webhook_url must be a whole https URL",
         "output_file_name may hold",
         "project_id must be the UUID",

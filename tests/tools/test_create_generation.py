@@ -74,11 +74,12 @@ async def test_a_job_that_fails_within_the_wait_is_explained(assistant: Assistan
     sandbox.add_fault(Fault(job="fail", error_code="generation_input_video_invalid"))
     assistant.on_progress = lambda: sandbox.advance(60)
     told = await assistant.facts("create_generation", input=media(sandbox), wait_seconds=30)
-    assert (told["status"], told["error_code"]) == ("FAILED", "generation_input_video_invalid")
+    assert (told["status"], told["api_code"]) == ("FAILED", "generation_input_video_invalid")
     # It ended a moment ago: what the API is going to charge may not be recorded yet.
     assert told["charged"] == "unknown"
     assert "may have been charged" in told["next_step"]
-    assert told["remedy"] == "Convert it to H.264 in MP4."
+    assert told["remedy"].startswith("Ask the user for the video as MP4 with H.264")
+    assert told["api_says"].endswith("Convert it to H.264 in MP4.")
 
 
 async def test_a_wait_that_is_too_short_ends_in_the_handle(assistant: Assistant, sandbox: Sandbox) -> None:

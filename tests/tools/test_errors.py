@@ -10,12 +10,12 @@ import pytest
 from mcp import Client, MCPError
 from pydantic import SecretStr
 
-from sync_mcp import Settings, create_server
+from sync_mcp import AsyncSync, Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.catalogue import TOOLS
 
-from .assistant import MARK, Assistant, Facts, creates, media, sent
+from .assistant import AUDIO, MARK, VIDEO, Assistant, Facts, creates, media, sent
 
 pytestmark = pytest.mark.anyio
 
@@ -146,7 +146,8 @@ async def test_text_of_the_network_is_shown_cut_clean_and_without_signed_queries
     body: Facts = {"message": message, "errorCode": "bad\x00code", "suggestion": message}
     sandbox.add_fault(Fault(path="/v2/generations", status=400, body=body))
     told = await assistant.error("list_generations")
-    assert len(told.text.split("\n")) == 5
+    assert len(told.text.split("\n")) == 7
+    assert told.meta["api_code"] == "badcode"
     assert "SECRET" not in told.text
     assert all(line.isprintable() for line in told.text.split("\n"))
     assert len(told.text) < 2000
@@ -235,6 +236,40 @@ async def test_a_sandbox_that_only_its_answers_give_away_is_marked_too(
     assert KEY not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("create_generation", {"input": []}),
+        ("get_generation", {"generation_id": "no id"}),
+        ("upload_asset", {}),
+        ("download_generation", {"generation_id": "job-1", "overwrit": True}),
+    ],
+)
+async def test_the_first_answer_says_sandbox_though_it_needed_nothing_of_the_api(
+    sandbox: Sandbox, tool: str, arguments: Facts
+) -> None:
+    settings = Settings(api_key=SecretStr(KEY), base_url=sandbox.url, read_only=tool == "upload_asset")
+    async with serving(settings) as assistant:
+        for _ in range(2):
+            told = await assistant.error(tool, arguments)
+            assert told.meta["sandbox"] is True
+            assert MARK in told.text
+    # Asked once, at the first call.
+    assert [request.path for request in sandbox.requests] == ["/v2/errors"]
+
+
+async def test_an_api_elsewhere_is_not_asked_whether_it_is_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def ping(client: AsyncSync, **_: object) -> None:
+        asked.append(client.base_url)
+
+    monkeypatch.setattr(AsyncSync, "ping", ping)
+    async with serving(Settings(api_key=SecretStr(KEY), base_url="https://api.example.com")) as assistant:
+        assert MARK not in (await assistant.error("get_generation", generation_id="no id")).text
+    assert asked == []
+
+
 async def test_the_embedded_sandbox_never_sees_the_users_key(sandbox: Sandbox) -> None:
     settings = Settings(api_key=SecretStr(KEY), sandbox=True)
     async with serving(settings, sandbox_url=sandbox.url) as assistant:
@@ -242,24 +277,35 @@ async def test_the_embedded_sandbox_never_sees_the_users_key(sandbox: Sandbox) -
     assert KEY not in str([request.headers for request in sandbox.requests])
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        [],
-        [{"type": "video"}],
-        [{"type": "video", "url": "file:///home/me/v.mp4"}],
-        [{"type": "video", "url": "https://example.com/none.mp4"}, {"type": "audio", "url": "https://h/a"}],
-    ],
-    ids=["none", "no url", "local path", "not reachable"],
-)
-async def test_in_the_sandbox_missing_media_are_answered_with_the_sample_urls(
-    assistant: Assistant, sandbox: Sandbox, given: list[Facts]
+async def test_in_the_sandbox_media_that_cannot_be_fetched_are_answered_with_the_sample_urls(
+    assistant: Assistant, sandbox: Sandbox
 ) -> None:
     instructions = assistant.client.instructions or ""
+    given = [
+        {"type": "video", "url": "https://example.com/none.mp4"},
+        {"type": "audio", "url": "https://h/a"},
+    ]
     told = await assistant.error("create_generation", input=given)
     for url in (sandbox.samples.video, sandbox.samples.image, sandbox.samples.audio):
         assert url in told.text
         assert url in instructions
     assert told.text.count("speaker.mp4") == 1
-    other = await assistant.error("create_generation", input=media(sandbox), modle="x")
-    assert "/samples/" not in other.text
+    assert "/samples/" not in next(line for line in told.text.split("\n") if line.startswith("Next: "))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"input": []},
+        {"input": [{"type": "video"}]},
+        {"input": [{"type": "video", "url": "file:///home/me/v.mp4"}]},
+        {"input": [VIDEO, AUDIO], "modle": "x"},
+        {"input": [VIDEO, {"type": "text", "script": "Hello."}]},
+        {"input": [VIDEO, AUDIO], "model": "lipsync-99"},
+    ],
+)
+async def test_the_samples_are_no_answer_to_another_error_than_of_fetching(
+    assistant: Assistant, arguments: Facts
+) -> None:
+    told = await assistant.error("create_generation", arguments)
+    assert "/samples/" not in told.text

@@ -273,7 +273,7 @@ async def test_it_takes_and_refuses_what_create_generation_does(
     assert sent(sandbox, BY_REQUEST) == sent(sandbox) * 2
     wrong = {"input": [video, audio, audio], "webhook_url": "ftp://x"}
     refused = [await assistant.error(tool, wrong) for tool in ("estimate_cost", "create_generation")]
-    assert refused[0].text == refused[1].text
+    assert refused[0].text.replace("estimate_cost again", "create_generation again") == refused[1].text
     # The arguments mean the same: those of paying and waiting do nothing here, and stand in nobody's way.
     await assistant.facts(
         "estimate_cost", {**request, "wait_seconds": 5, "quote_id": "q_x", "max_cost_usd": 9}
@@ -285,7 +285,8 @@ async def test_a_refusal_of_the_api_is_an_error_that_cost_nothing(
 ) -> None:
     sandbox.add_fault(Fault.api_error("generation_input_video_inaccessible", path=BY_REQUEST))
     told = await assistant.error("estimate_cost", input=media(sandbox))
-    assert (told.code, told.money_spent) == ("generation_input_video_inaccessible", "no")
+    assert (told.code, told.money_spent) == ("request_rejected", "no")
+    assert told.meta["api_code"] == "generation_input_video_inaccessible"
     assert sandbox.samples.video in told.text
 
 

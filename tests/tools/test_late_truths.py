@@ -54,7 +54,7 @@ async def test_an_id_of_the_ledger_is_never_called_wrong(
     assert "copy the whole" not in told.text.lower()
     assert (
         await assistant.error(tool, generation_id="00000000-0000-0000-0000-000000000000")
-    ).code == "generation_not_found"
+    ).code == "not_found"
 
 
 async def test_a_wait_for_a_job_that_is_not_visible_yet_goes_on_until_it_is(

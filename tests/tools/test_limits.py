@@ -112,7 +112,7 @@ async def test_a_job_that_fails_as_the_time_runs_out_is_told_though_its_reason_i
     began = anyio.current_time()
     told = await assistant.facts("create_generation", input=media(sandbox), wait_seconds=50)
     assert anyio.current_time() - began < limit + SLACK_SECONDS
-    assert (told["status"], told["error_code"]) == ("FAILED", "generation_pipeline_failed")
+    assert (told["status"], told["api_code"]) == ("FAILED", "generation_pipeline_failed")
     assert told["charged"] == "unknown"
     assert told["remedy"]
 
@@ -217,7 +217,7 @@ async def test_a_refusal_that_nobody_heard_does_not_meet_the_next_call(
     await _cancelled(assistant, sandbox, "POST /v2/generate", "create_generation", input=media(sandbox))
     with anyio.fail_after(5):
         await ended["create_generation"].wait()
-        while "a create whose call was cancelled ended: account_on_hold" not in caplog.text:  # noqa: ASYNC110
+        while "a create whose call was cancelled ended: payment_required" not in caplog.text:  # noqa: ASYNC110
             await anyio.sleep(0.01)
     told = await assistant.facts("create_generation", input=media(sandbox))
     assert not {"note", "reused"} & told.keys()
@@ -243,3 +243,48 @@ async def test_a_call_is_answered_while_another_waits(assistant: Assistant, sand
             assert waited == []
             sandbox.advance(60)
     assert [facts["status"] for facts in waited] == ["COMPLETED"] * 5
+
+
+@pytest.mark.parametrize("path", ["/v2/account", "/v2/analyze/cost", "/v2/generate"])
+async def test_a_create_that_waits_anyway_waits_until_the_api_takes_requests_again(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    async def no_retry(*_: object) -> bool:
+        return False
+
+    # As for a pause that is longer than the time of a single read.
+    monkeypatch.setattr("sync_mcp.api.transport.Budget.pause", no_retry)
+    sandbox.configure(job_seconds=0)
+    body: Facts = {"message": "Slow down.", "errorCode": "rate_limit_exceeded", "statusCode": 429}
+    sandbox.add_fault(Fault(path=path, status=429, body=body, headers={"Retry-After": "1"}))
+    with anyio.fail_after(40):
+        told = await assistant.facts("create_generation", input=media(sandbox), wait_seconds=30)
+    assert told["generation_id"] == sandbox.charges[0].generation_id
+    assert len(sandbox.charges) == 1
+    assert len({request.headers["idempotency-key"] for request in creates(sandbox)}) == 1
+
+
+async def test_a_create_that_does_not_wait_so_long_is_told_when_to_call_again(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    body: Facts = {"message": "Slow down.", "errorCode": "rate_limit_exceeded", "statusCode": 429}
+    sandbox.add_fault(Fault(path="/v2/generate", status=429, body=body, headers={"Retry-After": "48"}))
+    with anyio.fail_after(20):
+        told = await assistant.error("create_generation", input=media(sandbox), wait_seconds=40)
+    assert (told.code, told.money_spent) == ("rate_limit_exceeded", "no")
+    assert "The same call may work in 48 s." in told.text
+    assert len(creates(sandbox)) == 1
+
+
+@pytest.mark.parametrize("path", ["/v2/account", "/v2/*"])
+async def test_the_ledgers_half_of_the_account_is_there_at_once_when_the_api_is_slow(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr("sync_mcp.tools.account._API_SECONDS", 0.3)
+    await assistant.facts("create_generation", input=media(sandbox))
+    sandbox.add_fault(Fault(path=path, delay_seconds=60, when="before", times=None))
+    with anyio.fail_after(15):
+        told = await assistant.facts("get_account")
+    assert told["spent_ever_usd"] == 0.226
+    assert "plan" not in told
+    assert "The API did not tell of the account (api_timeout): call get_account again later." in told["note"]

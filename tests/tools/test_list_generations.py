@@ -77,7 +77,7 @@ async def test_a_row_is_compact_and_has_no_url(assistant: Assistant, sandbox: Sa
     failed, done = told.facts["generations"]
     assert done.keys() == ROW
     assert (done["status"], done["output_file_name"]) == ("COMPLETED", "clip")
-    assert failed.keys() == ROW - {"cost_usd", "output_file_name"} | {"error_code", "estimated_cost_usd"}
+    assert failed.keys() == ROW - {"cost_usd", "output_file_name"} | {"api_code", "estimated_cost_usd"}
     assert "://" not in told.text
     assert "://" not in json.dumps(told.facts)
 
@@ -194,5 +194,5 @@ async def test_where_the_ledger_cannot_be_read_the_list_is_there_and_says_so(
     async with Client(create_server(settings), mode="legacy") as client:
         told = await Assistant(client).facts("list_generations")
     assert told["generations"] == []
-    assert told["next_step"].startswith("What is unresolved cannot be told: The ledger was damaged")
+    assert told["note"].startswith("What is unresolved cannot be told: The ledger was damaged")
     assert "sync-mcp ledger check" in told["next_step"]

@@ -164,6 +164,6 @@ async def test_a_list_that_failed_is_an_error_and_asked_for_by_the_next_call(
     sandbox.add_fault(Fault.api_error("internal_error", path=PATH, times=5))
     assert (await assistant.error("list_models")).code == "api_response_unreadable"
     told = await assistant.error("list_models")
-    assert (told.code, told.money_spent) == ("internal_error", "no")
+    assert (told.code, told.money_spent) == ("server_error", "no")
     sandbox.clear_faults()
     assert len((await assistant.facts("list_models"))["models"]) == 5

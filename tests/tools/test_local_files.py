@@ -172,7 +172,7 @@ async def test_an_asset_that_was_deleted_meanwhile_is_uploaded_anew_by_the_next_
     async with AsyncSync(api_key="sk_embedded_sandbox", base_url=sandbox.url) as sync:
         await sync.assets.delete(asset["asset_id"])
     told = await local.error("create_generation", input=paths(movies))
-    assert (told.code, told.money_spent) == ("asset_not_found", "no")
+    assert (told.meta["api_code"], told.money_spent) == ("asset_not_found", "no")
     await local.facts("create_generation", input=paths(movies))
     assert len(sandbox.charges) == 1
 

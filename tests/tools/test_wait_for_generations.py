@@ -96,7 +96,7 @@ async def test_the_end_of_the_time_tells_what_has_ended_and_to_call_again_with_t
         done[0]: "COMPLETED",
     }
     assert [told[name] for name in ("completed", "failed", "running")] == [1, 1, 2]
-    assert rows(told)[2]["error_code"] == "generation_pipeline_failed"
+    assert rows(told)[2]["api_code"] == "generation_pipeline_failed"
     for words in (
         "Call wait_for_generations again with only the 2 ids that have not ended",
         "output_url letter for letter",
@@ -167,6 +167,8 @@ async def test_an_id_that_the_account_does_not_have_is_a_row_that_says_so(
     told = await either_era.facts("wait_for_generations", generation_ids=ids, wait_seconds=50)
     assert statuses(told) == {done: "COMPLETED", NOBODY: "NOT_FOUND", "g-1": "NOT_FOUND"}
     codes = [row.get("error_code") for row in rows(told)]
+    assert codes == [None, "not_found", "request_rejected"]
+    codes = [row.get("api_code") for row in rows(told)]
     assert codes == [None, "generation_not_found", "invalid_generation_id"]
     assert [told[name] for name in ("completed", "failed", "running", "unknown")] == [1, 0, 0, 2]
     assert "NOT_FOUND: this account has no such job" in told["next_step"]

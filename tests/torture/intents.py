@@ -111,7 +111,7 @@ def number_of(job: Frame) -> int:
     return int(urls[0].partition("?n=")[2].partition("&")[0])
 
 
-_FAULTS = ("internal_error", "invalid_request", "generation_not_found")
+_FAULTS = ("internal_error", "invalid_request", "not_found")
 _LEDGER_FAULT = "ledger_"
 _PROTOCOL_ERROR = "protocol error"
 
