@@ -70,7 +70,7 @@ async def save(client: Client, job: dict[str, Any], sheet: Path, result: Path) -
     while job["status"] in ("PENDING", "PROCESSING"):
         job = await call(client, "get_generation", generation_id=id, wait_seconds=45)
     if job["status"] != "COMPLETED":
-        raise Refused(job.get("error", job["status"]))
+        raise Refused(job.get("api_says", job["status"]))
     await call(client, "preview_generation", generation_id=id, sheet=sheet)
     saved = await call(client, "download_generation", generation_id=id, path=str(result))
     failed = [name for name, found in saved["checks"].items() if found.startswith("failed")]

@@ -111,7 +111,7 @@ class Folder:
             except ValueError as error:
                 self.note(clip, status="NOT SENT", error=str(error))
             except SyncError as error:
-                self.note(clip, status="NOT SENT", error=f"{error.message} {error.next_step}".strip())
+                self.note(clip, status="NOT SENT", error=f"{error.whole_message} {error.next_step}".strip())
             else:
                 self.sent.append(clip)
                 yield {"model": self.model, "input": [video, speech], "take": take}
@@ -165,11 +165,11 @@ class Folder:
                 )
             self.note(clip, status="NOT SENT", error=reason)
         except SyncError as error:
-            if error.code.startswith("asset_"):
+            if (error.api_code or "").startswith("asset_"):
                 # One was deleted in the account: the next run uploads anew.
                 self.uploaded.unlink(missing_ok=True)
             status = job.status if job else "NOT SENT" if error.money_spent == "no" else "UNKNOWN"
-            self.note(clip, status=status, error=f"{error.message} {error.next_step}".strip())
+            self.note(clip, status=status, error=f"{error.whole_message} {error.next_step}".strip())
 
     def note(self, clip: Path, **cells: str) -> None:
         row = self.rows[clip]

@@ -40,7 +40,7 @@ class Job(BaseModel):
     generation_id: str
     status: str
     output_url: str | None = None
-    error: str | None = None
+    api_says: str | None = None
 
 
 class Estimate(BaseModel):
@@ -114,7 +114,7 @@ def report(dubs: Iterable[Dub], items: Iterable[RunItem]) -> int:
             print(f"{language}: {job.output_url}")
         else:
             missing += 1
-            print(f"{language}: {job.error or job.status if job else 'no job'}", file=sys.stderr)
+            print(f"{language}: {job.api_says or job.status if job else 'no job'}", file=sys.stderr)
     for error in (output for output in outputs if not is_answer(output)):
         print(error, file=sys.stderr)
     return 1 if missing else 0

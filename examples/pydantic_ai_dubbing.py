@@ -39,7 +39,7 @@ class Job(BaseModel):
     generation_id: str
     status: str
     output_url: str | None = None
-    error: str | None = None
+    api_says: str | None = None
 
 
 class Estimate(BaseModel):
@@ -111,7 +111,7 @@ def report(dubs: Iterable[Dub], messages: Iterable[ModelMessage]) -> int:
             print(f"{language}: {job.output_url}")
         else:
             missing += 1
-            print(f"{language}: {job.error or job.status if job else 'no job'}", file=sys.stderr)
+            print(f"{language}: {job.api_says or job.status if job else 'no job'}", file=sys.stderr)
     for part in returns:
         if part.outcome == "failed":
             print(f"{part.tool_name}: {part.content}", file=sys.stderr)

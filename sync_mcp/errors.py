@@ -172,11 +172,11 @@ _NEXT_STEPS: Mapping[Code, str] = {
     ),
     "ledger_corrupt": "Ask the user to run `sync-mcp ledger check`, which says what can be done.",
     "ledger_missing": (
-        "Ask the user to put the file back, or to run `sync-mcp ledger check`, which says what can be done."
+        "Ask the user to run `sync-mcp ledger check`, which says what can be done; they may know where it is."
     ),
     "ledger_newer": "Ask the user to update sync-mcp. The file was left as it is.",
     "ledger_replaced": (
-        "Ask the user to put the newer file back, or to run `sync-mcp ledger check`, which says what to do."
+        "Ask the user to run `sync-mcp ledger check`, which says what can be done; they may have a newer file."
     ),
     "ledger_untouched": "Ask the user to run `sync-mcp ledger check`.",
     "price_changed": "Tell the user the price of now: estimate_cost tells it, with a new quote.",

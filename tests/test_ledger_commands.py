@@ -464,10 +464,16 @@ def test_a_job_that_shows_in_the_list_alone_is_known(run: Run, ledger: Ledger) -
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [
-        ([answer(401, {"message": "No such key"})], "the API could not tell: No such key"),
-        ([NOT_FOUND] * 3, "the API could not tell: Not found"),
+        (
+            [answer(401, {"message": "No such key"})],
+            'the API could not tell: The API does not accept the key (HTTP 401). The API says: "No such key"',
+        ),
+        ([NOT_FOUND] * 3, "the API could not tell: The API has nothing by that name (HTTP 404)."),
         ([NOT_FOUND, NOT_FOUND, answer(200, [{"garbage": 1}])], "the API could not tell: The API's list has"),
-        ([answer(500, {"message": "Down"})] * 2, "the API could not tell: Down"),
+        (
+            [answer(500, {"message": "Down"})] * 2,
+            'the API could not tell: The API has trouble of its own (HTTP 500). The API says: "Down"',
+        ),
     ],
 )
 def test_where_the_api_cannot_tell_the_job_is_noted_and_that_is_said(

@@ -154,6 +154,8 @@ def media(origin: str, query: str = "") -> list[Frame]:
 
 
 BEFORE_A_CREATE: Mapping[str, Answer] = {
+    # An API on this machine is asked first whether it is a sandbox.
+    "/v2/errors": answer(200, []),
     "/v2/account": answer(404, {"statusCode": 404, "message": "Not Found"}),
     "/v2/analyze/cost": answer(200, [{"estimatedFrameCount": 100, "estimatedGenerationCost": 0.2}]),
 }
