@@ -176,7 +176,7 @@ _NEXT_STEPS: Mapping[Code, str] = {
     ),
     "ledger_newer": "Ask the user to update sync-mcp. The file was left as it is.",
     "ledger_replaced": (
-        "Ask the user to run `sync-mcp ledger check`, which says what can be done; they may have a newer file."
+        "Ask the user to run `sync-mcp ledger check`, which says what can be done; the newer file may exist."
     ),
     "ledger_untouched": "Ask the user to run `sync-mcp ledger check`.",
     "price_changed": "Tell the user the price of now: estimate_cost tells it, with a new quote.",
