@@ -7,11 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+from sync_mcp.media.loudness import FULL_SCALE, Loudness
+from sync_mcp.media.movement import Movement
 from sync_mcp.media.probe import MediaInfo, decode_by_two, opened_media, picture_stream, probe, sound_stream
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
-    from av.audio.resampler import AudioResampler
     from av.container import InputContainer
     from av.packet import Packet
     from av.stream import Stream
@@ -23,19 +24,10 @@ _PACKETS_SHARE = 0.85
 """Of the time there is, when going through the packets of a file too long to decode has to end."""
 _END_SECONDS = 2.0
 _SAMPLES = 40
-_COARSE_SIDE, _COARSE_LEVELS, _COARSE_PIXELS = 64, 4, 1
-_FINE_SIDE, _FINE_LEVELS, _FINE_PIXELS = 256, 8, 2
-"""More than what a codec makes of one and the same picture, less than lips do."""
-_FINE_FROM = 720
-"""From which height and width on lips may be too small for the coarse pixels."""
-_FULL_SCALE = 32768
-_HEARD_PEAK = 104
-"""50 dB below the loudest; under it lies the noise of a silent track."""
 _LOUD_PEAK = 4096
 _NEVER_ZERO = ("h264", "hevc")
 """Their packets begin with a length or a mark."""
 _HOLE_BYTES = 16
-_SOUND_RATE = 8000
 _TOLERANCE_SECONDS = 0.5
 _DEFAULT_FPS = 25.0
 
@@ -90,8 +82,8 @@ def examination(file: BinaryIO, deadline: float) -> Examination:
         decodes_to_end=not findings.failed and (reached or (findings.out_of_time and not listed)),
         decoded_whole=whole,
         picture_moves=findings.moved if findings.pictures > 1 else None,
-        sound_is_heard=findings.peak > _HEARD_PEAK if info.has_audio else None,
-        sound_peak=findings.peak / _FULL_SCALE,
+        sound_is_heard=findings.loudness.is_heard if info.has_audio else None,
+        sound_peak=findings.loudness.peak / FULL_SCALE,
     )
 
 
@@ -108,8 +100,6 @@ class _Findings:
     """What has been seen and heard so far."""
 
     def __init__(self, info: MediaInfo) -> None:
-        from av.audio.resampler import AudioResampler
-
         self.end = 0.0
         self.counted = 0.0
         """As `end`, but with a last picture of usual length: what a file tells of it may be another's."""
@@ -118,13 +108,12 @@ class _Findings:
         self.out_of_time = False
         self.pictures = 0
         self.moved = False
-        self.peak = 0
+        self.loudness = Loudness()
         self._info = info
         self._step = (info.duration_seconds or 0) / _SAMPLES
         self._next_sample = 0.0
         self._usual = 1 / (info.fps or _DEFAULT_FPS)
-        self._first: dict[int, bytes] = {}
-        self._resampler: AudioResampler = AudioResampler(format="s16", layout="mono", rate=_SOUND_RATE)
+        self._movement = Movement()
 
     def take(self, container: InputContainer, until: float) -> bool:
         """Decode on from where the container stands; return whether the end was reached."""
@@ -192,23 +181,10 @@ class _Findings:
         if self.moved or at < self._next_sample:
             return
         self._next_sample = at + self._step
-        self.moved = self._changed(frame, _COARSE_SIDE, _COARSE_LEVELS, _COARSE_PIXELS) or (
-            min(frame.width, frame.height) >= _FINE_FROM
-            and self._changed(frame, _FINE_SIDE, _FINE_LEVELS, _FINE_PIXELS)
-        )
-
-    def _changed(self, frame: VideoFrame, side: int, levels: int, pixels: int) -> bool:
-        """Return whether so many of `side` by `side` pixels are not as in the first picture."""
-        now = bytes(frame.reformat(side, side, "gray", interpolation="AREA").planes[0])
-        first = self._first.setdefault(side, now)
-        return now != first and sum(abs(a - b) > levels for a, b in zip(first, now, strict=True)) >= pixels
+        self.moved = self._movement.is_in(frame)
 
     def _hear(self, frame: AudioFrame, start: float) -> None:
         if frame.time is not None:
             self._reach("audio", frame.time - start, frame.samples / frame.sample_rate)
-        if self.peak > _LOUD_PEAK:
-            return
-        frame.pts = None
-        for part in self._resampler.resample(frame):
-            samples = memoryview(part.planes[0])[: part.samples * 2].cast("h")
-            self.peak = max(self.peak, max(samples, default=0), -min(samples, default=0))
+        if self.loudness.peak <= _LOUD_PEAK:
+            self.loudness.hear(frame)

@@ -16,6 +16,7 @@ from sync_mcp.errors import FileRefused, TransferUnderWay
 from sync_mcp.media.look import is_available, look
 from sync_mcp.media.probe import MediaInfo
 from sync_mcp.media.roots import MediaRoots
+from sync_mcp.media.suitability import fault_of_sound
 from sync_mcp.media.temporary import temporary_folder
 from sync_mcp.media.transfers import Transfers
 from sync_mcp.text import clean
@@ -89,7 +90,7 @@ class LocalReader:
             )
         except (FileRefused, TransferUnderWay) as error:
             raise _named(error, name) from error
-        return LocalMedia(kept, name, found, sha256, info)
+        return LocalMedia(kept, name, _kind(kind, found, info, name), sha256, info)
 
     async def upload(
         self,
@@ -162,9 +163,15 @@ class LocalReader:
                 temporary_folder() as folder,
                 sync.fetched(url, folder, limit_bytes=LARGEST_COPY_BYTES, on_progress=on_progress) as path,
             ):
+                called = name or _name_in(url) or "media"
+                async with opened(path, called) as file:
+                    found = file.format(kind).kind
                 info = await look(path) if is_available() else None
                 asset = await sync.assets.upload(
-                    path, name=name or _name_in(url) or "media", kind=kind, on_progress=on_progress
+                    path,
+                    name=called,
+                    kind=_kind(kind, found, info, clean(called, _NAME_LIMIT)),
+                    on_progress=on_progress,
                 )
                 return asset, info
 
@@ -201,8 +208,29 @@ class KeptFile:
 
 def _named(error: FileRefused | TransferUnderWay, name: str) -> FileRefused | TransferUnderWay:
     if name not in error.message:
-        error.message = f"{name}: {error.message}"
+        rest = error.message.removeprefix("The file ")
+        error.message = f"{name}: {error.message}" if rest == error.message else f"{name} {rest}"
     return error
+
+
+def _kind(wanted: MediaKind | None, found: MediaKind, info: MediaInfo | None, name: str) -> MediaKind:
+    """Return as what a file is used: as what is asked for, else as what it holds.
+
+    Raises:
+        FileRefused: it holds what the API takes as nothing, or a picture that is asked for as a sound.
+    """
+    if info is None or info.kind == found:
+        return found
+    fault = fault_of_sound(info, name)
+    if fault is not None:
+        raise FileRefused(fault, code="file_not_media", next_step="Name the converted file as audio.")
+    if found == "audio":
+        raise FileRefused(
+            f"{name} is a video, not an audio file: save its sound alone, as WAV or MP3.",
+            code="file_not_media",
+            next_step="Name that sound, or use this file as a video.",
+        )
+    return found if wanted is not None else info.kind
 
 
 def _upload_key(sync: AsyncSync, media: LocalMedia) -> tuple[str, ...]:

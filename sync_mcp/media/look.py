@@ -39,6 +39,17 @@ _ANSWER_BYTES = SHEET_BYTES + 64 * 1024
 _NAME_LIMIT = 120
 _REASON_LIMIT = 200
 _EXTRA = ("av", "PIL")
+_DAMAGED = ("file_damaged", "Name another file, or make this one anew with the program it comes from.")
+_REFUSALS = {
+    "cut short": (
+        "file_damaged",
+        "Copy, download or export it again, until all of it is there, and name that file.",
+    ),
+    "not decoded here": (
+        "file_not_media",
+        "Convert it (video: MP4 with H.264 and AAC; sound: WAV or MP3; picture: JPEG) and name that file.",
+    ),
+}
 # What a program needs to start and to find its libraries. Whatever else is set, such as the API key, is not
 # for a process that opens files of unknown origin.
 _ENVIRONMENT = (
@@ -79,7 +90,8 @@ async def look(file: BinaryIO | Path) -> MediaInfo:
     """Return what `file` holds, having decoded the first frame of each kind; takes ten seconds at most.
 
     Raises:
-        FileRefused: `file_damaged` where it cannot be decoded, `file_too_slow` where that took too long,
+        FileRefused: `file_damaged` where it cannot be decoded or is cut short, `file_not_media` where only
+            other programs decode it, `file_too_slow` where that took too long,
             `media_extra_missing` and `media_worker_failed` where nothing can be decoded on this machine,
             `file_not_found` and `file_not_readable`.
     """
@@ -192,13 +204,16 @@ def _parsed(output: bytes, name: str) -> _Answer:
             return _Answer(cast(dict[str, object], fields["result"]), rest)
         case {"error": str(reason)}:
             message = f"{name}{clean(reason, _REASON_LIMIT).removeprefix('It')}"
+            raise _refused(message, str(fields.get("why")))
         case _:
             message = f"{name} broke the decoder off: it is damaged, or too large to be decoded here."
-    raise FileRefused(
-        message,
-        code="file_damaged",
-        next_step="Name another file, or make this one anew with the program it comes from.",
-    )
+    raise _refused(message)
+
+
+def _refused(message: str, why: str = "") -> FileRefused:
+    # The step is this server's own: whoever answers for the worker only chooses among them.
+    code, next_step = _REFUSALS.get(why, _DAMAGED)
+    return FileRefused(message, code=code, next_step=next_step)
 
 
 def _read(kind: type[T], fields: Mapping[str, object]) -> T:

@@ -17,7 +17,7 @@ from sync_mcp.api.assets import Asset
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.downloads import check_destination, move_into_place
 from sync_mcp.api.formats import HEAD_BYTES, media_format
-from sync_mcp.api.models import Audio, Generation, Image, Text
+from sync_mcp.api.models import Audio, Generation, Image, Text, Video
 from sync_mcp.api.uploads import OnProgress, Transfer, opened
 from sync_mcp.errors import APIResponseError, APITimeoutError, FileRefused, SyncError
 from sync_mcp.media.examining import Examination
@@ -35,7 +35,7 @@ _BY_LOOKING = ("decodes", "picture", "sound", "movement")
 
 LARGEST_PREVIEWED_BYTES = 2 * 1024**3
 _PREVIEW_SECONDS = 600.0
-_LARGEST_VOICE_BYTES = 100 * 1024**2
+_LARGEST_INPUT_BYTES = 100 * 1024**2
 _VOICE_SECONDS = 15.0
 _LOUDER = 4
 """By how much a voice has to be louder than a silent output for that to be a fault."""
@@ -233,7 +233,7 @@ async def _findings(
         if examined.sound_is_heard is False
         else _sound(examined, seconds, None if isinstance(voice, str) else voice)
     )
-    checks["movement"] = _movement(examined)
+    checks["movement"] = await _movement(sync, generation, examined)
     return _Findings(checks, duration_seconds=round(seconds, 3))
 
 
@@ -306,7 +306,7 @@ async def _voice(sync: AsyncSync, generation: Generation, item: Audio | Text) ->
             return _Voice(asset.duration_seconds, is_sound_alone=asset.type == "AUDIO")
         if not url:
             return None
-        async with _fetched_voice(sync, url) as path:
+        async with _fetched_input(sync, url) as path:
             info = await look(path)
         if not info.duration_seconds:
             return None
@@ -319,15 +319,19 @@ async def _source_of_voice(
 ) -> tuple[str | None, Asset | None]:
     if not isinstance(item, Audio):
         return generation.synthesized_audio_url, None
+    return await _source(sync, item)
+
+
+async def _source(sync: AsyncSync, item: Audio | Video) -> tuple[str | None, Asset | None]:
     asset = await sync.assets.get(item.asset_id) if item.asset_id else None
     return (asset.url if asset is not None else item.url), asset
 
 
 @asynccontextmanager
-async def _fetched_voice(sync: AsyncSync, url: str) -> AsyncGenerator[Path]:
+async def _fetched_input(sync: AsyncSync, url: str) -> AsyncGenerator[Path]:
     async with (
         temporary_folder() as folder,
-        sync.fetched(url, folder, limit_bytes=_LARGEST_VOICE_BYTES) as path,
+        sync.fetched(url, folder, limit_bytes=_LARGEST_INPUT_BYTES) as path,
     ):
         yield path
 
@@ -340,7 +344,7 @@ async def _silence(sync: AsyncSync, generation: Generation, examined: Examinatio
     with suppress(SyncError), anyio.move_on_after(_VOICE_SECONDS):
         url = (await _source_of_voice(sync, generation, item))[0] if item is not None else None
         if url:
-            async with _fetched_voice(sync, url) as path:
+            async with _fetched_input(sync, url) as path:
                 voice = await examine(path)
             if voice.sound_is_heard and voice.sound_peak > _LOUDER * examined.sound_peak:
                 return f"{_FAILED}: it is silent throughout"
@@ -364,14 +368,27 @@ def _sound(examined: Examination, seconds: float, voice: _Voice | None) -> str:
     return f"{outcome}: it ends at {ends:.1f} s, the picture at {seconds:.1f} s"
 
 
-def _movement(examined: Examination) -> str:
+async def _movement(sync: AsyncSync, generation: Generation, examined: Examination) -> str:
     if not examined.info.has_video:
         return f"{_NOT_CHECKED}: it has no picture"
     if examined.picture_moves:
         return OK
     if not examined.decoded_whole:
         return f"{_NOT_CHECKED}: in what was decoded in time nothing moves"
+    if await _source_stands_still(sync, generation):
+        return f"{_NOT_CHECKED}: the picture stands still, as that of the video it was made of does"
     return f"{_FAILED}: the picture stands still"
+
+
+async def _source_stands_still(sync: AsyncSync, generation: Generation) -> bool:
+    """Return whether the video that a job was made of can be had, and nothing moves in it either."""
+    video = next((item for item in generation.input if isinstance(item, Video)), None)
+    with suppress(SyncError), anyio.move_on_after(_VOICE_SECONDS):
+        url, _ = await _source(sync, video) if video is not None else (None, None)
+        if url:
+            async with _fetched_input(sync, url) as path:
+                return (await look(path)).stands_still
+    return False
 
 
 def _tolerance(seconds: float) -> float:

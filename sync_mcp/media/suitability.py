@@ -2,13 +2,13 @@
 
 Pure functions of a request and what is known of its files: nothing is read or asked here. A fault is said
 only where the API's documentation is plain (API §17, §18, §19): the formats that it names, its largest
-picture, the lengths that models and plans allow. It names no codecs but those that are formats of their own
-(FLAC, ALAC), so a codec is never a fault as long as it is decoded; and its limit of 300 s of sound
-contradicts the plans' own lengths (API §21), which hold here.
+video, the lengths that models and plans allow; what may go wrong is a note. It names no codecs but those
+that are formats of their own (FLAC, ALAC), so a codec is never a fault as long as it is decoded; and its
+limit of 300 s of sound contradicts the plans' own lengths (API §21), which hold here.
 """
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +23,7 @@ from sync_mcp.api.models import (
     Text,
     Video,
 )
-from sync_mcp.media.probe import MediaInfo
+from sync_mcp.media.probe import LONGEST_SIDE, SHORTER_SIDE, MediaInfo, size_that_fits
 
 SPOKEN_CHARACTERS_PER_SECOND = 12
 """Voices say about 15; a price should rather be too high than too low."""
@@ -32,7 +32,6 @@ _FASTEST_CHARACTERS_PER_SECOND = 20
 """A script that is too long even so is refused for its length."""
 _REACT_1_SECONDS = 15.0
 _FREE_SYNC_3_SECONDS = 15.0
-_LONGEST_SIDE, _SHORTER_SIDE = 4096, 2160
 _ROUNDING_SECONDS = 0.05
 """Containers pad the last frame of a sound."""
 
@@ -51,6 +50,8 @@ _FORMAT_NAMES = {
     "audio": "WAV, MP3, Ogg, FLAC, M4A, AAC or WMA",
     "image": "JPEG, PNG or WebP",
 }
+_CONTAINERS = {"matroska,webm": "WebM", "avi": "AVI"}
+_KEEP_THE_VOICE = "save it with the sound that has the voice alone"
 _WEBM_PICTURES = ("vp8", "vp9", "av1", None)
 _WEBM_SOUNDS = ("vorbis", "opus", None)
 
@@ -121,6 +122,59 @@ def faults_of_media(
         *_speaker_faults(request, infos),
         *_segment_faults(request, infos, clip_seconds),
     ]
+
+
+def notes_on_media(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> list[str]:
+    """Return a sentence for everything about these media that should be known before it is paid for."""
+    notes = [note for number, info in infos.items() for note in notes_on_file(info, f"input[{number}]")]
+    picture = _picture(request)
+    info = infos.get(picture) if picture is not None else None
+    if info is not None and info.is_turned and any(speaker.coordinates for _, speaker in _speakers(request)):
+        notes.append(
+            f"input[{picture}] is turned: shown it is {info.width} by {info.height}, stored {info.height} by "
+            f"{info.width}, and in which of the two the API takes the point is not known."
+        )
+    return notes
+
+
+def notes_on_file(info: MediaInfo, shown: str) -> list[str]:
+    """Return a sentence for everything about a file that should be known before it is paid for."""
+    notes: list[str] = []
+    if info.stands_still:
+        notes.append(f"{shown} stands still: a video whose speaker moves gives a better result.")
+    if info.first_sound_is_silent:
+        notes.append(f"The first sound of {shown} is silent, and the API hears no other: {_KEEP_THE_VOICE}.")
+    if info.kind == "image" and _is_large(info):
+        notes.append(f"{shown} is {_size(info)}: if the API refuses it, {_fitting(info)} fits.")
+    return notes
+
+
+def notes_on_upload(info: MediaInfo) -> list[str]:
+    """Return a sentence for everything about a file that should be known before it is used."""
+    large = [f"It {fault}." for fault in _large_fault(info)]
+    return [*large, *(note[0].upper() + note[1:] for note in notes_on_file(info, "it"))]
+
+
+def _large_fault(info: MediaInfo) -> Iterator[str]:
+    if info.kind == "video" and _is_large(info):
+        yield (
+            f"is {_size(info)}, and the API takes videos of {LONGEST_SIDE} by {SHORTER_SIDE} at most: "
+            f"make it {_fitting(info)}"
+        )
+
+
+def _is_large(info: MediaInfo) -> bool:
+    width, height = info.width or 0, info.height or 0
+    return max(width, height) > LONGEST_SIDE or min(width, height) > SHORTER_SIDE
+
+
+def _size(info: MediaInfo) -> str:
+    return f"{info.width} by {info.height} pixels"
+
+
+def _fitting(info: MediaInfo) -> str:
+    width, height = size_that_fits(info.width or 1, info.height or 1)
+    return f"{width} by {height}"
 
 
 # How long the output will be.
@@ -238,9 +292,16 @@ def _kind_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> 
                 better = 'give it as type "image"' if _takes_images(request) else "use sync-3, or a video"
                 yield f"{place} is a still image, not a video: {better}."
             elif not info.has_video:
-                yield f'{place} has sound alone and no picture: give a video, or give it as type "audio".'
+                # What is no audio for the API either is told by its format.
+                if _is_of_audio(info):
+                    yield (
+                        f'{place} has sound alone and no picture: give a video, or give it as type "audio" '
+                        "(or convert it to WAV or MP3 first)."
+                    )
             elif request.dub and not info.has_audio:
                 yield f"{place} has no sound: there is no speech to dub."
+            elif request.dub and info.first_sound_is_silent:
+                yield f"The first sound of {place} is silent, and the API dubs no other: {_KEEP_THE_VOICE}."
         elif isinstance(item, Image):
             if info.kind != "image":
                 yield f'{place} is {_said(info)}, not a still image: give it as type "{info.kind}".'
@@ -251,6 +312,20 @@ def _kind_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> 
                 yield f"{place} has no sound: give the recording of a voice."
             elif info.has_video:
                 yield f"{place} is a video, not an audio file: save its sound alone, as WAV or MP3."
+            elif info.first_sound_is_silent:
+                yield f"The first sound of {place} is silent, and the API hears no other: {_KEEP_THE_VOICE}."
+
+
+def fault_of_sound(info: MediaInfo, shown: str) -> str | None:
+    """Return what is said of sound alone that lies in a container of videos."""
+    if info.kind != "audio" or _is_of_audio(info):
+        return None
+    what = _CONTAINERS.get(info.format_name, "a format")
+    return f"{shown} is sound in {what}, which the API does not take as audio: convert it to WAV or MP3."
+
+
+def _is_of_audio(info: MediaInfo) -> bool:
+    return bool(set(info.format_name.split(",")) & set(_FORMATS["audio"]))
 
 
 def _takes_images(request: GenerationRequest) -> bool:
@@ -264,15 +339,13 @@ def _said(info: MediaInfo) -> str:
 def _format_faults(infos: Mapping[int, MediaInfo]) -> Iterator[str]:
     for number, info in infos.items():
         place = f"input[{number}]"
-        if not set(info.format_name.split(",")) & set(_FORMATS[info.kind]) or _is_matroska(info):
+        sound_fault = fault_of_sound(info, place)
+        if sound_fault is not None:
+            yield sound_fault
+        elif not set(info.format_name.split(",")) & set(_FORMATS[info.kind]) or _is_matroska(info):
             better = _FORMAT_NAMES[info.kind]
             yield f"{place} is of a format that the API does not take: convert it to {better}."
-        width, height = info.width or 0, info.height or 0
-        if max(width, height) > _LONGEST_SIDE or min(width, height) > _SHORTER_SIDE:
-            yield (
-                f"{place} is {width} by {height} pixels, and the API takes "
-                f"{_LONGEST_SIDE} by {_SHORTER_SIDE} at most: make it smaller."
-            )
+        yield from (f"{place} {fault}." for fault in _large_fault(info))
 
 
 def _is_matroska(info: MediaInfo) -> bool:
@@ -298,29 +371,38 @@ def _speaker_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) 
     info = infos.get(picture) if picture is not None else None
     if info is None or info.width is None or info.height is None:
         return
-    speakers = [("options", request.options.active_speaker_detection if request.options else None)]
+    for place, speaker in _speakers(request):
+        yield from _point_faults(f"{place}.active_speaker_detection", speaker, info)
+
+
+def _speakers(request: GenerationRequest) -> Iterator[tuple[str, ActiveSpeaker]]:
+    """Yield each choice of a speaker with its place in the request."""
+    if request.options and request.options.active_speaker_detection is not None:
+        yield "options", request.options.active_speaker_detection
     for number, segment in enumerate(request.segments or []):
         override = segment.options_override
-        speakers.append(
-            (f"segments[{number}].options_override", override.active_speaker_detection if override else None)
-        )
-    for place, speaker in speakers:
-        if speaker is not None:
-            yield from _point_faults(f"{place}.active_speaker_detection", speaker, info)
+        if override and override.active_speaker_detection is not None:
+            yield f"segments[{number}].options_override", override.active_speaker_detection
 
 
 def _point_faults(place: str, speaker: ActiveSpeaker, info: MediaInfo) -> Iterator[str]:
-    width, height = info.width or 0, info.height or 0
+    shown = info.width or 0, info.height or 0
+    # In which of the two the API takes a point is not known.
+    pictures = [shown, shown[::-1]] if info.is_turned else [shown]
     point = speaker.coordinates
-    if point is not None and len(point) == 2 and not (0 <= point[0] < width and 0 <= point[1] < height):
+    if point is not None and len(point) == 2 and not any(_is_within(point, size) for size in pictures):
         yield (
-            f"{place}.coordinates [{point[0]:g}, {point[1]:g}] lie outside of the picture, which is {width} "
-            f"by {height} pixels."
+            f"{place}.coordinates [{point[0]:g}, {point[1]:g}] lie outside of the picture, which is "
+            f"{_size(info)}."
         )
     frames = _frames(info)
     if speaker.frame_number is not None and frames is not None and speaker.frame_number >= frames:
         last = f"its last frame is {frames - 1}" if frames > 1 else "its only frame is 0"
         yield f"{place}.frame_number {speaker.frame_number} lies past the end: {last}."
+
+
+def _is_within(point: Sequence[float], size: tuple[float, ...]) -> bool:
+    return 0 <= point[0] < size[0] and 0 <= point[1] < size[1]
 
 
 def _frames(info: MediaInfo) -> int | None:

@@ -18,8 +18,10 @@ from dataclasses import asdict
 from typing import BinaryIO, cast
 
 from sync_mcp.media.examining import examination
-from sync_mcp.media.probe import MediaError, probe
+from sync_mcp.media.noticing import notice
+from sync_mcp.media.probe import CutShort, MediaError, NotDecodedHere, probe
 from sync_mcp.media.sheet import draw_sheet
+from sync_mcp.media.wholeness import check_whole
 
 READY = b"ready\n"
 MEMORY_BYTES = 1536 * 1024 * 1024
@@ -28,11 +30,13 @@ _Answer = tuple[dict[str, object], bytes]
 _TIME_SHARE = 0.8
 """Of the time that the parent gives, what decoding gets; the rest is for starting and answering."""
 _THREADS = 2
+_WHY: dict[type[MediaError], str] = {NotDecodedHere: "not decoded here", CutShort: "cut short"}
 
 
 def look(file: BinaryIO, deadline: float) -> _Answer:
-    """Answer with the fields of a `MediaInfo`."""
-    return asdict(probe(file, count_until=deadline)), b""
+    """Answer with the fields of a `MediaInfo`, for a file that is whole."""
+    check_whole(file)
+    return asdict(notice(file, probe(file, count_until=deadline), deadline)), b""
 
 
 def examine(file: BinaryIO, deadline: float) -> _Answer:
@@ -68,7 +72,7 @@ def main() -> None:
         result, more = task(cast(BinaryIO, io.FileIO(0, closefd=False)), deadline)
         answer: dict[str, object] = {"result": result}
     except MediaError as error:
-        answer = {"error": str(error)}
+        answer = {"error": str(error), "why": _WHY.get(type(error), "damaged")}
     except MemoryError:
         answer = {"error": "It is too large to be decoded here."}
     answers.write(json.dumps(answer, allow_nan=False).encode() + b"\n" + more)

@@ -748,7 +748,7 @@ def test_the_content_type_comes_from_the_first_bytes_and_then_the_name(
         (b"%PDF-1.7", "a.mp4", "Name a video"),
         (b"\x7fELF", "a.wav", "Name a video"),
         (b"RIFF....ACON", "a.wav", "Name a video"),
-        (b"PK\x03\x04", "a.mp4", "Name a video"),
+        (b"PK\x03\x04", "a.mp4", "Unpack it"),
         (b"\x00" * 64, "a.mp4", "Name a video"),
         (b"x", "", "Name a video"),
     ],

@@ -13,9 +13,9 @@ async def test_damaged_and_hostile_files_get_a_clear_answer_each(tmp_path: Path)
     tally = await try_files(range(HOSTILE + _MORE), tmp_path)
     assert tally.failures == []
     assert len(tally.outcomes) == HOSTILE + _MORE
-    answers = {"video", "audio", "image", "file_damaged"}
+    answers = {"video", "audio", "image", "file_damaged", "file_not_media"}
     assert {outcome.look for outcome in tally.outcomes} <= answers
-    assert {outcome.sheet for outcome in tally.outcomes} <= {"sheet", "file_damaged"}
+    assert {outcome.sheet for outcome in tally.outcomes} <= {"sheet", "file_damaged", "file_not_media"}
     assert {outcome.sniff for outcome in tally.outcomes} <= {
         *("video", "audio", "image", "file_empty", "file_not_media"),
     }

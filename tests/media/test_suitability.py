@@ -6,7 +6,14 @@ import pytest
 from sync_mcp.api.checks import segments_past_end
 from sync_mcp.api.models import GenerationRequest, Text, Video
 from sync_mcp.media.probe import MediaInfo
-from sync_mcp.media.suitability import clip_length, expected_length, faults_of_media, missing_lengths
+from sync_mcp.media.suitability import (
+    clip_length,
+    expected_length,
+    faults_of_media,
+    missing_lengths,
+    notes_on_media,
+    notes_on_upload,
+)
 from sync_mcp.sandbox.planning import output_seconds
 
 VIDEO = MediaInfo(
@@ -148,10 +155,82 @@ def test_plans_leave_out_models_and_options() -> None:
     assert _faults(VIDEO, VOICE, plan="creator", **picked) == []
 
 
-@pytest.mark.parametrize("size", [(4098, 2160), (4096, 2162), (2162, 4096), (3024, 4032)])
-def test_a_picture_may_be_4k_at_most_whichever_way_it_stands(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "fitting"),
+    [
+        ((4098, 2160), "4096 by 2158"),
+        ((4096, 2162), "4092 by 2160"),
+        ((2162, 4096), "2160 by 4092"),
+        ((3024, 4032), "2160 by 2880"),
+    ],
+)
+def test_a_video_may_be_4k_at_most_whichever_way_it_stands_and_is_told_what_fits(
+    size: tuple[int, int], fitting: str
+) -> None:
     large = replace(VIDEO, width=size[0], height=size[1])
-    assert f"{size[0]} by {size[1]} pixels" in _one(_faults(large, VOICE))
+    fault = _one(_faults(large, VOICE))
+    assert f"{size[0]} by {size[1]} pixels" in fault
+    assert f"make it {fitting}." in fault
+    [note] = notes_on_upload(large)
+    assert note.startswith(f"It is {size[0]} by {size[1]} pixels, and the API takes videos of 4096 by 2160")
+    assert note.endswith(f"make it {fitting}.")
+
+
+def test_a_large_photo_is_no_fault_and_has_a_note() -> None:
+    photo = replace(PHOTO, width=4032, height=3024)
+    assert _faults(photo, VOICE, kinds=("image", "audio"), model="sync-3") == []
+    [note] = notes_on_upload(photo)
+    assert note == "It is 4032 by 3024 pixels: if the API refuses it, 2880 by 2160 fits."
+    assert notes_on_upload(PHOTO) == []
+
+
+def test_sound_in_a_container_of_videos_is_called_that_once_in_either_place() -> None:
+    note = replace(VOICE, format_name="matroska,webm", audio_codec="opus")
+    said = "is sound in WebM, which the API does not take as audio: convert it to WAV or MP3."
+    assert _one(_faults(VIDEO, note)) == f"input[1] {said}"
+    assert _one(_faults(note, VOICE)) == f"input[0] {said}"
+    avi = replace(note, format_name="avi", audio_codec="mp3")
+    assert "is sound in AVI" in _one(_faults(VIDEO, avi))
+
+
+def test_a_silent_first_sound_is_a_fault_where_it_would_be_heard_and_a_note_elsewhere() -> None:
+    screen = replace(VIDEO, first_sound_is_silent=True)
+    assert "the API dubs no other" in _one(_faults(screen, kinds=("video",), dub={"target_lang": "es"}))
+    assert "the API hears no other" in _one(_faults(VIDEO, replace(VOICE, first_sound_is_silent=True)))
+    assert _faults(screen, VOICE) == []
+    [note] = notes_on_media(_request("video", "audio"), {0: screen, 1: VOICE})
+    assert note.startswith("The first sound of input[0] is silent")
+
+
+def test_a_still_video_has_a_note() -> None:
+    [note] = notes_on_media(_request("video", "audio"), {0: replace(VIDEO, stands_still=True), 1: VOICE})
+    assert note.startswith("input[0] stands still")
+    assert notes_on_media(_request("video", "audio"), {0: VIDEO, 1: VOICE}) == []
+
+
+@pytest.mark.parametrize(
+    ("point", "is_in_one"),
+    [([100, 100], True), ([1000, 1800], True), ([1800, 1000], True), ([1100, 1100], False)],
+)
+def test_a_point_on_a_turned_video_is_noted_where_it_lies_in_either_picture(
+    point: list[float], is_in_one: bool
+) -> None:
+    turned = replace(VIDEO, width=1080, height=1920, is_turned=True)
+    speaker = {"active_speaker_detection": {"coordinates": point, "frame_number": 0}}
+    for request in (
+        _request("video", "audio", options=speaker),
+        _request("video", "audio", segments=_override(speaker)),
+    ):
+        faults = faults_of_media(request, {0: turned, 1: VOICE})
+        assert (faults == []) == is_in_one
+        [note] = notes_on_media(request, {0: turned, 1: VOICE})
+        assert "shown it is 1080 by 1920, stored 1920 by 1080" in note
+        assert notes_on_media(request, {0: VIDEO, 1: VOICE}) == []
+
+
+def _override(speaker: dict[str, Any]) -> list[dict[str, Any]]:
+    audio = {"ref_id": "r1"}
+    return [{"start_time": 0, "end_time": 1, "audio_input": audio, "options_override": speaker}]
 
 
 def test_a_picture_of_4k_standing_is_taken() -> None:
