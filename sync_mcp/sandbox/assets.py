@@ -11,11 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sync_mcp.media.probe import MediaError, MediaInfo, probe
+from sync_mcp.media.probe import MediaError
 from sync_mcp.sandbox.answers import api_key, as_json, json_body, keyed, listed, page_limit, page_start, plain
 from sync_mcp.sandbox.catalogue import bare_refusal, refusal
 from sync_mcp.sandbox.contract import OptionalText, is_uuid, sentences
 from sync_mcp.sandbox.files import UPLOAD_BYTES
+from sync_mcp.sandbox.measure import measure
 from sync_mcp.sandbox.world import Asset, World
 
 _UPLOAD_SECONDS = 3600
@@ -242,7 +243,7 @@ def _digest(path: Path) -> str:
 
 def _measured(path: Path) -> dict[str, JsonValue]:
     try:
-        info: MediaInfo = probe(path)
+        info = measure(path)
     except MediaError:
         return {}
     return {"durationSeconds": info.duration_seconds, "width": info.width, "height": info.height}

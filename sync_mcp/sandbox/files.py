@@ -6,11 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+from av.error import FFmpegError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sync_mcp.media.probe import MediaError
 from sync_mcp.sandbox.answers import file_answer
+from sync_mcp.sandbox.faults import Fault
 from sync_mcp.sandbox.jobs import Job
 from sync_mcp.sandbox.render import RenderCancelled, render
 from sync_mcp.sandbox.storage import StorageRefusal, StoredFile, sample
@@ -109,6 +112,10 @@ class Files:
                     await self._world.in_worker(work)
                 except RenderCancelled as error:
                     raise StorageRefusal(404, "NoSuchKey", "The sandbox was reset or stopped.") from error
+                except (MediaError, FFmpegError, OSError, ValueError) as error:
+                    # What cannot be fetched is not there: whoever asks again is told that the job has failed.
+                    job.fate = Fault(job="fail")
+                    raise StorageRefusal(404, "NoSuchKey", "The output could not be made.") from error
         return job.render_path
 
     def _speech(self, path: str, query: str) -> Path:

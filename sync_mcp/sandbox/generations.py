@@ -22,7 +22,7 @@ from sync_mcp.sandbox.costs import to_costs
 from sync_mcp.sandbox.faults import CREATE_PATH, Fault
 from sync_mcp.sandbox.files import Files
 from sync_mcp.sandbox.inputs import MediaInputs
-from sync_mcp.sandbox.jobs import STATUSES, Job, JsonObject, to_wire
+from sync_mcp.sandbox.jobs import STATUSES, Job, JsonObject, sources_of, to_wire
 from sync_mcp.sandbox.limits import Limits
 from sync_mcp.sandbox.oddities import cut, rewritten, skipped
 from sync_mcp.sandbox.planning import check_limits, quote
@@ -128,6 +128,7 @@ class Generations:
     async def download(self, request: Request) -> Response:
         """Answer a fresh output URL as bare text (API §3.8)."""
         job = self._find(request)
+        job.fail_without_sources(self._world.clock.now())
         if not job.has_output(self._world.clock.now()):
             raise refusal("generation_conflict", message="The generation has no output.")
         return plain(self._files.output_url(job))
@@ -144,6 +145,7 @@ class Generations:
     def wire(self, job: Job) -> JsonObject:
         """Return a job as the API shows it now."""
         now = self._world.clock.now()
+        job.fail_without_sources(now)
         done = job.has_output(now)
         return to_wire(
             job,
@@ -181,6 +183,7 @@ class Generations:
             fate=fault if fault and fault.is_fate else None,
             speech=made.speech,
             render_path=world.storage.fresh("outputs", ".mp4"),
+            sources=sources_of(made.plan),
         )
         # What the create answers, before the fate of the job can show.
         shown = to_wire(job, job.created_at, settings, output_url=None, speech_url=None)

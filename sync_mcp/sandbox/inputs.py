@@ -3,15 +3,16 @@
 import wave
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from sync_mcp.media.probe import MediaError, MediaInfo, probe
+from sync_mcp.media.probe import MediaError
 from sync_mcp.sandbox.catalogue import Refusal, refusal
 from sync_mcp.sandbox.contract import MediaItem, TextItem, is_uuid
 from sync_mcp.sandbox.fetch import FetchError, is_loopback
-from sync_mcp.sandbox.storage import SAMPLES, SPEECH, sample
+from sync_mcp.sandbox.measure import Measurement, measure
+from sync_mcp.sandbox.render import RenderPlan, try_picture
+from sync_mcp.sandbox.storage import SPEECH, sample
 from sync_mcp.sandbox.world import World
 
 ALIASES = {
@@ -32,7 +33,7 @@ class Media:
     """A file and what it holds."""
 
     path: Path
-    info: MediaInfo
+    info: Measurement
 
 
 class MediaInputs:
@@ -53,13 +54,24 @@ class MediaInputs:
         else:
             path = await self._fetched(item, item.url or "", field)
         try:
-            info = await self._world.in_worker(lambda: _look_at(path))
+            info = await self._world.in_worker(lambda: measure(path))
         except MediaError as error:
             raise _undecodable(item, field, str(error)) from error
         fits = {"video": info.has_video, "audio": info.has_audio, "image": info.kind == "image"}[item.type]
         if not fits:
             raise _undecodable(item, field, f"It is {_article(info.kind)}.")
         return Media(path, info)
+
+    async def try_picture(self, plan: RenderPlan, item: MediaItem) -> None:
+        """Check that an output can be made of the picture of an input.
+
+        Raises:
+            Refusal: it cannot.
+        """
+        try:
+            await self._world.in_worker(lambda: try_picture(plan))
+        except MediaError as error:
+            raise _undecodable(item, "input", str(error)) from error
 
     async def speech(self, item: TextItem) -> Media:
         """Return the sample voice, repeated or cut to about the length that the script takes to say."""
@@ -68,13 +80,13 @@ class MediaInputs:
 
         def speak() -> Media:
             _repeat_sample_voice(path, seconds)
-            return Media(path, probe(path))
+            return Media(path, measure(path))
 
         return await self._world.in_worker(speak)
 
     async def sample_speech(self) -> Media:
         """Return the sample voice, for a video that has no voice of its own."""
-        return Media(SPEECH, await self._world.in_worker(lambda: _look_at(SPEECH)))
+        return Media(SPEECH, await self._world.in_worker(lambda: measure(SPEECH)))
 
     def _asset_file(self, item: MediaItem, field: str) -> Path:
         asset_id = item.asset_id or ""
@@ -120,14 +132,6 @@ class MediaInputs:
             suggestion=suggestion,
             field=f"{field}.url",
         )
-
-
-def _look_at(path: Path) -> MediaInfo:
-    # The samples stand in most jobs and never change.
-    return _look_at_sample(path) if path.parent == SAMPLES else probe(path)
-
-
-_look_at_sample = cache(probe)
 
 
 def _undecodable(item: MediaItem, field: str, why: str) -> Refusal:

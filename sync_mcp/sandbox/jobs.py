@@ -1,5 +1,6 @@
 """Jobs: what was asked, how far it is by the sandbox's clock, and how the API shows it (API §3.3, §12)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -47,6 +48,14 @@ class Job:
     speech: Path | None = None
     """The speech made from a script."""
     render_path: Path = field(default_factory=Path)
+    sources: Mapping[Path, tuple[int, int]] = field(default_factory=dict[Path, tuple[int, int]])
+    """The files that its output is made of, as they were when they were measured."""
+
+    def fail_without_sources(self, now: datetime) -> None:
+        """Let it fail where its output can no longer be made: what was measured is gone or another by now."""
+        is_made = self.render_path.is_file()
+        if self.has_output(now) and not is_made and self.sources != sources_of(self.plan):
+            self.fate = Fault(job="fail")
 
     def is_found(self, now: datetime, settings: SandboxSettings) -> bool:
         """Return whether the paths of one job know it by now."""
@@ -139,6 +148,19 @@ class Job:
 
     def _age_seconds(self, now: datetime) -> float:
         return (now - self.created_at).total_seconds()
+
+
+def sources_of(plan: RenderPlan) -> dict[Path, tuple[int, int]]:
+    """Return the files that an output is made of, each with when it was changed and its size."""
+    return {path: _state(path) for path in (plan.visual, *(voice.path for voice in plan.voices))}
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
 
 
 def to_wire(

@@ -3,8 +3,9 @@
 # PyAV does not type the streams of its packets.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-import math
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +16,11 @@ from av.filter import Graph
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from PIL import Image
 
-from sync_mcp.media.probe import picture_stream
+from sync_mcp.media.probe import opened_media, picture_stream
+from sync_mcp.sandbox.decoding import decoded
 
 Walk = Literal["forward", "loop", "bounce", "stretch"]
 """How the frames of the source are taken: once, again and again, to and fro, or slower or faster."""
@@ -25,7 +29,28 @@ _LONG_EDGE, _SHORT_EDGE = 1280, 720
 _LEAST_EDGE = 32
 _ZOOM = 0.12
 _ZOOM_SECONDS = 10
-_TURNS = {90: "transpose=clock", 180: "hflip,vflip", 270: "transpose=cclock"}
+# By the signs of a display matrix and by the orientation of EXIF: what makes a picture upright.
+_BY_MATRIX = {
+    (-1, 0, 0, 1): ["hflip"],
+    (1, 0, 0, -1): ["vflip"],
+    (-1, 0, 0, -1): ["hflip", "vflip"],
+    (0, 1, 1, 0): ["transpose=cclock_flip"],
+    (0, 1, -1, 0): ["transpose=clock"],
+    (0, -1, -1, 0): ["transpose=clock_flip"],
+    (0, -1, 1, 0): ["transpose=cclock"],
+}
+_BY_EXIF = {
+    2: ["hflip"],
+    3: ["hflip", "vflip"],
+    4: ["vflip"],
+    5: ["transpose=cclock_flip"],
+    6: ["transpose=clock"],
+    7: ["transpose=clock_flip"],
+    8: ["transpose=cclock"],
+}
+_BY_ROTATION = {-90: 6, 90: 8, 180: 3, -180: 3}
+_EXIF_ORIENTATION = 274
+_PHOTOS = ("JPEG", "PNG", "WEBP")
 
 
 def output_size(width: int, height: int) -> tuple[int, int]:
@@ -84,9 +109,10 @@ def steady_frames(source: Path, size: tuple[int, int], fps: Fraction) -> Iterato
 
 def still_frames(source: Path, size: tuple[int, int], fps: Fraction, wanted: int) -> Iterator[VideoFrame]:
     """Yield frames of a camera that slowly comes nearer to a photo and draws back."""
-    with av.open(str(source), "r") as container:
+    with opened_media(source) as container:
         stream = picture_stream(container)
-        photo = next(container.decode(stream)) if stream else None
+        frames = decoded(container, [stream]) if stream else iter(())
+        photo = next((frame for frame in frames if isinstance(frame, VideoFrame)), None)
     if photo is None:
         return
     width, height = size
@@ -95,7 +121,7 @@ def still_frames(source: Path, size: tuple[int, int], fps: Fraction, wanted: int
     centre = "x=(iw-iw/zoom)/2:y=(ih-ih/zoom)/2"
     # zoompan moves in whole pixels; enlarging first makes the movement smooth.
     filters = [
-        *_turn(photo),
+        *upright_steps(photo, source),
         f"scale={width * 2}:{height * 2}",
         f"zoompan={zoom}:{centre}:d={wanted}:s={width}x{height}:fps={fps}",
         "format=yuv420p",
@@ -169,17 +195,21 @@ def _first(frames: Iterator[VideoFrame], count: int) -> Iterator[VideoFrame]:
 
 
 def _timed_frames(source: Path, size: tuple[int, int]) -> Iterator[tuple[float, VideoFrame]]:
-    with av.open(str(source), "r") as container:
+    with opened_media(source) as container:
         stream = picture_stream(container)
         if stream is None:
             return
         stream.thread_type = "AUTO"
         graph: Graph | None = None
+        shape: tuple[int, int, str] | None = None
         start: float | None = None
-        for number, frame in enumerate(container.decode(stream)):
-            if graph is None:
+        frames = (frame for frame in decoded(container, [stream]) if isinstance(frame, VideoFrame))
+        for number, frame in enumerate(frames):
+            if graph is None or shape != (frame.width, frame.height, frame.format.name):
+                shape = frame.width, frame.height, frame.format.name
+                steps = upright_steps(frame, source)
                 # A picture that needs no change is copied all the same: the decoder still looks at its own.
-                graph = _graph(frame, [*_turn(frame), f"scale={size[0]}:{size[1]}", "format=yuv420p", "copy"])
+                graph = _graph(frame, [*steps, f"scale={size[0]}:{size[1]}", "format=yuv420p", "copy"])
             time = frame.time if frame.pts is not None else number / float(stream.average_rate or 25)
             start = time if start is None else start
             frame.pts, frame.time_base = number, Fraction(1, 25)
@@ -187,9 +217,42 @@ def _timed_frames(source: Path, size: tuple[int, int]) -> Iterator[tuple[float, 
             yield max(0.0, time - start), graph.vpull()
 
 
-def _turn(frame: VideoFrame) -> list[str]:
-    degrees = math.floor(-frame.rotation / 90 + 0.5) * 90 % 360
-    return _TURNS[degrees].split(",") if degrees else []
+def upright_steps(frame: VideoFrame, source: Path) -> list[str]:
+    """Return the filters that turn and mirror a picture as it is meant to be seen."""
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # Beside what PyAV does not know it tells nothing of the rest: photos have it in their EXIF.
+        return _BY_EXIF.get(_exif_orientation(source) or _BY_ROTATION.get(frame.rotation, 1), [])
+    if matrix is None:
+        return []
+    a, b, _, c, d, *_ = (_sign(number) for number in struct.unpack("<9i", bytes(matrix)))
+    return _BY_MATRIX.get((a, b, c, d), [])
+
+
+def _sign(number: int) -> int:
+    return (number > 0) - (number < 0)
+
+
+def is_sideways(steps: Sequence[str]) -> bool:
+    """Return whether filters turn a picture by a quarter."""
+    return any(step.startswith("transpose") for step in steps)
+
+
+def shown_size(frame: VideoFrame, stream: VideoStream, steps: Sequence[str]) -> tuple[int, int]:
+    """Return how large a picture is shown, upright and in square pixels."""
+    ratio = stream.sample_aspect_ratio
+    pixel_width = float(ratio) if ratio and 0.1 < ratio < 10 else 1.0
+    width, height = max(1, round(frame.width * pixel_width)), frame.height
+    return (height, width) if is_sideways(steps) else (width, height)
+
+
+def _exif_orientation(source: Path) -> int | None:
+    """Return the orientation of a photo; None for what is none."""
+    faults = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+    with suppress(*faults), Image.open(source, formats=_PHOTOS) as image:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    return None
 
 
 def _graph(frame: VideoFrame, filters: list[str]) -> Graph:

@@ -48,7 +48,9 @@ async def quote(create: CreateBody, inputs: MediaInputs, settings: SandboxSettin
     if create.dub_params:
         voices = [(None, visual if visual.info.has_audio else await inputs.sample_speech())]
     plan = _plan(create, visual, voices)
-    frames = max(1, round(plan.seconds * plan.fps))
+    await inputs.try_picture(plan, create.visuals[0])
+    # Counted by the rate that the video has, whatever it is rendered at.
+    frames = max(1, round(plan.seconds * (visual.info.fps or IMAGE_FPS)))
     spoken = next((media[id(voice)].path for voice in create.voices if isinstance(voice, TextItem)), None)
     return Quote(
         plan=plan,
@@ -81,14 +83,19 @@ def _seconds(media: Media) -> float:
 
 def _check_picture(create: CreateBody, visual: Media) -> None:
     width, height = visual.info.width or 0, visual.info.height or 0
-    if max(width, height) > _LONGEST_SIDE or min(width, height) > _SHORTER_SIDE:
+    too_large = max(width, height) > _LONGEST_SIDE or min(width, height) > _SHORTER_SIDE
+    # The documented limit is one of videos alone (API §19).
+    if visual.info.has_video and too_large:
         raise refusal("generation_input_resolution_unsupported", field="input")
     speaker = create.options.active_speaker_detection if create.options else None
     if speaker is None or speaker.coordinates is None or speaker.frame_number is None:
         return
     x, y = speaker.coordinates
     frames = 1 if visual.info.kind == "image" else round(_seconds(visual) * (visual.info.fps or IMAGE_FPS))
-    if not (0 <= x < width and 0 <= y < height and speaker.frame_number < max(1, frames)):
+    # In which of the two pictures the API takes the point of a turned video is not known.
+    sizes = [(width, height), (height, width)] if visual.info.is_sideways else [(width, height)]
+    within = any(0 <= x < size[0] and 0 <= y < size[1] for size in sizes)
+    if not (within and speaker.frame_number < max(1, frames)):
         message = f"The picture has {frames} frames of {width} by {height} pixels; the point lies outside."
         field = "options.active_speaker_detection.coordinates"
         raise refusal("generation_input_face_selection_invalid", message=message, field=field)
@@ -116,8 +123,8 @@ def _plan(create: CreateBody, visual: Media, voices: list[tuple[str | None, Medi
     return RenderPlan(
         visual=visual.path,
         still=still,
-        width=visual.info.width or 0,
-        height=visual.info.height or 0,
+        width=visual.info.shown_width or 0,
+        height=visual.info.shown_height or 0,
         fps=IMAGE_FPS if still else min(_MOST_FPS, max(_LEAST_FPS, visual.info.fps or IMAGE_FPS)),
         seconds=seconds,
         source_seconds=source_seconds,

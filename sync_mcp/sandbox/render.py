@@ -17,8 +17,16 @@ from av.error import FFmpegError
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
+from sync_mcp.media.probe import MediaError
 from sync_mcp.sandbox.mark import draw
-from sync_mcp.sandbox.picture import Walk, moving_frames, output_size, still_frames, walk_indices
+from sync_mcp.sandbox.picture import (
+    Walk,
+    moving_frames,
+    output_size,
+    steady_frames,
+    still_frames,
+    walk_indices,
+)
 from sync_mcp.sandbox.sound import RATE, Track
 
 
@@ -70,6 +78,25 @@ def render(plan: RenderPlan, target: Path, cancelled: threading.Event) -> None:
         if cancelled.is_set():
             raise RenderCancelled from error
         raise
+
+
+def try_picture(plan: RenderPlan) -> None:
+    """Make the first picture of an output, to see that it can be made.
+
+    Raises:
+        MediaError: it cannot.
+    """
+    size = output_size(plan.width, plan.height)
+    try:
+        first = (
+            next(still_frames(plan.visual, size, _rate(plan.fps), 1), None)
+            if plan.still
+            else next(steady_frames(plan.visual, size, _rate(plan.fps)), None)
+        )
+    except (FFmpegError, ValueError, ArithmeticError) as error:
+        raise MediaError("Its picture cannot be rendered.") from error
+    if first is None:
+        raise MediaError("It holds no picture that can be rendered.")
 
 
 def _lay_voices(plan: RenderPlan, track: Track) -> None:

@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+
+from sync_mcp.media.probe import opened_media, picture_stream, sound_stream
+from sync_mcp.sandbox.decoding import decoded
 
 RATE = 48_000
 _FRAME_BYTES = 4
@@ -69,14 +73,44 @@ class Track:
 
 
 def _decoded(source: Path) -> Iterator[bytes]:
-    resampler = AudioResampler(format="s16", layout="stereo", rate=RATE)
-    with av.open(str(source), "r") as container:
-        for frame in container.decode(container.streams.audio[0]):
+    """Yield the sound of a file from where its picture begins, if it has one."""
+    resampler: AudioResampler | None = None
+    shape: tuple[str, str, int] | None = None
+    with opened_media(source) as container:
+        stream = sound_stream(container)
+        if stream is None:
+            return
+        late = _late_samples(container, stream)
+        while late > 0:
+            samples = min(late, RATE)
+            late -= samples
+            yield bytes(samples * _FRAME_BYTES)
+        early = -late * _FRAME_BYTES
+        for frame in decoded(container, [stream]):
+            if not isinstance(frame, AudioFrame):
+                continue
+            parts: list[AudioFrame] = []
+            if resampler is None or shape != (frame.format.name, frame.layout.name, frame.sample_rate):
+                # What was joined may have another rate or other channels from here on.
+                parts = resampler.resample(None) if resampler is not None else []
+                shape = frame.format.name, frame.layout.name, frame.sample_rate
+                resampler = AudioResampler(format="s16", layout="stereo", rate=RATE)
             frame.pts = None
-            for part in resampler.resample(frame):
-                yield _bytes(part)
-        for part in resampler.resample(None):
+            for part in (*parts, *resampler.resample(frame)):
+                data = _bytes(part)
+                yield data[early:]
+                early = max(0, early - len(data))
+        for part in resampler.resample(None) if resampler is not None else ():
             yield _bytes(part)
+
+
+def _late_samples(container: InputContainer, sound: AudioStream) -> int:
+    """Return by how much the sound of a video begins after its picture; below 0 before it."""
+    picture = picture_stream(container)
+    if picture is None or picture.start_time is None or sound.start_time is None:
+        return 0
+    begins = float(sound.start_time * (sound.time_base or 0) - picture.start_time * (picture.time_base or 0))
+    return round(begins * RATE)
 
 
 def _bytes(frame: AudioFrame) -> bytes:
