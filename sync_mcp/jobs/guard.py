@@ -696,7 +696,7 @@ class Guard:
         price = await self.pricing.price(call.sync, sent.request, None, {"timeout_in_seconds": _LOOK_SECONDS})
         _check_segments(call, sent.request, price)
         if price.usd is not None and wish.estimate_usd is not None and price.usd > wish.estimate_usd:
-            self.pricing.learn(call.intention.request, price.usd)
+            self.pricing.learn(call.intention.request, price)
             return None
         return sent, assets, price.usd or wish.estimate_usd
 

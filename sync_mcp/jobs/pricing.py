@@ -4,8 +4,9 @@ Only lengths that the API or this server measured make a price. What the caller 
 is shown, and a price that stands on it alone is unknown to consent and limits, or whoever calls would set it.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from sync_mcp.api.checks import segments_past_end
@@ -38,6 +39,7 @@ class Price:
         usd: None where nobody measured it.
         note: on what it stands, or why nobody knows it.
         duration_seconds: the length of the output that it is for, as measured.
+        counted: the length and the frame rate that it is for, as they are read.
         frames: how many frames the API says it has.
         credits: what the API says it costs in credits.
         hint_usd: what it would cost by the length that the caller tells.
@@ -48,6 +50,7 @@ class Price:
     usd: Decimal | None
     note: str | None = None
     duration_seconds: float | None = None
+    counted: str | None = None
     frames: float | None = None
     credits: float | None = None
     hint_usd: Decimal | None = None
@@ -66,15 +69,24 @@ class Price:
         return segments_past_end(request, self.duration_seconds, slack_seconds=slack)
 
 
+def counted_by(seconds: float, fps: float) -> str:
+    """Return a length and a frame rate as they are read."""
+    return f"{_plain(seconds)} s at {_plain(fps)} fps"
+
+
+def _plain(figure: float) -> str:
+    return f"{figure:.2f}".rstrip("0").rstrip(".")
+
+
 class Pricing:
     """Prices requests; it remembers what the API said of local files once it had them."""
 
     def __init__(self) -> None:
-        self._measured: dict[str, Decimal] = {}
+        self._measured: dict[str, Price] = {}
 
-    def learn(self, request: GenerationRequest, usd: Decimal) -> None:
+    def learn(self, request: GenerationRequest, price: Price) -> None:
         """Note what the API says that a request costs whose files it has."""
-        self._measured[_made_by(request)] = usd
+        self._measured[_made_by(request)] = price
 
     async def price(
         self,
@@ -113,15 +125,18 @@ class Pricing:
             usd = believable(estimate.estimated_generation_cost)
             if usd is not None:
                 frames = estimate.estimated_frame_count
-                length = None if frames is None else frames / PRICED_FPS
+                length = None if frames is None or not math.isfinite(frames) else frames / PRICED_FPS
+                # The API tells frames alone: how long they last is a matter of the rate.
+                counted = f"{frames:g} frames, {counted_by(round(length, 1), PRICED_FPS)}" if length else None
                 told = [] if duration_seconds is None else ["duration_seconds was not used: it was measured"]
                 return Price(
                     usd,
                     None,
                     length,
+                    counted,
                     frames,
                     estimate.estimated_credits,
-                    assumptions=[*estimate.assumptions, *told],
+                    assumptions=[*estimate.assumptions, *([counted] if counted else []), *told],
                 )
             return await self._hinted(
                 ask, duration_seconds, fps, "the API cannot tell the price of these media"
@@ -135,8 +150,10 @@ class Pricing:
         """Price local files by the length that this server measured."""
         seconds = files.output_seconds
         assert seconds is not None
+        # What was measured goes before what the caller says.
+        rate = files.fps or fps or PRICED_FPS
         try:
-            estimate = await ask(duration_seconds=seconds, fps=fps or files.fps or PRICED_FPS)
+            estimate = await ask(duration_seconds=seconds, fps=rate)
         except (AuthenticationError, ConfigurationError):
             raise
         except SyncError as error:
@@ -144,9 +161,10 @@ class Pricing:
         usd = believable(estimate.estimated_generation_cost)
         frames, credits = estimate.estimated_frame_count, estimate.estimated_credits
         told = self._measured.get(_made_by(ask.request))
-        if told is not None and usd is not None and told > usd:
-            return Price(told, "as the API measured the files", seconds, frames, credits)
-        return Price(usd, files.length_note, seconds, frames, credits)
+        if told is not None and told.usd is not None and usd is not None and told.usd > usd:
+            return replace(told, note=f"as the API measured the files: {told.counted}", assumptions=())
+        counted = counted_by(seconds, rate)
+        return Price(usd, f"{files.length_note}: {counted}", seconds, counted, frames, credits)
 
     async def _hinted(
         self, ask: "_Asking", duration_seconds: float | None, fps: float | None, why: str

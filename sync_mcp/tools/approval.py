@@ -192,8 +192,8 @@ def question_of(proposal: "Proposal") -> str:
     sentences = [f"Pay {price} for this video?", _reasons(proposal)]
     if usd is not None and note:
         sentences.append(f"The price is for this: {note}.")
-    if proposal.price.duration_seconds is not None:
-        sentences.append(f"Length: {proposal.price.duration_seconds:.1f} s.")
+    elif proposal.price.counted is not None:
+        sentences.append(f"Length: {proposal.price.counted}.")
     if proposal.left_usd is None:
         sentences.append("No budget is set.")
     else:

@@ -81,6 +81,8 @@ async def _from_url(context: CallContext, arguments: UploadArguments, url: str) 
 
 
 def _answer(asset: "Asset", info: "MediaInfo | None") -> UploadAnswer:
+    from sync_mcp.media.suitability import notes_on_upload
+
     kind = safe(asset.type or "", _WORD_LIMIT).lower()
     asset_id = safe(asset.id, _ID_LIMIT)
     seconds = finite(asset.duration_seconds) if info is None else info.duration_seconds
@@ -89,10 +91,11 @@ def _answer(asset: "Asset", info: "MediaInfo | None") -> UploadAnswer:
         type=kind,
         name=safe(asset.name, _NAME_LIMIT) if asset.name else None,
         bytes=asset.size,
-        duration_seconds=None if seconds is None else round(seconds, 3),
+        # As a price that is counted by it shows it.
+        duration_seconds=None if seconds is None else round(seconds, 2),
         width=info.width if info else asset.width,
         height=info.height if info else asset.height,
-        note=None if info else UNSEEN,
+        note=UNSEEN if info is None else " ".join(notes_on_upload(info)) or None,
         next_step=_next_step(kind, asset_id),
     )
 

@@ -110,6 +110,11 @@ def _answer(saved: "Saved") -> DownloadAnswer:
 
 
 def _next_step(saved: "Saved") -> str:
+    if saved.failed == ["movement"]:
+        return (
+            "Tell the user that the picture stands still; preview_generation shows it. Fetched again it is "
+            "the same: a new job takes a video whose speaker moves."
+        )
     if saved.failed:
         return (
             f"Tell the user that {' and '.join(saved.failed)} failed the check; preview_generation shows the "

@@ -404,7 +404,9 @@ def _what_fits(foresight: "Foresight", price: "Price", request: "GenerationReque
         if fitting:
             name = max(fitting, key=lambda name: fitting[name])
             parts.append(f"{name}, about {dollars(fitting[name])}")
-    seconds = None if price.frames is None else price.frames / PRICED_FPS
+    seconds = price.duration_seconds
+    if seconds is None and price.frames is not None:
+        seconds = price.frames / PRICED_FPS
     if seconds is not None:
         fits = float(left / usd) * seconds
         if fits >= 1:

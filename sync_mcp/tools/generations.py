@@ -75,8 +75,8 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
     request, model_note = await _request(backend, arguments)
     wait_until = anyio.current_time() + arguments.wait_seconds
     async with input_files(context, arguments.input, request) as files:
-        ignored = _ignored(request)
-        terms = _terms(context, arguments, files, ignored=ignored, slot_until=wait_until)
+        told = _told_before(request, files)
+        terms = _terms(context, arguments, files, notes=told, slot_until=wait_until)
         await _check_answer(context, request, terms)
         made = await backend.guard.create(backend.client, request, None, terms)
     wait_seconds = max(0.0, wait_until - anyio.current_time())
@@ -87,10 +87,12 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
         answer.estimated_cost_usd = float(made.price_usd)
     notes = [*_how_told(made), *made.notes]
     if made.price is not None and made.price.note:
-        notes.append(f"Price: {made.price.note}.")
+        # Once it has the files, the API may price them by a length of its own.
+        is_ours = made.price_usd in (None, made.price.usd)
+        notes.append(f"Price: {made.price.note if is_ours else 'as the API measured the files'}.")
     if files is not None and files.unseen and not made.reused:
         notes.append(files.unseen)
-    notes.extend(ignored)
+    notes.extend(told)
     answer.note = " ".join(notes) or None
     return answer
 
@@ -112,7 +114,7 @@ def _terms(
     arguments: CreateArguments | EstimateArguments,
     files: InputFiles | None,
     *,
-    ignored: Sequence[str],
+    notes: Sequence[str],
     slot_until: float = -math.inf,
 ) -> "Terms":
     from sync_mcp.jobs.guard import Terms
@@ -132,7 +134,7 @@ def _terms(
         ),
         webhook_hosts=backend.webhook_hosts,
         refuses_late_segments=True,
-        notes=ignored,
+        notes=notes,
         on_begin=context.payment.begin,
         slot_until=slot_until,
         ends_at=context.answer_at,
@@ -308,8 +310,8 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
         late = price.segments_past_end(request)
         if late:
             raise InvalidRequestError(late)
-        ignored = _ignored(request)
-        terms = _terms(context, arguments, files, ignored=ignored)
+        told = _told_before(request, files)
+        terms = _terms(context, arguments, files, notes=told)
         foresight, unforeseen = await _foreseen(context, request, replace(terms, token=None), price)
     usd, frames = price.usd, finite(price.frames)
     answer = EstimateAnswer(
@@ -323,7 +325,7 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
             *price.assumptions,
             *([price.note] if price.note else []),
             *_unseen(files),
-            *ignored,
+            *told,
             *unforeseen,
         ],
         next_step="",
@@ -334,11 +336,12 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
     return answer
 
 
-def _ignored(request: "GenerationRequest") -> list[str]:
-    """Return which options of a request are paid for and do nothing."""
+def _told_before(request: "GenerationRequest", files: InputFiles | None) -> list[str]:
+    """Return what is told before a request is paid for: options that do nothing, and what its files are."""
     from sync_mcp.api.option_matrix import ignored_options
 
-    return [option.sentence for option in ignored_options(request)]
+    ignored = [option.sentence for option in ignored_options(request)]
+    return [*ignored, *(files.notes if files is not None else ())]
 
 
 def _unseen(files: InputFiles | None) -> list[str]:

@@ -45,6 +45,8 @@ class InputFiles:
         self.output_seconds: float | None = None
         self.fps: float | None = None
         self.length_note: str | None = None
+        self.notes: list[str] = []
+        """What should be known of the files before they are paid for."""
         self._sync = sync
         self._reader = reader
 
@@ -149,7 +151,13 @@ def _place(request: "GenerationRequest", media: "Mapping[int, LocalMedia]") -> N
 
 async def _measure(context: CallContext, request: "GenerationRequest", files: InputFiles) -> None:
     """Find out how long the output will be, and whether the model and the plan can make it of these files."""
-    from sync_mcp.media.suitability import clip_length, expected_length, faults_of_media, missing_lengths
+    from sync_mcp.media.suitability import (
+        clip_length,
+        expected_length,
+        faults_of_media,
+        missing_lengths,
+        notes_on_media,
+    )
 
     infos = {number: each.info for number, each in files.media.items() if each.info is not None}
     lengths: dict[int, MediaInfo | float | None] = {**infos}
@@ -168,6 +176,7 @@ async def _measure(context: CallContext, request: "GenerationRequest", files: In
     )
     if faults:
         raise InvalidRequestError(faults)
+    files.notes = notes_on_media(request, infos)
 
 
 async def _length_elsewhere(context: CallContext, item: "Input") -> "MediaInfo | float | None":

@@ -25,7 +25,10 @@ async def test_media_are_priced_as_the_api_measures_them_and_nothing_is_started(
     assert told["model"] == "lipsync-2-pro"
     assert told["frames"] > 50
     assert told["cost_usd"] == pytest.approx(told["frames"] * 0.00333)
-    assert told["assumptions"] == ["the media are as long as the API measured them"]
+    assert told["assumptions"] == [
+        "the media are as long as the API measured them",
+        "113 frames, 4.5 s at 25 fps",
+    ]
     assert "Nothing was started" in told["next_step"]
     assert "create_generation" in told["next_step"]
     assert sandbox.generations == {}

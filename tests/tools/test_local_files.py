@@ -80,7 +80,7 @@ async def test_the_price_of_paths_is_known_and_nothing_is_uploaded(
     assert uploads(sandbox) == 0
     made = await local.facts("create_generation", input=paths(movies))
     assert told["cost_usd"] == made["estimated_cost_usd"]
-    assert told["assumptions"] == ["the output is as long as the voice"]
+    assert told["assumptions"] == ["the output is as long as the voice: 4.5 s at 25 fps"]
 
 
 async def test_a_script_is_priced_by_its_length(local: Assistant, sandbox: Sandbox, movies: Path) -> None:
