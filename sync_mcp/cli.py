@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from sync_mcp._version import __version__
 from sync_mcp.access import LOOPBACK
+from sync_mcp.caller import caller
 from sync_mcp.errors import ConfigurationError, InvalidRequestError, LedgerError
+from sync_mcp.home import home_folder, open_to_others
 from sync_mcp.hosts import HOSTS, Installation, configuration, http_origin, this_command
 from sync_mcp.text import safe
+from sync_mcp.tokens import FILE_NAME, named_tokens, own_token
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
@@ -290,6 +293,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     # First: what is set wrong needs no server to be told.
     settings = _settings(arguments)
     _log_to_stderr(settings)
+    _warn_of_open_home(settings)
     if settings.http:
         _serve_http(settings)
     else:
@@ -319,25 +323,49 @@ def _serve_http(settings: "Settings") -> None:
     from sync_mcp.http import MCP_PATH, create_app, listen, serve_http
     from sync_mcp.server import create_server
 
-    token = _checked_token(settings)
+    _check_exposure(settings)
+    tokens = _tokens(settings)
     with listen(settings.http_host, settings.http_port) as listening, _embedded_sandbox(settings) as sandbox:
         stopping = anyio.Event()
         server = create_server(settings, sandbox_url=sandbox.url if sandbox else None, stopping=stopping)
-        app = create_app(server, allowed_hosts=settings.http_allowed_hosts, token=token)
+        app = create_app(server, allowed_hosts=settings.http_allowed_hosts, tokens=tokens)
         gc.freeze()
         gc.enable()
         port = int(listening.getsockname()[1])
         logger.info("serving %s%s", http_origin(settings.http_host, port), MCP_PATH)
+        if settings.makes_token:
+            place = home_folder(settings.home) / FILE_NAME
+            logger.info(
+                "clients need the token in %s: sync-mcp config CLIENT --http prints its header", place
+            )
         serve_http(app, listening, on_stop=stopping.set)
 
 
-def _checked_token(settings: "Settings") -> str | None:
-    """Return the token to serve HTTP with, having made sure that it is enough."""
+def _check_exposure(settings: "Settings") -> None:
     from sync_mcp.http import check_exposure
 
-    token = settings.http_token.get_secret_value() if settings.http_token else None
-    check_exposure(settings.http_host, settings.http_allowed_hosts, token)
-    return token
+    check_exposure(settings.http_host, settings.http_allowed_hosts, has_token=settings.has_token)
+
+
+def _tokens(settings: "Settings") -> dict[str, str | None]:
+    """Return the tokens that clients may come with over HTTP, and the name of each that has one."""
+    tokens: dict[str, str | None] = {}
+    try:
+        if settings.http_tokens_file is not None:
+            tokens.update(named_tokens(settings.http_tokens_file))
+        if settings.http_token is not None:
+            tokens.setdefault(settings.http_token.get_secret_value(), None)
+        if settings.makes_token:
+            tokens[own_token(home_folder(settings.home))] = None
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    return tokens
+
+
+def _warn_of_open_home(settings: "Settings") -> None:
+    place = None if settings.sandbox else open_to_others(home_folder(settings.home))
+    if place is not None:
+        logger.warning("others can write to %s, where the ledger lies: what was paid can be forged", place)
 
 
 def _settings(arguments: argparse.Namespace) -> "Settings":
@@ -353,14 +381,18 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
 
 def _config(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
+    token = None
     if settings.http:
         _check_reachable(settings)
+        [token] = _tokens(settings) if settings.makes_token else [None]
     level = ("--log-level", settings.log_level) if "log_level" in settings.model_fields_set else ()
     server = Installation(
         command=(*this_command(), *level),
         sandbox=settings.sandbox,
         url=_url(settings) if settings.http else None,
-        has_token=settings.http_token is not None,
+        has_token=settings.has_token,
+        token=token,
+        has_token_file=settings.http_tokens_file is not None,
         http_flags=_http_flags(settings),
     )
     _print(configuration(arguments.client, server))
@@ -383,7 +415,7 @@ def _url(settings: "Settings") -> str:
 
 def _check_reachable(settings: "Settings") -> None:
     """Refuse to describe a server that would not start, or whose place nobody can know."""
-    _checked_token(settings)
+    _check_exposure(settings)
     if settings.http_port == 0:
         raise ConfigurationError("Port 0 takes a free port, which nobody knows beforehand: give --port.")
 
@@ -590,17 +622,20 @@ def _log_to_stderr(settings: "Settings") -> None:
 class _OneLine(logging.Formatter):
     """One record, one printable line without signed URLs: what the network says cannot forge a second one.
 
-    Tracebacks are for debugging.
+    It begins with the caller's name, where it has one. Tracebacks are for debugging.
     """
 
     def __init__(self, *, tracebacks: bool) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+        form = "%(asctime)s %(levelname)s %(name)s: %(caller)s%(message)s"
+        super().__init__(form, "%Y-%m-%dT%H:%M:%S%z")
         self._tracebacks = tracebacks
 
     def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802 - logging's own name
         return super().formatException(ei) if self._tracebacks else repr(ei[1])
 
     def format(self, record: logging.LogRecord) -> str:
+        name = caller.get()
+        record.caller = f"[{name}] " if name else ""
         return safe(super().format(record).replace("\n", " | "), _LOG_LIMIT)
 
 

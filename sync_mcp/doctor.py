@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from pydantic import SecretStr
 from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
 from sync_mcp.errors import APIStatusError, ConfigurationError, LedgerError, NotFoundError, SyncError
+from sync_mcp.home import home_folder, open_to_others
 from sync_mcp.settings import Settings
 from sync_mcp.text import safe
+from sync_mcp.tokens import check_own_token, named_tokens
 
 _PACKAGES = ("mcp", "httpx", "pydantic", "anyio", "starlette", "uvicorn", "sqlalchemy")
 _TIMEOUT_SECONDS = 10.0
@@ -69,6 +72,7 @@ async def examine(
         _media(has_media, needed=settings.sandbox),
         *_unlimited(settings),
         await to_thread.run_sync(_ledger, settings),
+        *_open_home(settings),
         *await _network(settings, sandbox_url),
     ]
 
@@ -125,11 +129,14 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
     # Takes as long to import as all the rest.
     from sync_mcp.http import check_exposure, listen
 
-    token = settings.http_token.get_secret_value() if settings.http_token else None
     try:
-        check_exposure(settings.http_host, settings.http_allowed_hosts, token)
-    except ConfigurationError as error:
-        yield Finding("http", "does not start", error.message)
+        check_exposure(settings.http_host, settings.http_allowed_hosts, has_token=settings.has_token)
+        if settings.http_tokens_file is not None:
+            named_tokens(settings.http_tokens_file)
+        if settings.makes_token:
+            check_own_token(home_folder(settings.home))
+    except (ConfigurationError, ValueError) as error:
+        yield Finding("http", "does not start", str(error))
         return
     place = f"{settings.http_host}:{settings.http_port}"
     try:
@@ -198,6 +205,14 @@ def _ledger(settings: Settings) -> Finding:
         ledger.close()
     more = ": `sync-mcp ledger list` says what to do" if unresolved else ""
     return Finding("ledger", f"{ledger.path}; entries: {entries}, unresolved: {unresolved}{more}")
+
+
+def _open_home(settings: Settings) -> Iterator[Finding]:
+    place = None if settings.sandbox else open_to_others(home_folder(settings.home))
+    if place is not None:
+        state = f"others can write to {place}, where the ledger lies: what was paid can be forged"
+        mend = f"chmod go-w {shlex.quote(str(place))}"
+        yield Finding("home", state, f"Make it yours alone ({mend}), or name another one in SYNC_MCP_HOME.")
 
 
 def _future(path: Path) -> Finding:

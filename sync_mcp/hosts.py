@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 KEY = "SYNC_API_KEY"
 TOKEN = "SYNC_MCP_HTTP_TOKEN"  # noqa: S105 - the name of a variable
+TOKENS_FILE = "SYNC_MCP_HTTP_TOKENS_FILE"
 INSPECTOR = "npx -y @modelcontextprotocol/inspector@2.12.0"
 _BRIDGE = ["-y", "mcp-remote@0.15.1"]
 _BRIDGED_IN_THE_CLEAR = ("localhost", "127.0.0.1")
@@ -28,6 +29,10 @@ class Installation:
     url: str | None = None
     """Where it serves HTTP; None for a server that the host starts itself."""
     has_token: bool = False
+    """Whether it wants a token over HTTP."""
+    token: str | None = None
+    """The token that the server made itself, to be printed; another is referred to by its variable."""
+    has_token_file: bool = False
     http_flags: tuple[str, ...] = ()
     """The flags by which it serves HTTP as set."""
 
@@ -46,7 +51,13 @@ class Installation:
 
     @property
     def wants_token(self) -> bool:
-        return self.has_token and self.url is not None
+        return self.has_token and self.url is not None and self.token is None
+
+    @property
+    def starts_with(self) -> list[str]:
+        """The variables that the server needs where it serves HTTP."""
+        tokens = TOKENS_FILE if self.has_token_file else TOKEN
+        return [*([] if self.sandbox else [KEY]), *([tokens] if self.wants_token else [])]
 
 
 def this_command() -> tuple[str, ...]:
@@ -69,8 +80,8 @@ def configuration(host: str, server: Installation) -> str:
     if server.url is None:
         return told
     start = shlex.join([server.command[0], *server.arguments, "--http", *server.http_flags])
-    needed = [*([] if server.sandbox else [KEY]), *([TOKEN] if server.has_token else [])]
-    return f"First start the server{_with(needed)}, and keep it running{_IN_SHELL}:\n\n{start}\n\n{told}"
+    needed = _with(server.starts_with)
+    return f"First start the server{needed}, and keep it running{_IN_SHELL}:\n\n{start}\n\n{told}"
 
 
 def _claude_desktop(server: Installation) -> str:
@@ -84,7 +95,7 @@ def _claude_desktop(server: Installation) -> str:
         where += [f'Put the key ({KEY}) in place of "your key".'] if server.needs_key else []
     else:
         entry = _bridge(server, server.url)
-        where += [f'Put the token ({TOKEN}) in place of "your token".'] if server.has_token else []
+        where += [f'Put the token ({TOKEN}) in place of "your token".'] if server.wants_token else []
     return _paste(where, _json({"mcpServers": {server.name: entry}}))
 
 
@@ -133,7 +144,9 @@ def _codex(server: Installation) -> str:
         lines += [f"env_vars = {_toml([KEY])}"] if server.needs_key else []
     else:
         lines += [f"url = {_toml(server.url)}"]
-        lines += [f"bearer_token_env_var = {_toml(TOKEN)}"] if server.has_token else []
+        lines += [f"bearer_token_env_var = {_toml(TOKEN)}"] if server.wants_token else []
+        if server.token:
+            lines += [f"http_headers = {{ Authorization = {_toml(f'Bearer {server.token}')} }}"]
     where = ["Add this to ~/.codex/config.toml."]
     where += [f"Start Codex{_with([name])}." for name in _variables(server)]
     return _paste(where, "\n".join(lines))
@@ -178,7 +191,11 @@ def _stdio(server: Installation, key: str) -> dict[str, Any]:
 
 def _http(server: Installation, url: str, token: str) -> dict[str, Any]:
     entry: dict[str, Any] = {"url": url}
-    return {**entry, "headers": {"Authorization": f"Bearer {token}"}} if server.has_token else entry
+    return (
+        {**entry, "headers": {"Authorization": f"Bearer {server.token or token}"}}
+        if server.has_token
+        else entry
+    )
 
 
 def _bridge(server: Installation, url: str) -> dict[str, Any]:
@@ -187,11 +204,16 @@ def _bridge(server: Installation, url: str) -> dict[str, Any]:
     # On Windows a space in an argument would tear it apart, so the whole value is a variable.
     header = ["--header", "Authorization:${AUTHORIZATION}"] if server.has_token else []
     entry: dict[str, Any] = {"command": "npx", "args": [*_BRIDGE, url, *plain, *header]}
-    return {**entry, "env": {"AUTHORIZATION": "Bearer your token"}} if server.has_token else entry
+    return (
+        {**entry, "env": {"AUTHORIZATION": f"Bearer {server.token or 'your token'}"}}
+        if server.has_token
+        else entry
+    )
 
 
 def _header(server: Installation) -> str:
-    return f' --header "Authorization: Bearer ${TOKEN}"' if server.has_token else ""
+    token = server.token or f"${TOKEN}"
+    return f' --header "Authorization: Bearer {token}"' if server.has_token else ""
 
 
 def _json(value: object) -> str:

@@ -9,9 +9,9 @@ import logging
 import re
 import signal
 import socket
-from asyncio import TimerHandle, Transport, timeout
+from asyncio import AbstractEventLoop, Protocol, TimerHandle, Transport, get_running_loop, timeout
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -31,9 +31,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import HANDLED_SIGNALS
 
 from sync_mcp.access import LOOPBACK
+from sync_mcp.caller import caller
+from sync_mcp.connections import Connections, raise_descriptors
 from sync_mcp.ending import exit_within
 from sync_mcp.errors import ConfigurationError
-from sync_mcp.listen import listening_socket
+from sync_mcp.listen import BACKLOG, listening_socket
 from sync_mcp.text import clean
 
 logger = logging.getLogger(__name__)
@@ -54,12 +56,17 @@ _UNUSABLE_ID = {
     "error": {"code": INVALID_REQUEST, "message": "an id is a string or an integer"},
 }
 _BODY_BYTES = 4 * 1024 * 1024
+_SILENT_SECONDS = 5.0
 _HEAD_SECONDS = 15.0
 _BODY_SECONDS = 30.0
 _KEEP_ALIVE_SECONDS = 30
+_LINE_SECONDS = 1.0
+_NOISE = ("Invalid HTTP request", "Unsupported upgrade request", "No supported WebSocket library")
+"""What uvicorn says of single requests."""
+_ACCEPT_FAILED = "socket.accept() out of system resource"
 
 
-def check_exposure(host: str, allowed_hosts: Sequence[str], token: str | None) -> None:
+def check_exposure(host: str, allowed_hosts: Sequence[str], *, has_token: bool) -> None:
     """Refuse to serve where strangers could reach the server and nothing would stop them.
 
     Raises:
@@ -67,7 +74,7 @@ def check_exposure(host: str, allowed_hosts: Sequence[str], token: str | None) -
     """
     outside = host not in LOOPBACK
     missing = [
-        *(["the environment variable SYNC_MCP_HTTP_TOKEN"] if not token else []),
+        *(["the environment variable SYNC_MCP_HTTP_TOKEN"] if not has_token else []),
         *(["--allowed-host NAME, the name that clients call it by"] if outside and not allowed_hosts else []),
     ]
     if missing and (outside or allowed_hosts):
@@ -76,10 +83,16 @@ def check_exposure(host: str, allowed_hosts: Sequence[str], token: str | None) -
 
 
 def create_app(
-    server: Server[Any], *, allowed_hosts: Sequence[str] = (), token: str | None = None
+    server: Server[Any],
+    *,
+    allowed_hosts: Sequence[str] = (),
+    tokens: Mapping[str, str | None] | None = None,
 ) -> ASGIApp:
-    """Return the ASGI application; `allowed_hosts` are accepted beside this machine's own loopback names."""
-    app: ASGIApp = server.streamable_http_app(
+    """Return the ASGI application; `allowed_hosts` are accepted beside this machine's own loopback names.
+
+    With `tokens` one of them is needed; the value of each is the name of whom it was given to, or None.
+    """
+    routes = server.streamable_http_app(
         streamable_http_path=MCP_PATH,
         stateless_http=True,
         # An answer in one JSON object could carry no progress.
@@ -89,12 +102,59 @@ def create_app(
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         custom_starlette_routes=[Route(HEALTH_PATH, _health, methods=["GET"])],
     )
-    app = _Entrance(app, server.session_manager.handle_request, (*_LOOPBACK_HOSTS, *allowed_hosts))
-    return _BearerOnly(app, token) if token else app
+    # It would lead to the host that the client names, whichever that is.
+    routes.router.redirect_slashes = False
+    app: ASGIApp = _Entrance(
+        routes, server.session_manager.handle_request, (*_LOOPBACK_HOSTS, *allowed_hosts)
+    )
+    return _OneLength(_BearerOnly(app, tokens) if tokens else app)
 
 
 async def _health(_: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
+
+
+class _CountedLine:
+    """A log line that strangers can cause: at most one a second, with how often it was to be said."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._times = 0
+        self._rest: TimerHandle | None = None
+
+    def say(self, text: str) -> None:
+        """Log a text, at once or with those that follow within the second; the last one stands for them."""
+        self._text = text
+        self._times += 1
+        if self._rest is None:
+            self._log()
+
+    def _log(self) -> None:
+        more = f" ({self._times:,} times within a second)" if self._times > 1 else ""
+        logger.warning("%s%s", self._text, more)
+        self._times = 0
+        self._rest = get_running_loop().call_later(_LINE_SECONDS, self._rested)
+
+    def _rested(self) -> None:
+        self._rest = None
+        if self._times:
+            self._log()
+
+
+class _OneLength:
+    """Refuses a request that tells its length in two ways: another server would see another end of it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not (
+            _values(scope, b"content-length") and _values(scope, b"transfer-encoding")
+        ):
+            await self._app(scope, receive, send)
+            return
+        refusal = PlainTextResponse("Content-Length beside Transfer-Encoding", 400, {"Connection": "close"})
+        await refusal(scope, receive, send)
 
 
 class _Entrance:
@@ -107,13 +167,14 @@ class _Entrance:
         self._routes = routes
         self._protocol = protocol
         self._names = frozenset(name.lower() for name in names)
+        self._strangers = _CountedLine()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._routes(scope, receive, send)
             return
         is_protocol = scope["path"] == MCP_PATH
-        refusal = self._refusal(scope) if is_protocol else None
+        refusal = None if scope["path"] == HEALTH_PATH else self._refusal(scope)
         if refusal is None:
             messages = await _whole(receive)
             if isinstance(messages, Response):
@@ -139,14 +200,14 @@ class _Entrance:
         """
         [host] = _header(scope, b"host") or [""]
         if not self._is_named(host):
-            logger.warning("refused the host %s", clean(host, _SHOWN))
+            self._strangers.say(f"refused the host {clean(host, _SHOWN)}")
             return PlainTextResponse("Invalid Host header", 421)
         for origin in filter(None, _header(scope, b"origin")):
             scheme, _, place = origin.partition("://")
             if scheme not in ("http", "https") or not self._is_named(place):
-                logger.warning("refused the origin %s", clean(origin, _SHOWN))
+                self._strangers.say(f"refused the origin {clean(origin, _SHOWN)}")
                 return PlainTextResponse("Invalid Origin header", 403)
-        if scope["method"] != "POST":
+        if scope["path"] == MCP_PATH and scope["method"] != "POST":
             return PlainTextResponse("Method Not Allowed", 405, {"Allow": "POST"})
         return None
 
@@ -158,24 +219,35 @@ class _Entrance:
 
 
 class _BearerOnly:
-    """Lets only requests with the token through to what lies behind; anybody may ask for the health."""
+    """Lets only requests with a token through to what lies behind; anybody may ask for the health."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, tokens: Mapping[str, str | None]) -> None:
         self._app = app
-        self._wanted = token.encode()
+        self._wanted = [(token.encode(), name) for token, name in tokens.items()]
+        self._refused = _CountedLine()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == HEALTH_PATH or self._is_welcome(scope):
+        if scope["type"] != "http" or scope["path"] == HEALTH_PATH:
             await self._app(scope, receive, send)
             return
+        # All of them, so that the time that it takes tells nothing.
+        given = _bearer(scope)
+        names = [name for token, name in self._wanted if hmac.compare_digest(given, token)]
+        if names:
+            caller.set(names[0])
+            await self._app(scope, receive, send)
+            return
+        self._refused.say("refused a request without a right token")
         challenge = 'Bearer error="invalid_token"' if _values(scope, b"authorization") else "Bearer"
         answer = PlainTextResponse("Unauthorized", 401, {"WWW-Authenticate": challenge})
         await answer(scope, receive, send)
 
-    def _is_welcome(self, scope: Scope) -> bool:
-        given = _values(scope, b"authorization")
-        kind, _, token = (given[0] if len(given) == 1 else b"").partition(b" ")
-        return kind.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._wanted)
+
+def _bearer(scope: Scope) -> bytes:
+    """Return the one token that a request came with; empty where it has none, or several."""
+    given = _values(scope, b"authorization")
+    kind, _, token = (given[0] if len(given) == 1 else b"").partition(b" ")
+    return token.strip() if kind.lower() == b"bearer" else b""
 
 
 def _values(scope: Scope, name: bytes) -> list[bytes]:
@@ -223,19 +295,36 @@ def _has_unusable_id(messages: Sequence[Message]) -> bool:
 
 
 class _Protocol(H11Protocol):
-    """Closes a connection that opens and does not say a whole request's head."""
+    """Closes a connection that is too many, or that opens and does not say a whole request's head."""
 
     _head_timer: TimerHandle | None = None
+    _has_spoken = False
+
+    def __init__(self, held: Connections, too_many: _CountedLine, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self._held, self._too_many = held, too_many
+        self._party: str | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._watch_head()
+        address = self.client[0] if self.client else ""
+        self._party = self._held.admit(address)
+        if self._party is None:
+            self._too_many.say(f"closed a connection from {clean(address, _SHOWN)}: there are too many")
+            transport.abort()
+        else:
+            self._watch_head()
 
     def data_received(self, data: bytes) -> None:
+        if not self._has_spoken:
+            self._has_spoken = True
+            self._forget_head()
         super().data_received(data)
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._party is not None:
+            self._held.leave(self._party)
         self._forget_head()
         super().connection_lost(exc)
 
@@ -245,7 +334,8 @@ class _Protocol(H11Protocol):
         if cycle is not None and not cycle.response_complete:
             self._forget_head()
         elif self._head_timer is None:
-            self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+            seconds = _HEAD_SECONDS if self._has_spoken else _SILENT_SECONDS
+            self._head_timer = self.loop.call_later(seconds, self.transport.close)
 
     def _forget_head(self) -> None:
         if self._head_timer is not None:
@@ -258,9 +348,11 @@ def serve_http(app: ASGIApp, listening: socket.socket, on_stop: Callable[[], Non
 
     Call it in the main thread. The process leaves soon after that, whatever still runs in its threads.
     """
+    held = Connections(raise_descriptors())
     config = uvicorn.Config(
         app,
-        http=_Protocol,
+        http=cast("type[Protocol]", partial(_Protocol, held, _CountedLine())),
+        backlog=held.accepted_at_once,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -270,6 +362,15 @@ def serve_http(app: ASGIApp, listening: socket.socket, on_stop: Callable[[], Non
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
+    noise = _CountedLine()
+
+    def is_no_noise(record: logging.LogRecord) -> bool:
+        is_noise = str(record.msg).startswith(_NOISE)
+        if is_noise:
+            noise.say(record.getMessage())
+        return not is_noise
+
+    logging.getLogger("uvicorn.error").addFilter(is_no_noise)
     # At the signal it would cut off each answer of the handshake era that is under way.
     AppStatus.disable_automatic_graceful_drain()
     server = _Server(config, on_stop)
@@ -284,6 +385,20 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_stop = on_stop
+        self._exhausted = _CountedLine()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        get_running_loop().set_exception_handler(self._on_fault)
+        await super().startup(sockets)
+        for listening in sockets or []:
+            # As many as are accepted at once would be too few to wait for it.
+            listening.listen(BACKLOG)
+
+    def _on_fault(self, loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context.get("message") == _ACCEPT_FAILED:
+            self._exhausted.say(f"no connection can be accepted: {context.get('exception')}")
+        else:
+            loop.default_exception_handler(context)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         exit_within(DRAIN_SECONDS + _LAST_MOMENTS_SECONDS)

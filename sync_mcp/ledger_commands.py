@@ -89,6 +89,7 @@ def shown(ledger: Ledger, entry_id: int) -> str:
         ("what", entry.summary),
         ("besides", ", ".join(_besides(entry))),
         ("tool", entry.tool),
+        ("asked by", entry.caller),
         ("take", str(entry.take)),
         ("attempt", str(entry.attempt)),
         ("account", f"{entry.account} at {entry.base_url}"),

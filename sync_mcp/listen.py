@@ -3,7 +3,7 @@
 import os
 import socket
 
-_BACKLOG = 512
+BACKLOG = 512
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -20,7 +20,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-        listening.listen(_BACKLOG)
+        listening.listen(BACKLOG)
     except OSError:
         listening.close()
         raise

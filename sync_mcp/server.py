@@ -17,6 +17,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from sync_mcp._version import __version__
+from sync_mcp.caller import caller
 from sync_mcp.errors import ReadOnlyError
 from sync_mcp.settings import Settings
 from sync_mcp.text import clean, near, safe
@@ -136,6 +137,7 @@ def _call_context(context: ServerRequestContext[Backend], params: types.CallTool
         report,
         ends_at=anyio.current_time() + CALL_SECONDS,
         user=_user(context, params),
+        caller=caller.get(),
     )
 
 

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from sync_mcp.access import checked_key, checked_origin
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.text import near, safe, without_secrets
+from sync_mcp.tokens import SHORTEST, is_token
 
 PREFIX = "SYNC_MCP_"
 
-_SHORTEST_TOKEN = 16
 _HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
 
 HIGHEST_USD = Decimal(1_000_000)
@@ -96,9 +96,14 @@ class Settings(BaseModel):
     http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8000, description="Port that HTTP is served on; 0 takes a free one."
     )
-    http_token: Annotated[SecretStr, Field(min_length=_SHORTEST_TOKEN)] | None = Field(
+    http_token: SecretStr | None = Field(
         default=None,
-        description="Bearer token that clients must send; needed wherever others than this machine can come.",
+        description="Bearer token that clients must send; where none is set the server makes one, except on "
+        "the sandbox.",
+    )
+    http_tokens_file: Path | None = Field(
+        default=None,
+        description="File of more bearer tokens, one `name token` a line: one token is one person.",
     )
     http_allowed_hosts: tuple[str, ...] = Field(
         default=(), description="Further names that clients may call the server by, with commas between."
@@ -124,6 +129,7 @@ class Settings(BaseModel):
         "http_host": "SYNC_MCP_HTTP_HOST",
         "http_port": "SYNC_MCP_HTTP_PORT",
         "http_token": "SYNC_MCP_HTTP_TOKEN",
+        "http_tokens_file": "SYNC_MCP_HTTP_TOKENS_FILE",
         "http_allowed_hosts": "SYNC_MCP_HTTP_ALLOWED_HOSTS",
     }
 
@@ -140,7 +146,7 @@ class Settings(BaseModel):
     @field_validator("http_token")
     @classmethod
     def _possible_token(cls, token: SecretStr | None) -> SecretStr | None:
-        if token and not re.fullmatch(r"[!-~]*", token.get_secret_value()):
+        if token and not is_token(token.get_secret_value()):
             raise ValueError("is no bearer token")
         return token
 
@@ -175,7 +181,7 @@ class Settings(BaseModel):
             raise ValueError("names no folder")
         return named
 
-    @field_validator("media_roots", "download_dir")
+    @field_validator("media_roots", "download_dir", "http_tokens_file")
     @classmethod
     def _whole_paths(cls, value: tuple[Path, ...] | Path | None) -> tuple[Path, ...] | Path | None:
         for folder in (value,) if isinstance(value, Path) else value or ():
@@ -183,6 +189,16 @@ class Settings(BaseModel):
             if not (folder.is_absolute() or folder.parts[:1] == ("~",)) or "\0" in str(folder):
                 raise ValueError("is no whole path")
         return value
+
+    @property
+    def makes_token(self) -> bool:
+        """Whether the server makes its clients' token over HTTP: none is set, and real money is at stake."""
+        return not (self.sandbox or self.http_token or self.http_tokens_file)
+
+    @property
+    def has_token(self) -> bool:
+        """Whether clients over HTTP need a token."""
+        return self.makes_token or self.http_token is not None or self.http_tokens_file is not None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], **flags: object) -> Self:
@@ -230,7 +246,8 @@ _WANTED = {
     "http": "1 or 0",
     "http_host": "an address of this machine",
     "http_port": "a port from 0 to 65535",
-    "http_token": f"at least {_SHORTEST_TOKEN} letters and signs without spaces",
+    "http_token": f"at least {SHORTEST} letters and signs without spaces",
+    "http_tokens_file": "the whole path of a file, such as ~/.config/sync-mcp/tokens",
     "http_allowed_hosts": "names of hosts, such as mcp.example.com, with commas between",
 }
 

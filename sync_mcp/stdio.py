@@ -37,7 +37,9 @@ from pydantic_core import from_json
 logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-MAX_LINE_BYTES = 16 * 1024 * 1024
+MAX_LINE_BYTES = 4 * 1024 * 1024
+MOST_IN_FLIGHT = 200
+"""How many requests may wait for their answers; no more is read before some of them have got theirs."""
 _READ_BYTES = 64 * 1024
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _HALF_CHARACTER_LIMIT = 1024 * 1024
@@ -218,7 +220,23 @@ class _Era:
     def __init__(self) -> None:
         self.to_loop, self._loop_reads = anyio.create_memory_object_stream[SessionMessage | Exception]()
         self._loop_writes, self.from_loop = anyio.create_memory_object_stream[SessionMessage]()
-        self.in_flight: dict[types.RequestId | None, int] = {}
+        # A client may use an id again before it is answered: then two are on their way under it.
+        self.in_flight: dict[types.RequestId | None, list[int]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have yet to be answered."""
+        return sum(map(len, self.in_flight.values()))
+
+    def latest(self, key: types.RequestId | None) -> int:
+        """Return the number of the last request under an id, or 0 where none is on its way."""
+        return max(self.in_flight.get(key, [0]))
+
+    def forget(self, key: types.RequestId | None) -> None:
+        """Note that one of the requests under an id is answered, or wants no answer any longer."""
+        numbers = self.in_flight.pop(key, [])[:-1]
+        if numbers:
+            self.in_flight[key] = numbers
 
     async def serve(self, server: Server[Any], lifespan_state: Any) -> None:
         with self.to_loop:
@@ -253,6 +271,7 @@ class _Session:
     async def _listen(self) -> None:
         async for line in self._wire.lines():
             await self._receive(line)
+            await self._until_there_is_room()
         logger.debug("stdin closed")
         longest = anyio.current_time() + LONGEST_GRACE_SECONDS
         with anyio.move_on_after(GRACE_SECONDS) as grace:
@@ -261,6 +280,12 @@ class _Session:
                 await self._answered.wait()
                 grace.deadline = min(longest, anyio.current_time() + GRACE_SECONDS)
         self._stopped.set()
+
+    async def _until_there_is_room(self) -> None:
+        # What waits to be answered is kept in memory, which a client that never reads would fill.
+        while sum(era.waiting for era in self._eras) >= MOST_IN_FLIGHT:
+            self._answered = anyio.Event()
+            await self._answered.wait()
 
     async def _receive(self, line: bytes) -> None:
         if not line.strip():
@@ -277,13 +302,13 @@ class _Session:
         match message:
             case types.JSONRPCRequest():
                 era = self._modern if _has_modern_envelope(message) else self._legacy
-                era.in_flight[coerce_request_id(message.id)] = next(self._arrivals)
+                era.in_flight.setdefault(coerce_request_id(message.id), []).append(next(self._arrivals))
             case types.JSONRPCNotification(method="notifications/cancelled"):
                 # Nothing in it tells the era; where both have a request of this id, the later one is meant.
                 request_id = cancelled_request_id_from_params(message.params)
                 key = None if request_id is None else coerce_request_id(request_id)
-                era = max(self._eras, key=lambda era: era.in_flight.get(key, 0))
-                era.in_flight.pop(key, None)
+                era = max(self._eras, key=lambda era: era.latest(key))
+                era.forget(key)
             case _:
                 era = self._legacy
         return era
@@ -297,7 +322,7 @@ class _Session:
                         types.JSONRPCResponse(id=request_id)
                         | types.JSONRPCError(id=str() | int() as request_id)
                     ):
-                        era.in_flight.pop(coerce_request_id(request_id), None)
+                        era.forget(coerce_request_id(request_id))
                         self._answered.set()
                     case _:
                         pass

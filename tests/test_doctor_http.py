@@ -1,12 +1,17 @@
 """What the doctor says of serving HTTP on this machine."""
 
+import os
 import re
 import socket
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from sync_mcp.sandbox import Sandbox
+from sync_mcp.tokens import own_token
 from tests.http.web import serving
-from tests.test_doctor import TOKEN, examined, remedies
+from tests.test_doctor import KEY, TOKEN, examined, remedies
 
 
 def looked_at(*flags: str, token: str = "") -> subprocess.CompletedProcess[str]:
@@ -35,6 +40,21 @@ def test_a_server_of_this_kind_that_runs_there_is_well(sandbox: Sandbox) -> None
         done = looked_at("--port", str(web.port))
     assert (done.returncode, done.stderr) == (0, "")
     assert f"already served on 127.0.0.1:{web.port}" in done.stdout
+
+
+def test_a_file_of_tokens_that_cannot_be_used_is_wrong(tmp_path: Path) -> None:
+    done = examined("--sandbox", "--http", "--port", "0", SYNC_MCP_HTTP_TOKENS_FILE=str(tmp_path / "none"))
+    assert str(tmp_path / "none") in remedies(done.stdout)["http"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no modes")
+def test_the_servers_own_token_is_wrong_where_others_can_read_it(home: Path, sandbox: Sandbox) -> None:
+    own_token(home)
+    settings = {"SYNC_API_KEY": KEY, "SYNC_BASE_URL": sandbox.url}
+    assert examined("--http", "--port", "0", **settings).returncode == 0
+    (home / "http-token").chmod(0o640)
+    done = examined("--http", "--port", "0", **settings)
+    assert "http-token" in remedies(done.stdout)["http"]
 
 
 def test_an_address_that_is_not_this_machines_is_wrong() -> None:

@@ -165,7 +165,7 @@ def test_a_server_that_would_not_start_or_be_found_is_one_line(flags: tuple[str,
     done = config("cursor", "--http", *flags)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"sync-mcp: [^\n]+\n", done.stderr)
-    assert "TOKEN" in done.stderr or "--port" in done.stderr
+    assert "--allowed-host" in done.stderr or "--port" in done.stderr
 
 
 def test_a_server_on_another_address_is_called_by_a_name_that_it_answers_to() -> None:
@@ -243,6 +243,53 @@ def test_the_printed_url_and_token_reach_the_server_that_the_printed_line_starts
     with started(shlex.split(start), {"SYNC_MCP_HTTP_TOKEN": TOKEN}, read_stdout=False) as process:
         process.stderr.until(lambda line: server["url"].encode() in line)
         assert anyio.run(listed) == [tool.name for tool in TOOLS]
+
+
+@every_host
+def test_the_token_that_the_server_made_is_printed_in_the_header_and_asked_for_nowhere(
+    host: str, tmp_path: Path
+) -> None:
+    told = config(host, "--http", SYNC_MCP_HOME=str(tmp_path)).stdout
+    token = (tmp_path / "http-token").read_text(encoding="ascii").strip()
+    assert f"Bearer {token}" in told
+    assert "Authorization" in told
+    assert "SYNC_MCP_HTTP_TOKEN" not in told
+    assert "your token" not in told
+    assert config(host, "--http", SYNC_MCP_HOME=str(tmp_path)).stdout == told
+
+
+@pytest.mark.parametrize("host", ["cursor", "vs-code", "codex"])
+def test_the_printed_header_opens_the_server_that_the_printed_line_starts(host: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+    told = config(host, "--http", "--port", port, SYNC_MCP_HOME=str(tmp_path)).stdout
+    start = next(line for line in told.splitlines() if "--http" in line)
+    server = entry(host, told)
+    headers = server.get("headers") or server["http_headers"]
+
+    async def listed() -> list[str]:
+        with anyio.fail_after(WAIT_SECONDS):
+            async with (
+                httpx2.AsyncClient(headers=headers, trust_env=False) as http,
+                Client(streamable_http_client(server["url"], http_client=http)) as client,
+            ):
+                return [tool.name for tool in (await client.list_tools()).tools]
+
+    environment = {"SYNC_MCP_HOME": str(tmp_path), "SYNC_API_KEY": KEY}
+    with started(shlex.split(start), environment, read_stdout=False) as process:
+        process.stderr.until(lambda line: server["url"].encode() in line)
+        assert anyio.run(listed) == [tool.name for tool in TOOLS]
+
+
+def test_a_server_with_a_file_of_tokens_is_started_with_it_and_called_with_one_of_them(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "tokens").write_text(f"ben {TOKEN}\n", encoding="utf-8")
+    done = config("cursor", "--http", SYNC_MCP_HTTP_TOKENS_FILE=str(tmp_path / "tokens"))
+    start, _, rest = done.stdout.split("\n\n", 2)
+    assert "SYNC_API_KEY and SYNC_MCP_HTTP_TOKENS_FILE set" in start
+    assert "${env:SYNC_MCP_HTTP_TOKEN}" in rest
+    assert TOKEN not in done.stdout + done.stderr
 
 
 def test_letters_that_the_console_lacks_are_written_all_the_same() -> None:

@@ -24,7 +24,17 @@ _FLOORS = (
     {"errors"},
 )
 # Small things that anybody may use, and that know nothing of the house.
-_LEAVES = {"_version", "text", "access", "listen", "ending"}
+_LEAVES = {
+    "_version",
+    "text",
+    "access",
+    "caller",
+    "connections",
+    "ending",
+    "home",
+    "listen",
+    "tokens",
+}
 # The ways in, which carry any server, and what stands apart.
 _CARRIERS = {"stdio", "http"}
 _BESIDE = {"settings", "sandbox", ""} | _CARRIERS

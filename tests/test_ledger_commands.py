@@ -587,7 +587,7 @@ def test_a_whole_ledger_is_well(run: Run, ledger: Ledger) -> None:
     done = run("check")
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 entries: 1 settled, 1 open" in done.stdout
-    assert "version 3" in done.stdout
+    assert f"version {ledger.version}" in done.stdout
     assert "ledger.mark.json 0600" not in done.stdout
     assert str(ledger.path) in done.stdout
     assert done.stdout.endswith("All is well.\n")

@@ -100,7 +100,8 @@ class Terms:
     where the call ends before. `token` is what the user agreed by. `webhook_hosts` are those that may be told
     of a job's end unasked; None for any. With `refuses_late_segments` a segment that ends after the video is
     refused, else warned of. `notes` are put to the user with the question. `on_begin` is called before
-    anything can be paid.
+    anything can be paid. `caller` is the name of who asks, which stands in the ledger; a quote is good for
+    them alone.
     """
 
     take: int = 1
@@ -115,6 +116,7 @@ class Terms:
     on_begin: Callable[[], None] | None = None
     slot_until: float = -math.inf
     ends_at: float = math.inf
+    caller: str | None = None
 
 
 @dataclass(slots=True)
@@ -588,6 +590,7 @@ class Guard:
             unasked_usd=call.terms.approval.above_usd,
             has_files=has_contents(call.intention.request),
             is_sandbox=call.is_sandbox,
+            caller=call.terms.caller,
             repeated_key=repeated_key,
         )
 
@@ -1064,7 +1067,15 @@ class Guard:
         return True
 
     async def _hand_out(self, call: _Call, following: _Next, price: Price, kind: TokenKind) -> str:
-        return await self._do(self.ledger.quote, call.intention, following.attempt, price.usd, call.now, kind)
+        return await self._do(
+            self.ledger.quote,
+            call.intention,
+            following.attempt,
+            price.usd,
+            call.now,
+            kind,
+            call.terms.caller,
+        )
 
     async def _own_account(self, sync: AsyncSync, seconds: float) -> Account:
         fingerprint, base_url = sync.key_fingerprint, sync.base_url

@@ -20,7 +20,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, cast
 
-import platformdirs
 from sqlalchemy import (
     URL,
     BigInteger,
@@ -44,6 +43,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_col
 from sqlalchemy.types import JSON, TypeDecorator
 
 from sync_mcp.errors import Code, InvalidRequestError, LedgerError, LimitReached, QuoteRefused
+from sync_mcp.home import home_folder
 from sync_mcp.jobs.intention import DIGEST_VERSION, Intention
 from sync_mcp.jobs.limits import (
     HIGHEST_USD,
@@ -55,7 +55,7 @@ from sync_mcp.jobs.limits import (
     utc_midnight,
 )
 from sync_mcp.jobs.mark import UNREADABLE, Mark, advance_mark, read_mark
-from sync_mcp.jobs.schema import RENAME, STATE, VERSION_1, VERSION_2, VERSION_3
+from sync_mcp.jobs.schema import RENAME, STATE, VERSION_1, VERSION_2, VERSION_3, VERSION_4
 from sync_mcp.text import plain_id, safe
 
 if sys.platform != "win32":
@@ -214,6 +214,8 @@ class Entry(_Base):
     last_sent_at: Mapped[float] = mapped_column(default=0.0)
     is_on_its_way: Mapped[bool] = mapped_column(default=True)
     """An answer to it is to come; else, as long as it is open, it is in doubt."""
+    caller: Mapped[str | None]
+    """The name of the token that the call came with over HTTP, where it has one."""
 
     @property
     def is_open(self) -> bool:
@@ -261,6 +263,8 @@ class _Quote(_Base):
     body_digest: Mapped[str | None] = mapped_column(index=True)
     revoked_at: Mapped[float | None]
     """When the user said no to what it is for."""
+    caller: Mapped[str | None]
+    """For whom it is good: the name of the token that it was asked for with."""
 
 
 class _Account(_Base):
@@ -286,6 +290,7 @@ _MIGRATIONS: Sequence[Callable[[Connection], None]] = (
     _through(VERSION_1),
     _through(VERSION_2),
     _through(VERSION_3),
+    _through(VERSION_4),
 )
 """From each version to the next; a ledger's version is how many of them it has been through."""
 
@@ -310,6 +315,8 @@ class Wish:
     has_files: bool = False
     """Whether local files are to be uploaded before it can be sent."""
     is_sandbox: bool = False
+    caller: str | None = None
+    """The name of the token that the call came with."""
     repeated_key: str | None = None
     """The key of an accepted attempt whose job nobody sees: a repeat goes out under it first."""
 
@@ -356,8 +363,7 @@ class Ledger:
     """
 
     def __init__(self, folder: Path | str | None = None, *, read_only: bool = False) -> None:
-        chosen = folder or os.environ.get("SYNC_MCP_HOME") or platformdirs.user_data_path("sync-mcp")
-        self.folder = Path(chosen).expanduser().absolute()
+        self.folder = home_folder(folder)
         self.path = self.folder / FILE_NAME
         self.mark_path = self.folder / MARK_NAME
         self._read_only = read_only
@@ -500,6 +506,7 @@ class Ledger:
                 charged="unknown",
                 is_sandbox=wish.is_sandbox,
                 is_unasked=is_unasked,
+                caller=wish.caller,
             )
             session.add(entry)
             session.flush()
@@ -811,8 +818,9 @@ class Ledger:
         price_usd: Decimal | None,
         now: Instant,
         kind: TokenKind = "quote",
+        caller: str | None = None,
     ) -> str:
-        """Hand out what a user can agree by: good once, for this attempt at this intention.
+        """Hand out what a user can agree by: good once, for this attempt at this intention and this caller.
 
         A quote is good for ten minutes; a question has no time of ours.
         """
@@ -828,6 +836,7 @@ class Ledger:
                     price_usd=price_usd,
                     made_at=_now(session, now),
                     made_at_by_clock=time.time(),
+                    caller=caller,
                 )
             )
         return token_id
@@ -1520,7 +1529,8 @@ def _use_token(session: Session, wish: Wish, now: float, latest: Entry | None) -
     token = wish.token
     assert token is not None
     quote = session.get(_Quote, token.id)
-    if quote is None or quote.kind != token.kind:
+    # What another was asked about is not this one's to agree to, and not this one's to know of.
+    if quote is None or quote.kind != token.kind or quote.caller != wish.caller:
         raise QuoteRefused(f"There is no such {token.kind}.", next_step=_ASK_AGAIN.get(token.kind))
     if quote.revoked_at is not None:
         raise QuoteRefused(

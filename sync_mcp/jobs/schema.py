@@ -102,6 +102,12 @@ VERSION_3 = (
     "UPDATE entries SET last_sent_at = first_sent_at",
 )
 
+VERSION_4 = (
+    # Who asked, where clients over HTTP have tokens with names.
+    "ALTER TABLE entries ADD COLUMN caller VARCHAR",
+    "ALTER TABLE quotes ADD COLUMN caller VARCHAR",
+)
+
 STATE = (
     "SELECT id, revision, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0), counted_usd "
     "FROM ledger"

@@ -161,7 +161,12 @@ class LocalReader:
         async def copied(on_progress: OnProgress) -> tuple[Asset, MediaInfo | None]:
             async with (
                 temporary_folder() as folder,
-                sync.fetched(url, folder, limit_bytes=LARGEST_COPY_BYTES, on_progress=on_progress) as path,
+                sync.fetched(
+                    url,
+                    folder.path,
+                    limit_bytes=LARGEST_COPY_BYTES,
+                    on_progress=folder.counted(on_progress),
+                ) as path,
             ):
                 called = name or _name_in(url) or "media"
                 async with opened(path, called) as file:
@@ -188,7 +193,12 @@ class LocalReader:
         async def looked(on_progress: OnProgress) -> MediaInfo:
             async with (
                 temporary_folder() as folder,
-                sync.fetched(url, folder, limit_bytes=LARGEST_LOOK_BYTES, on_progress=on_progress) as path,
+                sync.fetched(
+                    url,
+                    folder.path,
+                    limit_bytes=LARGEST_LOOK_BYTES,
+                    on_progress=folder.counted(on_progress),
+                ) as path,
             ):
                 return await look(path)
 

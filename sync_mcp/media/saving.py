@@ -190,10 +190,10 @@ async def pictured(
                 temporary_folder() as folder,
                 sync.generations.fetched(
                     generation.id,
-                    folder,
+                    folder.path,
                     known=generation,
                     limit_bytes=LARGEST_PREVIEWED_BYTES,
-                    on_progress=on_progress,
+                    on_progress=folder.counted(on_progress),
                 ) as part,
             ):
                 return await contact_sheet(part)
@@ -331,7 +331,9 @@ async def _source(sync: AsyncSync, item: Audio | Video) -> tuple[str | None, Ass
 async def _fetched_input(sync: AsyncSync, url: str) -> AsyncGenerator[Path]:
     async with (
         temporary_folder() as folder,
-        sync.fetched(url, folder, limit_bytes=_LARGEST_INPUT_BYTES) as path,
+        sync.fetched(
+            url, folder.path, limit_bytes=_LARGEST_INPUT_BYTES, on_progress=folder.counted()
+        ) as path,
     ):
         yield path
 

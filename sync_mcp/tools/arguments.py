@@ -26,6 +26,8 @@ _KINDS = {
     "integer": "a whole number",
 }
 _MOST_FAULTS = 12
+MOST_NAMES = 200
+"""How many names one object may have; of a text with more nothing is looked at."""
 _SHOWN_VALUE = 60
 
 
@@ -89,6 +91,9 @@ class _Reader:
     def named_values(
         self, given: dict[str, object], schema: Schema, place: str, other_names: Mapping[str, str]
     ) -> dict[str, object]:
+        if len(given) > MOST_NAMES:
+            told = f"{len(given):,} names in {place or 'the arguments'}"
+            raise InvalidRequestError([f"There are {told}: more than {MOST_NAMES} are not looked at."])
         properties = cast(Mapping[str, Schema], schema.get("properties", {}))
         read: dict[str, object] = {}
         for spelled, value in given.items():
@@ -96,7 +101,9 @@ class _Reader:
             name = other_names.get(name, name)
             where = f"{place}.{name}" if place else name
             if name not in properties:
-                self._fault(where, f"There is no argument {clean(where, 80)!r}{near(name, properties)}")
+                # To look for a near name takes its time, and no more faults than these are told.
+                hint = near(name[:80], properties) if len(self.faults) < _MOST_FAULTS else "."
+                self._fault(where, f"There is no argument {clean(where, 80)!r}{hint}")
             elif value is None or value == "":
                 continue
             else:

@@ -344,6 +344,8 @@ class CallContext:
     ends_at: float
     user: User = NOBODY
     payment: Payment = field(default_factory=Payment)
+    caller: str | None = None
+    """The name of the token that the call came with over HTTP, where it has one."""
 
     @property
     def seconds_left(self) -> float:

@@ -138,6 +138,7 @@ def _terms(
         on_begin=context.payment.begin,
         slot_until=slot_until,
         ends_at=context.answer_at,
+        caller=context.caller,
     )
 
 

@@ -19,6 +19,7 @@ OURS = ("-m", "sync_mcp")
 BARE = (str(Path(__file__).with_name("bare_server.py")),)
 ERA = "2026-07-28"
 WAIT_SECONDS = 60
+_TOKEN = "a-Token-of-24-characters"
 
 Call = Callable[[int], Awaitable[Any]]
 _INITIALIZE = {
@@ -179,7 +180,8 @@ class HttpServer:
         head = (
             f"POST {self._path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
             "Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
-            f"MCP-Protocol-Version: {ERA}\r\nMcp-Method: tools/call\r\nMcp-Name: get_generation\r\n"
+            f"Authorization: Bearer {_TOKEN}\r\nMCP-Protocol-Version: {ERA}\r\n"
+            "Mcp-Method: tools/call\r\nMcp-Name: get_generation\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
@@ -188,7 +190,10 @@ class HttpServer:
 @asynccontextmanager
 async def http_server(command: tuple[str, ...], base_url: str) -> AsyncGenerator[HttpServer]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, stderr=asyncio.subprocess.PIPE, env=environment(base_url)
+        sys.executable,
+        *command,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(base_url) | {"SYNC_MCP_HTTP_TOKEN": _TOKEN},
     )
     try:
         assert process.stderr

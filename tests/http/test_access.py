@@ -8,11 +8,10 @@ import httpx
 import pytest
 
 from sync_mcp.sandbox import Sandbox
-from tests.http.web import Web, connection, head, post, serving, until_said
+from tests.http.web import BEARER, TOKEN, Web, connection, head, post, said, serving, until_said
 from tests.server.host import COMMAND, KEY
 from tests.stdio.process import WAIT_SECONDS
 
-TOKEN = "a-Token-of-24-characters"
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 LISTING: dict[str, Any] = {"name": "list_generations", "arguments": {}}
 
@@ -103,8 +102,7 @@ def test_the_handshake_era_is_checked_likewise(guarded: Web, sandbox: Sandbox) -
 def test_without_the_token_nothing_is_served(
     guarded: Web, authorization: str | None, challenge: str, sandbox: Sandbox
 ) -> None:
-    headers = {} if authorization is None else {"authorization": authorization}
-    answer = post(guarded.url, "tools/call", LISTING, **headers)
+    answer = post(guarded.url, "tools/call", LISTING, authorization=authorization)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == challenge
     assert TOKEN not in answer.text
@@ -129,7 +127,7 @@ def test_a_doubled_or_garbled_token_is_none(guarded: Web, lines: list[bytes]) ->
 
 def test_a_stranger_is_turned_away_before_the_body_is_read(guarded: Web) -> None:
     with connection(guarded) as stranger:
-        stranger.sendall(head(content_length="4000000"))
+        stranger.sendall(head(content_length="4000000", authorization=None))
         answer = until_said(stranger, b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 401 ")
 
@@ -173,7 +171,7 @@ def test_neither_token_nor_key_is_logged(sandbox: Sandbox) -> None:
 
 def test_a_key_in_a_request_does_not_stand_in_for_the_one_that_is_missing(sandbox: Sandbox) -> None:
     with serving(sandbox, env={"SYNC_API_KEY": ""}) as web:
-        answer = post(web.url, "tools/call", LISTING, x_api_key=KEY, authorization=f"Bearer {KEY}").json()
+        answer = post(web.url, "tools/call", LISTING, x_api_key=KEY).json()
     assert answer["result"]["_meta"]["code"] == "api_key_missing"
     assert sandbox.requests == []
 
@@ -192,7 +190,7 @@ def test_health_needs_no_token_asks_nothing_upstream_and_tells_nothing_else(
 
 
 def test_what_is_no_message_is_refused_and_the_next_is_served(web: Web) -> None:
-    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    headers = {"content-type": "application/json", "authorization": BEARER, **ACCEPT}
     for body in (b"{", b"[]", b"null", b'{"jsonrpc": "2.0"}', b"[" * 100_000):
         answer = httpx.post(web.url, content=body, headers=headers, trust_env=False)
         assert 400 <= answer.status_code < 500
@@ -246,7 +244,7 @@ def test_with_token_and_names_it_serves_every_address_by_those_names_alone(sandb
         for host, status in (("a.example", 200), ("b.example:80", 200), ("0.0.0.0", 421), ("c.example", 421)):
             answer = post(web.url, "tools/list", host=host, authorization=f"Bearer {TOKEN}")
             assert answer.status_code == status
-        assert post(web.url, "tools/list", host="a.example").status_code == 401
+        assert post(web.url, "tools/list", host="a.example", authorization=None).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -256,3 +254,33 @@ def test_a_token_that_protects_nothing_is_refused_and_not_shown(token: str) -> N
     told = refused(SYNC_MCP_HTTP_TOKEN=token)
     assert "SYNC_MCP_HTTP_TOKEN" in told
     assert token not in told
+
+
+@pytest.mark.parametrize("path", ["/mcp/", "/health/", "/", "/nothing", "//mcp"])
+def test_no_path_is_redirected(web: Web, path: str) -> None:
+    for method in ("GET", "POST"):
+        asked = {"headers": {"authorization": BEARER}, "trust_env": False}
+        answer = httpx.request(method, web.url.removesuffix("/mcp") + path, **asked)
+        assert (answer.status_code, answer.headers.get("location")) == (404, None)
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/mcp/", "/health/", "/Health"])
+def test_a_foreign_host_or_origin_is_refused_on_every_path_but_health(web: Web, path: str) -> None:
+    url = web.url.removesuffix("/mcp")
+    for header, status in (({"host": "evil.example"}, 421), ({"origin": "https://evil.example"}, 403)):
+        headers = {"authorization": BEARER, **header}
+        assert httpx.get(url + path, headers=headers, trust_env=False).status_code == status
+        assert httpx.get(web.health, headers=headers, trust_env=False).status_code == 200
+
+
+@pytest.mark.parametrize("path", [b"/mcp", b"/health", b"/nothing"])
+@pytest.mark.parametrize("authorization", [None, BEARER])
+def test_a_request_with_two_lengths_is_refused_and_its_connection_closed(
+    web: Web, path: bytes, authorization: str | None
+) -> None:
+    opening = head(authorization=authorization, content_length="4", transfer_encoding="chunked")
+    with connection(web) as caller:
+        caller.sendall(opening.replace(b"/mcp", path) + b"0\r\n\r\n")
+        answer = said(caller)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1

@@ -4,10 +4,9 @@ from typing import Any
 
 import anyio
 import pytest
-from mcp import Client
 
 from sync_mcp.sandbox import Fault, Sandbox
-from tests.http.web import Mode, Web, both_eras, call, connection, head, post, said, serving
+from tests.http.web import Mode, Web, both_eras, call, connected, connection, head, post, said, serving
 from tests.server.host import media, until
 from tests.stdio.process import WAIT_SECONDS, send_sigint, send_sigterm
 
@@ -41,7 +40,7 @@ async def test_a_waiting_call_is_answered_when_the_server_is_to_end(
 
     with serving(sandbox) as web, anyio.fail_after(30):
         began = time.monotonic()
-        async with Client(web.url, mode=mode) as client:
+        async with connected(web.url, mode) as client:
             # Known beforehand: the client checks an answer by the tool's schema, and would ask for it then.
             await client.list_tools()
             asked: dict[str, Any] = {"input": media(sandbox.url), "wait_seconds": 45}
@@ -73,7 +72,7 @@ async def test_a_waiting_call_is_answered_when_the_server_is_to_end(
 async def test_a_create_on_its_way_is_answered_before_the_server_ends(sandbox: Sandbox, mode: Mode) -> None:
     sandbox.add_fault(Fault(method="POST", path="/v2/generate", delay_seconds=2, when="after"))
     with serving(sandbox) as web, anyio.fail_after(30):
-        async with Client(web.url, mode=mode) as client:
+        async with connected(web.url, mode) as client:
             await client.list_tools()
             answers: list[Any] = []
 

@@ -3,10 +3,14 @@
 import httpx
 import pytest
 
-from tests.http.web import Web
+from tests.http.web import BEARER, Web
 
 INVALID_REQUEST = -32600
-HEADERS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+HEADERS = {
+    "content-type": "application/json",
+    "accept": "application/json, text/event-stream",
+    "authorization": BEARER,
+}
 
 
 def sent(web: Web, body: str) -> httpx.Response:

@@ -5,7 +5,7 @@ import pytest
 from mcp import Client
 
 from sync_mcp.sandbox import Fault, Sandbox
-from tests.http.web import Mode, RoundRobin, Web, both_eras, post, serving
+from tests.http.web import TOKEN, Mode, RoundRobin, Web, both_eras, connected, post, serving
 from tests.server.host import KEY, media, until
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +34,7 @@ async def a_whole_session(url: str, mode: Mode, sandbox: Sandbox) -> list[float]
         sandbox.advance(60)
 
     with anyio.fail_after(30):
-        async with Client(url, mode=mode) as client:
+        async with connected(url, mode) as client:
             assert {tool.name for tool in (await client.list_tools()).tools} == TOOLS
             asked: dict[str, Any] = {"input": media(sandbox.url, f"?{mode}")}
             assert (await answered(client, "estimate_cost", asked))["cost_usd"] > 0
@@ -74,12 +74,13 @@ async def test_any_of_two_workers_answers_any_request(sandbox: Sandbox, mode: Mo
 async def test_a_key_in_a_request_is_never_used_and_nothing_of_it_is_passed_on(
     web: Web, sandbox: Sandbox
 ) -> None:
-    told = {"x_api_key": "sk_of_a_stranger", "authorization": "Bearer of-a-stranger"}
+    told = {"x_api_key": "sk_of_a_stranger", "cookie": "of=a-stranger"}
     answer = post(web.url, "tools/call", {"name": "list_generations", "arguments": {}}, **told)
     assert answer.status_code == 200
     [request] = sandbox.requests
     assert request.headers["x-api-key"] == KEY
     assert "stranger" not in str(request.headers)
+    assert TOKEN not in str(request.headers)
 
 
 @both_eras
@@ -100,7 +101,7 @@ async def test_thirty_two_waits_in_flight_at_once_each_tell_progress_and_end_wit
         answers.append(result.structured_content or {})
 
     with anyio.fail_after(30):
-        async with Client(web.url, mode=mode) as client:
+        async with connected(web.url, mode) as client:
             job = await answered(client, "create_generation", {"input": media(sandbox.url, f"?waits={mode}")})
             async with anyio.create_task_group() as calls:
                 for number in range(32):
@@ -110,7 +111,7 @@ async def test_thirty_two_waits_in_flight_at_once_each_tell_progress_and_end_wit
 
 @both_eras
 async def test_a_call_whose_connection_closes_stops_its_wait(web: Web, sandbox: Sandbox, mode: Mode) -> None:
-    async with Client(web.url, mode=mode) as client:
+    async with connected(web.url, mode) as client:
         job = await answered(client, "create_generation", {"input": media(sandbox.url, f"?closed={mode}")})
         waiting = anyio.Event()
 
@@ -132,7 +133,7 @@ async def test_a_call_whose_connection_closes_stops_its_wait(web: Web, sandbox: 
     seen = len(sandbox.requests)
     # The long poll ends here, and whoever still waited would ask again.
     sandbox.advance(10)
-    async with Client(web.url, mode=mode) as client:
+    async with connected(web.url, mode) as client:
         await answered(client, "list_generations", {})
     assert [request.path for request in sandbox.requests[seen:]] == ["/v2/generations"]
 
@@ -143,13 +144,13 @@ async def test_a_create_whose_connection_closes_is_joined_by_the_same_call(
 ) -> None:
     asked: dict[str, Any] = {"input": media(sandbox.url, f"?joined={mode}"), "output_file_name": "joined"}
     sandbox.add_fault(Fault(method="POST", path="/v2/generate", delay_seconds=1, when="after"))
-    async with Client(web.url, mode=mode) as client:
+    async with connected(web.url, mode) as client:
         with anyio.fail_after(20):
             async with anyio.create_task_group() as calls:
                 calls.start_soon(client.call_tool, "create_generation", asked)
                 await anyio.to_thread.run_sync(until, lambda: len(sandbox.charges) == 1)
                 calls.cancel_scope.cancel()
-    async with Client(web.url, mode=mode) as client:
+    async with connected(web.url, mode) as client:
         with anyio.fail_after(20):
             job = await answered(client, "create_generation", asked)
     assert [charge.generation_id for charge in sandbox.charges] == [job["generation_id"]]

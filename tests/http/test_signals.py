@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from sync_mcp.sandbox import Sandbox
-from tests.http.web import Web, call, connection, said, serving
+from tests.http.web import TOKEN, Web, call, connection, said, serving
 from tests.server.host import KEY
 from tests.server.test_end import DEAF_NAME_SERVER
 from tests.stdio.process import started
@@ -54,7 +54,7 @@ def test_a_signal_as_soon_as_the_server_says_that_it_serves_ends_it(
 
 
 def test_a_name_server_that_never_answers_cannot_hold_up_the_end() -> None:
-    env = {"SYNC_API_KEY": KEY, "SYNC_BASE_URL": "https://api.example"}
+    env = {"SYNC_API_KEY": KEY, "SYNC_BASE_URL": "https://api.example", "SYNC_MCP_HTTP_TOKEN": TOKEN}
     with started((sys.executable, "-c", DEAF_NAME_SERVER, "--http", "--port", "0"), env) as server:
         url = server.stderr.until(lambda line: b"/mcp" in line).decode().split()[-1]
         web = Web(server, url)

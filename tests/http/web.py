@@ -4,18 +4,21 @@ import json
 import re
 import socket
 import sys
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 import anyio
 import httpx
+import httpx2
 import pytest
 from anyio.abc import SocketAttribute, SocketStream, TaskStatus
 from anyio.from_thread import start_blocking_portal
 from anyio.streams.buffered import BufferedByteReceiveStream
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 
 from tests.server.host import COMMAND, KEY
 from tests.stdio.process import MODERN_META, WAIT_SECONDS, ServerProcess, request, started
@@ -23,9 +26,13 @@ from tests.stdio.process import MODERN_META, WAIT_SECONDS, ServerProcess, reques
 Mode = Literal["auto", "legacy"]
 both_eras = pytest.mark.parametrize("mode", ["auto", "legacy"])
 
+TOKEN = "a-Token-of-24-characters"
+BEARER = f"Bearer {TOKEN}"
+
 _IMPATIENT = """
 import sys
 from sync_mcp import cli, http
+http._SILENT_SECONDS = float(sys.argv.pop(1))
 http._HEAD_SECONDS = http._BODY_SECONDS = float(sys.argv.pop(1))
 cli.main()
 """
@@ -58,11 +65,17 @@ class Web:
 
 @contextmanager
 def serving(
-    api: Upstream, *flags: str, patience: float | None = None, env: Mapping[str, str] | None = None
+    api: Upstream,
+    *flags: str,
+    patience: float | None = None,
+    begun_patience: float | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Generator[Web]:
-    """Serve HTTP with `api` in the place of the Sync API."""
-    command = (COMMAND,) if patience is None else (sys.executable, "-c", _IMPATIENT, str(patience))
-    settings = {"SYNC_API_KEY": KEY, "SYNC_BASE_URL": api.url, **(env or {})}
+    """Serve HTTP with `api` in the place of the Sync API, to those who have `TOKEN`."""
+    command: tuple[str, ...] = (COMMAND,)
+    if patience is not None:
+        command = (sys.executable, "-c", _IMPATIENT, str(patience), str(begun_patience or patience))
+    settings = {"SYNC_API_KEY": KEY, "SYNC_BASE_URL": api.url, "SYNC_MCP_HTTP_TOKEN": TOKEN, **(env or {})}
     with started((*command, "--http", "--port", "0", *flags), settings) as server:
         told = server.stderr.until(lambda line: b"/mcp" in line).decode()
         found = re.search(r"http://\S+/mcp", told)
@@ -70,10 +83,30 @@ def serving(
         yield Web(server, found[0])
 
 
-def post(url: str, method: str, params: Mapping[str, Any] | None = None, **headers: str) -> httpx.Response:
+@asynccontextmanager
+async def connected(url: str, mode: Mode, token: str = TOKEN) -> AsyncGenerator[Client]:
+    """A client of the SDK that has the token."""
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(60), trust_env=False) as http,
+        Client(streamable_http_client(url, http_client=http), mode=mode) as client,
+    ):
+        yield client
+
+
+def post(
+    url: str,
+    method: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    authorization: str | None = BEARER,
+    **headers: str,
+) -> httpx.Response:
     """Send one request of the modern era."""
     told, body = _request(method, params or {}, "auto")
     more = {name.replace("_", "-"): value for name, value in headers.items()}
+    if authorization is not None:
+        more["authorization"] = authorization
     return httpx.post(url, content=body, headers=told | more, timeout=WAIT_SECONDS, trust_env=False)
 
 
@@ -84,9 +117,10 @@ def call(tool: str, arguments: Mapping[str, Any], mode: Mode = "auto") -> bytes:
     return head(**headers, content_length=str(len(body))) + body
 
 
-def head(method: str = "POST", **headers: str) -> bytes:
+def head(method: str = "POST", *, authorization: str | None = BEARER, **headers: str) -> bytes:
     """Return the bytes of a request's head; underscores in the names stand for hyphens."""
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    lines += [] if authorization is None else [f"Authorization: {authorization}"]
     return "\r\n".join([f"{method} /mcp HTTP/1.1", "Host: 127.0.0.1", *lines, "", ""]).encode()
 
 

@@ -15,9 +15,11 @@ from sync_mcp.api.models import Generation
 from sync_mcp.errors import APIResponseError
 from sync_mcp.media import look as look_module
 from sync_mcp.media import saving as saving_module
+from sync_mcp.media import temporary as temporary_module
 from sync_mcp.media.examining import Examination
 from sync_mcp.media.roots import MediaRoots
 from sync_mcp.media.saving import Saved, file_name, pictured, save
+from sync_mcp.media.temporary import temporary_folder
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .clips import frozen, make_media
@@ -465,6 +467,23 @@ async def test_a_preview_of_a_large_output_is_refused_before_it_is_fetched(
     with pytest.raises(FileRefused) as caught:
         await pictured(sync, await completed(sandbox))
     assert caught.value.code == "file_too_large"
+
+
+async def test_all_that_lies_in_the_temporary_folder_has_one_bound_together(
+    sandbox: Sandbox, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation = await completed(sandbox)
+    async with temporary_folder() as other:
+        await other.counted()(Transfer("fetch", 1000, 9_999_000))
+        monkeypatch.setattr(temporary_module, "MOST_BYTES", 10_000_000)
+        for _ in range(2):
+            with pytest.raises(FileRefused) as caught:
+                await pictured(sync, generation)
+            assert "9,999,000 bytes of other files" in caught.value.message
+            assert "call again" in caught.value.next_step
+        # Who was there first goes on.
+        await other.counted()(Transfer("fetch", 9_999_000, 9_999_000))
+    assert (await pictured(sync, generation)).frame_seconds
 
 
 @pytest.mark.parametrize(

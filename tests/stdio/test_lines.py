@@ -42,7 +42,7 @@ def errors_to(server: ServerProcess, line: bytes) -> list[Frame]:
         b"[" * 100_000,
         b'{"a":' * 100_000,
         b"9" * 10_000,
-        b"x" * 10_000_000,
+        b"x" * 4_000_000,
         b"\x00",
     ],
     ids=lambda line: repr(line[:12]),
@@ -107,8 +107,16 @@ def test_a_line_longer_than_the_limit_is_refused_whole(server: ServerProcess):
     assert str(MAX_LINE_BYTES) in answer["error"]["message"]
 
 
-def test_a_request_of_ten_megabytes_is_served(server: ServerProcess):
-    text = "x" * 10_000_000
+def test_a_line_above_four_mebibytes_is_refused_before_it_is_looked_at(server: ServerProcess):
+    good = json.dumps(modern(call("just", "echo", "text"))).encode()
+    [answer] = errors_to(server, good.ljust(4 * 1024 * 1024 + 1))
+    assert (answer["error"]["code"], answer["id"]) == (INVALID_REQUEST, None)
+    server.send_raw(good.ljust(4 * 1024 * 1024) + b"\n")
+    assert text_of(server.answer("just")) == "text"
+
+
+def test_a_request_of_four_megabytes_is_served(server: ServerProcess):
+    text = "x" * 4_000_000
     assert text_of(server.ask(modern(call("large", "echo", text)))) == text
 
 

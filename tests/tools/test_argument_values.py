@@ -109,9 +109,34 @@ async def test_what_was_given_is_shown_cut_and_clean(
 
 
 async def test_many_faults_are_cut_to_some(assistant: Assistant, sandbox: Sandbox) -> None:
-    arguments: dict[str, Any] = {f"wrong_{number}": number for number in range(500)}
+    arguments: dict[str, Any] = {f"wrong_{number}": number for number in range(190)}
     told = await refusal(assistant, sandbox, "create_generation", {"input": [VIDEO, AUDIO], **arguments})
     assert told.count("There is no argument") == 12
+
+
+@pytest.mark.parametrize("place", ["the arguments", "options", "input[0]"])
+async def test_more_than_two_hundred_arguments_are_refused_before_they_are_looked_at(
+    assistant: Assistant, sandbox: Sandbox, place: str
+) -> None:
+    many: dict[str, Any] = {f"modle_{number}": number for number in range(201)}
+    arguments = {"the arguments": many, "options": {"options": many}, "input[0]": {"input": [many]}}[place]
+    told = await refusal(assistant, sandbox, "create_generation", arguments)
+    assert f"There are 201 names in {place}: more than 200 are not looked at." in told
+    assert "modle" not in told
+
+
+async def test_no_near_names_are_looked_for_beyond_the_faults_that_are_told(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_for: list[str] = []
+
+    def near(word: str, _: object) -> str:
+        looked_for.append(word)
+        return "."
+
+    monkeypatch.setattr("sync_mcp.tools.arguments.near", near)
+    await refusal(assistant, sandbox, "create_generation", {"input": [{"urll": "x"}] * 1000})
+    assert len(looked_for) == 12
 
 
 async def test_a_model_that_the_api_lists_is_taken_though_it_is_not_known_here(
