@@ -50,6 +50,7 @@ def test_reading_stops_while_two_hundred_are_in_flight_and_goes_on_when_they_are
     lines = [json.dumps(modern(frame) if modern_era else frame).encode() + b"\n" for frame in frames]
     with running(read_stdout=False, GRACE_SECONDS="60") as server:
         server.send(INITIALIZE, INITIALIZED)
+        server.told("lifespan entered")
         data = b"".join(lines)
         written = write_until_it_is_not_read(server, data)
         # Beside those in flight only what pipes and a few reads hold.
