@@ -4,12 +4,15 @@ import os
 import stat
 from pathlib import Path
 
-import platformdirs
-
 
 def home_folder(named: Path | str | None = None) -> Path:
     """Return the folder named here, else in SYNC_MCP_HOME, else the user's data directory."""
-    chosen = named or os.environ.get("SYNC_MCP_HOME") or platformdirs.user_data_path("sync-mcp")
+    chosen = named or os.environ.get("SYNC_MCP_HOME")
+    if not chosen:
+        # Loaded where no folder is named alone.
+        import platformdirs
+
+        chosen = platformdirs.user_data_path("sync-mcp")
     return Path(chosen).expanduser().absolute()
 
 

@@ -50,10 +50,10 @@ def test_a_file_of_tokens_that_cannot_be_used_is_wrong(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="this system has no modes")
 def test_the_servers_own_token_is_wrong_where_others_can_read_it(home: Path, sandbox: Sandbox) -> None:
     own_token(home)
-    settings = {"SYNC_API_KEY": KEY, "SYNC_BASE_URL": sandbox.url}
-    assert examined("--http", "--port", "0", **settings).returncode == 0
+    flags = ("--http", "--port", "0")
+    assert examined(*flags, SYNC_API_KEY=KEY, SYNC_BASE_URL=sandbox.url).returncode == 0
     (home / "http-token").chmod(0o640)
-    done = examined("--http", "--port", "0", **settings)
+    done = examined(*flags, SYNC_API_KEY=KEY, SYNC_BASE_URL=sandbox.url)
     assert "http-token" in remedies(done.stdout)["http"]
 
 

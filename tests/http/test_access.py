@@ -259,8 +259,8 @@ def test_a_token_that_protects_nothing_is_refused_and_not_shown(token: str) -> N
 @pytest.mark.parametrize("path", ["/mcp/", "/health/", "/", "/nothing", "//mcp"])
 def test_no_path_is_redirected(web: Web, path: str) -> None:
     for method in ("GET", "POST"):
-        asked = {"headers": {"authorization": BEARER}, "trust_env": False}
-        answer = httpx.request(method, web.url.removesuffix("/mcp") + path, **asked)
+        url = web.url.removesuffix("/mcp") + path
+        answer = httpx.request(method, url, headers={"authorization": BEARER}, trust_env=False)
         assert (answer.status_code, answer.headers.get("location")) == (404, None)
 
 

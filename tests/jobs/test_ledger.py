@@ -30,6 +30,7 @@ from sync_mcp.jobs.ledger import (
     Instant,
     MustAsk,
     Token,
+    TokenKind,
 )
 from sync_mcp.jobs.limits import HIGHEST_USD
 
@@ -871,6 +872,27 @@ def test_a_question_is_no_quote_and_a_quote_no_question(ledger: Ledger) -> None:
     with pytest.raises(QuoteRefused, match="no such quote"):
         begun(ledger, token=Token(question.id))
     begun(ledger, token=question)
+
+
+@pytest.mark.parametrize("kind", ["quote", "question"])
+def test_what_one_caller_was_asked_is_not_anothers_to_agree_to(ledger: Ledger, kind: TokenKind) -> None:
+    token = Token(ledger.quote(intended(), 1, Decimal(1), now_of(), kind, "ben"), kind)
+    for other in ("eva", None):
+        with pytest.raises(QuoteRefused, match=f"no such {kind}"):
+            begun(ledger, token=token, caller=other)
+    assert found(ledger, begun(ledger, token=token, caller="ben")).caller == "ben"
+
+
+def test_a_ledger_from_before_callers_had_names_is_brought_up_to_date_and_keeps_its_quotes(
+    ledger: Ledger, home: Path
+) -> None:
+    token = quoted(ledger, intended(), 1, Decimal(1))
+    ledger.close()
+    with closing(sqlite3.connect(home / "ledger.sqlite3")) as older, older:
+        for table in ("entries", "quotes"):
+            older.execute(f"ALTER TABLE {table} DROP COLUMN caller")
+        older.execute("UPDATE ledger SET version = 2")
+    assert found(ledger, begun(ledger, token=token)).caller is None
 
 
 def test_a_question_has_no_time_of_ours(ledger: Ledger, clock: Clock) -> None:
