@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 _SCHEME = r"[a-z][a-z0-9+.-]{0,20}://"
 # Up to the next space, quotes and all: a quote may stand in a URL, and what follows it may be a signature.
@@ -15,6 +15,13 @@ _CLOSING_LIMIT = 6
 # What is no word: the parts of a host or a path are shorter.
 _VALUE_LIMIT = 1000
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_LIKE = 0.6
+_AS_LIKE = 0.1
+_BEGINNING = 3
+_WRAPPINGS = frozenset(
+    ('""', "''", "``", "<>", "\u201c\u201d", "\u201e\u201c", "\u2018\u2019", "\u00ab\u00bb")
+)
+_MARKDOWN_LINK = re.compile(r"!?\[[^]\n]*\]\((?P<target>(?:(?!\]\()[^\n])+)\)")
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
 _LONG_RUN = re.compile(r"[\w~+=-]{16,}")
 # Marks that are drawn as nothing and are no control characters by Unicode's categories.
@@ -88,7 +95,33 @@ def without_secrets(text: str) -> str:
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence: "; did you mean X?" for the known word most like `word`, else "."."""
-    folded = {name.casefold(): name for name in known}
-    matches = get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
-    return f"; did you mean {folded[matches[0]]!r}?" if matches else "."
+    """Return the end of a sentence: "; did you mean X?" for the known word most like `word`, else ".".
+
+    A second word that is about as like is named too: "; did you mean X or Y?".
+    """
+    words = {name.casefold(): name for name in known}
+    asked = word.casefold()
+    begun = [name for name in words if len(asked) >= _BEGINNING and name.startswith(asked)]
+    # What is cut short is meant by its beginning, however long the rest is.
+    matches = begun if len(begun) == 1 else get_close_matches(asked, words, n=2, cutoff=_LIKE)
+    if len(matches) == 2 and _likeness(asked, matches[0]) - _likeness(asked, matches[1]) > _AS_LIKE:
+        matches = matches[:1]
+    return f"; did you mean {' or '.join(repr(words[name]) for name in matches)}?" if matches else "."
+
+
+def _likeness(word: str, name: str) -> float:
+    return SequenceMatcher(None, name, word).ratio()
+
+
+def unwrapped(text: str) -> str:
+    """Return what was pasted without what stands around it: blanks, quotes, brackets, a link of Markdown."""
+    bare = text.strip()
+    while True:
+        link = _MARKDOWN_LINK.fullmatch(bare)
+        first, inner, last = bare[:1], bare[1:-1], bare[-1:]
+        if link:
+            bare = link["target"].strip()
+        elif inner and first + last in _WRAPPINGS and (first == "`" or last not in inner):
+            bare = inner.strip()
+        else:
+            return bare

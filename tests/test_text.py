@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_mcp.text import clean, folded, near, safe, without_queries
+from sync_mcp.text import clean, folded, near, safe, unwrapped, without_queries
 
 SECRET = "sEcReT5ignature"
 _WORDS = st.text(st.characters(exclude_categories=["Z", "Cc"], exclude_characters="?#/@\\"), max_size=12)
@@ -129,3 +129,23 @@ def test_the_nearest_known_word_is_suggested_in_its_own_spelling() -> None:
     assert near("sync_mcp_sandbx", known) == "; did you mean 'SYNC_MCP_SANDBOX'?"
     assert near("banana", known) == "."
     assert near("banana", ()) == "."
+
+
+def test_a_word_that_is_the_beginning_of_one_means_it_and_two_that_are_as_like_are_both_named() -> None:
+    known = ("lipsync-2", "sync-3", "lipsync-1.9.0-beta", "lipsync-2-pro")
+    assert near("lipsync-1.9", known) == "; did you mean 'lipsync-1.9.0-beta'?"
+    assert near("lipsync-3", known) == "; did you mean 'lipsync-2' or 'sync-3'?"
+    assert near("lipsync2", known) == "; did you mean 'lipsync-2'?"
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        *((f"{first}/a b.mp4{last}", "/a b.mp4") for first, last in ('""', "''", "``", "<>", "\u201c\u201d")),
+        *((text, "/a.mp4") for text in ("  /a.mp4\n", "```/a.mp4```", "[a](/a.mp4)", "![a](</a.mp4>)")),
+        *((text, text) for text in ("a", "", "``", '"', "'a' and 'b'", "[a](b) and [c](d)", "/it's.mp4'")),
+        ("[a](/b (1).mp4)", "/b (1).mp4"),
+    ],
+)
+def test_what_stands_around_a_pasted_text_is_taken_off_and_nothing_inside(text: str, bare: str) -> None:
+    assert unwrapped(text) == bare

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,7 @@ from sync_mcp.api.downloads import fetched
 from sync_mcp.api.generations import Generations
 from sync_mcp.api.models import CamelModel, ErrorInfo, Generation, GenerationRequest, ModelInfo
 from sync_mcp.api.transport import Call, RequestOptions, Transport
-from sync_mcp.api.uploads import OnProgress
+from sync_mcp.api.uploads import LARGEST_BYTES, OnProgress
 from sync_mcp.api.usage import Usage
 from sync_mcp.api.voices import Voices
 from sync_mcp.errors import APIResponseError
@@ -149,6 +149,23 @@ class AsyncSync:
             self._transport, same_url, folder, limit_bytes=limit_bytes, on_progress=on_progress
         ) as path:
             yield path
+
+    async def first_bytes(self, url: str, size: int) -> bytes:
+        """Return how a file begins that `fetched` would fetch, and leave the rest.
+
+        Raises:
+            APIConnectionError, APITimeoutError, APIResponseError: it could not be had.
+        """
+        begin = bytearray()
+        async with (
+            self._transport.download(url, {"range": f"bytes=0-{size - 1}"}) as answer,
+            aclosing(answer.chunks(LARGEST_BYTES)) as chunks,
+        ):
+            async for chunk in chunks:
+                begin += chunk
+                if len(begin) >= size:
+                    break
+        return bytes(begin[:size])
 
     async def aclose(self) -> None:
         """Close the connections."""

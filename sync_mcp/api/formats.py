@@ -39,6 +39,8 @@ _JPEG = MediaFormat("image", "image/jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"))
 _PNG = MediaFormat("image", "image/png", (".png",))
 _WEBP = MediaFormat("image", "image/webp", (".webp",))
 
+_ALL = (_MP4, _MOV, _WEBM, _AVI, _WAV, _MP3, _OGG, _FLAC, _M4A, _AAC, _WMA, _JPEG, _PNG, _WEBP)
+
 _SOUND_BRANDS = (b"M4A ", b"M4B ", b"M4P ")
 _STILL_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 _QUICKTIME = b"qt  "
@@ -130,6 +132,12 @@ def media_format(head: bytes, name: str, kind: MediaKind | None = None) -> Media
             next_step=f"Name {_with_article(kind)}, or use this file as {_with_article(found.kind)}.",
         )
     return found
+
+
+def kind_of_name(name: str) -> MediaKind | None:
+    """Return what a file is by its name's ending alone, or None where that tells nothing."""
+    ending = PurePath(name.strip()).suffix.lower()
+    return next((each.kind for each in _ALL if ending in each.endings), None)
 
 
 def _found(head: bytes, ending: str, kind: MediaKind | None) -> MediaFormat | None:

@@ -742,6 +742,14 @@ def _may_be_public(host: str) -> bool:
     return bool(_PUBLIC_NAME.fullmatch(host)) and not _PRIVATE_NAMES.fullmatch(host)
 
 
+def is_inside(host: str) -> bool:
+    """Return whether a host is, by its letters alone, this machine or one of a private network."""
+    host = host.removesuffix(".").lower()
+    if ":" in host or _NUMBER.fullmatch(host.rpartition(".")[2]):
+        return not _may_be_public(host)
+    return _PRIVATE_NAMES.fullmatch(host) is not None
+
+
 _PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _ISATAP = 0x5EFE

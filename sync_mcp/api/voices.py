@@ -2,6 +2,7 @@
 
 import logging
 from builtins import list as list_of
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from pydantic import JsonValue, ValidationError
@@ -9,8 +10,14 @@ from pydantic import JsonValue, ValidationError
 from sync_mcp.api.models import GENERATION_ID, CamelModel
 from sync_mcp.api.transport import Call, RequestOptions, Transport
 from sync_mcp.errors import APIResponseError, InvalidRequestError
+from sync_mcp.text import folded
 
 logger = logging.getLogger("sync_mcp.api")
+
+_NAME_LIMIT = 60
+_SEARCH_LIMIT = 80
+# Whoever looks for a voice says these too, and they tell none from another.
+_SAYING_LITTLE = frozenset(("a", "an", "and", "the", "with", "voice", "voices"))
 
 
 class Voice(CamelModel):
@@ -37,9 +44,16 @@ class Voices:
         self._transport = transport
 
     async def list(
-        self, *, provider: str = "elevenlabs", request_options: RequestOptions | None = None
+        self,
+        *,
+        search: str | None = None,
+        provider: str = "elevenlabs",
+        request_options: RequestOptions | None = None,
     ) -> list_of[Voice]:
-        """Return all voices, hundreds of them; the API has no pages here and tells no language."""
+        """Return all voices, hundreds of them; the API has no pages here and tells no language.
+
+        With `search` only those with one of its words in the name, the best first; the API has no search.
+        """
         call = Call("GET", "/v2/voices", query={"provider": provider})
         reply = await self._transport.read(call, request_options)
         if reply.entries is None:
@@ -50,7 +64,7 @@ class Voices:
                 voices.append(Voice.from_wire(entry))
             except ValidationError:
                 logger.warning("an entry of the API's list is no voice and was left out")
-        return voices
+        return voices if search is None else found_voices(voices, search)
 
     async def get(self, id: str, *, request_options: RequestOptions | None = None) -> Voice:
         """Return one voice.
@@ -65,3 +79,44 @@ class Voices:
             return Voice.from_wire(reply.data)
         except ValidationError as error:
             raise APIResponseError("The API's answer is no voice.", status=reply.status) from error
+
+
+def found_voices(voices: Iterable[Voice], search: str) -> list[Voice]:
+    """Return the voices with a word of `search` in the name, those that it stands for best first.
+
+    Case, accents and marks make no difference. Without a word in it, `search` finds all as they are.
+    """
+    asked = folded(search, _SEARCH_LIMIT)
+    words = searched_words(asked)
+    ranked = [
+        (rank, voice)
+        for voice in voices
+        if (rank := _rank(folded(voice.name or "", _NAME_LIMIT), asked, words)) is not None
+    ]
+    return [voice for _, voice in sorted(ranked, key=lambda entry: entry[0])]
+
+
+def searched_words(search: str) -> list[str]:
+    """Return the words of a search that tell one voice from another; all of them where none does."""
+    words = list(dict.fromkeys(folded(search, _SEARCH_LIMIT).split()))
+    return [word for word in words if word not in _SAYING_LITTLE] or words
+
+
+def _rank(name: str, search: str, words: Sequence[str]) -> tuple[int, int] | None:
+    """Return how well a name fits, the smaller the better; None where it has no word of the search."""
+    whole = (
+        name == search or not search,
+        name.startswith(f"{search} "),
+        name.startswith(search),
+        all(f" {word}" in f" {name}" for word in words),
+        all(word in name for word in words),
+    )
+    if any(whole):
+        return whole.index(True), 0
+    # A whole word counts for more than the beginning of one, and that for more than a part.
+    fits = [
+        3 if f" {word} " in f" {name} " else 2 if f" {word}" in f" {name}" else 1 if word in name else 0
+        for word in words
+    ]
+    count = sum(map(bool, fits))
+    return (len(whole) + len(words) - count, -sum(fits)) if count else None

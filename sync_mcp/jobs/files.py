@@ -33,6 +33,11 @@ class LocalFiles(Protocol):
         """On what the length stands, or why it is not known."""
         ...
 
+    @property
+    def hint_helps(self) -> bool:
+        """Whether a length that the caller tells says something where none is known."""
+        ...
+
     async def upload(self, sync: AsyncSync) -> Mapping[str, str]:
         """Return the asset of each file, by its `asset_key`; what is not there yet is uploaded.
 

@@ -142,8 +142,11 @@ class Pricing:
                 ask, duration_seconds, fps, "the API cannot tell the price of these media"
             )
         if files is None or files.output_seconds is None:
-            why = files.length_note if files else None
-            return await self._hinted(ask, duration_seconds, fps, why or "the length is not known")
+            why = (files.length_note if files else None) or "the length is not known"
+            if files is not None and not files.hint_helps:
+                # Of a file that nobody gets, a guess at its length would only look like a price.
+                return Price(None, why)
+            return await self._hinted(ask, duration_seconds, fps, why)
         return await self._measured_price(ask, files, fps)
 
     async def _measured_price(self, ask: "_Asking", files: LocalFiles, fps: float | None) -> Price:

@@ -4,15 +4,17 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from anyio.to_thread import run_sync
 
 from sync_mcp.api.assets import Asset
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.formats import MediaKind
+from sync_mcp.api.formats import HEAD_BYTES, MediaKind
 from sync_mcp.api.uploads import OnProgress, Transfer, opened
 from sync_mcp.errors import FileRefused, TransferUnderWay
+from sync_mcp.media.links import check_head
 from sync_mcp.media.look import is_available, look
 from sync_mcp.media.probe import MediaInfo
 from sync_mcp.media.roots import MediaRoots
@@ -200,6 +202,7 @@ class LocalReader:
                     on_progress=folder.counted(on_progress),
                 ) as path,
             ):
+                check_head(await run_sync(_head, path), url)
                 return await look(path)
 
         return await self._transfers.join(("look", url), looked, until=until)
@@ -245,6 +248,11 @@ def _kind(wanted: MediaKind | None, found: MediaKind, info: MediaInfo | None, na
 
 def _upload_key(sync: AsyncSync, media: LocalMedia) -> tuple[str, ...]:
     return ("upload", sync.base_url, sync.key_fingerprint, media.sha256, media.kind)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def _name_in(url: str) -> str:

@@ -17,14 +17,14 @@ from difflib import SequenceMatcher
 from functools import partial
 from heapq import nlargest
 from itertools import islice
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PureWindowsPath
 from types import TracebackType
 from typing import BinaryIO
 from urllib.parse import unquote
 
-from sync_mcp.api.formats import HEAD_BYTES, media_format
+from sync_mcp.api.formats import HEAD_BYTES, kind_of_name, media_format
 from sync_mcp.errors import FileRefused
-from sync_mcp.text import clean
+from sync_mcp.text import clean, unwrapped
 
 _WINDOWS = os.name == "nt"
 
@@ -37,6 +37,8 @@ _NEAR_NAMES = 3
 _NEAR_NAMES_COMPARED = 20
 _COMPARED_LENGTH = 80
 _LIKE = 0.6
+_MEDIA_LISTED = 10
+_LISTED_LIMIT = 60
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
 # Not blocking: nobody may ever write to a pipe that was put in a file's place.
@@ -47,6 +49,9 @@ _FOLDER = os.O_RDONLY | _NO_LINK | getattr(os, "O_DIRECTORY", 0) | getattr(os, "
 
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):(?P<rest>//.*)", re.IGNORECASE | re.DOTALL)
 _FILE_URL = re.compile(r"//(?:localhost|127\.0\.0\.1|\[::1\])?(?P<path>/.*)", re.IGNORECASE | re.DOTALL)
+# Where a chat's own machine keeps what was attached to it, or made there.
+_OF_A_CHAT = re.compile(r"(?:sandbox:)?/mnt/(?:user-data|data)(?:/|$)|attachment:", re.IGNORECASE)
+_OF_WINDOWS = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)
 # As a shell writes a name that a file was dragged into it by.
 _ESCAPED = re.compile(r"\\([^\w./-])", re.ASCII)
 _OTHER_MACHINE = re.compile(r"[\\/]{2}")
@@ -166,9 +171,9 @@ class MediaRoots:
         text = _plain(path)
         shown = _shown(text)
         try:
-            return _opened(self._place(_absolute(text), self._folders, network=_is_network(text)))
+            return self._opened(self._place(_absolute(text), self._folders, network=_is_network(text)))
         except _Outside:
-            raise FileRefused(
+            raise self._elsewhere(text) or FileRefused(
                 f"{shown} is not in a folder that may be read, or is hidden there{self._near_miss(text)} "
                 f"{self._allowed(self._folders)}",
                 code="file_not_allowed",
@@ -177,18 +182,61 @@ class MediaRoots:
         except OSError as error:
             if not _is_missing(error):
                 raise _unreadable(shown, error) from error
-            raise FileRefused(
+            raise self._elsewhere(text) or FileRefused(
                 f"{shown} is not there{self._near_miss(text)} {self._allowed(self._folders)}",
                 code="file_not_found",
                 next_step="Check the path, or ask the user where the file lies.",
             ) from None
 
+    def _opened(self, place: "_Place") -> OpenMedia:
+        try:
+            return _opened(place)
+        except FileRefused as error:
+            if place.path.is_dir():
+                self._tell_media(error, place)
+            raise
+
+    def _tell_media(self, error: FileRefused, folder: "_Place") -> None:
+        """Tell which media files lie in a folder that was named in the place of one."""
+        names: list[str] = []
+        for name in sorted(filter(kind_of_name, _names(folder.path)), key=_folded):
+            with (
+                suppress(_Outside, OSError, FileRefused),
+                _opened(self._place(folder.path / name, self._folders)),
+            ):
+                names.append(f"{clean(name, _LISTED_LIMIT)!r}")
+            if len(names) > _MEDIA_LISTED:
+                break
+        more = " and more" if len(names) > _MEDIA_LISTED else ""
+        shown = ", ".join(names[:_MEDIA_LISTED]) or "no media file"
+        error.message = f"{_short(folder.path)} is a folder, and holds {shown}{more}."
+        if not names:
+            error.message += f" {self._allowed(self._folders)}"
+        error.next_step = "Name a file in it." if names else _ANOTHER_FILE
+
+    def _elsewhere(self, text: str) -> FileRefused | None:
+        """Return what is said of a path that is one of another machine by its letters; None of any other."""
+        if _OF_A_CHAT.match(text):
+            what = "is a file of the chat, attached to it or made there, and not on this computer"
+            step = "Ask the user where it is on this computer, and give that path."
+        elif _OF_WINDOWS.match(text) and not _WINDOWS:
+            what = "is a path of Windows, and this server runs on another system"
+            step = "Ask the user for its path on this computer."
+        else:
+            return None
+        return FileRefused(
+            f"{_shown(text)} {what}{self._near_miss(text)} {self._allowed(self._folders)}",
+            code="file_not_found",
+            next_step=step,
+        )
+
     def destination(self, path: str | None, file_name: str) -> Path:
         """Return where a file is to be written: without links, in a folder that is there.
 
         `path` is a file or a folder (one that exists, or it ends in a separator), in which it is called
-        `file_name`; None is the download folder. A name with another ending than `file_name`'s gets that too.
-        What may be there is not looked at, but that it is no link, folder or device.
+        `file_name`; None is the download folder, and a name alone is one in it. A name with another ending
+        than `file_name`'s gets that too. What may be there is not looked at, but that it is no link, folder
+        or device.
 
         Raises:
             FileRefused: `file_not_allowed`, `folder_not_found`, `file_not_writable`.
@@ -203,6 +251,8 @@ class MediaRoots:
             )
         text = str(self._download_folder) if path is None else _plain(path)
         shown = _shown(text)
+        if self._download_folder is not None and _is_name_alone(text):
+            text = str(self._download_folder / text)
         try:
             asked = _absolute(text)
             self._make_downloads(asked)
@@ -324,6 +374,7 @@ class MediaRoots:
                 yield root.joinpath(*asked.parts[len(root.parts) :])
             yield root / text.lstrip("/\\")
             yield root / asked.name
+            yield root / PureWindowsPath(text).name
 
 
 def usual_roots(working_folder: Path | None = None) -> list[Path]:
@@ -429,7 +480,9 @@ def _plain(path: str) -> str:
     text = path.strip()
     if len(text) > _PATH_LIMIT:
         raise _no_path(text, "is too long for a path")
-    url = _URL.fullmatch(text)
+    bare = unwrapped(text)
+    is_wrapped = bare != text
+    url = None if _OF_A_CHAT.match(bare) else _URL.fullmatch(bare)
     if url:
         local = _FILE_URL.fullmatch(url["rest"]) if url["scheme"].lower() == "file" else None
         if local is None:
@@ -441,8 +494,8 @@ def _plain(path: str) -> str:
         text = unquote(local["path"], errors="surrogateescape")
         if _WINDOWS and re.match(r"/[a-z]:", text, re.IGNORECASE):
             text = text[1:]
-    elif len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        text = text[1:-1]
+    elif is_wrapped:
+        text = bare
     elif not _WINDOWS and not _OTHER_MACHINE.match(text):
         text = _ESCAPED.sub(r"\1", text)
     if not text.strip():
@@ -473,6 +526,11 @@ def _absolute(text: str) -> Path:
     """
     home = _home() if re.match(r"~(?:$|[/\\])" if _WINDOWS else r"~(?:$|/)", text) else None
     return _without_dots(f"{home}{text[1:]}" if home else text)
+
+
+def _is_name_alone(text: str) -> bool:
+    name = PureWindowsPath(text) if _WINDOWS else PurePath(text)
+    return text not in ("~", ".", "..") and text == name.name
 
 
 def _without_dots(path: str) -> Path:

@@ -2,18 +2,23 @@
 
 Strict where a slip would cost money: a name that the tool does not have is a fault. Forgiving where the
 meaning is plain: camelCase names, arrays and objects sent as JSON strings, null and "" for what may be left
-out, another case of an enum's word. All faults are reported together.
+out, another case of an enum's word, and what `forgiving` takes off. All faults are reported together.
 """
 
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, TypeVar, cast
 
+from annotated_types import Le
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.text import clean, near
+from sync_mcp.tools.forgiving import meant, stands_for_nothing
 from sync_mcp.tools.schema import Schema
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -29,6 +34,12 @@ _MOST_FAULTS = 12
 MOST_NAMES = 200
 """How many names one object may have; of a text with more nothing is looked at."""
 _SHOWN_VALUE = 60
+_LIKE_ELSEWHERE = 0.8
+# More than their most of these only asks for the most there is.
+_CUT_TO_MOST = ("wait_seconds", "limit")
+_INDEX = re.compile(r"\[\d+\]")
+_OF_MEDIA = re.compile(r"(?:video|image|audio|media|source|face|voice|speech)_(?P<name>url|path|asset_id)")
+_MEDIA = ("video", "image", "audio", "text", "video_file", "image_file", "audio_file", "media")
 
 
 class Arguments(BaseModel):
@@ -42,16 +53,17 @@ _ArgumentsT = TypeVar("_ArgumentsT", bound=Arguments)
 
 def parse_arguments(
     model: type[_ArgumentsT], schema: Schema, given: Mapping[str, object], other_names: Mapping[str, str]
-) -> _ArgumentsT:
-    """Return `given` as `model`; `schema` is the model's portable schema.
+) -> tuple[_ArgumentsT, list[str]]:
+    """Return `given` as `model`, and a sentence for each value that was cut; `schema` is its portable schema.
 
     `other_names` are further spellings of top-level names that are accepted (`{"id": "generation_id"}`).
 
     Raises:
         InvalidRequestError: a sentence for every fault.
     """
-    reader = _Reader()
+    reader = _Reader(schema)
     plain = reader.named_values(dict(given), schema, "", other_names)
+    notes = _cut_to_most(model, plain)
     known_faults = list(reader.faults)
     try:
         parsed = model.model_validate(plain)
@@ -60,13 +72,35 @@ def parse_arguments(
         raise InvalidRequestError(faults[:_MOST_FAULTS]) from None
     if known_faults:
         raise InvalidRequestError(known_faults[:_MOST_FAULTS])
-    return parsed
+    return parsed, notes
+
+
+def _cut_to_most(model: type[Arguments], plain: dict[str, object]) -> list[str]:
+    notes: list[str] = []
+    for name in _CUT_TO_MOST:
+        field, number = model.model_fields.get(name), _number(plain.get(name))
+        most = next((told.le for told in field.metadata if isinstance(told, Le)), None) if field else None
+        if isinstance(most, int | float) and number is not None and number > most:
+            plain[name] = most
+            notes.append(f"{name} {number:g} was taken as {most:g}, the most of one call.")
+    return notes
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 class _Reader:
     """Walks the arguments along the schema, and notes what is at fault."""
 
-    def __init__(self) -> None:
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
         self.faults: list[str] = []
         self.places: set[str] = set()
         """Places that already have a sentence; the model need not complain of them again."""
@@ -102,15 +136,39 @@ class _Reader:
             where = f"{place}.{name}" if place else name
             if name not in properties:
                 # To look for a near name takes its time, and no more faults than these are told.
-                hint = near(name[:80], properties) if len(self.faults) < _MOST_FAULTS else "."
+                hint = self._hint(name[:80], properties, place) if len(self.faults) < _MOST_FAULTS else "."
                 self._fault(where, f"There is no argument {clean(where, 80)!r}{hint}")
-            elif value is None or value == "":
+            elif stands_for_nothing(name, value, in_options="options" in place):
                 continue
             else:
-                said = self.value(value, properties[name], where)
+                said = self.value(meant(name, value), properties[name], where)
                 if read.setdefault(name, said) != said:
                     self._fault(where, f"{where} is given twice with different values: keep one.")
         return read
+
+    def _hint(self, name: str, properties: Mapping[str, Schema], place: str) -> str:
+        """Return the end of a sentence that names what was meant, with its place where that is another."""
+        here = _INDEX.sub("[]", place)
+        elsewhere = self._places.get(name, ())
+        below = [known for known in elsewhere if known.startswith(here)]
+        media = _OF_MEDIA.fullmatch(name)
+        if elsewhere:
+            return f"; did you mean {(below or elsewhere)[0]!r}?"
+        if media and "input" in self._schema.get("properties", {}):
+            return f"; did you mean 'input[].{media['name']}'?"
+        if name in _MEDIA and "input" in properties:
+            return "; did you mean 'input'?"
+        told = near(name, properties)
+        like = get_close_matches(name, self._places, n=1, cutoff=_LIKE_ELSEWHERE) if told == "." else ()
+        return f"; did you mean {self._places[like[0]][0]!r}?" if like else told
+
+    @cached_property
+    def _places(self) -> Mapping[str, Sequence[str]]:
+        """Where each name stands, the outer places first."""
+        places: dict[str, list[str]] = {}
+        for place in sorted(_places_in(self._schema, ""), key=lambda place: place.count(".")):
+            places.setdefault(place.rpartition(".")[2].removesuffix("[]"), []).append(place)
+        return places
 
     def _from_json(self, text: str, schema: Schema, place: str) -> object:
         try:
@@ -135,6 +193,15 @@ class _Reader:
     def _fault(self, place: str, sentence: str) -> None:
         self.faults.append(sentence)
         self.places.add(place)
+
+
+def _places_in(schema: Schema, place: str) -> Iterator[str]:
+    """Yield the place of every name inside a schema: `input[].url`."""
+    for name, inner in cast(Mapping[str, Schema], schema.get("properties", {})).items():
+        where = f"{place}.{name}" if place else name
+        yield where
+        items = cast(Schema | None, inner.get("items"))
+        yield from _places_in(items, f"{where}[]") if items else _places_in(inner, where)
 
 
 def _snake(name: str, properties: Mapping[str, Any]) -> str:

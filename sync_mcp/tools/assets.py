@@ -67,8 +67,13 @@ async def _from_path(context: CallContext, arguments: UploadArguments, path: str
 
 
 async def _from_url(context: CallContext, arguments: UploadArguments, url: str) -> UploadAnswer:
+    from sync_mcp.api.links import link_fault
+
     if await context.backend.outputs.lacks_signature(url):
         raise InvalidRequestError(f"url is a job's output, and {SIGNATURE_IS_MISSING}")
+    fault = link_fault(url, "url", base_url=context.backend.client.base_url)
+    if fault is not None:
+        raise InvalidRequestError(fault)
     asset, info = await context.backend.local_reader.copy(
         context.backend.client,
         url,

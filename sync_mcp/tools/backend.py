@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sync_mcp.access import is_on_loopback
-from sync_mcp.errors import ConfigurationError, LedgerError, SyncError
+from sync_mcp.errors import ConfigurationError, LedgerError, NotFoundError, SyncError
 from sync_mcp.text import clean, near
 from sync_mcp.tools.approval import NOBODY, ApproveBy, User
 from sync_mcp.tools.own_outputs import OwnOutputs
@@ -44,6 +44,8 @@ _CATALOGUE_SECONDS = 300.0
 _CATALOGUE_TIMEOUT_SECONDS = 8.0
 _VOICES_TIMEOUT_SECONDS = 30.0
 _MODELS_NAMED = 20
+_VOICES_NAMED = 2
+_VOICE_SHOWN = 60
 
 _KeptT = TypeVar("_KeptT")
 
@@ -201,6 +203,14 @@ class Backend:
         return self._known_sandboxed or (self._client is not None and self._client.sandboxed)
 
     @property
+    def base_url(self) -> str:
+        """The API's origin, or "" where there is no client that knows it."""
+        try:
+            return self.client.base_url
+        except ConfigurationError:
+            return ""
+
+    @property
     def sample_urls(self) -> str:
         """The sandbox's sample media, as a phrase."""
         base = self.client.base_url
@@ -258,6 +268,54 @@ class Backend:
         known = [*MODEL_PURPOSES, *others]
         named = ", ".join(known[:_MODELS_NAMED])
         return [f"There is no model {shown!r}{near(name[:80], known)} Models: {named}."]
+
+    async def find_voice(self, wanted: str) -> tuple[str, str | None]:
+        """Return the id of the voice that is called `wanted`, or whose id it is, and what is wrong with it.
+
+        Where the voices cannot be listed, nothing is known to be wrong.
+        """
+        from sync_mcp.api.models import GENERATION_ID
+        from sync_mcp.api.voices import found_voices
+
+        asked = wanted.strip()
+        voices: list[Voice] | None = None
+        try:
+            with anyio.move_on_after(_CATALOGUE_TIMEOUT_SECONDS):
+                voices = await self.voices()
+        except ConfigurationError:
+            raise
+        except SyncError as error:
+            logger.info("whether there is such a voice is not known: %s", error)
+        if voices is None or any(
+            asked in (voice.id, voice.voice_id, voice.internal_voice_id) for voice in voices
+        ):
+            return wanted, None
+        ids = list(dict.fromkeys(voice.id for voice in voices if _is_called(voice, asked)))
+        if len(ids) == 1:
+            return ids[0], None
+        shown = clean(asked, _VOICE_SHOWN)
+        if ids:
+            some = ", ".join(clean(id, _VOICE_SHOWN) for id in ids[:_VOICES_NAMED])
+            return wanted, f"{shown!r} is the name of {len(ids)} voices: give the id of one ({some})."
+        if GENERATION_ID.fullmatch(asked) and await self._may_have_voice(asked):
+            return wanted, None
+        nearest = [
+            clean(voice.name or "", _VOICE_SHOWN) for voice in found_voices(voices, asked)[:_VOICES_NAMED]
+        ]
+        meant = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest and asked else "."
+        return wanted, f"{shown!r} is no voice of this account{meant} list_voices tells their ids."
+
+    async def _may_have_voice(self, voice_id: str) -> bool:
+        """Return whether there may be a voice that the list does not show, such as a new one."""
+        try:
+            await self.client.voices.get(
+                voice_id, request_options={"timeout_in_seconds": _CATALOGUE_TIMEOUT_SECONDS}
+            )
+        except NotFoundError:
+            return False
+        except SyncError as error:
+            logger.info("whether there is such a voice is not known: %s", error)
+        return True
 
     async def models(self) -> "list[ModelInfo]":
         """Return the models that the account can use, as the API told them some minutes ago at most."""
@@ -320,6 +378,10 @@ class Backend:
             request_options={"timeout_in_seconds": _CATALOGUE_TIMEOUT_SECONDS}
         )
         return {entry.code: entry for entry in listed}
+
+
+def _is_called(voice: "Voice", name: str) -> bool:
+    return bool(name) and (voice.name or "").casefold().split() == name.casefold().split()
 
 
 ReportProgress = Callable[[float, str], Awaitable[None]]

@@ -5,10 +5,9 @@ import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
-from urllib.parse import parse_qsl, urlsplit
 
 import anyio
 from pydantic import BaseModel
@@ -45,7 +44,6 @@ _URL_LIMIT = 8000
 _ROWS_CHARACTERS = 9000
 _UNRESOLVED_SHOWN = 5
 _URL_FIELD_CHARACTERS = len(',"output_url":""')
-_FIRST_EPOCH = 1_000_000_000
 
 _RowT = TypeVar("_RowT", bound=BaseModel)
 
@@ -480,16 +478,6 @@ def _timestamp(moment: datetime | None) -> str | None:
 
 
 def _expiry(url: str) -> datetime | None:
-    """Return until when a signed URL holds, only where the URL itself says so."""
-    try:
-        query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
-        for vendor in ("x-amz", "x-goog"):
-            if f"{vendor}-date" in query and f"{vendor}-expires" in query:
-                signed_at = datetime.strptime(query[f"{vendor}-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-                return signed_at + timedelta(seconds=int(query[f"{vendor}-expires"]))
-        # A small number is a duration, and its beginning is not told.
-        if int(query.get("expires", 0)) >= _FIRST_EPOCH:
-            return datetime.fromtimestamp(int(query["expires"]), UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    return None
+    from sync_mcp.api.links import expiry
+
+    return expiry(url)

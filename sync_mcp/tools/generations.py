@@ -46,7 +46,7 @@ from sync_mcp.tools.generation_arguments import (
     RequestArguments,
     WaitArguments,
 )
-from sync_mcp.tools.input_files import InputFiles, input_files
+from sync_mcp.tools.input_files import InputFiles, gone_links, input_files
 from sync_mcp.tools.models import KNOWN_MODELS
 from sync_mcp.tools.own_outputs import SIGNATURE_IS_MISSING
 from sync_mcp.tools.registry import CHANGES, READS, Tool, Tools
@@ -311,6 +311,10 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
         late = price.segments_past_end(request)
         if late:
             raise InvalidRequestError(late)
+        gone = [] if files is None else files.gone
+        if price.usd is None and files is None:
+            gone = await gone_links(context, request)
+            price = _with_reasons(price, gone)
         told = _told_before(request, files)
         terms = _terms(context, arguments, files, notes=told)
         foresight, unforeseen = await _foreseen(context, request, replace(terms, token=None), price)
@@ -334,7 +338,15 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
     if foresight is not None:
         tell_foresight(answer, foresight, price, request)
     answer.next_step = after_estimate(answer, foresight, can_ask=context.user.can_be_asked)
+    if gone and (foresight is None or foresight.made is None):
+        answer.next_step = _MEND_LINKS
     return answer
+
+
+def _with_reasons(price: "Price", gone: Sequence[str]) -> "Price":
+    """Return a price whose note says which files cannot be had: that is the better reason for none."""
+    kept = [price.note] if price.note and price.hint_usd is not None else []
+    return replace(price, note="; ".join([*gone, *kept])) if gone else price
 
 
 def _told_before(request: "GenerationRequest", files: InputFiles | None) -> list[str]:
@@ -372,14 +384,13 @@ async def _request(backend: Backend, arguments: RequestArguments) -> "tuple[Gene
     # Imported by the first call: serving tools/list does not need the wire models.
     from sync_mcp.api import models
     from sync_mcp.api.checks import faults_of, faults_without_input
-    from sync_mcp.jobs.files import content_id, is_content_id
+    from sync_mcp.jobs.files import content_id
 
     model, note = _chosen_model(arguments)
     fields = arguments.model_dump(exclude_none=True, exclude=_BESIDE_THE_REQUEST)
     faults = [fault for number, item in enumerate(arguments.input) for fault in _misplaced(item, number)]
     for number, item in enumerate(fields["input"]):
-        if is_content_id(item.get("asset_id", "")):
-            faults.append(f"input[{number}].asset_id is none: copy it from upload_asset, or give the path.")
+        faults.extend(_faults_of_places(backend, item, f"input[{number}]"))
         if await backend.outputs.lacks_signature(item.get("url", "")):
             faults.append(f"input[{number}].url is a job's output, and {SIGNATURE_IS_MISSING}")
         has_file = item.pop("path", None) is not None
@@ -395,8 +406,10 @@ async def _request(backend: Backend, arguments: RequestArguments) -> "tuple[Gene
     of_request = faults_without_input if prices_alone else faults_of
     faults += [*of_request(given), *_faults_of_options(given)]
     model_faults = await backend.model_faults(model)
-    if faults or model_faults:
-        raise _invalid(faults + model_faults, arguments, is_model=bool(model_faults))
+    # Voices are looked for once all else is right: the list is long.
+    voice_faults = [] if faults or model_faults else await _put_voices(backend, given)
+    if faults or model_faults or voice_faults:
+        raise _invalid(faults + model_faults + voice_faults, arguments, is_model=bool(model_faults))
     return given, note
 
 
@@ -425,6 +438,10 @@ def _faults_of_options(request: "GenerationRequest") -> Iterator[str]:
 
 
 _REACTING = "react-1"
+_MEND_LINKS = (
+    "Nothing was started, and the job would most likely fail: tell the user what is wrong with the file. "
+    "Give a URL that anybody can fetch, or the file as path; do not guess its length."
+)
 _BESIDE_THE_REQUEST = {"wait_seconds", "duration_seconds", "fps", "take", "max_cost_usd", "quote_id"}
 _TEXT_FIELDS = ("script", "voice_id", "stability", "similarity_boost")
 _FILE_FIELDS = ("url", "path", "asset_id")
@@ -437,6 +454,35 @@ def _misplaced(item: InputItem, number: int) -> Iterator[str]:
             yield f"input[{number}] ({item.type}) does not take {name}."
     if item.type != "text" and item.path is not None and (item.url or item.asset_id):
         yield f"input[{number}] has path and {'url' if item.url else 'asset_id'}: give one of them."
+
+
+def _faults_of_places(backend: Backend, item: Mapping[str, str], place: str) -> Iterator[str]:
+    """Yield what is wrong with where an item lies, as far as its letters tell."""
+    from sync_mcp.api.links import link_fault
+    from sync_mcp.api.models import GENERATION_ID
+
+    asset_id, url = item.get("asset_id"), item.get("url")
+    if asset_id is not None and not GENERATION_ID.fullmatch(asset_id.strip()):
+        yield (
+            f"{place}.asset_id {clean(asset_id, _SHOWN_ID)!r} can be no id: copy it from upload_asset, or "
+            "give a local file as path, and what is on the web as url."
+        )
+    if url is not None:
+        fault = link_fault(url, f"{place}.url", base_url=backend.base_url)
+        if fault is not None:
+            yield fault
+
+
+async def _put_voices(backend: Backend, request: "GenerationRequest") -> list[str]:
+    """Put the ids of voices in place of their names; return what is wrong with those that are none."""
+    from sync_mcp.api.models import Text
+
+    faults: list[str] = []
+    for number, item in enumerate(request.input):
+        if isinstance(item, Text):
+            item.voice_id, fault = await backend.find_voice(item.voice_id)
+            faults.extend([] if fault is None else [f"input[{number}].voice_id {fault}"])
+    return faults
 
 
 def _put_languages(dub: dict[str, str]) -> Iterator[str]:

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from sync_mcp.errors import FileRefused, InvalidRequestError, SyncError
+from sync_mcp.errors import FileRefused, InvalidRequestError, NotFoundError, SyncError
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.generation_arguments import InputItem
 from sync_mcp.tools.progress import reporting_transfers
 
 if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
+    from sync_mcp.api.formats import MediaKind
     from sync_mcp.api.models import GenerationRequest, Input
     from sync_mcp.api.uploads import OnProgress, Transfer
+    from sync_mcp.media.links import Unseen
     from sync_mcp.media.local import LocalMedia, LocalReader
     from sync_mcp.media.probe import MediaInfo
+    from sync_mcp.media.transfers import TransferUnderWay
 
 UNSEEN = "What the files hold could not be checked: the user can install sync-mcp[media] for that."
 _LOOK_SECONDS = 20.0
@@ -47,6 +50,8 @@ class InputFiles:
         self.length_note: str | None = None
         self.notes: list[str] = []
         """What should be known of the files before they are paid for."""
+        self.gone: list[str] = []
+        """Which other inputs cannot be had where they are said to lie, and why."""
         self._sync = sync
         self._reader = reader
 
@@ -54,6 +59,11 @@ class InputFiles:
     def names(self) -> Mapping[str, str]:
         """What each file is called, by the hash of its content."""
         return {media.sha256: media.name for media in self.media.values()}
+
+    @property
+    def hint_helps(self) -> bool:
+        """Whether a length that the caller tells says something where none is known."""
+        return not self.gone
 
     @property
     def unseen(self) -> str | None:
@@ -115,8 +125,11 @@ async def input_files(
     if not paths:
         yield None
         return
+    from sync_mcp.media.transfers import TransferUnderWay
+
     reader = context.backend.local_reader
     media: dict[int, LocalMedia] = {}
+    failures: list[FileRefused | TransferUnderWay] = []
     for number, path in paths.items():
         kind = items[number].type
         try:
@@ -128,7 +141,11 @@ async def input_files(
             )
         except FileRefused as error:
             error.message = f"input[{number}]: {error.message}"
-            raise
+            failures.append(error)
+        except TransferUnderWay as error:
+            failures.append(error)
+    if failures:
+        raise _told_together(failures)
     files = InputFiles(context.backend.client, reader, media)
     _place(request, media)
     await _measure(context, request, files)
@@ -137,6 +154,17 @@ async def input_files(
         yield files
     finally:
         files.on_progress = None
+
+
+def _told_together(failures: "Sequence[FileRefused | TransferUnderWay]") -> SyncError:
+    """Return one error that says what is wrong with all files; what only takes its time comes last."""
+    refused = [error for error in failures if isinstance(error, FileRefused)]
+    if not refused:
+        return failures[0]
+    first = refused[0]
+    first.message = " ".join(error.message for error in refused)
+    first.next_step = " ".join(dict.fromkeys(error.next_step for error in refused))
+    return first
 
 
 def _place(request: "GenerationRequest", media: "Mapping[int, LocalMedia]") -> None:
@@ -161,11 +189,17 @@ async def _measure(context: CallContext, request: "GenerationRequest", files: In
 
     infos = {number: each.info for number, each in files.media.items() if each.info is not None}
     lengths: dict[int, MediaInfo | float | None] = {**infos}
+    reasons: list[str] = []
     for number in missing_lengths(request, lengths):
-        lengths[number] = await _length_elsewhere(context, request.input[number])
+        lengths[number], unseen = await _length_elsewhere(context, request.input[number])
+        if unseen is not None:
+            reasons.append(f"input[{number}]: {unseen.reason}")
+            files.gone.extend(reasons[-1:] if unseen.is_gone else [])
     expected = expected_length(request, lengths)
     files.output_seconds = expected.seconds
-    files.length_note = expected.note if expected.seconds is None else f"the output is {expected.note}"
+    files.length_note = (
+        "; ".join([expected.note, *reasons]) if expected.seconds is None else f"the output is {expected.note}"
+    )
     files.fps = next((info.fps for info in infos.values() if info.has_video and info.fps), None)
     faults = faults_of_media(
         request,
@@ -179,8 +213,32 @@ async def _measure(context: CallContext, request: "GenerationRequest", files: In
     files.notes = notes_on_media(request, infos)
 
 
-async def _length_elsewhere(context: CallContext, item: "Input") -> "MediaInfo | float | None":
-    """Return the length of what is not on this machine, or None where it cannot be told soon."""
+async def gone_links(context: CallContext, request: "GenerationRequest") -> list[str]:
+    """Return which files of a request cannot be had from their URLs, and why, as far as one look tells."""
+    from sync_mcp.api.models import Audio, Image, Video
+    from sync_mcp.media.links import peek
+
+    gone: dict[int, str] = {}
+
+    async def look(number: int, url: str, kind: "MediaKind") -> None:
+        unseen = await peek(context.backend.client, url, kind)
+        if unseen is not None and unseen.is_gone:
+            gone[number] = f"input[{number}].url: {unseen.reason}"
+
+    with anyio.move_on_after(max(0.0, context.answer_at - anyio.current_time())):
+        async with anyio.create_task_group() as task_group:
+            for number, item in enumerate(request.input):
+                if isinstance(item, Video | Image | Audio) and item.url and not item.asset_id:
+                    task_group.start_soon(look, number, item.url, item.type)
+    return [reason for _, reason in sorted(gone.items())]
+
+
+async def _length_elsewhere(
+    context: CallContext, item: "Input"
+) -> "tuple[MediaInfo | float | None, Unseen | None]":
+    """Return the length of what is not on this machine; or why it cannot be told soon."""
+    from sync_mcp.media.links import Unseen, why_unseen
+
     backend = context.backend
     until = min(context.answer_at, anyio.current_time() + _LOOK_SECONDS)
     asset_id, url = getattr(item, "asset_id", None), getattr(item, "url", None)
@@ -188,9 +246,12 @@ async def _length_elsewhere(context: CallContext, item: "Input") -> "MediaInfo |
         if asset_id:
             seconds = max(1.0, until - anyio.current_time())
             asset = await backend.client.assets.get(asset_id, request_options={"timeout_in_seconds": seconds})
-            return asset.duration_seconds
+            return asset.duration_seconds, None
         if url:
-            return await backend.local_reader.look_at_url(backend.client, url, until=until)
+            return await backend.local_reader.look_at_url(backend.client, url, until=until), None
     except SyncError as error:
         logger.info("the length of an input is not known: %s", error)
-    return None
+        if isinstance(error, NotFoundError):
+            return None, Unseen("the account has no asset by this id", is_gone=True)
+        return None, why_unseen(error, url, backend.client) if url and not asset_id else None
+    return None, None

@@ -20,6 +20,7 @@ from sync_mcp.tools.answers import SANDBOX_MARK, Answer, Picture, answer_result,
 from sync_mcp.tools.approval import InputNeeded
 from sync_mcp.tools.arguments import Arguments, parse_arguments
 from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.forgiving import unnested, without_injected
 from sync_mcp.tools.schema import Schema, input_schema, output_schema
 
 READS = types.ToolAnnotations(
@@ -88,7 +89,9 @@ class Tool(Generic[ArgumentsT]):
         try:
             with context.backend.time_limit(context.ends_at):
                 await context.backend.ask_whether_sandboxed()
-                arguments = parse_arguments(self.arguments, self._whole_schema, given, self.other_names)
+                arguments, notes = parse_arguments(
+                    self.arguments, self._whole_schema, self._plain(given), self.other_names
+                )
                 answer = await self.run(context, arguments)
         except InputNeeded as needed:
             return needed.result
@@ -103,7 +106,18 @@ class Tool(Generic[ArgumentsT]):
             return self._failed(context, InternalError(message, money_spent=_may_have_spent(context)))
         if context.backend.sandboxed:
             answer.sandbox = SANDBOX_MARK
+        if notes and isinstance(answer, Answer):
+            answer.next_step = " ".join([answer.next_step, *notes])
         return answer_result(answer)
+
+    def _plain(self, given: Mapping[str, object]) -> Mapping[str, object]:
+        """Return the arguments as they were meant for this tool, without what a host adds."""
+        own = without_injected(given)
+        if len(own) < len(given):
+            logger.info(
+                "%s: left out what the host adds: %s", self.name, ", ".join(sorted(given.keys() - own))
+            )
+        return without_injected(unnested(own, self.name))
 
     def _too_late(self, context: CallContext) -> SyncError:
         again = "Make exactly this call again"

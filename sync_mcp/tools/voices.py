@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import BaseModel, Field, JsonValue, WithJsonSchema
@@ -20,7 +21,7 @@ _ROWS = 10
 _NAME_LIMIT = 60
 _WORD_LIMIT = 40
 _NOTE_LIMIT = 100
-_SEARCH_LIMIT = 80
+_LIKE = 0.8
 _NEAR_AMONG = 2000
 _LANGUAGES_NAMED = 20
 _ALL = "list_voices without arguments lists all."
@@ -50,13 +51,14 @@ class VoicesAnswer(Answer):
     voices: list[VoiceRow]
     next_cursor: str | None = None
     note: str | None = None
-    """Why none was found: it may quote the names of voices, which others have given."""
+    """Which words no voice has, or why none was found: it may quote names of voices, which others have given."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
     """A voice as it is shown and searched."""
 
+    told: "Voice"
     row: VoiceRow
     folded_name: str
     languages: frozenset[str]
@@ -68,14 +70,14 @@ async def _list_voices(context: CallContext, arguments: VoicesArguments) -> Voic
     if arguments.language and any(voice.languages for voice in known):
         asked = _language(arguments.language)
         found = [voice for voice in found if asked in voice.languages]
-    found = _best_first(found, folded(arguments.search or "", _SEARCH_LIMIT))
+    found = _best_first(found, arguments.search or "")
     begin = _begin(found, arguments.cursor)
     page = [voice.row for voice in found[begin : begin + _ROWS]]
     cursor = page[-1].voice_id if len(found) > begin + _ROWS else None
     return VoicesAnswer(
         voices=page,
         next_cursor=cursor,
-        note=None if found else _none_found(known, arguments),
+        note=_unheard(known, arguments) if found else _none_found(known, arguments),
         next_step=_next_step(known, arguments, len(found), cursor) if found else _none_step(known),
     )
 
@@ -86,7 +88,7 @@ def _known(voices: "Sequence[Voice]") -> list[_Known]:
 
     # What is no id is text of a stranger's.
     usable = {voice.id: voice for voice in voices if GENERATION_ID.fullmatch(voice.id)}
-    known = [_Known(_row(voice), *_compared(voice)) for voice in usable.values()]
+    known = [_Known(voice, _row(voice), *_compared(voice)) for voice in usable.values()]
     return sorted(known, key=lambda voice: voice.row.kind != "cloned")
 
 
@@ -134,21 +136,11 @@ def _language(text: str) -> str:
 
 
 def _best_first(voices: Sequence[_Known], search: str) -> list[_Known]:
-    """Return the voices whose name has all words of `search`, those that it stands for best first."""
-    ranked = [(rank, voice) for voice in voices if (rank := _rank(voice.folded_name, search)) is not None]
-    return [voice for _, voice in sorted(ranked, key=lambda entry: entry[0])]
+    """Return the voices whose name has a word of `search`, those that it stands for best first."""
+    from sync_mcp.api.voices import found_voices
 
-
-def _rank(name: str, search: str) -> int | None:
-    words = search.split()
-    fits = (
-        name == search or not search,
-        name.startswith(f"{search} "),
-        name.startswith(search),
-        all(f" {word}" in f" {name}" for word in words),
-        all(word in name for word in words),
-    )
-    return fits.index(True) if any(fits) else None
+    by_id = {voice.row.voice_id: voice for voice in voices}
+    return [by_id[voice.id] for voice in found_voices([voice.told for voice in voices], search)]
 
 
 def _begin(found: Sequence[_Known], cursor: str | None) -> int:
@@ -180,12 +172,25 @@ def _none_found(known: Sequence[_Known], arguments: VoicesArguments) -> str:
         asked = _language(arguments.language)
         some = ", ".join(languages[:_LANGUAGES_NAMED])
         return f"No voice is told to speak {asked!r}{near(asked, languages)} Told: {some}."
-    words = folded(arguments.search or "", _SEARCH_LIMIT).split()
-    for word in words:
+    if arguments.language and languages:
+        return "No voice of this language has that in its name."
+    return _unheard(known, arguments) or "No voice has that in its name."
+
+
+def _unheard(known: Sequence[_Known], arguments: VoicesArguments) -> str | None:
+    return " ".join(_words_of_none(known, arguments.search or "")) or None
+
+
+def _words_of_none(known: Sequence[_Known], search: str) -> Iterator[str]:
+    """Yield what no voice has in its name of what was searched for, with the name that was meant."""
+    from sync_mcp.api.voices import searched_words
+
+    spoken = sorted({part for voice in known[:_NEAR_AMONG] for part in voice.folded_name.split()})
+    for word in searched_words(search) if search else ():
         if not any(word in voice.folded_name for voice in known):
-            spoken = {part for voice in known[:_NEAR_AMONG] for part in voice.folded_name.split()}
-            return f"No voice has {word!r} in its name{near(word, sorted(spoken))}"
-    return "No voice has all of it."
+            # Names are short: what is only a little like one is another word.
+            meant = near(word, get_close_matches(word, spoken, n=1, cutoff=_LIKE))
+            yield f"No voice has {word!r} in its name{meant}"
 
 
 def _none_step(known: Sequence[_Known]) -> str:

@@ -33,6 +33,29 @@ async def test_the_provider_goes_out_as_the_api_spells_it(sandbox: Sandbox, sync
     assert (asked.method, asked.path, asked.query) == ("GET", "/v2/voices", {"provider": "elevenlabs"})
 
 
+async def test_a_search_finds_the_voices_with_any_of_its_words_the_best_first(
+    sandbox: Sandbox, sync: AsyncSync
+) -> None:
+    found = await sync.voices.list(search="Nils calm")
+    assert found[0].name == "Nils - calm narrator"
+    every = await sync.voices.list()
+    wanted = {voice.id for voice in every if "nils" in str(voice.name).lower() or "calm" in str(voice.name)}
+    assert {voice.id for voice in found} == wanted
+    assert await sync.voices.list(search="") == every
+    assert await sync.voices.list(search="xyzzy") == []
+    # The API has no search: nothing of it goes out.
+    assert all(request.query == {"provider": "elevenlabs"} for request in sandbox.requests)
+
+
+async def test_a_name_that_is_the_search_comes_before_those_that_only_hold_it(
+    serve: Serve, client_of: ClientOf
+) -> None:
+    names = ("Climax", "maxim", "Max - deep", "Tom Max", "Max", None)
+    server = serve(answer(200, [{"id": f"v{number}", "name": name} for number, name in enumerate(names)]))
+    found = await client_of(server).voices.list(search=" MAX ")
+    assert [voice.name for voice in found] == ["Max", "Max - deep", "maxim", "Tom Max", "Climax"]
+
+
 async def test_one_voice_is_found_by_its_id(sync: AsyncSync) -> None:
     voices = await sync.voices.list()
     for voice in (voices[0], voices[-1]):

@@ -48,6 +48,7 @@ class Files:
     output_seconds: float | None = 5.0
     fps: float | None = 25.0
     length_note: str | None = "as long as the video"
+    hint_helps: bool = True
 
     def __init__(self, clip: Path) -> None:
         self.clip = clip

@@ -605,6 +605,11 @@ def test_a_file_below_a_root_is_opened_at_its_beginning_whatever_its_name(disk: 
         '"{root}/my talk.mp4"',
         "'~/Movies/my talk.mp4'",
         "{root}/my\\ talk.mp4",
+        "`{root}/my talk.mp4`",
+        "</home/../{root}/my talk.mp4>",
+        "\u201c{root}/my talk.mp4\u201d",
+        "[my talk.mp4]({root}/my talk.mp4)",
+        "![a clip](<file://{root}/my%20talk.mp4>)",
         "file://{root}/my%20talk.mp4",
         "file://localhost{root}/my talk.mp4",
         "FILE://{root}/my%20talk.mp4",
@@ -679,6 +684,7 @@ def test_opening_leaves_no_file_open_behind(hostile: Disk) -> None:
         ("/mnt/user-data/uploads/talk.mp4", "~/Movies/talk.mp4"),
         ("/Sub/clip.mp4", "~/Movies/Sub/clip.mp4"),
         ("Movies/talk.mp4", "~/Movies/talk.mp4"),
+        ("C:\\Users\\me\\Videos\\talk.mp4", "~/Movies/talk.mp4"),
         ("{root}/ta%6ck.mp4", "~/Movies/talk.mp4"),
     ],
 )
@@ -688,6 +694,68 @@ def test_a_near_miss_is_told_by_a_path_that_can_be_opened(disk: Disk, asked: str
     refused = _refused(lambda: disk.roots.open(disk.path(asked)))
     assert f"; did you mean {meant!r}? Allowed folders: " in refused.message
     assert _open(disk.roots, meant).is_relative_to(disk.root)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/mnt/user-data/uploads/holiday.mp4",
+        "/mnt/data/holiday.mp4",
+        "sandbox:/mnt/data/holiday.mp4",
+        "`/mnt/data/holiday.mp4`",
+        "[holiday](sandbox:/mnt/data/holiday.mp4)",
+        "attachment://holiday.mp4",
+    ],
+)
+def test_a_file_of_the_chat_is_told_as_that_and_asked_for_on_this_computer(disk: Disk, path: str) -> None:
+    refused = _refused(lambda: disk.roots.open(path))
+    assert refused.code == "file_not_found"
+    assert "is a file of the chat" in refused.message
+    assert refused.next_step.startswith("Ask the user where it is on this computer")
+
+
+def test_a_folder_that_is_allowed_is_no_folder_of_a_chat_whatever_it_is_called(disk: Disk) -> None:
+    path = _write(disk.home / "mnt" / "data" / "talk.mp4", MP4)
+    assert _open(MediaRoots([path.parent], None), str(path)) == path
+
+
+@posix_alone
+def test_a_path_of_windows_is_told_as_that_elsewhere(disk: Disk) -> None:
+    for path in ("C:\\Videos\\holiday.mp4", '"d:/Videos/holiday.mp4"'):
+        refused = _refused(lambda path=path: disk.roots.open(path))
+        assert "is a path of Windows, and this server runs on another system." in refused.message
+        assert "path on this computer" in refused.next_step
+
+
+def test_a_folder_in_the_place_of_a_file_tells_up_to_ten_media_files_in_it(disk: Disk) -> None:
+    folder = disk.root / "Clips"
+    for name in ("b.mp4", "A.mp4", "notes.txt", ".hidden.mp4", "it's.mp4"):
+        _write(folder / name, MP4)
+    _write(folder / "text.mp4", b"text")
+    refused = _refused(lambda: disk.roots.open(str(folder)))
+    assert refused.code == "file_not_readable"
+    assert refused.message == ("~/Movies/Clips is a folder, and holds 'A.mp4', 'b.mp4', \"it's.mp4\".")
+    assert refused.next_step == "Name a file in it."
+    for number in range(20):
+        _write(folder / f"{number:02}.mp4", MP4)
+    refused = _refused(lambda: disk.roots.open("Clips/"))
+    assert refused.message.count(".mp4'") == 10
+    assert refused.message.endswith("'09.mp4' and more.")
+
+
+def test_a_folder_without_media_is_told_as_that(disk: Disk) -> None:
+    (disk.root / "Empty").mkdir()
+    refused = _refused(lambda: disk.roots.open("Empty"))
+    assert refused.message == "~/Movies/Empty is a folder, and holds no media file."
+    assert refused.next_step == "Name a file in one of these folders: ~/Movies."
+
+
+@posix_alone
+def test_what_is_told_of_a_folder_says_nothing_of_what_lies_outside(hostile: Disk) -> None:
+    with nothing_is_read(hostile):
+        refused = _refused(lambda: hostile.roots.open(str(hostile.root)))
+    assert "talk.mp4" in refused.message
+    assert "link" not in refused.message
 
 
 def test_a_folder_full_of_files_is_searched_for_a_near_miss_within_a_moment(disk: Disk) -> None:
@@ -874,15 +942,18 @@ def test_the_usual_roots_can_be_read_and_written(disk: Disk, monkeypatch: pytest
         (".", "{root}/job.mp4"),
         ("~/Movies/Sub", "{root}/Sub/job.mp4"),
         ("Sub/", "{root}/Sub/job.mp4"),
-        ("dubbed.mp4", "{root}/dubbed.mp4"),
-        ("dubbed.MP4", "{root}/dubbed.MP4"),
-        ("dubbed", "{root}/dubbed.mp4"),
-        ("dubbed.v1.2", "{root}/dubbed.v1.2.mp4"),
-        ("dubbed.exe", "{root}/dubbed.exe.mp4"),
+        ("dubbed.mp4", "{home}/Saved/dubbed.mp4"),
+        ("dubbed.MP4", "{home}/Saved/dubbed.MP4"),
+        ("dubbed", "{home}/Saved/dubbed.mp4"),
+        ("dubbed.v1.2", "{home}/Saved/dubbed.v1.2.mp4"),
+        ("dubbed.exe", "{home}/Saved/dubbed.exe.mp4"),
+        ("./dubbed.mp4", "{root}/dubbed.mp4"),
+        ("Sub/dubbed.mp4", "{root}/Sub/dubbed.mp4"),
+        ("Sub", "{home}/Saved/Sub.mp4"),
         ("~/Saved/dubbed.mp4", "{home}/Saved/dubbed.mp4"),
         ("'~/Movies/Sub/my dub.mp4'", "{root}/Sub/my dub.mp4"),
         ("file://{root}/my%20dub.mp4", "{root}/my dub.mp4"),
-        ("talk.mp4", "{root}/talk.mp4"),
+        ("talk.mp4", "{home}/Saved/talk.mp4"),
         ("Sub/../dubbed.mp4", "{root}/dubbed.mp4"),
     ],
 )
@@ -892,6 +963,17 @@ def test_a_destination_is_a_file_or_a_folder_with_the_files_own_name(
     roots = MediaRoots([disk.root], disk.home / "Saved")
     told = None if path is None else disk.path(path)
     assert roots.destination(told, "job.mp4") == Path(disk.path(wanted))
+
+
+def test_a_bare_name_is_saved_in_the_download_folder_from_any_working_directory(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = MediaRoots([disk.root], disk.home / "Saved")
+    for folder in (disk.root, disk.root / "Sub", disk.home, disk.outside):
+        monkeypatch.chdir(folder)
+        assert roots.destination("dubbed.mp4", "job.mp4") == disk.home / "Saved" / "dubbed.mp4"
+    monkeypatch.chdir(disk.root)
+    assert MediaRoots([disk.root], None).destination("dubbed.mp4", "job.mp4") == disk.root / "dubbed.mp4"
 
 
 WRITING_OUTSIDE = [

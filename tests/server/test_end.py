@@ -1,3 +1,4 @@
+import hashlib
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -27,7 +28,8 @@ socket.getaddrinfo = resolve
 from sync_mcp.cli import main
 main()
 """
-LONG_SCRIPT = {"type": "text", "voice_id": "v1", "script": "hello " * 800}
+VOICE = hashlib.sha256(b"Ada - calm narrator").hexdigest()[:20]
+LONG_SCRIPT = {"type": "text", "voice_id": VOICE, "script": "hello " * 800}
 
 
 @dataclass

@@ -95,7 +95,7 @@ class _Scenes:
         await self._text("create_generation", input=self._media, model="lipsync-2-pro")
         answers["list"] = await self._text("list_generations", limit=2)
         answers["error_arguments"] = await self._text(
-            "create_generation", input=self._media, modle="lipsync-2-pro", wait_seconds=90
+            "create_generation", input=self._media, modle="lipsync-2-pro", take=0
         )
         self._sandbox.add_fault(Fault.api_error("generation_input_video_inaccessible", path="/v2/generate"))
         answers["error_refused"] = await self._text("create_generation", input=self._media, model="sync-3")

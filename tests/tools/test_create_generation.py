@@ -7,7 +7,7 @@ import pytest
 from sync_mcp.api.generations import Generations
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .assistant import Assistant, Facts, arrived, creates, media, quote_in, sent
+from .assistant import VOICE, Assistant, Facts, arrived, creates, media, quote_in, sent
 
 pytestmark = pytest.mark.anyio
 
@@ -43,12 +43,12 @@ async def test_a_script_and_a_dub_reach_the_api_as_it_spells_them(
     assistant: Assistant, sandbox: Sandbox
 ) -> None:
     video = media(sandbox)[0]
-    speech = {"type": "text", "script": "Hello.", "voice_id": "v", "stability": 0, "similarity_boost": 0.2}
+    speech = {"type": "text", "script": "Hello.", "voice_id": VOICE, "stability": 0, "similarity_boost": 0.2}
     await assistant.facts("create_generation", input=[video, speech])
     dub = {"target_lang": "es", "source_lang": "en"}
     await assistant.facts("create_generation", input=[video], dub=dub)
     spoken, dubbed = sent(sandbox)
-    provider = {"name": "elevenlabs", "voiceId": "v", "script": "Hello."}
+    provider = {"name": "elevenlabs", "voiceId": VOICE, "script": "Hello."}
     assert spoken["input"][1] == {
         "type": "text",
         "provider": {**provider, "stability": 0, "similarityBoost": 0.2},

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .assistant import Assistant, Facts, media, quote_in, sent
+from .assistant import VOICE, Assistant, Facts, media, quote_in, sent
 
 pytestmark = pytest.mark.anyio
 
@@ -299,6 +299,6 @@ async def test_a_price_by_duration_says_what_it_leaves_out(assistant: Assistant,
     dub = {"input": [video], "dub": {"target_lang": "es"}, "duration_seconds": 60}
     told = await assistant.facts("estimate_cost", dub)
     assert any("dubbing" in assumption for assumption in told["assumptions"])
-    speech = {"type": "text", "script": "Hello.", "voice_id": "v1"}
+    speech = {"type": "text", "script": "Hello.", "voice_id": VOICE}
     told = await assistant.facts("estimate_cost", input=[video, speech], duration_seconds=60)
     assert any("speech from a script" in assumption for assumption in told["assumptions"])

@@ -16,7 +16,7 @@ from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.tools.catalogue import TOOLS
 
-from .assistant import Assistant, Facts, Told, check_schema, creates
+from .assistant import VOICE, Assistant, Facts, Told, check_schema, creates
 
 BAD_FORM = (400, 413, 415)
 """Statuses by which the API says that a body has not the form of a create."""
@@ -118,7 +118,7 @@ def usable(sandbox: Sandbox) -> st.SearchStrategy[Any]:
             "url": st.sampled_from([video, image, audio, "https://example.com/x", ""]),
             "refId": st.sampled_from(["a", "b"]),
             "script": st.text(max_size=40),
-            "voice_id": st.sampled_from(["v", ""]),
+            "voice_id": st.sampled_from([VOICE, "v", ""]),
             "stability": st.floats(-0.1, 1.1),
         },
     )
@@ -127,7 +127,7 @@ def usable(sandbox: Sandbox) -> st.SearchStrategy[Any]:
         st.sampled_from(
             [
                 {"type": "audio", "url": audio, "ref_id": "a"},
-                {"type": "text", "script": "Hello \U0001f600 there.", "voice_id": "v", "ref_id": "a"},
+                {"type": "text", "script": "Hello \U0001f600 there.", "voice_id": VOICE, "ref_id": "a"},
             ]
         ),
     ).map(list)

@@ -17,7 +17,7 @@ from sync_mcp.sandbox.storage import SAMPLES
 from sync_mcp.tools import backend as backend_module
 from tests.media.clips import make_media
 
-from .assistant import Assistant, Facts, asked, creates, quote_in, sent
+from .assistant import VOICE, Assistant, Facts, asked, creates, quote_in, sent
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +84,7 @@ async def test_the_price_of_paths_is_known_and_nothing_is_uploaded(
 
 
 async def test_a_script_is_priced_by_its_length(local: Assistant, sandbox: Sandbox, movies: Path) -> None:
-    speech = {"type": "text", "script": "Hello there. " * 20, "voice_id": "v"}
+    speech = {"type": "text", "script": "Hello there. " * 20, "voice_id": VOICE}
     told = await local.facts("estimate_cost", input=[paths(movies)[0], speech])
     await local.facts("create_generation", input=[paths(movies)[0], speech])
     [charge] = sandbox.charges
