@@ -10,6 +10,7 @@ import anyio
 
 from sync_mcp.errors import (
     APITimeoutError,
+    ApprovalRequired,
     InvalidRequestError,
     LedgerError,
     QuoteRefused,
@@ -78,7 +79,12 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
         told = _told_before(request, files)
         terms = _terms(context, arguments, files, notes=told, slot_until=wait_until)
         await _check_answer(context, request, terms)
-        made = await backend.guard.create(backend.client, request, None, terms)
+        try:
+            made = await backend.guard.create(backend.client, request, None, terms)
+        except ApprovalRequired as error:
+            if files is None and not error.price_is_known:
+                await _tell_gone(context, request, error)
+            raise
     wait_seconds = max(0.0, wait_until - anyio.current_time())
     answer = await _accepted(context, made.generation, wait_seconds)
     answer.model_note = model_note
@@ -95,6 +101,14 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
     notes.extend(told)
     answer.note = " ".join(notes) or None
     return answer
+
+
+async def _tell_gone(context: CallContext, request: "GenerationRequest", error: ApprovalRequired) -> None:
+    """Tell which files cannot be had before the user is asked to pay an unknown price for them."""
+    gone = await gone_links(context, request)
+    if gone:
+        error.message = f"{error.message} {'; '.join(gone)}."
+        error.next_step = f"{_MEND_LINKS} If the user says that it is there all the same: {error.next_step}"
 
 
 def _how_told(made: "Made") -> Iterator[str]:

@@ -138,6 +138,19 @@ async def test_why_a_url_could_not_be_looked_at_is_told_and_no_length_asked_for(
     assert "do not guess its length" in guessed["next_step"]
 
 
+async def test_who_is_to_agree_to_an_unknown_price_is_told_that_the_file_is_not_there(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault.api_error("cost_estimate_unavailable", path="/v2/analyze/cost", times=None))
+    items = [{"type": "video", "url": f"{sandbox.url}/samples/absent.mp4"}, media(sandbox)[1]]
+    told = await assistant.error("create_generation", input=items)
+    assert (told.code, told.money_spent) == ("approval_required", "no")
+    assert "input[0].url: 127.0.0.1 has nothing there (HTTP 404)" in told.text.split("\n")[0]
+    assert "tell the user what is wrong with the file" in told.text
+    there = await assistant.error("create_generation", input=media(sandbox))
+    assert "what is wrong with the file" not in there.text
+
+
 @pytest.mark.parametrize(("url", "reason"), CASES)
 async def test_beside_a_local_file_the_reason_is_told_too(
     local: Assistant,
