@@ -1,4 +1,5 @@
 import hashlib
+import json
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -90,7 +91,14 @@ def fetch_media_that_never_come(server: Sandboxed) -> None:
     silent = server.opened.enter_context(socket.create_server(("127.0.0.1", 0)))
     silent.settimeout(WAIT_SECONDS)
     video = {"type": "video", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/video.mp4"}
-    server.host.start("create_generation", {"input": [video, server.sandbox.media[1]]})
+    # Asked by the API's own way: a tool sends no URL of this machine.
+    body = json.dumps({"model": "lipsync-2", "input": [video, server.sandbox.media[1]]})
+    asking = socket.create_connection(("127.0.0.1", server.sandbox.port), WAIT_SECONDS)
+    server.opened.enter_context(asking)
+    asking.sendall(
+        f"POST /v2/generate HTTP/1.1\r\nHost: 127.0.0.1:{server.sandbox.port}\r\nx-api-key: sk_test\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    )
     server.opened.enter_context(silent.accept()[0])
 
 
