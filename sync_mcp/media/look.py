@@ -22,7 +22,7 @@ from anyio.to_thread import run_sync
 from pydantic import TypeAdapter, ValidationError
 
 from sync_mcp.api.uploads import open_regular
-from sync_mcp.errors import FileRefused
+from sync_mcp.errors import Code, FileRefused
 from sync_mcp.media.examining import Examination
 from sync_mcp.media.probe import MediaInfo
 from sync_mcp.media.sheet import SHEET_BYTES, ContactSheet
@@ -39,8 +39,11 @@ _ANSWER_BYTES = SHEET_BYTES + 64 * 1024
 _NAME_LIMIT = 120
 _REASON_LIMIT = 200
 _EXTRA = ("av", "PIL")
-_DAMAGED = ("file_damaged", "Name another file, or make this one anew with the program it comes from.")
-_REFUSALS = {
+_DAMAGED: tuple[Code, str] = (
+    "file_damaged",
+    "Name another file, or make this one anew with the program it comes from.",
+)
+_REFUSALS: Mapping[str, tuple[Code, str]] = {
     "cut short": (
         "file_damaged",
         "Copy, download or export it again, until all of it is there, and name that file.",

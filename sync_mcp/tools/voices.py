@@ -51,7 +51,7 @@ class VoicesAnswer(Answer):
     voices: list[VoiceRow]
     next_cursor: str | None = None
     note: str | None = None
-    """Which words no voice has, or why none was found: it may quote names of voices, which others have given."""
+    """Which words no voice has, or why none was found: it may quote names that others have given."""
 
 
 @dataclass(frozen=True, slots=True)
