@@ -583,6 +583,35 @@ def test_a_ledger_of_version_1_is_brought_up_to_date_without_loss(ledger: Ledger
     assert {path.name for path in home.iterdir()} == kept
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_ledger_of_each_later_version_is_brought_up_to_date_without_loss(
+    ledger_of: LedgerOf, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    version_1_file(home).close()
+    earlier = ledger_module._MIGRATIONS[:version]  # pyright: ignore[reportPrivateUsage]
+    with monkeypatch.context() as older:
+        older.setattr(ledger_module, "_MIGRATIONS", earlier)
+        ledger_of().check()
+    with closing(sqlite3.connect(home / "ledger.sqlite3")) as connection:
+        assert connection.execute("SELECT version FROM ledger").fetchall() == [(version,)]
+        connection.row_factory = sqlite3.Row
+        before = [dict(row) for row in connection.execute("SELECT * FROM entries ORDER BY id")]
+    ledger = ledger_of()
+    assert ledger.check() == len(before) == 4
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        assert connection.execute("SELECT version FROM ledger").fetchall() == [(ledger.version,)]
+        connection.row_factory = sqlite3.Row
+        after = [dict(row) for row in connection.execute("SELECT * FROM entries ORDER BY id")]
+    assert [{**row, **earlier_row} for row, earlier_row in zip(after, before, strict=True)] == after
+    assert [(row["last_sent_at"], row["caller"]) for row in after] == [
+        (row["first_sent_at"], None) for row in before
+    ]
+    new = ledger_of(tmp_path / "new")
+    new.check()
+    assert _schema(ledger.path) == _schema(new.path)
+    assert begun(ledger) == 6
+
+
 def test_a_ledger_of_version_1_is_marked_as_soon_as_it_is_brought_up_to_date(
     ledger: Ledger, home: Path
 ) -> None:
