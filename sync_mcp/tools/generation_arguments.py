@@ -7,6 +7,7 @@ from pydantic import Field, WithJsonSchema
 
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import MODEL_PURPOSES
+from sync_mcp.tools.schema import TOLD_IN_WORDS
 
 LONGEST_WAIT_SECONDS = 50
 USUAL_WAIT_SECONDS = 45
@@ -20,7 +21,6 @@ MOST_AWAITED = 50
 
 Share = Annotated[float, Field(ge=0, le=1)]
 # What is told elsewhere, or goes without saying, is checked all the same.
-SameShare = Annotated[Share, WithJsonSchema({"type": "number"})]
 Take = Annotated[int, Field(ge=1, le=HIGHEST_TAKE), WithJsonSchema({"type": "integer"})]
 VideoSeconds = Annotated[float, Field(gt=0, le=LONGEST_VIDEO_SECONDS), WithJsonSchema({"type": "number"})]
 FramesPerSecond = Annotated[float, Field(gt=0, le=HIGHEST_FPS), WithJsonSchema({"type": "number"})]
@@ -43,9 +43,9 @@ class InputItem(Arguments):
 
 
 class SegmentSpeakerArguments(Arguments):
-    auto_detect: bool | None = Field(None, description="Same.")
-    frame_number: int | None = Field(None, description="Same.")
-    coordinates: list[float] | None = Field(None, description="Same.")
+    auto_detect: bool | None = None
+    frame_number: int | None = None
+    coordinates: list[float] | None = None
 
 
 class SpeakerArguments(Arguments):
@@ -56,7 +56,6 @@ class SpeakerArguments(Arguments):
 
 
 SyncModeArgument = Literal["bounce", "loop", "cut_off", "silence", "remap"]
-SameSyncMode = Annotated[SyncModeArgument, WithJsonSchema({"type": "string"})]
 _SYNC_MODE = (
     "If lengths differ: bounce (default) or loop repeat the picture, cut_off cuts the voice, silence pads "
     "it, remap changes the picture's speed."
@@ -80,10 +79,13 @@ class OptionsArguments(Arguments):
 
 
 class SegmentOptionsArguments(Arguments):
-    sync_mode: SameSyncMode | None = Field(None, description="Same.")
-    temperature: SameShare | None = Field(None, description="Same.")
-    occlusion_detection_enabled: bool | None = Field(None, description="Same.")
-    active_speaker_detection: SegmentSpeakerArguments | None = Field(None, description="Same.")
+    sync_mode: SyncModeArgument | None = None
+    temperature: Share | None = None
+    occlusion_detection_enabled: bool | None = None
+    active_speaker_detection: SegmentSpeakerArguments | None = None
+
+
+_OVERRIDE = f"For this part, as in options: {', '.join(SegmentOptionsArguments.model_fields)}."
 
 
 class SegmentAudioArguments(Arguments):
@@ -96,12 +98,21 @@ class SegmentArguments(Arguments):
     start_time: float = Field(description="From, in the video (s).")
     end_time: float = Field(description="To, in the video (s).")
     audio_input: SegmentAudioArguments = Field(description="Its voice.")
-    options_override: SegmentOptionsArguments | None = Field(None, description="For this part.")
+    options_override: SegmentOptionsArguments | None = Field(
+        None, description=_OVERRIDE, json_schema_extra=TOLD_IN_WORDS
+    )
 
 
 class DubArguments(Arguments):
     target_lang: str = Field(description="Code or English name.")
     source_lang: str | None = Field(None, description="Of the video; default: found out.")
+
+
+_INPUT_EXAMPLE = (
+    '[{"type":"video","path":"/clip.mp4"},{"type":"text","script":"Hi","voice_id":"x","stability":0.5,'
+    '"similarity_boost":0.75,"ref_id":"a"}]'
+)
+"""Holds every name of an item, with what is said of it: some hosts do not show what is inside an argument."""
 
 
 class RequestArguments(Arguments):
@@ -112,7 +123,10 @@ class RequestArguments(Arguments):
         description=f"{', '.join(MODEL_PURPOSES)}. Default: sync-3 for an image, lipsync-2 for a video.",
     )
     input: list[InputItem] = Field(
-        description="One video or image, and one audio or text item; with dub one video alone."
+        description=(
+            "One video or image, and one audio or text item; with segments one for each voice, with dub a "
+            f"video alone. Like {_INPUT_EXAMPLE}, or url or asset_id for path."
+        )
     )
     options: OptionsArguments | None = Field(None, description="How it is made.")
     segments: list[SegmentArguments] | None = Field(None, description="Parts with own voices.")
@@ -120,7 +134,7 @@ class RequestArguments(Arguments):
     output_file_name: str | None = Field(None, description="Letters, digits, _ and -; no extension.")
     project_id: str | None = Field(None, description="UUID of a project.")
     dub: DubArguments | None = Field(None, description="Translate the video's own speech.")
-    take: Take = Field(1, description="2, 3, ... makes and pays the same again.")
+    take: Take = Field(1, description="2, 3, ... makes and pays the same again; asks the user.")
 
 
 class CreateArguments(RequestArguments):

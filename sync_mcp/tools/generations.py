@@ -637,7 +637,7 @@ TOOLS: Tools = (
             "Start a paid job, which cannot be cancelled: the speaker of a video or image says a recording "
             "or a script, or a video is dubbed. First estimate_cost, and let the user agree. Returns the "
             "generation_id, or the finished job if it ends within wait_seconds; then get_generation. "
-            "The same call again returns the same job."
+            "The same call again returns the same job; after a failure it makes a new attempt."
         ),
         arguments=CreateArguments,
         answer=GenerationAnswer,
@@ -681,13 +681,14 @@ TOOLS: Tools = (
         name="estimate_cost",
         title="Estimate the cost",
         description=(
-            "What create_generation would cost with the same arguments: USD, frames and credits as far as "
-            "the API tells, and what was assumed. Starts nothing and is free."
+            "What create_generation would cost with the same arguments, and what was assumed. Free, and "
+            "starts nothing."
         ),
         arguments=EstimateArguments,
         answer=EstimateAnswer,
         annotations=READS,
         run=_estimate_cost,
         arguments_told_by="create_generation",
+        arguments_outlined=("input",),
     ),
 )

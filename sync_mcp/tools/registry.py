@@ -1,7 +1,7 @@
 """A tool: its words for the model, its schemas, and how a call to it runs."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -21,7 +21,7 @@ from sync_mcp.tools.approval import InputNeeded
 from sync_mcp.tools.arguments import Arguments, parse_arguments
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.forgiving import unnested, without_injected
-from sync_mcp.tools.schema import Schema, input_schema, output_schema
+from sync_mcp.tools.schema import Schema, input_schema, output_schema, whole_schema
 
 READS = types.ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
@@ -46,7 +46,8 @@ class Tool(Generic[ArgumentsT]):
 
     `paid` says that a call may cost money: then one that was cut off is to be made again just so.
     `answer` is None for a tool that answers with a picture: it has no structured content.
-    `arguments_told_by` names a tool that describes the arguments inside this one's: said once, read once.
+    `arguments_told_by` names a tool that describes the arguments inside this one's: said once, read once. Of
+    those in `arguments_outlined` this one tells the names and types all the same.
     """
 
     name: str
@@ -58,17 +59,17 @@ class Tool(Generic[ArgumentsT]):
     run: Callable[[CallContext, ArgumentsT], Awaitable[Answer | Picture]]
     paid: bool = False
     arguments_told_by: str = ""
+    arguments_outlined: Collection[str] = ()
     other_names: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @cached_property
     def input_schema(self) -> Schema:
         """What `tools/list` says of the arguments."""
-        return input_schema(self.arguments, told_by=self.arguments_told_by)
+        return input_schema(self.arguments, told_by=self.arguments_told_by, outlined=self.arguments_outlined)
 
     @cached_property
     def _whole_schema(self) -> Schema:
-        # By the words of an enumeration, which may be told elsewhere, an argument is read forgivingly.
-        return input_schema(self.arguments)
+        return whole_schema(self.arguments)
 
     @cached_property
     def definition(self) -> types.Tool:

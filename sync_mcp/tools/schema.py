@@ -4,39 +4,73 @@ Clients differ in what they choke on: references, unions, null types, titles, op
 left in an input schema; an output schema stays open to new fields.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 Schema = dict[str, Any]
+
+_IN_WORDS = "told_in_words"
+TOLD_IN_WORDS: dict[str, JsonValue] = {_IN_WORDS: True}
+"""Marks a field (`json_schema_extra`) whose description says what its parts are: the schema does not."""
 
 _DROPPED = frozenset({"title", "default", "$defs", "discriminator"})
 
 
-def input_schema(model: type[BaseModel], *, told_by: str = "") -> Schema:
+def whole_schema(model: type[BaseModel]) -> Schema:
+    """Return what a tool's arguments are read by, with all their parts."""
+    return _portable(model, closed=True)
+
+
+def input_schema(model: type[BaseModel], *, told_by: str = "", outlined: Collection[str] = ()) -> Schema:
     """Return the portable schema of a tool's arguments.
 
-    Of arguments with parts, descriptions, ranges and words give way to a reference to the tool `told_by`,
-    where one is named: what is said once need not be read twice.
+    Of arguments with parts, what is inside gives way to a reference to the tool `told_by`, where one is
+    named: what is said once need not be read twice. Of those in `outlined` the names and types of the parts
+    stay, for a host that shows this tool before the other.
     """
-    schema = _portable(model, closed=True)
+    schema = whole_schema(model)
+    _leave_to_words(schema)
     if told_by:
-        for argument in schema["properties"].values():
-            if _refer(argument):
-                argument["description"] = f"As in {told_by}."
+        for name, argument in cast(Mapping[str, Schema], schema["properties"]).items():
+            if not _has_parts(argument):
+                continue
+            argument["description"] = f"As in {told_by}."
+            if name in outlined:
+                _leave_names_and_types(argument)
+            else:
+                _leave_type(argument)
     return schema
 
 
-def _refer(node: Schema) -> bool:
-    """Let what is inside `node` refer to what is said elsewhere; return whether there is anything inside."""
-    inner = cast(Mapping[str, Schema], node.get("properties", {}))
-    for described in inner.values():
-        described["description"] = "Same."
-        for told in ("minimum", "maximum", "enum"):
-            described.pop(told, None)
-        _refer(described)
-    return _refer(node["items"]) if "items" in node else bool(inner)
+def _leave_to_words(node: Schema) -> None:
+    if node.pop(_IN_WORDS, False):
+        _leave_type(node)
+    for inner in cast(Mapping[str, Schema], node.get("properties", {})).values():
+        _leave_to_words(inner)
+    if "items" in node:
+        _leave_to_words(node["items"])
+
+
+def _has_parts(node: Schema) -> bool:
+    return "properties" in node.get("items", node)
+
+
+def _leave_names_and_types(argument: Schema) -> None:
+    parts = cast(Mapping[str, Schema], argument.get("items", argument)["properties"])
+    for part in parts.values():
+        for told in ("description", "minimum", "maximum"):
+            part.pop(told, None)
+
+
+def _leave_type(argument: Schema) -> None:
+    # Open: what may stand inside is checked by the server.
+    inner = argument.get("items", argument)
+    for told in ("properties", "required", "additionalProperties"):
+        inner.pop(told, None)
+    if inner is not argument:
+        inner.pop("description", None)
 
 
 def output_schema(model: type[BaseModel]) -> Schema:

@@ -1,12 +1,15 @@
+import json
+import re
 from typing import Annotated, Any, Literal
 
 import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field
 
-from sync_mcp.tools.arguments import Arguments
+from sync_mcp.tools.arguments import Arguments, parse_arguments
 from sync_mcp.tools.catalogue import TOOLS
-from sync_mcp.tools.schema import input_schema, output_schema
+from sync_mcp.tools.generation_arguments import CreateArguments, SegmentOptionsArguments
+from sync_mcp.tools.schema import TOLD_IN_WORDS, input_schema, output_schema, whole_schema
 
 Schema = dict[str, Any]
 by_name = {tool.name: tool for tool in TOOLS}
@@ -26,6 +29,10 @@ class Shape(Arguments):
     corners: list[Point] = Field(description="Said of the corners.")
     colour: Literal["red", "green"] | None = Field(None, description="Paint.")
     size: Annotated[int, Field(ge=1, le=9)] = Field(3, description="How large.")
+
+
+class Worded(Arguments):
+    inner: Point | None = Field(None, description="x and kind.", json_schema_extra=TOLD_IN_WORDS)
 
 
 class Told(BaseModel):
@@ -65,15 +72,27 @@ def test_references_unions_nulls_titles_and_defaults_are_resolved() -> None:
 
 def test_of_an_argument_with_parts_another_tool_tells_and_a_plain_one_speaks_for_itself() -> None:
     told = input_schema(Shape, told_by="draw")["properties"]
-    assert told["centre"]["description"] == told["corners"]["description"] == "As in draw."
+    assert told["centre"] == {"type": "object", "description": "As in draw."}
+    assert told["corners"] == {"type": "array", "items": {"type": "object"}, "description": "As in draw."}
     assert told["size"] == {"type": "integer", "minimum": 1, "maximum": 9, "description": "How large."}
-    for point in (told["centre"], told["corners"]["items"]):
-        assert point["properties"] == {
-            "x": {"type": "number", "description": "Same."},
-            "kind": {"type": "string", "description": "Same."},
-        }
     # Nothing of it rubs off on the tool that tells it.
     assert input_schema(Shape)["properties"]["centre"]["properties"] == POINT["properties"]
+
+
+def test_of_an_outlined_argument_the_names_and_types_stay() -> None:
+    told = input_schema(Shape, told_by="draw", outlined=("centre",))["properties"]
+    assert told["centre"] == {
+        "type": "object",
+        "additionalProperties": False,
+        "description": "As in draw.",
+        "properties": {"x": {"type": "number"}, "kind": {"type": "string", "enum": ["only"]}},
+    }
+    assert "properties" not in told["corners"]["items"]
+
+
+def test_an_argument_that_is_told_in_words_keeps_its_parts_for_the_reading_alone() -> None:
+    assert input_schema(Worded)["properties"]["inner"] == {"type": "object", "description": "x and kind."}
+    assert whole_schema(Worded)["properties"]["inner"]["properties"] == POINT["properties"]
 
 
 def test_an_output_schema_is_open_at_every_depth_and_requires_what_is_always_there() -> None:
@@ -92,20 +111,45 @@ def test_the_schemas_are_json_schemas(tool: Any) -> None:
     Draft202012Validator.check_schema(schema or {})
 
 
-def test_estimate_cost_takes_every_argument_of_create_generation() -> None:
+def test_estimate_cost_takes_every_argument_of_create_generation_and_says_nothing_twice() -> None:
     create = by_name["create_generation"].input_schema["properties"]
     estimate = by_name["estimate_cost"].input_schema["properties"]
     assert estimate.keys() == create.keys() | {"fps"}
-    assert _names(estimate["input"]) == _names(create["input"])
-    assert _names(estimate["options"]) == _names(create["options"])
-    assert _names(estimate["segments"]) == _names(create["segments"])
+    # A host that loads tools late may show this one first.
+    assert _types(estimate["input"]) == _types(create["input"])
+    assert all("description" not in part for part in estimate["input"]["items"]["properties"].values())
+    told = {"description": "As in create_generation."}
+    assert estimate["options"] == estimate["dub"] == {"type": "object", **told}
+    assert estimate["segments"] == {"type": "array", "items": {"type": "object"}, **told}
 
 
-def _names(node: Schema) -> Any:
-    """The names in a schema, as they are nested."""
-    inner = node.get("properties", {})
-    below = _names(node["items"]) if "items" in node else None
-    return {name: _names(value) for name, value in inner.items()} or below
+def _types(argument: Schema) -> dict[str, str]:
+    return {name: part["type"] for name, part in argument["items"]["properties"].items()}
+
+
+def test_the_description_of_input_holds_an_example_with_every_name_of_an_item() -> None:
+    told = by_name["create_generation"].input_schema["properties"]["input"]
+    example = json.loads(re.findall(r"\[\{.*\}\]", told["description"])[0])
+    parse_arguments(CreateArguments, whole_schema(CreateArguments), {"input": example}, {})
+    shown = {name for item in example for name in item}
+    after = told["description"].rpartition("]")[2]
+    assert (
+        shown | {name for name in ("url", "asset_id") if name in after} == told["items"]["properties"].keys()
+    )
+
+
+def test_the_descriptions_say_what_makes_it_again() -> None:
+    create = by_name["create_generation"]
+    assert "after a failure it makes a new attempt" in create.description
+    assert "asks the user" in create.input_schema["properties"]["take"]["description"]
+    assert "with segments one for each voice" in create.input_schema["properties"]["input"]["description"]
+
+
+def test_the_parts_of_a_segments_own_options_are_named() -> None:
+    parts = by_name["create_generation"].input_schema["properties"]["segments"]["items"]["properties"]
+    assert parts["options_override"]["type"] == "object"
+    for name in SegmentOptionsArguments.model_fields:
+        assert name in parts["options_override"]["description"]
 
 
 _CHANGING = ("create_generation", "upload_asset", "download_generation")
