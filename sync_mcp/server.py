@@ -80,6 +80,7 @@ def create_server(
                 approve_above_usd=None if above == "never" else above,
                 approve_by=settings.approve_by,
                 webhook_hosts=settings.webhook_hosts,
+                read_only=settings.read_only,
                 sandboxed=sandbox_url is not None,
                 stopping=stopping,
             )

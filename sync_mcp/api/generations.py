@@ -208,13 +208,16 @@ class Generations:
         """Return whether the API has shown to this client that it keeps an idempotency key for so long."""
         return self._creator.keeps_keys_for(seconds)
 
-    async def get(self, id: str, *, request_options: RequestOptions | None = None) -> Generation:
-        """Return the present state of a job.
+    async def get(
+        self, id: str, *, include_progress: bool = False, request_options: RequestOptions | None = None
+    ) -> Generation:
+        """Return the present state of a job, with `progress_percent` only where that is asked for.
 
         Raises:
             NotFoundError: the account has no job by this id.
         """
-        look = await self._look(_checked_id(id), {}, request_options)
+        query = {"include": "progress"} if include_progress else {}
+        look = await self._look(_checked_id(id), query, request_options)
         return look.generation
 
     async def list(

@@ -352,6 +352,11 @@ class Guard:
             known = await self._do(self.ledger.makers_of, ids, sync.base_url)
         return known
 
+    async def note_saved(self, sync: AsyncSync, generation_id: str, path: str) -> None:
+        """Note where a job's result was saved, where the ledger knows the job."""
+        if self.ledger.exists():
+            await self._do(self.ledger.note_saved, generation_id, sync.base_url, path)
+
     async def settle_failure(self, sync: AsyncSync, job: Generation) -> Entry | None:
         """Write down how a job without a result ended, where the ledger knows it; return its entry then."""
         if not self.ledger.exists():

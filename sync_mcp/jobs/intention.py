@@ -1,10 +1,11 @@
 """What a create means, however it is spelled: the same intention is made and paid once."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
+from urllib.parse import unquote
 
 from sync_mcp.api.models import GenerationRequest, Json
 from sync_mcp.errors import InvalidRequestError
@@ -18,6 +19,8 @@ DIGEST_VERSION = 2
 digested the same call differently would pay for it again."""
 
 HIGHEST_TAKE = 10_000
+ABOUT_LIMIT = 60
+"""The most characters of what a job is called in a list."""
 _SCRIPT_SHOWN = 80
 _PLACE_SHOWN = 300
 _EXTRAS = ("outputFileName", "webhookUrl", "projectId")
@@ -130,6 +133,65 @@ class Intention:
         if self.take > 1:
             parts.append(f"take {self.take}")
         return f"{safe(self.request.model, 80)}: {', '.join(parts)}"
+
+    @cached_property
+    def about(self) -> str:
+        """What it is called in a list: the clip, what it says, and what else tells it from its like.
+
+        "talk.mp4 + ben.wav", "photo.jpg: "Welcome to our…"", "talk.mp4, dubbed into fr".
+        """
+        wire = self.request.to_wire()
+        clips: list[str] = []
+        voices: list[str] = []
+        scripts: list[str] = []
+        for item in cast(list[Json], wire["input"]):
+            if isinstance(item.get("provider"), Mapping):
+                scripts.append(str(item["provider"].get("script", "")))
+            else:
+                is_clip = item.get("type") in ("video", "image")
+                (clips if is_clip else voices).append(_called(item, self.names))
+        end = ""
+        if isinstance(wire.get("dubParams"), Mapping):
+            end += f", dubbed into {safe(str(wire['dubParams'].get('targetLang')), 8)}"
+        if self.take > 1:
+            end += f", take {self.take}"
+        return _joined(clips, voices, scripts, ABOUT_LIMIT - len(end)) + end
+
+
+def _joined(clips: Sequence[str], voices: Sequence[str], scripts: Sequence[str], room: int) -> str:
+    clip = " + ".join(clips)
+    if len(voices) + len(scripts) > 1:
+        said = f" + {len(voices) + len(scripts)} voices"
+        return _middle_cut(clip, room - len(said)) + said
+    if scripts:
+        # A clip with a long name leaves half of the room to what is said.
+        clip = _middle_cut(clip, room // 2)
+        return f'{clip}: "{safe(scripts[0], room - len(clip) - 4)}"'
+    if voices:
+        room -= 3
+        voice = _middle_cut(voices[0], max(room // 2, room - len(clip)))
+        return f"{_middle_cut(clip, room - len(voice))} + {voice}"
+    return _middle_cut(clip, room)
+
+
+def _middle_cut(name: str, limit: int) -> str:
+    """Return a name, cut in its middle where it is too long: what tells files apart stands at its ends."""
+    if len(name) <= limit:
+        return name
+    tail = limit // 2
+    return f"{name[: limit - tail - 1]}…{name[-tail:]}"
+
+
+def _called(item: Json, names: Mapping[str, str]) -> str:
+    """Return what an input is called: the name of its file, without folders."""
+    asset_id = str(item.get("assetId") or "")
+    name = names.get(asset_id.partition(":")[2]) if asset_id else None
+    if name is None and asset_id:
+        name = f"asset {asset_id.partition('-')[0]}"
+    if name is None:
+        place = without_queries(str(item.get("url") or "")).partition("?")[0]
+        name = unquote(place.rstrip("/").rpartition("/")[2])
+    return safe(name, _PLACE_SHOWN) or safe(str(item.get("type")), 20)
 
 
 def _shown(item: Json, names: Mapping[str, str]) -> str:

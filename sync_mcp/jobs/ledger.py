@@ -44,7 +44,7 @@ from sqlalchemy.types import JSON, TypeDecorator
 
 from sync_mcp.errors import Code, InvalidRequestError, LedgerError, LimitReached, QuoteRefused
 from sync_mcp.home import home_folder
-from sync_mcp.jobs.intention import DIGEST_VERSION, Intention
+from sync_mcp.jobs.intention import ABOUT_LIMIT, DIGEST_VERSION, Intention
 from sync_mcp.jobs.limits import (
     HIGHEST_USD,
     Limits,
@@ -55,7 +55,7 @@ from sync_mcp.jobs.limits import (
     utc_midnight,
 )
 from sync_mcp.jobs.mark import UNREADABLE, Mark, advance_mark, read_mark
-from sync_mcp.jobs.schema import RENAME, STATE, VERSION_1, VERSION_2, VERSION_3, VERSION_4
+from sync_mcp.jobs.schema import RENAME, STATE, VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5
 from sync_mcp.text import plain_id, safe
 
 if sys.platform != "win32":
@@ -216,6 +216,15 @@ class Entry(_Base):
     """An answer to it is to come; else, as long as it is open, it is in doubt."""
     caller: Mapped[str | None]
     """The name of the token that the call came with over HTTP, where it has one."""
+    about: Mapped[str | None]
+    """What it is called in a list; the versions before noted none."""
+    saved_as: Mapped[str | None]
+    """Where its result was saved last."""
+
+    @property
+    def title(self) -> str:
+        """What it is called in a list, at most `ABOUT_LIMIT` characters."""
+        return self.about or safe(self.summary.partition(": ")[2] or self.summary, ABOUT_LIMIT)
 
     @property
     def is_open(self) -> bool:
@@ -291,6 +300,7 @@ _MIGRATIONS: Sequence[Callable[[Connection], None]] = (
     _through(VERSION_2),
     _through(VERSION_3),
     _through(VERSION_4),
+    _through(VERSION_5),
 )
 """From each version to the next; a ledger's version is how many of them it has been through."""
 
@@ -492,6 +502,7 @@ class Ledger:
                 idempotency_key=wish.repeated_key or intention.idempotency_key(wish.attempt),
                 model=safe(intention.request.model, 80),
                 summary=intention.summary,
+                about=intention.about,
                 extras=intention.extras,
                 state="preparing" if wish.has_files else "sending",
                 owner=wish.owner,
@@ -788,6 +799,14 @@ class Ledger:
             entry = _having_job(session, entry_id, generation_id)
             if entry is not None and entry.state == "accepted":
                 entry.status = safe(status, 40)
+
+    def note_saved(self, generation_id: str, base_url: str, path: str) -> None:
+        """Note where a job's result was saved; nothing is done where the ledger does not know the job."""
+        with self._transaction() as session:
+            job = {"generation_id": generation_id, "base_url": base_url}
+            entry = session.scalars(_MAKER, job).first()
+            if entry is not None and entry.generation_id == generation_id:
+                entry.saved_as = path
 
     def delete_job(self, entry_id: int, *, generation_id: str, now: float) -> None:
         """Note that a job was deleted by this client; what it cost stays spent.
@@ -1396,6 +1415,7 @@ def _add_second_job(session: Session, entry: Entry, generation_id: str) -> None:
         idempotency_key=entry.idempotency_key,
         model=entry.model,
         summary=entry.summary,
+        about=entry.about,
         extras=entry.extras,
         owner=entry.owner,
         assets=entry.assets,

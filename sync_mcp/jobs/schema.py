@@ -108,6 +108,12 @@ VERSION_4 = (
     "ALTER TABLE quotes ADD COLUMN caller VARCHAR",
 )
 
+VERSION_5 = (
+    # What a job is called in a list. An older process that has the file open leaves them empty.
+    "ALTER TABLE entries ADD COLUMN about VARCHAR",
+    "ALTER TABLE entries ADD COLUMN saved_as VARCHAR",
+)
+
 STATE = (
     "SELECT id, revision, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0), counted_usd "
     "FROM ledger"

@@ -150,6 +150,31 @@ class Watcher:
             await wait.until(pass_on)
             return {job.id: job.outcome or _nothing_known(job, seconds) for job in wait.jobs}
 
+    async def progress_of(self, generation_ids: Sequence[str], seconds: float) -> dict[str, float]:
+        """Return how far running jobs are, in percent, as far as the API tells that within `seconds`.
+
+        The lists do not tell it: each is asked for by itself, as many as the read limit has room for.
+        """
+        told: dict[str, float] = {}
+
+        async def ask(id: str) -> None:
+            try:
+                job = await self._client_of().generations.get(
+                    id, include_progress=True, request_options=_once()
+                )
+            except SyncError as error:
+                logger.debug("how far a job is cannot be told: %s", error)
+                return
+            if job.progress_percent is not None and not job.finished:
+                told[id] = job.progress_percent
+
+        with anyio.move_on_after(seconds):
+            async with anyio.create_task_group() as asking:
+                for id in generation_ids[: self._allowance.spare]:
+                    await self._allowance.take()
+                    asking.start_soon(ask, id)
+        return told
+
     @contextmanager
     def _waiting(self, generation_ids: Sequence[str], seconds: float) -> "Generator[_Wait]":
         if not all(GENERATION_ID.fullmatch(id) for id in generation_ids):

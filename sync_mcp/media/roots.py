@@ -158,6 +158,11 @@ class MediaRoots:
         """Return what is allowed where the user has set nothing."""
         return cls(usual_roots(), usual_download_folder())
 
+    @property
+    def can_save(self) -> bool:
+        """Whether there is any folder that may be written to; the disk is not looked at."""
+        return bool(self._writable)
+
     def open(self, path: str) -> OpenMedia:
         """Open a media file, named as users do: absolute, below `~`, relative, quoted, or by a file:// URL.
 

@@ -156,9 +156,8 @@ TOOLS: Tools = (
         name="get_account",
         title="Get the account and the money",
         description=(
-            "Plan, balance and concurrency as the API tells them; what this server's ledger counts as spent "
-            "(reserved and unresolved money included); each of the user's limits, its period and what is "
-            "left of it."
+            "Plan, balance and concurrency; what this server's ledger counts as spent, reserved and "
+            "unresolved money included; the user's limits and what is left of each."
         ),
         arguments=AccountArguments,
         answer=AccountAnswer,

@@ -88,6 +88,7 @@ class Backend:
         approve_above_usd: Decimal | None,
         approve_by: ApproveBy,
         webhook_hosts: Sequence[str],
+        read_only: bool,
         sandboxed: bool,
         stopping: anyio.Event | None = None,
     ) -> None:
@@ -110,6 +111,7 @@ class Backend:
         self.approve_by: ApproveBy = approve_by
         self.webhook_hosts = webhook_hosts
         """The hosts that may be told of a job's end unasked."""
+        self._read_only = read_only
         self._task_group = task_group
         self._watcher: Watcher | None = None
         self._make_roots = make_roots
@@ -168,6 +170,11 @@ class Backend:
         if self._roots is None:
             self._roots = self._make_roots()
         return self._roots
+
+    @property
+    def can_save(self) -> bool:
+        """Whether results can be saved by this server: it may write, and there is a folder for them."""
+        return not self._read_only and self.roots.can_save
 
     @property
     def local_reader(self) -> "LocalReader":

@@ -1,11 +1,12 @@
 """The tools for results: look at one, and save it."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from anyio.to_thread import run_sync
 from pydantic import Field
 
-from sync_mcp.errors import NoOutput
+from sync_mcp.errors import LedgerError, NoOutput
 from sync_mcp.text import clean, plain_id
 from sync_mcp.tools.answers import Answer, Picture
 from sync_mcp.tools.arguments import Arguments
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from sync_mcp.media.sheet import ContactSheet
 
 _PATH_LIMIT = 4096
+
+logger = logging.getLogger("sync_mcp.tools")
 
 
 class PreviewArguments(Arguments):
@@ -93,7 +96,18 @@ async def _download_generation(context: CallContext, arguments: DownloadArgument
     if saved.failed:
         # Told once: the next call fetches the output anew.
         backend.transfers.forget(key)
+    else:
+        await _note_saved(context, generation.id, saved)
     return _answer(saved)
+
+
+async def _note_saved(context: CallContext, generation_id: str, saved: "Saved") -> None:
+    backend = context.backend
+    try:
+        await backend.guard.note_saved(backend.client, generation_id, clean(str(saved.path), _PATH_LIMIT))
+    except LedgerError as error:
+        # The file is there, whatever is the matter with the ledger.
+        logger.warning("where a result was saved cannot be noted: %s", error)
 
 
 def _answer(saved: "Saved") -> DownloadAnswer:

@@ -51,10 +51,11 @@ _RowT = TypeVar("_RowT", bound=BaseModel)
 class GenerationAnswer(Answer):
     generation_id: str
     status: str
+    about: str | None = None
     model: str | None = None
-    model_note: str | None = None
     created_at: str | None = None
     progress_percent: float | None = None
+    saved_as: str | None = None
     output_url: str | None = None
     output_url_expires_at: str | None = None
     output_duration_seconds: float | None = None
@@ -71,12 +72,14 @@ class GenerationAnswer(Answer):
 class GenerationRow(BaseModel):
     generation_id: str
     status: str
+    about: str | None = None
     model: str | None = None
     created_at: str | None = None
     output_file_name: str | None = None
     api_code: str | None = None
     cost_usd: float | None = None
     estimated_cost_usd: float | None = None
+    saved_as: str | None = None
 
 
 class ListAnswer(Answer):
@@ -89,11 +92,14 @@ class ListAnswer(Answer):
 class AwaitedRow(BaseModel):
     generation_id: str
     status: str
+    about: str | None = None
+    progress_percent: float | None = None
     output_url: str | None = None
     error_code: str | None = None
     api_code: str | None = None
     cost_usd: float | None = None
     estimated_cost_usd: float | None = None
+    saved_as: str | None = None
 
 
 class WaitAnswer(Answer):
@@ -152,14 +158,18 @@ async def known_jobs(context: CallContext, jobs: "Sequence[Generation]") -> "Map
     return {}
 
 
-class _Costing(Protocol):
+class _OfLedger(Protocol):
+    about: str | None
+    saved_as: str | None
     cost_usd: float | None
     estimated_cost_usd: float | None
 
 
-def _tell_cost(answer: _Costing, entry: "Entry | None") -> None:
+def _tell_entry(answer: _OfLedger, entry: "Entry | None") -> None:
+    """Put what the ledger knows of a job into an answer: what it is about, and what it costs."""
     if entry is None:
         return
+    answer.about, answer.saved_as = _word(entry.title), entry.saved_as
     if entry.cost_usd is not None:
         answer.cost_usd = float(entry.cost_usd)
     elif entry.estimate_usd is not None:
@@ -175,7 +185,7 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
         created_at=_timestamp(generation.created_at),
         next_step="",
     )
-    _tell_cost(answer, known.get(generation.id))
+    _tell_entry(answer, known.get(generation.id))
     if generation.status == "COMPLETED":
         answer.output_url = _whole_url(generation.output_url)
         context.backend.outputs.note(answer.output_url)
@@ -229,7 +239,7 @@ def _generation_row(generation: "Generation", entry: "Entry | None") -> Generati
         output_file_name=_word(generation.output_file_name),
         api_code=_word(generation.error_code),
     )
-    _tell_cost(row, entry)
+    _tell_entry(row, entry)
     return row
 
 
@@ -251,16 +261,23 @@ def wait_answer(
     ids: Sequence[str],
     outcomes: "Mapping[str, Generation | SyncError]",
     known: "Mapping[str, Entry]",
+    progress: Mapping[str, float],
+    *,
+    tells_urls: bool,
 ) -> WaitAnswer:
-    """Return how the jobs `ids` are; one without an outcome could not be asked for."""
-    rows = [_awaited_row(id, outcomes.get(id)) for id in ids]
+    """Return how the jobs `ids` are; one without an outcome could not be asked for.
+
+    Where results can be saved by their ids, their URLs are long and of no use.
+    """
+    rows = [_awaited_row(id, outcomes.get(id), progress.get(id)) for id in ids]
     for row in rows:
-        _tell_cost(row, known.get(row.generation_id))
+        _tell_entry(row, known.get(row.generation_id))
     figures = [row.cost_usd if row.cost_usd is not None else row.estimated_cost_usd for row in rows]
     told = [figure for figure in figures if figure is not None]
     count = Counter(_state(outcomes.get(id)) for id in ids)
     fitting = _fitting(rows)
-    _put_urls(fitting, outcomes)
+    if tells_urls:
+        _put_urls(fitting, outcomes)
     return WaitAnswer(
         completed=count["completed"],
         failed=count["failed"],
@@ -268,7 +285,7 @@ def wait_answer(
         unknown=count["missing"] + count["error"] + count["unknown"] or None,
         total_cost_usd=round(sum(told), 6) if told else None,
         generations=fitting,
-        next_step=_after_wait(count, fitting, left_out=len(rows) - len(fitting)),
+        next_step=_after_wait(count, fitting, left_out=len(rows) - len(fitting), tells_urls=tells_urls),
     )
 
 
@@ -298,7 +315,9 @@ def _state(outcome: "Generation | SyncError | None") -> _State:
 _STATUS_OF = {"missing": "NOT_FOUND", "error": "ERROR", "unknown": "UNKNOWN"}
 
 
-def _awaited_row(id: str, outcome: "Generation | SyncError | None") -> AwaitedRow:
+def _awaited_row(
+    id: str, outcome: "Generation | SyncError | None", progress_percent: float | None
+) -> AwaitedRow:
     if outcome is None or isinstance(outcome, SyncError):
         failure = APITimeoutError("") if outcome is None else outcome
         return AwaitedRow(
@@ -308,7 +327,10 @@ def _awaited_row(id: str, outcome: "Generation | SyncError | None") -> AwaitedRo
             api_code=failure.api_code,
         )
     return AwaitedRow(
-        generation_id=id, status=safe(outcome.status, _WORD_LIMIT), api_code=_word(outcome.error_code)
+        generation_id=id,
+        status=safe(outcome.status, _WORD_LIMIT),
+        progress_percent=finite(progress_percent),
+        api_code=_word(outcome.error_code),
     )
 
 
@@ -326,7 +348,9 @@ def _put_urls(rows: Sequence[AwaitedRow], outcomes: "Mapping[str, Generation | S
             room -= length
 
 
-def _after_wait(count: Mapping[str, int], rows: Sequence[AwaitedRow], *, left_out: int) -> str:
+def _after_wait(
+    count: Mapping[str, int], rows: Sequence[AwaitedRow], *, left_out: int, tells_urls: bool
+) -> str:
     steps: list[str] = []
     open_ids = count["running"] + count["unknown"]
     if open_ids:
@@ -336,7 +360,9 @@ def _after_wait(count: Mapping[str, int], rows: Sequence[AwaitedRow], *, left_ou
             "preview_generation shows one and download_generation saves it; or give the user each output_url "
             "letter for letter."
         )
-    if any(row.status == "COMPLETED" and not row.output_url for row in rows):
+    elif count["completed"] and not tells_urls:
+        steps.append("By its generation_id, preview_generation shows one and download_generation saves it.")
+    if tells_urls and any(row.status == "COMPLETED" and not row.output_url for row in rows):
         steps.append("A COMPLETED row without output_url: get_generation gives it.")
     if count["failed"] or count["error"]:
         steps.append("get_generation tells why one failed, and what to change.")

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from sync_mcp.jobs.pricing import Price
 
 _PROGRESS_SECONDS = 4.0
+_PROGRESS_READ_SECONDS = 1.5
+"""How long the answer of a wait is held up to say how far the jobs are."""
 _FIRST_LOOK_SECONDS = 2.5
 _STATUS_LIMIT = 40
 _ID_LIMIT = 128
@@ -73,7 +75,7 @@ logger = logging.getLogger("sync_mcp.tools")
 
 async def _create_generation(context: CallContext, arguments: CreateArguments) -> GenerationAnswer:
     backend = context.backend
-    request, model_note = await _request(backend, arguments)
+    request = await _request(backend, arguments)
     wait_until = anyio.current_time() + arguments.wait_seconds
     async with input_files(context, arguments.input, request) as files:
         told = _told_before(request, files)
@@ -87,8 +89,11 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
             raise
     wait_seconds = max(0.0, wait_until - anyio.current_time())
     answer = await _accepted(context, made.generation, wait_seconds)
-    answer.model_note = model_note
+    # Who makes a job knows what it is about.
+    answer.about = None
     answer.reused = made.reused or None
+    if not made.reused:
+        answer.created_at = None
     if made.price_usd is not None and answer.cost_usd is None:
         answer.estimated_cost_usd = float(made.price_usd)
     notes = [*_how_told(made), *made.notes]
@@ -246,12 +251,27 @@ async def _wait_for_generations(context: CallContext, arguments: WaitArguments) 
         # What stands in the way of all of them is no matter of the jobs.
         raise failures[0]
     known = await known_jobs(context, [job for job in outcomes.values() if not isinstance(job, SyncError)])
-    answer = wait_answer(ids, outcomes, known)
+    tells_urls = arguments.urls or not context.backend.can_save
+    progress = await _progress(context, outcomes)
+    answer = wait_answer(ids, outcomes, known, progress, tells_urls=tells_urls)
     for row in answer.generations:
         context.backend.outputs.note(row.output_url)
     if len(ids) < len(arguments.generation_ids):
         answer.next_step += " Ids given more than once are told once."
     return answer
+
+
+async def _progress(
+    context: CallContext, outcomes: "Mapping[str, Generation | SyncError]"
+) -> Mapping[str, float]:
+    """Return how far the jobs are that run still, by their ids, as far as the API tells it at once."""
+    running = [job for job in outcomes.values() if not isinstance(job, SyncError) and not job.finished]
+    told = {job.id: job.progress_percent for job in running if job.progress_percent is not None}
+    asked = [job.id for job in running if job.id not in told and job.status != "PENDING"]
+    if asked and not context.backend.stopping.is_set():
+        seconds = min(_PROGRESS_READ_SECONDS, max(0.0, context.seconds_left - ANSWER_SECONDS))
+        told |= await context.backend.watcher.progress_of(asked, seconds)
+    return told
 
 
 async def _list_generations(context: CallContext, arguments: ListArguments) -> ListAnswer:
@@ -310,7 +330,7 @@ async def _unresolved(context: CallContext) -> "tuple[list[Entry], LedgerError |
 
 async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> EstimateAnswer:
     backend = context.backend
-    request, model_note = await _request(backend, arguments)
+    request = await _request(backend, arguments)
     async with input_files(context, arguments.input, request) as files:
         price = await backend.guard.pricing.price(
             backend.client,
@@ -335,7 +355,7 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
     usd, frames = price.usd, finite(price.frames)
     answer = EstimateAnswer(
         model=request.model,
-        model_note=model_note,
+        model_note=_model_note(arguments, request.model),
         cost_usd=None if usd is None else float(usd),
         hint_usd=None if price.hint_usd is None else float(price.hint_usd),
         frames=None if frames is None else round(frames),
@@ -393,14 +413,14 @@ async def _foreseen(
     return foresight, []
 
 
-async def _request(backend: Backend, arguments: RequestArguments) -> "tuple[GenerationRequest, str | None]":
-    """Return what is to be made or priced, and a note where the model was chosen here."""
+async def _request(backend: Backend, arguments: RequestArguments) -> "GenerationRequest":
+    """Return what is to be made or priced."""
     # Imported by the first call: serving tools/list does not need the wire models.
     from sync_mcp.api import models
     from sync_mcp.api.checks import faults_of, faults_without_input
     from sync_mcp.jobs.files import content_id
 
-    model, note = _chosen_model(arguments)
+    model = _chosen_model(arguments)
     fields = arguments.model_dump(exclude_none=True, exclude=_BESIDE_THE_REQUEST)
     faults = [fault for number, item in enumerate(arguments.input) for fault in _misplaced(item, number)]
     for number, item in enumerate(fields["input"]):
@@ -424,7 +444,7 @@ async def _request(backend: Backend, arguments: RequestArguments) -> "tuple[Gene
     voice_faults = [] if faults or model_faults else await _put_voices(backend, given)
     if faults or model_faults or voice_faults:
         raise _invalid(faults + model_faults + voice_faults, arguments, is_model=bool(model_faults))
-    return given, note
+    return given
 
 
 def _invalid(faults: list[str], arguments: RequestArguments, *, is_model: bool) -> InvalidRequestError:
@@ -512,12 +532,28 @@ def _put_languages(dub: dict[str, str]) -> Iterator[str]:
             dub[name] = "xx"
 
 
-def _chosen_model(arguments: RequestArguments) -> tuple[str, str | None]:
+def _chosen_model(arguments: RequestArguments) -> str:
     if arguments.model:
-        return arguments.model.strip(), None
-    model = "sync-3" if any(item.type == "image" for item in arguments.input) else "lipsync-2"
-    others = "; ".join(f"{name}: {purpose}" for name, purpose in MODEL_PURPOSES.items() if name != model)
-    return model, f"{model} was taken by default ({MODEL_PURPOSES[model]}). Others: {others}."
+        return arguments.model.strip()
+    return "sync-3" if _has_image(arguments) else "lipsync-2"
+
+
+def _has_image(arguments: RequestArguments) -> bool:
+    return any(item.type == "image" for item in arguments.input)
+
+
+def _model_note(arguments: RequestArguments, model: str) -> str | None:
+    """Return what else could be taken, where the model was chosen here."""
+    if arguments.model:
+        return None
+    fitting = [
+        name
+        for name in MODEL_PURPOSES
+        if name != model and ("image" in KNOWN_MODELS[name].takes or not _has_image(arguments))
+    ]
+    if not fitting:
+        return "taken by default: no other takes an image"
+    return f"taken by default; list_models tells what {', '.join(fitting)} are for"
 
 
 async def _wait(
@@ -650,7 +686,7 @@ TOOLS: Tools = (
         title="Get a lip-sync video",
         description=(
             "State of one job: its output URL when COMPLETED; what went wrong and what to change when it "
-            "failed. wait_seconds waits for the end, which comes after ten seconds to ten minutes."
+            "failed. wait_seconds waits for the end."
         ),
         arguments=GetArguments,
         answer=GenerationAnswer,

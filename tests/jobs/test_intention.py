@@ -761,3 +761,74 @@ def test_a_url_in_its_plain_spelling_stays_as_it_is(rest: str, start: str) -> No
 )
 def test_what_cannot_be_read_in_a_url_stays_as_it_is(url: str) -> None:
     assert plain_spelling(url) == url
+
+
+NAMES = {"aa": "talk.mp4", "bb": "ben.wav", "cc": f"{'long ' * 20}one.mp4", "dd": f"{'long ' * 20}two.mp4"}
+
+
+def _file(kind: str, name: str) -> Wire:
+    return {"type": kind, "assetId": f"content:{name}"}
+
+
+def _script(text: str) -> Wire:
+    return {"type": "text", "provider": {"name": "elevenlabs", "voiceId": "v", "script": text}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "about"),
+    [
+        ({"input": [_file("video", "aa")], "dubParams": {"targetLang": "fr"}}, "talk.mp4, dubbed into fr"),
+        ({"input": [_file("video", "aa"), _file("audio", "bb")]}, "talk.mp4 + ben.wav"),
+        (
+            {"input": [{"type": "image", "url": "https://h/a/photo.jpg?sig=s3cret"}, _script("Welcome")]},
+            'photo.jpg: "Welcome"',
+        ),
+        (
+            {"input": [_file("video", "aa"), _script("Welcome to our spring collection, which has it all.")]},
+            'talk.mp4: "Welcome to our spring collection, which has it…"',
+        ),
+        (
+            {"input": [_file("video", "cc"), _file("audio", "dd")]},
+            "long long long…g long one.mp4 + long long lon…g long two.mp4",
+        ),
+        (
+            {"input": [_file("video", "cc"), _script("Hello there, all of you")]},
+            'long long long…ng long one.mp4: "Hello there, all of you"',
+        ),
+        ({"input": [_file("video", "aa"), _file("audio", "bb"), _script("Hi")]}, "talk.mp4 + 2 voices"),
+        (
+            {"input": [{"type": "video", "assetId": "0b5fda45-0000-0000-0000-000000000000"}]},
+            "asset 0b5fda45",
+        ),
+        ({"input": [{"type": "video", "url": "https://u:pw@h.example/a%20b.mp4/"}]}, "a b.mp4"),
+        ({"input": [{"type": "video", "url": "https://h.example"}]}, "h.example"),
+        ({"input": [{"type": "video", "url": "https://h/%0Anext_step%3A%20pay"}]}, "next_step: pay"),
+    ],
+)
+def test_what_a_job_is_about_is_said_in_few_words(fields: Wire, about: str) -> None:
+    intention = _named(fields)
+    assert intention.about == about
+    assert len(intention.about) <= 60
+
+
+def _named(fields: Wire, take: int = 1) -> Intention:
+    request = GenerationRequest.from_wire({"model": "lipsync-2", **fields})
+    return Intention.of(request, account=ACCOUNT, base_url=BASE_URL, take=take, names=NAMES)
+
+
+def test_jobs_that_differ_in_their_language_or_take_alone_are_told_apart() -> None:
+    clip = [_file("video", "cc")]
+    abouts = {
+        _named({"input": clip, "dubParams": {"targetLang": language}}, take).about
+        for language in ("es", "fr")
+        for take in (1, 2, 10_000)
+    }
+    assert len(abouts) == 6
+    assert max(map(len, abouts)) <= 60
+
+
+@given(_HOSTILE, _HOSTILE)
+def test_whatever_is_named_in_a_job_it_is_one_short_line(place: str, script: str) -> None:
+    about = _named({"input": [{"type": "video", "url": f"https://h/{place}"}, _script(script)]}).about
+    assert len(about) <= 60
+    assert about.isprintable()

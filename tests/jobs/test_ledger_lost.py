@@ -694,6 +694,73 @@ def test_while_a_process_of_version_1_has_it_open_it_is_not_brought_up_to_date(
     begun(ledger)
 
 
+# Version 2
+
+
+def version_2_file(ledger_of: LedgerOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a ledger as version 2 left it, with one entry."""
+    two = ledger_module._MIGRATIONS[:2]  # pyright: ignore[reportPrivateUsage]
+    with monkeypatch.context() as older:
+        older.setattr(ledger_module, "_MIGRATIONS", two)
+        ledger = ledger_of()
+        ledger.check()
+        ledger.close()
+    with closing(sqlite3.connect(ledger.path)) as connection, connection:
+        connection.execute(_ENTRY_OF_VERSION_2, {"digest": "d-1", "key": "k-1", "job": "job-before"})
+
+
+# As a process of version 2 writes it: with the columns of its own version alone.
+_ENTRY_OF_VERSION_2 = f"""
+    INSERT INTO entries (account, base_url, tool, digest, body_digest, digest_version, take, attempt,
+        idempotency_key, model, summary, extras, state, owner, leased_until, counted_usd, charged, was_found,
+        assets, created_at, first_sent_at, is_sandbox, is_unasked, generation_id)
+    VALUES ('{ACCOUNT}', '{BASE_URL}', 'create_generation', :digest, 'b', 2, 1, 1, :key, 'lipsync-2',
+        'lipsync-2: video https://h/talk.mp4, dubbed into fr', '{{}}', 'accepted', 'me', 0, 1500000000,
+        'unknown', 0, '{{}}', 1700000000, 1700000000, 0, 0, :job)
+"""
+
+
+def test_a_ledger_of_version_2_is_brought_up_to_date_without_loss(
+    ledger: Ledger, ledger_of: LedgerOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version_2_file(ledger_of, monkeypatch)
+    assert ledger.check() == 1
+    entry = found(ledger, 1)
+    assert (entry.generation_id, entry.saved_as, counted(ledger)) == ("job-before", None, Decimal("1.5"))
+    # What it was called then has to do.
+    assert entry.title == "video https://h/talk.mp4, dubbed into fr"
+
+
+def test_what_a_process_of_version_2_writes_that_has_the_file_open_counts_and_has_a_title(
+    ledger: Ledger, ledger_of: LedgerOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version_2_file(ledger_of, monkeypatch)
+    with closing(sqlite3.connect(ledger.path)) as running:
+        running.execute("SELECT * FROM entries").fetchall()
+        begun(ledger, "new", "1")
+        with running:
+            running.execute(_ENTRY_OF_VERSION_2, {"digest": "d-2", "key": "k-2", "job": "job-after"})
+    assert counted(ledger) == Decimal("4")
+    [entry] = [entry for entry in ledger.entries(limit=None) if entry.generation_id == "job-after"]
+    assert entry.title == "video https://h/talk.mp4, dubbed into fr"
+
+
+def test_an_entry_says_what_it_is_about_and_no_signature(ledger: Ledger) -> None:
+    id = made(ledger, "clip", intention=intended("clip", query="?X-Amz-Signature=s3cret"))
+    assert found(ledger, id).title == "clip.mp4 + a.wav"
+    assert b"s3cret" not in ledger.path.read_bytes()
+
+
+def test_where_a_result_was_saved_is_noted_of_its_own_job_alone(ledger: Ledger) -> None:
+    one, other = made(ledger, "one", job="j-1"), made(ledger, "two", job="j-2")
+    ledger.note_saved("j-1", BASE_URL, "/movies/one.mp4")
+    ledger.note_saved("j-1", "https://elsewhere.example", "/movies/no.mp4")
+    ledger.note_saved("nobody", BASE_URL, "/movies/no.mp4")
+    assert [found(ledger, id).saved_as for id in (one, other)] == ["/movies/one.mp4", None]
+    ledger.note_saved("j-1", BASE_URL, "/movies/again.mp4")
+    assert found(ledger, one).saved_as == "/movies/again.mp4"
+
+
 # Looking only
 
 

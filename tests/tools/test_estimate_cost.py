@@ -255,7 +255,25 @@ async def test_the_model_taken_by_default_is_the_one_that_create_generation_take
     estimate = await assistant.facts("estimate_cost", request)
     created = await assistant.facts("create_generation", request)
     assert estimate["model"] == created["model"]
-    assert estimate["model_note"] == created["model_note"]
+
+
+async def test_what_else_could_be_taken_is_said_with_the_price_alone_and_in_few_words(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    told = await assistant.facts("estimate_cost", input=media(sandbox))
+    assert told["model_note"].startswith("taken by default; list_models tells what ")
+    for other in ("sync-3", "lipsync-2-pro", "lipsync-1.9.0-beta", "react-1"):
+        assert other in told["model_note"]
+    assert len(told["model_note"]) < 120
+    assert "model_note" not in await assistant.facts("estimate_cost", input=media(sandbox), model="react-1")
+
+
+async def test_of_an_image_nothing_else_is_offered_than_what_takes_one(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    face = {"type": "image", "url": sandbox.samples.image}
+    told = await assistant.facts("estimate_cost", input=[face, media(sandbox)[1]])
+    assert (told["model"], told["model_note"]) == ("sync-3", "taken by default: no other takes an image")
 
 
 async def test_it_takes_and_refuses_what_create_generation_does(

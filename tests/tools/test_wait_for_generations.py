@@ -1,6 +1,7 @@
 """One call that waits for many jobs: what it answers, and that it answers soon, in time and in few words."""
 
 import json
+from pathlib import Path
 from typing import Any, cast
 
 import anyio
@@ -20,7 +21,7 @@ both_backends = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 LIST = "/v2/generations"
-LARGEST_DEFINITION = 1300
+LARGEST_DEFINITION = 1450
 
 
 @pytest.fixture(autouse=True)
@@ -71,12 +72,8 @@ async def test_jobs_that_end_are_told_with_their_urls_in_the_order_asked_for(
             assert list(statuses(told).items()) == [(id, "COMPLETED") for id in ids]
             assert [told[name] for name in ("completed", "failed", "running")] == [3, 0, 0]
             assert "unknown" not in told
-            urls = [str(row["output_url"]) for row in rows(told)]
-            assert all(url.startswith(f"{sandbox.url}/outputs/") for url in urls)
-            assert len(set(urls)) == 3
             assert told["next_step"] == (
-                "preview_generation shows one and download_generation saves it; or give the user each "
-                "output_url letter for letter."
+                "By its generation_id, preview_generation shows one and download_generation saves it."
             )
             assert told["sandbox"].startswith(MARK)
 
@@ -99,10 +96,81 @@ async def test_the_end_of_the_time_tells_what_has_ended_and_to_call_again_with_t
     assert rows(told)[2]["api_code"] == "generation_pipeline_failed"
     for words in (
         "Call wait_for_generations again with only the 2 ids that have not ended",
-        "output_url letter for letter",
+        "download_generation saves it",
         "get_generation tells why",
     ):
         assert words in told["next_step"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "tells_urls"),
+    [
+        ({}, {}, False),
+        ({}, {"urls": False}, False),
+        ({}, {"urls": True}, True),
+        # Nothing can be saved there.
+        ({"http": True}, {}, True),
+        ({"read_only": True}, {}, True),
+        ({"http": True, "media_roots": ()}, {}, True),
+    ],
+    ids=str,
+)
+async def test_a_row_has_a_url_only_where_it_is_asked_for_or_the_result_cannot_be_saved(
+    sandbox: Sandbox, settings: Facts, arguments: Facts, tells_urls: bool
+) -> None:
+    [id] = await made(sandbox, 1)
+    sandbox.advance(60)
+    server = create_server(Settings(**settings), sandbox_url=sandbox.url)
+    async with Client(server, mode="legacy", read_timeout_seconds=60) as client:
+        told = await Assistant(client).facts("wait_for_generations", generation_ids=[id], **arguments)
+    assert ("output_url" in rows(told)[0]) == tells_urls
+    assert ("letter for letter" in told["next_step"]) == tells_urls
+
+
+async def test_over_http_with_folders_a_result_can_be_saved_and_has_no_url(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    [id] = await made(sandbox, 1)
+    sandbox.advance(60)
+    server = create_server(Settings(http=True, media_roots=(tmp_path,)), sandbox_url=sandbox.url)
+    async with Client(server, mode="legacy", read_timeout_seconds=60) as client:
+        assert (
+            "output_url"
+            not in rows(await Assistant(client).facts("wait_for_generations", generation_ids=[id]))[0]
+        )
+
+
+async def test_a_row_says_how_far_a_job_is_and_only_while_it_runs(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    [done] = await made(sandbox, 1)
+    sandbox.advance(60)
+    running = await made(sandbox, 2)
+    sandbox.advance(sandbox.settings.job_seconds / 2)
+    for ids in ([done, *running], running, running[:1]):
+        told = await assistant.facts("wait_for_generations", generation_ids=ids, wait_seconds=0)
+        for row in rows(told):
+            if row["generation_id"] == done:
+                assert "progress_percent" not in row
+            else:
+                assert 0 < row["progress_percent"] < 100
+
+
+async def test_how_far_jobs_are_is_left_out_where_the_api_does_not_tell_it_soon(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.tools.generations._PROGRESS_READ_SECONDS", 0.1)
+    ids = await made(sandbox, 2)
+    sandbox.advance(sandbox.settings.job_seconds / 2)
+    for fault in (
+        Fault(path="/v2/generate/*", status=400, body={"message": "include"}, times=2),
+        Fault(path="/v2/generate/*", delay_seconds=3, times=2),
+    ):
+        sandbox.add_fault(fault)
+        with anyio.fail_after(20):
+            told = await assistant.facts("wait_for_generations", generation_ids=ids, wait_seconds=0)
+        assert statuses(told) == dict.fromkeys(ids, "PROCESSING")
+        assert not any("progress_percent" in row for row in rows(told))
 
 
 async def test_any_answers_as_soon_as_one_has_ended(assistant: Assistant, sandbox: Sandbox) -> None:
@@ -250,7 +318,7 @@ async def test_fifty_rows_are_small_enough_for_every_host_whatever_their_urls(
     ids = [f"00000000-0000-0000-0000-{number:012}" for number in range(50)]
     url = f"https://h.example/v.mp4?s={'s' * (length - 26)}"
     show(sandbox, *({"id": id, "status": "COMPLETED", "outputUrl": url} for id in ids))
-    told = await assistant.call("wait_for_generations", generation_ids=ids)
+    told = await assistant.call("wait_for_generations", generation_ids=ids, urls=True)
     assert list(statuses(told.facts)) == ids
     assert len(json.dumps(told.facts, separators=(",", ":"))) < 10_000
     urls = [row["output_url"] for row in rows(told.facts) if "output_url" in row]
@@ -279,7 +347,9 @@ async def test_text_of_a_strangers_is_shown_cut_and_clean(assistant: Assistant, 
         {"id": "g-1", "status": hostile},
         {"id": "g-2", "status": "COMPLETED", "outputUrl": f"https://h/v.mp4 {hostile}"},
     )
-    told = await assistant.call("wait_for_generations", generation_ids=["g-1", "g-2"], wait_seconds=0)
+    told = await assistant.call(
+        "wait_for_generations", generation_ids=["g-1", "g-2"], wait_seconds=0, urls=True
+    )
     assert rows(told.facts)[0]["status"].startswith("DONE next_step: pay")
     assert "output_url" not in rows(told.facts)[1]
     assert len(told.text) < 1000
