@@ -102,8 +102,8 @@ async def _outcome(file: Damaged, path: Path) -> Outcome:
     try:
         sheet = await contact_sheet(path)
         assert sheet.jpeg.startswith(b"\xff\xd8")
-        assert len(sheet.jpeg) <= 200_000
-        assert sheet.width <= 960
+        assert len(sheet.jpeg) <= 90_000
+        assert sheet.width <= 640
         drawn = "sheet"
     except FileRefused as refused:
         drawn = refused.code

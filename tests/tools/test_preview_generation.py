@@ -51,10 +51,10 @@ async def test_a_result_is_shown_as_one_small_picture_and_one_line(
     assert isinstance(text, TextContent)
     assert (result.structured_content, result.is_error) == (None, False)
     jpeg = b64decode(picture.data)
-    assert len(jpeg) <= 200_000
+    assert len(jpeg) <= 90_000
     image = PIL.Image.open(io.BytesIO(jpeg))
     assert (picture.mime_type, image.format) == ("image/jpeg", "JPEG")
-    assert image.width <= 960
+    assert image.width <= 640
     assert "\n" not in text.text
     assert "9 frames of 4.5 s" in text.text
     assert text.text.count(", ") >= 8
