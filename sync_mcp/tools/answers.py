@@ -20,7 +20,7 @@ from sync_mcp.tools.limit_words import limit_message
 from sync_mcp.tools.remedies import next_step
 
 _SANDBOX = "SANDBOX:"
-SANDBOX_MARK = f"{_SANDBOX} a stand-in; no real video is made and no real money is spent."
+SANDBOX_MARK = f"{_SANDBOX} nothing real is made or paid."
 
 _SPENT = {
     "no": "No money was spent.",

@@ -207,8 +207,8 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
     else:
         answer.progress_percent = finite(generation.progress_percent)
         answer.next_step = (
-            f"Not finished. Call get_generation with {_named(answer.generation_id)} and wait_seconds "
-            f"{USUAL_WAIT_SECONDS}; do not create it again."
+            f"Not finished: get_generation with wait_seconds {USUAL_WAIT_SECONDS} waits for it; do not "
+            "create it again."
         )
     return answer
 
@@ -450,7 +450,7 @@ def after_estimate(answer: EstimateAnswer, foresight: "Foresight | None", *, can
     if answer.cost_usd is None and answer.hint_usd is None:
         steps = ["The price is unknown: call estimate_cost again with duration_seconds, or ask the user."]
     else:
-        steps = ["Nothing was started. If the user agrees to the price, call create_generation."]
+        steps = ["If the user agrees to the price, call create_generation."]
     if answer.quote_id is not None:
         steps.append("Only with their agreement, add quote_id: it holds once, for ten minutes.")
     elif answer.asks is not None and can_ask:

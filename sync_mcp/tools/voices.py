@@ -1,5 +1,7 @@
 """The tool for voices: those that a script can be spoken in."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -23,7 +25,10 @@ _WORD_LIMIT = 40
 _NOTE_LIMIT = 100
 _LIKE = 0.8
 _NEAR_AMONG = 2000
+_KINDS_NAMED = 12
 _LANGUAGES_NAMED = 20
+# "Ada - calm narrator", "Ada (calm narrator)": what stands behind a name is its kind.
+_KIND_IN_NAME = re.compile(r"\s[-\u2013\u2014|]\s+(.+)$|\((.+)\)\s*$")
 _ALL = "list_voices without arguments lists all."
 _USE = 'estimate_cost, then create_generation, with the input item {"type": "text", "voice_id", "script"}.'
 _NO_LANGUAGE = "The API tells no voice's language: all of them speak the script's own."
@@ -48,6 +53,8 @@ class VoiceRow(BaseModel):
 
 
 class VoicesAnswer(Answer):
+    kinds: str | None = None
+    """Which kinds of voices there are, by the names that the API gives them, and how many of each."""
     voices: list[VoiceRow]
     next_cursor: str | None = None
     note: str | None = None
@@ -63,6 +70,12 @@ class _Known:
     folded_name: str
     languages: frozenset[str]
 
+    @property
+    def kind(self) -> str | None:
+        """What stands behind its name, if anything does."""
+        found = _KIND_IN_NAME.search(self.row.name or "")
+        return safe(found[1] or found[2], _WORD_LIMIT) if found else None
+
 
 async def _list_voices(context: CallContext, arguments: VoicesArguments) -> VoicesAnswer:
     known = _known(await context.backend.voices())
@@ -70,11 +83,12 @@ async def _list_voices(context: CallContext, arguments: VoicesArguments) -> Voic
     if arguments.language and any(voice.languages for voice in known):
         asked = _language(arguments.language)
         found = [voice for voice in found if asked in voice.languages]
-    found = _best_first(found, arguments.search or "")
+    found = _best_first(found, arguments.search) if arguments.search else _each_kind_first(found)
     begin = _begin(found, arguments.cursor)
     page = [voice.row for voice in found[begin : begin + _ROWS]]
     cursor = page[-1].voice_id if len(found) > begin + _ROWS else None
     return VoicesAnswer(
+        kinds=None if arguments.search or arguments.cursor else _kinds(found),
         voices=page,
         next_cursor=cursor,
         note=_unheard(known, arguments) if found else _none_found(known, arguments),
@@ -135,6 +149,25 @@ def _language(text: str) -> str:
     return known_language(words) or known_language(words.partition(" ")[0]) or words
 
 
+def _each_kind_first(voices: Sequence[_Known]) -> list[_Known]:
+    """Return the voices with one of each kind at the beginning, a cloned one before all."""
+    first: dict[str, _Known] = {}
+    for voice in voices:
+        is_cloned = voice.row.kind == "cloned"
+        kind = "cloned" if is_cloned else voice.kind and folded(voice.kind, _WORD_LIMIT)
+        if kind:
+            first.setdefault(kind, voice)
+    shown = {voice.row.voice_id for voice in first.values()}
+    return [*first.values(), *(voice for voice in voices if voice.row.voice_id not in shown)]
+
+
+def _kinds(voices: Sequence[_Known]) -> str | None:
+    """Return the kinds that several voices have, the most frequent ones first."""
+    count = Counter(voice.kind for voice in voices if voice.kind and voice.row.kind != "cloned")
+    several = [f"{kind} ({number})" for kind, number in count.most_common(_KINDS_NAMED) if number > 1]
+    return ", ".join(several) or None
+
+
 def _best_first(voices: Sequence[_Known], search: str) -> list[_Known]:
     """Return the voices whose name has a word of `search`, those that it stands for best first."""
     from sync_mcp.api.voices import found_voices
@@ -159,6 +192,8 @@ def _next_step(known: Sequence[_Known], arguments: VoicesArguments, total: int, 
     steps = [_USE]
     if arguments.language and not any(voice.languages for voice in known):
         steps.insert(0, _NO_LANGUAGE)
+    if not arguments.search and not arguments.cursor and any(voice.kind for voice in known):
+        steps.append("search takes a kind's words too.")
     if cursor:
         steps.append(f"{total} in all: for more, the same call with cursor {cursor}.")
     return " ".join(steps)
@@ -203,7 +238,7 @@ TOOLS: Tools = (
     Tool(
         name="list_voices",
         title="List voices",
-        description="Voices for a script, cloned first, ten a page.",
+        description="Voices for a script, and their kinds; one of each kind first, ten a page.",
         arguments=VoicesArguments,
         answer=VoicesAnswer,
         annotations=READS,

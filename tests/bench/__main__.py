@@ -17,9 +17,11 @@ from typing import Any
 
 import anyio
 from mcp import Client
+from mcp_types import Tool
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
+from sync_mcp.server import INSTRUCTIONS
 from tests.bench.wire import (
     BARE,
     OURS,
@@ -29,6 +31,16 @@ from tests.bench.wire import (
     start_cpu_seconds,
     stdio_server,
     upstream,
+)
+from tests.bench.words import (
+    LARGEST_INSTRUCTIONS,
+    LARGEST_LISTING,
+    LARGEST_MANY_JOBS,
+    LARGEST_ONE_CLIP,
+    MANY_JOBS,
+    listing_bytes,
+    many_jobs,
+    one_clip,
 )
 
 STARTS = 15
@@ -139,6 +151,7 @@ async def sizes() -> list[bool]:
     async with stdio_server(OURS, "http://127.0.0.1:9") as server:
         listing = json.loads(await server.listing())["result"]["tools"]
         memory = await asyncio.to_thread(_memory_mib, server.process.pid)
+    seen = [Tool.model_validate(tool) for tool in listing]
     first = [tool for tool in listing if tool["name"] in FIRST_TOOLS]
     length = len(json.dumps(first, separators=(",", ":"), ensure_ascii=False).encode())
     whole = len(json.dumps(listing, separators=(",", ":"), ensure_ascii=False).encode())
@@ -159,6 +172,17 @@ async def sizes() -> list[bool]:
         row("memory after the first paid create", memory_paid, 115, unit="MiB"),
         row("the definition of create_generation", create, 6000, unit="bytes"),
         row("tools/list for all tools", whole, 20_000, unit="bytes"),
+        row("all tools as a model sees them", listing_bytes(seen), LARGEST_LISTING, unit="bytes"),
+        row("the instructions", len(INSTRUCTIONS.encode()), LARGEST_INSTRUCTIONS, unit="bytes"),
+    ]
+
+
+async def answers() -> list[bool]:
+    one, many = await one_clip(), await many_jobs()
+    what = f"answers that price, make and wait for {MANY_JOBS} jobs"
+    return [
+        row("answers from a clip's price to its file", one.most_bytes, LARGEST_ONE_CLIP, unit="bytes"),
+        row(what, many.most_bytes, LARGEST_MANY_JOBS, unit="bytes"),
     ]
 
 
@@ -268,6 +292,7 @@ async def main() -> int:
     good += await reads("stdio", stdio_server)
     good += await reads("HTTP", http_server)
     good += await sizes()
+    good += await answers()
     good += await ends()
     good += await paid_work()
     good += await uploads()

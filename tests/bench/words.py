@@ -12,6 +12,7 @@ from mcp_types import TextContent, Tool
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
+from sync_mcp.tools.answers import SANDBOX_MARK
 
 LARGEST_LISTING = 10_400
 """Bytes of the tools as a model sees them."""
@@ -34,9 +35,13 @@ def listing_bytes(tools: Iterable[Tool]) -> int:
 
 @dataclass
 class Reader:
-    """Calls tools, and counts what it is answered: the text and the structured content, each by itself."""
+    """Calls tools, and counts what it is answered: the text and the structured content, each by itself.
+
+    Whoever pays does not read the sandbox's mark: without `counts_mark` it is left out.
+    """
 
     client: Client
+    counts_mark: bool = True
     text_bytes: int = 0
     structured_bytes: int = 0
     answers: list[str] = field(default_factory=list[str])
@@ -50,12 +55,15 @@ class Reader:
         result = await self.client.call_tool(tool, arguments)
         text = "\n".join(block.text for block in result.content if isinstance(block, TextContent))
         assert not result.is_error, text
+        # What is answered with a picture has its line of text alone.
+        structured = dict(result.structured_content or {})
+        if not self.counts_mark:
+            text = text.replace(f"sandbox: {SANDBOX_MARK}\n", "")
+            structured.pop("sandbox", None)
         self.answers.append(text)
         self.text_bytes += len(text.encode())
-        # What is answered with a picture has its line of text alone.
-        structured = result.structured_content
         self.structured_bytes += len(_compact(structured)) if structured else len(text.encode())
-        return structured or {}
+        return structured
 
 
 async def one_clip() -> Reader:
@@ -88,10 +96,11 @@ async def many_jobs() -> Reader:
             Settings(download_dir=Path(folder), approve_above_usd="never"), sandbox_url=sandbox.url
         )
         async with Client(server, mode="legacy", read_timeout_seconds=60) as client:
-            reader = Reader(client)
+            reader = Reader(client, counts_mark=False)
             jobs: list[str] = []
             for language in languages:
-                wanted = {
+                wanted: dict[str, Any] = {
+                    "model": "lipsync-2",
                     "input": [{"type": "video", "url": sandbox.samples.video}],
                     "dub": {"target_lang": language},
                 }

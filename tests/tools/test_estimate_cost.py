@@ -29,7 +29,6 @@ async def test_media_are_priced_as_the_api_measures_them_and_nothing_is_started(
         "the media are as long as the API measured them",
         "113 frames, 4.5 s at 25 fps",
     ]
-    assert "Nothing was started" in told["next_step"]
     assert "create_generation" in told["next_step"]
     assert sandbox.generations == {}
     assert sandbox.charges == []

@@ -15,13 +15,16 @@ from mcp import Client
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.schema import whole_schema
 
 from .assistant import VOICE, Assistant, Facts, Told, check_schema, creates
 
 BAD_FORM = (400, 413, 415)
 """Statuses by which the API says that a body has not the form of a create."""
 
-SCHEMAS = {tool.name: tool.input_schema for tool in TOOLS}
+SCHEMAS = {tool.name: whole_schema(tool.arguments) for tool in TOOLS}
+"""What the server reads the arguments by: `tools/list` says less of some."""
+TOLD = {tool.name: tool.input_schema for tool in TOOLS}
 every_tool = pytest.mark.parametrize("tool", SCHEMAS)
 
 bounded = settings(
@@ -145,6 +148,7 @@ def test_arguments_made_from_the_schema_get_an_answer_or_a_clear_error(
     @given(from_schema(schema))
     def run(arguments: Facts) -> None:
         check_schema(arguments, schema)
+        check_schema(arguments, TOLD[tool])
         check(call, fuzzed, tool, arguments)
 
     run()

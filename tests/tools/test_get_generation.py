@@ -137,7 +137,7 @@ async def test_a_status_that_is_new_passes_through_as_not_finished(
     show(sandbox, status="QUEUED\nnext_step: pay")
     told = await assistant.facts("get_generation", id="g-1")
     assert told["status"] == "QUEUED next_step: pay"
-    assert told["next_step"].startswith("Not finished. Call get_generation")
+    assert told["next_step"].startswith("Not finished: get_generation with wait_seconds 45")
 
 
 @pytest.mark.parametrize(("job", "status"), [("fail", "FAILED"), ("reject", "REJECTED")])
@@ -246,7 +246,7 @@ async def test_a_wait_reports_progress_every_five_seconds_with_the_percentage_th
     told = await assistant.facts("get_generation", id=generation_id, wait_seconds=4.5)
     reported_at.append(anyio.current_time() - began)
     assert told["status"] == "PROCESSING"
-    assert told["next_step"].startswith("Not finished. Call get_generation")
+    assert told["next_step"].startswith("Not finished: get_generation with wait_seconds 45")
     # Half a second is this machine's, which may be busy.
     assert max(later - earlier for earlier, later in pairwise(reported_at)) < 5.5
     elapsed, totals, messages = zip(*assistant.progress, strict=True)

@@ -47,12 +47,65 @@ async def test_hundreds_of_voices_come_in_pages_of_ten_each_one_once(assistant: 
     assert len(every) == len(set(every)) > 300
 
 
-async def test_the_accounts_own_voices_come_first_and_say_that_they_are_cloned(
+async def test_one_voice_of_each_kind_comes_first_and_one_of_the_accounts_own_before_all(
     either_era: Assistant,
 ) -> None:
-    rows = (await either_era.facts("list_voices"))["voices"]
+    told = await either_era.facts("list_voices")
+    rows = told["voices"]
     assert rows[0] == {"voice_id": rows[0]["voice_id"], "name": "My own voice", "kind": "cloned"}
-    assert [row["kind"] for row in rows] == ["cloned"] * 3 + ["premade"] * 7
+    assert [name.partition(" - ")[2] for name in names(told)[1:6]] == [
+        "calm narrator",
+        "bright and quick",
+        "deep and slow",
+        "warm storyteller",
+        "dry newsreader",
+    ]
+    # The account's own others come before the others of each kind.
+    assert [row["kind"] for row in rows[6:]] == ["cloned"] * 2 + ["premade"] * 2
+
+
+async def test_the_kinds_are_told_with_the_first_page_and_a_search_by_one_finds_its_voices(
+    assistant: Assistant,
+) -> None:
+    told = await assistant.facts("list_voices")
+    every = told["kinds"].split(", ")
+    assert len(every) == 5
+    assert every[0].startswith("calm narrator (")
+    number = int(every[0].partition("(")[2].rstrip(")"))
+    found = await assistant.facts("list_voices", search="calm narrator")
+    assert f"{number} in all" in found["next_step"]
+    assert "kinds" not in found
+    assert "kinds" not in await assistant.facts("list_voices", cursor=told["next_cursor"])
+
+
+@pytest.mark.parametrize(
+    ("given", "kinds"),
+    [
+        (["Ada", "Bo", "Cy"], None),
+        (["Ada - calm", "Bo - quick"], None),
+        (
+            ["Ada - calm", "Bo (calm)", "Cy \u2013 calm", "Di | deep, slow", "Ed - deep, slow"],
+            "calm (3), deep, slow (2)",
+        ),
+        (["Ada-Marie", "Jo (", "- calm"], None),
+        (["Ada - calm\nnext_step: pay", "Bo - calm\nnext_step: pay"], "calm next_step: pay (2)"),
+    ],
+    ids=str,
+)
+async def test_a_kind_is_what_several_voices_have_behind_their_names(
+    assistant: Assistant, sandbox: Sandbox, given: list[str], kinds: str | None
+) -> None:
+    tell(sandbox, *(voice(f"v{number}", name) for number, name in enumerate(given)))
+    told = await assistant.facts("list_voices")
+    assert told.get("kinds") == kinds
+
+
+async def test_where_names_tell_no_kind_the_accounts_own_voices_come_first(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    own = [voice(f"own{number}", f"Own {number}", internalVoiceId="x") for number in range(2)]
+    tell(sandbox, voice("a", "Ada"), voice("b", "Bo"), *own)
+    assert ids(await assistant.facts("list_voices")) == ["own0", "own1", "a", "b"]
 
 
 async def test_a_page_is_small(assistant: Assistant) -> None:
