@@ -30,7 +30,7 @@ _LANGUAGES_NAMED = 20
 # "Ada - calm narrator", "Ada (calm narrator)": what stands behind a name is its kind.
 _KIND_IN_NAME = re.compile(r"\s[-\u2013\u2014|]\s+(.+)$|\((.+)\)\s*$")
 _ALL = "list_voices without arguments lists all."
-_USE = 'estimate_cost, then create_generation, with the input item {"type": "text", "voice_id", "script"}.'
+_USE = "estimate_cost, then create_generation, with an input item of type text: voice_id, script."
 _NO_LANGUAGE = "The API tells no voice's language: all of them speak the script's own."
 
 
@@ -192,8 +192,6 @@ def _next_step(known: Sequence[_Known], arguments: VoicesArguments, total: int, 
     steps = [_USE]
     if arguments.language and not any(voice.languages for voice in known):
         steps.insert(0, _NO_LANGUAGE)
-    if not arguments.search and not arguments.cursor and any(voice.kind for voice in known):
-        steps.append("search takes a kind's words too.")
     if cursor:
         steps.append(f"{total} in all: for more, the same call with cursor {cursor}.")
     return " ".join(steps)
@@ -238,7 +236,7 @@ TOOLS: Tools = (
     Tool(
         name="list_voices",
         title="List voices",
-        description="Voices for a script, and their kinds; one of each kind first, ten a page.",
+        description="Voices for a script, one of each kind first.",
         arguments=VoicesArguments,
         answer=VoicesAnswer,
         annotations=READS,

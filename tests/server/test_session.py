@@ -66,7 +66,7 @@ def test_a_host_lists_prices_creates_waits_and_lists_again(host: Host):
 
     created = host.call("create_generation", **request)["structuredContent"]
     assert created["status"] == "PENDING"
-    assert created["generation_id"] in created["next_step"]
+    assert "get_generation with wait_seconds 45" in created["next_step"]
 
     question = {"generation_id": created["generation_id"], "wait_seconds": 45}
     asked = host.start("get_generation", question, progressToken="the wait")

@@ -83,7 +83,8 @@ async def test_a_job_that_fails_within_the_wait_is_explained(assistant: Assistan
 async def test_a_wait_that_is_too_short_ends_in_the_handle(assistant: Assistant, sandbox: Sandbox) -> None:
     told = await assistant.facts("create_generation", input=media(sandbox), wait_seconds=0.1)
     assert told["status"] in ("PENDING", "PROCESSING")
-    assert told["generation_id"] in told["next_step"]
+    assert told["generation_id"] in sandbox.generations
+    assert "get_generation with wait_seconds 45" in told["next_step"]
 
 
 @pytest.mark.parametrize(

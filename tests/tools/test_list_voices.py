@@ -110,8 +110,9 @@ async def test_where_names_tell_no_kind_the_accounts_own_voices_come_first(
 
 async def test_a_page_is_small(assistant: Assistant) -> None:
     told = await assistant.call("list_voices")
+    # A line of it says which kinds there are.
     assert len(told.text) < 1200
-    assert len(json.dumps(told.facts, separators=(",", ":"))) < 1200
+    assert len(json.dumps(told.facts, separators=(",", ":"))) < 1300
     [tool] = [tool for tool in TOOLS if tool.name == "list_voices"]
     assert len(tool.definition.model_dump_json(by_alias=True, exclude_none=True)) <= 850
 
