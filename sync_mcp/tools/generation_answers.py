@@ -21,7 +21,7 @@ from sync_mcp.errors import (
     RequestRejectedError,
     SyncError,
 )
-from sync_mcp.text import clean, plain_id, safe
+from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.backend import ANSWER_SECONDS, CallContext
 from sync_mcp.tools.failures import explain_failure
@@ -211,10 +211,6 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
             "create it again."
         )
     return answer
-
-
-def _named(generation_id: str) -> str:
-    return f'generation_id "{generation_id}"' if plain_id(generation_id) else "this generation_id"
 
 
 _AFTER_FAILURE = {

@@ -41,7 +41,7 @@ _Kind = Annotated[Literal["cloned", "premade"], WithJsonSchema({"type": "string"
 class VoicesArguments(Arguments):
     search: str | None = Field(None, description="In the name.")
     language: str | None = Field(None, description="If told.")
-    cursor: str | None = Field(None, description="From next_cursor.")
+    cursor: str | None = Field(None, description="A next_cursor.")
 
 
 class VoiceRow(BaseModel):
