@@ -44,6 +44,7 @@ _CATALOGUE_SECONDS = 300.0
 _CATALOGUE_TIMEOUT_SECONDS = 8.0
 _VOICES_TIMEOUT_SECONDS = 30.0
 _MODELS_NAMED = 20
+_SHORTEST_PART_OF_NAME = 3
 _VOICES_NAMED = 2
 _VOICE_SHOWN = 60
 
@@ -306,10 +307,10 @@ class Backend:
             return wanted, f"{shown!r} is the name of {len(ids)} voices: give the id of one ({some})."
         if GENERATION_ID.fullmatch(asked) and await self._may_have_voice(asked):
             return wanted, None
-        nearest = [
-            clean(voice.name or "", _VOICE_SHOWN) for voice in found_voices(voices, asked)[:_VOICES_NAMED]
-        ]
-        meant = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest and asked else "."
+        # A letter or two stand in many names.
+        near = found_voices(voices, asked) if len(asked) >= _SHORTEST_PART_OF_NAME else []
+        nearest = [clean(voice.name or "", _VOICE_SHOWN) for voice in near[:_VOICES_NAMED]]
+        meant = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else "."
         return wanted, f"{shown!r} is no voice of this account{meant} list_voices tells their ids."
 
     async def _may_have_voice(self, voice_id: str) -> bool:

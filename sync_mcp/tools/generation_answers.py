@@ -446,7 +446,7 @@ def after_estimate(answer: EstimateAnswer, foresight: "Foresight | None", *, can
     if answer.cost_usd is None and answer.hint_usd is None:
         steps = ["The price is unknown: call estimate_cost again with duration_seconds, or ask the user."]
     else:
-        steps = ["If the user agrees to the price, call create_generation."]
+        steps = ["If the user agrees, call create_generation."]
     if answer.quote_id is not None:
         steps.append("Only with their agreement, add quote_id: it holds once, for ten minutes.")
     elif answer.asks is not None and can_ask:

@@ -40,7 +40,7 @@ _Kind = Annotated[Literal["cloned", "premade"], WithJsonSchema({"type": "string"
 
 class VoicesArguments(Arguments):
     search: str | None = Field(None, description="In the name.")
-    language: str | None = Field(None, description="If told.")
+    language: str | None = None
     cursor: str | None = Field(None, description="A next_cursor.")
 
 

@@ -891,7 +891,9 @@ def test_a_ledger_from_before_callers_had_names_is_brought_up_to_date_and_keeps_
     with closing(sqlite3.connect(home / "ledger.sqlite3")) as older, older:
         for table in ("entries", "quotes"):
             older.execute(f"ALTER TABLE {table} DROP COLUMN caller")
-        older.execute("UPDATE ledger SET version = 2")
+        for column in ("about", "saved_as"):
+            older.execute(f"ALTER TABLE entries DROP COLUMN {column}")
+        older.execute("UPDATE ledger SET version = 3")
     assert found(ledger, begun(ledger, token=token)).caller is None
 
 

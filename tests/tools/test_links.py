@@ -199,6 +199,15 @@ async def test_a_voice_that_does_not_exist_is_refused_before_anything_is_paid(
     assert sent(sandbox) == sent(sandbox, "/v2/analyze/cost") == []
 
 
+async def test_a_letter_that_stands_in_many_names_means_none_of_them(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    speech = {"type": "text", "script": "Hello.", "voice_id": "v"}
+    told = await assistant.error("create_generation", input=[media(sandbox)[0], speech])
+    assert "did you mean" not in told.text
+    assert "list_voices" in told.text
+
+
 @CREATES
 @pytest.mark.parametrize("name", ["Ada - calm narrator", "ada - calm  narrator", " Ada - calm narrator "])
 async def test_the_exact_name_of_a_voice_is_taken_as_its_id(

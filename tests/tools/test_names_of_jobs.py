@@ -14,7 +14,7 @@ from sync_mcp.sandbox.storage import SAMPLES
 
 from ..media.clips import make_media
 from ..media.outputs import completed, names_in
-from .assistant import Assistant, Facts, media
+from .assistant import VOICE, Assistant, Facts, media
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +81,7 @@ async def test_dubs_of_one_clip_are_told_apart_in_a_new_chat(
 
 async def test_a_clip_with_a_voice_or_a_script_is_called_by_both(assistant: Assistant, folder: Path) -> None:
     voice = {"type": "audio", "path": str(folder / "ben.wav")}
-    script = {"type": "text", "voice_id": "v", "script": "Welcome to our spring collection of hats"}
+    script = {"type": "text", "voice_id": VOICE, "script": "Welcome to our spring collection of hats"}
     for said in (voice, script):
         await assistant.facts("create_generation", input=[clip(folder), said])
     assert [row["about"] for row in (await listed(assistant)).values()] == [
