@@ -169,7 +169,12 @@ class _Next:
     note: str | None = None
     paid_before: int | None = None
     """The entry of an attempt that was or may have been charged: the user is asked whatever the price."""
-    repeated_key: str | None = None
+    repeats: Entry | None = None
+    """The attempt whose key is sent again first: an API that keeps keys answers it with its job."""
+
+    @property
+    def repeated_key(self) -> str | None:
+        return None if self.repeats is None else self.repeats.idempotency_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +188,7 @@ class _Call:
     terms: Terms
     tool: str
     gone: anyio.Event
-    """Set once nobody waits for the call any more: then nothing is sent that was not sent yet."""
+    """Set once nobody waits for the call any more: then nothing is sent, for the first time or again."""
 
     @property
     def seconds_left(self) -> float:
@@ -289,9 +294,9 @@ class Guard:
         """
         call = await self._call(sync, request, None, terms, "estimate_cost")
         await self._do(self.ledger.withdraw_abandoned, call.intention)
-        entry = await self._do(self.ledger.latest, call.intention)
+        entry, number = await self._standing(call)
         is_made = entry is not None and (entry.is_open or entry.status == "COMPLETED")
-        following = _Next(1) if entry is None else self._after(entry)
+        following = _Next(number) if entry is None else self._after(entry, number)
         refusal = await self._refusal(call, price.usd)
         reasons = [] if is_made else await self._reasons(call, following, price)
         token = None
@@ -448,15 +453,17 @@ class Guard:
 
     async def _made_or_none(self, call: _Call) -> Made | None:
         """Return the job, or None where the ledger has changed meanwhile and is to be read again."""
-        entry = await self._do(self.ledger.latest, call.intention)
+        entry, number = await self._standing(call)
         if entry is None:
-            return await self._attempt(call, _Next(1))
+            return await self._attempt(call, _Next(number))
         if _may_be_another_clip(entry, call.intention):
             note = f"An older version of this program made entry {entry.id}, perhaps of another clip."
-            return await self._attempt(call, _Next(entry.attempt + 1, note, entry.id))
+            return await self._attempt(call, _Next(number, note, entry.id))
         if entry.generation_id is not None and entry.state in ("accepted", "ended"):
             found = await self._present(call, entry)
-            return found if isinstance(found, Made) else await self._attempt(call, found)
+            if isinstance(found, Made):
+                return found
+            return await self._attempt(call, replace(found, attempt=number))
         if entry.is_leased(time.time()):
             await self._wait_for_other(call, entry)
             return None
@@ -465,17 +472,23 @@ class Guard:
             return None
         if entry.is_open:
             return await self._resume(call, entry)
-        return await self._attempt(call, self._after(entry))
+        return await self._attempt(call, self._after(entry, number))
 
-    def _after(self, entry: Entry) -> _Next:
+    async def _standing(self, call: _Call) -> tuple[Entry | None, int]:
+        """Return the attempt that the next one comes after, and the next one's number."""
+        latest = await self._do(self.ledger.latest, call.intention)
+        if latest is None:
+            return None, 1
+        if latest.state != "refused":
+            return latest, latest.attempt + 1
+        return await self._do(self.ledger.standing, call.intention), latest.attempt + 1
+
+    def _after(self, entry: Entry, following: int) -> _Next:
         """Return the attempt that follows a settled one, by what the ledger knows."""
-        following = entry.attempt + 1
         if entry.state == "released":
             return _Next(following, "The user let go of the attempt before: this is a new one.")
-        if entry.state == "refused":
-            return _Next(following)
         if entry.state == "ended":
-            return _after_failure(entry, entry.charged)
+            return replace(_after_failure(entry, entry.charged), attempt=following)
         gone = "was deleted" if entry.state == "deleted" else "is no longer shown by the API"
         note = f"The job of this call, {_told_job(entry)}, {gone}; what it cost stays spent."
         return _Next(following, note, entry.id)
@@ -546,7 +559,7 @@ class Guard:
             f"The job of this call, {_told_job(entry)}, was made on {_moment(entry.first_sent_at)}, and the "
             "API does not show it now; its money stays held."
         )
-        return _Next(entry.attempt + 1, note, entry.id, entry.idempotency_key)
+        return _Next(entry.attempt + 1, note, entry.id, entry)
 
     async def _attempt(self, call: _Call, following: _Next) -> Made | None:
         """Price an attempt, have it agreed to, write it down and send it."""
@@ -607,7 +620,7 @@ class Guard:
             if wish.repeated_key is None:
                 raise
             # The API keeps the key and shows no job of it: what the user agreed to goes out under its own.
-            following = replace(following, attempt=following.attempt + 1, repeated_key=None)
+            following = replace(following, attempt=following.attempt + 1, repeats=None)
             wish = replace(
                 wish, attempt=following.attempt, repeated_key=None, token=None, is_agreed=True, now=call.now
             )
@@ -620,8 +633,8 @@ class Guard:
         if sent is None:
             return None
         notes = [text for text in (following.note, sent.note) if text]
-        if sent.was_there:
-            return Made(sent.generation, following.attempt - 1, "was there", notes=notes)
+        if sent.was_there and following.repeats is not None:
+            return Made(sent.generation, following.repeats.attempt, "was there", notes=notes)
         return Made(sent.generation, following.attempt, "made", sent.price_usd, price, notes)
 
     async def _sent(self, call: _Call, wish: Wish) -> "_Sent | Intention | None":
@@ -1026,7 +1039,7 @@ class Guard:
         reasons: list[Reason] = []
         if following.paid_before is not None:
             reasons.append(repeat_reason(following.note or "", following.paid_before))
-        elif following.attempt == 1:
+        else:
             twin = await self._do(self.ledger.twin_elsewhere, call.intention)
             if twin is not None:
                 note = f"The same was made or sent with another key of this address (ledger entry {twin.id})."
@@ -1200,7 +1213,7 @@ class _Sending:
         """Return why the attempt is not sent, as the end of a sentence, or None where it may be."""
         if not self._within_limits:
             return "a limit stands against it by now"
-        if self._call.gone.is_set() and self._is_new:
+        if self._call.gone.is_set():
             return "nobody waits for it any more"
         # Whoever slept through its lease has lost the attempt to another.
         if not 0 <= time.time() - self._renewed_at < RENEWAL_SECONDS:

@@ -418,6 +418,14 @@ class Ledger:
         with self._reading() as session:
             return _latest(session, intention)
 
+    def standing(self, intention: Intention) -> Entry | None:
+        """Return the last attempt at an intention that was not refused: what a next one comes after.
+
+        A refused one cost nothing, and says nothing of the job that may have been paid before it.
+        """
+        with self._reading() as session:
+            return _standing(session, intention)
+
     def entry(self, entry_id: int) -> Entry | None:
         """Return one entry."""
         with self._reading() as session:
@@ -543,7 +551,7 @@ class Ledger:
             if not entry.is_leased(time.time()):
                 # It counted for nothing meanwhile, and others may have spent what it held.
                 return "lost"
-            twin = _latest(session, sent)
+            twin = _standing(session, sent)
             # One that is known under this name too came before: the user was asked about it.
             is_known_here = twin is not None and entry.digest in (twin.digest, twin.sent_digest)
             if twin is not None and twin.may_be_paid and not is_known_here:
@@ -1383,9 +1391,16 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _latest(session: Session, intention: Intention) -> Entry | None:
+    return session.scalars(_LATEST, {"digests": _digests(intention)}).first()
+
+
+def _standing(session: Session, intention: Intention) -> Entry | None:
+    return session.scalars(_STANDING, {"digests": _digests(intention)}).first()
+
+
+def _digests(intention: Intention) -> list[str]:
     # What an earlier version wrote down is the same attempt: an upgrade must not pay again.
-    digests = [intention.digest, *intention.earlier_digests]
-    return session.scalars(_LATEST, {"digests": digests}).first()
+    return [intention.digest, *intention.earlier_digests]
 
 
 def _owners(session: Session, entry: Entry, generation_id: str) -> list[Entry]:
@@ -1677,7 +1692,7 @@ _UNASKED = select(func.sum(Entry.counted_usd)).where(
     ~_abandoned(),
 )
 _LATEST_TIME = select(func.max(Entry.created_at)).where(_BELIEVED)
-_LATEST = (
+_ATTEMPTS = (
     select(Entry)
     .where(
         Entry.digest.in_(bindparam("digests", expanding=True))
@@ -1685,8 +1700,9 @@ _LATEST = (
     )
     # An attempt under the other name of the same counts as one before.
     .order_by(Entry.attempt.desc(), Entry.id.desc())
-    .limit(1)
 )
+_LATEST = _ATTEMPTS.limit(1)
+_STANDING = _ATTEMPTS.where(Entry.state != "refused").limit(1)
 _MAKER = (
     select(Entry)
     .where(

@@ -1,12 +1,17 @@
-from collections.abc import AsyncIterator, Callable, Iterator
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio
+import httpx
 import pytest
 
 from sync_mcp import AsyncSync, Audio, Ledger, Video
 from sync_mcp.api.models import GenerationRequest
+from sync_mcp.errors import APITimeoutError, SyncError
+from sync_mcp.jobs.files import asset_key, content_id
 from sync_mcp.jobs.guard import Guard, Made, Terms
 from sync_mcp.jobs.limits import Limits
 from sync_mcp.sandbox import Sandbox
@@ -16,6 +21,50 @@ from .entries import LedgerOf
 CREATE = "/v2/generate"
 PRICE = Decimal("0.226")
 """Of a job from the samples with lipsync-2."""
+
+
+class Files:
+    """A clip on this machine, which is uploaded when it may be."""
+
+    output_seconds: float | None = 5.0
+    fps: float | None = 25.0
+    length_note: str | None = "as long as the video"
+    hint_helps: bool = True
+
+    def __init__(self, clip: Path) -> None:
+        self.clip = clip
+        self.sha256 = hashlib.sha256(clip.read_bytes()).hexdigest()
+        self.may_go = anyio.Event()
+        self.may_go.set()
+        self.begun = anyio.Event()
+        self.uploads = 0
+        self.error: SyncError | None = None
+        self.asset_id = ""
+        self.names = {self.sha256: clip.name}
+        self.forgotten = False
+
+    def request(self, sandbox: Sandbox, **fields: Any) -> GenerationRequest:
+        media = [Video(asset_id=content_id(self.sha256)), Audio(url=sandbox.samples.audio)]
+        return GenerationRequest.model_validate({"model": "lipsync-2", "input": media, **fields})
+
+    async def report(self) -> None:
+        pass
+
+    def forget(self) -> None:
+        self.forgotten = True
+
+    async def upload(self, sync: AsyncSync) -> Mapping[str, str]:
+        self.uploads += 1
+        self.begun.set()
+        await self.may_go.wait()
+        if self.error is not None:
+            raise self.error
+        asset = await sync.assets.upload(self.clip, sha256=self.sha256)
+        self.asset_id = asset.id
+        return {asset_key("video", self.sha256): asset.id}
+
+    def under_way(self) -> SyncError:
+        return APITimeoutError("The clip is half way.")
 
 
 @pytest.fixture
@@ -78,6 +127,14 @@ def make(sync: AsyncSync, guard: Guard, request_of: Callable[..., GenerationRequ
         return await by.create(client, request or request_of(), None, Terms(**terms))
 
     return create
+
+
+@pytest.fixture
+async def files(sandbox: Sandbox, tmp_path: Path) -> Files:
+    clip = tmp_path / "clip.mp4"
+    async with httpx.AsyncClient() as http:
+        clip.write_bytes((await http.get(sandbox.samples.video)).content)
+    return Files(clip)
 
 
 def paid(sandbox: Sandbox) -> list[Decimal]:

@@ -1,14 +1,12 @@
 """Creates whose inputs are still on this machine: held against the budgets while they are uploaded."""
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 
 from sync_mcp import (
@@ -23,16 +21,16 @@ from sync_mcp import (
     Video,
 )
 from sync_mcp.api.models import GenerationRequest
-from sync_mcp.errors import APITimeoutError, ApprovalRequired, CreateUnderWay, SyncError
+from sync_mcp.errors import APITimeoutError, ApprovalRequired, CreateUnderWay
 from sync_mcp.jobs import ledger as ledger_module
 from sync_mcp.jobs.consent import Proposal
-from sync_mcp.jobs.files import asset_key, content_id, with_assets
+from sync_mcp.jobs.files import asset_key, with_assets
 from sync_mcp.jobs.guard import Terms
 from sync_mcp.jobs.intention import Intention
 from sync_mcp.jobs.ledger import Instant, Token
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import CREATE, PRICE, paid, sent
+from .conftest import CREATE, PRICE, Files, paid, sent
 from .entries import begun, intended, quoted, refuse, wished
 
 pytestmark = pytest.mark.anyio
@@ -40,58 +38,6 @@ pytestmark = pytest.mark.anyio
 GuardOf = Callable[..., Guard]
 
 BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-
-
-class Files:
-    """A clip on this machine, which is uploaded when it may be."""
-
-    output_seconds: float | None = 5.0
-    fps: float | None = 25.0
-    length_note: str | None = "as long as the video"
-    hint_helps: bool = True
-
-    def __init__(self, clip: Path) -> None:
-        self.clip = clip
-        self.sha256 = hashlib.sha256(clip.read_bytes()).hexdigest()
-        self.may_go = anyio.Event()
-        self.may_go.set()
-        self.begun = anyio.Event()
-        self.uploads = 0
-        self.error: SyncError | None = None
-        self.asset_id = ""
-        self.names = {self.sha256: clip.name}
-        self.forgotten = False
-
-    def request(self, sandbox: Sandbox, **fields: Any) -> GenerationRequest:
-        media = [Video(asset_id=content_id(self.sha256)), Audio(url=sandbox.samples.audio)]
-        return GenerationRequest.model_validate({"model": "lipsync-2", "input": media, **fields})
-
-    async def report(self) -> None:
-        pass
-
-    def forget(self) -> None:
-        self.forgotten = True
-
-    async def upload(self, sync: AsyncSync) -> Mapping[str, str]:
-        self.uploads += 1
-        self.begun.set()
-        await self.may_go.wait()
-        if self.error is not None:
-            raise self.error
-        asset = await sync.assets.upload(self.clip, sha256=self.sha256)
-        self.asset_id = asset.id
-        return {asset_key("video", self.sha256): asset.id}
-
-    def under_way(self) -> SyncError:
-        return APITimeoutError("The clip is half way.")
-
-
-@pytest.fixture
-async def files(sandbox: Sandbox, tmp_path: Path) -> Files:
-    clip = tmp_path / "clip.mp4"
-    async with httpx.AsyncClient() as http:
-        clip.write_bytes((await http.get(sandbox.samples.video)).content)
-    return Files(clip)
 
 
 class Asking:
