@@ -223,8 +223,28 @@ def _delivery_faults(request: GenerationRequest) -> Iterator[str]:
     hook = request.webhook_url
     if hook is not None and not (_is_web_url(hook) and hook.lower().startswith("https://")):
         yield "webhook_url must be a whole https URL."
+    elif hook is not None and plain_host(hook) is None:
+        yield (
+            "webhook_url must name its host plainly: no backslash, and no user name or password before the "
+            "host."
+        )
     if request.project_id is not None and not _UUID.fullmatch(request.project_id):
         yield "project_id must be the UUID of a project."
+
+
+def plain_host(url: str) -> str | None:
+    """Return the host of a web URL as all who read it read it, or None where they may not agree on one.
+
+    Of a backslash some make a slash, which ends the host; others read on to an @.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if not _is_web_url(url) or host is None or "\\" in url or "@" in parts.netloc or "%" in host:
+        return None
+    return host.removesuffix(".") or None
 
 
 def _is_web_url(url: str) -> bool:

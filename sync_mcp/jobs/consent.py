@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol, cast
-from urllib.parse import urlsplit
 
+from sync_mcp.api.checks import plain_host
 from sync_mcp.api.models import GenerationRequest, Json
 from sync_mcp.errors import ApprovalRequired
 from sync_mcp.jobs.intention import Intention
@@ -148,10 +148,8 @@ def webhook_host(request: GenerationRequest) -> str | None:
     url = request.webhook_url
     if not url:
         return None
-    try:
-        return (urlsplit(url).hostname or "").rstrip(".").lower() or clean(url, PIECE_CHARACTERS)
-    except ValueError:
-        return clean(url, PIECE_CHARACTERS)
+    # What names no host plainly is on nobody's list.
+    return plain_host(url) or clean(url, PIECE_CHARACTERS)
 
 
 def pieces(intention: Intention) -> list[str]:

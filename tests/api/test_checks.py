@@ -172,6 +172,10 @@ BROKEN: dict[str, list[Request]] = {
     "rewrite anything else.": [
         _request(output_file_name=name) for name in ("clip.mp4", "my clip", "a/b", "ü", "x" * 256, "a\n")
     ],
+    "webhook_url must name its host plainly: no backslash, and no user name or password before the host.": [
+        _request(webhook_url=url)
+        for url in (r"https://h\@g/x", r"https://h\x", "https://u@h/x", "https://u:p@h", "https://h%2f/x")
+    ],
     "webhook_url must be a whole https URL.": [
         _request(webhook_url=url) for url in ("http://h/x", "h/x", "https://", "https://h/ x", "https:/h")
     ],
