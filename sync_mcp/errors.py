@@ -138,6 +138,7 @@ Code = Literal[
     "sync_error",
     "transfer_under_way",
     "url_refused",
+    "webhook_changed",
 ]
 """Every word that an error's `code` can be."""
 DoubtReason = Literal[
@@ -185,6 +186,9 @@ _NEXT_STEPS: Mapping[Code, str] = {
     "url_refused": (
         "Only public https hosts and the API's own are asked: give such a URL, or check SYNC_BASE_URL where "
         "the API named it."
+    ),
+    "webhook_changed": (
+        "Tell the user who gets the finished job's URL: estimate_cost with this webhook_url gives a new quote."
     ),
 }
 """Where a class has several codes, of different causes."""

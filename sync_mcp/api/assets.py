@@ -236,22 +236,33 @@ class Assets:
         }
         return await self._register(body, digest, format, file.size, request_options)
 
-    async def _uploaded(
-        self, sha256: str, format: MediaFormat, size: int, options: RequestOptions | None
+    async def find_uploaded(
+        self, sha256: str, kind: MediaKind, *, request_options: RequestOptions | None = None
     ) -> Asset | None:
-        """Return the newest asset of this key with that content."""
-        query = {"contentSha256": sha256, "type": format.kind.upper()}
+        """Return the newest asset that this key has uploaded with that content, or None where there is none.
+
+        An API that keeps no hashes knows none.
+        """
+        query = {"contentSha256": sha256, "type": kind.upper()}
         try:
-            reply = await self._transport.read(Call("GET", "/v2/assets/uploaded", query=query), options)
+            reply = await self._transport.read(
+                Call("GET", "/v2/assets/uploaded", query=query), request_options
+            )
         except (RequestRejectedError, NotFoundError, ServerError) as error:
             # It only saves an upload: an API that cannot tell gets the file.
             logger.warning("whether a file was uploaded before cannot be told: %s", error)
             return None
         try:
-            found = Asset.from_wire(reply.fields.get("asset"))
+            return Asset.from_wire(reply.fields.get("asset"))
         except ValidationError:
             return None
-        return found if found.size in (None, size) else None
+
+    async def _uploaded(
+        self, sha256: str, format: MediaFormat, size: int, options: RequestOptions | None
+    ) -> Asset | None:
+        """Return the newest asset of this key with the content of a file."""
+        found = await self.find_uploaded(sha256, format.kind, request_options=options)
+        return found if found is not None and found.size in (None, size) else None
 
     async def _send(
         self,

@@ -46,6 +46,14 @@ class LocalFiles(Protocol):
         """
         ...
 
+    async def known_assets(self, sync: AsyncSync) -> Mapping[str, str] | None:
+        """Return the asset of each file, as `upload` does, where all are there already; nothing is uploaded.
+
+        Raises:
+            SyncError: the API cannot tell.
+        """
+        ...
+
     async def report(self) -> None:
         """Tell who waits for it how far the upload is."""
         ...

@@ -314,7 +314,7 @@ class Guard:
     async def revoke(self, sync: AsyncSync, request: GenerationRequest, terms: Terms) -> None:
         """Take back every quote and question of what a request makes: the user said no to it."""
         call = await self._call(sync, request, None, terms, "create_generation")
-        await self._do(self.ledger.revoke, call.intention)
+        await self._revoke(call)
 
     async def delete_for(self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]) -> None:
         """Delete a job that the ledger may know: what it cost is read first, and stays spent.
@@ -463,7 +463,7 @@ class Guard:
             found = await self._present(call, entry)
             if isinstance(found, Made):
                 return found
-            return await self._attempt(call, replace(found, attempt=number))
+            return await self._attempt(*_as_first_sent(call, entry, replace(found, attempt=number)))
         if entry.is_leased(time.time()):
             await self._wait_for_other(call, entry)
             return None
@@ -579,9 +579,9 @@ class Guard:
                 price, must.unasked_usd, call.terms.approval.above_usd, take=call.intention.take
             )
         except QuoteRefused as refused:
-            if refused.code != "price_changed":
+            if refused.code not in _ASKED_ANEW:
                 raise
-            reasons = [Reason(refused.message)]
+            reasons = [Reason(refused.message), *await self._reasons(call, following, price)]
         # What was agreed to is no longer what it is: the user is asked anew, with the price of now.
         await self._ask(call, following, price, because=reasons)
         return await self._made(call, following, price, replace(wish, token=None, is_agreed=True))
@@ -609,6 +609,7 @@ class Guard:
             has_files=has_contents(call.intention.request),
             is_sandbox=call.is_sandbox,
             caller=call.terms.caller,
+            webhook_host=_host_to_ask_about(call),
             repeated_key=repeated_key,
         )
 
@@ -674,9 +675,12 @@ class Guard:
             ready = await self._uploaded(call, wish, files, entry)
             if ready is None:
                 return None
-            sent, assets, usd = ready
+            sent, assets, price = ready
+            usd = price.usd or wish.estimate_usd
             wish = replace(wish, now=call.now, estimate_usd=usd)
             whose = await self._do(self.ledger.send, entry.id, wish, sent, assets)
+            if whose == "asks":
+                self.pricing.learn(call.intention.request, price)
             if whose != "mine":
                 return sent if whose == "made" else None
             entry.estimate_usd = usd
@@ -719,7 +723,7 @@ class Guard:
         if price.usd is not None and wish.estimate_usd is not None and price.usd > wish.estimate_usd:
             self.pricing.learn(call.intention.request, price)
             return None
-        return sent, assets, price.usd or wish.estimate_usd
+        return sent, assets, price
 
     async def _resume(self, call: _Call, entry: Entry) -> Made | None:
         """Go on with an attempt whose outcome nobody knows: look for its job, or send it again."""
@@ -727,17 +731,28 @@ class Guard:
             # A process that was just started knows no time but this machine's, and the money counts on a day.
             with contextlib.suppress(SyncError):
                 await call.sync.account.get(request_options=call.reading())
-        following = await self._named_but_unseen(call, entry)
+        told = _told_of_extras(entry, call.intention)
+        first, is_whole = call.intention.first_sent(entry.extras)
+        # Under the same key the same body: what the first call said besides holds.
+        call = replace(call, intention=first)
+        following = await self._named_but_unseen(call, entry) if is_whole else None
         wish = self._wish(call, entry.attempt, entry.estimate_usd, repeated_key=None)
         if following is None:
             wish = replace(wish, token=None)
         elif wish.token is None:
             await self._ask(call, following, Price(entry.estimate_usd))
-        work = partial(self._take_over_and_send, call, entry, wish, despite_named=following is not None)
+        work = partial(
+            self._take_over_and_send,
+            call,
+            entry,
+            wish,
+            despite_named=following is not None,
+            obstacle=None if is_whole else _OTHER_WEBHOOK,
+        )
         sent = await self._to_its_end(call, work)
         if sent is None:
             return None
-        notes = [*_told_of_extras(entry, call.intention), *([sent.note] if sent.note else [])]
+        notes = [*told, *([sent.note] if sent.note else [])]
         how = "sent now" if sent.went_out else "found"
         return Made(sent.generation, entry.attempt, how, sent.price_usd, notes=notes)
 
@@ -758,7 +773,7 @@ class Guard:
         return replace(self._repeat_of_unseen(call, entry), attempt=entry.attempt)
 
     async def _take_over_and_send(
-        self, call: _Call, entry: Entry, wish: Wish, *, despite_named: bool
+        self, call: _Call, entry: Entry, wish: Wish, *, despite_named: bool, obstacle: str | None
     ) -> "_Sent | None":
         if call.terms.on_begin is not None:
             call.terms.on_begin()
@@ -768,14 +783,11 @@ class Guard:
         # Another process may have sent it since it was read.
         entry = await self._do(self.ledger.entry, entry.id) or entry
         logger.warning("create key=%s goes on from an earlier call", entry.idempotency_key)
-        # Under the same key the same body: what the first call said besides holds.
-        sent = with_assets(call.intention.request, entry.assets)
-        wire = {name: value for name, value in sent.to_wire().items() if name not in _NAMING}
-        first = {name: value for name, value in entry.extras.items() if name in _NAMING}
-        request = GenerationRequest.from_wire({**wire, **first})
-        may_send = fate == "send" and self._max_cost_refusal(call, entry.estimate_usd) is None
+        request = with_assets(call.intention.request, entry.assets)
+        if fate != "send" or self._max_cost_refusal(call, entry.estimate_usd) is not None:
+            obstacle = "a limit stands against it by now"
         return await self._send(
-            call, entry, request, is_new=False, may_send=may_send, despite_named=despite_named
+            call, entry, request, is_new=False, obstacle=obstacle, despite_named=despite_named
         )
 
     async def _send(
@@ -785,12 +797,15 @@ class Guard:
         request: GenerationRequest,
         *,
         is_new: bool,
-        may_send: bool = True,
+        obstacle: str | None = None,
         despite_named: bool = False,
         is_repeat: bool = False,
     ) -> "_Sent":
-        """Send an attempt until its outcome is known, and write that down."""
-        sending = _Sending(self, call, entry, is_new=is_new, may_send=may_send)
+        """Send an attempt until its outcome is known, and write that down.
+
+        With an `obstacle`, the end of a sentence, it is only looked for.
+        """
+        sending = _Sending(self, call, entry, is_new=is_new, obstacle=obstacle)
         attempt = Attempt(
             entry.idempotency_key,
             claim=partial(self._claim, entry.id),
@@ -1044,9 +1059,7 @@ class Guard:
             if twin is not None:
                 note = f"The same was made or sent with another key of this address (ledger entry {twin.id})."
                 reasons.append(repeat_reason(note, twin.id))
-        allowed = call.terms.webhook_hosts
-        host = webhook_host(call.intention.request)
-        if allowed is not None and host is not None and host not in allowed:
+        if _host_to_ask_about(call) is not None:
             reasons.append(WEBHOOK_REASON)
         above = call.terms.approval.above_usd
         unasked = Decimal(0) if above is None else await self._unasked_usd(call)
@@ -1080,19 +1093,38 @@ class Guard:
             await approval.ask(proposal)
         except ApprovalDenied as denied:
             if denied.is_the_users:
-                await self._do(self.ledger.revoke, call.intention)
+                await self._revoke(call)
             raise
         return True
 
+    async def _revoke(self, call: _Call) -> None:
+        """Take back what the user was told of a call they said no to, also where it names known assets."""
+        await self._do(self.ledger.revoke, call.intention)
+        files = call.terms.files
+        if files is None:
+            return
+        assets: Mapping[str, str] | None = None
+        with anyio.move_on_after(min(_LOOK_SECONDS, max(1.0, call.seconds_left))):
+            try:
+                assets = await files.known_assets(call.sync)
+            except SyncError as error:
+                logger.warning("which assets have the content of files cannot be told: %s", error)
+        if assets is not None:
+            sent = replace(call.intention, request=with_assets(call.intention.request, assets))
+            await self._do(self.ledger.revoke, call.intention, sent)
+
     async def _hand_out(self, call: _Call, following: _Next, price: Price, kind: TokenKind) -> str:
         return await self._do(
-            self.ledger.quote,
-            call.intention,
-            following.attempt,
-            price.usd,
-            call.now,
-            kind,
-            call.terms.caller,
+            partial(
+                self.ledger.quote,
+                call.intention,
+                following.attempt,
+                price.usd,
+                call.now,
+                kind,
+                caller=call.terms.caller,
+                webhook_host=webhook_host(call.intention.request),
+            )
         )
 
     async def _own_account(self, sync: AsyncSync, seconds: float) -> Account:
@@ -1176,12 +1208,14 @@ class Guard:
 class _Sending:
     """Whether an attempt may go out, asked before each send, and whether it did."""
 
-    def __init__(self, guard: Guard, call: _Call, entry: Entry, *, is_new: bool, may_send: bool) -> None:
+    def __init__(
+        self, guard: Guard, call: _Call, entry: Entry, *, is_new: bool, obstacle: str | None
+    ) -> None:
         self._guard = guard
         self._call = call
         self._entry = entry
         self._is_new = is_new
-        self._within_limits = may_send
+        self._obstacle = obstacle
         self._renewed_at = time.time()
         self._in_export: bool | None = None
         self._sent_before = entry.last_sent_at
@@ -1211,8 +1245,8 @@ class _Sending:
 
     async def hindrance(self) -> str | None:
         """Return why the attempt is not sent, as the end of a sentence, or None where it may be."""
-        if not self._within_limits:
-            return "a limit stands against it by now"
+        if self._obstacle is not None:
+            return self._obstacle
         if self._call.gone.is_set():
             return "nobody waits for it any more"
         # Whoever slept through its lease has lost the attempt to another.
@@ -1301,10 +1335,15 @@ class _Sent:
     """Whether the API answered a repeat with the job that was made before."""
 
 
-_Ready = tuple[Intention, Mapping[str, str], Decimal | None]
-"""An attempt whose files are uploaded: the intention with their assets, these, and what it costs."""
+_Ready = tuple[Intention, Mapping[str, str], Price]
+"""An attempt whose files are uploaded: the intention with their assets, these, and its price by the API."""
 
-_NAMING = ("outputFileName", "projectId")
+_ASKED_ANEW = ("price_changed", "webhook_changed")
+"""The codes of a refused quote that covers less than the call: the user is asked again, about all of it."""
+_OTHER_WEBHOOK = (
+    "its first call named another webhook_url, of which a digest alone is kept: a call that names that one "
+    "sends it"
+)
 _EXPORT_TOLERANCE = timedelta(minutes=2)
 """By so much the time of a job in the export may differ from that of its send."""
 _OTHER_PRICE = 2
@@ -1393,6 +1432,24 @@ def _not_visible(entry: Entry, generation_id: str, now: float) -> NotVisibleYet:
         made_at=_moment(entry.first_sent_at),
         may_appear=now - entry.first_sent_at < VISIBLE_WITHIN_SECONDS,
     )
+
+
+def _host_to_ask_about(call: _Call) -> str | None:
+    """Return who gets the finished job's URL and may not without the user's word; None for nobody."""
+    allowed, host = call.terms.webhook_hosts, webhook_host(call.intention.request)
+    return host if allowed is not None and host not in allowed else None
+
+
+def _as_first_sent(call: _Call, entry: Entry, following: _Next) -> tuple[_Call, _Next]:
+    """Return a call and its next attempt with the body of the first one where it goes out under its key."""
+    if following.repeated_key is None:
+        return call, following
+    first, is_whole = call.intention.first_sent(entry.extras)
+    if not is_whole:
+        # A key with another body is refused by an API that keeps keys, and heard by none else.
+        return call, replace(following, repeats=None)
+    told = " ".join([following.note or "", *_told_of_extras(entry, call.intention)])
+    return replace(call, intention=first), replace(following, note=told)
 
 
 def _told_of_extras(entry: Entry, intention: Intention) -> list[str]:

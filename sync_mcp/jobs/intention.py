@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 from urllib.parse import unquote
@@ -122,6 +122,19 @@ class Intention:
         if "webhookUrl" in kept:
             kept["webhookUrl"] = sha256_of(kept["webhookUrl"])
         return kept
+
+    def first_sent(self, extras: Json) -> "tuple[Intention, bool]":
+        """Return it as an earlier call with these extras sent it, and whether that is all of it.
+
+        Of a webhook the digest alone is kept: it is known again only where this call names the same one.
+        """
+        wire = self.request.to_wire()
+        kept = {name: extras[name] for name in ("outputFileName", "projectId") if name in extras}
+        hook = extras.get("webhookUrl")
+        is_whole = hook in (None, self.extras.get("webhookUrl"))
+        if hook is not None and is_whole:
+            kept["webhookUrl"] = wire["webhookUrl"]
+        return replace(self, request=GenerationRequest.from_wire({**self._made, **kept})), is_whole
 
     @cached_property
     def summary(self) -> str:

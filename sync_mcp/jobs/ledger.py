@@ -42,7 +42,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
 
-from sync_mcp.errors import Code, InvalidRequestError, LedgerError, LimitReached, QuoteRefused
+from sync_mcp.errors import Code, InvalidRequestError, LedgerError, LimitReached, QuoteRefused, SyncError
 from sync_mcp.home import home_folder
 from sync_mcp.jobs.intention import ABOUT_LIMIT, DIGEST_VERSION, Intention
 from sync_mcp.jobs.limits import (
@@ -55,7 +55,16 @@ from sync_mcp.jobs.limits import (
     utc_midnight,
 )
 from sync_mcp.jobs.mark import UNREADABLE, Mark, advance_mark, read_mark
-from sync_mcp.jobs.schema import RENAME, STATE, VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5
+from sync_mcp.jobs.schema import (
+    RENAME,
+    STATE,
+    VERSION_1,
+    VERSION_2,
+    VERSION_3,
+    VERSION_4,
+    VERSION_5,
+    VERSION_6,
+)
 from sync_mcp.text import plain_id, safe
 
 if sys.platform != "win32":
@@ -274,6 +283,17 @@ class _Quote(_Base):
     """When the user said no to what it is for."""
     caller: Mapped[str | None]
     """For whom it is good: the name of the token that it was asked for with."""
+    webhook_host: Mapped[str | None]
+    """Who was told to the user to get the finished job's URL; None for nobody."""
+
+
+class _Declined(_Base):
+    """What the user said no to last, and when: it holds for its other names too, once they are known."""
+
+    __tablename__ = "declined"
+
+    body_digest: Mapped[str] = mapped_column(primary_key=True)
+    declined_at: Mapped[float]
 
 
 class _Account(_Base):
@@ -301,6 +321,7 @@ _MIGRATIONS: Sequence[Callable[[Connection], None]] = (
     _through(VERSION_3),
     _through(VERSION_4),
     _through(VERSION_5),
+    _through(VERSION_6),
 )
 """From each version to the next; a ledger's version is how many of them it has been through."""
 
@@ -327,6 +348,8 @@ class Wish:
     is_sandbox: bool = False
     caller: str | None = None
     """The name of the token that the call came with."""
+    webhook_host: str | None = None
+    """Whoever gets the finished job's URL and may not without the user's word; None for nobody."""
     repeated_key: str | None = None
     """The key of an accepted attempt whose job nobody sees: a repeat goes out under it first."""
 
@@ -533,16 +556,18 @@ class Ledger:
 
     def send(
         self, entry_id: int, wish: Wish, sent: Intention, assets: Mapping[str, str]
-    ) -> Literal["mine", "lost", "joined", "made"]:
+    ) -> Literal["mine", "lost", "joined", "made", "asks"]:
         """Note the assets that an attempt is sent with; return whether it is this owner's to send now.
 
         `sent` is the intention with them. Where a call that named them has made it, and that may be paid,
         this attempt is withdrawn: it is `joined` where that one is found under both names from now on, else
-        it is `made` under the other name. What it costs counts from now on, which may be another day than
-        its upload's.
+        it is `made` under the other name. Where the price was unknown to who agreed to it and is known
+        now, and would be asked about, it `asks`: it is withdrawn too. What it costs counts from now on, which
+        may be another day than its upload's.
 
         Raises:
             LimitReached: a budget would be passed by now; the attempt was withdrawn.
+            QuoteRefused: the user has said no to the same under its other name; the attempt was withdrawn.
         """
         with self._transaction() as session:
             entry = session.get(Entry, entry_id)
@@ -561,7 +586,12 @@ class Ledger:
                 twin.sent_digest = entry.digest
                 return "joined"
             now = _now(session, wish.now)
-            refusal = _refusal_besides(session, wish, entry, now)
+            refusal: SyncError | None = _refusal_besides(session, wish, entry, now)
+            if refusal is None:
+                refusal = _no_since(session, entry, wish, sent)
+            if refusal is None and entry.estimate_usd is None and not _covers(session, None, wish, now):
+                _withdraw(session, entry)
+                return "asks"
             if refusal is None:
                 entry.state, entry.assets, entry.first_sent_at = "sending", dict(assets), wish.now.seconds
                 entry.last_sent_at = wish.now.seconds
@@ -845,11 +875,14 @@ class Ledger:
         price_usd: Decimal | None,
         now: Instant,
         kind: TokenKind = "quote",
+        *,
         caller: str | None = None,
+        webhook_host: str | None = None,
     ) -> str:
         """Hand out what a user can agree by: good once, for this attempt at this intention and this caller.
 
-        A quote is good for ten minutes; a question has no time of ours.
+        It covers that the finished job's URL goes to `webhook_host`, and to nobody else that must be asked
+        about. A quote is good for ten minutes; a question has no time of ours.
         """
         token_id = f"{'q' if kind == 'quote' else 's'}_{secrets.token_urlsafe(9)}"
         with self._transaction() as session:
@@ -864,6 +897,7 @@ class Ledger:
                     made_at=_now(session, now),
                     made_at_by_clock=time.time(),
                     caller=caller,
+                    webhook_host=webhook_host,
                 )
             )
         return token_id
@@ -876,17 +910,26 @@ class Ledger:
                 return None
             return time.time() - question.made_at_by_clock
 
-    def revoke(self, intention: Intention) -> None:
-        """Take back every quote and question of what is made, whichever take: the user said no to it."""
+    def revoke(self, *intentions: Intention) -> None:
+        """Take back every quote and question of what is made, whichever take: the user said no to it.
+
+        What is named by its files and what is named by their assets is one thing: `intentions` are its names
+        as far as they are known.
+        """
+        now = time.time()
+        bodies = {intention.body_digest for intention in intentions}
         with self._transaction() as session:
+            names = _names_of(session, intentions)
+            for body_digest in bodies:
+                session.merge(_Declined(body_digest=body_digest, declined_at=now))
             for quote in session.scalars(
                 select(_Quote).where(
-                    _Quote.body_digest == intention.body_digest,
+                    _Quote.body_digest.in_(bodies) | _Quote.digest.in_(names),
                     _Quote.used_at.is_(None),
                     _Quote.revoked_at.is_(None),
                 )
             ):
-                quote.revoked_at = time.time()
+                quote.revoked_at = now
 
     def unresolved(self, accounts: Collection[str], base_url: str) -> list[Entry]:
         """Return the attempts whose outcome is unknown, or whose process died on the way, newest first."""
@@ -981,7 +1024,8 @@ class Ledger:
         """
         with self._transaction() as session:
             gone = _entries_to_prune(session, before)
-            for row in (*gone, *_quotes_to_prune(session, before)):
+            old_noes = session.scalars(select(_Declined).where(_Declined.declined_at < before))
+            for row in (*gone, *_quotes_to_prune(session, before), *old_noes):
                 session.delete(row)
             return len(gone)
 
@@ -1463,6 +1507,19 @@ def _having_job(session: Session, entry_id: int, generation_id: str) -> Entry | 
     return entry
 
 
+def _names_of(session: Session, intentions: Sequence[Intention]) -> set[str]:
+    """Return the digests under which the attempts at these intentions are known, of whichever take."""
+    digests = [intention.digest for intention in intentions]
+    found = session.scalars(
+        select(Entry).where(
+            Entry.body_digest.in_([intention.body_digest for intention in intentions])
+            | Entry.sent_digest.in_(digests)
+        )
+    )
+    names = (name for entry in found for name in (entry.digest, entry.sent_digest))
+    return {*digests, *(name for name in names if name is not None)}
+
+
 def _tokens_of(session: Session, entry: Entry) -> list[_Quote]:
     """Return what the user agreed by to an attempt, or may agree by."""
     found = session.scalars(
@@ -1568,10 +1625,7 @@ def _use_token(session: Session, wish: Wish, now: float, latest: Entry | None) -
     if quote is None or quote.kind != token.kind or quote.caller != wish.caller:
         raise QuoteRefused(f"There is no such {token.kind}.", next_step=_ASK_AGAIN.get(token.kind))
     if quote.revoked_at is not None:
-        raise QuoteRefused(
-            "The user has said no to this since.",
-            code="quote_revoked",
-        )
+        raise _revoked()
     if quote.used_at is not None:
         told = "The quote has been used: it is good for one job."
         if latest is not None and latest.attempt == quote.attempt and latest.state == "refused":
@@ -1590,26 +1644,43 @@ def _use_token(session: Session, wish: Wish, now: float, latest: Entry | None) -
         now - quote.made_at > QUOTE_SECONDS or not -_STEP_BACK_SECONDS <= age <= QUOTE_SECONDS
     ):
         raise QuoteRefused("The quote has expired: it is good for ten minutes.")
-    if not _covers(quote.price_usd, wish):
-        raise QuoteRefused(
-            "The price is no longer what the user was told.",
-            code="price_changed",
-        )
+    if wish.webhook_host is not None and quote.webhook_host != wish.webhook_host:
+        told = "another host for its webhook" if quote.webhook_host else "no webhook"
+        raise QuoteRefused(f"What the user agreed to names {told}.", code="webhook_changed")
+    if not _covers(session, quote.price_usd, wish, now):
+        raise QuoteRefused("The price is no longer what the user was told.", code="price_changed")
     quote.used_at = now
 
 
 _ASK_AGAIN = {"question": "Make the same call again: the host puts the question to the user."}
 
 
-def _covers(agreed_usd: Decimal | None, wish: Wish) -> bool:
+def _covers(session: Session, agreed_usd: Decimal | None, wish: Wish, now: float) -> bool:
     """Whether what was agreed to holds for the price of now.
 
-    Who agreed to an unknown price has not agreed to a high one that is known by now.
+    Who agreed to an unknown price has not agreed to one that is known by now and would be asked about.
     """
     if agreed_usd is None:
         most = wish.unasked_usd
-        return wish.estimate_usd is None or most is None or wish.estimate_usd <= most
+        if wish.estimate_usd is None or most is None:
+            return True
+        return _unasked(session, wish.is_sandbox, now) + wish.estimate_usd <= most
     return wish.estimate_usd is not None and wish.estimate_usd <= agreed_usd
+
+
+def _no_since(session: Session, entry: Entry, wish: Wish, sent: Intention) -> QuoteRefused | None:
+    """Return that the user has said no to it, by either name, since they were told what they agreed to."""
+    token = None if wish.token is None else session.get(_Quote, wish.token.id)
+    if token is None:
+        return None
+    told_at, names = token.made_at_by_clock, (entry.body_digest, sent.body_digest)
+    said_no = _Declined.body_digest.in_(names) & (_Declined.declined_at >= told_at)
+    token.revoked_at = session.scalar(select(func.max(_Declined.declined_at)).where(said_no))
+    return None if token.revoked_at is None else _revoked()
+
+
+def _revoked() -> QuoteRefused:
+    return QuoteRefused("The user has said no to this since.", code="quote_revoked")
 
 
 def _check_unasked(session: Session, wish: Wish, now: float) -> None:

@@ -26,6 +26,7 @@ from sync_mcp.jobs.intention import Intention
 from sync_mcp.jobs.limits import HIGHEST_USD, dollars
 
 _BAD_INPUT = ("generation_input_", "asset_")
+_BY_THE_API = "as the API measured the files"
 _SLOWEST_FPS = 24_000 / 1001
 """Of films: few videos have fewer frames in a second."""
 _FRAME_SECONDS = 0.05
@@ -141,16 +142,21 @@ class Pricing:
             return await self._hinted(
                 ask, duration_seconds, fps, "the API cannot tell the price of these media"
             )
+        told = self._measured.get(_made_by(request))
         if files is None or files.output_seconds is None:
+            if told is not None:
+                return _as_told(told)
             why = (files.length_note if files else None) or "the length is not known"
             if files is not None and not files.hint_helps:
                 # Of a file that nobody gets, a guess at its length would only look like a price.
                 return Price(None, why)
             return await self._hinted(ask, duration_seconds, fps, why)
-        return await self._measured_price(ask, files, fps)
+        return await self._measured_price(ask, files, fps, told)
 
-    async def _measured_price(self, ask: "_Asking", files: LocalFiles, fps: float | None) -> Price:
-        """Price local files by the length that this server measured."""
+    async def _measured_price(
+        self, ask: "_Asking", files: LocalFiles, fps: float | None, told: Price | None
+    ) -> Price:
+        """Price local files by the length that this server measured, or by what the API `told` of them."""
         seconds = files.output_seconds
         assert seconds is not None
         # What was measured goes before what the caller says.
@@ -160,12 +166,13 @@ class Pricing:
         except (AuthenticationError, ConfigurationError):
             raise
         except SyncError as error:
+            if told is not None:
+                return _as_told(told)
             return Price(None, f"the estimate failed ({error.code}); try again", seconds, fault=error)
         usd = believable(estimate.estimated_generation_cost)
         frames, credits = estimate.estimated_frame_count, estimate.estimated_credits
-        told = self._measured.get(_made_by(ask.request))
-        if told is not None and told.usd is not None and usd is not None and told.usd > usd:
-            return replace(told, note=f"as the API measured the files: {told.counted}", assumptions=())
+        if told is not None and told.usd is not None and (usd is None or told.usd > usd):
+            return _as_told(told)
         counted = counted_by(seconds, rate)
         return Price(usd, f"{files.length_note}: {counted}", seconds, counted, frames, credits)
 
@@ -191,6 +198,11 @@ class Pricing:
             hint_usd=hint,
             assumptions=estimate.assumptions,
         )
+
+
+def _as_told(price: Price) -> Price:
+    note = f"{_BY_THE_API}: {price.counted}" if price.counted else _BY_THE_API
+    return replace(price, note=note, assumptions=())
 
 
 class _Asking:

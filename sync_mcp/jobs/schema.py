@@ -114,6 +114,16 @@ VERSION_5 = (
     "ALTER TABLE entries ADD COLUMN saved_as VARCHAR",
 )
 
+VERSION_6 = (
+    # What else of a call the user's word is for, and to what they have said no since.
+    "ALTER TABLE quotes ADD COLUMN webhook_host VARCHAR",
+    """CREATE TABLE declined (
+        body_digest VARCHAR NOT NULL,
+        declined_at DOUBLE NOT NULL,
+        PRIMARY KEY (body_digest)
+    )""",
+)
+
 STATE = (
     "SELECT id, revision, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0), counted_usd "
     "FROM ledger"

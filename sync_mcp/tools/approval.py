@@ -4,7 +4,7 @@ Where the host can ask, its form is the only way: a model that could go on with 
 user's no worth nothing.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +15,7 @@ import mcp_types as types
 from sync_mcp.errors import ApprovalDenied, ApprovalRequired
 
 if TYPE_CHECKING:
-    from sync_mcp.jobs.consent import Proposal
+    from sync_mcp.jobs.consent import Proposal, Reason
 
 ApproveBy = Literal["ask", "user", "quote"]
 
@@ -24,6 +24,9 @@ QUESTION = "approve_payment"
 
 AT_ONCE_SECONDS = 0.5
 """A no that comes sooner was given by no person: some hosts answer by themselves at once."""
+
+NOBODY_IS_ASKED = "nobody is asked on this server (SYNC_MCP_APPROVE_ABOVE_USD=never)"
+_NO_FORM = "the user has to agree by the host's own form (SYNC_MCP_APPROVE_BY=user), and this host has none"
 
 # Accept is the yes: a box to tick besides would only be forgotten.
 _FORM: dict[str, object] = {"type": "object", "properties": {}}
@@ -72,6 +75,13 @@ class UserApproval:
     by: ApproveBy
     seconds_left: Callable[[], float]
 
+    @property
+    def nobody_agrees(self) -> str | None:
+        """Why nobody can agree to anything here, as the end of a sentence; None where somebody can."""
+        if self.above_usd is None:
+            return NOBODY_IS_ASKED
+        return _NO_FORM if self.by == "user" and not self.user.can_be_asked else None
+
     async def ask(self, proposal: "Proposal") -> None:
         """Return when the user has agreed.
 
@@ -93,8 +103,7 @@ class UserApproval:
         if self.by == "user":
             raise _required(
                 proposal,
-                "Nothing was sent: the user has to agree by the host's own form (SYNC_MCP_APPROVE_BY=user), "
-                "and this host has none.",
+                f"Nothing was sent: {_NO_FORM}.",
                 "Tell the user: a host with elicitation can ask them, or they change SYNC_MCP_APPROVE_BY in "
                 "the server's settings.",
             )
@@ -148,9 +157,8 @@ def denial_of(said: types.ElicitResult, seconds: float | None) -> ApprovalDenied
 def _nobody_is_asked(proposal: "Proposal") -> ApprovalRequired:
     return _required(
         proposal,
-        "Nothing was sent: the user would have to agree, and nobody is asked on this server "
-        f"(SYNC_MCP_APPROVE_ABOVE_USD=never). {_reasons(proposal)}",
-        " ".join(dict.fromkeys(reason.way_on for reason in proposal.reasons if reason.way_on)),
+        f"Nothing was sent: the user would have to agree, and {NOBODY_IS_ASKED}. {_reasons(proposal)}",
+        ways_on(proposal.reasons),
     )
 
 
@@ -204,6 +212,11 @@ def question_of(proposal: "Proposal") -> str:
     sentences.append("It cannot be cancelled once started.")
     mark = ["SANDBOX: no real video is made and no real money is spent."] if proposal.is_sandbox else []
     return "\n".join([*mark, " ".join(sentences), *pieces(proposal.intention)])
+
+
+def ways_on(reasons: "Sequence[Reason]") -> str:
+    """Return what can be done where nobody can be asked."""
+    return " ".join(dict.fromkeys(reason.way_on for reason in reasons if reason.way_on))
 
 
 def _reasons(proposal: "Proposal") -> str:

@@ -23,6 +23,7 @@ from sync_mcp.errors import (
 )
 from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import Answer, finite
+from sync_mcp.tools.approval import ways_on
 from sync_mcp.tools.backend import ANSWER_SECONDS, CallContext
 from sync_mcp.tools.failures import explain_failure
 from sync_mcp.tools.generation_arguments import USUAL_WAIT_SECONDS
@@ -434,8 +435,13 @@ def _what_fits(foresight: "Foresight", price: "Price", request: "GenerationReque
     return "; or ".join(parts) or None
 
 
-def after_estimate(answer: EstimateAnswer, foresight: "Foresight | None", *, can_ask: bool) -> str:
-    """Return what can be done once a price is told."""
+def after_estimate(
+    answer: EstimateAnswer, foresight: "Foresight | None", *, can_ask: bool, nobody_agrees: str | None
+) -> str:
+    """Return what can be done once a price is told.
+
+    `nobody_agrees` is why nobody can agree to what must be asked about, where that is so.
+    """
     if answer.would_be_refused is not None:
         return (
             "Nothing was started. Tell the user what stands against it; only they can change a limit. "
@@ -443,6 +449,9 @@ def after_estimate(answer: EstimateAnswer, foresight: "Foresight | None", *, can
         )
     if foresight is not None and foresight.made is not None:
         return "This is made already: create_generation with the same arguments returns it and pays nothing."
+    if foresight is not None and foresight.reasons and nobody_agrees is not None:
+        refused = f"Nothing was started, and create_generation would refuse it: {nobody_agrees}."
+        return f"{refused} {ways_on(foresight.reasons) or 'Tell the user.'}"
     if answer.cost_usd is None and answer.hint_usd is None:
         steps = ["The price is unknown: call estimate_cost again with duration_seconds, or ask the user."]
     else:

@@ -18,7 +18,7 @@ from sync_mcp.errors import (
 )
 from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import finite
-from sync_mcp.tools.approval import UserApproval, denial_of
+from sync_mcp.tools.approval import NOBODY_IS_ASKED, UserApproval, denial_of
 from sync_mcp.tools.backend import ANSWER_SECONDS, MODEL_PURPOSES, Backend, CallContext
 from sync_mcp.tools.generation_answers import (
     COPY_THE_ID,
@@ -145,12 +145,7 @@ def _terms(
         duration_seconds=arguments.duration_seconds,
         files=files,
         token=_token(context, arguments.quote_id),
-        approval=UserApproval(
-            context.user,
-            backend.approve_above_usd,
-            backend.approve_by,
-            seconds_left=lambda: context.seconds_left - _SENDING_SECONDS,
-        ),
+        approval=_approval(context),
         webhook_hosts=backend.webhook_hosts,
         refuses_late_segments=True,
         notes=notes,
@@ -158,6 +153,16 @@ def _terms(
         slot_until=slot_until,
         ends_at=context.answer_at,
         caller=context.caller,
+    )
+
+
+def _approval(context: CallContext) -> UserApproval:
+    backend = context.backend
+    return UserApproval(
+        context.user,
+        backend.approve_above_usd,
+        backend.approve_by,
+        seconds_left=lambda: context.seconds_left - _SENDING_SECONDS,
     )
 
 
@@ -184,7 +189,15 @@ async def _check_answer(context: CallContext, request: "GenerationRequest", term
             if denied.is_the_users:
                 await backend.guard.revoke(backend.client, request, terms)
             raise denied
-    elif terms.token is not None and not _quotes_count(context):
+    if terms.token is not None and backend.approve_above_usd is None:
+        raise QuoteRefused(
+            f"No quote is taken: {NOBODY_IS_ASKED}.",
+            next_step=(
+                "Make the same call without quote_id: no price is asked about here. What must be asked "
+                "about whatever the price is refused, and the refusal says what the user can do."
+            ),
+        )
+    if said is None and terms.token is not None and not _quotes_count(context):
         why = (
             "on this server only the user's own answer counts (SYNC_MCP_APPROVE_BY=user)"
             if backend.approve_by == "user"
@@ -202,6 +215,8 @@ async def _check_answer(context: CallContext, request: "GenerationRequest", term
 def _quotes_count(context: CallContext) -> bool:
     """Return whether a quote can stand for the user's yes."""
     by = context.backend.approve_by
+    if context.backend.approve_above_usd is None:
+        return False
     return by == "quote" or (by == "ask" and not context.user.can_be_asked)
 
 
@@ -371,7 +386,9 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
     )
     if foresight is not None:
         tell_foresight(answer, foresight, price, request)
-    answer.next_step = after_estimate(answer, foresight, can_ask=context.user.can_be_asked)
+    answer.next_step = after_estimate(
+        answer, foresight, can_ask=context.user.can_be_asked, nobody_agrees=_approval(context).nobody_agrees
+    )
     if gone and (foresight is None or foresight.made is None):
         answer.next_step = _MEND_LINKS
     return answer

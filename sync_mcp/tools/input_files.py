@@ -80,6 +80,18 @@ class InputFiles:
             assets[asset_key(media.kind, media.sha256)] = asset.id
         return assets
 
+    async def known_assets(self, sync: "AsyncSync") -> Mapping[str, str] | None:
+        """Return the asset of each file, by its key, where all are there already."""
+        from sync_mcp.jobs.files import asset_key
+
+        assets: dict[str, str] = {}
+        for media in self.media.values():
+            asset = await sync.assets.find_uploaded(media.sha256, media.kind)
+            if asset is None:
+                return None
+            assets[asset_key(media.kind, media.sha256)] = asset.id
+        return assets
+
     async def report(self) -> None:
         """Tell the client how far the upload is, which goes on elsewhere in this process."""
         for media in self.media.values():

@@ -876,7 +876,7 @@ def test_a_question_is_no_quote_and_a_quote_no_question(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("kind", ["quote", "question"])
 def test_what_one_caller_was_asked_is_not_anothers_to_agree_to(ledger: Ledger, kind: TokenKind) -> None:
-    token = Token(ledger.quote(intended(), 1, Decimal(1), now_of(), kind, "ben"), kind)
+    token = Token(ledger.quote(intended(), 1, Decimal(1), now_of(), kind, caller="ben"), kind)
     for other in ("eva", None):
         with pytest.raises(QuoteRefused, match=f"no such {kind}"):
             begun(ledger, token=token, caller=other)
@@ -893,6 +893,8 @@ def test_a_ledger_from_before_callers_had_names_is_brought_up_to_date_and_keeps_
             older.execute(f"ALTER TABLE {table} DROP COLUMN caller")
         for column in ("about", "saved_as"):
             older.execute(f"ALTER TABLE entries DROP COLUMN {column}")
+        older.execute("ALTER TABLE quotes DROP COLUMN webhook_host")
+        older.execute("DROP TABLE declined")
         older.execute("UPDATE ledger SET version = 3")
     assert found(ledger, begun(ledger, token=token)).caller is None
 

@@ -212,6 +212,81 @@ async def test_never_asks_about_no_price_and_refuses_what_must_be_asked(
 
 
 @ERAS
+@pytest.mark.parametrize("by", ["ask", "user", "quote"])
+async def test_never_hands_out_no_quote_takes_none_and_says_what_does_count(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any], mode: Literal["legacy", "auto"], by: str
+) -> None:
+    hooked = {**media, "webhook_url": "https://evil.example.net/x"}
+    async with host(mode, None, approve_above_usd="never", approve_by=by) as assistant:
+        price = await assistant.facts("estimate_cost", hooked)
+        assert "quote_id" not in price
+        assert "names a webhook" in price["asks"]
+        assert "create_generation would refuse it" in price["next_step"]
+        assert "SYNC_MCP_APPROVE_ABOVE_USD=never" in price["next_step"]
+        assert "SYNC_MCP_WEBHOOK_HOSTS" in price["next_step"]
+        refused = await assistant.error("create_generation", hooked)
+        assert refused.code == "approval_required"
+        assert "q_" not in refused.text
+        forged = await assistant.error("create_generation", hooked, quote_id="q_forged")
+        assert (forged.code, forged.money_spent) == ("quote_refused", "no")
+        assert "SYNC_MCP_APPROVE_ABOVE_USD=never" in forged.text
+        assert "Make the same call without quote_id" in forged.text
+    assert creates(sandbox) == 0
+
+
+@pytest.mark.parametrize("kind", ["a webhook", "a repeat of what was charged"])
+async def test_a_quote_of_another_server_pays_for_nothing_where_nobody_is_asked(
+    sandbox: Sandbox, media: dict[str, Any], tmp_path: Path, kind: str
+) -> None:
+    server: dict[str, Any] = {"api_key": "sk_one", "base_url": sandbox.url, "home": str(tmp_path)}
+    call = {**media, "webhook_url": "https://evil.example.net/x"} if kind == "a webhook" else media
+    async with (
+        on_an_api(sandbox, **server) as asks,
+        on_an_api(sandbox, **server, approve_above_usd="never") as never,
+    ):
+        if kind != "a webhook":
+            sandbox.add_fault(Fault(path=CREATE, job="fail", charged=True))
+            await never.facts("create_generation", call)
+            sandbox.advance(100)
+        before = creates(sandbox)
+        quote = quote_in(await asks.error("create_generation", call))
+        refused = await never.error("create_generation", call, quote_id=quote)
+        assert refused.code == "quote_refused"
+        assert creates(sandbox) == before
+
+
+async def test_an_answer_to_another_servers_question_pays_for_nothing_where_nobody_is_asked(
+    sandbox: Sandbox, media: dict[str, Any], tmp_path: Path
+) -> None:
+    server: dict[str, Any] = {"api_key": "sk_one", "base_url": sandbox.url, "home": str(tmp_path)}
+    hooked = {**media, "webhook_url": "https://evil.example.net/x"}
+    async with on_an_api(sandbox, mode="auto", says="accept", **server) as asks:
+        question = await asks.client.session.call_tool("create_generation", hooked, allow_input_required=True)
+    assert isinstance(question, types.InputRequiredResult)
+    async with on_an_api(sandbox, mode="auto", says="accept", **server, approve_above_usd="never") as never:
+        answer = await never.client.call_tool(
+            "create_generation",
+            hooked,
+            input_responses={"approve_payment": types.ElicitResult(action="accept", content={})},
+            request_state=question.request_state,
+        )
+    assert isinstance(answer, types.CallToolResult)
+    assert answer.is_error
+    assert creates(sandbox) == 0
+
+
+@ERAS
+async def test_where_the_host_cannot_ask_and_only_its_form_counts_an_estimate_says_so(
+    host: Hosts, media: dict[str, Any], mode: Literal["legacy", "auto"]
+) -> None:
+    async with host(mode, None, approve_above_usd=Decimal(0), approve_by="user") as assistant:
+        price = await assistant.facts("estimate_cost", media)
+    assert "quote_id" not in price
+    assert "create_generation would refuse it" in price["next_step"]
+    assert "SYNC_MCP_APPROVE_BY=user" in price["next_step"]
+
+
+@ERAS
 async def test_what_is_paid_unasked_is_a_sum_and_what_passes_it_is_asked_about(
     sandbox: Sandbox, host: Hosts, mode: Literal["legacy", "auto"]
 ) -> None:
@@ -341,6 +416,47 @@ async def test_a_webhook_is_asked_about_with_its_host_whatever_the_price(
         assert creates(sandbox) == 0
         await assistant.facts("create_generation", media, webhook_url="https://HOOKS.example.com./done")
     assert len(asked) == 1
+
+
+@ERAS
+async def test_a_quote_for_no_webhook_pays_for_none_and_the_answer_asks_about_its_host(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any], mode: Literal["legacy", "auto"]
+) -> None:
+    async with host(mode, None, approve_above_usd=Decimal(0)) as assistant:
+        quote = (await assistant.facts("estimate_cost", media))["quote_id"]
+        hooked = {**media, "webhook_url": "https://evil.example.net/x"}
+        refused = await assistant.error("create_generation", hooked, quote_id=quote)
+        assert refused.code == "approval_required"
+        assert "What the user agreed to names no webhook." in refused.text
+        assert 'goes to: "evil.example.net"' in refused.text
+        assert creates(sandbox) == 0
+        await assistant.facts("create_generation", hooked, quote_id=quote_in(refused))
+    assert len(sandbox.charges) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        r"https://evil.example.net\@hooks.example.com/",
+        "https://evil.example.net@hooks.example.com/",
+        "https://user:pw@hooks.example.com/",
+        r"https://hooks.example.com\.evil.example.net/",
+        "https://hooks.example.com/\x01",
+        "https://hooks.example.com/ x",
+        "https://hooks.example.com:x/",
+    ],
+)
+async def test_a_webhook_url_whose_host_can_be_read_in_two_ways_is_a_bad_argument(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any], url: str
+) -> None:
+    settings: dict[str, Any] = {"approve_above_usd": Decimal(100), "webhook_hosts": ("hooks.example.com",)}
+    async with host("legacy", None, **settings) as assistant:
+        for tool in ("create_generation", "estimate_cost"):
+            refused = await assistant.error(tool, media, webhook_url=url)
+            assert refused.code == "invalid_request"
+            assert "webhook_url must" in refused.text
+            assert "SYNC_MCP" not in refused.text
+    assert creates(sandbox) == 0
 
 
 async def test_what_others_wrote_stands_quoted_on_lines_of_its_own_after_the_whole_question(
