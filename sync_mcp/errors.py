@@ -188,7 +188,7 @@ _NEXT_STEPS: Mapping[Code, str] = {
         "the API named it."
     ),
     "webhook_changed": (
-        "Tell the user who gets the finished job's URL: estimate_cost with this webhook_url gives a new quote."
+        "Tell the user who gets the finished job's URL; estimate_cost gives a new quote for that."
     ),
 }
 """Where a class has several codes, of different causes."""

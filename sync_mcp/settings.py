@@ -51,7 +51,7 @@ class Settings(BaseModel):
         default=Decimal(1),
         description="Most that may be paid within 24 hours without asking the user, all jobs together; what "
         "would pass it, and every unknown price, is asked about; 0 asks each time. `never` is for unattended "
-        "work: it asks about no price, and refuses what must be asked whatever the price.",
+        "work: it asks about no price, takes no quote, and refuses what must be asked whatever the price.",
     )
     approve_by: Literal["ask", "user", "quote"] = Field(
         default="ask",

@@ -27,6 +27,7 @@ from sync_mcp.api.models import (
 )
 
 _OUTPUT_FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_HTTPS_URL = re.compile(r"https://[^/?#\s]", re.IGNORECASE)
 _ROUNDING_SECONDS = 0.05
 """A container may tell its length without the last frame, or with a little silence."""
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -221,12 +222,12 @@ def _delivery_faults(request: GenerationRequest) -> Iterator[str]:
             "the API would rewrite anything else."
         )
     hook = request.webhook_url
-    if hook is not None and not (_is_web_url(hook) and hook.lower().startswith("https://")):
+    if hook is not None and not _HTTPS_URL.match(hook):
         yield "webhook_url must be a whole https URL."
     elif hook is not None and plain_host(hook) is None:
         yield (
-            "webhook_url must name its host plainly: no backslash, and no user name or password before the "
-            "host."
+            "webhook_url must read plainly, as https://host/path: without a backslash, a user name or "
+            "password before the host, blanks and control characters."
         )
     if request.project_id is not None and not _UUID.fullmatch(request.project_id):
         yield "project_id must be the UUID of a project."

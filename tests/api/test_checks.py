@@ -172,12 +172,14 @@ BROKEN: dict[str, list[Request]] = {
     "rewrite anything else.": [
         _request(output_file_name=name) for name in ("clip.mp4", "my clip", "a/b", "ü", "x" * 256, "a\n")
     ],
-    "webhook_url must name its host plainly: no backslash, and no user name or password before the host.": [
-        _request(webhook_url=url)
-        for url in (r"https://h\@g/x", r"https://h\x", "https://u@h/x", "https://u:p@h", "https://h%2f/x")
+    "webhook_url must read plainly, as https://host/path: without a backslash, a user name or password "
+    "before the host, blanks and control characters.": [
+        *(_request(webhook_url=url) for url in (r"https://h\@g/x", r"https://h\x", "https://u@h/x")),
+        *(_request(webhook_url=url) for url in ("https://u:p@h", "https://h%2f/x", "https://h:x/")),
+        *(_request(webhook_url=url) for url in ("https://h/ x", "https://h/\x01", "https://h\t.g/")),
     ],
     "webhook_url must be a whole https URL.": [
-        _request(webhook_url=url) for url in ("http://h/x", "h/x", "https://", "https://h/ x", "https:/h")
+        _request(webhook_url=url) for url in ("http://h/x", "h/x", "https://", "https:///x", "https:/h")
     ],
     "project_id must be the UUID of a project.": [
         _request(project_id=name) for name in ("mine", UUID[:8], f"{UUID} ", f"{UUID}0")
