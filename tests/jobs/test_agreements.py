@@ -10,7 +10,7 @@ import pytest
 
 from sync_mcp import AsyncSync, Audio, Guard, Ledger, OutcomeUnknown, QuoteRefused, Video
 from sync_mcp.api.models import GenerationRequest
-from sync_mcp.errors import ApprovalDenied, ApprovalRequired
+from sync_mcp.errors import ApprovalDenied, ApprovalRequired, SyncError
 from sync_mcp.jobs.consent import Proposal, webhook_host
 from sync_mcp.jobs.files import asset_key, content_id, with_assets
 from sync_mcp.jobs.guard import Made, Terms
@@ -252,7 +252,7 @@ class Files:
         self.on_upload()
         return {asset_key("video", self.sha256): self.asset_id}
 
-    def under_way(self) -> Exception:
+    def under_way(self) -> SyncError:
         raise AssertionError("it is quick")
 
 
