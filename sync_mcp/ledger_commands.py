@@ -38,7 +38,7 @@ _DAY_SECONDS = 86_400.0
 _LOOK: RequestOptions = {"timeout_in_seconds": 10.0, "max_retries": 1}
 _PAID_AGAIN = "a repeat of the call is sent as a new one and paid."
 _SPOKEN = {"outputFileName": "output_file_name", "webhookUrl": "webhook_url", "projectId": "project_id"}
-_COST_ASKED = "The next paid call, and get_account, ask the API for it."
+_COST_ASKED = "Paid calls, and get_account, ask the API for it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +232,7 @@ def releasing(ledger: Ledger, entry_id: int) -> Plan:
     if entry.asks_again:
         told = (
             f"Entry {entry.id}, {clean(entry.summary, _TEXT_SHOWN)}, does not stand in the way of the same "
-            "call any more: that is paid as a new attempt, without asking. What this one cost, "
-            f"{_held(entry)}, stays spent."
+            f"call any more: that is paid as a new attempt, without asking. {_counts_on(entry)}"
         )
         return Plan(told, do)
     doubt = (
@@ -487,6 +486,8 @@ def _state(entry: Entry, now: float) -> str:
             return f"deleted, {charge}"
         case "closed":
             return "made, gone since"
+        case "released":
+            return f"released, {charge}"
         case _:
             return f"{entry.state}, free"
 
@@ -514,7 +515,7 @@ def _ways(entry: Entry, now: float) -> list[str]:
                 else []
             ),
             f"  sync-mcp ledger resolve {entry.id} {safe(entry.generation_id or '', _ID_SHOWN)}",
-            "    it has ended: its estimate stands for its cost",
+            "    it has ended: its estimate stands for its cost until that is known",
             f"  sync-mcp ledger release {entry.id}",
             "    it was never made: its money stands free, and the same call is paid as a new attempt",
         ]
@@ -522,7 +523,7 @@ def _ways(entry: Entry, now: float) -> list[str]:
         gone = {"deleted": f"Its {job} was deleted.", "closed": f"Its {job} is no longer shown by the API."}
         return [
             gone.get(entry.state, "It was charged, or may have been."),
-            f"  The same call asks you before a new attempt is paid; {_held(entry)} stays spent.",
+            f"  The same call asks you before a new attempt is paid. {_counts_on(entry)}",
             f"  sync-mcp ledger release {entry.id}",
             "    the same call is paid as a new attempt without asking; what this one cost stays spent",
         ]
@@ -534,10 +535,17 @@ def _ways(entry: Entry, now: float) -> list[str]:
         case "ended":
             told = "It cost nothing. The same call is sent as a new attempt and paid."
         case "released" if entry.charged != "no":
-            told = f"You let go of it; {_held(entry)} stays spent. The same call is paid as a new attempt."
+            told = f"You let go of it. {_counts_on(entry)} The same call is paid as a new attempt."
         case _:
             told = "It made nothing and cost nothing. The same call is sent as a new attempt and paid."
     return [f"Nothing is to be decided here. {told}"]
+
+
+def _counts_on(entry: Entry) -> str:
+    """Return what becomes of the money of a job that may have been charged."""
+    if entry.cost_usd is None and entry.state != "closed":
+        return f"{_held(entry)} counts until its real cost is known. {_COST_ASKED}"
+    return f"{_held(entry)[:1].upper()}{_held(entry)[1:]} stays spent."
 
 
 def _besides(entry: Entry) -> Iterator[str]:

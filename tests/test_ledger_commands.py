@@ -330,7 +330,7 @@ def test_what_was_or_may_have_been_charged_can_be_let_go_of_and_stays_spent(
     if state == "deleted":
         ledger.delete_job(id, generation_id=JOB, now=now)
     text = shown(ledger, id)
-    assert "The same call asks you before a new attempt is paid; 1.00 USD stays spent." in text
+    assert "The same call asks you before a new attempt is paid. 1.00 USD counts until its real cost" in text
     with pytest.raises(InvalidRequestError, match="not in doubt"):
         resolving(ledger, id, ANOTHER)
     plan = releasing(ledger, id)
@@ -338,6 +338,30 @@ def test_what_was_or_may_have_been_charged_can_be_let_go_of_and_stays_spent(
     plan.do()
     entry = found(ledger, id)
     assert (entry.state, entry.counted_usd) == ("released", 1)
+    assert "released, charged" in shown(ledger, id)
+
+
+@pytest.mark.parametrize("cost", [None, "0.75"])
+def test_of_a_failure_is_told_whether_its_cost_is_known_or_still_asked_for(
+    ledger: Ledger, cost: str | None
+) -> None:
+    id = made(ledger)
+    ledger.settle(
+        id,
+        generation_id=JOB,
+        status="FAILED",
+        error_code=None,
+        cost_usd=None if cost is None else Decimal(cost),
+        charged="unknown" if cost is None else "yes",
+        now=time.time(),
+    )
+    asked = "1.00 USD counts until its real cost is known. Paid calls, and get_account, ask the API for it."
+    told = asked if cost is None else "0.75 USD stays spent."
+    assert told in shown(ledger, id)
+    plan = releasing(ledger, id)
+    assert told in plan.told
+    plan.do()
+    assert told in shown(ledger, id)
 
 
 # resolve and release

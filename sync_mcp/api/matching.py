@@ -32,7 +32,7 @@ _UNASKED = ("segments", "dubParams")
 """Where they are shown and were not asked for, it is hardly the same job."""
 _NAMING = ("url", "assetId")
 _MODELS = ("sync-3", "lipsync-2", "lipsync-2-pro", "lipsync-1.9.0-beta", "react-1")
-_AFTER_NAME = "-_.@:/ "
+_SEPARATORS = re.compile(r"[-_.@:/ ]+")
 _VOICE = ("script", "voiceId", "stability", "similarityBoost")
 _PLACES_REMEMBERED = 1000
 _CLOSE = 1e-6
@@ -121,11 +121,14 @@ def _agree(name: str, mine: object, theirs: object) -> bool:
 
 def _family(model: object) -> str | None:
     """Return the known model that a name begins with, if any: a date or a build may stand behind it."""
-    name = str(model).strip().casefold()
-    known = [
-        one for one in _MODELS if name == one or (name.startswith(one) and name[len(one)] in _AFTER_NAME)
-    ]
+    name = f"{_plain(model)}-"
+    known = [one for one in _MODELS if name.startswith(f"{_plain(one)}-")]
     return max(known, key=len, default=None)
+
+
+def _plain(model: object) -> str:
+    """Return a model's name in one spelling, whatever stands between its parts."""
+    return _SEPARATORS.sub("-", str(model).strip().casefold())
 
 
 def _are_other_inputs(mine: object, theirs: object) -> bool:

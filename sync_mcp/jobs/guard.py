@@ -61,9 +61,9 @@ from sync_mcp.jobs.consent import (
 from sync_mcp.jobs.files import LocalFiles, has_contents, with_assets
 from sync_mcp.jobs.intention import Intention, differing_extras, unsigned
 from sync_mcp.jobs.ledger import RENEWAL_SECONDS, Entry, Instant, Ledger, MustAsk, Token, TokenKind, Wish
-from sync_mcp.jobs.limits import Limits, Spending, call_refusal, dollars
+from sync_mcp.jobs.limits import Limits, Spending, call_refusal, dollars, utc_midnight
 from sync_mcp.jobs.pricing import Price, Pricing
-from sync_mcp.jobs.settling import SETTLE_SECONDS, Settling, instant
+from sync_mcp.jobs.settling import EXPORT_RETRY_SECONDS, EXPORT_TOLERANCE, SETTLE_SECONDS, Settling, instant
 from sync_mcp.text import plain_id, safe
 
 logger = logging.getLogger("sync_mcp.jobs")
@@ -828,11 +828,14 @@ class Guard:
             return await self._accepted(entry, result, went_out=sending.went_out)
         assert result is not None
         if isinstance(result, OutcomeUnknown):
-            why_not = await sending.hindrance()
-            if why_not is not None:
-                # No time is known when that ends.
-                result.retry_after_seconds = None
-            result.next_step = self._way_out(entry, result, why_not=why_not)
+            hindrance = await sending.hindrance()
+            if hindrance is not None:
+                before, until = result.retry_after_seconds, hindrance.retry_after_seconds
+                # Where no time is known when it ends, none is told.
+                result.retry_after_seconds = None if until is None else max(until, before or 0.0)
+            result.next_step = self._way_out(entry, result, hindrance)
+        elif isinstance(result, NotSent) and sending.refusal is not None:
+            result = sending.refusal
         await self._note_failure(entry, result, is_new=is_new)
         if isinstance(result, NotSent):
             raise CreateUnderWay("Another process has taken this create over.") from result
@@ -898,15 +901,20 @@ class Guard:
                 # Left as it is, it counts as spent, and the next call looks for the job.
                 logger.error("create key=%s: %s", entry.idempotency_key, failure)
 
-    def _way_out(self, entry: Entry, error: OutcomeUnknown, *, why_not: str | None) -> str:
+    def _way_out(self, entry: Entry, error: OutcomeUnknown, hindrance: "_Hindrance | None") -> str:
         if error.reason == "maybe_seen":
             again = (
                 "Exactly this call looks for the job again, and sends nothing while the API shows one that "
                 "may be it. Where one of them is it, the user says so: sync-mcp ledger resolve "
                 f"{entry.id} ID."
             )
-        elif why_not is not None:
-            again = f"Exactly this call looks for the job again, and sends nothing, since {why_not}."
+        elif hindrance is not None and error.retry_after_seconds is not None:
+            again = (
+                f"Make exactly this call again in {error.retry_after_seconds:.0f} s. It looks for the job "
+                f"again; nothing was sent now, since {hindrance.why}."
+            )
+        elif hindrance is not None:
+            again = f"Exactly this call looks for the job again, and sends nothing, since {hindrance.why}."
         elif error.retry_after_seconds is not None:
             again = (
                 f"Make exactly this call again in {error.retry_after_seconds:.0f} s: the API's list may lag "
@@ -930,22 +938,43 @@ class Guard:
         """Return whether an attempt may not be sent again for its age."""
         return now.seconds - entry.first_sent_at > self._resend_seconds
 
-    async def is_in_export(self, call: _Call, entry: Entry) -> bool:
-        """Return whether a job that may be an attempt's has finished, and the API's list lacks it."""
-        since = datetime.fromtimestamp(entry.first_sent_at, UTC) - _EXPORT_TOLERANCE
-        rows = await self._settling.finished_since(call.sync, call.account, since, call.reading())
-        ids = [row.generation_id for row in rows or () if row.generation_id and _may_be(row, entry)]
+    async def move_to_today(self, call: _Call, entry: Entry) -> LimitReached | None:
+        """Have an attempt that is about to be sent count on this day; return which limit forbids that."""
+        now = call.now.seconds
+        if utc_midnight(entry.created_at) == utc_midnight(now):
+            return None
+        wish = self._wish(call, entry.attempt, entry.estimate_usd, repeated_key=None)
+        refusal = await self._do(self.ledger.move_to_today, entry.id, wish)
+        if refusal is None:
+            entry.created_at = now
+        return refusal
+
+    async def hindrance_in_export(self, call: _Call, entry: Entry) -> "_Hindrance | None":
+        """Return why an attempt is not sent again by what the export tells of the jobs that have finished.
+
+        A job that may be the attempt's and that the list lacks stands against it; so does not to know.
+        """
+        since = datetime.fromtimestamp(entry.first_sent_at, UTC)
+        told = await self._settling.finished_since(call.sync, call.account, since, call.reading())
+        if told.unknown is not None:
+            return _Hindrance(told.unknown, told.retry_after_seconds)
+        rows = [row for row in told.rows if _may_be(row, entry)]
+        if any(not row.generation_id for row in rows):
+            return _IN_EXPORT
+        ids = [str(row.generation_id) for row in rows]
         known = await self._known_to_others(entry.id, ids) if ids else ()
         ids = [id for id in ids if id not in known]
-        for start in range(0, len(ids), _LISTED_AT_ONCE):
-            some = ids[start : start + _LISTED_AT_ONCE]
-            try:
-                listed = await call.sync.generations.list(ids=some, request_options=call.reading())
-            except SyncError:
-                return True
-            if not set(some) <= {job.id for job in listed}:
-                return True
-        return False
+        with anyio.move_on_after(_LOOK_SECONDS):
+            for start in range(0, len(ids), _LISTED_AT_ONCE):
+                some = ids[start : start + _LISTED_AT_ONCE]
+                try:
+                    listed = await call.sync.generations.list(ids=some, request_options=call.reading())
+                except SyncError:
+                    return _UNCOMPARED
+                if not set(some) <= {job.id for job in listed}:
+                    return _IN_EXPORT
+            return None
+        return _UNCOMPARED
 
     async def note_send(self, entry: Entry) -> None:
         """Write down when an attempt last went out, and whether an answer to it is to come."""
@@ -1217,12 +1246,22 @@ class _Sending:
         self._is_new = is_new
         self._obstacle = obstacle
         self._renewed_at = time.time()
-        self._in_export: bool | None = None
+        self._has_asked_export = False
+        """Whether the export was asked since the last send."""
+        self._in_export: _Hindrance | None = None
+        self.refusal: LimitReached | None = None
+        """Which limit stands against the day on which it would be sent."""
         self._sent_before = entry.last_sent_at
         self.went_out = False
 
     async def may_go_out(self) -> bool:
-        return await self.hindrance() is None
+        """Return whether it may be sent now; then its money counts on this day."""
+        if await self.hindrance() is not None:
+            return False
+        # What waited for a slot, or for its repeat, may have waited over midnight.
+        self.refusal = await self._guard.move_to_today(self._call, self._entry)
+        self._within_limits = self.refusal is None
+        return self._within_limits
 
     async def note(self, step: Step) -> None:
         """Keep book of a step; the first send of a new attempt was written down with it."""
@@ -1231,6 +1270,8 @@ class _Sending:
             self._sent_before, entry.last_sent_at = entry.last_sent_at, self._call.now.seconds
             is_written = self._is_new and not self.went_out
             entry.is_on_its_way = self.went_out = True
+            # Its job may have finished by the time of a repeat.
+            self._has_asked_export = False
             if not is_written:
                 await self._guard.note_send(entry)
         elif step == "made nothing":
@@ -1243,22 +1284,22 @@ class _Sending:
                 # It is taken for one that is on its way, and those like it wait.
                 logger.warning("create key=%s: %s", entry.idempotency_key, error)
 
-    async def hindrance(self) -> str | None:
-        """Return why the attempt is not sent, as the end of a sentence, or None where it may be."""
+    async def hindrance(self) -> "_Hindrance | None":
+        """Return why the attempt is not sent, or None where it may be."""
         if self._obstacle is not None:
-            return self._obstacle
+            return _Hindrance(self._obstacle)
         if self._call.gone.is_set():
-            return "nobody waits for it any more"
+            return _Hindrance("nobody waits for it any more")
         # Whoever slept through its lease has lost the attempt to another.
         if not 0 <= time.time() - self._renewed_at < RENEWAL_SECONDS:
             if not await self._guard.renew(self._entry.id):
-                return "another call goes on with it"
+                return _Hindrance("another call goes on with it")
             self._renewed_at = time.time()
         if not self._is_new or self.went_out:
             if not self._is_new and self._guard.is_too_late(self._call.now, self._entry):
-                return "too much time has passed since its first send"
-            if not self._is_key_kept and await self._is_in_export():
-                return "the API's export has a job that may be it and that its list does not show"
+                return _Hindrance("too much time has passed since its first send")
+            if not self._is_key_kept:
+                return await self._hindrance_in_export()
         return None
 
     @property
@@ -1267,9 +1308,10 @@ class _Sending:
         age = self._call.now.seconds - self._entry.first_sent_at
         return self._call.sync.generations.keeps_keys_for(age)
 
-    async def _is_in_export(self) -> bool:
-        if self._in_export is None:
-            self._in_export = await self._guard.is_in_export(self._call, self._entry)
+    async def _hindrance_in_export(self) -> "_Hindrance | None":
+        if not self._has_asked_export:
+            self._in_export = await self._guard.hindrance_in_export(self._call, self._entry)
+            self._has_asked_export = True
         return self._in_export
 
 
@@ -1335,6 +1377,21 @@ class _Sent:
     """Whether the API answered a repeat with the job that was made before."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Hindrance:
+    """Why an attempt is not sent now, as the end of a sentence."""
+
+    why: str
+    retry_after_seconds: float | None = None
+    """When that may be over, where it is known."""
+
+
+_IN_EXPORT = _Hindrance("the API's export has a job that may be it and that its list does not show")
+_UNCOMPARED = _Hindrance(
+    "the API's export has jobs that may be it, and its list cannot be asked for them now",
+    EXPORT_RETRY_SECONDS,
+)
+
 _Ready = tuple[Intention, Mapping[str, str], Price]
 """An attempt whose files are uploaded: the intention with their assets, these, and its price by the API."""
 
@@ -1344,8 +1401,11 @@ _OTHER_WEBHOOK = (
     "its first call named another webhook_url, of which a digest alone is kept: a call that names that one "
     "sends it"
 )
-_EXPORT_TOLERANCE = timedelta(minutes=2)
-"""By so much the time of a job in the export may differ from that of its send."""
+_ZONE_STEP = timedelta(minutes=30)
+_ZONE_STEPS = 28
+"""A time whose zone is left out or told wrongly is off by whole half hours, 14 hours at most ..."""
+_ZONE_TOLERANCE = timedelta(minutes=2)
+"""... give or take so much."""
 _OTHER_PRICE = 2
 """A job that costs so many times what was estimated, or less by as much, is another."""
 _LISTED_AT_ONCE = 50
@@ -1362,14 +1422,23 @@ def _may_be(row: UsageItem, entry: Entry) -> bool:
     """Return whether a finished job may be what an attempt made, by all that the export tells of it."""
     if row.model is not None and is_other_model(entry.model, row.model):
         return False
-    if row.created_at is not None:
-        first, last = (datetime.fromtimestamp(at, UTC) for at in (entry.first_sent_at, entry.last_sent_at))
-        within = timedelta(seconds=LISTED_WITHIN_SECONDS) + _EXPORT_TOLERANCE
-        if not first - _EXPORT_TOLERANCE <= row.created_at <= last + within:
-            return False
+    if row.created_at is not None and not _may_be_time_of(row.created_at, entry):
+        return False
     # A cost of 0, or one that is not final, says nothing: it may be metered later.
     cost, estimate = row.final_usd, entry.estimate_usd
     return not cost or not estimate or estimate / _OTHER_PRICE <= cost <= estimate * _OTHER_PRICE
+
+
+def _may_be_time_of(created_at: datetime, entry: Entry) -> bool:
+    """Return whether a send of an attempt may have made a job at a time that the export tells."""
+    first = datetime.fromtimestamp(entry.first_sent_at, UTC)
+    last = datetime.fromtimestamp(entry.last_sent_at, UTC) + timedelta(seconds=LISTED_WITHIN_SECONDS)
+    if first - EXPORT_TOLERANCE <= created_at <= last + EXPORT_TOLERANCE:
+        return True
+    return any(
+        first - _ZONE_TOLERANCE <= created_at + step * _ZONE_STEP <= last + _ZONE_TOLERANCE
+        for step in range(-_ZONE_STEPS, _ZONE_STEPS + 1)
+    )
 
 
 def _after_failure(entry: Entry, charged: str) -> _Next:

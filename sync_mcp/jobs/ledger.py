@@ -80,8 +80,8 @@ _LONGEST_LEASE_SECONDS = 10 * LEASE_SECONDS
 QUOTE_SECONDS = 600.0
 _STEP_BACK_SECONDS = 60.0
 """How far the clock may be set back under a quote."""
-COST_KNOWN_WITHIN_SECONDS = 86_400.0
-"""How long after a job's end the API is asked for its cost; then the estimate stands for it."""
+LEFT_OPEN_AFTER_SECONDS = 86_400.0
+"""How long all jobs are asked for that run or have no cost yet; after that a few of them at a time."""
 # The API meters late: it can say "complete, 0" of a job that it charges minutes or hours afterwards.
 COMPLETED_FREE_AFTER_SECONDS = 6 * 3600.0
 """How long after its end a completed job's cost of 0 is not believed yet."""
@@ -125,6 +125,8 @@ user let go of it (`released`), its job was deleted by this client (`deleted`). 
 version 1 alone: a job that the API no longer showed."""
 
 OPEN_STATES: tuple[State, ...] = ("preparing", "sending", "unknown", "accepted")
+_LET_GO: tuple[State, ...] = ("released", "deleted")
+"""Of what stays as it is, whatever is learned of its job's cost."""
 Charged = Literal["yes", "no", "unknown"]
 TokenKind = Literal["quote", "question"]
 """A quote is handed to the model; a question is put by the host, which brings its token back."""
@@ -647,6 +649,21 @@ class Ledger:
             entry.created_at = now
             return "send"
 
+    def move_to_today(self, entry_id: int, wish: Wish) -> LimitReached | None:
+        """Have what an attempt costs count on the day of now, on which it is sent.
+
+        Return which limit stands against that, if any: then it is not to be sent, and nothing was changed.
+        """
+        with self._transaction() as session:
+            entry = session.get_one(Entry, entry_id)
+            now = _now(session, wish.now)
+            if utc_midnight(entry.created_at) == utc_midnight(now):
+                return None
+            refusal = _refusal_besides(session, wish, entry, now)
+            if refusal is None:
+                entry.created_at = now
+            return refusal
+
     def renew(self, entry_id: int, owner: str) -> bool:
         """Show that the owner of an attempt is alive; return whether it is still this owner's to send."""
         with self._transaction() as session:
@@ -755,22 +772,38 @@ class Ledger:
     def unsettled(self, account: str, base_url: str, limit: int, now: float) -> list[Entry]:
         """Return accepted jobs that may have ended, and ended ones whose cost is not known, oldest first.
 
-        Of more than the limit it is now these, now those: none is kept waiting by others for ever.
+        Of more than the limit it is now these, now those: none is kept waiting by others for ever. What stays
+        so for a day is `left_open`.
         """
+        since = now - LEFT_OPEN_AFTER_SECONDS
+        return self._some_of(
+            (Entry.account == account) & (Entry.base_url == base_url),
+            ((Entry.state == "accepted") & (Entry.first_sent_at > since))
+            | (_may_cost(("ended", "released")) & (Entry.settled_at > since)),
+            limit,
+        )
+
+    def left_open(self, account: str, base_url: str, limit: int, now: float) -> list[Entry]:
+        """Return jobs of which it was not told within a day that they ended or what they cost, oldest first.
+
+        So are those that were deleted, and those that the user let go of, as long as they count. Of more than
+        the limit it is now these, now those.
+        """
+        until = now - LEFT_OPEN_AFTER_SECONDS
+        found = self._some_of(
+            (Entry.account == account) & (Entry.base_url == base_url),
+            ((Entry.state == "accepted") & (Entry.first_sent_at <= until))
+            | (_may_cost(("ended", *_LET_GO)) & (Entry.settled_at <= until)),
+            limit,
+        )
+        return sorted(found, key=lambda entry: entry.first_sent_at)
+
+    def _some_of(self, whose: ColumnElement[bool], which: ColumnElement[bool], limit: int) -> list[Entry]:
+        """Return jobs of an account, the oldest first; of more than the limit now these, now those."""
         with self._reading() as session:
             chosen = (
                 select(Entry.id)
-                .where(
-                    Entry.account == account,
-                    Entry.base_url == base_url,
-                    Entry.generation_id.is_not(None),
-                    (Entry.state == "accepted")
-                    | (
-                        (Entry.state == "ended")
-                        & Entry.cost_usd.is_(None)
-                        & (Entry.settled_at > now - COST_KNOWN_WITHIN_SECONDS)
-                    ),
-                )
+                .where(whose, Entry.generation_id.is_not(None), which)
                 .order_by(func.random())
                 .limit(limit)
             )
@@ -794,9 +827,10 @@ class Ledger:
     ) -> Entry | None:
         """Note how a job ended, and what it cost; what was not charged stands free again.
 
-        Nothing is done where the entry no longer has this job. What was known of its cost stays known,
-        until a status that contradicts it or another final cost is told. A cost of 0 is not believed while
-        the API may still be metering.
+        Nothing is done where the entry no longer has this job. One that was deleted, or that the user let go
+        of, stays so: only its cost is noted. What was known of its cost stays known, until a status that
+        contradicts it or another final cost is told. A cost of 0 is not believed while the API may still be
+        metering.
 
         Args:
             entry_id: the job's entry.
@@ -810,8 +844,8 @@ class Ledger:
             ended_at: when it ended, where the API told that; by default when its end was first seen.
         """
         with self._transaction() as session:
-            entry = _having_job(session, entry_id, generation_id)
-            if entry is None:
+            entry = _having_job(session, entry_id, generation_id, ("accepted", "ended", *_LET_GO))
+            if entry is None or (entry.state in _LET_GO and entry.charged == "no"):
                 return None
             contradicts = entry.status is not None and entry.status != safe(status, 40)
             entry.status = safe(status, 40)
@@ -828,7 +862,8 @@ class Ledger:
                 max(entry.estimate_usd or nothing, counted_usd or nothing) if cost_usd is None else cost_usd
             )
             entry.cost_usd = cost_usd
-            _settle(entry, "ended", charged, counted, now)
+            state = entry.state if entry.state in _LET_GO else "ended"
+            _settle(entry, state, charged, counted, now)
             return entry
 
     def note_status(self, entry_id: int, *, generation_id: str, status: str) -> None:
@@ -1499,10 +1534,12 @@ def _add_second_job(session: Session, entry: Entry, generation_id: str) -> None:
     )
 
 
-def _having_job(session: Session, entry_id: int, generation_id: str) -> Entry | None:
-    """Return an entry if it has this job, and the job was not closed."""
+def _having_job(
+    session: Session, entry_id: int, generation_id: str, states: Collection[State] = ("accepted", "ended")
+) -> Entry | None:
+    """Return an entry if it has this job, and is in one of these states."""
     entry = session.get(Entry, entry_id)
-    if entry is None or entry.generation_id != generation_id or entry.state not in ("accepted", "ended"):
+    if entry is None or entry.generation_id != generation_id or entry.state not in states:
         return None
     return entry
 
@@ -1582,6 +1619,11 @@ def _abandoned() -> ColumnElement[bool]:
 def _unresolved() -> ColumnElement[bool]:
     """`Entry.is_unresolved`, as the database decides it."""
     return (Entry.state == "unknown") | ((Entry.state == "sending") & ~_LEASED)
+
+
+def _may_cost(states: Sequence[State]) -> ColumnElement[bool]:
+    """Of jobs in these states, which may have cost something that is not known."""
+    return Entry.state.in_(states) & Entry.cost_usd.is_(None) & (Entry.charged != "no")
 
 
 def _entries_to_prune(session: Session, before: float) -> Sequence[Entry]:

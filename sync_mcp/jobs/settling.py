@@ -4,7 +4,9 @@ The API's export of an account's finished jobs tells hundreds of costs in one re
 not have it, one list tells what has ended, and each cost is asked for by itself.
 """
 
+import contextlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,7 +21,7 @@ from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import Generation, GenerationCost
 from sync_mcp.api.transport import RequestOptions
 from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem, UsagePage
-from sync_mcp.errors import LedgerError, NotFoundError, PermissionDeniedError, SyncError
+from sync_mcp.errors import APIResponseError, APIStatusError, LedgerError, SyncError
 from sync_mcp.jobs.ledger import Charged, Entry, Instant, Ledger
 from sync_mcp.text import safe
 
@@ -33,7 +35,26 @@ _PAUSE_SECONDS = 10.0
 _REQUESTS_PER_SECOND = 1.0
 _REQUESTS_AT_ONCE = 10
 _SETTLED_AT_ONCE = 100
+_LEFT_OPEN_AT_ONCE = 5
+"""Of what stayed open for more than a day, so many are asked for one by one in each settling."""
+_PUT_OFF_SECONDS = 600.0
+_PUT_OFF_MOST_SECONDS = 86_400.0
+"""How long what was asked for in vain is left alone: at first, and at most, as it doubles each time."""
 _EXPORT_MARGIN = timedelta(minutes=5)
+EXPORT_TOLERANCE = timedelta(hours=1)
+"""By so much the times in the export may differ from the API's `Date`, as those in its list may."""
+_EXPORT_PAGES = 20
+"""So many pages of the export are read before a create is sent again: 10,000 jobs."""
+_EXPORT_SECONDS = 8.0
+"""The longest that this reading takes."""
+EXPORT_RETRY_SECONDS = 30.0
+"""After so long the export is asked again, where it could not be read and the API named no time."""
+_NO_EXPORT = frozenset({403, 404, 405, 410, 501})
+"""By these an API says that it has no export; a gateway may say so too, for a moment."""
+_NO_EXPORT_APART_SECONDS = 10.0
+"""So far apart it has to say so twice, and nothing else between, before it is believed."""
+_NO_EXPORT_KEPT_SECONDS = 900.0
+"""How long that is believed before the export is asked for again."""
 _EXPORTED_WITHIN_SECONDS = 900.0
 _STRANGE_STATUS_SECONDS = 86_400.0
 """How long a job may be in a status that nobody knows before its cost is asked for as of one that ended."""
@@ -57,10 +78,40 @@ class _Account:
     """What is remembered of settling one account."""
 
     settled_at: float = -_PAUSE_SECONDS
-    has_export: bool = True
+    denied_since: float | None = None
+    """When the API first said that it has no export, where it has said nothing else since."""
+    denied_at: float = 0.0
+    put_off: "dict[int, _PutOff]" = field(default_factory=dict[int, "_PutOff"])
+    """By entry: those that were asked for in vain."""
     requests_left: float = _REQUESTS_AT_ONCE
     counted_at: float = field(default_factory=anyio.current_time)
     lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @property
+    def has_export(self) -> bool:
+        """Whether the export is asked for; not where the API has said twice, and lately, that it has none."""
+        if self.denied_since is None or self.denied_at - self.denied_since < _NO_EXPORT_APART_SECONDS:
+            return True
+        return anyio.current_time() - self.denied_at >= _NO_EXPORT_KEPT_SECONDS
+
+    def note_export(self, *, is_denied: bool) -> None:
+        """Note that the API has told of its export, or that it said to have none."""
+        self.denied_at = anyio.current_time()
+        if not is_denied:
+            self.denied_since = None
+        elif self.denied_since is None:
+            self.denied_since = self.denied_at
+
+    def is_put_off(self, entry_id: int) -> bool:
+        """Return whether an entry was asked for in vain a short time ago."""
+        waiting = self.put_off.get(entry_id)
+        return waiting is not None and anyio.current_time() < waiting.until
+
+    def put_entry_off(self, entry_id: int) -> None:
+        """Leave an entry alone for a while, each time longer."""
+        before = self.put_off.get(entry_id)
+        seconds = min(2 * before.seconds, _PUT_OFF_MOST_SECONDS) if before else _PUT_OFF_SECONDS
+        self.put_off[entry_id] = _PutOff(anyio.current_time() + seconds, seconds)
 
     def take_request(self) -> bool:
         """Return whether one more request may go into settling now, and count it."""
@@ -72,6 +123,25 @@ class _Account:
             return False
         self.requests_left -= 1
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class _PutOff:
+    """How long an entry is left alone, and until when, on anyio's clock."""
+
+    until: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the export tells of the jobs that finished since a time; nothing where the API has no export."""
+
+    rows: Sequence[UsageItem] = ()
+    unknown: str | None = None
+    """Why it is not known, as the end of a sentence; None where it was read to its end."""
+    retry_after_seconds: float | None = None
+    """When it may be known, where that is to be hoped for."""
 
 
 def instant(sync: AsyncSync) -> Instant:
@@ -101,18 +171,19 @@ class Settling:
         async with account.lock:
             if not is_due and anyio.current_time() - account.settled_at < _PAUSE_SECONDS:
                 return
-            now = instant(sync).seconds
-            entries = await self._do(
-                partial(self._ledger.unsettled, payer.name, payer.base_url, _SETTLED_AT_ONCE, now)
-            )
-            if not entries:
+            asked = (payer.name, payer.base_url, _SETTLED_AT_ONCE, instant(sync).seconds)
+            entries = await self._do(partial(self._ledger.unsettled, *asked))
+            every = await self._do(partial(self._ledger.left_open, *asked))
+            left_open = [entry for entry in every if not account.is_put_off(entry.id)]
+            if not entries and not left_open:
                 return
             account.settled_at = anyio.current_time()
             with anyio.move_on_after(SETTLE_SECONDS):
-                if account.has_export:
-                    await self._settle_by_export(account, sync, entries, options)
-                if not account.has_export:
-                    await self._settle_by_list(account, sync, entries, options)
+                if entries:
+                    await self._settle_recent(account, sync, entries, options)
+                # What they take is what the newer ones leave of the requests.
+                if left_open:
+                    await self._settle_left_open(account, sync, left_open, options)
 
     async def settle_failure(
         self, sync: AsyncSync, payer: Payer, entry: Entry, job: Generation, options: RequestOptions
@@ -132,58 +203,103 @@ class Settling:
         """Write down how a job ended; return whether it was charged, and what it cost where that is known."""
         if entry.state == "ended" and entry.cost_usd is not None and entry.status == job.status:
             return _charged(entry), entry.cost_usd
-        try:
-            cost = await sync.generations.get_cost(job.id, request_options={**options, "max_retries": 1})
-        except SyncError:
-            cost = GenerationCost()
+        cost = await self._cost(sync, job.id, options) or GenerationCost()
         settled = await self._write(sync, entry, job.id, job.status, cost, error_code=job.error_code)
         return (_charged(settled), settled.cost_usd) if settled else (cost.charged, None)
 
     async def finished_since(
         self, sync: AsyncSync, payer: Payer, since: datetime, options: RequestOptions
-    ) -> Sequence[UsageItem] | None:
-        """Return the jobs that finished since a time, by the export; None where it cannot tell."""
+    ) -> Finished:
+        """Return the jobs that finished since a time, by the export, which is read to its end.
+
+        It is read whatever was asked of the API before: what it tells decides whether a create is paid again.
+        """
         account = self._accounts.setdefault((payer.name, payer.base_url), _Account())
         if not account.has_export:
-            return None
-        page = await self._export_page(account, sync, since, None, options)
-        return page.items if page is not None and page.next_cursor is None else None
+            return Finished()
+        with anyio.move_on_after(_EXPORT_SECONDS):
+            return await self._read_export(account, sync, since - EXPORT_TOLERANCE, options)
+        return _unknown("cannot be read to its end in time")
+
+    async def _read_export(
+        self, account: _Account, sync: AsyncSync, since: datetime, options: RequestOptions
+    ) -> Finished:
+        rows: list[UsageItem] = []
+        cursors: list[str | None] = [None]
+        while len(cursors) <= _EXPORT_PAGES:
+            try:
+                page = await self._export_page(account, sync, since, cursors[-1], options)
+            except SyncError as error:
+                return _unknown("cannot be read now", error.retry_after_seconds)
+            if page is None:
+                if not account.has_export:
+                    return Finished()
+                return _unknown("is not there now", _NO_EXPORT_APART_SECONDS + 1)
+            if page.unreadable:
+                return _unknown("has a row that cannot be read")
+            rows += page.items
+            if page.next_cursor is None:
+                return Finished(rows)
+            if page.next_cursor in cursors:
+                return _unknown("repeats itself")
+            cursors.append(page.next_cursor)
+        return Finished(unknown=f"the API's export of finished jobs has more than {_EXPORT_PAGES} pages")
 
     async def _export_page(
-        self, account: _Account, sync: AsyncSync, since: datetime, cursor: str | None, options: RequestOptions
+        self,
+        account: _Account,
+        sync: AsyncSync,
+        since: datetime,
+        cursor: str | None,
+        options: RequestOptions,
     ) -> UsagePage | None:
-        """Return a page of the export, or None where it cannot be read, or not now."""
-        if not account.take_request():
-            return None
+        """Return a page of the export; None where the API says that it has none.
+
+        Raises:
+            SyncError: it cannot be read now.
+        """
         try:
-            return await sync.usage.generations(
+            page = await sync.usage.generations(
                 since,
-                sync.api_time + _EXPORT_MARGIN,
+                sync.api_time + EXPORT_TOLERANCE,
                 limit=USAGE_PAGE_LIMIT,
                 cursor=cursor,
                 request_options=options,
             )
-        except (NotFoundError, PermissionDeniedError):
-            account.has_export = False
         except SyncError as error:
             logger.warning("the export of finished jobs cannot be read: %s", error)
-        return None
+            has_status = isinstance(error, APIStatusError | APIResponseError)
+            if not has_status or error.status not in _NO_EXPORT:
+                raise
+            account.note_export(is_denied=True)
+            return None
+        account.note_export(is_denied=False)
+        return page
+
+    async def _settle_recent(
+        self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
+    ) -> None:
+        if account.has_export and await self._settle_by_export(account, sync, entries, options):
+            return
+        await self._settle_by_list(account, sync, entries, options)
 
     async def _settle_by_export(
         self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
-    ) -> None:
+    ) -> bool:
+        """Settle what the export tells; return whether there is one."""
         by_id = {entry.generation_id: entry for entry in entries}
         first = datetime.fromtimestamp(min(entry.first_sent_at for entry in entries), UTC)
         cursor: str | None = None
         while True:
-            page = await self._export_page(account, sync, first - _EXPORT_MARGIN, cursor, options)
+            if not account.take_request():
+                return True
+            try:
+                page = await self._export_page(account, sync, first - _EXPORT_MARGIN, cursor, options)
+            except SyncError:
+                return True
             if page is None:
-                return
-            for row in page.items:
-                status = row.generation_status
-                entry = by_id.pop(row.generation_id, None) if status else None
-                if entry is not None and status:
-                    await self._write_quietly(sync, entry, status, row, ended_at=row.finished_at)
+                return False
+            await self._settle_by_rows(sync, by_id, page)
             if page.next_cursor is None or page.next_cursor == cursor or not by_id:
                 break
             cursor = page.next_cursor
@@ -196,6 +312,46 @@ class Settling:
         ]
         if missing:
             await self._settle_by_list(account, sync, missing, options)
+        return True
+
+    async def _settle_by_rows(self, sync: AsyncSync, by_id: dict[str | None, Entry], page: UsagePage) -> None:
+        """Write down what a page of the export tells of these entries, and take them out."""
+        for row in page.items:
+            status = row.generation_status
+            entry = by_id.pop(row.generation_id, None) if status else None
+            if entry is not None and status:
+                await self._write_quietly(sync, entry, status, row, ended_at=row.finished_at)
+
+    async def _settle_left_open(
+        self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
+    ) -> None:
+        """Settle what stayed open for more than a day: by one page of the export, then a few one by one.
+
+        The page begins with the oldest of them. Those are put off, so that the next time begins with others.
+        """
+        first = entries[:_LEFT_OPEN_AT_ONCE]
+        for entry in first:
+            # Before anything is asked: an API that never answers must not be asked the same each time.
+            account.put_entry_off(entry.id)
+        by_id = {entry.generation_id: entry for entry in entries}
+        if account.has_export and account.take_request():
+            since = datetime.fromtimestamp(first[0].first_sent_at, UTC) - _EXPORT_MARGIN
+            with contextlib.suppress(SyncError):
+                page = await self._export_page(account, sync, since, None, options)
+                if page is not None:
+                    await self._settle_by_rows(sync, by_id, page)
+        missing = [entry for entry in first if entry.generation_id in by_id]
+        # Whether these have ended is not known.
+        unknown = [entry for entry in missing if entry.state == "accepted" or entry.status is None]
+        if unknown:
+            await self._settle_by_list(account, sync, unknown, options)
+        for entry in missing:
+            if entry in unknown or not account.take_request():
+                continue
+            cost = await self._cost(sync, str(entry.generation_id), options)
+            if cost is not None:
+                status = cost.generation_status or str(entry.status)
+                await self._write_quietly(sync, entry, status, cost, ended_at=None)
 
     async def _settle_by_list(
         self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
@@ -226,12 +382,16 @@ class Settling:
         if instant(sync).seconds - entry.first_sent_at >= _STRANGE_STATUS_SECONDS:
             note = partial(self._ledger.note_status, entry.id, generation_id=job.id, status=job.status)
             await self._do(note)
-            try:
-                cost = await sync.generations.get_cost(job.id, request_options={**options, "max_retries": 1})
-            except SyncError:
-                return
-            if cost.final_usd is not None:
+            cost = await self._cost(sync, job.id, options)
+            if cost is not None and cost.final_usd is not None:
                 await self._write(sync, entry, job.id, job.status, cost, error_code=job.error_code)
+
+    async def _cost(self, sync: AsyncSync, job_id: str, options: RequestOptions) -> GenerationCost | None:
+        """Return what a job did cost as the API tells it, or None where it cannot be asked now."""
+        try:
+            return await sync.generations.get_cost(job_id, request_options={**options, "max_retries": 1})
+        except SyncError:
+            return None
 
     async def _write_quietly(
         self, sync: AsyncSync, entry: Entry, status: str, cost: GenerationCost, *, ended_at: datetime | None
@@ -270,6 +430,12 @@ class Settling:
 
     async def _do(self, work: Callable[[], _ResultT]) -> _ResultT:
         return await to_thread.run_sync(work)
+
+
+def _unknown(how: str, retry_after_seconds: float | None = None) -> Finished:
+    """Return that the export cannot tell for now."""
+    seconds = math.ceil(retry_after_seconds or EXPORT_RETRY_SECONDS)
+    return Finished(unknown=f"the API's export of finished jobs {how}", retry_after_seconds=seconds)
 
 
 def _charged(entry: Entry) -> Charged:

@@ -23,8 +23,8 @@ from sync_mcp.errors import InvalidRequestError, QuoteRefused
 from sync_mcp.jobs import ledger as ledger_module
 from sync_mcp.jobs.intention import Intention
 from sync_mcp.jobs.ledger import (
-    COST_KNOWN_WITHIN_SECONDS,
     LEASE_SECONDS,
+    LEFT_OPEN_AFTER_SECONDS,
     QUOTE_SECONDS,
     Charged,
     Instant,
@@ -45,6 +45,7 @@ from .entries import (
     found,
     intended,
     is_taken,
+    left_open,
     made,
     now_of,
     quoted,
@@ -512,11 +513,13 @@ def test_what_is_told_of_a_job_that_is_no_longer_an_entrys_changes_nothing(ledge
     assert (found(ledger, maker).state, counted(ledger)) == ("deleted", 2)
 
 
-def test_a_cost_that_nobody_tells_is_asked_for_a_day_long(ledger: Ledger, clock: Clock) -> None:
+def test_a_cost_that_nobody_tells_is_asked_for_each_time_a_day_long_and_then_as_what_is_left_open(
+    ledger: Ledger, clock: Clock
+) -> None:
     id = ended(ledger, charged="unknown")
     asked = unsettled(ledger, 10)
     assert asked == [id]
-    clock.now += COST_KNOWN_WITHIN_SECONDS / 2
+    clock.now += LEFT_OPEN_AFTER_SECONDS / 2
     ledger.settle(
         id,
         generation_id=JOB,
@@ -526,10 +529,69 @@ def test_a_cost_that_nobody_tells_is_asked_for_a_day_long(ledger: Ledger, clock:
         charged="unknown",
         now=ledger_module.time.time(),
     )
+    assert left_open(ledger) == []
     # That it was asked for again does not make the day begin anew.
-    clock.now += COST_KNOWN_WITHIN_SECONDS / 2 + 1
+    clock.now += LEFT_OPEN_AFTER_SECONDS / 2 + 1
     assert unsettled(ledger, 10) == []
+    assert left_open(ledger) == [id]
+    clock.now += 400 * LEFT_OPEN_AFTER_SECONDS
+    assert left_open(ledger) == [id]
     assert counted(ledger) == 1
+
+
+def test_what_is_left_open_is_running_deleted_or_let_go_of_and_may_cost_something(
+    ledger: Ledger, clock: Clock
+) -> None:
+    running = made(ledger, "one", job="j1")
+    deleted = ended(ledger, "two", charged="unknown", job="j2")
+    ledger.delete_job(deleted, generation_id="j2", now=time.time())
+    let_go = ended(ledger, "three", charged="unknown", job="j3")
+    ledger.release(let_go)
+    # Of these all is known.
+    ended(ledger, "four", charged="yes", cost="1", job="j4")
+    ended(ledger, "five", charged="no", cost="0", job="j5")
+    ledger.release(made(ledger, "six", job="j6"))
+    assert left_open(ledger) == []
+    clock.now += LEFT_OPEN_AFTER_SECONDS + 1
+    assert left_open(ledger) == [running, deleted, let_go]
+    assert unsettled(ledger, 10) == []
+
+
+@pytest.mark.parametrize("state", ["deleted", "released"])
+def test_a_deleted_or_released_job_that_was_free_gives_its_money_back_and_stays_what_it_is(
+    ledger: Ledger, state: str
+) -> None:
+    id = ended(ledger, charged="unknown")
+    if state == "deleted":
+        ledger.delete_job(id, generation_id=JOB, now=time.time())
+    else:
+        ledger.release(id)
+    assert counted(ledger) == 1
+    ledger.settle(
+        id,
+        generation_id=JOB,
+        status="FAILED",
+        error_code=None,
+        cost_usd=Decimal(0),
+        charged="no",
+        now=ledger_module.time.time(),
+    )
+    assert (found(ledger, id).state, found(ledger, id).charged, counted(ledger)) == (state, "no", 0)
+
+
+def test_what_the_user_said_made_nothing_takes_no_money_again(ledger: Ledger) -> None:
+    id = made(ledger)
+    ledger.release(id)
+    ledger.settle(
+        id,
+        generation_id=JOB,
+        status="FAILED",
+        error_code=None,
+        cost_usd=None,
+        charged="unknown",
+        now=ledger_module.time.time(),
+    )
+    assert (found(ledger, id).state, counted(ledger)) == ("released", 0)
 
 
 def test_running_jobs_are_asked_for_before_costs_and_the_oldest_first(ledger: Ledger, clock: Clock) -> None:

@@ -101,8 +101,23 @@ async def test_a_repeat_that_is_lost_too_is_waited_for_from_its_own_send(
 # The export shows a job
 
 
-def at(hours: int) -> str:
-    return (datetime.now(UTC) + timedelta(hours=hours)).isoformat().replace("+00:00", "Z")
+def at(minutes: int) -> str:
+    return (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat().replace("+00:00", "Z")
+
+
+MINUTES = {
+    "ten minutes before": -10,
+    "ten minutes after": 10,
+    "in another zone": -8 * 60,
+    "100 minutes before": -100,
+    "100 minutes after": 100,
+    "a day before": -24 * 60,
+}
+
+
+def timed(row: dict[str, object]) -> dict[str, object]:
+    """Return a row with its moments as times."""
+    return {n: at(MINUTES[str(v)]) if str(v) in MINUTES else v for n, v in row.items()}
 
 
 def finished(**more: object) -> dict[str, object]:
@@ -132,6 +147,14 @@ def shows(sandbox: Sandbox, *rows: object) -> None:
         {"model": "lipsync-2-20260101"},
         {"model": None},
         {"createdAt": None},
+        {"createdAt": "ten minutes before"},
+        {"createdAt": "ten minutes after"},
+        {"createdAt": "in another zone"},
+        {"model": "Lipsync-2"},
+        {"model": "LIPSYNC_2"},
+        {"model": "lipsync-2:latest"},
+        {"model": "sync/lipsync-2"},
+        {"generationId": None},
         {"totalCostUsd": "0.3"},
         {"totalCostUsd": "0"},
         {"totalCostUsd": "9", "availability": "pending"},
@@ -142,7 +165,7 @@ async def test_a_finished_job_that_may_be_it_holds_a_create_in_doubt_back(
     sandbox: Sandbox, make: Make, row: dict[str, object]
 ) -> None:
     sandbox.add_fault(NEVER_ARRIVED)
-    shows(sandbox, finished(**row))
+    shows(sandbox, finished(**timed(row)))
     error = await unknown(make)
     assert "the API's export has a job that may be it" in error.next_step
     assert len(sent(sandbox)) == 1
@@ -152,8 +175,9 @@ async def test_a_finished_job_that_may_be_it_holds_a_create_in_doubt_back(
     "row",
     [
         {"model": "lipsync-2-pro"},
-        {"createdAt": "an hour before"},
-        {"createdAt": "an hour after"},
+        {"createdAt": "100 minutes before"},
+        {"createdAt": "100 minutes after"},
+        {"createdAt": "a day before"},
         {"totalCostUsd": "2.26"},
         {"totalCostUsd": "0.01"},
     ],
@@ -163,10 +187,139 @@ async def test_a_finished_job_that_cannot_be_it_holds_nothing_back(
     sandbox: Sandbox, make: Make, row: dict[str, object]
 ) -> None:
     sandbox.add_fault(NEVER_ARRIVED)
-    moments = {"an hour before": at(-1), "an hour after": at(1)}
-    shows(sandbox, finished(**{name: moments.get(str(value), value) for name, value in row.items()}))
+    shows(sandbox, finished(**timed(row)))
     await make()
     assert len(paid(sandbox)) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.api_error("internal_error", path=EXPORT, times=None),
+        Fault(path=EXPORT, status=400, body={"statusCode": 400, "message": "no"}, times=None),
+        Fault(path=EXPORT, status=200, body={"items": [], "nextCursor": "again"}, times=None),
+        Fault(path=EXPORT, status=200, body={"items": ["no row"], "nextCursor": None}, times=None),
+        Fault(path=EXPORT, status=200, body={"items": "none"}, times=None),
+        Fault(path=EXPORT, html=True, times=None),
+        Fault(path=EXPORT, drop="before", times=None),
+    ],
+    ids=["500", "400", "no end", "an unreadable row", "no list", "a gateway", "no answer"],
+)
+async def test_while_the_export_cannot_be_read_to_its_end_nothing_is_sent_again_and_a_time_is_told(
+    sandbox: Sandbox, make: Make, fault: Fault
+) -> None:
+    sandbox.add_fault(NEVER_ARRIVED)
+    sandbox.add_fault(fault)
+    error = await unknown(make)
+    seconds = error.retry_after_seconds
+    assert seconds
+    assert f"Make exactly this call again in {seconds:.0f} s." in error.next_step
+    assert "nothing was sent now, since the API's export of finished jobs " in error.next_step
+    await unknown(make)
+    assert len(sent(sandbox)) == 1
+    sandbox.clear_faults()
+    assert (await make()).how == "sent now"
+    assert (len(paid(sandbox)), len(set(sent(sandbox)))) == (1, 1)
+
+
+async def test_a_finished_job_on_a_later_page_of_the_export_holds_a_create_back(
+    sandbox: Sandbox, make: Make
+) -> None:
+    sandbox.add_fault(NEVER_ARRIVED)
+    for number in range(3):
+        page: Any = {"items": [finished(model="sync-3")], "nextCursor": f"page {number}"}
+        sandbox.add_fault(Fault(path=EXPORT, status=200, body=page))
+    shows(sandbox, finished())
+    error = await unknown(make)
+    assert "the API's export has a job that may be it" in error.next_step
+    assert len(sent(sandbox)) == 1
+
+
+async def test_of_an_export_without_an_end_so_many_pages_are_read_and_the_user_may_settle_it(
+    sandbox: Sandbox, make: Make
+) -> None:
+    sandbox.add_fault(NEVER_ARRIVED)
+    for number in range(21):
+        page: Any = {"items": [], "nextCursor": f"page {number}"}
+        sandbox.add_fault(Fault(path=EXPORT, status=200, body=page))
+    error = await unknown(make)
+    assert error.retry_after_seconds is None
+    assert "has more than 20 pages. Or look in list_generations." in error.next_step
+    assert "sync-mcp ledger show 1" in error.next_step
+    asked = [request for request in sandbox.requests if request.path == EXPORT]
+    assert (len(asked), len(sent(sandbox))) == (20, 1)
+
+
+async def test_the_export_is_asked_though_settling_has_no_request_left(
+    sandbox: Sandbox, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.jobs.settling._REQUESTS_PER_SECOND", 0.0)
+    monkeypatch.setattr("sync_mcp.jobs.settling._REQUESTS_AT_ONCE", 0)
+    sandbox.add_fault(NEVER_ARRIVED)
+    shows(sandbox, finished())
+    assert "the API's export has a job that may be it" in (await unknown(make)).next_step
+    assert len(sent(sandbox)) == 1
+
+
+@pytest.mark.parametrize("status", [403, 404, 501])
+async def test_that_there_is_no_export_is_believed_when_it_was_said_twice_some_time_apart(
+    sandbox: Sandbox, make: Make, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    sandbox.add_fault(NEVER_ARRIVED)
+    body: Any = {"statusCode": status, "message": "no"}
+    sandbox.add_fault(Fault(path=EXPORT, status=status, body=body, times=None))
+    error = await unknown(make)
+    assert "the API's export of finished jobs is not there now" in error.next_step
+    assert f"Make exactly this call again in {error.retry_after_seconds:.0f} s." in error.next_step
+    await unknown(make)
+    assert len(sent(sandbox)) == 1
+    monkeypatch.setattr("sync_mcp.jobs.settling._NO_EXPORT_APART_SECONDS", 0.0)
+    assert (await make()).how == "sent now"
+
+
+async def test_an_export_that_was_denied_once_is_asked_again(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, request_of: RequestOf
+) -> None:
+    await make(request_of("?n=2"))
+    sandbox.add_fault(Fault(path=EXPORT, status=404, body={"statusCode": 404, "message": "no"}))
+    await guard.spending(sync)
+    sandbox.add_fault(NEVER_ARRIVED)
+    shows(sandbox, finished())
+    assert "the API's export has a job that may be it" in (await unknown(make)).next_step
+    assert len(sent(sandbox)) == 2
+
+
+async def test_an_export_that_is_not_there_is_asked_for_again_after_a_while(
+    sandbox: Sandbox, make: Make, request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked() -> int:
+        return sum(request.path == EXPORT for request in sandbox.requests)
+
+    monkeypatch.setattr("sync_mcp.jobs.settling._NO_EXPORT_APART_SECONDS", 0.0)
+    sandbox.configure(usage_export=False)
+    for number in range(2):
+        sandbox.add_fault(NEVER_ARRIVED)
+        await make(request_of(f"?n={number}"))
+    assert asked() == 1
+    sandbox.configure(usage_export=True)
+    monkeypatch.setattr("sync_mcp.jobs.settling._NO_EXPORT_KEPT_SECONDS", 0.0)
+    sandbox.add_fault(NEVER_ARRIVED)
+    shows(sandbox, finished())
+    assert "the API's export has a job that may be it" in (await unknown(make)).next_step
+
+
+async def test_while_the_list_cannot_be_asked_for_what_the_export_shows_a_time_is_told(
+    sandbox: Sandbox, make: Make
+) -> None:
+    sandbox.add_fault(NEVER_ARRIVED)
+    shows(sandbox, finished())
+    # The search of the whole list is before and after it.
+    sandbox.add_fault(Fault(path="/v2/generations", status=200, body=[], times=2))
+    sandbox.add_fault(Fault.api_error("internal_error", path="/v2/generations", times=3))
+    error = await unknown(make)
+    assert "the API's export has jobs that may be it, and its list cannot be asked" in error.next_step
+    assert error.retry_after_seconds
+    assert len(sent(sandbox)) == 1
 
 
 async def test_the_last_of_many_finished_jobs_holds_a_create_back_as_the_first_does(
