@@ -7,6 +7,7 @@ not have it, one list tells what has ended, and each cost is asked for by itself
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -105,13 +106,13 @@ class _Account:
     def is_put_off(self, entry_id: int) -> bool:
         """Return whether an entry was asked for in vain a short time ago."""
         waiting = self.put_off.get(entry_id)
-        return waiting is not None and anyio.current_time() < waiting.until
+        return waiting is not None and _seconds() < waiting.until
 
     def put_entry_off(self, entry_id: int) -> None:
         """Leave an entry alone for a while, each time longer."""
         before = self.put_off.get(entry_id)
         seconds = min(2 * before.seconds, _PUT_OFF_MOST_SECONDS) if before else _PUT_OFF_SECONDS
-        self.put_off[entry_id] = _PutOff(anyio.current_time() + seconds, seconds)
+        self.put_off[entry_id] = _PutOff(_seconds() + seconds, seconds)
 
     def take_request(self) -> bool:
         """Return whether one more request may go into settling now, and count it."""
@@ -127,7 +128,7 @@ class _Account:
 
 @dataclass(frozen=True, slots=True)
 class _PutOff:
-    """How long an entry is left alone, and until when, on anyio's clock."""
+    """How long an entry is left alone, and until when."""
 
     until: float
     seconds: float
@@ -430,6 +431,11 @@ class Settling:
 
     async def _do(self, work: Callable[[], _ResultT]) -> _ResultT:
         return await to_thread.run_sync(work)
+
+
+def _seconds() -> float:
+    """Return the time by which what was asked for in vain is left alone."""
+    return time.monotonic()
 
 
 def _unknown(how: str, retry_after_seconds: float | None = None) -> Finished:

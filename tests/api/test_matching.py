@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sync_mcp.api.matching import compare
+from sync_mcp.api.matching import compare, is_other_model
 from sync_mcp.api.models import Generation
 
 VIDEO = {"type": "video", "url": "https://media.example/clips/clip.mp4?id=7"}
@@ -164,3 +164,15 @@ def test_what_has_no_form_that_the_api_gives_it_does_not_break_the_search(name: 
     asked = {**SENT, "options": {"sync_mode": "loop"}, "segments": [PART], "dubParams": {"targetLang": "es"}}
     asked |= {"outputFileName": "take", "webhookUrl": "https://a.example/hook"}
     assert likeness(asked, {name: strange}) in ("same", "hidden", "possible", "other")
+
+
+@pytest.mark.parametrize(
+    "shown", ["lipsync-2-pro", "Lipsync-2 Pro", "lipsync-2_pro", "LIPSYNC_2_PRO:v2", "pro"]
+)
+def test_a_model_in_another_spelling_is_no_other_model(shown: str) -> None:
+    assert not is_other_model("lipsync-2-pro", shown)
+
+
+@pytest.mark.parametrize("shown", ["lipsync-2", "Lipsync 2", "sync-3", "lipsync-2-20260101"])
+def test_another_model_is_another_one_in_any_spelling(shown: str) -> None:
+    assert is_other_model("lipsync-2-pro", shown)

@@ -532,6 +532,100 @@ async def test_a_create_waits_for_a_slot_within_its_time(
     assert len(paid(sandbox)) == 2
 
 
+@pytest.mark.parametrize("new_day_has_room", [True, False])
+async def test_a_create_that_waits_for_a_slot_over_midnight_counts_on_the_day_of_its_send(
+    sandbox: Sandbox,
+    sync: AsyncSync,
+    make: Make,
+    request_of: RequestOf,
+    guard_of: GuardOf,
+    monkeypatch: pytest.MonkeyPatch,
+    new_day_has_room: bool,
+) -> None:
+    monkeypatch.setattr("sync_mcp.jobs.guard._SLOT_POLL_SECONDS", 0.05)
+    sandbox.configure(plan="hobbyist")
+    await sync.account.get()
+    sandbox.advance(86_400 - sync.api_time.timestamp() % 86_400 - 20)
+    await make(by=guard_of(per_day="0.5"))
+    guard = guard_of(per_day="0.5")
+    waiting, is_next_day = anyio.Event(), anyio.Event()
+    running = guard._running  # pyright: ignore[reportPrivateUsage]
+
+    async def tell(*arguments: Any) -> Any:
+        is_first, jobs = not waiting.is_set(), await running(*arguments)
+        if is_first:
+            waiting.set()
+            await is_next_day.wait()
+        return jobs
+
+    monkeypatch.setattr(guard, "_running", tell)
+
+    async def pass_midnight() -> None:
+        await waiting.wait()
+        sandbox.advance(100)
+        if not new_day_has_room:
+            for number in range(2):
+                await make(request_of(f"?today={number}"), by=guard_of(per_day="0.5"))
+                sandbox.advance(100)
+        is_next_day.set()
+
+    result: Made | SyncError | None = None
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(pass_midnight)
+            terms = Terms(slot_until=anyio.current_time() + 15)
+            try:
+                result = await guard.create(sync, request_of("?n=2"), None, terms)
+            except SyncError as error:
+                result = error
+    spending = await guard.spending(sync)
+    if new_day_has_room:
+        assert isinstance(result, Made)
+        assert spending.today_usd == PRICE
+        assert len(paid(sandbox)) == 2
+    else:
+        assert isinstance(result, LimitReached)
+        assert (result.limit, result.money_spent) == ("per_day_usd", "no")
+        assert spending.today_usd == 2 * PRICE
+        assert len(paid(sandbox)) == 3
+
+
+@pytest.mark.parametrize("others_usd", [0.1, 0.4])
+async def test_a_create_in_doubt_that_goes_out_again_after_midnight_counts_on_that_day_or_does_not_go(
+    sandbox: Sandbox,
+    sync: AsyncSync,
+    request_of: RequestOf,
+    guard_of: GuardOf,
+    monkeypatch: pytest.MonkeyPatch,
+    others_usd: float,
+) -> None:
+    await sync.account.get()
+    sandbox.advance(86_400 - sync.api_time.timestamp() % 86_400 - 20)
+    guard = guard_of(per_day="0.5")
+    look = guard.hindrance_in_export
+
+    async def pass_midnight(*arguments: Any) -> Any:
+        if len(sent(sandbox)) == 1:
+            sandbox.advance(100)
+            await sync.account.get()
+            price: Any = [{"estimatedFrameCount": 1, "estimatedGenerationCost": others_usd}]
+            sandbox.add_fault(Fault(path="/v2/analyze/cost", status=200, body=price))
+            await guard_of(per_day="0.5").create(sync, request_of("?today"), None, Terms())
+        return await look(*arguments)
+
+    monkeypatch.setattr(guard, "hindrance_in_export", pass_midnight)
+    sandbox.add_fault(Fault(method="POST", path=CREATE, drop="before"))
+    if others_usd == 0.1:
+        await guard.create(sync, request_of(), None, Terms())
+        assert (await guard.spending(sync)).today_usd == PRICE + Decimal("0.1")
+        assert len(sent(sandbox)) == 3
+    else:
+        with pytest.raises(OutcomeUnknown) as unknown:
+            await guard.create(sync, request_of(), None, Terms())
+        assert "a limit stands against it by now" in unknown.value.next_step
+        assert len(sent(sandbox)) == 2
+
+
 @BOTH
 @pytest.mark.parametrize("has_group", [True, False])
 async def test_a_call_that_is_cancelled_while_it_waits_for_a_slot_sends_nothing_when_one_comes_free(

@@ -186,7 +186,8 @@ async def _lose_the_ledger(run: "Torture", older: Path, wanted: Sequence[Intent]
 
 
 def _lose(loss: Loss, home: Path, older: Path) -> None:
-    for suffix in ("-wal", "-shm") if loss == "journal" else ("", "-wal", "-shm"):
+    beside = ("-journal", "-wal", "-shm")
+    for suffix in beside if loss == "journal" else ("", *beside):
         with contextlib.suppress(FileNotFoundError):
             (home / f"ledger.sqlite3{suffix}").unlink()
     if loss == "older":
