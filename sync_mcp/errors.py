@@ -453,7 +453,7 @@ class OutcomeUnknown(SyncError):
             sent by this call now.
         maybe_ids: jobs of the API's list that may be this one.
         retry_after_seconds: from when on it may be sent again, as the API's list, which may lag, shows no job
-            of it until then.
+            of it until then, or the API's export of finished jobs can be read.
     """
 
     code = "outcome_unknown"

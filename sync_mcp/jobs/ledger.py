@@ -1011,7 +1011,8 @@ class Ledger:
     def resolve(self, entry_id: int, generation_id: str, *, as_seen: Entry | None = None) -> None:
         """Note, on the user's word, which job an attempt made.
 
-        An accepted attempt whose own job is named so is over: its estimate stands for its cost.
+        An accepted attempt whose own job is named so is over: its estimate stands for its cost
+        until that is known.
 
         Raises:
             InvalidRequestError: the attempt is settled, the job is known to be another's, or the attempt is
