@@ -43,7 +43,13 @@ async def pass_days(sandbox: Sandbox, sync: AsyncSync, days: float) -> None:
 @pytest.mark.parametrize("days", [1.1, 30, 400])
 @pytest.mark.parametrize("has_export", [True, False])
 async def test_a_free_failure_gives_its_money_back_however_late_that_is_learned(
-    sandbox: Sandbox, make: Make, guard_of: GuardOf, request_of: RequestOf, days: float, has_export: bool
+    sandbox: Sandbox,
+    make: Make,
+    guard_of: GuardOf,
+    sync: AsyncSync,
+    request_of: RequestOf,
+    days: float,
+    has_export: bool,
 ) -> None:
     sandbox.configure(usage_export=has_export)
     sandbox.add_fault(FAILS)
@@ -51,7 +57,7 @@ async def test_a_free_failure_gives_its_money_back_however_late_that_is_learned(
     sandbox.advance(100)
     with pytest.raises(LimitReached):
         await make(request_of("?n=2"), by=guard_of(ever="0.3"))
-    sandbox.advance(days * DAY_SECONDS)
+    await pass_days(sandbox, sync, days)
     await make(request_of("?n=2"), by=guard_of(ever="0.3"))
     assert paid(sandbox) == [PRICE]
 
