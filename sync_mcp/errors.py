@@ -151,6 +151,9 @@ DoubtReason = Literal[
     "not_found",
 ]
 """Why the outcome of a create stays unknown."""
+Standing = Literal["held", "spent", "let_go", "named"]
+"""What the ledger says of a job that is not shown: its money is held; it has ended, and what it cost is
+spent; the user let go of it; the API named it for a create of unknown outcome, and no more is known."""
 
 _TEXT_LIMIT = 600
 _SAYS_LIMIT = 300
@@ -160,6 +163,15 @@ _REASON_LIMIT = 200
 _WHY_LIMIT = 120
 _ID_LIMIT = 128
 _IDS_KEPT = 20
+_NOT_OF_ONE_JOB = frozenset({401, 402, 403, 408, 429})
+
+
+def is_unknown_id(status: int | None) -> bool:
+    """Return whether an answer of this status to a question about one job may mean that there is no such job.
+
+    Any 4xx may, and not 404 alone, but for those about the key, the bill, or the moment.
+    """
+    return status is not None and 400 <= status < 500 and status not in _NOT_OF_ONE_JOB
 
 
 _NEXT_STEPS: Mapping[Code, str] = {
@@ -480,7 +492,7 @@ class OutcomeUnknown(SyncError):
         self.advice = safe(advice, _TEXT_LIMIT)
         self.reason: DoubtReason = reason
         self.maybe_ids = tuple(safe(name, _ID_LIMIT) for name in maybe_ids[:_IDS_KEPT])
-        named = f"The API named generation {_shown_id(self.generation_id)}." if self.generation_id else ""
+        named = f"The API named generation {shown_id(self.generation_id)}." if self.generation_id else ""
         sentences = (
             f"The create was sent at {sent_at}, and its outcome is unknown.",
             _sentence(failure, _REASON_LIMIT),
@@ -507,7 +519,7 @@ class OutcomeUnknown(SyncError):
             case "maybe_seen":
                 more = len(self.maybe_ids) - 1
                 others = f", and so may {more} more" if more > 0 else ""
-                first = "".join(map(_shown_id, self.maybe_ids[:1]))
+                first = "".join(map(shown_id, self.maybe_ids[:1]))
                 return f"Generation {first} of the API's list may be this job{others}."
             case "named_not_visible":
                 return "The API does not show that job yet."
@@ -517,6 +529,11 @@ class OutcomeUnknown(SyncError):
                 return "It went out twice in this call, and the API's list does not show the job."
             case "not_found":
                 return "The API's list does not show the job."
+
+    @property
+    def _maybe(self) -> str:
+        """The first job that may be this one."""
+        return shown_id("".join(self.maybe_ids[:1]))
 
     def _way_out(self) -> str:
         look = "Look for the job in the list of generations before making it again"
@@ -542,36 +559,80 @@ class NotVisibleYet(SyncError):
 
     Attributes:
         generation_id: the job.
-        ledger_id: its entry in the ledger, which holds its money.
+        ledger_id: its entry in the ledger.
         may_appear: whether it was made so short a time ago that waiting is likely to help.
+        standing: what the ledger says of it.
     """
 
     code = "generation_not_visible"
     money_spent = "yes"
 
-    def __init__(self, generation_id: str, *, ledger_id: int, made_at: str, may_appear: bool) -> None:
+    def __init__(
+        self,
+        generation_id: str,
+        *,
+        ledger_id: int,
+        made_at: str,
+        may_appear: bool,
+        standing: Standing = "held",
+    ) -> None:
         self.generation_id = safe(generation_id, _ID_LIMIT)
         self.ledger_id = ledger_id
         self.may_appear = may_appear
-        self.retryable = may_appear
-        if may_appear:
-            super().__init__(
-                f"Generation {_shown_id(self.generation_id)} was made at {made_at}, and is not visible yet: "
-                "the API's reads lag behind.",
-                next_step=(
+        self.standing: Standing = standing
+        self.retryable = may_appear and standing != "spent"
+        if standing in ("let_go", "named"):
+            self.money_spent = "unknown"
+        super().__init__(self._what(made_at), next_step=self._way_on())
+
+    def _what(self, made_at: str) -> str:
+        if self.standing == "named":
+            yet = "does not show it yet" if self.may_appear else "does not show it"
+            return (
+                f"The API named generation {shown_id(self.generation_id)} for a create that was sent at "
+                f"{made_at} and whose outcome is unknown, and {yet}."
+            )
+        made = f"Generation {shown_id(self.generation_id)} was made at {made_at}"
+        match self.standing:
+            case "let_go":
+                return f"{made}, the user let go of it since, and the API does not show it."
+            case "spent":
+                return f"{made} and has ended, and the API does not show it any more."
+            case _ if self.may_appear:
+                return f"{made}, and is not visible yet: the API's reads lag behind."
+            case _:
+                return f"{made}, and the API does not show it any more."
+
+    def _way_on(self) -> str:
+        look = f"sync-mcp ledger show {self.ledger_id}"
+        match self.standing:
+            case "let_go":
+                return (
+                    "Its money is not held any more, and create_generation with its arguments makes and pays "
+                    f"a new one. If this one shows after all, it is paid as well: the user looks at {look}."
+                )
+            case "spent":
+                return f"Tell the user: what it cost stays spent ({look}). Making it again may be paid again."
+            case "named" if self.may_appear:
+                return (
+                    "Wait, then make exactly the same create_generation call: it looks for the job first. Do "
+                    f"not create another one; the money is held ({look})."
+                )
+            case "named":
+                return (
+                    "Tell the user. Exactly the same create_generation call looks for the job once more, and "
+                    f"asks before it is sent again; until then the money is held ({look})."
+                )
+            case _ if self.may_appear:
+                return (
                     f"Wait, then call get_generation{_by_id(self.generation_id)}; do not create it again: it "
                     "is made, and its money is held."
-                ),
-            )
-        else:
-            super().__init__(
-                f"Generation {_shown_id(self.generation_id)} was made at {made_at}, and the API does not "
-                "show it any more.",
-                next_step=(
+                )
+            case _:
+                return (
                     "Tell the user: its money stays held in the ledger until they look at it with "
-                    f"sync-mcp ledger show {ledger_id}. Making it again may be paid again."
-                ),
-            )
+                    f"{look}. Making it again may be paid again."
+                )
 
 
 class LedgerError(SyncError):
@@ -732,7 +793,7 @@ class InternalError(SyncError):
         super().__init__(message)
 
 
-def _shown_id(name: str) -> str:
+def shown_id(name: str) -> str:
     """Return an id as it stands in a sentence: what is none is in quotes, which it cannot close."""
     return plain_id(name) or json.dumps(name, ensure_ascii=False)
 

@@ -34,6 +34,9 @@ _TERMINAL = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
 )
 
+_QUOTE_SIGNS = "\"'`" + "".join(map(chr, (0xAB, 0xBB, 0xB4, *range(0x2018, 0x2020), 0x2039, 0x203A)))
+_QUOTES = str.maketrans("", "", _QUOTE_SIGNS)
+
 
 def without_queries(text: str) -> str:
     """Return `text` with the query, fragment and credentials of every URL in it left out.
@@ -78,6 +81,11 @@ def safe(text: str, limit: int) -> str:
 def plain_id(text: str) -> str:
     """Return an id that may stand among our own words, or "" for what is none: a stranger's text."""
     return text if _ID.fullmatch(text) else ""
+
+
+def without_quotes(text: str) -> str:
+    """Return `text` without any kind of quotation mark: what stands in quotes must not close them."""
+    return text.translate(_QUOTES)
 
 
 def folded(text: str, limit: int) -> str:

@@ -41,6 +41,7 @@ from sync_mcp.errors import (
     OutcomeUnknown,
     RateLimitError,
     SyncError,
+    is_unknown_id,
 )
 from sync_mcp.text import safe
 
@@ -49,7 +50,6 @@ logger = logging.getLogger("sync_mcp.api")
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 _IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 422, 429})
-_UNKNOWN_ID = frozenset({400, 404, 410, 422})
 LISTED_WITHIN_SECONDS = 60.0
 """How long after a send its job may be missing in the API's list: half of that it may be on its way, and the
 list may lag behind for as long."""
@@ -522,7 +522,7 @@ class _Create:
         if not GENERATION_ID.fullmatch(self._named_id):
             return "named_not_visible"
         reply = await self._ask(f"/v2/generate/{quote(self._named_id, safe='')}", {})
-        if reply.status in _UNKNOWN_ID:
+        if is_unknown_id(reply.status):
             return "named_not_visible"
         found = readable_generations([reply.data]) if reply.ok else []
         if not found:

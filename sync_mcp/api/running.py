@@ -15,7 +15,7 @@ import anyio
 
 from sync_mcp.api.models import Generation
 from sync_mcp.api.wait import Look
-from sync_mcp.errors import NotFoundError, RateLimitError, RequestRejectedError, SyncError
+from sync_mcp.errors import APIStatusError, RateLimitError, RequestRejectedError, SyncError, is_unknown_id
 
 TICK_SECONDS = 2.0
 """How often running jobs are listed, and how long after a fault they are asked for again."""
@@ -229,7 +229,7 @@ class RunningJobs:
             if isinstance(state, RateLimitError):
                 self._read_again_at = now + (state.retry_after_seconds or TICK_SECONDS)
             # A job that was just made may not be everywhere at once.
-            job.looks_in_vain += isinstance(state, NotFoundError)
+            job.looks_in_vain += isinstance(state, APIStatusError) and is_unknown_id(state.status)
             if state.retryable or 0 < job.looks_in_vain < _LOOKS_IN_VAIN:
                 return
             error = state

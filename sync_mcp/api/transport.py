@@ -800,6 +800,7 @@ _ERRORS: dict[int, type[APIStatusError]] = {
     403: PermissionDeniedError,
     404: NotFoundError,
     409: ConflictError,
+    410: NotFoundError,
     413: RequestRejectedError,
     422: RequestRejectedError,
     429: RateLimitError,

@@ -16,12 +16,10 @@ from sync_mcp.jobs.intention import Intention
 from sync_mcp.jobs.ledger import TokenKind
 from sync_mcp.jobs.limits import dollars
 from sync_mcp.jobs.pricing import Price
-from sync_mcp.text import clean, without_queries
+from sync_mcp.text import clean, without_queries, without_quotes
 
 PIECE_CHARACTERS = 80
 """The most that is shown of anything in a question that somebody else has written."""
-_QUOTE_SIGNS = "\"'`" + "".join(map(chr, (0xAB, 0xBB, 0xB4, *range(0x2018, 0x2020), 0x2039, 0x203A)))
-_QUOTES = str.maketrans("", "", _QUOTE_SIGNS)
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
 
@@ -185,5 +183,5 @@ def _input_lines(item: Json, names: Mapping[str, str]) -> list[str]:
 
 def quoted(text: str) -> str:
     """Return another's text as it stands in a question: bounded, in quotes that it cannot close."""
-    plain = clean(without_queries(clean(text, 4 * PIECE_CHARACTERS)).translate(_QUOTES), PIECE_CHARACTERS)
+    plain = clean(without_quotes(without_queries(clean(text, 4 * PIECE_CHARACTERS))), PIECE_CHARACTERS)
     return f'"{plain}"'

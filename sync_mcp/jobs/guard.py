@@ -24,7 +24,7 @@ from anyio.abc import TaskGroup
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.create import LISTED_WITHIN_SECONDS, Attempt, Claim, Step
 from sync_mcp.api.matching import is_other_model
-from sync_mcp.api.models import Generation, GenerationRequest
+from sync_mcp.api.models import GENERATION_ID, Generation, GenerationRequest
 from sync_mcp.api.transport import RequestOptions
 from sync_mcp.api.usage import UsageItem
 from sync_mcp.errors import (
@@ -39,14 +39,16 @@ from sync_mcp.errors import (
     InvalidRequestError,
     LedgerError,
     LimitReached,
-    NotFoundError,
     NotSent,
     NotVisibleYet,
     OutcomeUnknown,
     PaymentRequiredError,
     QuoteRefused,
     RateLimitError,
+    Standing,
     SyncError,
+    is_unknown_id,
+    shown_id,
 )
 from sync_mcp.jobs.consent import (
     NOBODY_TO_ASK,
@@ -60,7 +62,17 @@ from sync_mcp.jobs.consent import (
 )
 from sync_mcp.jobs.files import LocalFiles, has_contents, with_assets
 from sync_mcp.jobs.intention import Intention, differing_extras, unsigned
-from sync_mcp.jobs.ledger import RENEWAL_SECONDS, Entry, Instant, Ledger, MustAsk, Token, TokenKind, Wish
+from sync_mcp.jobs.ledger import (
+    RENEWAL_SECONDS,
+    REPEATED_IN_VAIN,
+    Entry,
+    Instant,
+    Ledger,
+    MustAsk,
+    Token,
+    TokenKind,
+    Wish,
+)
 from sync_mcp.jobs.limits import Limits, Spending, call_refusal, dollars, utc_midnight
 from sync_mcp.jobs.pricing import Price, Pricing
 from sync_mcp.jobs.settling import EXPORT_RETRY_SECONDS, EXPORT_TOLERANCE, SETTLE_SECONDS, Settling, instant
@@ -137,19 +149,32 @@ class Made:
         return self.how in ("was there", "found")
 
 
+Course = Literal["new attempt", "was there", "in doubt", "under way", "not visible", "not readable"]
+"""What a create does first: it makes a new attempt, where it may; it gives back the job that is there; it
+looks for the job of an earlier send; it waits for another call; it says that the job is not visible yet, or
+that its state cannot be read now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Foresight:
     """What a create would meet with now."""
 
-    refusal: LimitReached | None
-    most_usd: Decimal | None
+    course: Course
+    job: Generation | None = None
+    """The job that is there."""
+    ledger_id: int | None = None
+    """The attempt that is in doubt or under way."""
+    failure: SyncError | None = None
+    """What it would be told, where its job cannot be seen or read."""
+    note: str | None = None
+    """What became of the attempt before a new one, where the user is not asked about that."""
+    refusal: LimitReached | None = None
+    most_usd: Decimal | None = None
     """The most that it may cost now; None where nothing limits it."""
-    reasons: Sequence[Reason]
+    reasons: Sequence[Reason] = ()
     """Why the user would be asked; empty where they would not."""
-    token: str | None
+    token: str | None = None
     """A quote to go ahead with, where one was wanted."""
-    made: Entry | None
-    """The attempt that has made this already, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +311,9 @@ class Guard:
         *,
         wants_quote: bool,
     ) -> Foresight:
-        """Say what a create of this price would meet with; nothing is written but the quote.
+        """Say what a create of this price would meet with; nothing is sent.
+
+        The quote is written down, and what is seen of how jobs ended.
 
         Raises:
             LedgerError: the ledger cannot be read.
@@ -294,18 +321,35 @@ class Guard:
         """
         call = await self._call(sync, request, None, terms, "estimate_cost")
         await self._do(self.ledger.withdraw_abandoned, call.intention)
-        entry, number = await self._standing(call)
-        is_made = entry is not None and (entry.is_open or entry.status == "COMPLETED")
-        following = _Next(number) if entry is None else self._after(entry, number)
-        refusal = await self._refusal(call, price.usd)
-        reasons = [] if is_made else await self._reasons(call, following, price)
+        try:
+            found = await self._found(call)
+            if isinstance(found, Made):
+                return Foresight("was there", job=found.generation)
+            if isinstance(found, Entry) and found.is_leased(time.time()):
+                return Foresight("under way", ledger_id=found.id)
+            if isinstance(found, Entry):
+                following = await self._named_but_unseen(call, found)
+                if following is None:
+                    return Foresight("in doubt", ledger_id=found.id)
+                # Its money is held already: no limit stands in its own way.
+                price, refusal, most_usd = Price(found.estimate_usd), None, None
+            else:
+                following = found
+                refusal = await self._standing_refusal(call, price.usd)
+                most_usd = await self._most_usd(call)
+        except LedgerError:
+            raise
+        except SyncError as error:
+            course = "not visible" if isinstance(error, NotVisibleYet) else "not readable"
+            return Foresight(course, failure=error)
+        reasons = await self._reasons(call, following, price)
         token = None
         if reasons and refusal is None and wants_quote and request.input:
             token = await self._hand_out(call, following, price, "quote")
-        bounds = [limit.left_usd for limit in self.limits.standings(await self._spending(call))]
-        if terms.max_cost_usd is not None:
-            bounds.append(terms.max_cost_usd)
-        return Foresight(refusal, min(bounds, default=None), reasons, token, entry if is_made else None)
+        note = following.note if following.paid_before is None else None
+        return Foresight(
+            "new attempt", note=note, refusal=refusal, most_usd=most_usd, reasons=reasons, token=token
+        )
 
     async def question_age(self, token_id: str) -> float | None:
         """Return how many seconds ago a question was put, or None where there was none."""
@@ -341,9 +385,9 @@ class Guard:
         if not self.ledger.exists():
             return None
         entry = await self._do(self.ledger.maker_of, generation_id, sync.base_url)
-        if entry is None or entry.state == "deleted":
+        if entry is None or entry.state in ("deleted", "refused"):
             return None
-        return _not_visible(entry, generation_id, instant(sync).seconds)
+        return _not_visible(entry, instant(sync).seconds)
 
     async def known_jobs(self, sync: AsyncSync, jobs: Sequence[Generation]) -> Mapping[str, Entry]:
         """Return the ledger's entries of these jobs, where it knows them, with their costs as far as told."""
@@ -453,28 +497,40 @@ class Guard:
 
     async def _made_or_none(self, call: _Call) -> Made | None:
         """Return the job, or None where the ledger has changed meanwhile and is to be read again."""
-        entry, number = await self._standing(call)
-        if entry is None:
-            return await self._attempt(call, _Next(number))
-        if _may_be_another_clip(entry, call.intention):
-            note = f"An older version of this program made entry {entry.id}, perhaps of another clip."
-            return await self._attempt(call, _Next(number, note, entry.id))
-        if entry.generation_id is not None and entry.state in ("accepted", "ended"):
-            found = await self._present(call, entry)
-            if isinstance(found, Made):
-                return found
-            return await self._attempt(*_as_first_sent(call, entry, replace(found, attempt=number)))
-        if entry.is_leased(time.time()):
-            await self._wait_for_other(call, entry)
+        found = await self._found(call)
+        if isinstance(found, Made):
+            return found
+        if isinstance(found, _Next):
+            return await self._attempt(*_as_first_sent(call, found))
+        if found.is_leased(time.time()):
+            await self._wait_for_other(call, found)
             return None
-        if entry.state == "preparing":
+        if found.state == "preparing":
             await self._do(self.ledger.withdraw_abandoned, call.intention)
             return None
-        if entry.is_open:
-            return await self._resume(call, entry)
-        return await self._attempt(call, self._after(entry, number))
+        return await self._resume(call, found)
 
-    async def _standing(self, call: _Call) -> tuple[Entry | None, int]:
+    async def _found(self, call: _Call) -> Made | _Next | Entry:
+        """Return the job that is there, or the attempt that is to be made, or the one whose job nobody knows.
+
+        Nothing is sent. What foretells a create goes by it as well, so that both are of one mind.
+
+        Raises:
+            NotVisibleYet: its job was made, and the API does not show it yet.
+            SyncError: the state of its job cannot be read.
+        """
+        entry, number = await self._last(call)
+        if entry is None:
+            return _Next(number)
+        if _may_be_another_clip(entry, call.intention):
+            note = f"An older version of this program made entry {entry.id}, perhaps of another clip."
+            return _Next(number, note, entry.id)
+        if entry.generation_id is not None and entry.state in ("accepted", "ended"):
+            found = await self._present(call, entry)
+            return replace(found, attempt=number) if isinstance(found, _Next) else found
+        return entry if entry.is_open else self._after(entry, number)
+
+    async def _last(self, call: _Call) -> tuple[Entry | None, int]:
         """Return the attempt that the next one comes after, and the next one's number."""
         latest = await self._do(self.ledger.latest, call.intention)
         if latest is None:
@@ -537,8 +593,16 @@ class Guard:
         """Return a job, or None where neither it nor the list shows it."""
         try:
             return await call.sync.generations.get(generation_id, request_options=call.reading())
-        except NotFoundError:
+        except APIStatusError as error:
+            if not is_unknown_id(error.status):
+                raise
+        try:
             listed = await call.sync.generations.list(ids=[generation_id], request_options=call.reading())
+        except APIStatusError as error:
+            if not is_unknown_id(error.status):
+                raise
+            # It does not take the id there either.
+            return None
         found = next((job for job in listed if job.id == generation_id), None)
         if found is None and listed.unreadable:
             raise APIResponseError("The API's list has an entry that cannot be read.")
@@ -554,11 +618,21 @@ class Guard:
         """
         now = call.now.seconds
         if now - entry.first_sent_at < VISIBLE_WITHIN_SECONDS:
-            raise _not_visible(entry, _job_of(entry), now)
-        note = (
-            f"The job of this call, {_told_job(entry)}, was made on {_moment(entry.first_sent_at)}, and the "
-            "API does not show it now; its money stays held."
-        )
+            raise _not_visible(entry, now)
+        sent_on = _moment(entry.first_sent_at)
+        if entry.generation_id is None:
+            note = (
+                f"The API named {_named_of(entry)} for this call, sent on {sent_on}, and does not show it; "
+                "its money stays held."
+            )
+        else:
+            note = (
+                f"The job of this call, {_told_job(entry)}, was made on {sent_on}, and the API does not show "
+                "it now; its money stays held."
+            )
+        if entry.error_code == REPEATED_IN_VAIN:
+            note += f" {_NEW_KEY}"
+            return _Next(entry.attempt + 1, note, entry.id)
         return _Next(entry.attempt + 1, note, entry.id, entry)
 
     async def _attempt(self, call: _Call, following: _Next) -> Made | None:
@@ -635,6 +709,7 @@ class Guard:
             return None
         notes = [text for text in (following.note, sent.note) if text]
         if sent.was_there and following.repeats is not None:
+            notes.append(_ASKS_ONCE_MORE)
             return Made(sent.generation, following.repeats.attempt, "was there", notes=notes)
         return Made(sent.generation, following.attempt, "made", sent.price_usd, price, notes)
 
@@ -762,10 +837,12 @@ class Guard:
         Raises:
             NotVisibleYet: it was sent a short time ago: the API's reads may lag.
         """
-        if entry.named_id is None:
+        if entry.named_id is None or self.is_too_late(call.now, entry):
+            # After that nothing goes out again: nobody is asked in vain.
             return None
         try:
-            if await self._look_for(call, entry.named_id) is not None:
+            is_id = GENERATION_ID.fullmatch(entry.named_id)
+            if is_id and await self._look_for(call, entry.named_id) is not None:
                 return None
         except SyncError:
             # It is not known to be hidden: the search says what it finds, and nothing goes out.
@@ -1053,13 +1130,17 @@ class Guard:
         Raises:
             LimitReached: nothing was sent.
         """
-        if await self._refusal(call, price.usd) is None:
-            return
-        options = call.reading(SETTLE_SECONDS)
-        await self._settling.settle_account(call.sync, call.account, options, is_due=True)
-        refusal = await self._refusal(call, price.usd)
+        refusal = await self._standing_refusal(call, price.usd)
         if refusal is not None:
             raise refusal
+
+    async def _standing_refusal(self, call: _Call, usd: Decimal | None) -> LimitReached | None:
+        """Return which limit stands against a price, once it is known what has ended since."""
+        if await self._refusal(call, usd) is None:
+            return None
+        options = call.reading(SETTLE_SECONDS)
+        await self._settling.settle_account(call.sync, call.account, options, is_due=True)
+        return await self._refusal(call, usd)
 
     async def _refusal(self, call: _Call, usd: Decimal | None) -> LimitReached | None:
         """Return which limit stands against a price, if any."""
@@ -1074,6 +1155,13 @@ class Guard:
 
     async def _spending(self, call: _Call) -> Spending:
         return await self._do(partial(self.ledger.spending, is_sandbox=call.is_sandbox, now=call.now))
+
+    async def _most_usd(self, call: _Call) -> Decimal | None:
+        """Return the most that a job may cost now, or None where nothing limits it."""
+        bounds = [limit.left_usd for limit in self.limits.standings(await self._spending(call))]
+        if call.terms.max_cost_usd is not None:
+            bounds.append(call.terms.max_cost_usd)
+        return min(bounds, default=None)
 
     async def _left_usd(self, call: _Call) -> Decimal | None:
         return self.limits.left_usd(await self._spending(call)) if self.limits.has_budget else None
@@ -1395,6 +1483,8 @@ _UNCOMPARED = _Hindrance(
 _Ready = tuple[Intention, Mapping[str, str], Price]
 """An attempt whose files are uploaded: the intention with their assets, these, and its price by the API."""
 
+_NEW_KEY = "A repeat under its key was answered with it and made nothing: a new one goes out under a new key."
+_ASKS_ONCE_MORE = "If it stays hidden, the same call asks once more, and a new one goes out under a new key."
 _ASKED_ANEW = ("price_changed", "webhook_changed")
 """The codes of a refused quote that covers less than the call: the user is asked again, about all of it."""
 _OTHER_WEBHOOK = (
@@ -1482,7 +1572,13 @@ async def _waited_out(terms: Terms, look: Callable[[], Awaitable[_ResultT]]) -> 
 
 
 def _job_of(entry: Entry) -> str:
-    return safe(entry.generation_id or entry.named_id or "", _ID_LIMIT)
+    return safe(entry.generation_id or "", _ID_LIMIT)
+
+
+def _named_of(entry: Entry) -> str:
+    """Return the job that the API named, as it may stand in a sentence of our own."""
+    named = entry.named_id or ""
+    return f"the job {shown_id(named)}" if GENERATION_ID.fullmatch(named) else "a job, by what is no id,"
 
 
 def _told_job(entry: Entry) -> str:
@@ -1493,14 +1589,23 @@ def _moment(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%MZ}"
 
 
-def _not_visible(entry: Entry, generation_id: str, now: float) -> NotVisibleYet:
+def _not_visible(entry: Entry, now: float) -> NotVisibleYet:
     """Return what is told of a job that the ledger knows and the API does not show."""
     return NotVisibleYet(
-        generation_id,
+        entry.generation_id or entry.named_id or "",
         ledger_id=entry.id,
         made_at=_moment(entry.first_sent_at),
         may_appear=now - entry.first_sent_at < VISIBLE_WITHIN_SECONDS,
+        standing=_standing(entry),
     )
+
+
+def _standing(entry: Entry) -> Standing:
+    if entry.state == "released" and entry.charged == "no":
+        return "let_go"
+    if not entry.is_open:
+        return "spent"
+    return "held" if entry.generation_id is not None else "named"
 
 
 def _host_to_ask_about(call: _Call) -> str | None:
@@ -1509,9 +1614,10 @@ def _host_to_ask_about(call: _Call) -> str | None:
     return host if allowed is not None and host not in allowed else None
 
 
-def _as_first_sent(call: _Call, entry: Entry, following: _Next) -> tuple[_Call, _Next]:
+def _as_first_sent(call: _Call, following: _Next) -> tuple[_Call, _Next]:
     """Return a call and its next attempt with the body of the first one where it goes out under its key."""
-    if following.repeated_key is None:
+    entry = following.repeats
+    if entry is None:
         return call, following
     first, is_whole = call.intention.first_sent(entry.extras)
     if not is_whole:

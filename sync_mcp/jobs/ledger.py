@@ -87,6 +87,9 @@ COMPLETED_FREE_AFTER_SECONDS = 6 * 3600.0
 """How long after its end a completed job's cost of 0 is not believed yet."""
 FAILED_FREE_AFTER_SECONDS = 600.0
 """The same for a job that failed: until then it may have been charged."""
+REPEATED_IN_VAIN = "repeated_in_vain"
+"""Stands in place of an error's code where the user agreed to a repeat of a job that nobody sees, and the API
+answered that with the same job: the next one goes out under a new key."""
 UNASKED_SECONDS = 86_400.0
 """Over so long a time what was paid unasked is summed."""
 
@@ -730,6 +733,7 @@ class Ledger:
             entry = session.get_one(Entry, entry_id)
             for other in _owners(session, entry, generation_id):
                 if other.idempotency_key == entry.idempotency_key and other.attempt < entry.attempt:
+                    other.error_code = REPEATED_IN_VAIN
                     _withdraw(session, entry)
                     return "was there"
                 if other.was_found and other.state in ("accepted", "ended"):
@@ -849,7 +853,8 @@ class Ledger:
                 return None
             contradicts = entry.status is not None and entry.status != safe(status, 40)
             entry.status = safe(status, 40)
-            entry.error_code = safe(error_code, 80) if error_code else entry.error_code
+            known = None if entry.error_code == REPEATED_IN_VAIN else entry.error_code
+            entry.error_code = safe(error_code, 80) if error_code else known
             if entry.settled_at is None or ended_at is not None:
                 entry.settled_at = now if ended_at is None else min(ended_at, now)
             if charged == "no" or cost_usd == 0:

@@ -23,9 +23,9 @@ from sync_mcp.errors import (
     AuthenticationError,
     InternalError,
     InvalidRequestError,
-    NotFoundError,
     RateLimitError,
     SyncError,
+    is_unknown_id,
 )
 from sync_mcp.text import safe
 
@@ -252,7 +252,7 @@ class Watcher:
 
     async def _explained(self, job: "_Job", error: SyncError) -> SyncError:
         """Return what is known here of a job that the API says it does not have."""
-        if self._explain_missing is None or not isinstance(error, NotFoundError):
+        if self._explain_missing is None or not is_unknown_id(getattr(error, "status", None)):
             return error
         return await self._explain_missing(job.id) or error
 

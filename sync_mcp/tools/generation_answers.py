@@ -13,13 +13,14 @@ import anyio
 from pydantic import BaseModel
 
 from sync_mcp.errors import (
+    APIStatusError,
     APITimeoutError,
     InvalidRequestError,
     LedgerError,
-    NotFoundError,
     NotVisibleYet,
-    RequestRejectedError,
     SyncError,
+    is_unknown_id,
+    shown_id,
 )
 from sync_mcp.text import clean, safe
 from sync_mcp.tools.answers import Answer, finite
@@ -135,7 +136,9 @@ async def explained_if_missing(context: CallContext, generation_id: str) -> Asyn
     """Ask the ledger before an id is called wrong: a job that was just made may not be visible yet."""
     try:
         yield
-    except NotFoundError as error:
+    except APIStatusError as error:
+        if not is_unknown_id(error.status):
+            raise
         explained = await context.backend.explain_missing(generation_id.strip())
         if explained is not None:
             raise explained from error
@@ -288,7 +291,7 @@ def wait_answer(
 
 def is_no_job(outcome: object) -> bool:
     """Return whether the API says that the account has no job by this id."""
-    return isinstance(outcome, NotFoundError | RequestRejectedError)
+    return isinstance(outcome, APIStatusError) and is_unknown_id(outcome.status)
 
 
 def is_about_job(outcome: object) -> bool:
@@ -378,7 +381,8 @@ def unresolved_lines(entries: "Sequence[Entry]") -> list[str] | None:
     """Return creates of unknown outcome, a line for each, or None where there are none."""
     return [
         f"ledger_id {entry.id}, sent {_timestamp(datetime.fromtimestamp(entry.first_sent_at, UTC))}"
-        f"{f', the API named {entry.named_id}' if entry.named_id else ''}: {safe(entry.summary, _TEXT_LIMIT)}"
+        f"{f', the API named {shown_id(entry.named_id)}' if entry.named_id else ''}: "
+        f"{safe(entry.summary, _TEXT_LIMIT)}"
         for entry in entries[:_UNRESOLVED_SHOWN]
     ] or None
 
@@ -442,25 +446,54 @@ def after_estimate(
 
     `nobody_agrees` is why nobody can agree to what must be asked about, where that is so.
     """
+    if foresight is not None and foresight.course != "new attempt":
+        return f"{_no_new_attempt(foresight)} Nothing was started."
     if answer.would_be_refused is not None:
         return (
             "Nothing was started. Tell the user what stands against it; only they can change a limit. "
             "would_fit, where it is told, names what would go."
         )
-    if foresight is not None and foresight.made is not None:
-        return "This is made already: create_generation with the same arguments returns it and pays nothing."
     if foresight is not None and foresight.reasons and nobody_agrees is not None:
         refused = f"Nothing was started, and create_generation would refuse it: {nobody_agrees}."
         return f"{refused} {ways_on(foresight.reasons) or 'Tell the user.'}"
+    steps = [] if foresight is None or foresight.note is None else [foresight.note]
     if answer.cost_usd is None and answer.hint_usd is None:
-        steps = ["The price is unknown: call estimate_cost again with duration_seconds, or ask the user."]
+        steps.append("The price is unknown: call estimate_cost again with duration_seconds, or ask the user.")
     else:
-        steps = ["If the user agrees, call create_generation."]
+        steps.append("If the user agrees, call create_generation.")
     if answer.quote_id is not None:
         steps.append("Only with their agreement, add quote_id: it holds once, for ten minutes.")
     elif answer.asks is not None and can_ask:
         steps.append("The user is then asked by the host's own form.")
     return " ".join(steps)
+
+
+def _no_new_attempt(foresight: "Foresight") -> str:
+    """Return what the same create does where it makes no new attempt."""
+    failure = foresight.failure
+    match foresight.course:
+        case "was there":
+            id = safe(foresight.job.id, _ID_LIMIT) if foresight.job else ""
+            return (
+                f"This is made already ({id}): create_generation with the same arguments gives it back, and "
+                "nothing is paid."
+            )
+        case "in doubt":
+            return (
+                f"This was sent before, and its outcome is not known (ledger entry {foresight.ledger_id}): "
+                "create_generation with the same arguments looks for its job first, and sends it only where "
+                "it is not there, under the same key: nothing is paid twice."
+            )
+        case "under way":
+            return (
+                "Another call is sending this now: create_generation with the same arguments waits for it "
+                "and gives its job back, and nothing is paid twice."
+            )
+        case _ if isinstance(failure, NotVisibleYet):
+            return f"{failure.message} {failure.next_step}"
+        case _:
+            told = failure.next_step if failure else ""
+            return f"This is made already, and nothing would be paid. {told}".rstrip()
 
 
 def list_next_step(

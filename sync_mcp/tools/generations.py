@@ -389,7 +389,7 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
     answer.next_step = after_estimate(
         answer, foresight, can_ask=context.user.can_be_asked, nobody_agrees=_approval(context).nobody_agrees
     )
-    if gone and (foresight is None or foresight.made is None):
+    if gone and (foresight is None or foresight.course == "new attempt"):
         answer.next_step = _MEND_LINKS
     return answer
 

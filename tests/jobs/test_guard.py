@@ -383,6 +383,40 @@ async def test_a_repeat_of_a_job_that_nobody_sees_goes_out_under_the_same_key_fi
         assert len(paid(sandbox)) == 2
 
 
+async def test_a_repeat_that_the_api_answers_with_the_hidden_job_is_asked_for_once_more_and_no_more(
+    sandbox: Sandbox, make: Make, guard: Guard
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, job="forget"))
+    first = await make()
+    sandbox.advance(3601)
+    user = Agreeing()
+    again = await make(approval=user)
+    assert (again.generation.id, again.how) == (first.generation.id, "was there")
+    assert "a new one goes out under a new key" in again.notes[-1]
+    second = await make(approval=user)
+    assert second.how == "made"
+    assert "A repeat under its key was answered with it and made nothing" in user.asked[1].reasons[0].text
+    assert (await make(approval=user)).generation.id == second.generation.id
+    assert len(user.asked) == 2
+    assert len(paid(sandbox)) == 2
+    assert [key == sent(sandbox)[0] for key in sent(sandbox)] == [True, True, False]
+
+
+async def test_a_job_that_shows_again_after_a_repeat_in_vain_is_given_back_and_settled(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync
+) -> None:
+    sandbox.configure(usage_export=False)
+    sandbox.add_fault(Fault(path=CREATE, get_lag_seconds=7000, list_lag_seconds=7000))
+    first = await make()
+    sandbox.advance(3601)
+    await make(approval=Agreeing())
+    sandbox.advance(7000)
+    assert (await make()).generation.id == first.generation.id
+    assert (await guard.spending(sync)).ever_usd == PRICE
+    [entry] = guard.ledger.entries(limit=10)
+    assert (entry.state, entry.error_code) == ("ended", None)
+
+
 async def test_a_job_that_this_client_deleted_stays_spent_and_is_made_again_only_when_agreed_to(
     sandbox: Sandbox, guard: Guard, make: Make, sync: AsyncSync
 ) -> None:

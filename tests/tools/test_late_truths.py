@@ -1,12 +1,14 @@
 """What is told while the API's reads lag behind a create, and while its costs come late."""
 
 from decimal import Decimal
+from pathlib import Path
 
 import anyio
 import pytest
 from mcp import Client
+from pydantic import SecretStr
 
-from sync_mcp import Settings, create_server
+from sync_mcp import Ledger, Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .assistant import Assistant, Facts, creates, media
@@ -55,6 +57,40 @@ async def test_an_id_of_the_ledger_is_never_called_wrong(
     assert (
         await assistant.error(tool, generation_id="00000000-0000-0000-0000-000000000000")
     ).code == "not_found"
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 410, 422])
+@pytest.mark.parametrize("tool", ["get_generation", "preview_generation", "download_generation"])
+async def test_whatever_the_api_answers_of_a_job_of_the_ledger_its_id_is_not_called_wrong(
+    assistant: Assistant, sandbox: Sandbox, tool: str, status: int
+) -> None:
+    sandbox.add_fault(LAGS)
+    made = await assistant.facts("create_generation", input=media(sandbox))
+    body: Facts = {"message": "No such thing.", "statusCode": status}
+    sandbox.add_fault(Fault(method="GET", path="/v2/generat*/*", status=status, body=body, times=None))
+    told = await assistant.error(tool, generation_id=made["generation_id"])
+    assert (told.code, told.money_spent) == ("generation_not_visible", "yes")
+    waited = await assistant.facts("wait_for_generations", ids=[made["generation_id"]], wait_seconds=0)
+    [row] = waited["generations"]
+    assert (row["status"], row["error_code"]) == ("UNKNOWN", "generation_not_visible")
+    again = await assistant.error("create_generation", input=media(sandbox))
+    assert again.code == "generation_not_visible"
+    assert len(creates(sandbox)) == 1
+
+
+async def test_a_job_that_the_user_let_go_of_is_not_told_to_be_held(sandbox: Sandbox, home: Path) -> None:
+    settings = Settings(api_key=SecretStr("sk_first"), base_url=sandbox.url, home=str(home))
+    async with Client(create_server(settings), mode="legacy", read_timeout_seconds=60) as client:
+        assistant = Assistant(client)
+        sandbox.add_fault(LAGS)
+        made = await assistant.facts("create_generation", input=media(sandbox))
+        ledger = Ledger(home)
+        ledger.release(1)
+        ledger.close()
+        told = await assistant.error("get_generation", generation_id=made["generation_id"])
+    assert (told.code, told.money_spent) == ("generation_not_visible", "unknown")
+    assert "the user let go of it since" in told.text
+    assert "Its money is not held any more" in told.text
 
 
 async def test_a_wait_for_a_job_that_is_not_visible_yet_goes_on_until_it_is(
