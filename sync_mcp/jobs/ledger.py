@@ -408,6 +408,8 @@ class Ledger:
         self._engines: _Engines | None = None
         self._file: tuple[int, int] | None = None
         self._opening = Lock()
+        self._seen: Mark | None = None
+        """How far this process has seen the ledger come: it tells of a loss that took the mark as well."""
 
     @property
     def version(self) -> int:
@@ -1092,6 +1094,7 @@ class Ledger:
         try:
             return (
                 _identity(self.path) is not None
+                or self._seen is not None
                 or bool(self.set_aside())
                 or _identity(self.mark_path) is not None
             )
@@ -1113,6 +1116,7 @@ class Ledger:
         one than before: what it was copied from is not taken for it.
         """
         kept: list[Path] = []
+        self._seen = None
         try:
             for path in self.set_aside():
                 target = path.with_name(path.name.replace(_SET_ASIDE, _GIVEN_UP))
@@ -1141,7 +1145,7 @@ class Ledger:
     def _session(self, *, reading: bool) -> Generator[Session]:
         try:
             # Read first: the ledger may come further meanwhile, and so be ahead of its mark, never behind.
-            mark = read_mark(self.mark_path)
+            mark = read_mark(self.mark_path) or self._mark_put_back()
             engines = self._opened(mark)
             engine = engines.reading if reading else engines.writing
             with Session(engine, expire_on_commit=False) as session:
@@ -1155,8 +1159,21 @@ class Ledger:
                     ended = began if reading else _state(connection)
                 if ended != began:
                     self._advance_mark(ended)
+                self._seen = ended if ended.revision and not self._read_only else None
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise self._fault(error) from error
+
+    def _mark_put_back(self) -> Mark | None:
+        """Write down anew the mark of a ledger that was deleted under this process together with its mark.
+
+        From then on it is a ledger that is gone, for all processes, with the same way out.
+        """
+        seen, self._seen = self._seen, None
+        if seen is None or _identity(self.path) is not None:
+            return None
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        advance_mark(self.mark_path, seen)
+        return read_mark(self.mark_path)
 
     def _opened(self, mark: Mark | None) -> "_Engines":
         with self._opening:
@@ -1335,6 +1352,8 @@ class Ledger:
         )
 
     def _missing(self, mark: Mark) -> LedgerError:
+        # It is told: another process may go on without it on the user's word.
+        self._seen = None
         knew = "" if mark == UNREADABLE else f", which knew {_extent(mark)}"
         return _lost(
             f"The ledger {self.path} is gone{knew}: its mark {MARK_NAME} is still there. What was paid "

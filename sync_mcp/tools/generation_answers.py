@@ -423,7 +423,7 @@ def _what_fits(foresight: "Foresight", price: "Price", request: "GenerationReque
         cheaper = {
             name: share * facts.usd_per_frame
             for name, facts in KNOWN_MODELS.items()
-            if facts.usd_per_frame < own.usd_per_frame
+            if facts.usd_per_frame < own.usd_per_frame and _takes(name, request)
         }
         fitting = {name: cost for name, cost in cheaper.items() if cost <= left}
         if fitting:
@@ -439,10 +439,21 @@ def _what_fits(foresight: "Foresight", price: "Price", request: "GenerationReque
     return "; or ".join(parts) or None
 
 
+def _takes(model: str, request: "GenerationRequest") -> bool:
+    """Return whether create would take a request with another model."""
+    from sync_mcp.api.checks import faults_of, faults_without_input
+    from sync_mcp.api.option_matrix import options_to_refuse
+
+    other = request.model_copy(update={"model": model})
+    faults = faults_of(other) if other.input else faults_without_input(other)
+    return not faults and not options_to_refuse(other)
+
+
 def after_estimate(
     answer: EstimateAnswer, foresight: "Foresight | None", *, can_ask: bool, nobody_agrees: str | None
 ) -> str:
     """Return what can be done once a price is told.
+
 
     `nobody_agrees` is why nobody can agree to what must be asked about, where that is so.
     """

@@ -171,12 +171,34 @@ def test_a_ledger_that_is_gone_is_refused_and_not_made_anew(ledger: Ledger, is_o
     assert not ledger.path.exists()
 
 
-def test_where_the_mark_is_gone_too_a_ledger_begins_anew(ledger: Ledger) -> None:
+def test_where_the_mark_is_gone_too_a_process_that_knew_neither_begins_anew(
+    ledger: Ledger, ledger_of: LedgerOf
+) -> None:
     begun(ledger)
     for path in (ledger.path, ledger.mark_path):
         path.unlink()
-    assert not ledger.exists()
-    begun(ledger)
+    anew = ledger_of()
+    assert not anew.exists()
+    begun(anew)
+    assert len(anew.entries(limit=None)) == 1
+
+
+def test_a_process_whose_ledgers_folder_is_deleted_under_it_refuses_until_the_user_decides(
+    ledger: Ledger, ledger_of: LedgerOf
+) -> None:
+    made(ledger, "one", "2")
+    shutil.rmtree(ledger.folder)
+    assert ledger.exists()
+    with pytest.raises(LedgerError) as lost:
+        begun(ledger, "new")
+    assert lost.value.code == "ledger_missing"
+    assert "entries up to 1, of 2.00 USD together" in lost.value.message
+    refused(ledger, "ledger_missing")
+    # Another process, such as the command line's, sees the loss as well, and is the way out.
+    user = ledger_of()
+    refused(user, "ledger_missing")
+    user.give_up()
+    begun(ledger, "new")
     assert len(ledger.entries(limit=None)) == 1
 
 

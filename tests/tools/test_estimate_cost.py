@@ -96,6 +96,16 @@ async def test_what_a_limit_would_refuse_is_told_with_what_would_fit_and_without
         assert refused.code == "limit_reached"
 
 
+async def test_no_model_is_named_that_would_not_take_the_request(sandbox: Sandbox) -> None:
+    settings = Settings(max_usd_per_job=Decimal("0.7"))
+    async with Client(create_server(settings, sandbox_url=sandbox.url), mode="legacy") as client:
+        asked = {"input": media(sandbox), "model": "react-1"}
+        plain = await Assistant(client).facts("estimate_cost", asked)
+        assert "sync-3" in plain["would_fit"]
+        with_prompt = await Assistant(client).facts("estimate_cost", asked, options={"prompt": "happy"})
+    assert with_prompt["would_fit"] == "at most 4.1 s with react-1"
+
+
 async def test_the_limits_are_told_for_a_length_without_media_too(sandbox: Sandbox) -> None:
     settings = Settings(budget_usd=Decimal(1))
     async with Client(create_server(settings, sandbox_url=sandbox.url), mode="legacy") as client:
