@@ -456,6 +456,12 @@ class Guard:
         is_sandbox = is_sandbox or sync.sandboxed
         return await self._do(partial(self.ledger.spending, is_sandbox=is_sandbox, now=instant(sync)))
 
+    async def unasked_usd(self, sync: AsyncSync) -> Decimal:
+        """Return what was paid within a day without anybody's consent."""
+        account = await self.account(sync)
+        is_sandbox = account.is_sandbox or sync.sandboxed
+        return await self._do(partial(self.ledger.unasked_usd, is_sandbox=is_sandbox, now=instant(sync)))
+
     async def unresolved(self, sync: AsyncSync) -> list[Entry]:
         """Return the attempts of unknown outcome, newest first; nothing is asked of the API.
 

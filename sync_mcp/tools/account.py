@@ -32,6 +32,7 @@ _WORD_LIMIT = 80
 _URL_LIMIT = 300
 _API_SECONDS = 4.0
 """How long the API is waited for: what the ledger knows is there at once."""
+_UNASKED_PERIOD = "all jobs paid without asking within 24 hours"
 
 
 class AccountArguments(Arguments):
@@ -61,6 +62,8 @@ class AccountAnswer(Answer):
     unresolved_usd: float | None = None
     limits: list[LimitRow] | None = None
     approve_above_usd: float | None = None
+    approve_above_period: str | None = None
+    unasked_left_usd: float | None = None
     note: str | None = None
 
 
@@ -84,11 +87,16 @@ async def _get_account(context: CallContext, _: AccountArguments) -> AccountAnsw
         spending = await backend.guard.spending(backend.client, seconds=seconds)
         _tell_spending(answer, spending)
         answer.limits = _limit_rows(backend.guard.limits, spending)
+        if backend.approve_above_usd is not None:
+            unasked = await backend.guard.unasked_usd(backend.client)
+            answer.unasked_left_usd = max(0.0, float(backend.approve_above_usd - unasked))
     except LedgerError as error:
         notes.append(f"{error.message} {error.next_step}")
     if not backend.guard.limits.has_budget:
         notes.append(NO_BUDGET)
     answer.approve_above_usd = _number(backend.approve_above_usd)
+    if backend.approve_above_usd is not None:
+        answer.approve_above_period = _UNASKED_PERIOD
     answer.note = " ".join(notes) or None
     if answer.unresolved:
         answer.next_step = (

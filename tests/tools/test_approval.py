@@ -651,6 +651,8 @@ async def test_get_account_tells_the_plan_the_money_and_what_is_left(
         "left_usd": 2.774,
     }
     assert account["approve_above_usd"] == 1
+    assert account["approve_above_period"] == "all jobs paid without asking within 24 hours"
+    assert account["unasked_left_usd"] == 0.774
     assert "note" not in account
 
 
