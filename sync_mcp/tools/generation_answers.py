@@ -208,6 +208,8 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
         answer.remedy = explanation.remedy
         answer.charged = explanation.charged
         answer.next_step = _AFTER_FAILURE[explanation.charged]
+    elif generation.status not in _RUNNING:
+        answer.next_step = _STRANGE
     else:
         answer.progress_percent = finite(generation.progress_percent)
         answer.next_step = (
@@ -217,6 +219,12 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
     return answer
 
 
+_RUNNING = ("PENDING", "PROCESSING")
+_STRANGE = (
+    "This status is not known here: the job may have ended, or run still. Tell the user, and look again in a "
+    "while; do not create it again by yourself. Once it has lasted a day and its cost is told, the same "
+    "create_generation call makes a new one, and asks the user first unless this one was free."
+)
 _AFTER_FAILURE = {
     "no": "Do what remedy says, then call create_generation again if the user wants it.",
     "yes": (
@@ -282,7 +290,7 @@ def wait_answer(
         completed=count["completed"],
         failed=count["failed"],
         running=count["running"],
-        unknown=count["missing"] + count["error"] + count["unknown"] or None,
+        unknown=count["missing"] + count["error"] + count["unknown"] + count["strange"] or None,
         total_cost_usd=round(sum(told), 6) if told else None,
         generations=fitting,
         next_step=_after_wait(count, fitting, left_out=len(rows) - len(fitting), tells_urls=tells_urls),
@@ -299,7 +307,7 @@ def is_about_job(outcome: object) -> bool:
     return is_no_job(outcome) or isinstance(outcome, NotVisibleYet)
 
 
-_State = Literal["completed", "failed", "running", "missing", "error", "unknown"]
+_State = Literal["completed", "failed", "running", "strange", "missing", "error", "unknown"]
 
 
 def _state(outcome: "Generation | SyncError | None") -> _State:
@@ -308,7 +316,7 @@ def _state(outcome: "Generation | SyncError | None") -> _State:
             return "missing"
         return "unknown" if outcome is None or outcome.retryable else "error"
     if not outcome.finished:
-        return "running"
+        return "running" if outcome.status in _RUNNING else "strange"
     return "completed" if outcome.status == "COMPLETED" else "failed"
 
 
@@ -364,6 +372,8 @@ def _after_wait(
         steps.append("By its generation_id, preview_generation shows one and download_generation saves it.")
     if tells_urls and any(row.status == "COMPLETED" and not row.output_url for row in rows):
         steps.append("A COMPLETED row without output_url: get_generation gives it.")
+    if count["strange"]:
+        steps.append(f"{count['strange']} have a status that is not known here: get_generation says more.")
     if count["failed"] or count["error"]:
         steps.append("get_generation tells why one failed, and what to change.")
     if count["missing"]:
