@@ -695,7 +695,7 @@ def _is_refusal(error: SyncError) -> bool:
 
 
 def _knows_the_key(error: SyncError) -> bool:
-    return isinstance(error, ConflictError) and error.code.casefold().startswith("idempotency")
+    return isinstance(error, ConflictError) and (error.api_code or "").casefold().startswith("idempotency")
 
 
 def _is_the_apis_own(reply: Reply) -> bool:
