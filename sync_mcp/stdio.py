@@ -69,6 +69,9 @@ async def serve_stdio(server: Server[Any], *, on_stop: Callable[[], None] | None
         with _Wire(portal, stopped) as wire:
             async with server.lifespan(server) as lifespan_state:
                 await _Session(wire, stopped).run(server, lifespan_state, on_stop)
+    # Python puts a handler of its own back to the default while the interpreter ends; this one stays.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _set_on_signal(stopped: anyio.Event, portal: BlockingPortal, on_stop: Callable[[], None] | None) -> None:
