@@ -217,7 +217,9 @@ class MediaRoots:
         error.message = f"{_short(folder.path)} is a folder, and holds {shown}{more}."
         if not names:
             error.message += f" {self._allowed(self._folders)}"
-        error.next_step = "Name a file in it." if names else _ANOTHER_FILE
+        error.next_step = (
+            "Name a file in it." if names else "Name another file, or ask the user where the file lies."
+        )
 
     def _elsewhere(self, text: str) -> FileRefused | None:
         """Return what is said of a path that is one of another machine by its letters; None of any other."""

@@ -746,8 +746,9 @@ def test_a_folder_in_the_place_of_a_file_tells_up_to_ten_media_files_in_it(disk:
 def test_a_folder_without_media_is_told_as_that(disk: Disk) -> None:
     (disk.root / "Empty").mkdir()
     refused = _refused(lambda: disk.roots.open("Empty"))
-    assert refused.message == "~/Movies/Empty is a folder, and holds no media file."
-    assert refused.next_step == "Name a file in one of these folders: ~/Movies."
+    told = "~/Movies/Empty is a folder, and holds no media file. Allowed folders: ~/Movies."
+    assert refused.message == told
+    assert refused.next_step == "Name another file, or ask the user where the file lies."
 
 
 @posix_alone
