@@ -115,7 +115,10 @@ def test_the_list_of_codes_holds_each_that_is_raised_and_no_other() -> None:
 
 
 def codes_in(tree: ast.Module, names: set[str]) -> Iterator[str]:
-    """Yield the codes that a module gives to errors: as `code=`, by a constant's name, or by a function."""
+    """Yield the codes that a module gives to errors: as `code=`, by a constant's name, or by a function.
+
+    Of a constant that holds codes, each with a text after it, they are the first of each pair.
+    """
     constants = {
         target.id: node.value.value
         for node in ast.walk(tree)
@@ -131,6 +134,10 @@ def codes_in(tree: ast.Module, names: set[str]) -> Iterator[str]:
             told = constants.get(value.id) if isinstance(value, ast.Name) else getattr(value, "value", None)
             if isinstance(told, str):
                 yield told
+    for table in (node for node in ast.walk(tree) if isinstance(node, ast.AnnAssign) and node.value):
+        if "tuple[Code, str]" in ast.unparse(table.annotation):
+            for pair in (part for part in ast.walk(table.value or table) if isinstance(part, ast.Tuple)):
+                yield ast.literal_eval(pair)[0]
 
 
 def test_every_failure_has_a_word_of_its_own_to_branch_on() -> None:
