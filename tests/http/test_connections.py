@@ -22,7 +22,7 @@ BODY_LIMIT = 4 * 1024 * 1024
 
 @dataclass
 class HeldUpstream:
-    """Takes requests, one to a connection, and answers none."""
+    """Takes requests, one to a connection, and answers none; whether it is a sandbox it leaves unsaid."""
 
     listening: socket.socket
 
@@ -31,10 +31,14 @@ class HeldUpstream:
         return f"http://127.0.0.1:{self.listening.getsockname()[1]}"
 
     def take(self) -> tuple[socket.socket, bytes]:
-        """The next connection and the first line that came on it."""
-        taken, _ = self.listening.accept()
-        taken.settimeout(BREAKS_OFF_WITHIN_SECONDS)
-        return taken, until_said(taken, b"\r\n\r\n").partition(b"\r\n")[0]
+        """The next connection and the first line that came on it, but for the question what it is."""
+        while True:
+            taken, _ = self.listening.accept()
+            taken.settimeout(BREAKS_OFF_WITHIN_SECONDS)
+            asked = until_said(taken, b"\r\n\r\n").partition(b"\r\n")[0]
+            if not asked.startswith(b"GET /v2/errors "):
+                return taken, asked
+            taken.close()
 
 
 @pytest.fixture
