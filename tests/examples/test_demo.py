@@ -8,7 +8,7 @@ from mcp import StdioServerParameters
 
 from sync_mcp.demo import run_demo
 from sync_mcp.media.probe import probe
-from tests.media.clips import frozen, make_media
+from tests.media.clips import frozen_at_first, make_media
 
 STEPS = (
     "tools/list",
@@ -86,7 +86,7 @@ def test_the_demo_fails_where_the_video_fails_its_check_and_says_where_it_lies(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def prepare(_sample_url: str, clip: Path) -> None:
-        make_media(clip, picture="libx264", sound="aac", size=(160, 120), frames=30, draw=frozen)
+        make_media(clip, picture="libx264", sound="aac", size=(160, 120), frames=100, draw=frozen_at_first)
 
     monkeypatch.setattr("sync_mcp.demo._prepare", prepare)
     assert anyio.run(run_demo, str(tmp_path)) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from sync_mcp.media.probe import probe
 from sync_mcp.sandbox.storage import SAMPLES
-from tests.media.clips import frozen, make_media
+from tests.media.clips import frozen_at_first, make_media
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "dub_file.py"
 
@@ -65,7 +65,7 @@ def test_it_ends_with_a_sentence_where_it_may_not_or_cannot(
 
 def test_a_result_that_fails_its_check_is_no_success_and_it_is_said_where_it_lies(tmp_path: Path) -> None:
     talk = tmp_path / "talk.mp4"
-    clip = make_media(talk, picture="libx264", sound="aac", size=(160, 120), frames=30, draw=frozen)
+    clip = make_media(talk, picture="libx264", sound="aac", size=(160, 120), frames=100, draw=frozen_at_first)
     done = run(clip)
     assert done.returncode == 1
     kept = tmp_path / "talk.synced.failed-check.mp4"

@@ -30,6 +30,11 @@ def frozen(number: int, width: int, height: int) -> bytes:
     return b"".join(bytes([row * 7 % 256]) * (width * 3) for row in range(height))
 
 
+def frozen_at_first(number: int, width: int, height: int) -> bytes:
+    """Draw the same stripes for seven of ten seconds, and then a grey that grows lighter."""
+    return frozen(number, width, height) if number < 70 else rising(number, width, height)
+
+
 def make_media(
     path: Path,
     *,
