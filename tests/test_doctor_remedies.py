@@ -24,7 +24,7 @@ def test_certificates_that_cannot_be_read_are_told_by_the_name_of_the_setting(
     assert (
         "api        The certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read" in done.stdout
     )
-    assert "Correct them in the environment" in remedies(done.stdout)["api"]
+    assert "Correct SSL_CERT_FILE and SSL_CERT_DIR in the environment" in remedies(done.stdout)["api"]
 
 
 def test_a_proxy_that_is_none_is_told_by_the_name_of_the_setting() -> None:

@@ -50,7 +50,7 @@ def test_each_difference_is_a_line_and_the_exit_code_says_that_there_are_some(sa
         "only the sandbox has plan.name: a text",
         "the model does not know the field tax",
         "only the sandbox has estimatedGenerationCost: a number",
-        "the API answers not_found: gone",
+        'the API answers not_found: The API has nothing by that name (HTTP 404). The API says: "gone"',
     ):
         assert f"  {line}\n" in done.stdout
 
