@@ -21,6 +21,7 @@ from sync_mcp.caller import caller
 from sync_mcp.errors import ConfigurationError, InvalidRequestError, LedgerError
 from sync_mcp.home import home_folder, open_to_others
 from sync_mcp.hosts import HOSTS, Installation, configuration, http_origin, this_command
+from sync_mcp.scratch import sweep
 from sync_mcp.text import safe
 from sync_mcp.tokens import FILE_NAME, named_tokens, own_token
 
@@ -294,6 +295,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
     _log_to_stderr(settings)
     _warn_of_open_home(settings)
+    sweep()
     if settings.http:
         _serve_http(settings)
     else:

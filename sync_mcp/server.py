@@ -4,7 +4,6 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from sync_mcp._version import __version__
 from sync_mcp.caller import caller
 from sync_mcp.errors import ReadOnlyError
+from sync_mcp.scratch import ScratchFolder
 from sync_mcp.settings import Settings
 from sync_mcp.text import clean, near, safe
 from sync_mcp.tools.answers import error_result
@@ -183,8 +183,7 @@ async def _guards(
 
             folder = settings.home
             if sandbox_url is not None:
-                temporary = TemporaryDirectory(prefix="sync-mcp-", ignore_cleanup_errors=True)
-                folder = ends.enter_context(temporary)
+                folder = ends.enter_context(ScratchFolder("ledger")).path
             ledger = Ledger(folder)
             ends.callback(ledger.close)
             limits = Limits(settings.max_usd_per_job, settings.budget_usd_per_day, settings.budget_usd)

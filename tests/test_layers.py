@@ -33,6 +33,7 @@ _LEAVES = {
     "ending",
     "home",
     "listen",
+    "scratch",
     "tokens",
 }
 # The ways in, which carry any server, and what stands apart.

@@ -69,7 +69,7 @@ def remove_left_behind(folder: Path | int) -> None:
 
     Young ones stay, since another process may be at them.
     """
-    for entry in left_behind(folder, _LEFT_BEHIND):
+    for entry in _left_behind(folder):
         with suppress(OSError):
             if not entry.is_file(follow_symlinks=False):
                 continue
@@ -79,13 +79,13 @@ def remove_left_behind(folder: Path | int) -> None:
                 Path(entry.path).unlink()
 
 
-def left_behind(folder: Path | int, name: re.Pattern[str]) -> Iterator["os.DirEntry[str]"]:
+def _left_behind(folder: Path | int) -> Iterator["os.DirEntry[str]"]:
     """Yield what lies in `folder` by such a name, and has not changed for a day: nobody uses it any more."""
     before = time.time() - _LEFT_BEHIND_SECONDS
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):
-                if name.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < before:
+                if _LEFT_BEHIND.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < before:
                     yield entry
 
 

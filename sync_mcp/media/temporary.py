@@ -1,22 +1,18 @@
 """Folders for what is fetched only to be looked at or passed on."""
 
-import re
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 from anyio.to_thread import run_sync
 
-from sync_mcp.api.downloads import left_behind, remove_left_behind
 from sync_mcp.api.uploads import OnProgress, Transfer
 from sync_mcp.errors import FileRefused
+from sync_mcp.scratch import ScratchFolder
 
 MOST_BYTES = 4 * 1024**3
 """How much may lie in all such folders of a process together: their disk is often small, or memory."""
-_PREFIX = "sync-mcp-output-"
-_NAME = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")
 
 
 class TemporaryFolder:
@@ -65,15 +61,5 @@ class TemporaryFolder:
 @asynccontextmanager
 async def temporary_folder() -> AsyncGenerator[TemporaryFolder]:
     """Make a folder that is gone afterwards; what killed processes have left of theirs goes too."""
-    with await run_sync(_new_folder) as name, TemporaryFolder(Path(name)) as folder:
+    with await run_sync(ScratchFolder, "output") as scratch, TemporaryFolder(scratch.path) as folder:
         yield folder
-
-
-def _new_folder() -> TemporaryDirectory[str]:
-    made = TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
-    for entry in left_behind(Path(made.name).parent, _NAME):
-        if entry.is_dir(follow_symlinks=False):
-            remove_left_behind(Path(entry.path))
-            with suppress(OSError):
-                Path(entry.path).rmdir()
-    return made

@@ -1,15 +1,13 @@
 """The sandbox's storage: files behind signed URLs, which answer as an object store does (API §6.2, §19)."""
 
 import hashlib
-import shutil
-import tempfile
-import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlencode
 
 from sync_mcp.sandbox.clock import Clock
+from sync_mcp.scratch import ScratchFolder
 
 _SIGNED_AT = "%Y%m%dT%H%M%SZ"
 
@@ -88,9 +86,8 @@ class Storage:
     """The files of one sandbox, in a temporary folder of its own."""
 
     def __init__(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="sync-sandbox-"))
-        # For a process that ends before the sandbox could be stopped.
-        weakref.finalize(self, shutil.rmtree, self.root, ignore_errors=True)
+        self._scratch = ScratchFolder("sandbox")
+        self.root = self._scratch.path
         self.uploads: dict[str, StoredFile] = {}
         self._made = 0
         self._make_folders()
@@ -107,16 +104,16 @@ class Storage:
     def clear(self) -> None:
         """Remove every file."""
         self.uploads.clear()
-        self.remove()
+        self._scratch.clear()
         self._make_folders()
 
     def remove(self) -> None:
         """Remove the folder itself."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        self._scratch.remove()
 
     def _make_folders(self) -> None:
         for folder in ("uploads", "inputs", "outputs"):
-            (self.root / folder).mkdir(parents=True, exist_ok=True)
+            (self.root / folder).mkdir(exist_ok=True)
 
 
 def sample(name: str) -> Path | None:

@@ -21,6 +21,7 @@ from sync_mcp.media.roots import MediaRoots
 from sync_mcp.media.saving import Saved, file_name, pictured, save
 from sync_mcp.media.temporary import temporary_folder
 from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.scratch import LOCK_NAME
 
 from .clips import frozen, make_media
 from .outputs import KEY, completed, completed_with, names_in
@@ -446,18 +447,15 @@ async def test_a_preview_shows_nine_frames_and_leaves_nothing_behind(
     sandbox: Sandbox, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     temporary = tmp_path / "temporary"
-    old, young, other = (
-        temporary / name for name in ("sync-mcp-output-0ld_0ld_", "sync-mcp-output-young_00", "x")
-    )
-    for place in (old, young, other):
+    killed, nameless = (temporary / name for name in ("sync-mcp-output-k1lled_0", "x"))
+    for place in (killed, nameless):
         place.mkdir(parents=True)
+        (place / LOCK_NAME).touch()
         (place / f".sync-mcp-{16 * '0'}.part").write_bytes(b"left by a killed process")
-        for path in (*place.iterdir(), place):
-            os.utime(path, (0, 0) if place != young else None)
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     sheet = await pictured(sync, await completed(sandbox))
     assert (len(sheet.frame_seconds), sheet.jpeg[:2]) == (9, b"\xff\xd8")
-    assert names_in(temporary) == {young.name, other.name}
+    assert names_in(temporary) == {nameless.name}
 
 
 async def test_a_preview_of_a_large_output_is_refused_before_it_is_fetched(
