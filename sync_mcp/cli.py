@@ -155,6 +155,14 @@ def _parser() -> argparse.ArgumentParser:
     sandbox.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     sandbox.add_argument("--port", type=_port, default=8787, help="port to listen on (default: 8787)")
     sandbox.add_argument(
+        "--allowed-host",
+        dest="http_allowed_hosts",
+        action="append",
+        metavar="NAME",
+        help="a further name that clients may call it by; may be given again. Who lets others in sets "
+        "SYNC_MCP_HTTP_TOKEN, which then is their x-api-key",
+    )
+    sandbox.add_argument(
         "--plan", default="scale", choices=_PLANS, help="plan of the account (default: scale)"
     )
     sandbox.add_argument(
@@ -487,10 +495,24 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 def _sandbox(arguments: argparse.Namespace) -> None:
     _require_media()
+    from sync_mcp.http import check_exposure
     from sync_mcp.sandbox.server import serve
+    from sync_mcp.settings import Settings
 
+    # Its callers are let in as those of the server over HTTP are.
+    settings = Settings.from_environment(
+        os.environ, sandbox=True, http=True, http_allowed_hosts=arguments.http_allowed_hosts
+    )
+    check_exposure(arguments.host, settings.http_allowed_hosts, has_token=settings.has_token)
     try:
-        serve(arguments.host, arguments.port, plan=arguments.plan, job_seconds=arguments.job_seconds)
+        serve(
+            arguments.host,
+            arguments.port,
+            plan=arguments.plan,
+            job_seconds=arguments.job_seconds,
+            tokens=_tokens(settings),
+            allowed_hosts=settings.http_allowed_hosts,
+        )
     except OSError as error:
         _stop(error.strerror or str(error))
 

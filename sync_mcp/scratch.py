@@ -1,4 +1,4 @@
-"""Temporary folders that outlive no process for long: the next one that starts removes what a killed one left.
+"""Temporary folders that outlive no process for long: the next that starts removes what a killed one left.
 
 A folder in use holds a locked file, whose lock ends with its process, however that ends.
 """

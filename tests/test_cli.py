@@ -178,14 +178,16 @@ def test_a_log_record_is_one_line_and_has_a_traceback_only_for_debugging(level: 
 
 
 @contextmanager
-def _sandbox(*arguments: str, folder: Path) -> Generator[tuple[subprocess.Popen[str], str]]:
+def _sandbox(
+    *arguments: str, folder: Path, **environment: str
+) -> Generator[tuple[subprocess.Popen[str], str]]:
     """A sandbox of its own process, and its URL."""
     with subprocess.Popen(
         [*MODULE, "sandbox", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
-        env=_environment({"TMPDIR": str(folder)}),
+        env=_environment({"TMPDIR": str(folder), **environment}),
     ) as process:
         assert process.stdout
         try:
@@ -226,6 +228,40 @@ def test_the_sandbox_serves_alone_and_ends_on_a_signal_leaving_nothing(
     assert f"{url}/samples/speaker.mp4" in told
     assert "curl" in told
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "missing"),
+    [
+        (["--host", "0.0.0.0"], {}, ["SYNC_MCP_HTTP_TOKEN", "--allowed-host"]),
+        (["--host", "0.0.0.0"], {"SYNC_MCP_HTTP_TOKEN": KEY}, ["--allowed-host"]),
+        (["--host", "0.0.0.0", "--allowed-host", "a.example"], {}, ["SYNC_MCP_HTTP_TOKEN"]),
+        (["--allowed-host", "a.example"], {}, ["SYNC_MCP_HTTP_TOKEN"]),
+    ],
+)
+def test_a_sandbox_that_others_can_reach_starts_only_with_a_token_and_a_name(
+    tmp_path: Path, flags: list[str], environment: dict[str, str], missing: list[str]
+) -> None:
+    done = _run("sandbox", "--port", "0", *flags, environment={"TMPDIR": str(tmp_path), **environment})
+    complaint = _complaint(done)
+    for word in ("SYNC_MCP_HTTP_TOKEN", "--allowed-host"):
+        assert (f" {word}" in complaint.partition("needs")[2]) == (word in missing)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system ends a process by force, whatever the signal")
+def test_a_sandbox_with_a_token_says_so_and_takes_no_other_key(
+    tmp_path: Path,
+) -> None:
+    with _sandbox(folder=tmp_path, SYNC_MCP_HTTP_TOKEN=KEY) as (process, url):
+        for key, status in (("any", 401), (KEY, 200)):
+            answer = httpx.get(f"{url}/v2/models", headers={"x-api-key": key}, trust_env=False, verify=False)
+            assert answer.status_code == status
+        process.send_signal(signal.SIGTERM)
+        told, _ = process.communicate(timeout=ENDS_WITHIN_SECONDS)
+    assert "Only its token is good as x-api-key." in told
+    assert "x-api-key: TOKEN" in told
+    assert KEY not in told
 
 
 def test_a_taken_port_is_one_line_that_names_it(tmp_path: Path) -> None:

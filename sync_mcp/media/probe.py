@@ -282,7 +282,7 @@ def _decode_first(
     if not wanted:
         raise MediaError("It holds neither picture nor sound.")
     for stream in wanted:
-        _check_decoder(stream)
+        check_decoder(stream)
     first = _First()
     for packet in container.demux(*wanted):
         frames: Sequence[object] = ()
@@ -304,7 +304,12 @@ def _decode_first(
     return first
 
 
-def _check_decoder(stream: VideoStream | AudioStream) -> None:
+def check_decoder(stream: VideoStream | AudioStream) -> None:
+    """Check that a stream can be decoded here, before anything of it is.
+
+    Raises:
+        NotDecodedHere: by its format, or by its size.
+    """
     kind = "picture" if stream.type == "video" else "sound"
     if not is_decoded(stream):
         name = _codec_name(stream)

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import secrets
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, cast, get_args
 
@@ -90,7 +91,8 @@ class Assets:
         if body.size > self._world.settings.limits.file_bytes:
             raise refusal("file_size_exceeds_plan_limit", field="size")
         world = self._world
-        place = f"/storage/{world.new_id('upload')}/{re.sub(r'[^A-Za-z0-9._-]', '_', body.file_name)}"
+        # It can be read without a key, so it must not be guessed.
+        place = f"/storage/{secrets.token_hex(16)}/{re.sub(r'[^A-Za-z0-9._-]', '_', body.file_name)}"
         world.storage.reserve(place, body.content_type)
         query = world.signer.query(place, _UPLOAD_SECONDS, body.content_type)
         url = world.base_url + place

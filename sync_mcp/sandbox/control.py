@@ -1,6 +1,6 @@
 """The control paths under /sandbox: what the Python handle can do, for any language.
 
-They take no key and are not recorded. `GET /sandbox` describes them.
+They are not recorded, and take no key unless the sandbox has a token. `GET /sandbox` describes them.
 """
 
 from typing import Annotated, cast
@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sync_mcp.sandbox.answers import as_json, json_body
+from sync_mcp.sandbox.answers import INVALID_KEY, as_json, json_body
 from sync_mcp.sandbox.catalogue import bare_refusal
 from sync_mcp.sandbox.clock import timestamp
 from sync_mcp.sandbox.contract import sentences
@@ -33,14 +33,25 @@ PATHS = {
     "GET /sandbox/requests": "every request to the API and the storage, oldest first",
     "GET /sandbox/charges": "every charge, oldest first, as it truly is whatever the costs say",
     "GET /sandbox/generations": "every generation in its present state, those too that lists leave out",
-    "POST /sandbox/reset": "throw everything away and begin anew",
+    "POST /sandbox/reset": "throw everything away and begin anew: {}",
 }
+
+
+def good_keys(*, has_token: bool) -> str:
+    """Return which API keys are good, in a sentence."""
+    return (
+        "Only its token is good as x-api-key." if has_token else f"Any x-api-key is good but {INVALID_KEY}."
+    )
 
 
 class _Advance(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     advance_seconds: Annotated[float, Field(ge=0)]
+
+
+class _Nothing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
 
 class Control:
@@ -74,7 +85,7 @@ class Control:
         return as_json(
             {
                 "about": "A stand-in for the Sync API on this machine. Nothing here costs money.",
-                "key": "Any x-api-key is good but sk_invalid.",
+                "key": good_keys(has_token=self._world.has_token),
                 "samples": [f"{base}/samples/{name}" for name in SAMPLE_FILES],
                 "aliases": {url: f"{base}/samples/{name}" for url, name in ALIASES.items()},
                 "inputs": "http URLs of this machine, uploaded assets, the samples",
@@ -97,7 +108,7 @@ class Control:
     async def advance(self, request: Request) -> Response:
         """Move the clock."""
         try:
-            move = _Advance.model_validate(await json_body(request))
+            move = _Advance.model_validate(await _json_body(request))
         except ValidationError as error:
             raise bare_refusal(400, sentences(error)) from error
         self._world.advance(move.advance_seconds)
@@ -111,7 +122,7 @@ class Control:
     async def add_fault(self, request: Request) -> Response:
         """Put a fault in force."""
         try:
-            fault = Fault.model_validate(await json_body(request))
+            fault = Fault.model_validate(await _json_body(request))
         except ValidationError as error:
             raise bare_refusal(400, sentences(error)) from error
         return as_json({"id": self._world.faults.add(fault)}, 201)
@@ -130,7 +141,7 @@ class Control:
 
     async def configure(self, request: Request) -> Response:
         """Change settings."""
-        changes = await json_body(request)
+        changes = await _json_body(request)
         if not isinstance(changes, dict):
             raise bare_refusal(400, ["the body must be a JSON object"])
         try:
@@ -157,6 +168,16 @@ class Control:
 
     async def reset(self, request: Request) -> Response:
         """Begin anew."""
-        del request
+        try:
+            _Nothing.model_validate(await _json_body(request))
+        except ValidationError as error:
+            raise bare_refusal(400, sentences(error)) from error
         self._world.reset()
         return as_json({"now": timestamp(self._world.clock.now())})
+
+
+async def _json_body(request: Request) -> object:
+    """Return the JSON body of a request that says so: what a page of others sends unasked never does."""
+    if "content-type" not in request.headers:
+        raise bare_refusal(415, "The control paths take JSON bodies, with a Content-Type that says so.")
+    return await json_body(request)

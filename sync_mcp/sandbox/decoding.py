@@ -13,11 +13,19 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from sync_mcp.media.probe import check_decoder
+
 
 def decoded(
     container: InputContainer, streams: Sequence[VideoStream | AudioStream]
 ) -> Iterator[VideoFrame | AudioFrame]:
-    """Yield the frames of some streams of a file."""
+    """Yield the frames of some streams of a file.
+
+    Raises:
+        MediaError: the product would not decode one of them either.
+    """
+    for stream in streams:
+        check_decoder(stream)
     for packet in container.demux(*streams):
         frames: Sequence[object] = ()
         with suppress(FFmpegError, EOFError, ValueError):

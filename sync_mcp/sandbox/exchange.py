@@ -15,6 +15,7 @@ from sync_mcp.sandbox.answers import refused
 from sync_mcp.sandbox.catalogue import bare_refusal, refusal
 from sync_mcp.sandbox.contract import sentences
 from sync_mcp.sandbox.faults import Fault
+from sync_mcp.sandbox.files import STORAGE
 from sync_mcp.sandbox.records import RecordedRequest
 from sync_mcp.sandbox.world import World
 
@@ -25,7 +26,8 @@ BODY_BYTES = 10 * 1024 * 1024
 _GATEWAY_PAGE = (
     b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 )
-_STORAGE = ("/storage/", "/outputs/", "/speech/", "/samples/")
+_SECRETS = frozenset(("x-api-key", "authorization", "proxy-authorization", "cookie"))
+_NOT_RECORDED = "(not recorded)"
 _MADE_UP: dict[str, JsonValue] = {"id": "00000000-0000-0000-0000-000000000000", "status": "PENDING"}
 
 
@@ -89,11 +91,14 @@ class Exchanges:
             method=scope["method"],
             path=scope["path"],
             query={name: ",".join(query.getlist(name)) for name in query},
-            headers={name: ", ".join(headers.getlist(name)) for name in headers},
+            headers={
+                name: _NOT_RECORDED if name in _SECRETS else ", ".join(headers.getlist(name))
+                for name in headers
+            },
             body=_parsed(body),
             at=self._world.clock.now(),
         )
-        if "x-api-key" in headers and record.path.startswith(_STORAGE):
+        if "x-api-key" in headers and record.path.startswith(STORAGE):
             record.flags.append("key_sent_to_storage")
         self._world.records.add(record)
         return record

@@ -20,6 +20,8 @@ from sync_mcp.sandbox.storage import StorageRefusal, StoredFile, sample
 from sync_mcp.sandbox.world import World
 
 UPLOAD_BYTES = 5 * 1024**3
+STORAGE = ("/storage/", "/outputs/", "/speech/", "/samples/")
+"""Where the paths begin that want no key, and to which none may be sent."""
 
 
 class Files:

@@ -108,7 +108,9 @@ class MediaInputs:
             host, port = parts.hostname or "", parts.port or 80
         except ValueError as error:
             raise self._inaccessible(item, field, "it is no URL") from error
-        if is_loopback(host) and parts.scheme == "http" and port == urlsplit(self._world.base_url).port:
+        own = urlsplit(self._world.base_url)
+        is_here = is_loopback(host) or host == own.hostname
+        if is_here and parts.scheme == "http" and port == (own.port or 80):
             found = await self._find_file(unquote(parts.path), parts.query)
             if found is None:
                 raise self._inaccessible(item, field, "the sandbox has no such file")

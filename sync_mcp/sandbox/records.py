@@ -19,7 +19,7 @@ class RecordedRequest:
     query: dict[str, str]
     """Values of a repeated name are joined by commas."""
     headers: dict[str, str]
-    """Names in lower case; values of a repeated name are joined by commas."""
+    """Names in lower case; values of a repeated name are joined by commas, and no key's is written down."""
     body: JsonValue
     """The JSON body, or None for any other."""
     at: datetime

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import re
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from email.utils import format_datetime
 from pathlib import Path
@@ -21,9 +23,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from sync_mcp import access
 from sync_mcp.listen import listening_socket
 from sync_mcp.sandbox.app import create_app
-from sync_mcp.sandbox.control import PATHS
+from sync_mcp.sandbox.control import PATHS, good_keys
+from sync_mcp.sandbox.entrance import Entrance
 from sync_mcp.sandbox.faults import Fault
 from sync_mcp.sandbox.records import Charge, RecordedRequest
 from sync_mcp.sandbox.settings import SandboxSettings
@@ -47,28 +51,42 @@ class Sandbox:
     """A stand-in for the Sync API on this machine, in a thread of its own.
 
     `with Sandbox() as sandbox:` starts and stops it; `settings` are the fields of `SandboxSettings`. The
-    address is taken at once, so `url` holds before the start.
+    address is taken at once, so `url` holds before the start. Where there are `tokens`, they alone are good
+    as an API key. Callers name this machine by its loopback names, or by one of `allowed_hosts`; the first of
+    those stands in `url` where it is served elsewhere than on loopback.
 
     Raises:
+        ValueError: others can reach it, and there is no token or no name for them to call it by.
         OSError: the port is taken.
         pydantic.ValidationError: an unknown setting, or a value that cannot be.
         ImportError: PyAV is not installed.
     """
 
-    def __init__(self, host: str = LOOPBACK, port: int = 0, **settings: object) -> None:
+    def __init__(
+        self,
+        host: str = LOOPBACK,
+        port: int = 0,
+        *,
+        tokens: Collection[str] = (),
+        allowed_hosts: Sequence[str] = (),
+        **settings: object,
+    ) -> None:
         if importlib.util.find_spec("av") is None:
             raise ImportError("The sandbox renders real video with PyAV: install sync-mcp[media].")
         wanted = SandboxSettings.model_validate(settings)
+        outside = host not in access.LOOPBACK
+        if (outside or allowed_hosts) and not (tokens and (allowed_hosts or not outside)):
+            raise ValueError(f"A sandbox on {host} that others can reach needs tokens and allowed_hosts.")
         self._socket = _bind(host, port)
-        shown = "127.0.0.1" if host in ("0.0.0.0", "") else "[::1]" if host == "::" else host  # noqa: S104
-        self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
+        self.url = _origin(allowed_hosts[0] if outside else host, self._socket.getsockname()[1])
         self.samples = SampleURLs(
             video=f"{self.url}/samples/speaker.mp4",
             image=f"{self.url}/samples/speaker.jpg",
             audio=f"{self.url}/samples/speech.wav",
         )
-        self._world = World(wanted, self.url)
+        self._world = World(wanted, self.url, has_token=bool(tokens))
         app, self._generations = create_app(self._world)
+        app = Entrance(app, allowed_hosts, tokens)
         config = uvicorn.Config(
             _dated(app, self._world),
             http=_Protocol,
@@ -119,6 +137,11 @@ class Sandbox:
     def project_id(self) -> str:
         """The one project that generations and assets may be put in."""
         return self._world.project_id
+
+    @property
+    def has_token(self) -> bool:
+        """Whether only a token is good as an API key."""
+        return self._world.has_token
 
     @property
     def folder(self) -> Path:
@@ -219,11 +242,27 @@ def _bind(host: str, port: int) -> socket.socket:
         raise OSError(error.errno, f"The sandbox cannot listen on {host}:{port}: {error.strerror}") from error
 
 
-def serve(host: str, port: int, *, plan: str, job_seconds: float) -> None:
+def _origin(name: str, port: int) -> str:
+    """Return where a server is that is called by a name, which may have a port of its own."""
+    if name.count(":") > 1 and not name.startswith("["):
+        name = f"[{name}]"
+    return f"http://{name}" if re.search(r":\d+$", name) else f"http://{name}:{port}"
+
+
+def serve(
+    host: str,
+    port: int,
+    *,
+    plan: str,
+    job_seconds: float,
+    tokens: Collection[str] = (),
+    allowed_hosts: Sequence[str] = (),
+) -> None:
     """Run a sandbox until SIGINT or SIGTERM, having told on standard output how to use it.
 
     Raises:
         OSError: the port is taken.
+        ValueError: as `Sandbox`.
     """
     ended = threading.Event()
 
@@ -231,7 +270,9 @@ def serve(host: str, port: int, *, plan: str, job_seconds: float) -> None:
         del signum, frame
         ended.set()
 
-    with Sandbox(host, port, plan=plan, job_seconds=job_seconds) as sandbox:
+    with Sandbox(
+        host, port, tokens=tokens, allowed_hosts=allowed_hosts, plan=plan, job_seconds=job_seconds
+    ) as sandbox:
         before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             sys.stdout.write(_welcome(sandbox))
@@ -245,9 +286,10 @@ def serve(host: str, port: int, *, plan: str, job_seconds: float) -> None:
 def _welcome(sandbox: Sandbox) -> str:
     items = [{"type": "video", "url": sandbox.samples.video}, {"type": "audio", "url": sandbox.samples.audio}]
     body = json.dumps({"model": "lipsync-2", "input": items}, separators=(",", ":"))
+    key = "TOKEN" if sandbox.has_token else "any"
     paths = "\n".join(f"  {path:<32} {what}" for path, what in PATHS.items())
     return f"""Sync API sandbox: {sandbox.url}
-Any x-api-key is good but sk_invalid. Nothing here costs money. Plan: {sandbox.settings.plan}.
+{good_keys(has_token=sandbox.has_token)} Nothing here costs money. Plan: {sandbox.settings.plan}.
 
 Samples:
   {sandbox.samples.video}
@@ -255,7 +297,7 @@ Samples:
   {sandbox.samples.audio}
 
 Try it:
-  curl -X POST {sandbox.url}/v2/generate -H 'x-api-key: any' -H 'Content-Type: application/json' \\
+  curl -X POST {sandbox.url}/v2/generate -H 'x-api-key: {key}' -H 'Content-Type: application/json' \\
     -d '{body}'
 
 Control:

@@ -1,6 +1,7 @@
 """The state of one sandbox: its clock, jobs, assets, idempotency keys and what was recorded."""
 
 import asyncio
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -85,17 +86,18 @@ class Contents:
 class World:
     """All that a sandbox knows. The routes change it on the server's loop, the handle from other threads."""
 
-    def __init__(self, settings: SandboxSettings, base_url: str) -> None:
+    def __init__(self, settings: SandboxSettings, base_url: str, *, has_token: bool = False) -> None:
         self.initial_settings = settings
         self.settings = settings
         self.base_url = base_url
+        self.has_token = has_token
         self.clock = Clock()
         self.pulse = Pulse()
         self.faults = FaultBook()
         self.records = Records()
         self.storage = Storage()
         self.fetcher = Fetcher()
-        self.signer = Signer(self.clock, f"secret {settings.seed}")
+        self.signer = Signer(self.clock, secrets.token_hex())
         self.contents = Contents()
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="sync-sandbox-media")
 

@@ -118,12 +118,14 @@ async def test_assets_get_runs_as_the_reference_shows_it(sandbox: Sandbox) -> No
 
 
 async def test_the_key_and_the_place_come_from_the_environment(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SYNC_API_KEY", KEY)
-    async with AsyncSync() as client:
-        assert client.base_url == sandbox.url
-        assert not client.sandboxed
-        await client.generations.list()
-        assert client.sandboxed
-    assert sandbox.requests[0].headers["x-api-key"] == KEY
+    # It lets nobody in but with this key.
+    with Sandbox(tokens=[KEY]) as sandbox:
+        monkeypatch.setenv("SYNC_BASE_URL", sandbox.url)
+        async with AsyncSync() as client:
+            assert client.base_url == sandbox.url
+            assert not client.sandboxed
+            await client.generations.list()
+            assert client.sandboxed

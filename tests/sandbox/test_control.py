@@ -114,7 +114,7 @@ def test_reset_begins_anew_with_the_same_ids(sandbox: Sandbox, api: httpx.Client
     sandbox.configure(plan="growth")
     first = create(api, lipsync(sandbox))["id"]
     sandbox.advance(1000)
-    assert ask("POST", f"{sandbox.url}/sandbox/reset").status_code == 200
+    assert ask("POST", f"{sandbox.url}/sandbox/reset", json={}).status_code == 200
     assert (sandbox.requests, sandbox.charges, sandbox.generations) == ([], [], {})
     assert sandbox.settings.plan == "scale"
     assert create(api, lipsync(sandbox))["id"] == first

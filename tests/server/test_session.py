@@ -43,7 +43,7 @@ def shared_host(request: pytest.FixtureRequest) -> Iterator[Host]:
 def host(shared_host: Host) -> Iterator[Host]:
     """A host of each era in turn, on a sandbox that begins anew."""
     sandbox = embedded(shared_host)
-    sandbox.control("reset", method="POST")
+    sandbox.control("reset", {}, method="POST")
     sandbox.control("settings", {"job_seconds": 60}, method="PATCH")
     yield shared_host
     assert shared_host.server.process.poll() is None
