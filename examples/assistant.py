@@ -24,7 +24,7 @@ async def main(command: str, *arguments: str) -> None:
             print(f"\n{tool.name}: {tool.description}")
 
         # On its sandbox the server's instructions name sample media: a video, an image and an audio.
-        video, _, audio = re.findall(r"http://\S+/samples/[\w.]+", instructions)
+        video, _, audio, _ = re.findall(r"http://\S+/samples/[\w.]+", instructions)
         media = [{"type": "video", "url": video}, {"type": "audio", "url": audio}]
         await call(client, "estimate_cost", input=media)
         job = await call(client, "create_generation", input=media)

@@ -169,7 +169,7 @@ def calls(parts: Iterable[ToolCallPart]) -> ModelResponse:
 
 def sample_video(instructions: str | None) -> str:
     # On its sandbox the server's instructions name sample media.
-    found = re.search(r"http://\S+/samples/speaker\.mp4", instructions or "")
+    found = re.search(r"http://\S+/samples/speaking\.mp4", instructions or "")
     if found is None:
         raise LookupError("The server's instructions name no sample video.")
     return found.group()

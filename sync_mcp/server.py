@@ -224,5 +224,6 @@ def _instructions(sandbox_url: str | None) -> str:
     return (
         f"{INSTRUCTIONS} This server runs on its SANDBOX: answers come from a stand-in, no real video is "
         f"made and no money is spent. Sample media: {sandbox_url}/samples/speaker.mp4 (video), "
-        f"{sandbox_url}/samples/speaker.jpg (image), {sandbox_url}/samples/speech.wav (audio)."
+        f"{sandbox_url}/samples/speaker.jpg (image), {sandbox_url}/samples/speech.wav (audio), "
+        f"{sandbox_url}/samples/speaking.mp4 (video with speech, to dub)."
     )

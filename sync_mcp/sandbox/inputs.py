@@ -12,7 +12,7 @@ from sync_mcp.sandbox.contract import MediaItem, TextItem, is_uuid
 from sync_mcp.sandbox.fetch import FetchError, is_loopback
 from sync_mcp.sandbox.measure import Measurement, measure
 from sync_mcp.sandbox.render import RenderPlan, try_picture
-from sync_mcp.sandbox.storage import SPEECH, sample
+from sync_mcp.sandbox.storage import SAMPLE_FILES, SPEECH, sample
 from sync_mcp.sandbox.world import World
 
 ALIASES = {
@@ -84,10 +84,6 @@ class MediaInputs:
 
         return await self._world.in_worker(speak)
 
-    async def sample_speech(self) -> Media:
-        """Return the sample voice, for a video that has no voice of its own."""
-        return Media(SPEECH, await self._world.in_worker(lambda: measure(SPEECH)))
-
     def _asset_file(self, item: MediaItem, field: str) -> Path:
         asset_id = item.asset_id or ""
         if not is_uuid(asset_id):
@@ -126,7 +122,7 @@ class MediaInputs:
         samples = f"{self._world.base_url}/samples/"
         suggestion = (
             "The sandbox takes http URLs of this machine, uploaded assets (POST /v2/assets/upload) and its "
-            f"samples: {samples}speaker.mp4, {samples}speaker.jpg, {samples}speech.wav"
+            f"samples: {', '.join(samples + name for name in SAMPLE_FILES)}"
         )
         return refusal(
             f"generation_input_{item.type}_inaccessible",
@@ -136,15 +132,19 @@ class MediaInputs:
         )
 
 
+def place_of(item: MediaItem, field: str) -> str:
+    """Return the field that names the media of an input."""
+    return f"{field}.assetId" if item.asset_id else f"{field}.url"
+
+
 def _undecodable(item: MediaItem, field: str, why: str) -> Refusal:
-    place = f"{field}.assetId" if item.asset_id else f"{field}.url"
     code = (
         "generation_input_validation_failed"
         if item.type == "image"
         else f"generation_input_{item.type}_invalid"
     )
     message = f"This is no {item.type} that can be used. {why}"
-    return refusal(code, message=message, field=place)
+    return refusal(code, message=message, field=place_of(item, field))
 
 
 def _article(kind: str) -> str:

@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from sync_mcp.media.probe import MediaError, opened_media, picture_stream, sound_stream
 from sync_mcp.sandbox.decoding import decoded
 from sync_mcp.sandbox.picture import is_sideways, shown_size, upright_steps
+from sync_mcp.sandbox.sound import is_loud
 
 _MISSING_SECONDS = 0.5
 _REMEMBERED = 256
@@ -42,6 +43,8 @@ class Measurement:
     """As it is shown, in square pixels."""
     has_video: bool
     has_audio: bool
+    is_heard: bool
+    """Whether its sound is more than silence."""
 
 
 def measure(path: Path) -> Measurement:
@@ -62,12 +65,13 @@ def _measured(path: Path, changed: int, size: int) -> Measurement:
         streams = [stream for stream in (picture, sound) if stream is not None]
         if not streams:
             raise MediaError("It holds neither picture nor sound.")
-        seen, heard = _Seen(), Fraction(0)
+        seen, heard, is_heard = _Seen(), Fraction(0), False
         for frame in decoded(container, streams):
             if isinstance(frame, VideoFrame):
                 seen.take(frame)
             else:
                 heard += Fraction(frame.samples, frame.sample_rate)
+                is_heard = is_heard or is_loud(frame)
         first = seen.first
         if first is None and not heard:
             raise MediaError("It holds no picture or sound that can be decoded.")
@@ -89,6 +93,7 @@ def _measured(path: Path, changed: int, size: int) -> Measurement:
         shown_height=shown[1] if shown else None,
         has_video=first is not None and not still,
         has_audio=bool(heard),
+        is_heard=is_heard,
     )
 
 

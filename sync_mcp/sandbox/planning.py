@@ -5,8 +5,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from sync_mcp.sandbox.catalogue import refusal
-from sync_mcp.sandbox.contract import CreateBody, SegmentItem, TextItem
-from sync_mcp.sandbox.inputs import Media, MediaInputs
+from sync_mcp.sandbox.contract import CreateBody, MediaItem, SegmentItem, TextItem
+from sync_mcp.sandbox.inputs import Media, MediaInputs, place_of
 from sync_mcp.sandbox.picture import Walk
 from sync_mcp.sandbox.render import RenderPlan, Voice
 from sync_mcp.sandbox.rules import media_items
@@ -46,7 +46,8 @@ async def quote(create: CreateBody, inputs: MediaInputs, settings: SandboxSettin
     _check_picture(create, visual)
     voices: list[tuple[str | None, Media]] = [(voice.ref_id, media[id(voice)]) for voice in create.voices]
     if create.dub_params:
-        voices = [(None, visual if visual.info.has_audio else await inputs.sample_speech())]
+        _check_speech(create.visuals[0], visual)
+        voices = [(None, visual)]
     plan = _plan(create, visual, voices)
     await inputs.try_picture(plan, create.visuals[0])
     # Counted by the rate that the video has, whatever it is rendered at.
@@ -79,6 +80,18 @@ def check_limits(create: CreateBody, made: Quote, settings: SandboxSettings) -> 
 
 def _seconds(media: Media) -> float:
     return media.info.duration_seconds or 0.0
+
+
+def _check_speech(item: MediaItem, visual: Media) -> None:
+    # Which code the API has for it is not known.
+    if not visual.info.is_heard:
+        message = "A dub takes the voice from its video, and there is nothing to hear in this one."
+        raise refusal(
+            "generation_input_video_invalid",
+            message=message,
+            suggestion="Use a video with speech, or add an audio or text input in place of dubParams.",
+            field=place_of(item, "input[0]"),
+        )
 
 
 def _check_picture(create: CreateBody, visual: Media) -> None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 from sync_mcp.sandbox.catalogue import Refusal, refusal
 from sync_mcp.sandbox.contract import CreateBody, MediaItem, SegmentItem, TextItem
 from sync_mcp.sandbox.settings import SandboxSettings
+from sync_mcp.sandbox.voices import is_voice
 
 SCRIPT_LIMIT = 5000
 _INVALID = "generation_input_validation_failed"
@@ -67,6 +68,8 @@ def _check_items(create: CreateBody) -> None:
             if len(item.provider.script) > SCRIPT_LIMIT:
                 message = f"The script is longer than {SCRIPT_LIMIT} characters."
                 raise _invalid(message, f"{field}.provider.script")
+            if not is_voice(item.provider.voice_id):
+                raise refusal("voice_not_found", field=f"{field}.provider.voiceId")
         elif item.url is None and item.asset_id is None:
             raise _invalid("The input has neither url nor assetId.", field)
 

@@ -45,6 +45,8 @@ class SampleURLs:
     video: str
     image: str
     audio: str
+    speaking: str
+    """A video with speech, which alone can be dubbed."""
 
 
 class Sandbox:
@@ -83,6 +85,7 @@ class Sandbox:
             video=f"{self.url}/samples/speaker.mp4",
             image=f"{self.url}/samples/speaker.jpg",
             audio=f"{self.url}/samples/speech.wav",
+            speaking=f"{self.url}/samples/speaking.mp4",
         )
         self._world = World(wanted, self.url, has_token=bool(tokens))
         app, self._generations = create_app(self._world)
@@ -295,6 +298,7 @@ Samples:
   {sandbox.samples.video}
   {sandbox.samples.image}
   {sandbox.samples.audio}
+  {sandbox.samples.speaking} (with speech: to dub)
 
 Try it:
   curl -X POST {sandbox.url}/v2/generate -H 'x-api-key: {key}' -H 'Content-Type: application/json' \\

@@ -15,6 +15,8 @@ RATE = 48_000
 _FRAME_BYTES = 4
 """Two channels of 16 bits."""
 _FRAME_SAMPLES = 1024
+_SILENT_PEAK = 100
+"""Of 32768: 50 dB below the loudest; the noise of a silent track lies under it."""
 
 
 class Track:
@@ -102,6 +104,16 @@ def _decoded(source: Path) -> Iterator[bytes]:
                 early = max(0, early - len(data))
         for part in resampler.resample(None) if resampler is not None else ():
             yield _bytes(part)
+
+
+def is_loud(frame: AudioFrame) -> bool:
+    """Return whether there is anything to hear in a frame."""
+    frame.pts = None
+    for part in AudioResampler(format="s16", layout="mono").resample(frame):
+        samples = memoryview(bytes(part.planes[0])[: part.samples * 2]).cast("h")
+        if max(samples) > _SILENT_PEAK or min(samples) < -_SILENT_PEAK:
+            return True
+    return False
 
 
 def _late_samples(container: InputContainer, sound: AudioStream) -> int:

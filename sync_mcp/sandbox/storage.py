@@ -12,7 +12,7 @@ from sync_mcp.scratch import ScratchFolder
 _SIGNED_AT = "%Y%m%dT%H%M%SZ"
 
 SAMPLES = Path(__file__).parent / "samples"
-SAMPLE_FILES = ("speaker.mp4", "speaker.jpg", "speech.wav")
+SAMPLE_FILES = ("speaker.mp4", "speaker.jpg", "speech.wav", "speaking.mp4")
 SPEECH = SAMPLES / "speech.wav"
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import cache
 from typing import cast
 from uuid import NAMESPACE_URL, uuid5
 
@@ -27,6 +28,11 @@ _MANNERS = ("calm narrator", "bright and quick", "deep and slow", "warm storytel
 _CLONED = ("My own voice", "Product tour, 2026", "Señora Núñez")
 
 PREMADE_COUNT = len(_NAMES) * len(_MANNERS)
+
+
+def is_voice(voice_id: str) -> bool:
+    """Return whether a script can be spoken in a voice, named by its id or the provider's."""
+    return voice_id in _known_ids()
 
 
 class Voices:
@@ -58,10 +64,18 @@ class Voices:
         raise refusal("voice_not_found", status=404)
 
     def _voices(self) -> list[dict[str, JsonValue]]:
-        preview = f"{self._world.base_url}/samples/speech.wav"
-        cloned = [_cloned(name) for name in _CLONED]
-        premade = [_premade(f"{name} - {manner}", preview) for manner in _MANNERS for name in _NAMES]
-        return cloned + premade
+        return _all_voices(f"{self._world.base_url}/samples/speech.wav")
+
+
+@cache
+def _known_ids() -> frozenset[str]:
+    return frozenset(str(voice[name]) for voice in _all_voices("") for name in ("id", "voiceId"))
+
+
+def _all_voices(preview: str) -> list[dict[str, JsonValue]]:
+    cloned = [_cloned(name) for name in _CLONED]
+    premade = [_premade(f"{name} - {manner}", preview) for manner in _MANNERS for name in _NAMES]
+    return cloned + premade
 
 
 def _cloned(name: str) -> dict[str, JsonValue]:

@@ -224,7 +224,7 @@ class Backend:
         base = self.client.base_url
         return (
             f"video {base}/samples/speaker.mp4, image {base}/samples/speaker.jpg, "
-            f"audio {base}/samples/speech.wav"
+            f"audio {base}/samples/speech.wav, video with speech to dub {base}/samples/speaking.mp4"
         )
 
     @contextmanager

@@ -53,7 +53,7 @@ async def make_video(session: ClientSession) -> str:
     names = {tool.name for tool in (await session.list_tools()).tools}
     expect(names == TOOLS, f"the tools are {sorted(names)}")
 
-    video, _, audio = re.findall(r"http://\S+/samples/[\w.]+", greeting.instructions or "")
+    video, _, audio, _ = re.findall(r"http://\S+/samples/[\w.]+", greeting.instructions or "")
     # Of its own: the same request again would be answered with the job of the client before.
     own = f"{video}?{uuid4()}"
     created = await call(

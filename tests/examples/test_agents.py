@@ -46,7 +46,7 @@ def run_agent(example: str, *arguments: str, typed: str = "", **env: str) -> sub
 
 
 def dub(example: str, sandbox: Sandbox, *flags: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    video = sandbox.samples.video
+    video = sandbox.samples.speaking
     return run_agent(example, video, *flags, typed=typed, SYNC_API_KEY="any", SYNC_BASE_URL=sandbox.url)
 
 

@@ -214,7 +214,11 @@ def test_a_dub_is_as_long_as_its_video_and_has_sound(
     sandbox: Sandbox, api: httpx.Client, tmp_path: Path
 ) -> None:
     dub: Json = {"providerName": "elevenlabs", "targetLang": "es"}
-    done = finished(sandbox, api, lipsync(sandbox, input=[video(sandbox)], dubParams=dub))
+    done = finished(
+        sandbox,
+        api,
+        lipsync(sandbox, input=[{"type": "video", "url": sandbox.samples.speaking}], dubParams=dub),
+    )
     assert done["outputDuration"] == 5.0
     assert max(_loudness(fetched(done["outputUrl"], tmp_path / "output.mp4"), 5)) > 1000
 

@@ -1,5 +1,6 @@
 """What the tests of the sandbox send and look into."""
 
+import hashlib
 import threading
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,8 @@ from sync_mcp.sandbox import Sandbox
 
 Json = dict[str, Any]
 KEY = {"x-api-key": "sk_test"}
+VOICE = hashlib.sha256(b"Ada - calm narrator").hexdigest()[:20]
+"""The id of a voice that the sandbox lists."""
 
 # Every new client reads the certificates of this machine, which takes longer than most tests and serves no
 # purpose on loopback.
@@ -30,7 +33,7 @@ def audio(sandbox: Sandbox, **more: object) -> Json:
 
 
 def text(script: str = "Hello there, this is a test.", **more: object) -> Json:
-    return {"type": "text", "provider": {"name": "elevenlabs", "voiceId": "v1", "script": script}, **more}
+    return {"type": "text", "provider": {"name": "elevenlabs", "voiceId": VOICE, "script": script}, **more}
 
 
 def lipsync(sandbox: Sandbox, **more: object) -> Json:

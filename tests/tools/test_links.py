@@ -248,7 +248,9 @@ async def test_where_the_voices_cannot_be_listed_a_voice_is_taken_as_it_is(
 ) -> None:
     sandbox.add_fault(Fault(path="/v2/voices", times=None, **fault))
     speech = {"type": "text", "script": "Hello.", "voice_id": "v"}
-    await assistant.facts("estimate_cost", input=[media(sandbox)[0], speech])
+    # The API has the last word.
+    told = await assistant.error("estimate_cost", input=[media(sandbox)[0], speech])
+    assert told.meta["api_code"] == "voice_not_found"
     [body] = sent(sandbox, "/v2/analyze/cost")
     assert body["input"][1]["provider"]["voiceId"] == "v"
 
