@@ -12,8 +12,9 @@ from anyio.abc import TaskGroup
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import ServerMessageMetadata
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from pydantic import ValidationError
+from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from sync_mcp._version import __version__
 from sync_mcp.caller import caller
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sync_mcp.server")
 
 _REASON_LIMIT = 300
+_FORMS_HAVE_A_MODE = "2025-11-25"
+"""The revision that brought questions of another kind than a form."""
 
 INSTRUCTIONS = (
     "Lip-synced and dubbed video with Sync. The way: list_voices where a script needs a voice, "
@@ -159,13 +162,33 @@ def _user(context: ServerRequestContext[Backend], params: types.CallToolRequestP
 
     async def ask(form: types.ElicitRequestFormParams) -> types.ElicitResult | None:
         try:
-            return await session.elicit_form(form.message, form.requested_schema, context.request_id)
+            return await session.send_request(
+                _form_request(form, session.protocol_version),
+                types.ElicitResult,
+                metadata=ServerMessageMetadata(related_request_id=context.request_id),
+            )
         except (MCPError, ValidationError) as error:
             # It says that it cannot, or what it says is no answer.
             logger.warning("the client could not ask the user: %s", safe(repr(error), _REASON_LIMIT))
             return None
 
     return User(ask=ask)
+
+
+class _FormWithoutMode(types.ElicitRequest):
+    """A question as revisions have it in which there is no other kind than a form."""
+
+    @model_serializer(mode="wrap")
+    def _without_mode(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told = serialized(self)
+        del told["params"]["mode"]
+        return told
+
+
+def _form_request(form: types.ElicitRequestFormParams, revision: str) -> types.ElicitRequest:
+    # Revisions are dates, so they are in order as words.
+    kind = types.ElicitRequest if revision >= _FORMS_HAVE_A_MODE else _FormWithoutMode
+    return kind(params=form)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from sync_mcp import AsyncSync, Guard, Ledger, OutcomeUnknown, Text
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.jobs.guard import Terms
 from sync_mcp.sandbox import Fault, Sandbox
+from tests.sandbox.wire import VOICE
 
 from .conftest import CREATE, paid
 from .entries import JOB, begun, found, intended, is_taken
@@ -58,7 +59,7 @@ async def test_the_job_is_found_although_the_repeat_is_spelled_otherwise(
 ) -> None:
     def saying(script: str, query: str) -> GenerationRequest:
         picture = request_of(query).input[0]
-        return request_of(input=[picture, Text(script=script, voice_id="v1")])
+        return request_of(input=[picture, Text(script=script, voice_id=VOICE)])
 
     first = saying("Cafe\u0301,\r\nplease", "?clip=%7e%c3%bc")
     await _leave_in_doubt(sandbox, sync, guard_of(), first, MADE)

@@ -169,7 +169,7 @@ async def test_a_conflict_after_a_doubt_takes_no_older_job(
 async def test_a_dub_into_another_language_is_not_taken_for_ours(
     sandbox: Sandbox, make: Make, sync: AsyncSync
 ) -> None:
-    video = Video(url=sandbox.samples.video)
+    video = Video(url=sandbox.samples.speaking)
     request = GenerationRequest.model_validate(
         {"model": "lipsync-2", "input": [video], "dub": Dub(target_lang="es")}
     )

@@ -115,7 +115,9 @@ def test_every_answer_and_every_error_of_the_sandbox_is_marked(host: Host):
 
 def test_the_samples_are_named_where_they_are_looked_for(host: Host):
     url = embedded(host).url
-    samples = [f"{url}/samples/{name}" for name in ("speaker.mp4", "speaker.jpg", "speech.wav")]
+    samples = [
+        f"{url}/samples/{name}" for name in ("speaker.mp4", "speaker.jpg", "speech.wav", "speaking.mp4")
+    ]
     elsewhere = [{"type": "video", "url": "https://example.com/a.mp4"}, media(url)[1]]
     refused = host.call("create_generation", input=elsewhere)
     for told in (host.instructions, text(refused)):

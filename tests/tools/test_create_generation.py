@@ -44,14 +44,15 @@ async def test_a_script_and_a_dub_reach_the_api_as_it_spells_them(
     speech = {"type": "text", "script": "Hello.", "voice_id": VOICE, "stability": 0, "similarity_boost": 0.2}
     await assistant.facts("create_generation", input=[video, speech])
     dub = {"target_lang": "es", "source_lang": "en"}
-    await assistant.facts("create_generation", input=[video], dub=dub)
+    speaking = {"type": "video", "url": sandbox.samples.speaking}
+    await assistant.facts("create_generation", input=[speaking], dub=dub)
     spoken, dubbed = sent(sandbox)
     provider = {"name": "elevenlabs", "voiceId": VOICE, "script": "Hello."}
     assert spoken["input"][1] == {
         "type": "text",
         "provider": {**provider, "stability": 0, "similarityBoost": 0.2},
     }
-    assert dubbed["input"] == [video]
+    assert dubbed["input"] == [speaking]
     assert dubbed["dubParams"] == {"targetLang": "es", "sourceLang": "en", "providerName": "elevenlabs"}
 
 

@@ -151,7 +151,8 @@ async def test_a_text_that_names_no_file_is_no_input(assistant: Assistant, sandb
 async def test_a_dub_may_be_the_language_alone(
     assistant: Assistant, sandbox: Sandbox, tool: str, dub: object
 ) -> None:
-    await assistant.facts(tool, input=media(sandbox)[:1], dub=dub)
+    speaking = {"type": "video", "url": sandbox.samples.speaking}
+    await assistant.facts(tool, input=[speaking], dub=dub)
     assert body_of(tool, sandbox)["dubParams"] == {"targetLang": "es", "providerName": "elevenlabs"}
 
 
