@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -538,14 +539,14 @@ def _ledger(arguments: argparse.Namespace) -> None:
 def _ledger_list(ledger: "Ledger", arguments: argparse.Namespace) -> int:
     from sync_mcp.ledger_commands import SHOWN, listed
 
-    _print(listed(ledger, None if arguments.all else arguments.limit or SHOWN))
+    _print_fitted(listed(ledger, None if arguments.all else arguments.limit or SHOWN))
     return 0
 
 
 def _ledger_show(ledger: "Ledger", arguments: argparse.Namespace) -> int:
     from sync_mcp.ledger_commands import shown
 
-    _print(shown(ledger, arguments.entry))
+    _print_fitted(shown(ledger, arguments.entry))
     return 0
 
 
@@ -572,7 +573,7 @@ def _ledger_check(ledger: "Ledger", arguments: argparse.Namespace) -> int:
     if plan is not None and _done(plan, arguments):
         return 1
     told, is_well = checked(ledger)
-    _print(told)
+    _print_fitted(told)
     return 0 if is_well else 1
 
 
@@ -582,7 +583,7 @@ def _ledger_prune(ledger: "Ledger", arguments: argparse.Namespace) -> int:
     days = PRUNED_AFTER_DAYS if arguments.before is None else arguments.before
     plan = pruning(ledger, days)
     if plan is None:
-        _print(
+        _print_fitted(
             f"Nothing that cost nothing was settled more than {days} days ago: there is nothing to delete."
         )
         return 0
@@ -591,11 +592,11 @@ def _ledger_prune(ledger: "Ledger", arguments: argparse.Namespace) -> int:
 
 def _done(plan: "Plan", arguments: argparse.Namespace) -> int:
     """Carry a plan out once the user has agreed; the exit code says whether it was."""
-    _print(plan.told)
+    _print_fitted(plan.told)
     if not arguments.yes and not _agreed():
-        _print("Nothing was changed.")
+        _print_fitted("Nothing was changed.")
         return 1
-    _print(plan.do())
+    _print_fitted(plan.do())
     return 0
 
 
@@ -623,6 +624,13 @@ def _has_media() -> bool:
         # Not there, or there and broken: the same command mends both.
         return False
     return True
+
+
+def _print_fitted(text: str) -> None:
+    """Print a text in lines that the terminal, where there is one, need not break inside a word."""
+    from sync_mcp.ledger_commands import fitted
+
+    _print(fitted(text, shutil.get_terminal_size((0, 0)).columns))
 
 
 def _print(text: str) -> None:

@@ -1,6 +1,7 @@
 """What `sync-mcp ledger` shows and does: whatever changes the ledger says first what it does to the money."""
 
 import os
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,23 @@ class Plan:
 
     told: str
     do: Callable[[], str]
+
+
+def fitted(text: str, columns: int) -> str:
+    """Return a text whose lines fit so many columns, broken between words alone; 0 lets them be."""
+    return "\n".join(_fitted(line, columns) for line in text.split("\n")) if columns else text
+
+
+def _fitted(line: str, columns: int) -> str:
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.fill(
+        line,
+        columns,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
 
 
 def listed(ledger: Ledger, limit: int | None) -> str:
@@ -111,7 +129,7 @@ def shown(ledger: Ledger, entry_id: int) -> str:
         ("digest", f"{entry.digest} (version {entry.digest_version})"),
     )
     lines = [f"Entry {entry.id}"]
-    lines += [f"  {name:<10} {clean(value, _TEXT_SHOWN)}" for name, value in facts if value]
+    lines += [f"  {name:<10} {_whole_words(value)}" for name, value in facts if value]
     return "\n".join([*lines, "", *_ways(entry, now)])
 
 
@@ -201,8 +219,7 @@ def resolving(
             "--unseen"
         )
     told = [
-        f"Entry {entry.id}, {clean(entry.summary, _TEXT_SHOWN)}, is noted as what made generation "
-        f"{generation_id}.",
+        f"Entry {entry.id}, {_whole_words(entry.summary)}, is noted as what made generation {generation_id}.",
         f"Its money, {_held(entry)}, counts against the budgets until the job's real cost is known. "
         f"{_COST_ASKED} The same call, made again, is answered with this job and pays nothing.",
         sighting.told,
@@ -231,7 +248,7 @@ def releasing(ledger: Ledger, entry_id: int) -> Plan:
 
     if entry.asks_again:
         told = (
-            f"Entry {entry.id}, {clean(entry.summary, _TEXT_SHOWN)}, does not stand in the way of the same "
+            f"Entry {entry.id}, {_whole_words(entry.summary)}, does not stand in the way of the same "
             f"call any more: that is paid as a new attempt, without asking. {_counts_on(entry)}"
         )
         return Plan(told, do)
@@ -241,7 +258,7 @@ def releasing(ledger: Ledger, entry_id: int) -> Plan:
         else "nobody knows whether it made a job. If it did, that job is paid all the same"
     )
     told = [
-        f"Entry {entry.id}, {clean(entry.summary, _TEXT_SHOWN)}, is noted as an attempt that made nothing.",
+        f"Entry {entry.id}, {_whole_words(entry.summary)}, is noted as an attempt that made nothing.",
         f"Its money, {_held(entry)}, stands free again, and the same call, made again, is sent as a new "
         "attempt and paid.",
         f"WARNING: it was sent at {_moment(entry.first_sent_at)}, and {doubt}, and a repeat is paid a second "
@@ -546,6 +563,14 @@ def _counts_on(entry: Entry) -> str:
     if entry.cost_usd is None and entry.state != "closed":
         return f"{_held(entry)} counts until its real cost is known. {_COST_ASKED}"
     return f"{_held(entry)[:1].upper()}{_held(entry)[1:]} stays spent."
+
+
+def _whole_words(text: str) -> str:
+    """Return a text on one line, cut between words where it is too long."""
+    shown = clean(text, _TEXT_SHOWN)
+    kept, blank, _ = shown.rpartition(" ")
+    is_cut = shown.endswith("…") and not text.rstrip().endswith("…")
+    return f"{kept} …" if is_cut and blank else shown
 
 
 def _besides(entry: Entry) -> Iterator[str]:

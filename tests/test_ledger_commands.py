@@ -52,6 +52,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def command(*arguments: str, **environment: str) -> Done:
         with monkeypatch.context() as patch:
+            patch.delenv("COLUMNS", raising=False)
             for name, value in environment.items():
                 patch.setenv(name, value)
             patch.setattr(sys, "argv", ["sync-mcp", "ledger", *arguments])
@@ -215,6 +216,29 @@ def test_a_listing_is_limited_but_for_what_is_open(run: Run, ledger: Ledger) -> 
 
 
 # show
+
+
+@pytest.mark.parametrize("command", ["list", "show"])
+def test_no_line_breaks_inside_a_word(run: Run, ledger: Ledger, command: str) -> None:
+    arguments = ["list"] if command == "list" else ["show", str(doubted(ledger, named=JOB))]
+    doubted(ledger)
+    whole = run(*arguments).stdout
+    narrow = run(*arguments, COLUMNS="60").stdout
+    assert narrow.split() == whole.split()
+    assert max(map(len, whole.splitlines())) > 60
+    assert all(len(line) <= 60 or len(line.split()) == 1 for line in narrow.splitlines())
+
+
+def test_a_text_that_is_too_long_is_cut_between_words(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.ledger_commands._TEXT_SHOWN", 30)
+    id = doubted(ledger)
+    summary = next(entry.summary for entry in ledger.entries(limit=None, are_open=True) if entry.id == id)
+    told = shown(ledger, id)
+    cut = next(line for line in told.splitlines() if line.startswith("  what")).split(maxsplit=1)[1]
+    assert cut.endswith(" …")
+    assert set(cut.removesuffix(" …").split()) <= set(summary.split())
 
 
 def test_all_of_an_entry_is_shown_without_query_strings(run: Run, ledger: Ledger) -> None:
