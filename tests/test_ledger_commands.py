@@ -220,8 +220,8 @@ def test_a_listing_is_limited_but_for_what_is_open(run: Run, ledger: Ledger) -> 
 
 @pytest.mark.parametrize("command", ["list", "show"])
 def test_no_line_breaks_inside_a_word(run: Run, ledger: Ledger, command: str) -> None:
-    arguments = ["list"] if command == "list" else ["show", str(doubted(ledger, named=JOB))]
-    doubted(ledger)
+    id = doubted(ledger, named=JOB)
+    arguments = [command, *([str(id)] if command == "show" else [])]
     whole = run(*arguments).stdout
     narrow = run(*arguments, COLUMNS="60").stdout
     assert narrow.split() == whole.split()
