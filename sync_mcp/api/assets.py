@@ -121,17 +121,13 @@ class Assets:
             "limit": str(limit),
             "cursor": cursor,
         }
-        call = Call("GET", "/v2/assets", query={name: value for name, value in query.items() if value})
+        given = {name: value for name, value in query.items() if value}
+        call = Call("GET", "/v2/assets", query=given, is_list=True)
         reply = await self._transport.read(call, request_options)
         entries = reply.fields.get("items")
         if not isinstance(entries, list_of):
             raise APIResponseError("The API's list of assets is no list.", status=reply.status)
-        items: list_of[Asset] = []
-        for entry in cast(list_of[object], entries):
-            try:
-                items.append(Asset.from_wire(entry))
-            except ValidationError:
-                logger.warning("an entry of the API's list is no asset and was left out")
+        items = Asset.list_from_wire(cast(list_of[object], entries))
         return AssetPage.from_wire({**reply.fields, "items": items})
 
     async def get(self, id: str, *, request_options: RequestOptions | None = None) -> Asset:

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 import anyio
-from pydantic import ValidationError
 
 from sync_mcp.api.account import Account
 from sync_mcp.api.assets import Assets
@@ -125,7 +124,7 @@ class AsyncSync:
     async def ping(self, *, request_options: RequestOptions | None = None) -> Ping:
         """Ask the API for what it tells without a key, and say how that went."""
         asked_at = anyio.current_time()
-        reply = await self._transport.read(Call("GET", "/v2/errors"), request_options)
+        reply = await self._transport.read(Call("GET", "/v2/errors", is_list=True), request_options)
         latency = anyio.current_time() - asked_at
         return Ping(latency, _clock_offset_seconds(reply.server_time, latency))
 
@@ -215,10 +214,10 @@ def _clock_offset_seconds(told: datetime | None, latency_seconds: float) -> floa
 async def _read_list(
     transport: Transport, path: str, model: type[_ModelT], options: RequestOptions | None
 ) -> list[_ModelT]:
-    reply = await transport.read(Call("GET", path), options)
+    reply = await transport.read(Call("GET", path, is_list=True), options)
     if reply.entries is None:
         raise APIResponseError(f"The API's answer to {path} is no list.", status=reply.status)
-    try:
-        return [model.from_wire(entry) for entry in reply.entries]
-    except ValidationError as error:
-        raise APIResponseError(f"The API's answer to {path} is unreadable.", status=reply.status) from error
+    models = model.list_from_wire(reply.entries)
+    if len(models) < len(reply.entries):
+        raise APIResponseError(f"The API's answer to {path} is unreadable.", status=reply.status)
+    return models

@@ -524,7 +524,7 @@ class _Create:
         reply = await self._ask(f"/v2/generate/{quote(self._named_id, safe='')}", {})
         if is_unknown_id(reply.status):
             return "named_not_visible"
-        found = readable_generations([reply.data]) if reply.ok else []
+        found = Generation.list_from_wire([reply.data]) if reply.ok else []
         if not found:
             raise self._transport.error_from(reply)
         job = found[0]
@@ -614,24 +614,24 @@ class _Create:
 
     async def _page(self, query: Mapping[str, str]) -> tuple[list[Generation], int]:
         """Return a page of the API's list, and how many entries it has, readable or not."""
-        reply = await self._ask("/v2/generations", {"limit": str(_PAGE), **query})
+        reply = await self._ask("/v2/generations", {"limit": str(_PAGE), **query}, is_list=True)
         if not reply.ok or reply.entries is None:
             raise self._transport.error_from(reply)
         told = reply.server_time
         if told is not None:
             # The times in the list are the API's own, and this machine's clock may be wrong.
             self._api_is_ahead = told - datetime.now(UTC)
-        return readable_generations(reply.entries), len(reply.entries)
+        return Generation.list_from_wire(reply.entries), len(reply.entries)
 
     async def _count(self) -> object:
         """Return how many jobs the API says there are."""
         reply = await self._ask("/v2/generations/count", {})
         return reply.fields.get("count") if reply.ok else None
 
-    async def _ask(self, path: str, query: Mapping[str, str]) -> Reply:
+    async def _ask(self, path: str, query: Mapping[str, str], *, is_list: bool = False) -> Reply:
         # The caller's headers too: they may say in which organization the job is made.
         options: RequestOptions = {"additional_headers": self._options.get("additional_headers", {})}
-        call = Call("GET", path, query=query)
+        call = Call("GET", path, query=query, is_list=is_list)
         return await self._transport.attempt(call, self._budget, options, attempt_seconds=_SEARCH_SECONDS)
 
     # Whose job it is
@@ -708,17 +708,6 @@ def _is_the_apis_own(reply: Reply) -> bool:
 def _forget_oldest(entries: OrderedDict[str, Any]) -> None:
     if len(entries) > _REMEMBERED:
         entries.popitem(last=False)
-
-
-def readable_generations(items: Sequence[object]) -> list[Generation]:
-    """Return the generations in an answer, passing over what has no id or status."""
-    generations: list[Generation] = []
-    for item in items:
-        try:
-            generations.append(Generation.from_wire(item))
-        except ValidationError:
-            logger.warning("an entry of the API's list is no generation and was left out")
-    return generations
 
 
 def _created_since(generation: Generation, moment: datetime) -> bool:

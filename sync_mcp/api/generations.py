@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from sync_mcp.api.account import Account
 from sync_mcp.api.checks import faults_of, faults_without_input
-from sync_mcp.api.create import Attempt, Creator, readable_generations
+from sync_mcp.api.create import Attempt, Creator
 from sync_mcp.api.downloads import check_destination, fetched, move_into_place
 from sync_mcp.api.estimate import estimate
 from sync_mcp.api.many import Calls, CreateMany, ManyRequest
@@ -335,10 +335,10 @@ class Generations:
     ) -> tuple[builtins.list[Generation], int]:
         """Return a page of jobs, and how many entries it has, readable or not."""
         query = {name: value for name, value in filters.items() if value}
-        reply = await self._transport.read(Call("GET", "/v2/generations", query=query), options)
+        reply = await self._transport.read(Call("GET", "/v2/generations", query=query, is_list=True), options)
         if reply.entries is None:
             raise APIResponseError("The API's list of generations is no list.", status=reply.status)
-        return readable_generations(reply.entries), len(reply.entries)
+        return Generation.list_from_wire(reply.entries), len(reply.entries)
 
     async def estimate_cost(
         self,

@@ -8,7 +8,8 @@ parse is kept as it came.
 
 import logging
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
@@ -76,8 +77,36 @@ class _Wire(BaseModel):
         Raises:
             pydantic.ValidationError: a required field is missing or unreadable.
         """
+        model, unreadable = cls._read(data)
+        if unreadable:
+            logger.warning("unreadable fields in %s: %s", cls.__name__, ", ".join(sorted(unreadable)))
+        return model
+
+    @classmethod
+    def list_from_wire(cls, entries: Sequence[object]) -> list[Self]:
+        """Read a list of the API's, without the entries that cannot be read; one line says how many."""
+        models: list[Self] = []
+        unreadable: Counter[str] = Counter()
+        for entry in entries:
+            try:
+                model, fields = cls._read(entry)
+            except ValidationError:
+                continue
+            models.append(model)
+            unreadable.update(fields)
+        lost = len(entries) - len(models)
+        if lost:
+            logger.warning("%d of %d entries cannot be read as %s", lost, len(entries), cls.__name__)
+        if unreadable:
+            told = ", ".join(f"{name} ({count})" for name, count in sorted(unreadable.items()))
+            logger.warning("unreadable fields in a list of %s: %s", cls.__name__, told)
+        return models
+
+    @classmethod
+    def _read(cls, data: object) -> tuple[Self, set[str]]:
+        """Return what was read, and the names of the fields that could not be."""
         try:
-            return cls.model_validate(data)
+            return cls.model_validate(data), set()
         except ValidationError as error:
             if not isinstance(data, Mapping):
                 raise
@@ -88,13 +117,12 @@ class _Wire(BaseModel):
             if not unreadable:
                 raise
             # Anew: a second spelling of the same field may be unreadable too.
-            model = cls.from_wire(readable)
-            logger.warning("unreadable fields in %s: %s", cls.__name__, ", ".join(sorted(unreadable)))
+            model, more = cls._read(readable)
             # Kept beside the typed fields, so that nothing the API said is lost.
             extra = model.__pydantic_extra__
             if extra is not None:
                 extra.update({name: fields[name] for name in unreadable})
-            return model
+            return model, unreadable | more
 
     def to_wire(self) -> Json:
         """Return the JSON object as the API spells it, without empty fields."""

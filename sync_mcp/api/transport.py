@@ -15,6 +15,7 @@ import random
 import re
 import socket
 import ssl
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, TypedDict, cast
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import anyio
 import httpx
@@ -58,7 +60,11 @@ _CONNECT_SECONDS = 10.0
 _ATTEMPT_SECONDS = 30.0
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 16.0
-_BODY_LIMIT = 64 * 1024 * 1024
+_LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=20)
+_BODY_BYTES = 1024 * 1024
+_LIST_BYTES = 8 * 1024 * 1024
+"""How long an answer may be, that of a list and any other; a compressed one unpacked."""
+_PACKED = "gzip"
 _STORAGE_SECONDS = 60.0
 """How long a storage may say nothing, or take nothing of what is sent."""
 _SLOWEST_BYTES_PER_SECOND = 16 * 1024
@@ -113,6 +119,8 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     plain: bool = False
     """Whether the answer is bare text, not JSON."""
+    is_list: bool = False
+    """Whether the answer is a list, which may be longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +234,7 @@ class Transport:
         self._timeout_seconds = timeout_seconds
         self._max_retries = max_retries
         self._http: httpx.AsyncClient | None = None
-        self._storage_http: httpx.AsyncClient | None = None
+        self._storage_http: dict[str | None, httpx.AsyncClient] = {}
         self._api_is_ahead: timedelta | None = None
         self.sandboxed = False
         """Whether the answers come from a sandbox; known from the first answer on."""
@@ -320,7 +328,7 @@ class Transport:
         failure: SyncError | None = None
         try:
             with anyio.fail_after(seconds):
-                reply = await self._exchange(request, plain=call.plain)
+                reply = await self._exchange(request, call)
         except TimeoutError:
             failure = self._timed_out(call, seconds, progress.sent)
         except (httpx.HTTPError, ssl.SSLError, OSError) as error:
@@ -407,13 +415,19 @@ class Transport:
     async def aclose(self) -> None:
         """Close the connections; the transport opens new ones when it is used again."""
         http, self._http = self._http, None
-        storage_http, self._storage_http = self._storage_http, None
-        for client in (http, storage_http):
-            if client is not None:
-                await client.aclose()
+        storage_http, self._storage_http = self._storage_http, {}
+        for client in (*([http] if http else []), *storage_http.values()):
+            await client.aclose()
 
     def _request(self, call: Call, options: RequestOptions, progress: "_Progress") -> httpx.Request:
-        headers = httpx.Headers({"accept": "application/json", "x-api-key": self._api_key, **call.headers})
+        headers = httpx.Headers(
+            {
+                "accept": "application/json",
+                "accept-encoding": _PACKED,
+                "x-api-key": self._api_key,
+                **call.headers,
+            }
+        )
         body = call.body
         try:
             more = options.get("additional_headers", {})
@@ -434,18 +448,14 @@ class Transport:
             # What the caller put in has no form on the wire: too long an address, NaN, a header not in ASCII.
             raise InvalidRequestError(f"No request can be made of this: {self._scrub(str(error))}.") from None
 
-    async def _exchange(self, request: httpx.Request, *, plain: bool) -> Reply:
+    async def _exchange(self, request: httpx.Request, call: Call) -> Reply:
         response = await self._client().send(request, stream=True)
         try:
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > _BODY_LIMIT:
-                    raise httpx.DecodingError("The answer is too large.", request=request)
+            body = await _body_of(response, _LIST_BYTES if call.is_list else _BODY_BYTES)
         finally:
             await response.aclose()
-        content = self._without_key(bytes(body))
-        text = plain and response.is_success
+        content = self._without_key(body)
+        text = call.plain and response.is_success
         data = content.decode("utf-8", "replace") if text else _parsed(content)
         return Reply(response.status_code, response.headers, data)
 
@@ -454,7 +464,7 @@ class Transport:
     ) -> httpx.Response:
         """Send a request without the key and return the head of the answer."""
         own = self._is_own(url)
-        progress = _StorageProgress(own=own)
+        progress = _Progress()
         try:
             client = self._storage_client(url)
             request = client.build_request(
@@ -468,8 +478,7 @@ class Transport:
             raise _bad_place(url, "is not a URL that can be asked") from None
         if body is not None:
             request.stream = body
-        progress.host = request.url.raw_host.decode("ascii")
-        if not own and not _may_be_public(progress.host):
+        if not own and not _may_be_public(request.url.raw_host.decode("ascii")):
             # A proxy would not let it be seen where the connection leads.
             raise _bad_place(url, "is this machine, or in its network")
         try:
@@ -490,20 +499,23 @@ class Transport:
         raise failure
 
     def _is_own(self, url: str) -> bool:
-        """Return whether a URL is on the API's own host; any other must be a public one with https.
+        """Return whether a URL is of the API's own origin; any other must be a public one with https.
 
         Raises:
             APIResponseError: it is neither.
         """
         try:
             place, base = urlsplit(url), urlsplit(self.base_url)
-            same_host = (place.hostname or "") == base.hostname
-            same_origin = same_host and (place.scheme, place.port) == (base.scheme, base.port)
+            is_own = (place.scheme, place.hostname, _port_of(place)) == (
+                base.scheme,
+                base.hostname,
+                _port_of(base),
+            )
         except ValueError:
             raise _bad_place("", "is not a URL") from None
-        if not place.hostname or place.username or not (place.scheme == "https" or same_origin):
+        if not place.hostname or place.username or not (place.scheme == "https" or is_own):
             raise _bad_place(url, "is no https URL of a host")
-        return same_host
+        return is_own
 
     async def _storage_error(self, method: str, url: str, response: httpx.Response) -> APIResponseError:
         code = ""
@@ -539,20 +551,50 @@ class Transport:
         if not url.lower().startswith("https:"):
             # Of the API's own origin, which has no TLS: a client's requests carry the key one by one.
             return self._client()
-        if self._storage_http is None:
-            self._storage_http = self._new_client(_tls_context())
-        return self._storage_http
+        proxy = self._proxy_to(_host_of(url))
+        if proxy not in self._storage_http:
+            context = _tls_context()
+            if proxy is None:
+                base = urlsplit(self.base_url)
+                direct = _PublicTransport(context, trusted=(base.hostname or "", _port_of(base)))
+                self._storage_http[proxy] = self._new_client(context, transport=direct)
+            else:
+                self._storage_http[proxy] = self._new_client(context, proxy=proxy)
+        return self._storage_http[proxy]
 
-    def _new_client(self, verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
+    def _proxy_to(self, host: str) -> str | None:
+        """Return the proxy that the environment sets for a host elsewhere.
+
+        Of a proxy it is not known where it goes: names are its own to resolve, and its own to judge.
+        """
+        if not self._may_use_proxy or proxy_bypass(host):
+            return None
+        proxies = getproxies()
+        found = proxies.get("https") or proxies.get("all")
+        return found if not found or "://" in found else f"http://{found}"
+
+    @property
+    def _may_use_proxy(self) -> bool:
+        # A proxy of the environment cannot reach this machine's own sandbox.
+        return urlsplit(self.base_url).hostname not in LOOPBACK
+
+    def _new_client(
+        self,
+        verify: ssl.SSLContext | bool,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        proxy: str | None = None,
+    ) -> httpx.AsyncClient:
         try:
             return httpx.AsyncClient(
                 verify=verify,
                 headers={"user-agent": _USER_AGENT},
                 timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
-                limits=httpx.Limits(max_connections=1000, max_keepalive_connections=20),
+                limits=_LIMITS,
                 follow_redirects=False,
-                # A proxy of the environment cannot reach this machine's own sandbox.
-                trust_env=urlsplit(self.base_url).hostname not in LOOPBACK,
+                transport=transport,
+                proxy=proxy,
+                trust_env=self._may_use_proxy,
             )
         except (ImportError, httpx.InvalidURL, ValueError, TypeError) as error:
             # One that is none, or of a kind that httpx has an extra for.
@@ -588,27 +630,29 @@ class _Progress:
             self.sent = self.sent or not to_proxy
 
 
-class _StorageProgress(_Progress):
-    """Looks besides, as soon as a connection stands and before anything is sent, whom it leads to."""
+class _PublicTransport(httpx.AsyncHTTPTransport):
+    """Connects to public addresses alone, and to `trusted`, the API's own host and port."""
 
-    def __init__(self, *, own: bool) -> None:
-        super().__init__()
-        self.host = ""
-        self._own = own
-        self._direct = False
+    def __init__(self, context: ssl.SSLContext, *, trusted: tuple[str, int]) -> None:
+        super().__init__(verify=context, trust_env=False, limits=_LIMITS)
+        # httpx too loads it with the first client.
+        import httpcore
 
-    async def note(self, event: str, info: Mapping[str, object]) -> None:
-        await super().note(event, info)
-        if event.endswith("connect_tcp.started"):
-            # Of a proxy that the user has set it is not known where it goes from there: names are its own to
-            # resolve.
-            self._direct = info.get("host") == self.host
-        elif event.endswith("connect_tcp.complete") and self._direct and not self._own:
-            stream = cast(Any, info["return_value"])
-            address = stream.get_extra_info("server_addr")
-            if not address or not _is_public(str(address[0])):
-                await stream.aclose()
-                raise _bad_place(f"//{self.host}", "is an address of this machine or its network")
+        from sync_mcp.api.network import CheckedNetwork
+
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=context,
+            max_connections=_LIMITS.max_connections,
+            max_keepalive_connections=_LIMITS.max_keepalive_connections,
+            keepalive_expiry=_LIMITS.keepalive_expiry,
+            network_backend=CheckedNetwork(_check_addresses, trusted=trusted),
+        )
+
+
+def _check_addresses(host: str, addresses: list[str]) -> None:
+    # One answer whatever the port is like: open, closed or silent.
+    if not all(map(_is_public, addresses)):
+        raise _bad_place(f"//{host}", "is an address of this machine or its network")
 
 
 class _Body(httpx.AsyncByteStream):
@@ -678,6 +722,31 @@ def check_options(options: RequestOptions) -> None:
         raise InvalidRequestError(faults)
 
 
+async def _body_of(response: httpx.Response, limit: int) -> bytes:
+    """Return the body of an answer, unpacked no further than `limit` bytes.
+
+    Raises:
+        httpx.DecodingError: it is longer, or packed in another way than was asked for, or more than once.
+    """
+    coding = response.headers.get("content-encoding", "").strip().lower() or "identity"
+    if coding not in ("identity", _PACKED):
+        raise httpx.DecodingError(f"It is packed as {coding[:40]!r}, which was not asked for.")
+    unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS) if coding == _PACKED else None
+    body = bytearray()
+    received = 0
+    async for chunk in response.aiter_raw():
+        received += len(chunk)
+        try:
+            body += unpacking.decompress(chunk, limit + 1 - len(body)) if unpacking else chunk
+        except zlib.error as error:
+            raise httpx.DecodingError(f"It is no {_PACKED}: {error}.") from None
+        if max(len(body), received) > limit:
+            raise httpx.DecodingError(f"It is longer than {limit:,} bytes.")
+    if unpacking and received and not unpacking.eof:
+        raise httpx.DecodingError("It is cut short.")
+    return bytes(body)
+
+
 def _parsed(body: bytes) -> object:
     try:
         return json.loads(body)
@@ -694,6 +763,10 @@ def _check_headers(headers: httpx.Headers) -> None:
 
 def _json(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _port_of(place: SplitResult) -> int:
+    return place.port or (443 if place.scheme == "https" else 80)
 
 
 def _host_of(url: str) -> str:

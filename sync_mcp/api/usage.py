@@ -1,18 +1,15 @@
 """The usage export: what the finished jobs of the whole organization cost (API §3.10)."""
 
-import logging
 from builtins import list as list_of
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import cast
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
 from sync_mcp.api.models import CamelModel, Figure, GenerationCost, ModelName, Moment
 from sync_mcp.api.transport import Call, RequestOptions, Transport
 from sync_mcp.errors import APIResponseError, InvalidRequestError
-
-logger = logging.getLogger("sync_mcp.api")
 
 USAGE_PAGE_LIMIT = 500
 """Most rows that one page of the export holds."""
@@ -76,17 +73,14 @@ class Usage:
         query = {"startTime": _written(start), "endTime": _written(end), "limit": str(limit)}
         if cursor:
             query["cursor"] = cursor
-        reply = await self._transport.read(Call("GET", "/v2/usage/generations", query=query), request_options)
+        reply = await self._transport.read(
+            Call("GET", "/v2/usage/generations", query=query, is_list=True), request_options
+        )
         entries = reply.fields.get("items")
         if not isinstance(entries, list_of):
             raise APIResponseError("The API's usage export is no list.", status=reply.status)
         entries = cast(list_of[object], entries)
-        items: list_of[UsageItem] = []
-        for entry in entries:
-            try:
-                items.append(UsageItem.from_wire(entry))
-            except ValidationError:
-                logger.warning("an entry of the API's usage export is no row and was left out")
+        items = UsageItem.list_from_wire(entries)
         unreadable = len(entries) - len(items)
         return UsagePage.from_wire({**reply.fields, "items": items, "unreadable": unreadable})
 

@@ -1,6 +1,5 @@
 """Voices: those that come with the API, and those that the account has cloned (API §8)."""
 
-import logging
 from builtins import list as list_of
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -11,8 +10,6 @@ from sync_mcp.api.models import GENERATION_ID, CamelModel
 from sync_mcp.api.transport import Call, RequestOptions, Transport
 from sync_mcp.errors import APIResponseError, InvalidRequestError
 from sync_mcp.text import folded
-
-logger = logging.getLogger("sync_mcp.api")
 
 _NAME_LIMIT = 60
 _SEARCH_LIMIT = 80
@@ -54,16 +51,11 @@ class Voices:
 
         With `search` only those with one of its words in the name, the best first; the API has no search.
         """
-        call = Call("GET", "/v2/voices", query={"provider": provider})
+        call = Call("GET", "/v2/voices", query={"provider": provider}, is_list=True)
         reply = await self._transport.read(call, request_options)
         if reply.entries is None:
             raise APIResponseError("The API's list of voices is no list.", status=reply.status)
-        voices: list_of[Voice] = []
-        for entry in reply.entries:
-            try:
-                voices.append(Voice.from_wire(entry))
-            except ValidationError:
-                logger.warning("an entry of the API's list is no voice and was left out")
+        voices = Voice.list_from_wire(reply.entries)
         return voices if search is None else found_voices(voices, search)
 
     async def get(self, id: str, *, request_options: RequestOptions | None = None) -> Voice:

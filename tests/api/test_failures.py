@@ -3,7 +3,10 @@
 import gzip
 import socket
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -209,6 +212,15 @@ UNREADABLE: dict[str, tuple[Answer, int | None]] = {
     "a head without end": (Answer(b"HTTP/1.1 200 OK\r\n" + b"X-Filler: 0123456789\r\n" * 20_000), None),
     "not gzip": (answer(200, b"[]", {"Content-Encoding": "gzip"}), None),
     "too large": (answer(200, gzip.compress(bytes(80 * 1024**2)), {"Content-Encoding": "gzip"}), None),
+    "cut short in gzip": (answer(200, gzip.compress(b"[]" * 99)[:-9], {"Content-Encoding": "gzip"}), None),
+    "packed twice": (
+        answer(200, gzip.compress(gzip.compress(b"[]")), {"Content-Encoding": "gzip, gzip"}),
+        None,
+    ),
+    "packed as was not asked for": (
+        answer(200, zlib.compress(b"[]"), {"Content-Encoding": "deflate"}),
+        None,
+    ),
 }
 
 
@@ -224,6 +236,42 @@ async def test_an_answer_that_is_not_the_apis_is_one_typed_error(
     assert error.retryable == (status not in (400, 404))
     assert "<h1>" not in str(error)
     assert len(str(error)) < 800
+
+
+def padded(size: int) -> bytes:
+    return b"[" + b" " * (size - 2) + b"]"
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize(("is_list", "limit"), [(True, 8 * 1024**2), (False, 1024**2)])
+async def test_an_answer_is_read_no_further_than_its_bound(
+    serve: Serve, client_of: ClientOf, is_list: bool, limit: int, packed: bool
+) -> None:
+    def given(size: int) -> Answer:
+        body = padded(size)
+        return answer(200, gzip.compress(body), {"Content-Encoding": "gzip"}) if packed else answer(200, body)
+
+    async def asked(client: AsyncSync) -> None:
+        await (client.models.list() if is_list else client.account.get())
+
+    with pytest.raises(APIResponseError, match=rf"longer than {limit:,} bytes"):
+        await asked(client_of(serve(given(limit + 1))))
+    with suppress(APIResponseError):
+        await asked(client_of(serve(given(limit))))
+
+
+async def test_an_answer_that_swells_is_unpacked_no_further_than_its_bound(
+    serve: Serve, client_of: ClientOf
+) -> None:
+    swelling = answer(200, gzip.compress(padded(200 * 1024**2)), {"Content-Encoding": "gzip"})
+    client = client_of(serve(swelling))
+    tracemalloc.start()
+    try:
+        with pytest.raises(APIResponseError, match="longer than 1,048,576 bytes"):
+            await client.account.get()
+        assert tracemalloc.get_traced_memory()[1] < 8 * 1024**2
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

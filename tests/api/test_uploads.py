@@ -467,8 +467,14 @@ def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
 
 @both_backends
 async def test_a_storage_of_another_origin_gets_the_file_over_tls_and_no_key(
-    serve: Serve, client_of: ClientOf, large: Path, trusted: ssl.SSLContext
+    serve: Serve,
+    client_of: ClientOf,
+    large: Path,
+    trusted: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # No other machine can be had: this one passes for one.
+    monkeypatch.setattr(transport_module, "_is_public", lambda address: address == "127.0.0.1")
     with RawServer([answer(200, b"")], tls=trusted) as storage:
         place = {"uploadUrl": f"{storage.url}/put?X-Amz-Signature=a%2Fb", "url": f"{storage.url}/put"}
         api = serve(answer(200, {"asset": None}), answer(201, place), answer(201, {"id": "a1"}))
@@ -501,7 +507,7 @@ async def test_a_name_that_leads_to_this_machine_gets_nothing(
         with pytest.raises(APIResponseError, match="this machine") as caught:
             await client_of(api).assets.upload(clip)
         assert (caught.value.code, caught.value.retryable) == ("url_refused", False)
-    assert storage.received == []
+    assert storage.connections == 0
 
 
 @pytest.mark.parametrize(
