@@ -21,7 +21,8 @@ from sync_mcp.access import LOOPBACK
 from sync_mcp.caller import caller
 from sync_mcp.errors import ConfigurationError, InvalidRequestError, LedgerError
 from sync_mcp.home import home_folder, open_to_others
-from sync_mcp.hosts import HOSTS, Installation, configuration, http_origin, this_command
+from sync_mcp.hosts import ALIASES, HOSTS, Installation, configuration, http_origin
+from sync_mcp.installed import called_by, this_command
 from sync_mcp.scratch import sweep
 from sync_mcp.text import safe
 from sync_mcp.tokens import FILE_NAME, named_tokens, own_token
@@ -113,7 +114,7 @@ class _OneLineParser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _OneLineParser(
-        prog="sync-mcp",
+        prog=called_by(),
         allow_abbrev=False,
         description="MCP server for the Sync API: lip-synced and dubbed video. Without a command it serves "
         "stdio.",
@@ -127,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     config = commands.add_parser(
         "config", allow_abbrev=False, help="print what to paste into a host, such as Claude Desktop"
     )
-    config.add_argument("client", choices=tuple(HOSTS), metavar="CLIENT", help=", ".join(HOSTS))
+    config.add_argument("client", choices=(*HOSTS, *ALIASES), metavar="CLIENT", help=", ".join(HOSTS))
     _add_server_flags(config, default=argparse.SUPPRESS)
     config.set_defaults(run=_config)
 
@@ -319,7 +320,9 @@ def _serve_stdio(settings: "Settings") -> None:
     from sync_mcp.stdio import serve_stdio
 
     if sys.stdin.isatty():
-        hint = "Waiting for MCP on standard input: a host should start this, see sync-mcp config --help."
+        hint = (
+            f"Waiting for MCP on standard input: a host should start this, see {called_by()} config --help."
+        )
         print(hint, file=sys.stderr)
     with _embedded_sandbox(settings) as sandbox:
         server = create_server(settings, sandbox_url=sandbox.url if sandbox else None)
@@ -347,7 +350,7 @@ def _serve_http(settings: "Settings") -> None:
         if settings.makes_token:
             place = home_folder(settings.home) / FILE_NAME
             logger.info(
-                "clients need the token in %s: sync-mcp config CLIENT --http prints its header", place
+                "clients need the token in %s: %s config CLIENT --http prints its header", place, called_by()
             )
         serve_http(app, listening, on_stop=stopping.set)
 

@@ -3,11 +3,8 @@
 import json
 import re
 import shlex
-import shutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -60,12 +57,6 @@ class Installation:
         return [*([] if self.sandbox else [KEY]), *([tokens] if self.wants_token else [])]
 
 
-def this_command() -> tuple[str, ...]:
-    """Return the command that starts this very installation, by absolute paths."""
-    script = shutil.which("sync-mcp", path=str(Path(sys.executable).parent))
-    return (script,) if script else (sys.executable, "-m", "sync_mcp")
-
-
 def http_origin(host: str, port: int) -> str:
     """Return the URL of a server; where it listens on every address, by its loopback one."""
     name = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
@@ -75,8 +66,8 @@ def http_origin(host: str, port: int) -> str:
 
 
 def configuration(host: str, server: Installation) -> str:
-    """Return what to paste or run for `host`, one of `HOSTS`, and where."""
-    told = HOSTS[host](server)
+    """Return what to paste or run for `host`, one of `HOSTS` or `ALIASES`, and where."""
+    told = HOSTS[ALIASES.get(host, host)](server)
     if server.url is None:
         return told
     start = shlex.join([server.command[0], *server.arguments, "--http", *server.http_flags])
@@ -100,13 +91,18 @@ def _claude_desktop(server: Installation) -> str:
 
 
 def _claude_code(server: Installation) -> str:
+    # Claude Code puts the variable in when it starts the server: the key stands in no command and no file.
     if server.url is None:
-        key = f'--env {KEY}="${KEY}" ' if server.needs_key else ""
+        key = f"--env '{KEY}=${{{KEY}}}' " if server.needs_key else ""
         command = shlex.join([server.command[0], *server.arguments])
         line = f"claude mcp add {key}--transport stdio {server.name} -- {command}"
     else:
-        line = f"claude mcp add --transport http {server.name} {shlex.quote(server.url)}{_header(server)}"
-    return f"Run this in the folder of your project{_with(_variables(server))}{_IN_SHELL}:\n\n{line}"
+        line = f"claude mcp add --transport http {server.name} {shlex.quote(server.url)}"
+        if server.has_token:
+            line += f" --header 'Authorization: Bearer {server.token or f'${{{TOKEN}}}'}'"
+    where = [f"Run this in the folder of your project{_IN_SHELL}."]
+    where += [f"Start Claude Code{_with([name])}." for name in _variables(server)]
+    return _paste(where, line)
 
 
 def _cursor(server: Installation) -> str:
@@ -117,6 +113,53 @@ def _cursor(server: Installation) -> str:
     where = ["Add this to ~/.cursor/mcp.json, or to .cursor/mcp.json of a project."]
     where += [f"Start Cursor{_with([name])}." for name in _variables(server)]
     return _paste(where, _json({"mcpServers": {server.name: entry}}))
+
+
+def _gemini_cli(server: Installation) -> str:
+    if server.url is None:
+        entry = _stdio(server, f"${KEY}")
+    else:
+        entry = _http(server, server.url, f"${TOKEN}", place="httpUrl")
+    where = [
+        "Add this to ~/.gemini/settings.json, or to .gemini/settings.json of a project.",
+        *(f"Start Gemini CLI{_with([name])}." for name in _variables(server)),
+        "It starts servers in folders alone that you have told it to trust.",
+    ]
+    return _paste(where, _json({"mcpServers": {server.name: entry}}))
+
+
+def _opencode(server: Installation) -> str:
+    entry: dict[str, Any]
+    if server.url is None:
+        entry = {"type": "local", "command": [server.command[0], *server.arguments]}
+        entry |= {"environment": {KEY: f"{{env:{KEY}}}"}} if server.needs_key else {}
+    else:
+        entry = {"type": "remote", **_http(server, server.url, f"{{env:{TOKEN}}}")}
+    where = ["Add this to ~/.config/opencode/opencode.json, or to opencode.json of a project."]
+    where += [f"Start opencode{_with([name])}." for name in _variables(server)]
+    return _paste(where, _json({"mcp": {server.name: entry}}))
+
+
+def _windsurf(server: Installation) -> str:
+    if server.url is None:
+        entry = _stdio(server, f"${{env:{KEY}}}")
+    else:
+        entry = _http(server, server.url, f"${{env:{TOKEN}}}", place="serverUrl")
+    where = ["Add this to ~/.codeium/windsurf/mcp_config.json."]
+    where += [f"Start Windsurf{_with([name])}." for name in _variables(server)]
+    return _paste(where, _json({"mcpServers": {server.name: entry}}))
+
+
+def _zed(server: Installation) -> str:
+    # Zed takes what stands there letter for letter: it puts no variables in.
+    where = ["Add this to what the command 'zed: open settings file' opens."]
+    if server.url is None:
+        entry = _stdio(server, "your key")
+        where += [f'Put the key ({KEY}) in place of "your key".'] if server.needs_key else []
+    else:
+        entry = _http(server, server.url, "your token")
+        where += [f'Put the token ({TOKEN}) in place of "your token".'] if server.wants_token else []
+    return _paste(where, _json({"context_servers": {server.name: entry}}))
 
 
 def _vs_code(server: Installation) -> str:
@@ -167,8 +210,16 @@ HOSTS: Mapping[str, Callable[[Installation], str]] = {
     "cursor": _cursor,
     "vs-code": _vs_code,
     "codex": _codex,
+    "gemini-cli": _gemini_cli,
+    "opencode": _opencode,
+    "windsurf": _windsurf,
+    "zed": _zed,
     "inspector": _inspector,
 }
+
+
+ALIASES: Mapping[str, str] = {"vscode": "vs-code"}
+"""Other spellings of their names."""
 
 
 def _paste(where: list[str], block: str) -> str:
@@ -189,8 +240,8 @@ def _stdio(server: Installation, key: str) -> dict[str, Any]:
     return {**entry, "env": {KEY: key}} if server.needs_key else entry
 
 
-def _http(server: Installation, url: str, token: str) -> dict[str, Any]:
-    entry: dict[str, Any] = {"url": url}
+def _http(server: Installation, url: str, token: str, *, place: str = "url") -> dict[str, Any]:
+    entry: dict[str, Any] = {place: url}
     return (
         {**entry, "headers": {"Authorization": f"Bearer {server.token or token}"}}
         if server.has_token

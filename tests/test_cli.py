@@ -65,13 +65,13 @@ def test_help_names_every_flag_and_command(command: list[str]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for word in ("--version", "--sandbox", "--log-level", "demo", "sandbox", "ledger", "SYNC_API_KEY"):
         assert word in done.stdout
-    assert done.stdout.startswith("usage: sync-mcp ")
+    assert " ".join(done.stdout.split()).startswith(f"usage: {' '.join(command)} [-h]")
 
 
 @EVERY_COMMAND
 def test_a_wrong_flag_is_one_line(command: list[str]) -> None:
     assert _complaint(_run("--nope", command=command)) == (
-        "unrecognized arguments: --nope (try sync-mcp --help)"
+        f"unrecognized arguments: --nope (try {' '.join(command)} --help)"
     )
 
 

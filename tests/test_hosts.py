@@ -17,7 +17,8 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from sync_mcp.hosts import HOSTS, Installation, configuration, http_origin, this_command
+from sync_mcp.hosts import ALIASES, HOSTS, Installation, configuration, http_origin
+from sync_mcp.installed import this_command
 from sync_mcp.tools.catalogue import TOOLS
 from tests.stdio.process import started
 
@@ -95,8 +96,11 @@ def entry(host: str, told: str) -> dict[str, Any]:
         return {"command": words[place], "args": words[place + 1 :]}
     text = told[re.search(r"^[{\[]", told, re.MULTILINE).start() :]  # type: ignore[union-attr]
     table: dict[str, Any] = tomllib.loads(text) if host == "codex" else json.loads(text)
-    [servers] = (table[name] for name in ("mcpServers", "servers", "mcp_servers") if name in table)
+    places = ("mcpServers", "servers", "mcp_servers", "mcp", "context_servers")
+    [servers] = (table[name] for name in places if name in table)
     [server] = servers.values()
+    if isinstance(server.get("command"), list):
+        server["command"], *server["args"] = server["command"]
     return server
 
 
@@ -200,18 +204,20 @@ def test_the_bridge_of_claude_desktop_has_the_token_in_a_variable_and_no_space_i
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the lines are for a POSIX shell")
-@pytest.mark.parametrize(("host", "program"), [("claude-code", "claude"), ("inspector", "npx")])
+@pytest.mark.parametrize(
+    ("host", "program", "handed"),
+    [("claude-code", "claude", "${SYNC_API_KEY}"), ("inspector", "npx", f"{KEY} $x")],
+)
 def test_a_pasted_line_hands_over_the_key_and_the_command_word_for_word(
-    tmp_path: Path, host: str, program: str
+    tmp_path: Path, host: str, program: str, handed: str
 ) -> None:
     stub = tmp_path / program
     stub.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c 'import sys; print(sys.argv[1:])' \"$@\"\n")
     stub.chmod(0o755)
     server = Installation(("/home/jane's $HOME/sync mcp/bin/sync-mcp", "--log-level", "debug"))
-    key = f"{KEY} $x"
     done = subprocess.run(
         ["/bin/sh", "-c", block(configuration(host, server))],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SYNC_API_KEY": key},
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SYNC_API_KEY": f"{KEY} $x"},
         capture_output=True,
         encoding="utf-8",
         timeout=WAIT_SECONDS,
@@ -219,7 +225,51 @@ def test_a_pasted_line_hands_over_the_key_and_the_command_word_for_word(
     )
     words: list[str] = ast.literal_eval(done.stdout)
     assert words[-3:] == list(server.command)
-    assert f"SYNC_API_KEY={key}" in words
+    assert f"SYNC_API_KEY={handed}" in words
+
+
+def test_claude_code_reads_the_key_and_the_token_from_its_environment() -> None:
+    # Neither the shell's history nor the list of processes ever shows them.
+    line = block(configuration("claude-code", Installation((COMMAND,))))
+    assert shlex.split(line)[3:5] == ["--env", "SYNC_API_KEY=${SYNC_API_KEY}"]
+    assert "'SYNC_API_KEY=${SYNC_API_KEY}'" in line
+    line = block(configuration("claude-code", Installation((COMMAND,), url=URL, has_token=True)))
+    assert "'Authorization: Bearer ${SYNC_MCP_HTTP_TOKEN}'" in line
+
+
+def test_a_host_is_known_by_another_spelling_of_its_name_too() -> None:
+    assert config("vscode").stdout == config("vs-code").stdout != ""
+    assert ALIASES.keys().isdisjoint(HOSTS)
+
+
+@pytest.mark.parametrize(
+    ("host", "place", "told"),
+    [
+        ("gemini-cli", "env", "$SYNC_API_KEY"),
+        ("opencode", "environment", "{env:SYNC_API_KEY}"),
+        ("windsurf", "env", "${env:SYNC_API_KEY}"),
+        ("zed", "env", "your key"),
+    ],
+)
+def test_a_host_refers_to_the_key_in_its_own_way(host: str, place: str, told: str) -> None:
+    assert entry(host, config(host).stdout)[place] == {"SYNC_API_KEY": told}
+    assert place not in entry(host, config(host, "--sandbox").stdout)
+
+
+@pytest.mark.parametrize(
+    ("host", "server"),
+    [
+        ("gemini-cli", {"httpUrl": URL, "headers": {"Authorization": "Bearer $SYNC_MCP_HTTP_TOKEN"}}),
+        (
+            "opencode",
+            {"type": "remote", "url": URL, "headers": {"Authorization": "Bearer {env:SYNC_MCP_HTTP_TOKEN}"}},
+        ),
+        ("windsurf", {"serverUrl": URL, "headers": {"Authorization": "Bearer ${env:SYNC_MCP_HTTP_TOKEN}"}}),
+        ("zed", {"url": URL, "headers": {"Authorization": "Bearer your token"}}),
+    ],
+)
+def test_a_host_is_told_of_a_url_in_its_own_way(host: str, server: dict[str, object]) -> None:
+    assert entry(host, config(host, "--http", SYNC_MCP_HTTP_TOKEN=TOKEN).stdout) == server
 
 
 @pytest.mark.parametrize("host", ["cursor", "vs-code", "codex"])

@@ -32,6 +32,7 @@ _LEAVES = {
     "connections",
     "ending",
     "home",
+    "installed",
     "listen",
     "scratch",
     "tokens",

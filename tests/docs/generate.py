@@ -22,7 +22,8 @@ STALE = "README.md is out of date: run `make docs`."
 CLONE_COMMAND = "/path/to/sync_mcp/.venv/bin/sync-mcp"
 _WITH_KEY = Installation((CLONE_COMMAND,))
 # For a developer who stands in a clone and has no key yet.
-_SHOWN = {"inspector": Installation((".venv/bin/sync-mcp",), sandbox=True)}
+_TYPED = ".venv/bin/sync-mcp"
+_SHOWN = {"inspector": Installation((_TYPED,), sandbox=True)}
 _LANGUAGES = {"{": "json", "[": "toml"}
 _NAMES = {
     "claude-desktop": "Claude Desktop",
@@ -30,6 +31,10 @@ _NAMES = {
     "cursor": "Cursor",
     "vs-code": "VS Code",
     "codex": "Codex",
+    "gemini-cli": "Gemini CLI",
+    "opencode": "opencode",
+    "windsurf": "Windsurf",
+    "zed": "Zed",
     "inspector": "MCP Inspector",
 }
 
@@ -88,13 +93,15 @@ def _command_help() -> str:
 
 
 def _help_of(*words: str) -> str:
-    command = [sys.executable, "-m", "sync_mcp", *words, "--help"]
-    environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
+    # As it is called in a clone, whatever is on the PATH here.
+    script = f"import sys; sys.argv = {[_TYPED, *words, '--help']}; from sync_mcp.cli import main; main()"
+    command = [sys.executable, "-c", script]
+    environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1", "PATH": ""}
     shown = subprocess.run(
         command, env=environment, capture_output=True, encoding="utf-8", timeout=30, check=True
     )
     lines = [line.rstrip() for line in shown.stdout.rstrip().splitlines() if line != "  "]
-    return "\n".join([f"$ {' '.join(('sync-mcp', *words, '--help'))}", *lines])
+    return "\n".join([f"$ {' '.join((_TYPED, *words, '--help'))}", *lines])
 
 
 def _snapshot(name: str) -> Callable[[], str]:

@@ -86,8 +86,14 @@ def server_configurations() -> list[dict[str, Any]]:
     ]
     found: list[dict[str, Any]] = []
     for table in tables:
-        [servers] = (table[name] for name in ("mcpServers", "servers", "mcp_servers") if name in table)
+        places = ("mcpServers", "servers", "mcp_servers", "mcp", "context_servers")
+        [servers] = (table[name] for name in places if name in table)
         found += servers.values()
+    for entry in found:
+        # One host takes the command and its arguments in one list, and calls the variables by another name.
+        if isinstance(entry["command"], list):
+            entry["command"], *entry["args"] = entry["command"]
+            entry["env"] = entry.get("environment", {})
     return [{name: entry[name] for name in ("command", "args", "env") if name in entry} for entry in found]
 
 

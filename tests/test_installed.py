@@ -1,0 +1,174 @@
+"""What the command calls itself, as a real process of installations of every kind."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sync_mcp
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the installations are made of links")
+
+WAIT_SECONDS = 60
+WHEEL = {"url": "file:///home/jane/sync_mcp-0.1.0-py3-none-any.whl", "archive_info": {}}
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An installation that tools of this kind make, and programs that stand on the PATH beside it."""
+
+    script: Path
+    path: Path
+
+    def run(self, *words: str, by: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [by or str(self.script), *words],
+            env={"PATH": f"{self.path}{os.pathsep}/usr/bin:/bin", "HOME": str(self.path), "COLUMNS": "500"}
+            | environment,
+            cwd=self.path,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=WAIT_SECONDS,
+        )
+
+    def command(self, **environment: str) -> list[str]:
+        """The command and arguments that a host is told."""
+        done = self.run("config", "cursor", "--sandbox", **environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        server = json.loads(done.stdout.split("\n\n", 1)[1])["mcpServers"]["sync-sandbox"]
+        return [server["command"], *server["args"]]
+
+
+def installed(
+    root: Path, place: str, *programs: str, source: Mapping[str, Any] | None = None, has_pipx: bool = False
+) -> Installed:
+    prefix = root / place
+    venv.create(prefix, symlinks=True)
+    packages = prefix / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    # Its own note of where it comes from, and the packages of the tests.
+    note = packages / "sync_mcp-0.1.0.dist-info"
+    note.mkdir()
+    (note / "METADATA").write_text("Metadata-Version: 2.1\nName: sync-mcp\nVersion: 0.1.0\n")
+    if source is not None:
+        (note / "direct_url.json").write_text(json.dumps(source))
+    (packages / "rest.pth").write_text(
+        f"{sysconfig.get_path('purelib')}\n{Path(sync_mcp.__file__).parents[1]}\n"
+    )
+    if has_pipx:
+        (prefix / "pipx_metadata.json").write_text("{}")
+    script = prefix / "bin" / "sync-mcp"
+    script.write_text(f"#!{prefix}/bin/python\nfrom sync_mcp.cli import main\nmain()\n")
+    script.chmod(0o755)
+    path = root / "on-the-path"
+    path.mkdir()
+    for program in programs:
+        (path / program).write_text("#!/bin/sh\n")
+        (path / program).chmod(0o755)
+    return Installed(script, path)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (None, "sync-mcp[media]==0.1.0"),
+        (WHEEL, f"sync-mcp[media] @ {WHEEL['url']}"),
+        ({"url": "file:///home/jane/sync", "dir_info": {}}, "sync-mcp[media] @ file:///home/jane/sync"),
+        (
+            {
+                "url": "https://jane:hunter2@git.example/sync.git",
+                "vcs_info": {"vcs": "git", "commit_id": "7f4c8e1"},
+                "subdirectory": "server",
+            },
+            "sync-mcp[media] @ git+https://git.example/sync.git@7f4c8e1#subdirectory=server",
+        ),
+        (
+            {
+                "url": "ssh://git@git.example/sync.git",
+                "vcs_info": {"vcs": "git", "commit_id": "7f4c8e1"},
+            },
+            "sync-mcp[media] @ git+ssh://git@git.example/sync.git@7f4c8e1",
+        ),
+    ],
+    ids=["an index", "a wheel", "a folder", "git", "git over SSH"],
+)
+def test_under_uvx_config_prints_uvx_with_the_source(
+    tmp_path: Path, source: Mapping[str, Any] | None, told: str
+) -> None:
+    there = installed(tmp_path, ".cache/uv/archive-v0/Ewez", "uvx", source=source)
+    assert there.command() == [str(there.path / "uvx"), "--from", told, "sync-mcp", "--sandbox"]
+
+
+def test_where_uvx_is_not_on_the_path_the_uv_that_runs_it_is_named(tmp_path: Path) -> None:
+    there = installed(tmp_path, ".cache/uv/archive-v0/Ewez", source=WHEEL)
+    assert there.command(UV="/opt/uv")[:4] == ["/opt/uv", "tool", "run", "--from"]
+
+
+def test_under_uvx_every_host_gets_the_command_word_for_word_and_no_path_into_the_cache(
+    tmp_path: Path,
+) -> None:
+    there = installed(tmp_path, ".cache/uv/archive-v0/Ewez", "uvx", source=WHEEL)
+    for host in ("claude-code", "codex", "opencode", "inspector"):
+        told = there.run("config", host, "--sandbox").stdout
+        assert "archive-v0" not in told
+        assert f"sync-mcp[media] @ {WHEEL['url']}" in told
+    help_text = there.run("--help").stdout
+    assert "archive-v0" not in help_text
+    assert f"usage: {there.path}/uvx --from" in help_text
+
+
+def test_under_pipx_run_config_prints_pipx_with_the_source(tmp_path: Path) -> None:
+    there = installed(tmp_path, ".cache/pipx/19e1e67ab619621", "pipx", source=WHEEL, has_pipx=True)
+    spec = f"sync-mcp[media] @ {WHEEL['url']}"
+    assert there.command() == [str(there.path / "pipx"), "run", "--spec", spec, "sync-mcp", "--sandbox"]
+
+
+@pytest.mark.parametrize(
+    ("place", "has_pipx"),
+    [(".local/share/uv/tools/sync-mcp", False), (".local/share/pipx/venvs/sync-mcp", True)],
+    ids=["uv tool", "pipx"],
+)
+def test_what_a_tool_has_installed_is_named_by_its_link_on_the_path_or_where_it_stays(
+    tmp_path: Path, place: str, has_pipx: bool
+) -> None:
+    there = installed(tmp_path, place, has_pipx=has_pipx)
+    assert there.command() == [str(there.script), "--sandbox"]
+    (there.path / "sync-mcp").symlink_to(there.script)
+    assert there.command() == [str(there.path / "sync-mcp"), "--sandbox"]
+
+
+def test_help_names_the_command_by_what_starts_it_here(tmp_path: Path) -> None:
+    there = installed(tmp_path, "clone/.venv")
+    typed = "../clone/.venv/bin/sync-mcp"
+    assert there.run("--help", by=str(there.script)).stdout.startswith(f"usage: {there.script} [-h]")
+    done = subprocess.run(
+        [typed, "--nope"],
+        cwd=there.path,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        timeout=WAIT_SECONDS,
+    )
+    assert f"(try {typed} --help)".encode() in done.stderr
+    # Another program of this name is another program.
+    (there.path / "sync-mcp").write_text("#!/bin/sh\n")
+    (there.path / "sync-mcp").chmod(0o755)
+    assert there.run("--help").stdout.startswith(f"usage: {there.script} [-h]")
+    (there.path / "sync-mcp").unlink()
+    (there.path / "sync-mcp").symlink_to(there.script)
+    assert there.run("--help").stdout.startswith("usage: sync-mcp [-h]")
+
+
+def test_the_readme_names_no_command_that_is_not_where_it_says() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    commands = ("config", "doctor", "demo", "sandbox", "ledger", "--")
+    for line in text.splitlines():
+        for command in commands:
+            for before in line.split(f"sync-mcp {command}")[:-1]:
+                assert before.endswith((".venv/bin/", "/path/to/sync_mcp/.venv/bin/")), line
