@@ -3,6 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LOG := $(VENV)/setup.log
+UNREACHABLE := 'connection|name resolution|not known|unreachable|timed out|dns error|error sending request'
 RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 CREATES := 2000
 SEED := 4
@@ -53,6 +55,10 @@ clean: ## Remove .venv, caches and demo output
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis demo-output
 
 $(READY): pyproject.toml constraints.txt
+	@if ! mkdir -p $(VENV) 2>/dev/null || ! touch $(LOG) 2>/dev/null; then \
+		echo "Nothing can be written in $(CURDIR), where $(VENV) and the results go:" \
+			"copy this folder to one of your own, and run make there." >&2; exit 1; \
+	fi
 	@echo "Setting up $(VENV) ..."
 	@if ! $(BIN)/python $(RECENT) 2>/dev/null; then \
 		rm -rf $(VENV); \
@@ -78,5 +84,13 @@ $(READY): pyproject.toml constraints.txt
 		{ $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; } && \
 		$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement constraints.txt && \
 		$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .; \
-	fi
+	fi >$(LOG) 2>&1 || { \
+		cat $(LOG) >&2; \
+		if grep -qiE $(UNREACHABLE) $(LOG); then \
+			echo "No package index can be reached: the first run fetches what stands in constraints.txt." \
+				"Connect to the network, or name an index that can be reached, and run make again." >&2; \
+		else \
+			echo "The packages could not be installed, for the reason above." >&2; \
+		fi; exit 1; \
+	}
 	@touch $@

@@ -385,12 +385,18 @@ def _warn_of_open_home(settings: "Settings") -> None:
 def _settings(arguments: argparse.Namespace) -> "Settings":
     from sync_mcp.settings import Settings
 
-    given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
-    settings = Settings.from_environment(os.environ, **given)
+    settings = Settings.from_environment(os.environ, **_given(arguments))
     idle = [flag for name, flag in _HTTP_FLAGS.items() if vars(arguments).get(name) is not None]
     if idle and not settings.http:
         raise ConfigurationError(f"{', '.join(idle)} says nothing without --http: add that, or leave it out.")
     return settings
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return the settings that flags give."""
+    from sync_mcp.settings import Settings
+
+    return {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
 
 
 def _config(arguments: argparse.Namespace) -> None:
@@ -446,7 +452,9 @@ def _doctor(arguments: argparse.Namespace) -> None:
     try:
         findings = _examined(_settings(arguments), arguments)
     except ConfigurationError as error:
-        findings = unusable(error)
+        from sync_mcp.settings import Settings
+
+        findings = unusable(Settings.faults(os.environ, **_given(arguments)) or [error.message])
     _print(report(findings))
     sys.exit(1 if faults(findings) else 0)
 

@@ -5,7 +5,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from http.client import HTTPConnection, HTTPException
@@ -33,6 +33,13 @@ _SHOWN = 200
 _NOT_INSTALLED = "not installed"
 _CLOCK_TOLERANCE_SECONDS = 120.0
 _INSTALL_MEDIA = "pip install 'sync-mcp[media]'"
+_WITHOUT_MEDIA = (
+    "preview_generation does not work, and files are not checked before they are paid for nor when saved"
+)
+_MEND_ROOTS = "Make the folder or give access to it, or correct SYNC_MCP_MEDIA_ROOTS."
+_MEND_RESULTS = "Make the folder or give access to it, or correct SYNC_MCP_DOWNLOAD_DIR."
+_MEND_QUOTES = "Take the quotes off SYNC_API_KEY: they are sent as a part of it."
+_QUOTES = "\"'`"
 _MAKE_KEY = "Make a key at https://sync.so/settings/api-keys and set SYNC_API_KEY."
 _ANOTHER_HOME = "Make the folder writable, or name another one in SYNC_MCP_HOME: without it nothing is paid."
 _SET_CLOCK = "Set this machine's clock: certificates and signed URLs go by it."
@@ -70,6 +77,7 @@ async def examine(
         *_shown(settings, sources),
         *_exposure(settings),
         _media(has_media, needed=settings.sandbox),
+        *await to_thread.run_sync(_folders, settings),
         *_unlimited(settings),
         await to_thread.run_sync(_ledger, settings),
         *_open_home(settings),
@@ -77,9 +85,9 @@ async def examine(
     ]
 
 
-def unusable(fault: ConfigurationError) -> list[Finding]:
-    """Return the findings of an installation whose settings cannot even be read."""
-    return [*_software(), Finding("settings", "cannot be used", fault.message)]
+def unusable(faults: Iterable[str]) -> list[Finding]:
+    """Return the findings of an installation whose settings cannot even be read: one for each fault."""
+    return [*_software(), *(Finding("settings", "cannot be used", fault) for fault in faults)]
 
 
 def report(findings: list[Finding]) -> str:
@@ -167,13 +175,55 @@ def _is_served(host: str, port: int) -> bool:
 
 
 def _media(has_media: bool, *, needed: bool) -> Finding:
-    found = _version("av")
+    found, pillow = _version("av"), _version("pillow")
+    if has_media and pillow != _NOT_INSTALLED:
+        return Finding("media", f"PyAV {found}, Pillow {pillow}")
     if has_media:
-        return Finding("media", f"PyAV {found}")
-    fault = "PyAV is not installed" if found == _NOT_INSTALLED else f"PyAV {found} cannot be imported"
-    if needed:
+        fault = "Pillow is not installed"
+    else:
+        fault = "PyAV is not installed" if found == _NOT_INSTALLED else f"PyAV {found} cannot be imported"
+    if needed and not has_media:
         return Finding("media", f"{fault}, and the sandbox needs it", f"Run {_INSTALL_MEDIA}.")
-    return Finding("media", f"{fault}; only the sandbox needs it: {_INSTALL_MEDIA}")
+    sandbox = "" if has_media else ", nor is there a sandbox"
+    return Finding("media", f"{fault}; {_WITHOUT_MEDIA}{sandbox}: {_INSTALL_MEDIA}")
+
+
+def _folders(settings: Settings) -> list[Finding]:
+    """Look at the folders that are set for media and for results."""
+    roots = [_root(root) for root in settings.media_roots or ()]
+    results = [] if settings.download_dir is None else [_results(settings.download_dir)]
+    return [finding for finding in (*roots, *results) if finding is not None]
+
+
+def _root(root: Path) -> Finding | None:
+    place = _expanded(root)
+    if place is None or not place.exists():
+        return Finding("roots", f"{root} is not there, so no file in it can be used", _MEND_ROOTS)
+    if not place.is_dir():
+        return Finding("roots", f"{root} is no folder, so nothing can be read there", _MEND_ROOTS)
+    if not os.access(place, os.R_OK | os.X_OK):
+        return Finding("roots", f"{root} cannot be read by this user", _MEND_ROOTS)
+    return None
+
+
+def _results(folder: Path) -> Finding | None:
+    place = _expanded(folder)
+    if place is None:
+        return Finding("results", f"{folder} cannot be found: there is no such home folder", _MEND_RESULTS)
+    # The folder itself is made when it is needed, none above it.
+    there = place if os.path.lexists(place) else place.parent
+    if not there.is_dir():
+        return Finding("results", f"{folder} cannot be: {there} is no folder that is there", _MEND_RESULTS)
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Finding("results", f"{folder} cannot be used: {there} cannot be written to", _MEND_RESULTS)
+    return None
+
+
+def _expanded(folder: Path) -> Path | None:
+    try:
+        return folder.expanduser()
+    except RuntimeError:
+        return None
 
 
 def _unlimited(settings: Settings) -> Iterator[Finding]:
@@ -259,6 +309,9 @@ async def _key(sync: AsyncSync, settings: Settings, *, answers: bool) -> Finding
         return Finding("key", "not needed on the sandbox")
     if not settings.api_key:
         return Finding("key", "not set", _MAKE_KEY)
+    key = settings.api_key.get_secret_value()
+    if key.strip(_QUOTES) != key:
+        return Finding("key", "stands in quotes", _MEND_QUOTES)
     if not answers:
         return Finding("key", "not tried before the API answers")
     try:

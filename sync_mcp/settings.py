@@ -205,9 +205,23 @@ class Settings(BaseModel):
         """Read the settings; a flag that is None was not given.
 
         Raises:
-            ConfigurationError: a bad value, or a `SYNC_MCP_` variable that does not exist.
+            ConfigurationError: bad values, or `SYNC_MCP_` variables that do not exist, all of them.
         """
-        _refuse_unknown(environment, set(cls.VARIABLES.values()))
+        settings, faults = cls._read(environment, flags)
+        if settings is None:
+            raise ConfigurationError(" ".join(faults))
+        return settings
+
+    @classmethod
+    def faults(cls, environment: Mapping[str, str], **flags: object) -> list[str]:
+        """Return what is wrong with the settings, a sentence for each."""
+        return cls._read(environment, flags)[1]
+
+    @classmethod
+    def _read(
+        cls, environment: Mapping[str, str], flags: Mapping[str, object]
+    ) -> tuple[Self | None, list[str]]:
+        faults = _unknown(environment, set(cls.VARIABLES.values()))
         values: dict[str, object] = {
             name: environment[variable].strip()
             for name, variable in cls.VARIABLES.items()
@@ -219,11 +233,19 @@ class Settings(BaseModel):
             if isinstance(word, str):
                 values[name] = word.lower()
         try:
-            return cls.model_validate(values)
+            settings = cls.model_validate(values)
         except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            name = str(fault["loc"][0])
-            raise ConfigurationError(_complaint(cls.VARIABLES[name], name, fault["input"])) from None
+            # More than one thing may be wrong with a value, which is told once.
+            wrong = {
+                str(fault["loc"][0]): fault["input"] for fault in reversed(error.errors(include_url=False))
+            }
+            faults += [
+                _complaint(variable, name, wrong[name])
+                for name, variable in cls.VARIABLES.items()
+                if name in wrong
+            ]
+            return None, faults
+        return (None if faults else settings), faults
 
 
 _SECRETS = ("api_key", "http_token")
@@ -257,8 +279,10 @@ def _complaint(variable: str, name: str, value: object) -> str:
     return f"{variable} must be {_WANTED[name]}{shown}."
 
 
-def _refuse_unknown(environment: Mapping[str, str], known: set[str]) -> None:
+def _unknown(environment: Mapping[str, str], known: set[str]) -> list[str]:
     # A misspelt limit must not be no limit.
-    for variable in environment:
-        if variable.upper().startswith(PREFIX) and variable not in known:
-            raise ConfigurationError(f"There is no setting {variable}{near(variable, known)}")
+    return [
+        f"There is no setting {variable}{near(variable, known)}"
+        for variable in environment
+        if variable.upper().startswith(PREFIX) and variable not in known
+    ]

@@ -3,7 +3,7 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -141,7 +141,12 @@ def test_a_missing_extra_is_told_and_wrong_only_where_it_is_needed(
     without = (sys.executable, "-c", _WITHOUT_PYAV.replace("MISSING", str(missing)))
     done = examined(command=without, SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
     assert done.returncode == 0
-    assert re.search(rf"^media +{fault}; .*pip install 'sync-mcp\[media\]'$", done.stdout, re.MULTILINE)
+    [told] = re.findall(
+        rf"^media +{fault}; (.*): pip install 'sync-mcp\[media\]'$", done.stdout, re.MULTILINE
+    )
+    assert "preview_generation does not work" in told
+    assert "not checked before they are paid for" in told
+    assert "sandbox" in told
     done = examined("--sandbox", command=without)
     assert (done.returncode, done.stderr) == (1, "")
     assert re.search(rf"^media +{fault}", done.stdout, re.MULTILINE)
@@ -424,3 +429,83 @@ def test_the_limits_are_shown_as_they_are_set(sandbox: Sandbox) -> None:
     assert "SYNC_MCP_APPROVE_ABOVE_USD = 2.50 (environment)" in done.stdout
     assert "SYNC_MCP_MAX_USD_PER_JOB = not set (default)" in done.stdout
     assert "SYNC_MCP_APPROVE_BY = ask (default)" in done.stdout
+
+
+def test_all_settings_that_cannot_be_used_are_told_at_once() -> None:
+    wrong = {
+        "SYNC_MCP_BUDGET_USD": "much",
+        "SYNC_MCP_BUDGT_USD": "5",
+        "SYNC_MCP_DOWNLOAD_DIR": "here",
+        "SYNC_API_KEY": "“hunter2”",
+    }
+    done = examined(**wrong)
+    told = re.findall(r"^settings +cannot be used\n  WRONG -> (.+)$", done.stdout, re.MULTILINE)
+    assert [re.findall(r"SYNC_[A-Z_]+", line)[0] for line in told] == [
+        "SYNC_MCP_BUDGT_USD",
+        "SYNC_API_KEY",
+        "SYNC_MCP_BUDGET_USD",
+        "SYNC_MCP_DOWNLOAD_DIR",
+    ]
+    assert "hunter2" not in done.stdout
+    assert done.stdout.endswith("4 things are wrong.\n")
+
+
+@pytest.mark.parametrize("quoted", [f'"{KEY}"', f"'{KEY}'", f'"{KEY}'])
+def test_a_key_in_quotes_is_told_as_that_and_not_sent(sandbox: Sandbox, quoted: str) -> None:
+    done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=quoted)
+    assert "quotes" in remedies(done.stdout)["key"]
+    assert KEY not in done.stdout
+    assert [request.path for request in sandbox.requests] == ["/v2/errors"]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "file").touch()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "closed").mkdir(mode=0o000)
+    yield tmp_path
+    (tmp_path / "closed").chmod(0o700)
+
+
+needs_modes = pytest.mark.skipif(
+    os.name != "posix" or os.geteuid() == 0, reason="a mode keeps this user out of nothing"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("there", None),
+        ("missing", "is not there"),
+        ("file", "is no folder"),
+        pytest.param("closed", "cannot be read", marks=needs_modes),
+    ],
+)
+def test_a_root_that_cannot_be_read_from_is_wrong(
+    sandbox: Sandbox, folders: Path, name: str, told: str | None
+) -> None:
+    roots = os.pathsep.join([str(folders / "there"), str(folders / name)])
+    done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY, SYNC_MCP_MEDIA_ROOTS=roots)
+    assert remedies(done.stdout).keys() == ({"roots"} if told else set())
+    assert told is None or f"{folders / name} {told}" in done.stdout
+    assert "SYNC_MCP_MEDIA_ROOTS" in remedies(done.stdout).get("roots", "SYNC_MCP_MEDIA_ROOTS")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("there", None),
+        ("there/new", None),
+        ("there/two/new", "two is no folder that is there"),
+        ("file", "file is no folder"),
+        ("file/new", "file is no folder"),
+        pytest.param("closed/new", "cannot be written to", marks=needs_modes),
+    ],
+)
+def test_a_download_folder_that_cannot_be_is_wrong(
+    sandbox: Sandbox, folders: Path, name: str, told: str | None
+) -> None:
+    done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY, SYNC_MCP_DOWNLOAD_DIR=str(folders / name))
+    assert remedies(done.stdout).keys() == ({"results"} if told else set())
+    assert told is None or told in done.stdout
+    assert not (folders / "there" / "new").exists()
