@@ -8,6 +8,7 @@ from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, cast
 from urllib.parse import urljoin
 
@@ -114,7 +115,15 @@ class _Assistant:
 def _new_folder(output: str) -> Path:
     folder = Path(output).resolve()
     # Before anything is made: what cannot be kept need not be.
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise _DemoFailed(
+            f"nothing can be written in {folder}: {reason}. Name another place: --output FOLDER"
+        ) from error
     return folder
 
 

@@ -213,9 +213,11 @@ def _results(folder: Path) -> Finding | None:
     # The folder itself is made when it is needed, none above it.
     there = place if os.path.lexists(place) else place.parent
     if not there.is_dir():
-        return Finding("results", f"{folder} cannot be: {there} is no folder that is there", _MEND_RESULTS)
+        fault = "is no folder" if there == place else "cannot be made: there is no folder above it"
+        return Finding("results", f"{folder} {fault}", _MEND_RESULTS)
     if not os.access(there, os.W_OK | os.X_OK):
-        return Finding("results", f"{folder} cannot be used: {there} cannot be written to", _MEND_RESULTS)
+        fault = "cannot be written to" if there == place else "cannot be made in the folder above it"
+        return Finding("results", f"{folder} {fault}", _MEND_RESULTS)
     return None
 
 

@@ -496,10 +496,10 @@ def test_a_root_that_cannot_be_read_from_is_wrong(
     [
         ("there", None),
         ("there/new", None),
-        ("there/two/new", "two is no folder that is there"),
+        ("there/two/new", "new cannot be made: there is no folder above it"),
         ("file", "file is no folder"),
-        ("file/new", "file is no folder"),
-        pytest.param("closed/new", "cannot be written to", marks=needs_modes),
+        ("file/new", "new cannot be made: there is no folder above it"),
+        pytest.param("closed/new", "cannot be made in the folder above it", marks=needs_modes),
     ],
 )
 def test_a_download_folder_that_cannot_be_is_wrong(

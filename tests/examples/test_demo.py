@@ -64,7 +64,8 @@ def test_the_demo_fails_with_a_reason_where_the_folder_cannot_be_made(tmp_path: 
     in_the_way.write_text("in the way", encoding="utf-8")
     done = _run_demo(in_the_way)
     assert done.returncode == 1
-    assert "The demo failed: " in done.stderr
+    assert f"The demo failed: nothing can be written in {in_the_way}: " in done.stderr
+    assert done.stderr.rstrip().endswith("Name another place: --output FOLDER")
     assert "Traceback" not in done.stderr
 
 
