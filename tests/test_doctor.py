@@ -438,7 +438,7 @@ def test_all_settings_that_cannot_be_used_are_told_at_once() -> None:
         "SYNC_MCP_DOWNLOAD_DIR": "here",
         "SYNC_API_KEY": "“hunter2”",
     }
-    done = examined(**wrong)
+    done = examined(command=(COMMAND,), **wrong)
     told = re.findall(r"^settings +cannot be used\n  WRONG -> (.+)$", done.stdout, re.MULTILINE)
     assert [re.findall(r"SYNC_[A-Z_]+", line)[0] for line in told] == [
         "SYNC_MCP_BUDGT_USD",

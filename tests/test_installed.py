@@ -18,7 +18,7 @@ import sync_mcp
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the installations are made of links")
 
 WAIT_SECONDS = 60
-WHEEL = {"url": "file:///home/jane/sync_mcp-0.1.0-py3-none-any.whl", "archive_info": {}}
+WHEEL: dict[str, Any] = {"url": "file:///home/jane/sync_mcp-0.1.0-py3-none-any.whl", "archive_info": {}}
 
 
 @dataclass(frozen=True)

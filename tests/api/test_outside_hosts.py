@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,11 @@ def authority(monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
 def here_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this machine's address pass for a public one, since no test reaches another."""
     real = transport_module._is_public  # pyright: ignore[reportPrivateUsage]
-    monkeypatch.setattr(transport_module, "_is_public", lambda address: address == HERE or real(address))
+
+    def is_public(address: str) -> bool:
+        return address == HERE or real(address)
+
+    monkeypatch.setattr(transport_module, "_is_public", is_public)
 
 
 def certified(authority: trustme.CA, folder: Path, name: str) -> ssl.SSLContext:
@@ -86,7 +90,7 @@ async def refusal(url: str, **more: str) -> tuple[str, str, bool]:
 
 
 @contextmanager
-def port(kind: str) -> Iterator[tuple[int, socket.socket]]:
+def port(kind: str) -> Generator[tuple[int, socket.socket]]:
     """A port of this machine: one that takes connections, one that is silent, or a closed one."""
     with socket.create_server((HERE, 0), backlog=8) as listener:
         listener.setblocking(False)
@@ -170,7 +174,7 @@ async def test_the_certificate_is_still_one_of_the_name(
 async def test_where_one_address_refuses_the_next_is_tried(
     resolved: Resolve, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(transport_module, "_is_public", lambda _address: True)
+    monkeypatch.setattr(transport_module, "_is_public", {"127.0.0.2", HERE}.__contains__)
     resolved(["127.0.0.2", HERE])
     with RawServer([answer(200, b"film")], tls=certified(authority, tmp_path, NAME)) as outside:
         assert await fetched(f"https://{NAME}:{outside.port}/v.mp4") == b"film"

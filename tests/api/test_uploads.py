@@ -474,7 +474,7 @@ async def test_a_storage_of_another_origin_gets_the_file_over_tls_and_no_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # No other machine can be had: this one passes for one.
-    monkeypatch.setattr(transport_module, "_is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(transport_module, "_is_public", {"127.0.0.1"}.__contains__)
     with RawServer([answer(200, b"")], tls=trusted) as storage:
         place = {"uploadUrl": f"{storage.url}/put?X-Amz-Signature=a%2Fb", "url": f"{storage.url}/put"}
         api = serve(answer(200, {"asset": None}), answer(201, place), answer(201, {"id": "a1"}))
