@@ -21,10 +21,11 @@ from sync_mcp.errors import (
     NotFoundError,
     RequestRejectedError,
     SyncError,
+    shown_id,
 )
 from sync_mcp.jobs.ledger import LOST_CODES, Entry, Ledger, remedy
 from sync_mcp.jobs.limits import Spending, dollars
-from sync_mcp.text import clean, safe
+from sync_mcp.text import clean, plain_id, safe
 
 SHOWN = 20
 """Entries of a listing, unless it is told otherwise; what is open is listed in any case."""
@@ -114,7 +115,9 @@ def shown(ledger: Ledger, entry_id: int) -> str:
         ("generation", entry.generation_id),
         (
             "named",
-            f"{entry.named_id} (by the API, while the outcome was unknown)" if entry.named_id else None,
+            f"{shown_id(entry.named_id)} (by the API, while the outcome was unknown)"
+            if entry.named_id
+            else None,
         ),
         ("ended", entry.status),
         ("error", entry.error_code),
@@ -225,7 +228,7 @@ def resolving(
         sighting.told,
     ]
     if entry.named_id and entry.named_id != generation_id:
-        told.append(f"The API itself named another job for it: {safe(entry.named_id, _ID_SHOWN)}.")
+        told.append(f"The API itself named another job for it: {shown_id(safe(entry.named_id, _ID_SHOWN))}.")
 
     def do() -> str:
         ledger.resolve(entry.id, generation_id, as_seen=entry)
@@ -265,10 +268,14 @@ def releasing(ledger: Ledger, entry_id: int) -> Plan:
         "time: look first in list_generations, or in the list at https://sync.so.",
     ]
     if entry.named_id:
-        named = safe(entry.named_id, _ID_SHOWN)
+        way = (
+            f": `sync-mcp ledger resolve {entry.id} {entry.named_id}` says so"
+            if plain_id(entry.named_id)
+            else ""
+        )
         told.append(
-            f"The API named generation {named} for it, so it was probably made: `sync-mcp ledger resolve "
-            f"{entry.id} {named}` says so."
+            f"The API named generation {shown_id(safe(entry.named_id, _ID_SHOWN))} for it, so it was "
+            f"probably made{way}."
         )
     return Plan("\n".join(told), do)
 
@@ -512,7 +519,7 @@ def _state(entry: Entry, now: float) -> str:
 def _ways(entry: Entry, now: float) -> list[str]:
     """Return what can be done about an entry, and what each way does to the money."""
     if entry.is_unresolved(now):
-        named = safe(entry.named_id, _ID_SHOWN) if entry.named_id else "GENERATION_ID"
+        named = plain_id(entry.named_id or "") or "GENERATION_ID"
         return [
             f"Nobody knows whether it made a job. Until that is known, {_held(entry)} counts as spent.",
             "  Make the same call again: it looks for the job, and sends the call again under the same key "

@@ -282,6 +282,16 @@ def test_of_what_is_in_doubt_each_way_out_is_named_with_what_it_does_to_the_mone
     assert f"sync-mcp ledger release {id}\n    it made nothing: its money stands free" in text
 
 
+def test_what_the_api_named_and_is_no_id_is_quoted_and_stands_in_no_command(ledger: Ledger) -> None:
+    id = doubted(ledger, named="x`; rm -r ~")
+    text = shown(ledger, id)
+    assert '"x`; rm -r ~"' in text
+    assert f"sync-mcp ledger resolve {id} GENERATION_ID\n" in text
+    told = releasing(ledger, id).told
+    assert 'The API named generation "x`; rm -r ~" for it' in told
+    assert "resolve" not in told
+
+
 @pytest.mark.parametrize(
     ("state", "told"),
     [

@@ -1281,12 +1281,7 @@ class Guard:
         turn = self._turns.setdefault(call.intention.digest, _Turn())
         turn.users += 1
         try:
-            with anyio.CancelScope(deadline=call.terms.ends_at) as scope:
-                await turn.lock.acquire()
-            if scope.cancelled_caught:
-                raise CreateUnderWay(
-                    "Another call of this server asks the user about this very create, or is sending it."
-                )
+            await _take(turn.lock, call.terms.ends_at)
             try:
                 yield
             finally:
@@ -1437,6 +1432,19 @@ class _Flight(Generic[_ResultT]):
             raise
         finally:
             self.landed.set()
+
+
+async def _take(lock: anyio.Lock, until: float) -> None:
+    try:
+        # A call whose time is up stands in nobody's way, and nobody in its own.
+        lock.acquire_nowait()
+    except anyio.WouldBlock:
+        with anyio.CancelScope(deadline=until) as scope:
+            await lock.acquire()
+        if scope.cancelled_caught:
+            raise CreateUnderWay(
+                "Another call of this server asks the user about this very create, or is sending it."
+            ) from None
 
 
 async def _cancel_with(event: anyio.Event, scope: anyio.CancelScope) -> None:

@@ -1298,7 +1298,13 @@ class Ledger:
 
     def _refuse_lesser(self, state: Mark, mark: Mark | None) -> None:
         """Refuse a ledger that is not the one that its mark tells of, or has come less far."""
-        if mark is None or mark == UNREADABLE:
+        if mark is None:
+            return
+        if mark == UNREADABLE:
+            # It is written anew with the next entry: until then nobody can tell, and nobody can decide.
+            logger.warning(
+                "the ledger's mark %s says nothing: whether entries are missing is not known", MARK_NAME
+            )
             return
         if state.ledger != mark.ledger:
             raise self._replaced(f"is another one than its mark {MARK_NAME} tells of")

@@ -378,7 +378,7 @@ async def _movement(sync: AsyncSync, generation: Generation, examined: Examinati
     if not examined.decoded_whole:
         return f"{_NOT_CHECKED}: in what was decoded in time nothing moves"
     if await _source_stands_still(sync, generation):
-        return f"{_NOT_CHECKED}: the picture stands still, as that of the video it was made of does"
+        return f"{_NOT_CHECKED}: the picture stands still, and so does its video where it was looked at"
     return f"{_FAILED}: the picture stands still"
 
 

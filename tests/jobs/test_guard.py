@@ -717,3 +717,12 @@ async def test_without_a_guard_a_take_is_refused(
     with pytest.raises(InvalidRequestError, match="with a guard alone"):
         await sync.generations.create(model="lipsync-2", input=request_of().input, take=2)
     assert sent(sandbox) == []
+
+
+@BOTH
+async def test_a_call_whose_time_is_up_is_not_told_of_another_that_there_is_not(
+    sandbox: Sandbox, make: Make
+) -> None:
+    made = await make(ends_at=anyio.current_time() - 1)
+    assert made.how == "made"
+    assert len(paid(sandbox)) == 1

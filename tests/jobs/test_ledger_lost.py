@@ -365,7 +365,7 @@ def test_a_ledger_that_is_ahead_of_its_mark_is_taken_and_the_mark_catches_up(
     ],
 )
 def test_a_mark_that_says_nothing_stands_against_no_ledger_but_for_one_that_is_gone(
-    ledger: Ledger, ledger_of: LedgerOf, content: bytes
+    ledger: Ledger, ledger_of: LedgerOf, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun(ledger)
     mark = read_mark(ledger.mark_path)
@@ -373,6 +373,7 @@ def test_a_mark_that_says_nothing_stands_against_no_ledger_but_for_one_that_is_g
     ledger.mark_path.write_bytes(content)
     assert read_mark(ledger.mark_path) == UNREADABLE
     assert ledger.check() == 1
+    assert "whether entries are missing is not known" in caplog.text
     assert read_mark(ledger.mark_path) == mark
 
     ledger.mark_path.write_bytes(content)

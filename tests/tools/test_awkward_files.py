@@ -203,7 +203,7 @@ async def test_a_still_video_is_warned_of_before_it_is_paid(
         "download_generation", generation_id=made["generation_id"], path=str(movies / "o.mp4")
     )
     assert saved["checks"]["movement"].startswith(
-        "not checked: the picture stands still, as that of the video"
+        "not checked: the picture stands still, and so does its video"
     )
     assert saved["path"] == str(movies / "o.mp4")
     assert "again" not in saved["next_step"]
