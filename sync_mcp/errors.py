@@ -163,7 +163,7 @@ _REASON_LIMIT = 200
 _WHY_LIMIT = 120
 _ID_LIMIT = 128
 _IDS_KEPT = 20
-_NOT_OF_ONE_JOB = frozenset({401, 402, 403, 408, 429})
+_NOT_OF_ONE_JOB = frozenset({401, 402, 403, 408, 409, 429})
 
 
 def is_unknown_id(status: int | None) -> bool:

@@ -868,7 +868,7 @@ class Guard:
         logger.warning("create key=%s goes on from an earlier call", entry.idempotency_key)
         request = with_assets(call.intention.request, entry.assets)
         if fate != "send" or self._max_cost_refusal(call, entry.estimate_usd) is not None:
-            obstacle = "a limit stands against it by now"
+            obstacle = _LIMIT_NOW
         return await self._send(
             call, entry, request, is_new=False, obstacle=obstacle, despite_named=despite_named
         )
@@ -1349,8 +1349,9 @@ class _Sending:
             return False
         # What waited for a slot, or for its repeat, may have waited over midnight.
         self.refusal = await self._guard.move_to_today(self._call, self._entry)
-        self._within_limits = self.refusal is None
-        return self._within_limits
+        if self.refusal is not None:
+            self._obstacle = _LIMIT_NOW
+        return self.refusal is None
 
     async def note(self, step: Step) -> None:
         """Keep book of a step; the first send of a new attempt was written down with it."""
@@ -1497,6 +1498,7 @@ _UNCOMPARED = _Hindrance(
 _Ready = tuple[Intention, Mapping[str, str], Price]
 """An attempt whose files are uploaded: the intention with their assets, these, and its price by the API."""
 
+_LIMIT_NOW = "a limit stands against it by now"
 _NEW_KEY = "A repeat under its key was answered with it and made nothing: a new one goes out under a new key."
 _ASKS_ONCE_MORE = "If it stays hidden, the same call asks once more, and a new one goes out under a new key."
 _ASKED_ANEW = ("price_changed", "webhook_changed")

@@ -1125,12 +1125,11 @@ class Ledger:
                         path.with_name(path.name + suffix).rename(target.with_name(target.name + suffix))
                 kept.append(target)
             self.mark_path.unlink(missing_ok=True)
-            is_there = _identity(self.path) is not None
         except OSError as error:
             raise self._fault(error) from error
-        if is_there:
-            with self._transaction() as session:
-                session.execute(text(RENAME))
+        # Made at once where there is none: a process that knew the lost one finds this, and misses nothing.
+        with self._transaction() as session:
+            session.execute(text(RENAME))
         return kept
 
     def _transaction(self) -> AbstractContextManager[Session]:

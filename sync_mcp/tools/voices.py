@@ -40,7 +40,7 @@ _Kind = Annotated[Literal["cloned", "premade"], WithJsonSchema({"type": "string"
 
 class VoicesArguments(Arguments):
     search: str | None = Field(None, description="In the name.")
-    language: str | None = None
+    language: str | None = Field(None, description="If told.")
     cursor: str | None = Field(None, description="A next_cursor.")
 
 

@@ -18,6 +18,7 @@ from sync_mcp import (
     Video,
 )
 from sync_mcp.sandbox import Sandbox
+from tests.sandbox.wire import VOICE
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +53,7 @@ async def test_a_video_and_a_recording_reach_the_api_as_it_spells_them(
 async def test_an_image_and_a_script_reach_the_api_as_it_spells_them(
     sandbox: Sandbox, sync: AsyncSync
 ) -> None:
-    text = Text(script="x" * 5000, voice_id="v1", stability=0, similarity_boost=1)
+    text = Text(script="x" * 5000, voice_id=VOICE, stability=0, similarity_boost=1)
     options = GenerationOptions(active_speaker_detection=ActiveSpeaker(coordinates=[0, 5], frame_number=0))
     request = {"model": "sync-3", "input": [Image(url=sandbox.samples.image), text], "options": options}
     assert await _sent(sandbox, sync, request) == {
@@ -63,7 +64,7 @@ async def test_an_image_and_a_script_reach_the_api_as_it_spells_them(
                 "type": "text",
                 "provider": {
                     "name": "elevenlabs",
-                    "voiceId": "v1",
+                    "voiceId": VOICE,
                     "script": "x" * 5000,
                     "stability": 0,
                     "similarityBoost": 1,
@@ -86,7 +87,7 @@ async def test_segments_reach_the_api_as_it_spells_them(sandbox: Sandbox, sync: 
         "input": [
             Video(url=sandbox.samples.video),
             Audio(url=sandbox.samples.audio, ref_id="one"),
-            Text(script="Hello.", voice_id="v1", ref_id="two"),
+            Text(script="Hello.", voice_id=VOICE, ref_id="two"),
         ],
         # Out of order, and one begins where the other ends.
         "segments": [
@@ -125,12 +126,12 @@ async def test_segments_reach_the_api_as_it_spells_them(sandbox: Sandbox, sync: 
 async def test_a_dub_reaches_the_api_as_it_spells_it(sandbox: Sandbox, sync: AsyncSync) -> None:
     request = {
         "model": "lipsync-2",
-        "input": [Video(url=sandbox.samples.video)],
+        "input": [Video(url=sandbox.samples.speaking)],
         "dub": Dub(target_lang="es", source_lang="en"),
     }
     assert await _sent(sandbox, sync, request) == {
         "model": "lipsync-2",
-        "input": [{"type": "video", "url": sandbox.samples.video}],
+        "input": [{"type": "video", "url": sandbox.samples.speaking}],
         "dubParams": {"targetLang": "es", "sourceLang": "en", "providerName": "elevenlabs"},
     }
 

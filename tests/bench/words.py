@@ -101,7 +101,7 @@ async def many_jobs() -> Reader:
             for language in languages:
                 wanted: dict[str, Any] = {
                     "model": "lipsync-2",
-                    "input": [{"type": "video", "url": sandbox.samples.video}],
+                    "input": [{"type": "video", "url": sandbox.samples.speaking}],
                     "dub": {"target_lang": language},
                 }
                 await reader.call("estimate_cost", **wanted)

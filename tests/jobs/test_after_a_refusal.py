@@ -53,7 +53,7 @@ async def be_refused(sandbox: Sandbox, make: Make, refusal: str, **terms: Any) -
     with pytest.raises(SyncError) as refused:
         await make(approval=User(agrees=True), ends_at=anyio.current_time() + 2, **terms)
     sandbox.clear_faults()
-    assert refused.value.code == refusal
+    assert refused.value.api_code == refusal
 
 
 async def assert_it_asks(sandbox: Sandbox, make: Make, why: str, **terms: Any) -> None:

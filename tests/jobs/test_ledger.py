@@ -1287,7 +1287,7 @@ def test_a_journal_is_kept_with_the_damaged_file_it_belongs_to(ledger: Ledger, h
     for suffix in ("", "-journal", "-wal"):
         (home / f"ledger-corrupt-1.sqlite3{suffix}").write_text(suffix)
     assert ledger.give_up() == [home / "ledger-given-up-1.sqlite3"]
-    assert {path.name: path.read_text() for path in home.iterdir()} == {
+    assert {path.name: path.read_text() for path in home.glob("ledger-*")} == {
         "ledger-given-up-1.sqlite3": "",
         "ledger-given-up-1.sqlite3-journal": "-journal",
         "ledger-given-up-1.sqlite3-wal": "-wal",

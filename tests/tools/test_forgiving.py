@@ -92,8 +92,9 @@ async def test_an_input_may_be_one_object_or_named_by_kind(
     assistant: Assistant, sandbox: Sandbox, tool: str
 ) -> None:
     video, audio = media(sandbox)
-    await assistant.facts(tool, input=video, dub={"target_lang": "es"})
-    assert body_of(tool, sandbox)["input"] == [video]
+    speaking = {"type": "video", "url": sandbox.samples.speaking}
+    await assistant.facts(tool, input=speaking, dub={"target_lang": "es"})
+    assert body_of(tool, sandbox)["input"] == [speaking]
     shapes: list[Any] = [
         {"video": video["url"], "audio": audio["url"]},
         {"video": {"url": video["url"]}, "audio": {**audio}},
@@ -116,8 +117,8 @@ async def test_an_input_may_be_a_url_or_several_whose_endings_tell_their_kind(
     video, audio = media(sandbox)
     await assistant.facts(tool, input=[video["url"], f"`{audio['url']}`"])
     assert body_of(tool, sandbox)["input"] == [video, audio]
-    await assistant.facts(tool, input=video["url"], dub="Spanish")
-    assert body_of(tool, sandbox)["input"] == [video]
+    await assistant.facts(tool, input=sandbox.samples.speaking, dub="Spanish")
+    assert body_of(tool, sandbox)["input"] == [{"type": "video", "url": sandbox.samples.speaking}]
 
 
 async def test_an_input_may_be_a_path_whose_ending_tells_its_kind(

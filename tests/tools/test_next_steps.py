@@ -123,6 +123,7 @@ def own(code: Code) -> SyncError:
         "api": errors.ConfigurationError,
         "storage": errors.APIResponseError,
         "url": errors.APIResponseError,
+        "webhook": errors.QuoteRefused,
     }
     return found[code.partition("_")[0]]("No.", code=code)
 
