@@ -623,9 +623,9 @@ class Guard:
             NotVisibleYet: it was made a short time ago: the API's reads may lag.
         """
         now = call.now.seconds
-        if now - entry.first_sent_at < VISIBLE_WITHIN_SECONDS:
+        if now - entry.last_sent_at < VISIBLE_WITHIN_SECONDS:
             raise _not_visible(entry, now)
-        sent_on = _moment(entry.first_sent_at)
+        sent_on = _moment(entry.last_sent_at)
         if entry.generation_id is None:
             note = (
                 f"The API named {_named_of(entry)} for this call, sent on {sent_on}, and does not show it; "
@@ -834,6 +834,9 @@ class Guard:
         if sent is None:
             return None
         notes = [*told, *([sent.note] if sent.note else [])]
+        if sent.was_there:
+            # It was sent under the key of a job that nobody sees, and answered with that one.
+            return Made(sent.generation, entry.attempt, "was there", notes=[*notes, _ASKS_ONCE_MORE])
         how = "sent now" if sent.went_out else "found"
         return Made(sent.generation, entry.attempt, how, sent.price_usd, notes=notes)
 
@@ -1610,8 +1613,8 @@ def _not_visible(entry: Entry, now: float) -> NotVisibleYet:
     return NotVisibleYet(
         entry.generation_id or entry.named_id or "",
         ledger_id=entry.id,
-        made_at=_moment(entry.first_sent_at),
-        may_appear=now - entry.first_sent_at < VISIBLE_WITHIN_SECONDS,
+        made_at=_moment(entry.last_sent_at),
+        may_appear=now - entry.last_sent_at < VISIBLE_WITHIN_SECONDS,
         standing=_standing(entry),
     )
 

@@ -736,7 +736,8 @@ class Ledger:
             for other in _owners(session, entry, generation_id):
                 if other.idempotency_key == entry.idempotency_key and other.attempt < entry.attempt:
                     other.error_code = REPEATED_IN_VAIN
-                    _withdraw(session, entry)
+                    # What the user agreed by stays used: of a new key they are asked anew.
+                    session.delete(entry)
                     return "was there"
                 if other.was_found and other.state in ("accepted", "ended"):
                     # It took for its own what it found; the answer knows better.

@@ -167,10 +167,13 @@ def _approval(context: CallContext) -> UserApproval:
 
 
 def _token(context: CallContext, quote_id: str | None) -> "Token | None":
-    """Return what the user agreed by: a question of the host's that came back, or a quote."""
+    """Return what the user agreed by: a question of the host's that came back, or a quote.
+
+    Where forms are switched off no answer to one counts, whichever it is: another server may have put it.
+    """
     from sync_mcp.jobs.ledger import Token
 
-    if context.user.choice is not None:
+    if context.user.choice is not None and context.backend.approve_by != "quote":
         return Token(context.user.question_id, "question")
     return None if quote_id is None else Token(quote_id)
 

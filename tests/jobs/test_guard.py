@@ -402,6 +402,42 @@ async def test_a_repeat_that_the_api_answers_with_the_hidden_job_is_asked_for_on
     assert [key == sent(sandbox)[0] for key in sent(sandbox)] == [True, True, False]
 
 
+async def test_a_job_of_a_late_send_that_the_reads_do_not_show_yet_is_only_waited_for(
+    sandbox: Sandbox, make: Make
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, drop="before", times=None))
+    with pytest.raises(OutcomeUnknown):
+        await make()
+    sandbox.clear_faults()
+    sandbox.advance(7200)
+    sandbox.add_fault(Fault(path=CREATE, get_lag_seconds=60, list_lag_seconds=60))
+    late = await make()
+    assert late.how == "sent now"
+    user = Agreeing()
+    with pytest.raises(NotVisibleYet) as lags:
+        await make(approval=user)
+    assert "is not visible yet" in lags.value.message
+    assert user.asked == []
+    assert len(paid(sandbox)) == 1
+
+
+async def test_a_repeat_in_doubt_that_is_answered_with_the_hidden_job_made_and_paid_nothing(
+    sandbox: Sandbox, make: Make
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, job="forget"))
+    first = await make()
+    sandbox.advance(3601)
+    sandbox.add_fault(Fault(path=CREATE, drop="before", times=None))
+    with pytest.raises(OutcomeUnknown):
+        await make(approval=Agreeing())
+    sandbox.clear_faults()
+    sandbox.advance(70)
+    again = await make(approval=Agreeing())
+    assert (again.generation.id, again.how, again.price_usd) == (first.generation.id, "was there", None)
+    assert len(set(sent(sandbox))) == 1
+    assert len(paid(sandbox)) == 1
+
+
 async def test_a_job_that_shows_again_after_a_repeat_in_vain_is_given_back_and_settled(
     sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync
 ) -> None:

@@ -402,6 +402,43 @@ async def test_where_forms_are_switched_off_a_host_that_can_ask_gets_a_quote(
     assert len(sandbox.charges) == 1
 
 
+async def test_a_quote_is_good_for_one_repeat_also_where_that_was_answered_with_the_hidden_job(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any]
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, job="forget"))
+    async with host("legacy", None) as assistant:
+        first = await assistant.facts("create_generation", media)
+        sandbox.advance(3601)
+        quote = (await assistant.facts("estimate_cost", media))["quote_id"]
+        again = await assistant.facts("create_generation", media, quote_id=quote)
+        assert (again["generation_id"], again["reused"]) == (first["generation_id"], True)
+        refused = await assistant.error("create_generation", media, quote_id=quote)
+    assert refused.code == "quote_refused"
+    assert len(sandbox.charges) == 1
+
+
+@pytest.mark.parametrize("says", ["accept", "decline"])
+async def test_where_forms_are_switched_off_an_answer_to_another_servers_question_pays_for_nothing(
+    sandbox: Sandbox, media: dict[str, Any], tmp_path: Path, says: Answer
+) -> None:
+    server: dict[str, Any] = {"api_key": "sk_one", "base_url": sandbox.url, "home": str(tmp_path)}
+    server["approve_above_usd"] = Decimal(0)
+    async with on_an_api(sandbox, mode="auto", says=says, **server) as asks:
+        question = await asks.client.session.call_tool("create_generation", media, allow_input_required=True)
+    assert isinstance(question, types.InputRequiredResult)
+    async with on_an_api(sandbox, mode="auto", says=says, **server, approve_by="quote") as quotes:
+        answer = await quotes.client.call_tool(
+            "create_generation",
+            media,
+            input_responses={"approve_payment": types.ElicitResult(action=says)},
+            request_state=question.request_state,
+        )
+    assert isinstance(answer, types.CallToolResult)
+    assert answer.meta is not None
+    assert answer.meta["code"] == "approval_required"
+    assert creates(sandbox) == 0
+
+
 @ERAS
 async def test_a_webhook_is_asked_about_with_its_host_whatever_the_price(
     sandbox: Sandbox, host: Hosts, media: dict[str, Any], mode: Literal["legacy", "auto"]
