@@ -105,7 +105,7 @@ async function use(page, url) {
     await page.getByRole("textbox", { name: "url", exact: true }).nth(place).fill(file);
   }
   await page.getByRole("button", { name: "Execute Tool" }).click();
-  for (const told of [/SANDBOX: a stand-in/, /"?status"?: "?PENDING/, /Call get_generation with generation_id/]) {
+  for (const told of [/SANDBOX: nothing real/, /"?status"?: "?PENDING/, /get_generation with wait_seconds/]) {
     await page.getByText(told).first().waitFor();
   }
 }
