@@ -40,6 +40,7 @@ from sync_mcp.errors import (
     NotSent,
     OutcomeUnknown,
     RateLimitError,
+    RequestRejectedError,
     SyncError,
     is_unknown_id,
 )
@@ -427,7 +428,7 @@ class _Create:
         if self._in_doubt and _knows_the_key(error) and _is_the_apis_own(reply):
             self._creator.note_kept(since_last_send)
         is_repeat = self._attempt is not None and self._attempt.is_repeat
-        if is_repeat and isinstance(error, ConflictError) and _is_the_apis_own(reply):
+        if is_repeat and is_of_the_key(error) and _is_the_apis_own(reply):
             # Whose key it is, is known: nothing was made by this send.
             raise error
         if not _is_refusal(error):
@@ -695,7 +696,18 @@ def _is_refusal(error: SyncError) -> bool:
 
 
 def _knows_the_key(error: SyncError) -> bool:
-    return isinstance(error, ConflictError) and (error.api_code or "").casefold().startswith("idempotency")
+    return isinstance(error, ConflictError) and _names_the_key(error)
+
+
+def is_of_the_key(error: SyncError) -> bool:
+    """Return whether a repeat was refused for its key, in whatever status the API says so."""
+    return isinstance(error, ConflictError) or (
+        isinstance(error, RequestRejectedError) and _names_the_key(error)
+    )
+
+
+def _names_the_key(error: SyncError) -> bool:
+    return (error.api_code or "").casefold().startswith("idempotency")
 
 
 def _is_the_apis_own(reply: Reply) -> bool:

@@ -114,6 +114,9 @@ WEBHOOK_REASON = Reason(
 )
 
 
+DECLINED_REASON = Reason("The user said no to this within a day.")
+
+
 def price_reasons(
     price: Price, unasked_usd: Decimal, above_usd: Decimal | None, *, take: int
 ) -> list[Reason]:

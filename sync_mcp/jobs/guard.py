@@ -22,7 +22,7 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.create import LISTED_WITHIN_SECONDS, Attempt, Claim, Step
+from sync_mcp.api.create import LISTED_WITHIN_SECONDS, Attempt, Claim, Step, is_of_the_key
 from sync_mcp.api.matching import is_other_model
 from sync_mcp.api.models import GENERATION_ID, Generation, GenerationRequest
 from sync_mcp.api.transport import RequestOptions
@@ -45,12 +45,14 @@ from sync_mcp.errors import (
     PaymentRequiredError,
     QuoteRefused,
     RateLimitError,
+    RequestRejectedError,
     Standing,
     SyncError,
     is_unknown_id,
     shown_id,
 )
 from sync_mcp.jobs.consent import (
+    DECLINED_REASON,
     NOBODY_TO_ASK,
     WEBHOOK_REASON,
     Approval,
@@ -351,9 +353,9 @@ class Guard:
             "new attempt", note=note, refusal=refusal, most_usd=most_usd, reasons=reasons, token=token
         )
 
-    async def question_age(self, token_id: str) -> float | None:
-        """Return how many seconds ago a question was put, or None where there was none."""
-        return await self._do(self.ledger.question_age, token_id)
+    async def question_age(self, token_id: str, caller: str | None) -> float | None:
+        """Return how many seconds ago a question was put to a caller, or None where there was none."""
+        return await self._do(self.ledger.question_age, token_id, caller)
 
     async def revoke(self, sync: AsyncSync, request: GenerationRequest, terms: Terms) -> None:
         """Take back every quote and question of what a request makes: the user said no to it."""
@@ -697,8 +699,8 @@ class Guard:
         """Write an attempt down and send it."""
         try:
             sent = await self._sent(call, wish)
-        except ConflictError:
-            if wish.repeated_key is None:
+        except (ConflictError, RequestRejectedError) as error:
+            if wish.repeated_key is None or not is_of_the_key(error):
                 raise
             # The API keeps the key and shows no job of it: what the user agreed to goes out under its own.
             following = replace(following, attempt=following.attempt + 1, repeats=None)
@@ -922,7 +924,7 @@ class Guard:
             result.next_step = self._way_out(entry, result, hindrance)
         elif isinstance(result, NotSent) and sending.refusal is not None:
             result = sending.refusal
-        await self._note_failure(entry, result, is_new=is_new)
+        await self._note_failure(entry, result, is_new=is_new, went_out=sending.went_out)
         if isinstance(result, NotSent):
             raise CreateUnderWay("Another process has taken this create over.") from result
         raise result
@@ -963,12 +965,22 @@ class Guard:
             except BaseException as error:  # noqa: BLE001 - written down first, then raised
                 return error
 
-    async def _note_failure(self, entry: Entry, error: BaseException, *, is_new: bool) -> None:
+    async def _note_failure(
+        self, entry: Entry, error: BaseException, *, is_new: bool, went_out: bool
+    ) -> None:
         with anyio.CancelScope(shield=True):
             try:
                 if not is_new or isinstance(error, OutcomeUnknown) or not isinstance(error, SyncError):
                     named = error.generation_id if isinstance(error, OutcomeUnknown) else None
-                    await self._do(self.ledger.doubt, entry.id, self._owner, named)
+                    await self._do(
+                        partial(
+                            self.ledger.doubt,
+                            entry.id,
+                            self._owner,
+                            named,
+                            gives_quote_back=not went_out,
+                        )
+                    )
                 elif isinstance(error, NotSent):
                     # Nothing of it went out. What was refused keeps its number: its key may be known.
                     await self._do(self.ledger.call_off, entry.id, self._owner)
@@ -1188,6 +1200,9 @@ class Guard:
         if _host_to_ask_about(call) is not None:
             reasons.append(WEBHOOK_REASON)
         above = call.terms.approval.above_usd
+        # Where nobody is asked about a price, nobody is asked about a no of before either.
+        if above is not None and await self._do(self.ledger.was_declined, call.intention, call.terms.caller):
+            reasons.append(DECLINED_REASON)
         unasked = Decimal(0) if above is None else await self._unasked_usd(call)
         return [*reasons, *price_reasons(price, unasked, above, take=call.intention.take)]
 
@@ -1225,7 +1240,7 @@ class Guard:
 
     async def _revoke(self, call: _Call) -> None:
         """Take back what the user was told of a call they said no to, also where it names known assets."""
-        await self._do(self.ledger.revoke, call.intention)
+        await self._do(partial(self.ledger.revoke, call.intention, caller=call.terms.caller))
         files = call.terms.files
         if files is None:
             return
@@ -1237,7 +1252,7 @@ class Guard:
                 logger.warning("which assets have the content of files cannot be told: %s", error)
         if assets is not None:
             sent = replace(call.intention, request=with_assets(call.intention.request, assets))
-            await self._do(self.ledger.revoke, call.intention, sent)
+            await self._do(partial(self.ledger.revoke, call.intention, sent, caller=call.terms.caller))
 
     async def _hand_out(self, call: _Call, following: _Next, price: Price, kind: TokenKind) -> str:
         return await self._do(

@@ -298,7 +298,18 @@ class _Declined(_Base):
     __tablename__ = "declined"
 
     body_digest: Mapped[str] = mapped_column(primary_key=True)
+    caller: Mapped[str] = mapped_column(primary_key=True)
+    """Whose user it was, by the name of their token; empty for none."""
     declined_at: Mapped[float]
+
+
+class _Name(_Base):
+    """Another name of an intention: what it became with its assets, which another attempt had sent before."""
+
+    __tablename__ = "names"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    sent_digest: Mapped[str] = mapped_column(primary_key=True)
 
 
 class _Account(_Base):
@@ -527,6 +538,11 @@ class Ledger:
             is_unasked = wish.token is None and not wish.is_agreed
             if is_unasked:
                 _check_unasked(session, wish, now)
+            else:
+                # The user has said yes since.
+                declined = session.get(_Declined, (intention.body_digest, wish.caller or ""))
+                if declined is not None:
+                    session.delete(declined)
             entry = Entry(
                 account=intention.account,
                 base_url=intention.base_url,
@@ -585,10 +601,14 @@ class Ledger:
                 return "lost"
             twin = _standing(session, sent)
             # One that is known under this name too came before: the user was asked about it.
-            is_known_here = twin is not None and entry.digest in (twin.digest, twin.sent_digest)
+            is_known_here = twin is not None and (
+                entry.digest in (twin.digest, twin.sent_digest)
+                or session.get(_Name, (entry.digest, sent.digest)) is not None
+            )
             if twin is not None and twin.may_be_paid and not is_known_here:
                 _withdraw(session, entry)
                 if twin.sent_digest is not None:
+                    session.merge(_Name(digest=entry.digest, sent_digest=sent.digest))
                     return "made"
                 twin.sent_digest = entry.digest
                 return "joined"
@@ -645,11 +665,13 @@ class Ledger:
             if not entry.is_unresolved(clock):
                 return "lost"
             now = _now(session, wish.now)
-            if wish.token is not None:
+            is_allowed = _refusal_besides(session, wish, entry, now) is None
+            # A quote is for a send: who only looks does not use it up.
+            if is_allowed and wish.token is not None:
                 _use_token(session, wish, now, entry)
             entry.state, entry.owner, entry.leased_until = "sending", wish.owner, clock + LEASE_SECONDS
             entry.is_on_its_way = False
-            if _refusal_besides(session, wish, entry, now) is not None:
+            if not is_allowed:
                 return "look"
             entry.created_at = now
             return "send"
@@ -752,11 +774,18 @@ class Ledger:
                 _accept(entry, generation_id, was_found=False)
             return "made"
 
-    def doubt(self, entry_id: int, owner: str, named_id: str | None) -> None:
-        """Note that the outcome of an attempt is unknown; its money counts as spent."""
+    def doubt(
+        self, entry_id: int, owner: str, named_id: str | None, *, gives_quote_back: bool = False
+    ) -> None:
+        """Note that the outcome of an attempt is unknown; its money counts as spent.
+
+        A quote is given back where nothing went out by it.
+        """
         with self._transaction() as session:
             entry = session.get_one(Entry, entry_id)
             if entry.state == "sending" and entry.owner == owner:
+                for quote in _tokens_of(session, entry) if gives_quote_back else ():
+                    quote.used_at = None
                 entry.state, entry.leased_until, entry.is_on_its_way = "unknown", 0.0, False
                 entry.named_id = named_id or entry.named_id
 
@@ -945,16 +974,16 @@ class Ledger:
             )
         return token_id
 
-    def question_age(self, token_id: str) -> float | None:
-        """Return how many seconds ago a question was put, or None where there was none."""
+    def question_age(self, token_id: str, caller: str | None = None) -> float | None:
+        """Return how many seconds ago a question was put to a caller, or None where there was none."""
         with self._reading() as session:
             question = session.get(_Quote, token_id)
-            if question is None or question.kind != "question":
+            if question is None or question.kind != "question" or question.caller != caller:
                 return None
             return time.time() - question.made_at_by_clock
 
-    def revoke(self, *intentions: Intention) -> None:
-        """Take back every quote and question of what is made, whichever take: the user said no to it.
+    def revoke(self, *intentions: Intention, caller: str | None = None) -> None:
+        """Take back a caller's quotes and questions of what is made, of any take: their user said no to it.
 
         What is named by its files and what is named by their assets is one thing: `intentions` are its names
         as far as they are known.
@@ -964,15 +993,22 @@ class Ledger:
         with self._transaction() as session:
             names = _names_of(session, intentions)
             for body_digest in bodies:
-                session.merge(_Declined(body_digest=body_digest, declined_at=now))
+                session.merge(_Declined(body_digest=body_digest, caller=caller or "", declined_at=now))
             for quote in session.scalars(
                 select(_Quote).where(
                     _Quote.body_digest.in_(bodies) | _Quote.digest.in_(names),
+                    _Quote.caller.is_not_distinct_from(caller),
                     _Quote.used_at.is_(None),
                     _Quote.revoked_at.is_(None),
                 )
             ):
                 quote.revoked_at = now
+
+    def was_declined(self, intention: Intention, caller: str | None) -> bool:
+        """Return whether a caller's user said no to it within a day, and has not agreed to it since."""
+        with self._reading() as session:
+            declined = session.get(_Declined, (intention.body_digest, caller or ""))
+            return declined is not None and 0 <= time.time() - declined.declined_at < _DAY_SECONDS
 
     def unresolved(self, accounts: Collection[str], base_url: str) -> list[Entry]:
         """Return the attempts whose outcome is unknown, or whose process died on the way, newest first."""
@@ -1501,16 +1537,17 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _latest(session: Session, intention: Intention) -> Entry | None:
-    return session.scalars(_LATEST, {"digests": _digests(intention)}).first()
+    return session.scalars(_LATEST, {"digests": _digests(session, intention)}).first()
 
 
 def _standing(session: Session, intention: Intention) -> Entry | None:
-    return session.scalars(_STANDING, {"digests": _digests(intention)}).first()
+    return session.scalars(_STANDING, {"digests": _digests(session, intention)}).first()
 
 
-def _digests(intention: Intention) -> list[str]:
+def _digests(session: Session, intention: Intention) -> list[str]:
     # What an earlier version wrote down is the same attempt: an upgrade must not pay again.
-    return [intention.digest, *intention.earlier_digests]
+    names = [intention.digest, *intention.earlier_digests]
+    return [*names, *session.scalars(select(_Name.sent_digest).where(_Name.digest.in_(names)))]
 
 
 def _owners(session: Session, entry: Entry, generation_id: str) -> list[Entry]:
@@ -1747,7 +1784,11 @@ def _no_since(session: Session, entry: Entry, wish: Wish, sent: Intention) -> Qu
     if token is None:
         return None
     told_at, names = token.made_at_by_clock, (entry.body_digest, sent.body_digest)
-    said_no = _Declined.body_digest.in_(names) & (_Declined.declined_at >= told_at)
+    said_no = (
+        _Declined.body_digest.in_(names)
+        & (_Declined.caller == (wish.caller or ""))
+        & (_Declined.declined_at >= told_at)
+    )
     token.revoked_at = session.scalar(select(func.max(_Declined.declined_at)).where(said_no))
     return None if token.revoked_at is None else _revoked()
 

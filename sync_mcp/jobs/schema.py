@@ -119,8 +119,15 @@ VERSION_6 = (
     "ALTER TABLE quotes ADD COLUMN webhook_host VARCHAR",
     """CREATE TABLE declined (
         body_digest VARCHAR NOT NULL,
+        caller VARCHAR NOT NULL,
         declined_at DOUBLE NOT NULL,
-        PRIMARY KEY (body_digest)
+        PRIMARY KEY (body_digest, caller)
+    )""",
+    # What is named by files is what was sent with their assets, also where another attempt had sent that.
+    """CREATE TABLE names (
+        digest VARCHAR NOT NULL,
+        sent_digest VARCHAR NOT NULL,
+        PRIMARY KEY (digest, sent_digest)
     )""",
 )
 

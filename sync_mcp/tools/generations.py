@@ -187,7 +187,7 @@ async def _check_answer(context: CallContext, request: "GenerationRequest", term
     """
     backend, said = context.backend, context.user.choice
     if said is not None and backend.approve_by != "quote":
-        denied = denial_of(said, await backend.guard.question_age(context.user.question_id))
+        denied = denial_of(said, await backend.guard.question_age(context.user.question_id, terms.caller))
         if denied is not None:
             if denied.is_the_users:
                 await backend.guard.revoke(backend.client, request, terms)

@@ -420,3 +420,79 @@ def test_a_no_to_one_name_is_one_to_the_other_once_an_attempt_had_both(ledger: L
         with pytest.raises(QuoteRefused) as refused:
             begun(ledger, intention=other, attempt=2, token=token)
         assert refused.value.code == "quote_revoked"
+
+
+async def test_what_the_user_said_no_to_is_not_paid_unasked_in_another_form(
+    sandbox: Sandbox, make: Make, request_of: RequestOf
+) -> None:
+    with pytest.raises(ApprovalDenied):
+        await make(request_of(webhook_url=MINE), webhook_hosts=(), approval=Asker("100", "no"))
+    asker = Asker("100")
+    await make(request_of(), webhook_hosts=(), approval=asker)
+    assert [reason.text for reason in asker.asked[0].reasons] == ["The user said no to this within a day."]
+    assert len(paid(sandbox)) == 1
+
+
+async def test_once_the_user_has_agreed_the_no_before_holds_no_more(
+    sandbox: Sandbox, make: Make, request_of: RequestOf
+) -> None:
+    with pytest.raises(ApprovalDenied):
+        await make(approval=Asker("0", "no"))
+    sandbox.add_fault(Fault.api_error("account_payment_required", path=CREATE))
+    with pytest.raises(SyncError):
+        await make(approval=Asker("100"))
+    unasked = Asker("100")
+    await make(approval=unasked)
+    assert unasked.asked == []
+
+
+async def test_who_is_asked_about_no_price_is_asked_about_no_no_of_before(make: Make) -> None:
+    with pytest.raises(ApprovalDenied):
+        await make(approval=Asker("0", "no"))
+    assert (await make()).how == "made"
+
+
+async def test_a_no_of_one_caller_takes_back_no_quote_of_another(make: Make, request_of: RequestOf) -> None:
+    token = await quote_for(make, request_of(), caller="alice")
+    with pytest.raises(ApprovalDenied):
+        await make(approval=Asker("0", "no"), caller="bob")
+    unasked = Asker("100")
+    made = await make(token=token, approval=unasked, caller="alice")
+    assert (made.how, unasked.asked) == ("made", [])
+
+
+def test_a_question_of_one_caller_is_not_anothers_to_answer(ledger: Ledger) -> None:
+    question = ledger.quote(intended(), 1, Decimal(1), now_of(), "question", caller="alice")
+    assert ledger.question_age(question, "bob") is None
+    assert ledger.question_age(question, "alice") is not None
+
+
+async def test_a_quote_by_which_nothing_went_out_is_good_again(
+    sandbox: Sandbox, make: Make, guard_of: Callable[..., Guard], request_of: RequestOf
+) -> None:
+    named: Any = {"statusCode": 503, "errorCode": "controller_unavailable", "generationId": "gen-12345"}
+    sandbox.add_fault(Fault(path=CREATE, method="POST", status=503, body=named, times=None))
+    with pytest.raises(OutcomeUnknown):
+        await make()
+    sandbox.clear_faults()
+    sandbox.advance(3700)
+    token = await quote_for(make, request_of())
+    with pytest.raises(OutcomeUnknown):
+        await make(token=token, by=guard_of(ever="0.1"))
+    made = await make(token=token, approval=Asker("0", "no"))
+    assert made.how == "sent now"
+    assert len(paid(sandbox)) == 1
+
+
+@pytest.mark.parametrize("status", [400, 409, 422])
+async def test_a_repeat_that_is_refused_for_its_key_goes_out_under_its_own(
+    sandbox: Sandbox, make: Make, status: int
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, job="forget"))
+    await make()
+    sandbox.advance(3700)
+    body: Any = {"statusCode": status, "errorCode": "IDEMPOTENCY_PAYLOAD_MISMATCH", "message": "no"}
+    sandbox.add_fault(Fault(path=CREATE, method="POST", status=status, body=body))
+    made = await make(approval=Asker("0"))
+    assert made.how == "made"
+    assert len(set(sent(sandbox))) == 2

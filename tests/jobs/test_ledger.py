@@ -957,6 +957,7 @@ def test_a_ledger_from_before_callers_had_names_is_brought_up_to_date_and_keeps_
             older.execute(f"ALTER TABLE entries DROP COLUMN {column}")
         older.execute("ALTER TABLE quotes DROP COLUMN webhook_host")
         older.execute("DROP TABLE declined")
+        older.execute("DROP TABLE names")
         older.execute("UPDATE ledger SET version = 3")
     assert found(ledger, begun(ledger, token=token)).caller is None
 

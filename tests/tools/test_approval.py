@@ -451,7 +451,9 @@ async def test_a_webhook_is_asked_about_with_its_host_whatever_the_price(
         assert 'goes to: "evil.example.net"' in asked[0]
         assert "SECRET" not in asked[0]
         assert creates(sandbox) == 0
-        await assistant.facts("create_generation", media, webhook_url="https://HOOKS.example.com./done")
+        # What was declined is asked about again; another video is not.
+        other = {**media, "model": "lipsync-2-pro", "webhook_url": "https://HOOKS.example.com./done"}
+        await assistant.facts("create_generation", other)
     assert len(asked) == 1
 
 

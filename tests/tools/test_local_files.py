@@ -308,3 +308,24 @@ async def test_a_server_that_only_reads_uploads_nothing(
         await Assistant(client).facts("estimate_cost", input=paths(movies))
     assert told.code == "read_only"
     assert asked(sandbox, "POST", "/v2/assets") == []
+
+
+async def test_what_was_made_of_other_names_asks_once_and_then_goes_by_the_quote(
+    served: Callable[..., Client], sandbox: Sandbox, movies: Path
+) -> None:
+    async with served(approve_above_usd="100") as client:
+        local = Assistant(client)
+        sandbox.add_fault(Fault(method="POST", path="/v2/generate", job="fail", charged=True))
+        await local.facts("create_generation", input=paths(movies))
+        sandbox.advance(1000)
+        asset = await local.facts("upload_asset", path=str(movies / "voice.wav"))
+        video = paths(movies)[0]
+        mixed: list[Facts] = [video, {"type": "audio", "asset_id": asset["asset_id"]}]
+        asked = await local.error("create_generation", input=mixed)
+        assert asked.code == "approval_required"
+        told = await local.facts("estimate_cost", input=mixed)
+        assert "was charged" in told["asks"]
+        made = await local.facts("create_generation", input=mixed, quote_id=told["quote_id"])
+        again = await local.facts("create_generation", input=paths(movies))
+    assert (again["generation_id"], again["reused"]) == (made["generation_id"], True)
+    assert len(sandbox.charges) == 2
