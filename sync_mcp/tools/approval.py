@@ -74,6 +74,8 @@ class UserApproval:
     above_usd: Decimal | None
     by: ApproveBy
     seconds_left: Callable[[], float]
+    doubts: Callable[[], Awaitable[Sequence[str]]] | None = None
+    """Looks why the files of a job of unknown price may not be had: told in the question."""
 
     @property
     def nobody_agrees(self) -> str | None:
@@ -92,7 +94,8 @@ class UserApproval:
         """
         if self.above_usd is None:
             raise _nobody_is_asked(proposal)
-        question = question_of(proposal)
+        doubts = await self.doubts() if self.doubts and proposal.price.usd is None else ()
+        question = question_of(proposal, doubts)
         if self.by == "quote":
             raise await _by_quote(proposal, question, "Forms are switched off (SYNC_MCP_APPROVE_BY=quote).")
         if self.user.is_asked_by_answer:
@@ -190,14 +193,19 @@ def _form(message: str) -> types.ElicitRequestFormParams:
     return types.ElicitRequestFormParams(message=message, requested_schema=_FORM)
 
 
-def question_of(proposal: "Proposal") -> str:
-    """Return the question in lines: the server's own sentences, whole; then what others wrote, in quotes."""
+def question_of(proposal: "Proposal", doubts: Sequence[str] = ()) -> str:
+    """Return the question in lines: the server's own sentences, whole; then what others wrote, in quotes.
+
+    `doubts` say why the job would most likely fail.
+    """
     from sync_mcp.jobs.consent import pieces
     from sync_mcp.jobs.limits import dollars
 
     usd, note = proposal.price.usd, proposal.price.note
     price = "an unknown price" if usd is None else f"about {dollars(usd)}"
     sentences = [f"Pay {price} for this video?", _reasons(proposal)]
+    if doubts:
+        sentences.append(f"It would most likely fail: {'; '.join(doubts)}.")
     if usd is not None and note:
         sentences.append(f"The price is for this: {note}.")
     elif proposal.price.counted is not None:

@@ -79,13 +79,21 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
     wait_until = anyio.current_time() + arguments.wait_seconds
     async with input_files(context, arguments.input, request) as files:
         told = _told_before(request, files)
+        gone: list[str] = []
+
+        async def look_at_links() -> Sequence[str]:
+            # Beside a local file they were looked at, and the price says it.
+            gone[:] = await gone_links(context, request) if files is None else []
+            return gone
+
         terms = _terms(context, arguments, files, notes=told, slot_until=wait_until)
+        terms = replace(terms, approval=replace(_approval(context), doubts=look_at_links))
         await _check_answer(context, request, terms)
         try:
             made = await backend.guard.create(backend.client, request, None, terms)
         except ApprovalRequired as error:
-            if files is None and not error.price_is_known:
-                await _tell_gone(context, request, error)
+            if gone:
+                _tell_gone(error, gone)
             raise
     wait_seconds = max(0.0, wait_until - anyio.current_time())
     answer = await _accepted(context, made.generation, wait_seconds)
@@ -108,12 +116,10 @@ async def _create_generation(context: CallContext, arguments: CreateArguments) -
     return answer
 
 
-async def _tell_gone(context: CallContext, request: "GenerationRequest", error: ApprovalRequired) -> None:
-    """Tell which files cannot be had before the user is asked to pay an unknown price for them."""
-    gone = await gone_links(context, request)
-    if gone:
-        error.message = f"{error.message} {'; '.join(gone)}."
-        error.next_step = f"{_MEND_LINKS} If the user says that it is there all the same: {error.next_step}"
+def _tell_gone(error: ApprovalRequired, gone: Sequence[str]) -> None:
+    """Tell the model, too, which files cannot be had."""
+    error.message = f"{error.message} {'; '.join(gone)}."
+    error.next_step = f"{_MEND_LINKS} If the user says that it is there all the same: {error.next_step}"
 
 
 def _how_told(made: "Made") -> Iterator[str]:

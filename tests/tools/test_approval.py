@@ -768,3 +768,15 @@ async def test_get_account_works_where_the_api_tells_nothing_of_it(
         account = await assistant.facts("get_account")
     assert account["spent_today_usd"] == 0.226
     assert "did not tell" in account["note"]
+
+
+@ERAS
+async def test_who_is_asked_for_an_unknown_price_reads_that_the_file_is_not_there(
+    host: Hosts, sandbox: Sandbox, media: dict[str, Any], mode: Literal["legacy", "auto"]
+) -> None:
+    asked: list[str] = []
+    absent = [{"type": "video", "url": f"{sandbox.url}/samples/absent.mp4"}, media["input"][1]]
+    async with host(mode, "decline", asked) as assistant:
+        assert (await assistant.error("create_generation", input=absent)).code == "approval_denied"
+    (question,) = asked
+    assert "It would most likely fail: input[0].url: 127.0.0.1 has nothing there (HTTP 404)." in question
