@@ -22,7 +22,7 @@ from sync_mcp.caller import caller
 from sync_mcp.errors import ConfigurationError, InvalidRequestError, LedgerError
 from sync_mcp.home import home_folder, open_to_others
 from sync_mcp.hosts import ALIASES, HOSTS, Installation, configuration, http_origin
-from sync_mcp.installed import called_by, this_command
+from sync_mcp.installed import called_by, media_install, this_command
 from sync_mcp.scratch import sweep
 from sync_mcp.text import safe
 from sync_mcp.tokens import FILE_NAME, named_tokens, own_token
@@ -51,9 +51,7 @@ _LAST_MOMENTS_SECONDS = 0.5
 """How long the end may take when something cannot be cancelled."""
 _HTTP_FLAGS = {"http_host": "--host", "http_port": "--port", "http_allowed_hosts": "--allowed-host"}
 _TOLD_TO_HOSTS = {"api_key", "sandbox", "log_level", "http", "http_token", *_HTTP_FLAGS}
-_MEDIA_MISSING = (
-    "the sandbox renders real video and needs PyAV, which is not installed: pip install 'sync-mcp[media]'"
-)
+_MEDIA_MISSING = "the sandbox renders real video and needs PyAV, which is not installed"
 
 
 def main() -> None:
@@ -623,7 +621,7 @@ def _agreed() -> bool:
 
 def _require_media() -> None:
     if not _has_media():
-        _stop(_MEDIA_MISSING)
+        _stop(f"{_MEDIA_MISSING}: {media_install()}")
 
 
 def _has_media() -> bool:

@@ -20,6 +20,7 @@ from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
 from sync_mcp.errors import APIStatusError, ConfigurationError, LedgerError, NotFoundError, SyncError
 from sync_mcp.home import home_folder, open_to_others
+from sync_mcp.installed import media_install
 from sync_mcp.settings import Settings
 from sync_mcp.text import safe
 from sync_mcp.tokens import check_own_token, named_tokens
@@ -32,7 +33,6 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not s
 _SHOWN = 200
 _NOT_INSTALLED = "not installed"
 _CLOCK_TOLERANCE_SECONDS = 120.0
-_INSTALL_MEDIA = "pip install 'sync-mcp[media]'"
 _WITHOUT_MEDIA = (
     "preview_generation does not work, and files are not checked before they are paid for nor when saved"
 )
@@ -183,9 +183,9 @@ def _media(has_media: bool, *, needed: bool) -> Finding:
     else:
         fault = "PyAV is not installed" if found == _NOT_INSTALLED else f"PyAV {found} cannot be imported"
     if needed and not has_media:
-        return Finding("media", f"{fault}, and the sandbox needs it", f"Run {_INSTALL_MEDIA}.")
+        return Finding("media", f"{fault}, and the sandbox needs it", f"Run {media_install()}.")
     sandbox = "" if has_media else ", nor is there a sandbox"
-    return Finding("media", f"{fault}; {_WITHOUT_MEDIA}{sandbox}: {_INSTALL_MEDIA}")
+    return Finding("media", f"{fault}; {_WITHOUT_MEDIA}{sandbox}: {media_install()}")
 
 
 def _folders(settings: Settings) -> list[Finding]:

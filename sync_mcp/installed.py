@@ -31,11 +31,21 @@ def called_by() -> str:
     typed = sys.argv[0]
     if Path(typed).stem != _NAME:
         return shlex.join([sys.executable, "-m", __name__.partition(".")[0]])
-    found = shutil.which(_NAME)
-    if found is not None and _is_same(found, typed):
-        return _NAME
+    # Who runs it out of a cache puts that on the PATH as well, for as long as it runs.
     runner = _runner()
-    return shlex.join(runner) if runner else shlex.quote(typed)
+    if runner:
+        return shlex.join(runner)
+    found = shutil.which(_NAME)
+    return _NAME if found is not None and _is_same(found, typed) else shlex.quote(typed)
+
+
+def media_install() -> str:
+    """Return the command that brings the extra for media into this installation, or starts it with that."""
+    extra = f"{_NAME}[media]"
+    runner = _runner()
+    if not runner:
+        return f"pip install {shlex.quote(extra)}"
+    return shlex.join([*runner[:-2], _source(has_media=True), _NAME])
 
 
 def _runner() -> tuple[str, ...] | None:
@@ -58,9 +68,9 @@ def _uvx() -> tuple[str, ...]:
     return (uvx or "uvx",)
 
 
-def _source() -> str:
-    """Return where this was installed from, as a requirement with the extra if that is here."""
-    extra = "[media]" if find_spec("av") else ""
+def _source(*, has_media: bool = False) -> str:
+    """Return where this was installed from, as a requirement, with the extra if `has_media` or it is here."""
+    extra = "[media]" if has_media or find_spec("av") else ""
     try:
         installed = distribution(_NAME)
     except PackageNotFoundError:

@@ -124,6 +124,22 @@ def test_under_uvx_every_host_gets_the_command_word_for_word_and_no_path_into_th
     assert f"usage: {there.path}/uvx --from" in help_text
 
 
+def test_what_runs_out_of_a_cache_is_named_as_it_is_run_though_its_folder_is_on_the_path_meanwhile(
+    tmp_path: Path,
+) -> None:
+    there = installed(tmp_path, ".cache/uv/archive-v0/Ewez", "uvx", source=WHEEL)
+    path = os.pathsep.join(map(str, (there.script.parent, there.path)))
+    assert there.run("--help", PATH=path).stdout.startswith(f"usage: {there.path}/uvx --from")
+
+
+def test_under_uvx_the_extra_is_had_by_uvx(tmp_path: Path) -> None:
+    there = installed(tmp_path, ".cache/uv/archive-v0/Ewez", "uvx", source=WHEEL)
+    (there.path / "av.py").write_text("raise ImportError('not here')\n")
+    refused = there.run("--sandbox", PYTHONPATH=str(there.path))
+    assert refused.returncode == 2
+    assert refused.stderr.endswith(f": {there.path}/uvx --from 'sync-mcp[media] @ {WHEEL['url']}' sync-mcp\n")
+
+
 def test_under_pipx_run_config_prints_pipx_with_the_source(tmp_path: Path) -> None:
     there = installed(tmp_path, ".cache/pipx/19e1e67ab619621", "pipx", source=WHEEL, has_pipx=True)
     spec = f"sync-mcp[media] @ {WHEEL['url']}"
