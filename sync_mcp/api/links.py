@@ -86,22 +86,22 @@ def _is_file(pages: _Pages, place: SplitResult) -> bool:
     return any(given.get(name) in values for name, values in (pages.file_words or {}).items())
 
 
-def link_fault(url: str, place: str, *, base_url: str) -> str | None:
+def link_fault(url: str, place: str, *, base_url: str, takes_path: bool = True) -> str | None:
     """Return what is wrong with a URL where a file is wanted that the API is to fetch; None if nothing is.
 
-    `place` is what the argument is called; `base_url` is the API's own, which may lie on this machine.
+    `place` is what the argument is called; `base_url` is the API's own, which may lie on this machine;
+    `takes_path` says whether a file of the user's disk may stand there instead.
     """
     service = page_behind(url)
     if service is not None:
         direct = " (at Dropbox with dl=1)" if service == "Dropbox" else ""
-        return (
-            f"{place} is a page of {service}, not a file: download it and give path, or give a direct link "
-            f"to the file{direct}."
-        )
+        by_path = "download it and give path, or " if takes_path else ""
+        return f"{place} is a page of {service}, not a file: {by_path}give a direct link to the file{direct}."
     if _origin(url) != _origin(base_url) and is_inside(_origin(url)[1]):
+        by_path = "the file as path, or " if takes_path else ""
         return (
-            f"{place} leads to this machine or a private network, where the API fetches nothing: give the "
-            "file as path, or a public URL."
+            f"{place} leads to this machine or a private network, where the API fetches nothing: give "
+            f"{by_path}a public URL."
         )
     return None
 

@@ -464,7 +464,7 @@ async def _request(backend: Backend, arguments: RequestArguments) -> "Generation
     given = models.GenerationRequest.model_validate({**fields, "model": model})
     prices_alone = isinstance(arguments, EstimateArguments) and not given.input
     of_request = faults_without_input if prices_alone else faults_of
-    faults += [*of_request(given), *_faults_of_options(given)]
+    faults += [*of_request(given), *_faults_of_options(given), *await _faults_of_boxes(backend, given)]
     model_faults = await backend.model_faults(model)
     # Voices are looked for once all else is right: the list is long.
     voice_faults = [] if faults or model_faults else await _put_voices(backend, given)
@@ -531,6 +531,21 @@ def _faults_of_places(backend: Backend, item: Mapping[str, str], place: str) -> 
         fault = link_fault(url, f"{place}.url", base_url=backend.base_url)
         if fault is not None:
             yield fault
+
+
+async def _faults_of_boxes(backend: Backend, request: "GenerationRequest") -> list[str]:
+    """Return what is wrong with where the file lies that tells who speaks, as far as its letters tell."""
+    from sync_mcp.api.links import link_fault
+
+    speaker = request.options.active_speaker_detection if request.options is not None else None
+    url = speaker.bounding_boxes_url if speaker is not None else None
+    if url is None:
+        return []
+    place = "options.active_speaker_detection.bounding_boxes_url"
+    fault = link_fault(url, place, base_url=backend.base_url, takes_path=False)
+    if fault is None and await backend.outputs.lacks_signature(url):
+        fault = f"{place} is a job's output, and {SIGNATURE_IS_MISSING}"
+    return [] if fault is None else [fault]
 
 
 async def _put_voices(backend: Backend, request: "GenerationRequest") -> list[str]:

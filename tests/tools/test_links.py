@@ -54,6 +54,22 @@ async def test_an_upload_takes_neither_a_page_nor_a_place_inside(
 
 @CREATES
 @pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (PAGE, "is a page of YouTube, not a file: give a direct link to the file."),
+        (INSIDE, "leads to this machine or a private network, where the API fetches nothing: give a public"),
+    ],
+)
+async def test_a_file_of_boxes_is_looked_at_by_its_letters_too_and_no_path_is_advised(
+    assistant: Assistant, sandbox: Sandbox, tool: str, url: str, words: str
+) -> None:
+    boxes = {"active_speaker_detection": {"bounding_boxes_url": url}}
+    told = await refusal(assistant, sandbox, tool, {"input": media(sandbox), "options": boxes})
+    assert f"options.active_speaker_detection.bounding_boxes_url {words}" in told
+
+
+@CREATES
+@pytest.mark.parametrize(
     "url", [INSIDE, "http://localhost:8000/v.mp4", "https://nas.local/v.mp4", "http://127.0.0.1:1/v.mp4"]
 )
 async def test_a_url_that_only_this_network_has_is_refused(
