@@ -51,7 +51,8 @@ API_REMEDIES: Mapping[str, str] = {
         "copies one."
     ),
     "generation_input_video_invalid": (
-        "Ask the user for the video as MP4 with H.264, and call create_generation with that."
+        "Ask the user for the video as MP4 with H.264, for a dub one with speech, and call create_generation "
+        "with that."
     ),
     "generation_input_audio_invalid": (
         "Ask the user for the audio as WAV or MP3, and call create_generation with that."

@@ -117,6 +117,7 @@ def own(code: Code) -> SyncError:
         "media": errors.FileRefused,
         "ledger": errors.LedgerError,
         "quote": errors.QuoteRefused,
+        "webhook": errors.QuoteRefused,
         "price": errors.QuoteRefused,
         "approval": errors.ApprovalDenied,
         "generation": errors.NoOutput,
@@ -184,6 +185,13 @@ async def test_a_video_alone_may_be_meant_to_be_dubbed(assistant: Assistant) -> 
     assert re.search(r"needs a voice: .*\bdub\b", told.text)
 
 
+async def test_a_dub_of_a_silent_video_is_told_to_need_speech(assistant: Assistant, sandbox: Sandbox) -> None:
+    silent: Facts = {"input": [{"type": "video", "url": sandbox.samples.video}], "dub": {"target_lang": "es"}}
+    for tool in ("estimate_cost", "create_generation"):
+        told = await assistant.error(tool, silent)
+        assert "for a dub one with speech" in next_of(told.text)
+
+
 async def test_where_the_host_cannot_ask_and_quotes_do_not_count_the_step_says_what_does(
     sandbox: Sandbox,
 ) -> None:
@@ -212,6 +220,13 @@ async def test_an_output_without_its_signature_is_recognised_wherever_a_url_is_t
         ("create_generation", given),
         ("estimate_cost", given),
         ("upload_asset", {"url": url}),
+        (
+            "estimate_cost",
+            {
+                "input": media(sandbox),
+                "options": {"active_speaker_detection": {"bounding_boxes_url": url}},
+            },
+        ),
     ):
         told = await assistant.error(tool, arguments)
         assert "its signature is missing: copy it whole, or get_generation gives a fresh one" in told.text
