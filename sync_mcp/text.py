@@ -22,6 +22,7 @@ _WRAPPINGS = frozenset(
     ('""', "''", "``", "<>", "\u201c\u201d", "\u201e\u201c", "\u2018\u2019", "\u00ab\u00bb")
 )
 _MARKDOWN_LINK = re.compile(r"!?\[[^]\n]*\]\((?P<target>(?:(?!\]\()[^\n])+)\)")
+_BOLD = re.compile(r"\*\*(?P<inner>[^*\n]+)\*\*")
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
 _LONG_RUN = re.compile(r"[\w~+=-]{16,}")
 # Marks that are drawn as nothing and are no control characters by Unicode's categories.
@@ -122,14 +123,16 @@ def _likeness(word: str, name: str) -> float:
 
 
 def unwrapped(text: str) -> str:
-    """Return what was pasted without what stands around it: blanks, quotes, brackets, a link of Markdown."""
+    """Return what was pasted without what stands around it: blanks, quotes, brackets, Markdown."""
     bare = text.strip()
     while True:
-        link = _MARKDOWN_LINK.fullmatch(bare)
+        link, bold = _MARKDOWN_LINK.fullmatch(bare), _BOLD.fullmatch(bare)
         first, inner, last = bare[:1], bare[1:-1], bare[-1:]
         if link:
             bare = link["target"].strip()
         elif inner and first + last in _WRAPPINGS and (first == "`" or last not in inner):
             bare = inner.strip()
+        elif bold:
+            bare = bold["inner"].strip()
         else:
             return bare

@@ -145,6 +145,8 @@ def test_a_word_that_is_the_beginning_of_one_means_it_and_two_that_are_as_like_a
         *((text, "/a.mp4") for text in ("  /a.mp4\n", "```/a.mp4```", "[a](/a.mp4)", "![a](</a.mp4>)")),
         *((text, text) for text in ("a", "", "``", '"', "'a' and 'b'", "[a](b) and [c](d)", "/it's.mp4'")),
         ("[a](/b (1).mp4)", "/b (1).mp4"),
+        *((text, "/a.mp4") for text in ("**/a.mp4**", "**`/a.mp4`**")),
+        *((text, text) for text in ("****", "**a** and **b**", "*/a.mp4*", "__a__.mp4")),
     ],
 )
 def test_what_stands_around_a_pasted_text_is_taken_off_and_nothing_inside(text: str, bare: str) -> None:
