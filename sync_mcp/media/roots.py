@@ -249,7 +249,16 @@ class MediaRoots:
             FileRefused: `file_not_allowed`, `folder_not_found`, `file_not_writable`.
         """
         folders = self._writable
-        _refuse_without(folders)
+        if not folders:
+            raise FileRefused(
+                "Nothing can be saved here: over HTTP only where SYNC_MCP_DOWNLOAD_DIR or "
+                "SYNC_MCP_MEDIA_ROOTS names a folder.",
+                code="file_not_allowed",
+                next_step=(
+                    "get_generation tells output_url: give that to the user letter for letter, or ask them "
+                    "to set a folder."
+                ),
+            )
         if path is None and self._download_folder is None:
             raise FileRefused(
                 f"There is no download folder. {self._allowed(folders)}",

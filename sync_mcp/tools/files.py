@@ -63,7 +63,11 @@ async def _preview_generation(context: CallContext, arguments: PreviewArguments)
     seconds = "" if sheet.duration_seconds is None else f" of {sheet.duration_seconds:.1f} s"
     times = ", ".join(f"{at:.1f}" for at in sheet.frame_seconds)
     shown = f"{len(sheet.frame_seconds)} frames{seconds}, row by row, at {times} s."
-    next_step = "Next: download_generation with this generation_id saves it."
+    next_step = (
+        "Next: download_generation with this generation_id saves it."
+        if backend.can_save
+        else "Next: give the user its output_url, which get_generation tells."
+    )
     return Picture(sheet.jpeg, f"{plain_id(generation.id) or 'The output'}: {shown} {next_step}")
 
 

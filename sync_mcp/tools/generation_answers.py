@@ -196,8 +196,7 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
         answer.output_url_expires_at = _timestamp(_expiry(answer.output_url or ""))
         answer.output_duration_seconds = finite(generation.output_duration)
         answer.next_step = (
-            "preview_generation shows it and download_generation saves it, by this generation_id. Or give "
-            "the user output_url letter for letter; when it has expired, get_generation gives a fresh one."
+            _with_output(context.backend.can_save)
             if answer.output_url
             else "There is no output URL yet: call get_generation with this generation_id again."
         )
@@ -217,6 +216,17 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
             "create it again."
         )
     return answer
+
+
+def _with_output(can_save: bool) -> str:
+    """Return what can be done with an output; saving it is offered only where this server can."""
+    ways = (
+        "preview_generation shows it and download_generation saves it, by this generation_id. Or give"
+        if can_save
+        else "preview_generation shows it, by this generation_id. Give"
+    )
+    fresh = "when it has expired, get_generation gives a fresh one."
+    return f"{ways} the user output_url letter for letter; {fresh}"
 
 
 _RUNNING = ("PENDING", "PROCESSING")
@@ -271,12 +281,14 @@ def wait_answer(
     known: "Mapping[str, Entry]",
     progress: Mapping[str, float],
     *,
-    tells_urls: bool,
+    wants_urls: bool,
+    can_save: bool,
 ) -> WaitAnswer:
     """Return how the jobs `ids` are; one without an outcome could not be asked for.
 
     Where results can be saved by their ids, their URLs are long and of no use.
     """
+    tells_urls = wants_urls or not can_save
     rows = [_awaited_row(id, outcomes.get(id), progress.get(id)) for id in ids]
     for row in rows:
         _tell_entry(row, known.get(row.generation_id))
@@ -293,7 +305,9 @@ def wait_answer(
         unknown=count["missing"] + count["error"] + count["unknown"] + count["strange"] or None,
         total_cost_usd=round(sum(told), 6) if told else None,
         generations=fitting,
-        next_step=_after_wait(count, fitting, left_out=len(rows) - len(fitting), tells_urls=tells_urls),
+        next_step=_after_wait(
+            count, fitting, left_out=len(rows) - len(fitting), tells_urls=tells_urls, can_save=can_save
+        ),
     )
 
 
@@ -357,17 +371,19 @@ def _put_urls(rows: Sequence[AwaitedRow], outcomes: "Mapping[str, Generation | S
 
 
 def _after_wait(
-    count: Mapping[str, int], rows: Sequence[AwaitedRow], *, left_out: int, tells_urls: bool
+    count: Mapping[str, int], rows: Sequence[AwaitedRow], *, left_out: int, tells_urls: bool, can_save: bool
 ) -> str:
     steps: list[str] = []
     open_ids = count["running"] + count["unknown"]
     if open_ids:
         steps.append(f"Call wait_for_generations again with only the {open_ids} ids that have not ended.")
     if any(row.output_url for row in rows):
-        steps.append(
-            "preview_generation shows one and download_generation saves it; or give the user each output_url "
-            "letter for letter."
+        ways = (
+            "preview_generation shows one and download_generation saves it; or give"
+            if can_save
+            else "preview_generation shows one; give"
         )
+        steps.append(f"{ways} the user each output_url letter for letter.")
     elif count["completed"] and not tells_urls:
         steps.append("By its generation_id, preview_generation shows one and download_generation saves it.")
     if tells_urls and any(row.status == "COMPLETED" and not row.output_url for row in rows):

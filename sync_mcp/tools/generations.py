@@ -275,9 +275,9 @@ async def _wait_for_generations(context: CallContext, arguments: WaitArguments) 
         # What stands in the way of all of them is no matter of the jobs.
         raise failures[0]
     known = await known_jobs(context, [job for job in outcomes.values() if not isinstance(job, SyncError)])
-    tells_urls = arguments.urls or not context.backend.can_save
     progress = await _progress(context, outcomes)
-    answer = wait_answer(ids, outcomes, known, progress, tells_urls=tells_urls)
+    can_save = context.backend.can_save
+    answer = wait_answer(ids, outcomes, known, progress, wants_urls=arguments.urls, can_save=can_save)
     for row in answer.generations:
         context.backend.outputs.note(row.output_url)
     if len(ids) < len(arguments.generation_ids):

@@ -139,6 +139,28 @@ async def test_over_http_nothing_is_written_unless_roots_are_set(
     assert Path(facts["path"]).parent == folder
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"http": True, "media_roots": None, "download_dir": None}, {"read_only": True}],
+    ids=["over HTTP", "read only"],
+)
+async def test_where_nothing_can_be_saved_no_answer_offers_to(
+    sandbox: Sandbox, serve: Serve, settings: dict[str, Any]
+) -> None:
+    id = (await completed(sandbox)).id
+    async with serve(**settings) as assistant:
+        told = [
+            await assistant.facts("get_generation", generation_id=id),
+            await assistant.facts("wait_for_generations", generation_ids=[id]),
+        ]
+        shown = await assistant.client.call_tool("preview_generation", {"generation_id": id})
+        refused = await assistant.call("download_generation", generation_id=id)
+    assert all("give the user" in answer["next_step"].lower() for answer in told)
+    assert "download_generation" not in str([told, shown.content[-1], refused.text.split("\n")[3:]])
+    if "http" in settings:
+        assert "Next: get_generation tells output_url" in refused.text
+
+
 async def test_a_job_that_has_not_ended_or_failed_says_how_to_go_on(
     sandbox: Sandbox, folder: Path, serve: Serve
 ) -> None:
