@@ -812,14 +812,17 @@ def test_a_root_within_a_hidden_folder_is_as_good_as_any_and_the_disk_is_no_way_
 )
 def test_without_folders_every_local_path_is_refused_and_the_reason_told(disk: Disk, path: str) -> None:
     nowhere = MediaRoots([], None)
-    for refused in (
-        _refused(lambda: nowhere.open(path)),
+    refused = _refused(lambda: nowhere.open(path))
+    assert refused.code == "file_not_allowed"
+    assert "over HTTP they can be used only if SYNC_MCP_MEDIA_ROOTS names folders" in refused.message
+    assert "url or an asset_id" in refused.next_step
+    for unsaved in (
         _refused(lambda: nowhere.destination(path, "talk.mp4")),
         _refused(lambda: nowhere.destination(None, "talk.mp4")),
     ):
-        assert refused.code == "file_not_allowed"
-        assert "over HTTP they can be used only if SYNC_MCP_MEDIA_ROOTS names folders" in refused.message
-        assert "url or an asset_id" in refused.next_step
+        assert unsaved.code == "file_not_allowed"
+        assert "over HTTP only where SYNC_MCP_DOWNLOAD_DIR or SYNC_MCP_MEDIA_ROOTS" in unsaved.message
+        assert "get_generation tells output_url" in unsaved.next_step
 
 
 def test_a_relative_path_without_a_working_folder_is_not_there(
