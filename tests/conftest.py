@@ -1,11 +1,14 @@
 import math
 import signal
 from collections.abc import Iterator
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from sync_mcp.jobs import ledger
 from sync_mcp.sandbox import Sandbox
 
 # No verdict may depend on how fast the machine is, nor on what an earlier run found.
@@ -46,6 +49,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _lists_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Send a create in doubt again at once: the time in which the API's list may lag is for its own tests."""
     monkeypatch.setattr("sync_mcp.api.create.LISTED_WITHIN_SECONDS", -math.inf)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commits_without_the_disk() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Leave it to the system when a commit reaches the disk: no test cuts the power, and a kill loses none.
+
+    Only in this process: the commands that tests start sync as ever.
+    """
+    prepare = ledger._prepare  # pyright: ignore[reportPrivateUsage]
+
+    @wraps(prepare)
+    def prepare_without_the_disk(connection: Any, record: object) -> None:
+        prepare(connection, record)
+        connection.execute("PRAGMA synchronous=OFF")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger, "_prepare", prepare_without_the_disk)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import errno
 import importlib.util
+import inspect
 import json
 import os
 import shutil
@@ -133,7 +134,8 @@ def test_the_journal_that_stays_beside_the_file_takes_nothing_back(ledger: Ledge
 
 def test_every_connection_syncs_what_it_commits(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[tuple[object, ...]] = []
-    prepare = ledger_module._prepare  # pyright: ignore[reportPrivateUsage]
+    # As it is outside the suite, which leaves the disk to the system.
+    prepare = inspect.unwrap(ledger_module._prepare)  # pyright: ignore[reportPrivateUsage]
 
     def note(connection: sqlite3.Connection, record: object) -> None:
         prepare(connection, record)
