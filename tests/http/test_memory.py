@@ -7,10 +7,11 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from sync_mcp.sandbox import Sandbox
 from tests.http.web import Web, call, serving
 
-CALLS = 10_000
-WARM_UP_CALLS = 2_000
+CALLS = 1_000
+ROUNDS = 3
 WORKERS = 16
-GROWTH_MIB = 4.0
+GROWTH_MIB = 0.4
+"""In a thousand calls: it would be 4 MiB in ten thousand."""
 LIST = "list_generations"
 REQUESTS = (call(LIST, {}), call(LIST, {}, "legacy"))
 ENDS = (b"}}}}", b"0\r\n\r\n")
@@ -41,12 +42,15 @@ async def list_jobs(web: Web, calls: int) -> None:
                 workers.start_soon(work)
 
 
-@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system tells no process's memory")
-async def test_memory_stays_flat_over_ten_thousand_calls(sandbox: Sandbox) -> None:
+async def test_memory_stays_flat_from_one_thousand_calls_to_the_next(sandbox: Sandbox) -> None:
     with serving(sandbox) as web:
-        await list_jobs(web, WARM_UP_CALLS)
-        before = resident_mib(web)
         await list_jobs(web, CALLS)
-        assert resident_mib(web) - before < GROWTH_MIB
+        grown: list[float] = []
+        # What is kept of each call is kept in every round; what the allocator puts by is not.
+        while len(grown) < ROUNDS and (not grown or grown[-1] >= GROWTH_MIB):
+            before = resident_mib(web)
+            await list_jobs(web, CALLS)
+            grown.append(resident_mib(web) - before)
+        assert min(grown) < GROWTH_MIB, grown
