@@ -70,13 +70,17 @@ def serving(
     patience: float | None = None,
     begun_patience: float | None = None,
     env: Mapping[str, str] | None = None,
+    forked: bool = True,
 ) -> Generator[Web]:
     """Serve HTTP with `api` in the place of the Sync API, to those who have `TOKEN`."""
     command: tuple[str, ...] = (COMMAND,)
     if patience is not None:
         command = (sys.executable, "-c", _IMPATIENT, str(patience), str(begun_patience or patience))
     settings = {"SYNC_API_KEY": KEY, "SYNC_BASE_URL": api.url, "SYNC_MCP_HTTP_TOKEN": TOKEN, **(env or {})}
-    with started((*command, "--http", "--port", "0", *flags), settings) as server:
+    begun = started(
+        (*command, "--http", "--port", "0", *flags), settings, forked=forked and command == (COMMAND,)
+    )
+    with begun as server:
         told = server.stderr.until(lambda line: b"/mcp" in line).decode()
         found = re.search(r"http://\S+/mcp", told)
         assert found

@@ -98,12 +98,13 @@ def hosted(
     env: Mapping[str, str] | None = None,
     modern_era: bool = False,
     probes_first: bool = False,
+    forked: bool = True,
 ) -> Generator[Host]:
     """Start the command with these arguments, and connect to it."""
     # It is killed at the end, so that its temporary files have to be removed for it.
     with (
         TemporaryDirectory() as temporary,
-        started((COMMAND, *arguments), {"TMPDIR": temporary, **(env or {})}) as server,
+        started((COMMAND, *arguments), {"TMPDIR": temporary, **(env or {})}, forked=forked) as server,
     ):
         yield Host(server, modern_era, probes_first).connect()
 

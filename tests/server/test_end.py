@@ -63,7 +63,7 @@ def sandboxed(tmp_path: Path) -> Iterator[Sandboxed]:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     env = {"TMPDIR": str(temporary), "SYNC_MCP_APPROVE_ABOVE_USD": "never"}
-    with hosted("--sandbox", env=env) as host, ExitStack() as opened:
+    with hosted("--sandbox", env=env, forked=False) as host, ExitStack() as opened:
         yield Sandboxed(host, embedded(host), temporary, opened)
 
 
@@ -140,7 +140,7 @@ def test_the_sandbox_ends_with_its_server_whatever_it_is_doing(
 def test_an_api_that_never_answers_cannot_hold_up_the_end():
     with (
         RawServer([Answer(hangs=True)], BEFORE_A_CREATE) as api,
-        hosted(env={"SYNC_API_KEY": KEY, "SYNC_BASE_URL": api.url}) as host,
+        hosted(env={"SYNC_API_KEY": KEY, "SYNC_BASE_URL": api.url}, forked=False) as host,
     ):
         host.start("create_generation", {"input": media("https://example.com"), "wait_seconds": 50})
         until(lambda: any(one.path == "/v2/generate" for one in api.received))

@@ -15,6 +15,8 @@ from typing import IO, Any
 
 import pytest
 
+from tests.stdio.forked import ForkedProcess
+
 FIXTURE_SERVER = Path(__file__).with_name("fixture_server.py")
 FIXTURE_COMMAND = (sys.executable, str(FIXTURE_SERVER))
 ROOT = Path(__file__).parents[2]
@@ -102,22 +104,27 @@ class _Lines:
 
 
 class ServerProcess:
-    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], *, forked: bool = False) -> None:
         # What the developer has set for a server of his own is not for this one; the home is the test's.
         inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith("SYNC_") or name == "SYNC_MCP_HOME"
         }
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=inherited | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **env},
-            # A group of its own, so that what it leaves behind can be told from everything else.
-            process_group=0 if os.name == "posix" else None,
-        )
+        env = inherited | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **env}
+        self.process: subprocess.Popen[bytes]
+        if forked and sys.platform == "linux":
+            self.process = ForkedProcess(command, env)
+        else:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=env,
+                # A group of its own, so that what it leaves behind can be told from everything else.
+                process_group=0 if os.name == "posix" else None,
+            )
         assert self.process.stdin
         assert self.process.stdout
         assert self.process.stderr
@@ -179,10 +186,10 @@ def running(*, read_stdout: bool = True, **env: str) -> Generator[ServerProcess]
 
 @contextmanager
 def started(
-    command: Sequence[str], env: Mapping[str, str], *, read_stdout: bool = True
+    command: Sequence[str], env: Mapping[str, str], *, read_stdout: bool = True, forked: bool = False
 ) -> Generator[ServerProcess]:
-    """Any server."""
-    server = ServerProcess(command, env)
+    """Any server; a forked one is the command sync-mcp, whose imports are made already."""
+    server = ServerProcess(command, env, forked=forked)
     if read_stdout:
         server.stdout.start()
     try:

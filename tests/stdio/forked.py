@@ -1,0 +1,203 @@
+"""Processes of sync-mcp that are forked from one which has imported already what a server needs.
+
+To import it takes a second of each start, and many tests start a server. From then on a forked one is as any
+other: its own memory, streams, environment and group. Tests of the start itself run the command.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import random
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from threading import Event, Thread
+from types import FrameType
+
+import sync_mcp
+from sync_mcp import cli
+
+START_SECONDS = 60.0
+_MESSAGE_BYTES = 1 << 16
+_STREAMS = (0, 1, 2)
+_PROGRAMS = ("sync_mcp.__main__", "sync_mcp.media.worker")
+
+
+class ForkedProcess(subprocess.Popen[bytes]):
+    """What `Popen` would be of the command, with pipes and a group of its own."""
+
+    def __init__(self, arguments: Sequence[str], env: Mapping[str, str]) -> None:
+        theirs: list[int] = []
+        ours: list[int] = []
+        for stream in _STREAMS:
+            reads, writes = os.pipe()
+            theirs.append(writes if stream else reads)
+            ours.append(reads if stream else writes)
+        self.args = list(arguments)
+        self.stdin, self.stdout, self.stderr = (
+            os.fdopen(number, "rb" if stream else "wb") for stream, number in zip(_STREAMS, ours, strict=True)
+        )
+        self.returncode: int | None = None
+        self.pid, self._ended = _parent().fork(arguments, env, theirs)
+        for number in theirs:
+            os.close(number)
+
+    def poll(self) -> int | None:
+        if self._ended.event.is_set():
+            self.returncode = self._ended.code
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not self._ended.event.wait(timeout):
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        self.returncode = self._ended.code
+        return self.returncode
+
+
+class _Ended:
+    """Whether a process has ended, and how."""
+
+    def __init__(self) -> None:
+        self.event = Event()
+        self.code = 0
+
+
+class _Parent:
+    """The process that forks; it ends with this one."""
+
+    def __init__(self) -> None:
+        self._channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        root = Path(__file__).parents[2]
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", __file__, str(its.fileno())],
+            env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+            pass_fds=(its.fileno(),),
+            # As pipes are: a terminal would be written to line by line.
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            # What the terminal sends to the tests' group is not for it.
+            process_group=0,
+        )
+        its.close()
+        self._started: list[int] = []
+        self._has_started = Event()
+        self._ended: dict[int, _Ended] = {}
+        self._listener = Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        atexit.register(self._end)
+
+    def fork(
+        self, arguments: Sequence[str], env: Mapping[str, str], streams: Sequence[int]
+    ) -> tuple[int, _Ended]:
+        """Start a process; one at a time."""
+        self._has_started.clear()
+        order = json.dumps({"arguments": list(arguments), "env": dict(env), "folder": str(Path.cwd())})
+        socket.send_fds(self._channel, [order.encode()], streams)
+        assert self._has_started.wait(START_SECONDS)
+        pid = self._started.pop()
+        return pid, self._ended[pid]
+
+    def _listen(self) -> None:
+        while message := self._channel.recv(_MESSAGE_BYTES):
+            pid, code = json.loads(message)
+            if code is None:
+                self._ended[pid] = _Ended()
+                self._started.append(pid)
+                self._has_started.set()
+            else:
+                ended = self._ended.pop(pid)
+                ended.code = code
+                ended.event.set()
+
+    def _end(self) -> None:
+        self._channel.shutdown(socket.SHUT_RDWR)
+        self._process.wait(START_SECONDS)
+        self._listener.join(START_SECONDS)
+        self._channel.close()
+
+
+@cache
+def _parent() -> _Parent:
+    return _Parent()
+
+
+def _serve(channel: socket.socket) -> None:
+    """Fork whenever it is ordered to, and tell who has ended; return in each process that was forked."""
+    gc.freeze()
+    woken, wakes = os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(wakes, False)
+    signal.signal(signal.SIGCHLD, _wake)
+    signal.set_wakeup_fd(wakes)
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel, selectors.EVENT_READ)
+        selector.register(woken, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _ in selector.select()}
+            if woken in ready:
+                os.read(woken, _MESSAGE_BYTES)
+                _tell_the_ended(channel)
+            if channel not in ready:
+                continue
+            order, streams, *_ = socket.recv_fds(channel, _MESSAGE_BYTES, len(_STREAMS))
+            if not order:
+                # Nobody is there to order more.
+                os._exit(0)
+            pid = os.fork()
+            if pid == 0:
+                break
+            for number in streams:
+                os.close(number)
+            channel.send(json.dumps([pid, None]).encode())
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.close(woken)
+    os.close(wakes)
+    channel.close()
+    os.setpgid(0, 0)
+    for number, stream in zip(streams, _STREAMS, strict=True):
+        os.dup2(number, stream)
+        os.close(number)
+    random.seed()
+    told = json.loads(order)
+    os.chdir(told["folder"])
+    os.environ.clear()
+    os.environ.update(told["env"])
+    sys.argv = told["arguments"]
+
+
+def _wake(number: int, frame: FrameType | None) -> None:
+    """Do nothing: that a signal came is told by the descriptor that it wakes."""
+
+
+def _tell_the_ended(channel: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        channel.send(json.dumps([pid, os.waitstatus_to_exitcode(status)]).encode())
+
+
+def main() -> None:
+    """Fork whenever it is ordered to, and be the command in each process that was forked."""
+    for module in pkgutil.walk_packages(sync_mcp.__path__, "sync_mcp."):
+        if module.name not in _PROGRAMS:
+            importlib.import_module(module.name)
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
