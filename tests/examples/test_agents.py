@@ -1,7 +1,6 @@
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -10,9 +9,11 @@ from urllib.request import urlopen
 import pytest
 
 from sync_mcp.sandbox import Fault, Sandbox
+from tests.stdio.forked import run_example
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CREATE = "/v2/generate"
+FRAMEWORKS = ("pydantic_ai.mcp", "agents.mcp")
 
 each_example = pytest.mark.parametrize("example", ["pydantic_ai_dubbing.py", "openai_agents.py"])
 
@@ -35,13 +36,8 @@ def run_agent(example: str, *arguments: str, typed: str = "", **env: str) -> sub
         for name, value in os.environ.items()
         if not name.startswith("SYNC_") or name == "SYNC_MCP_HOME"
     }
-    return subprocess.run(
-        [sys.executable, str(EXAMPLES / example), *arguments],
-        env=inherited | env,
-        input=typed,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=90,
+    return run_example(
+        [str(EXAMPLES / example), *arguments], inherited | env, typed=typed, imports=FRAMEWORKS
     )
 
 

@@ -2,7 +2,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from sync_mcp.media.probe import probe
 from sync_mcp.sandbox.storage import SAMPLES
 from tests.media.clips import frozen_at_first, make_media
+from tests.stdio.forked import run_example
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "dub_file.py"
 
@@ -20,13 +20,8 @@ def clip(tmp_path: Path) -> Path:
 
 
 def run(clip: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(EXAMPLE), str(clip), "--script", "Welcome to our spring sale.", *flags],
-        env=os.environ | {"SYNC_API_KEY": ""},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=90,
-    )
+    arguments = [str(EXAMPLE), str(clip), "--script", "Welcome to our spring sale.", *flags]
+    return run_example(arguments, os.environ | {"SYNC_API_KEY": ""})
 
 
 def test_a_clip_says_the_script_and_the_result_lies_beside_it(clip: Path) -> None:

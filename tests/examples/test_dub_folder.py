@@ -15,6 +15,7 @@ import pytest
 from sync_mcp import Ledger
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.media.clips import make_media
+from tests.stdio.forked import run_example
 
 DUB_FOLDER = Path(__file__).parents[2] / "examples" / "dub_folder.py"
 CREATE = "/v2/generate"
@@ -69,13 +70,7 @@ def _environment(sandbox: Sandbox, key: str = "any") -> dict[str, str]:
 def dub(
     sandbox: Sandbox, folder: Path, *flags: str, budget: str = "20", key: str = "any"
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        _command(folder, *flags, budget=budget),
-        env=_environment(sandbox, key),
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PATIENCE_SECONDS,
-    )
+    done = run_example(_command(folder, *flags, budget=budget)[1:], _environment(sandbox, key))
     assert "Traceback" not in done.stderr
     return done
 

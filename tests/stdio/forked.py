@@ -1,7 +1,7 @@
-"""Processes of sync-mcp that are forked from one which has imported already what a server needs.
+"""Processes of sync-mcp and of the examples, forked from one which has imported already what they need.
 
-To import it takes a second of each start, and many tests start a server. From then on a forked one is as any
-other: its own memory, streams, environment and group. Tests of the start itself run the command.
+To import it takes a second of each start and more, and many tests start one. From then on a forked one is as
+any other: its own memory, streams, environment and group. Tests of the start itself run the command.
 """
 
 import atexit
@@ -11,12 +11,15 @@ import json
 import os
 import pkgutil
 import random
+import runpy
 import selectors
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import Event, Thread
@@ -25,16 +28,45 @@ from types import FrameType
 import sync_mcp
 from sync_mcp import cli
 
+RUN_SECONDS = 120.0
 START_SECONDS = 60.0
 _MESSAGE_BYTES = 1 << 16
 _STREAMS = (0, 1, 2)
 _PROGRAMS = ("sync_mcp.__main__", "sync_mcp.media.worker")
 
 
-class ForkedProcess(subprocess.Popen[bytes]):
-    """What `Popen` would be of the command, with pipes and a group of its own."""
+def run_example(
+    arguments: Sequence[str], env: Mapping[str, str], *, typed: str = "", imports: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python file to its end, as `python FILE ...` would; it imports these packages."""
+    command = [sys.executable, *arguments]
+    if sys.platform != "linux":
+        return subprocess.run(
+            command, env=env, input=typed, capture_output=True, encoding="utf-8", timeout=RUN_SECONDS
+        )
+    process = ForkedProcess(arguments, env, imports=tuple(imports))
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    with process.stdin, process.stdout, process.stderr, ThreadPoolExecutor(2) as readers:
+        told = [readers.submit(pipe.read) for pipe in (process.stdout, process.stderr)]
+        try:
+            with suppress(BrokenPipeError):
+                process.stdin.write(typed.encode())
+                process.stdin.close()
+            code = process.wait(RUN_SECONDS)
+        finally:
+            process.kill()
+        output, errors = (one.result(RUN_SECONDS).decode() for one in told)
+    return subprocess.CompletedProcess(command, code, output, errors)
 
-    def __init__(self, arguments: Sequence[str], env: Mapping[str, str]) -> None:
+
+class ForkedProcess(subprocess.Popen[bytes]):
+    """What `Popen` would be of the command, or of a Python file, with pipes and a group of its own."""
+
+    def __init__(
+        self, arguments: Sequence[str], env: Mapping[str, str], *, imports: tuple[str, ...] = ()
+    ) -> None:
         theirs: list[int] = []
         ours: list[int] = []
         for stream in _STREAMS:
@@ -46,7 +78,7 @@ class ForkedProcess(subprocess.Popen[bytes]):
             os.fdopen(number, "rb" if stream else "wb") for stream, number in zip(_STREAMS, ours, strict=True)
         )
         self.returncode: int | None = None
-        self.pid, self._ended = _parent().fork(arguments, env, theirs)
+        self.pid, self._ended = _parent(imports).fork(arguments, env, theirs)
         for number in theirs:
             os.close(number)
 
@@ -73,11 +105,11 @@ class _Ended:
 class _Parent:
     """The process that forks; it ends with this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, imports: Sequence[str]) -> None:
         self._channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         root = Path(__file__).parents[2]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__, str(its.fileno())],
+            [sys.executable, "-P", __file__, str(its.fileno()), *imports],
             env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
             pass_fds=(its.fileno(),),
             # As pipes are: a terminal would be written to line by line.
@@ -125,8 +157,8 @@ class _Parent:
 
 
 @cache
-def _parent() -> _Parent:
-    return _Parent()
+def _parent(imports: tuple[str, ...]) -> _Parent:
+    return _Parent(imports)
 
 
 def _serve(channel: socket.socket) -> None:
@@ -191,12 +223,19 @@ def _tell_the_ended(channel: socket.socket) -> None:
 
 
 def main() -> None:
-    """Fork whenever it is ordered to, and be the command in each process that was forked."""
+    """Fork whenever it is ordered to, and be the command, or the file, in each process that was forked."""
     for module in pkgutil.walk_packages(sync_mcp.__path__, "sync_mcp."):
         if module.name not in _PROGRAMS:
             importlib.import_module(module.name)
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    cli.main()
+    program = Path(sys.argv[0])
+    if program.suffix == ".py":
+        sys.path.insert(0, str(program.parent))
+        runpy.run_path(str(program), run_name="__main__")
+    else:
+        cli.main()
 
 
 if __name__ == "__main__":
