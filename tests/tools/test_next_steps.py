@@ -124,7 +124,6 @@ def own(code: Code) -> SyncError:
         "api": errors.ConfigurationError,
         "storage": errors.APIResponseError,
         "url": errors.APIResponseError,
-        "webhook": errors.QuoteRefused,
     }
     return found[code.partition("_")[0]]("No.", code=code)
 
