@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from io import TextIOWrapper
 
     from sync_mcp.doctor import Finding
-    from sync_mcp.jobs.ledger import Ledger
-    from sync_mcp.ledger_commands import Plan
+    from sync_mcp.jobs.ledger import Entry, Ledger
+    from sync_mcp.ledger_commands import Plan, Sighting
     from sync_mcp.sandbox import Sandbox
     from sync_mcp.settings import Settings
 
@@ -560,11 +560,9 @@ def _ledger_show(ledger: "Ledger", arguments: argparse.Namespace) -> int:
 
 
 def _ledger_resolve(ledger: "Ledger", arguments: argparse.Namespace) -> int:
-    from sync_mcp.ledger_commands import look_up, resolving
+    from sync_mcp.ledger_commands import resolving
 
-    settings = _settings(arguments)
-    key = settings.api_key.get_secret_value() if settings.api_key and not settings.sandbox else None
-    look = partial(look_up, api_key=key, base_url=settings.base_url)
+    look = _look(arguments)
     plan = resolving(ledger, arguments.entry, arguments.generation, look=look, unseen=arguments.unseen)
     return _done(plan, arguments)
 
@@ -572,7 +570,16 @@ def _ledger_resolve(ledger: "Ledger", arguments: argparse.Namespace) -> int:
 def _ledger_release(ledger: "Ledger", arguments: argparse.Namespace) -> int:
     from sync_mcp.ledger_commands import releasing
 
-    return _done(releasing(ledger, arguments.entry), arguments)
+    return _done(releasing(ledger, arguments.entry, look=_look(arguments)), arguments)
+
+
+def _look(arguments: argparse.Namespace) -> "Callable[[Ledger, Entry, str], Sighting]":
+    """Return what asks the API for a job, by the key and the address of the settings."""
+    from sync_mcp.ledger_commands import look_up
+
+    settings = _settings(arguments)
+    key = settings.api_key.get_secret_value() if settings.api_key and not settings.sandbox else None
+    return partial(look_up, api_key=key, base_url=settings.base_url)
 
 
 def _ledger_check(ledger: "Ledger", arguments: argparse.Namespace) -> int:

@@ -39,6 +39,11 @@ _REASON_SHOWN = 200
 _DAY_SECONDS = 86_400.0
 _LOOK: RequestOptions = {"timeout_in_seconds": 10.0, "max_retries": 1}
 _PAID_AGAIN = "a repeat of the call is sent as a new one and paid."
+_UNLESS_KNOWN = {
+    True: "",
+    False: f" If that stays so, {_PAID_AGAIN}",
+    None: f" If the API knows no such job, {_PAID_AGAIN}",
+}
 _SPOKEN = {"outputFileName": "output_file_name", "webhookUrl": "webhook_url", "projectId": "project_id"}
 _COST_ASKED = "Paid calls, and get_account, ask the API for it."
 
@@ -142,6 +147,8 @@ class Sighting:
 
     is_known: bool | None
     told: str
+    is_running: bool = False
+    """Whether the API shows it as a job that has not ended."""
 
 
 def look_up(
@@ -165,12 +172,10 @@ async def _looked_up(ledger: Ledger, entry: Entry, generation_id: str, api_key: 
         except SyncError as error:
             return _unseen(f"the API could not tell: {safe(error.whole_message, _REASON_SHOWN).rstrip('.')}")
     if job is None:
-        return Sighting(
-            False, f"The API knows no generation {generation_id}: if that stays so, {_PAID_AGAIN}"
-        )
+        return Sighting(False, f"The API knows no generation {generation_id}.")
     made = f", made {_moment(job.created_at.timestamp())}" if job.created_at else ""
     what = f"{safe(job.model or 'a model that it does not tell', _MODEL_SHOWN)}, {safe(job.status, 40)}"
-    return Sighting(True, f"The API knows this job: {what}{made}.")
+    return Sighting(True, f"The API knows this job: {what}{made}.", is_running=not job.finished)
 
 
 async def _job(sync: AsyncSync, generation_id: str) -> Generation | None:
@@ -188,8 +193,7 @@ async def _job(sync: AsyncSync, generation_id: str) -> Generation | None:
 
 
 def _unseen(reason: str) -> Sighting:
-    told = f"The id is not looked up, as {reason}. If the API knows no such job, {_PAID_AGAIN}"
-    return Sighting(None, told)
+    return Sighting(None, f"The id is not looked up, as {reason}.")
 
 
 def resolving(
@@ -225,7 +229,7 @@ def resolving(
         f"Entry {entry.id}, {_whole_words(entry.summary)}, is noted as what made generation {generation_id}.",
         f"Its money, {_held(entry)}, counts against the budgets until the job's real cost is known. "
         f"{_COST_ASKED} The same call, made again, is answered with this job and pays nothing.",
-        sighting.told,
+        f"{sighting.told}{_UNLESS_KNOWN[sighting.is_known]}",
     ]
     if entry.named_id and entry.named_id != generation_id:
         told.append(f"The API itself named another job for it: {shown_id(safe(entry.named_id, _ID_SHOWN))}.")
@@ -237,11 +241,14 @@ def resolving(
     return Plan("\n".join(told), do)
 
 
-def releasing(ledger: Ledger, entry_id: int) -> Plan:
+def releasing(ledger: Ledger, entry_id: int, *, look: Callable[[Ledger, Entry, str], Sighting]) -> Plan:
     """Return the plan to let go of an attempt, so that the same call makes it anew without a question.
 
+    `look` asks the API for the job of an attempt that is to be noted as one that made nothing.
+
     Raises:
-        InvalidRequestError: there is nothing that stands in the way of the same call.
+        InvalidRequestError: there is nothing that stands in the way of the same call, or the API shows the
+            job: it was made, and its money counts.
     """
     entry = _open_to(ledger, entry_id, lambda entry: entry.state == "accepted" or entry.asks_again)
 
@@ -255,6 +262,12 @@ def releasing(ledger: Ledger, entry_id: int) -> Plan:
             f"call any more: that is paid as a new attempt, without asking. {_counts_on(entry)}"
         )
         return Plan(told, do)
+    job = entry.generation_id or entry.named_id or ""
+    sighting = None
+    if GENERATION_ID.fullmatch(job) and ledger.owner(entry, job) is None:
+        sighting = look(ledger, entry, job)
+        if sighting.is_known:
+            raise InvalidRequestError(_shown_job(entry, job, sighting))
     doubt = (
         "it was accepted: if the API shows its job again, that is paid all the same"
         if entry.state == "accepted"
@@ -267,6 +280,8 @@ def releasing(ledger: Ledger, entry_id: int) -> Plan:
         f"WARNING: it was sent at {_moment(entry.first_sent_at)}, and {doubt}, and a repeat is paid a second "
         "time: look first in list_generations, or in the list at https://sync.so.",
     ]
+    if sighting is not None:
+        told.append(sighting.told)
     if entry.named_id:
         way = (
             f": `sync-mcp ledger resolve {entry.id} {entry.named_id}` says so"
@@ -278,6 +293,17 @@ def releasing(ledger: Ledger, entry_id: int) -> Plan:
             f"probably made{way}."
         )
     return Plan("\n".join(told), do)
+
+
+def _shown_job(entry: Entry, job: str, sighting: Sighting) -> str:
+    """Return why an attempt is not let go of whose job the API shows, and what to do instead."""
+    if entry.generation_id is None:
+        way = f"Note it as this entry's job: sync-mcp ledger resolve {entry.id} {job}"
+    elif sighting.is_running:
+        way = f"Wait for it: get_generation with {job} shows when it has ended."
+    else:
+        way = f"get_generation with {job} shows its result or its error, and notes what it cost."
+    return f"Entry {entry.id} is not released: it made {job}, and its money counts. {sighting.told} {way}"
 
 
 def pruning(ledger: Ledger, days: int) -> Plan | None:

@@ -22,7 +22,8 @@ import pytest
 from sync_mcp import AsyncSync, Audio, InvalidRequestError, Ledger, LedgerError, Video
 from sync_mcp.cli import main
 from sync_mcp.jobs.ledger import LEASE_SECONDS, Entry, Instant
-from sync_mcp.ledger_commands import Plan, Sighting, checked, giving_up, listed, pruning, releasing, shown
+from sync_mcp.ledger_commands import Plan, Sighting, checked, giving_up, listed, pruning, shown
+from sync_mcp.ledger_commands import releasing as releasing_by
 from sync_mcp.ledger_commands import resolving as resolving_by
 from sync_mcp.sandbox import Sandbox
 
@@ -79,13 +80,19 @@ def doubted(ledger: Ledger, *args: str | None, named: str | None = None, **kwarg
     return id
 
 
+def look_in_vain(ledger: Ledger, entry: Entry, generation_id: str) -> Sighting:
+    """Look where the API cannot be asked."""
+    return Sighting(None, "Not looked up.")
+
+
 def resolving(ledger: Ledger, entry_id: int, generation_id: str) -> Plan:
     """The plan where the API cannot be asked."""
+    return resolving_by(ledger, entry_id, generation_id, look=look_in_vain)
 
-    def look(ledger: Ledger, entry: Entry, generation_id: str) -> Sighting:
-        return Sighting(None, "Not looked up.")
 
-    return resolving_by(ledger, entry_id, generation_id, look=look)
+def releasing(ledger: Ledger, entry_id: int) -> Plan:
+    """The plan where the API cannot be asked."""
+    return releasing_by(ledger, entry_id, look=look_in_vain)
 
 
 def die(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -583,6 +590,64 @@ def test_what_cannot_be_resolved_is_not_looked_up(run: Run, ledger: Ledger, sand
     id = doubted_at(ledger, sandbox.url)
     assert "is no id of a generation" in complaint(resolved(run, id, "a/b", sandbox.url))
     assert "There is no entry 99" in complaint(resolved(run, 99, JOB, sandbox.url))
+    assert list(sandbox.requests) == []
+
+
+def released(run: Run, id: int, base_url: str, key: str = "sk_first") -> Done:
+    return run("release", str(id), "--yes", SYNC_API_KEY=key, SYNC_BASE_URL=base_url)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown_as", "way"),
+    [
+        (0, "PENDING", "Wait for it: get_generation with {} shows when it has ended."),
+        (100, "COMPLETED", "get_generation with {} shows its result or its error, and notes what it cost."),
+    ],
+)
+def test_a_job_that_the_api_shows_is_not_let_go_of_and_its_money_stays(
+    run: Run, ledger: Ledger, sandbox: Sandbox, seconds: float, shown_as: str, way: str
+) -> None:
+    job = anyio.run(made_at, sandbox.url, sandbox)
+    sandbox.advance(seconds)
+    id = doubted_at(ledger, sandbox.url)
+    ledger.resolve(id, job)
+    told = complaint(released(run, id, sandbox.url))
+    assert f"Entry {id} is not released: it made {job}, and its money counts." in told
+    assert f"The API knows this job: lipsync-2, {shown_as}, made " in told
+    assert told.endswith(way.format(job))
+    assert (found(ledger, id).state, counted(ledger)) == ("accepted", 1)
+
+
+def test_an_attempt_in_doubt_whose_named_job_the_api_shows_is_to_be_resolved(
+    run: Run, ledger: Ledger, sandbox: Sandbox
+) -> None:
+    job = anyio.run(made_at, sandbox.url, sandbox)
+    id = begun(ledger, intention=replace(intended(), base_url=sandbox.url))
+    ledger.doubt(id, "me", job)
+    told = complaint(released(run, id, sandbox.url))
+    assert told.endswith(f"Note it as this entry's job: sync-mcp ledger resolve {id} {job}")
+    assert (found(ledger, id).state, counted(ledger)) == ("unknown", 1)
+
+
+def test_a_job_that_the_api_does_not_show_is_let_go_of_and_that_is_said(
+    run: Run, ledger: Ledger, sandbox: Sandbox
+) -> None:
+    id = doubted_at(ledger, sandbox.url)
+    ledger.resolve(id, JOB)
+    done = released(run, id, sandbox.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"The API knows no generation {JOB}.\n" in done.stdout
+    assert found(ledger, id).state == "released"
+
+
+def test_where_the_api_cannot_be_asked_a_release_says_that_the_job_was_not_looked_up(
+    run: Run, ledger: Ledger, sandbox: Sandbox
+) -> None:
+    id = doubted_at(ledger, sandbox.url)
+    ledger.resolve(id, JOB)
+    done = released(run, id, sandbox.url, key="")
+    assert "The id is not looked up, as no key is set (SYNC_API_KEY).\n" in done.stdout
+    assert found(ledger, id).state == "released"
     assert list(sandbox.requests) == []
 
 
