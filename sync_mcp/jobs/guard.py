@@ -398,9 +398,14 @@ class Guard:
         ids = [job.id for job in jobs]
         known = await self._do(self.ledger.makers_of, ids, sync.base_url)
         if any(job.finished and job.id in known and known[job.id].cost_usd is None for job in jobs):
-            account = await self.account(sync)
-            await self._settling.settle_account(sync, account, {"timeout_in_seconds": SETTLE_SECONDS})
+            account, options = await self.account(sync), RequestOptions(timeout_in_seconds=SETTLE_SECONDS)
+            await self._settling.settle_account(sync, account, options)
             known = await self._do(self.ledger.makers_of, ids, sync.base_url)
+            shown = [(known[job.id], job) for job in jobs if job.finished and job.id in known]
+            let_go = [(entry, job) for entry, job in shown if entry.is_let_go_unseen]
+            if let_go:
+                await self._settling.settle_let_go(sync, account, let_go, options)
+                known = await self._do(self.ledger.makers_of, ids, sync.base_url)
         return known
 
     async def note_saved(self, sync: AsyncSync, generation_id: str, path: str) -> None:

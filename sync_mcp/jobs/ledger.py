@@ -255,6 +255,12 @@ class Entry(_Base):
         return self.state == "preparing" and not self.is_leased(now)
 
     @property
+    def is_let_go_unseen(self) -> bool:
+        """Whether the user let go of its job as one that was never made."""
+        is_free = self.charged == "no" and self.cost_usd is None
+        return self.state == "released" and self.generation_id is not None and is_free
+
+    @property
     def may_be_paid(self) -> bool:
         """Whether a job stands behind it that is paid for, or may be."""
         has_ended = self.state in ("ended", "deleted", "closed")
@@ -808,6 +814,7 @@ class Ledger:
     def unsettled(self, account: str, base_url: str, limit: int, now: float) -> list[Entry]:
         """Return accepted jobs that may have ended, and ended ones whose cost is not known, oldest first.
 
+        So are those that the user let go of as never made: they may show all the same.
         Of more than the limit it is now these, now those: none is kept waiting by others for ever. What stays
         so for a day is `left_open`.
         """
@@ -815,7 +822,7 @@ class Ledger:
         return self._some_of(
             (Entry.account == account) & (Entry.base_url == base_url),
             ((Entry.state == "accepted") & (Entry.first_sent_at > since))
-            | (_may_cost(("ended", "released")) & (Entry.settled_at > since)),
+            | ((_may_cost(("ended", "released")) | _LET_GO_UNSEEN) & (Entry.settled_at > since)),
             limit,
         )
 
@@ -864,7 +871,8 @@ class Ledger:
         """Note how a job ended, and what it cost; what was not charged stands free again.
 
         Nothing is done where the entry no longer has this job. One that was deleted, or that the user let go
-        of, stays so: only its cost is noted. What was known of its cost stays known, until a status that
+        of, stays so: only its cost is noted, and of one that counts for nothing no more than that it costs
+        something after all. What was known of its cost stays known, until a status that
         contradicts it or another final cost is told. A cost of 0 is not believed while the API may still be
         metering.
 
@@ -881,7 +889,10 @@ class Ledger:
         """
         with self._transaction() as session:
             entry = _having_job(session, entry_id, generation_id, ("accepted", "ended", *_LET_GO))
-            if entry is None or (entry.state in _LET_GO and entry.charged == "no"):
+            if entry is None:
+                return None
+            costs = status == "COMPLETED" or charged == "yes" or bool(counted_usd)
+            if entry.state in _LET_GO and entry.charged == "no" and not costs:
                 return None
             contradicts = entry.status is not None and entry.status != safe(status, 40)
             entry.status = safe(status, 40)
@@ -1854,6 +1865,8 @@ def _sum_where(condition: ColumnElement[bool]) -> ColumnElement[Decimal]:
     return func.sum(Entry.counted_usd).filter(condition)
 
 
+_LET_GO_UNSEEN = (Entry.state == "released") & (Entry.charged == "no") & Entry.cost_usd.is_(None)
+"""`Entry.is_let_go_unseen`, as the database decides it of entries that have a job."""
 _LEASED = (Entry.leased_until > bindparam("now")) & (Entry.leased_until <= bindparam("longest_lease"))
 _OF_ACCOUNT = (Entry.account == bindparam("account")) & (Entry.base_url == bindparam("base_url"))
 _OF_POOL = Entry.is_sandbox == bindparam("is_sandbox")

@@ -208,6 +208,20 @@ class Settling:
         settled = await self._write(sync, entry, job.id, job.status, cost, error_code=job.error_code)
         return (_charged(settled), settled.cost_usd) if settled else (cost.charged, None)
 
+    async def settle_let_go(
+        self,
+        sync: AsyncSync,
+        payer: Payer,
+        shown: Sequence[tuple[Entry, Generation]],
+        options: RequestOptions,
+    ) -> None:
+        """Write down what ended jobs cost that the user let go of as never made, and that the API shows."""
+        account = self._accounts.setdefault((payer.name, payer.base_url), _Account())
+        with anyio.move_on_after(SETTLE_SECONDS):
+            for entry, job in shown:
+                cost = await self._cost(sync, job.id, options) if account.take_request() else None
+                await self._write_quietly(sync, entry, job.status, cost or GenerationCost(), ended_at=None)
+
     async def finished_since(
         self, sync: AsyncSync, payer: Payer, since: datetime, options: RequestOptions
     ) -> Finished:

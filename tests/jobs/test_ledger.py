@@ -594,6 +594,42 @@ def test_what_the_user_said_made_nothing_takes_no_money_again(ledger: Ledger) ->
     assert (found(ledger, id).state, counted(ledger)) == ("released", 0)
 
 
+@pytest.mark.parametrize(
+    ("status", "cost", "charged", "counts", "now_charged"),
+    [
+        ("COMPLETED", "3", "yes", "3", "yes"),
+        ("FAILED", "3", "yes", "3", "yes"),
+        # That it was made is seen; what it cost is not told yet.
+        ("COMPLETED", None, "unknown", "1", "unknown"),
+    ],
+)
+def test_a_job_that_was_let_go_of_as_never_made_and_is_seen_to_cost_something_counts_again(
+    ledger: Ledger, status: str, cost: str | None, charged: Charged, counts: str, now_charged: str
+) -> None:
+    id = made(ledger)
+    ledger.release(id)
+    assert counted(ledger) == 0
+    ledger.settle(
+        id,
+        generation_id=JOB,
+        status=status,
+        error_code=None,
+        cost_usd=None if cost is None else Decimal(cost),
+        charged=charged,
+        now=ledger_module.time.time(),
+    )
+    entry = found(ledger, id)
+    assert (entry.state, entry.charged, counted(ledger)) == ("released", now_charged, Decimal(counts))
+
+
+def test_a_job_that_was_let_go_of_as_never_made_is_asked_for_a_day(ledger: Ledger, clock: Clock) -> None:
+    id = made(ledger)
+    ledger.release(id)
+    assert unsettled(ledger, 10) == [id]
+    clock.now += LEFT_OPEN_AFTER_SECONDS + 1
+    assert (unsettled(ledger, 10), left_open(ledger)) == ([], [])
+
+
 def test_running_jobs_are_asked_for_before_costs_and_the_oldest_first(ledger: Ledger, clock: Clock) -> None:
     without_cost = ended(ledger, "one", charged="unknown", job="j1")
     running: list[int] = []

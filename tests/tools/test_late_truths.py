@@ -93,6 +93,42 @@ async def test_a_job_that_the_user_let_go_of_is_not_told_to_be_held(sandbox: San
     assert "Its money is not held any more" in told.text
 
 
+@pytest.mark.parametrize("has_export", [True, False])
+@pytest.mark.parametrize("seconds", [100, 200_000])
+@pytest.mark.parametrize("tool", ["get_generation", "list_generations", "wait_for_generations"])
+async def test_a_job_that_the_user_let_go_of_and_that_shows_after_all_counts_again(
+    sandbox: Sandbox,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tool: str,
+    seconds: float,
+    has_export: bool,
+) -> None:
+    monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 0.0)
+    sandbox.configure(usage_export=has_export)
+    settings = Settings(api_key=SecretStr("sk_first"), base_url=sandbox.url, home=str(home))
+    async with Client(create_server(settings), mode="legacy", read_timeout_seconds=60) as client:
+        assistant = Assistant(client)
+        made = await assistant.facts("create_generation", input=media(sandbox))
+        ledger = Ledger(home)
+        ledger.release(1)
+        assert (await assistant.facts("get_account"))["spent_ever_usd"] == 0
+        sandbox.advance(seconds)
+        arguments: dict[str, Facts] = {
+            "get_generation": {"generation_id": made["generation_id"]},
+            "list_generations": {},
+            "wait_for_generations": {"ids": [made["generation_id"]], "wait_seconds": 0},
+        }
+        told = await assistant.facts(tool, **arguments[tool])
+        row = told if tool == "get_generation" else told["generations"][0]
+        account = await assistant.facts("get_account")
+        entry = ledger.entry(1)
+        ledger.close()
+    assert row["cost_usd"] == account["spent_ever_usd"] == 0.226
+    assert entry is not None
+    assert (entry.state, entry.charged) == ("released", "yes")
+
+
 async def test_a_wait_for_a_job_that_is_not_visible_yet_goes_on_until_it_is(
     assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
