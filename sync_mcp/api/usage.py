@@ -1,7 +1,7 @@
 """The usage export: what the finished jobs of the whole organization cost (API §3.10)."""
 
 from builtins import list as list_of
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from typing import cast
 
@@ -39,6 +39,8 @@ class UsagePage(CamelModel):
     next_cursor: str | None = None
     unreadable: int = Field(default=0, exclude=True)
     """Entries of the API's that are no rows, and are left out."""
+    lacks_cursor: bool = Field(default=False, exclude=True)
+    """Whether there seems to be a next page that cannot be asked for: its cursor is missing, or no string."""
 
 
 class Usage:
@@ -82,7 +84,9 @@ class Usage:
         entries = cast(list_of[object], entries)
         items = UsageItem.list_from_wire(entries)
         unreadable = len(entries) - len(items)
-        return UsagePage.from_wire({**reply.fields, "items": items, "unreadable": unreadable})
+        page = UsagePage.from_wire({**reply.fields, "items": items, "unreadable": unreadable})
+        page.lacks_cursor = page.next_cursor is None and _names_next_page(reply.fields)
+        return page
 
     async def generation_pages(
         self,
@@ -97,6 +101,7 @@ class Usage:
 
         Raises:
             SyncError: as `generations`.
+            APIResponseError: there seems to be a next page, and its cursor cannot be read.
         """
         seen: set[str] = set()
         while True:
@@ -109,9 +114,18 @@ class Usage:
                 return
             seen |= rows
             yield page
+            if page.lacks_cursor:
+                raise APIResponseError("The API's usage export has more pages, and names no way to them.")
             if page.next_cursor is None or page.next_cursor == cursor or not rows:
                 return
             cursor = page.next_cursor
+
+
+def _names_next_page(fields: Mapping[str, object]) -> bool:
+    """Return whether an answer that has no readable cursor tells of a next page all the same."""
+    cursors = (fields.get("nextCursor"), fields.get("next_cursor"))
+    has_more = (fields.get("hasMore"), fields.get("has_more"))
+    return any(cursor not in (None, "") for cursor in cursors) or True in has_more
 
 
 def _utc(moment: datetime) -> datetime:

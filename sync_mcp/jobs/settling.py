@@ -253,6 +253,8 @@ class Settling:
             if page.unreadable:
                 return _unknown("has a row that cannot be read")
             rows += page.items
+            if page.lacks_cursor:
+                return _unknown("has a next page whose cursor cannot be read")
             if page.next_cursor is None:
                 return Finished(rows)
             if page.next_cursor in cursors:

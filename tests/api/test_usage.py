@@ -168,6 +168,25 @@ async def test_pages_are_read_to_the_end_and_none_that_is_not_asked_for(
     assert [asked.get("cursor") for asked in queries(server.received)] == ["c-0"]
 
 
+@pytest.mark.parametrize("more", [{"nextCursor": 5}, {"next_cursor": [1]}, {"hasMore": True}])
+async def test_a_next_page_that_cannot_be_asked_for_is_an_error_and_not_the_end(
+    serve: Serve, client_of: ClientOf, more: dict[str, object]
+) -> None:
+    server = serve(*[answer(200, {"items": [row("a")], **more})] * 2)
+    client = client_of(server)
+    assert (await client.usage.generations(START, END)).lacks_cursor
+    with pytest.raises(APIResponseError, match="more pages"):
+        await ids(client)
+
+
+@pytest.mark.parametrize("end", [{}, {"nextCursor": None}, {"nextCursor": ""}, {"hasMore": False}])
+async def test_a_page_that_names_no_next_one_is_the_last(
+    serve: Serve, client_of: ClientOf, end: dict[str, object]
+) -> None:
+    server = serve(answer(200, {"items": [row("a")], **end}))
+    assert await ids(client_of(server)) == ["a"]
+
+
 @pytest.mark.parametrize(
     "answers",
     [
