@@ -166,6 +166,8 @@ class Foresight:
     """The job that is there."""
     ledger_id: int | None = None
     """The attempt that is in doubt or under way."""
+    hindrance: str | None = None
+    """Why the attempt in doubt would be looked for and not sent again, as the end of a sentence."""
     failure: SyncError | None = None
     """What it would be told, where its job cannot be seen or read."""
     note: str | None = None
@@ -330,9 +332,11 @@ class Guard:
             if isinstance(found, Entry) and found.is_leased(time.time()):
                 return Foresight("under way", ledger_id=found.id)
             if isinstance(found, Entry):
-                following = await self._named_but_unseen(call, found)
+                _, is_whole = call.intention.first_sent(found.extras)
+                following = await self._named_but_unseen(call, found) if is_whole else None
                 if following is None:
-                    return Foresight("in doubt", ledger_id=found.id)
+                    hindrance = await self._known_hindrance(call, found, is_whole=is_whole)
+                    return Foresight("in doubt", ledger_id=found.id, hindrance=hindrance)
                 # Its money is held already: no limit stands in its own way.
                 price, refusal, most_usd = Price(found.estimate_usd), None, None
             else:
@@ -864,6 +868,16 @@ class Guard:
             # It is not known to be hidden: the search says what it finds, and nothing goes out.
             return None
         return replace(self._repeat_of_unseen(call, entry), attempt=entry.attempt)
+
+    async def _known_hindrance(self, call: _Call, entry: Entry, *, is_whole: bool) -> str | None:
+        """Return why an attempt in doubt would not be sent again, as far as that is known without a look."""
+        besides = (await self._spending(call)).without(entry.counted_usd, entry.created_at)
+        refusal = self._max_cost_refusal(call, entry.estimate_usd)
+        if refusal is not None or self.limits.refusal(entry.estimate_usd, besides) is not None:
+            return _LIMIT_NOW
+        if not is_whole:
+            return _OTHER_WEBHOOK
+        return _TOO_LATE if self.is_too_late(call.now, entry) else None
 
     async def _take_over_and_send(
         self, call: _Call, entry: Entry, wish: Wish, *, despite_named: bool, obstacle: str | None
@@ -1410,7 +1424,7 @@ class _Sending:
             self._renewed_at = time.time()
         if not self._is_new or self.went_out:
             if not self._is_new and self._guard.is_too_late(self._call.now, self._entry):
-                return _Hindrance("too much time has passed since its first send")
+                return _Hindrance(_TOO_LATE)
             if not self._is_key_kept:
                 return await self._hindrance_in_export()
         return None
@@ -1522,6 +1536,7 @@ _Ready = tuple[Intention, Mapping[str, str], Price]
 """An attempt whose files are uploaded: the intention with their assets, these, and its price by the API."""
 
 _LIMIT_NOW = "a limit stands against it by now"
+_TOO_LATE = "too much time has passed since its first send"
 _NEW_KEY = "A repeat under its key was answered with it and made nothing: a new one goes out under a new key."
 _ASKS_ONCE_MORE = "If it stays hidden, the same call asks once more, and a new one goes out under a new key."
 _ASKED_ANEW = ("price_changed", "webhook_changed")

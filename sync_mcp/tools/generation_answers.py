@@ -516,10 +516,18 @@ def _no_new_attempt(foresight: "Foresight") -> str:
                 "nothing is paid."
             )
         case "in doubt":
-            return (
+            sent = (
                 f"This was sent before, and its outcome is not known (ledger entry {foresight.ledger_id}): "
-                "create_generation with the same arguments looks for its job first, and sends it only where "
-                "it is not there, under the same key: nothing is paid twice."
+            )
+            if foresight.hindrance is not None:
+                return (
+                    f"{sent}create_generation with the same arguments looks for its job; it is not sent "
+                    f"again, since {foresight.hindrance}. The user can settle it: sync-mcp ledger show "
+                    f"{foresight.ledger_id}."
+                )
+            return (
+                f"{sent}create_generation with the same arguments looks for its job first, and sends it only "
+                "where it is not there, under the same key: nothing is paid twice."
             )
         case "under way":
             return (

@@ -35,11 +35,11 @@ class World:
         self.assistant = assistant
         self.ledger = ledger
 
-    async def create(self) -> Told:
-        return await self.assistant.call("create_generation", input=media(self.sandbox))
+    async def create(self, **more: Any) -> Told:
+        return await self.assistant.call("create_generation", input=media(self.sandbox), **more)
 
-    async def estimate(self) -> Facts:
-        return await self.assistant.facts("estimate_cost", input=media(self.sandbox))
+    async def estimate(self, **more: Any) -> Facts:
+        return await self.assistant.facts("estimate_cost", input=media(self.sandbox), **more)
 
     async def made(self, *, after_seconds: float = 0, **fate: Any) -> str:
         """Make the job, with this fate, and let time pass."""
@@ -289,6 +289,36 @@ async def test_what_is_made_or_sent_already_is_never_told_to_be_refused(
         assert "would_be_refused" not in await world.estimate()
         assert (await world.create()).code != "limit_reached"
     assert len(sandbox.charges) <= 1
+
+
+@pytest.mark.parametrize(
+    ("after_seconds", "settings", "more", "why"),
+    [
+        (DAY, {}, {}, "too much time has passed since its first send"),
+        (100, {}, {"max_cost_usd": 0.1}, "a limit stands against it by now"),
+        (100, {"budget_usd": Decimal("0.1")}, {}, "a limit stands against it by now"),
+        (100, {}, {"webhook_url": "https://hooks.example.com/b"}, "its first call named another webhook_url"),
+    ],
+    ids=["too old", "this call's limit", "a budget", "another webhook"],
+)
+async def test_what_is_looked_for_and_not_sent_again_is_foretold_with_the_reason(
+    sandbox: Sandbox, home: Path, after_seconds: float, settings: Facts, more: Facts, why: str
+) -> None:
+    allowed: Facts = {"webhook_hosts": "hooks.example.com"}
+    first: Facts = {"webhook_url": "https://hooks.example.com/a"} if "webhook_url" in more else {}
+    async with a_world(sandbox, home, **allowed) as world:
+        sandbox.add_fault(NEVER_ARRIVES)
+        assert (await world.create(**first)).code == "outcome_unknown"
+        sandbox.clear_faults()
+        sandbox.advance(after_seconds)
+    async with a_world(sandbox, home, **allowed, **settings) as world:
+        foretold_step = (await world.estimate(**more))["next_step"]
+        sends = len(creates(sandbox))
+        told = await world.create(**more)
+    assert f"looks for its job; it is not sent again, since {why}" in foretold_step
+    assert "sends it only where" not in foretold_step
+    assert (told.code, len(creates(sandbox))) == ("outcome_unknown", sends)
+    assert f"sends nothing, since {why}" in told.text
 
 
 async def test_a_new_attempt_is_foretold_to_be_refused_where_it_is(sandbox: Sandbox, home: Path) -> None:
