@@ -486,9 +486,15 @@ def after_estimate(
     if foresight is not None and foresight.course != "new attempt":
         return f"{_no_new_attempt(foresight)} Nothing was started."
     if answer.would_be_refused is not None:
+        refusal = None if foresight is None else foresight.refusal
+        whose = (
+            "max_cost_usd is this call's own argument: raise it, or leave it out, only if they agree."
+            if refusal is not None and refusal.limit == "max_cost_usd"
+            else "only they can change a limit."
+        )
         return (
-            "Nothing was started. Tell the user what stands against it; only they can change a limit. "
-            "would_fit, where it is told, names what would go."
+            f"Nothing was started. Tell the user what stands against it; {whose} would_fit, where it is "
+            "told, names what would go."
         )
     if foresight is not None and foresight.reasons and nobody_agrees is not None:
         refused = f"Nothing was started, and create_generation would refuse it: {nobody_agrees}."

@@ -90,6 +90,9 @@ async def test_what_a_limit_would_refuse_is_told_with_what_would_fit_and_without
         asked = {"input": media(sandbox), **({} if limit else {"max_cost_usd": 0.2})}
         price = await assistant.facts("estimate_cost", asked)
         assert told in price["would_be_refused"]
+        assert ("only they can change a limit" in price["next_step"]) == bool(limit)
+        own = "max_cost_usd is this call's own argument: raise it, or leave it out, only if they agree."
+        assert (own in price["next_step"]) == (not limit)
         assert "quote_id" not in price
         assert price["would_fit"] == "lipsync-1.9.0-beta, about 0.113 USD; or at most 4 s with lipsync-2"
         refused = await assistant.error("create_generation", asked)
