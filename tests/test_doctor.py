@@ -13,6 +13,7 @@ from sync_mcp import Ledger, LedgerError
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.api.raw_server import RawServer, answer
 from tests.jobs.entries import begun, made
+from tests.stdio.forked import run_forked
 
 KEY, TOKEN = "sk_Secret-0123456789", "a-Token-of-24-characters"
 COMMAND = str(Path(sys.executable).with_name("sync-mcp"))
@@ -40,6 +41,8 @@ def examined(
         for name, value in os.environ.items()
         if not name.startswith("SYNC_") or name == "SYNC_MCP_HOME"
     }
+    if command == (COMMAND,):
+        return run_forked([COMMAND, "doctor", *flags], kept | environment, timeout=WAIT_SECONDS)
     return subprocess.run(
         [*command, "doctor", *flags],
         env=kept | environment,

@@ -20,6 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 from sync_mcp.hosts import ALIASES, HOSTS, Installation, configuration, http_origin
 from sync_mcp.installed import this_command
 from sync_mcp.tools.catalogue import TOOLS
+from tests.stdio.forked import run_forked
 from tests.stdio.process import started
 
 KEY, TOKEN = "sk_Secret-0123456789", "a-Token-of-24-characters"
@@ -32,13 +33,7 @@ every_host = pytest.mark.parametrize("host", list(HOSTS))
 
 
 def config(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, "config", *arguments],
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=WAIT_SECONDS,
-    )
+    return run_forked([COMMAND, "config", *arguments], environment, timeout=WAIT_SECONDS)
 
 
 @cache

@@ -9,7 +9,7 @@ from urllib.request import urlopen
 import pytest
 
 from sync_mcp.sandbox import Fault, Sandbox
-from tests.stdio.forked import run_example
+from tests.stdio.forked import run_forked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CREATE = "/v2/generate"
@@ -36,9 +36,7 @@ def run_agent(example: str, *arguments: str, typed: str = "", **env: str) -> sub
         for name, value in os.environ.items()
         if not name.startswith("SYNC_") or name == "SYNC_MCP_HOME"
     }
-    return run_example(
-        [str(EXAMPLES / example), *arguments], inherited | env, typed=typed, imports=FRAMEWORKS
-    )
+    return run_forked([str(EXAMPLES / example), *arguments], inherited | env, typed=typed, imports=FRAMEWORKS)
 
 
 def dub(example: str, sandbox: Sandbox, *flags: str, typed: str = "") -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ import pytest
 from sync_mcp.media.probe import probe
 from sync_mcp.sandbox.storage import SAMPLES
 from tests.media.clips import frozen_at_first, make_media
-from tests.stdio.forked import run_example
+from tests.stdio.forked import run_forked
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "dub_file.py"
 
@@ -21,7 +21,7 @@ def clip(tmp_path: Path) -> Path:
 
 def run(clip: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     arguments = [str(EXAMPLE), str(clip), "--script", "Welcome to our spring sale.", *flags]
-    return run_example(arguments, os.environ | {"SYNC_API_KEY": ""})
+    return run_forked(arguments, os.environ | {"SYNC_API_KEY": ""})
 
 
 def test_a_clip_says_the_script_and_the_result_lies_beside_it(clip: Path) -> None:

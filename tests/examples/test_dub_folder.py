@@ -15,7 +15,7 @@ import pytest
 from sync_mcp import Ledger
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.media.clips import make_media
-from tests.stdio.forked import run_example
+from tests.stdio.forked import run_forked
 
 DUB_FOLDER = Path(__file__).parents[2] / "examples" / "dub_folder.py"
 CREATE = "/v2/generate"
@@ -70,7 +70,9 @@ def _environment(sandbox: Sandbox, key: str = "any") -> dict[str, str]:
 def dub(
     sandbox: Sandbox, folder: Path, *flags: str, budget: str = "20", key: str = "any"
 ) -> subprocess.CompletedProcess[str]:
-    done = run_example(_command(folder, *flags, budget=budget)[1:], _environment(sandbox, key))
+    done = run_forked(
+        _command(folder, *flags, budget=budget)[1:], _environment(sandbox, key), timeout=PATIENCE_SECONDS
+    )
     assert "Traceback" not in done.stderr
     return done
 

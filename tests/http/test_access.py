@@ -1,6 +1,5 @@
 import re
 import socket
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from sync_mcp.sandbox import Sandbox
 from tests.http.web import BEARER, TOKEN, Web, connection, head, post, said, serving, until_said
 from tests.server.host import COMMAND, KEY
+from tests.stdio.forked import run_forked
 from tests.stdio.process import WAIT_SECONDS
 
 ACCEPT = {"Accept": "application/json, text/event-stream"}
@@ -207,13 +207,7 @@ def test_what_is_no_message_is_refused_and_the_next_is_served(web: Web) -> None:
 
 def refused(*flags: str, **environment: str) -> str:
     """The one line with which the command does not start."""
-    done = subprocess.run(
-        [COMMAND, "--sandbox", "--http", *flags],
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=WAIT_SECONDS,
-    )
+    done = run_forked([COMMAND, "--sandbox", "--http", *flags], environment, timeout=WAIT_SECONDS)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"sync-mcp: [^\n]+\n", done.stderr), done.stderr
     return done.stderr

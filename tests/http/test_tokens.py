@@ -3,7 +3,6 @@
 import os
 import re
 import stat
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from sync_mcp.sandbox import Sandbox
 from sync_mcp.tokens import named_tokens, own_token
 from tests.http.web import TOKEN, Mode, Web, both_eras, connected, post, serving
 from tests.server.host import COMMAND, media
+from tests.stdio.forked import run_forked
 from tests.stdio.process import WAIT_SECONDS
 
 BEN, EVA = "Bens-token-of-27-characters", "Evas-token-of-27-characters"
@@ -73,13 +73,8 @@ def test_the_sandbox_needs_no_token_though_there_is_a_key(sandbox: Sandbox, home
 
 
 def refused(**environment: str) -> str:
-    done = subprocess.run(
-        [COMMAND, "--http", "--port", "0"],
-        env={"SYNC_MCP_HOME": os.environ["SYNC_MCP_HOME"], **environment},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=WAIT_SECONDS,
-    )
+    env = {"SYNC_MCP_HOME": os.environ["SYNC_MCP_HOME"], **environment}
+    done = run_forked([COMMAND, "--http", "--port", "0"], env, timeout=WAIT_SECONDS)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"sync-mcp: [^\n]+\n", done.stderr), done.stderr
     return done.stderr

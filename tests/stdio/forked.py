@@ -28,21 +28,25 @@ from types import FrameType
 import sync_mcp
 from sync_mcp import cli
 
-RUN_SECONDS = 120.0
 START_SECONDS = 60.0
 _MESSAGE_BYTES = 1 << 16
 _STREAMS = (0, 1, 2)
 _PROGRAMS = ("sync_mcp.__main__", "sync_mcp.media.worker")
 
 
-def run_example(
-    arguments: Sequence[str], env: Mapping[str, str], *, typed: str = "", imports: Sequence[str] = ()
+def run_forked(
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    typed: str = "",
+    timeout: float = 90.0,
+    imports: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a Python file to its end, as `python FILE ...` would; it imports these packages."""
-    command = [sys.executable, *arguments]
+    """Run the command, or a Python file that imports these packages, to its end."""
+    command = [sys.executable, *arguments] if arguments[0].endswith(".py") else list(arguments)
     if sys.platform != "linux":
         return subprocess.run(
-            command, env=env, input=typed, capture_output=True, encoding="utf-8", timeout=RUN_SECONDS
+            command, env=env, input=typed, capture_output=True, encoding="utf-8", timeout=timeout
         )
     process = ForkedProcess(arguments, env, imports=tuple(imports))
     assert process.stdin
@@ -54,10 +58,10 @@ def run_example(
             with suppress(BrokenPipeError):
                 process.stdin.write(typed.encode())
                 process.stdin.close()
-            code = process.wait(RUN_SECONDS)
+            code = process.wait(timeout)
         finally:
             process.kill()
-        output, errors = (one.result(RUN_SECONDS).decode() for one in told)
+        output, errors = (one.result(timeout).decode() for one in told)
     return subprocess.CompletedProcess(command, code, output, errors)
 
 
@@ -112,9 +116,10 @@ class _Parent:
             [sys.executable, "-P", __file__, str(its.fileno()), *imports],
             env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
             pass_fds=(its.fileno(),),
-            # As pipes are: a terminal would be written to line by line.
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            # Of the kind that those have who are forked: Python writes to a terminal or a file otherwise.
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             # What the terminal sends to the tests' group is not for it.
             process_group=0,
         )
@@ -151,7 +156,8 @@ class _Parent:
 
     def _end(self) -> None:
         self._channel.shutdown(socket.SHUT_RDWR)
-        self._process.wait(START_SECONDS)
+        with self._process:
+            self._process.wait(START_SECONDS)
         self._listener.join(START_SECONDS)
         self._channel.close()
 
