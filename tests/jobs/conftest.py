@@ -158,3 +158,9 @@ def _settles_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What settling waits for in a day of work would hold a test up."""
     monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 0.0)
     monkeypatch.setattr("sync_mcp.jobs.settling._REQUESTS_PER_SECOND", 1e6)
+
+
+@pytest.fixture(autouse=True)
+def _repeats_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long the client pauses between two attempts is for its own tests."""
+    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
