@@ -607,9 +607,9 @@ class Ledger:
                 return "lost"
             twin = _standing(session, sent)
             # One that is known under this name too came before: the user was asked about it.
+            is_other_name = session.get(_Name, (entry.digest, sent.digest)) is not None
             is_known_here = twin is not None and (
-                entry.digest in (twin.digest, twin.sent_digest)
-                or session.get(_Name, (entry.digest, sent.digest)) is not None
+                is_other_name or entry.digest in (twin.digest, twin.sent_digest)
             )
             if twin is not None and twin.may_be_paid and not is_known_here:
                 _withdraw(session, entry)
@@ -626,6 +626,9 @@ class Ledger:
                 _withdraw(session, entry)
                 return "asks"
             if refusal is None:
+                if is_other_name and twin is not None:
+                    # Who names it as at first finds this attempt too.
+                    session.merge(_Name(digest=twin.digest, sent_digest=sent.digest))
                 entry.state, entry.assets, entry.first_sent_at = "sending", dict(assets), wish.now.seconds
                 entry.last_sent_at = wish.now.seconds
                 entry.sent_digest, entry.created_at = sent.digest, now

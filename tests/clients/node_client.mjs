@@ -52,7 +52,9 @@ async function call(client, name, args) {
   const text = result.content.map((block) => block.text).join("\n");
   assert.ok(!result.isError, text);
   for (const [field, value] of Object.entries(result.structuredContent)) {
-    assert.ok(typeof value === "object" || text.includes(`${field}: ${value}`), `the text lacks ${field}`);
+    // What is more than a word stands in quotes.
+    const told = [value, JSON.stringify(value)].some((shown) => text.includes(`${field}: ${shown}`));
+    assert.ok(typeof value === "object" || told, `the text lacks ${field}`);
   }
   assert.match(text, /SANDBOX/);
   assert.ok(told.length > 0 || !("wait_seconds" in args), `${name} told no progress`);

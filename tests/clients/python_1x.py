@@ -7,6 +7,7 @@ python_1x.py COMMAND [ARGUMENT...]
 # Checked against the release of this project's own environment, which has other names.
 # pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
 
+import json
 import re
 import sys
 from contextlib import AbstractAsyncContextManager
@@ -82,7 +83,9 @@ async def call(session: ClientSession, tool: str, arguments: dict[str, Any]) -> 
     structured = result.model_dump()["structuredContent"]
     for name, value in structured.items():
         shown = str(value).lower() if isinstance(value, bool) else value
-        expect(isinstance(value, list | dict) or f"{name}: {shown}" in text, f"the text lacks {name}")
+        # What is more than a word stands in quotes.
+        is_told = f"{name}: {shown}" in text or f"{name}: {json.dumps(value, ensure_ascii=False)}" in text
+        expect(isinstance(value, list | dict) or is_told, f"the text lacks {name}")
     expect("SANDBOX" in text, "the text does not say that it comes from the sandbox")
     expect(bool(told) or "wait_seconds" not in arguments, f"{tool} told no progress")
     return structured
