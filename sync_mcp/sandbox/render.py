@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -28,6 +29,8 @@ from sync_mcp.sandbox.picture import (
     walk_indices,
 )
 from sync_mcp.sandbox.sound import RATE, Track
+
+_TRIED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +84,26 @@ def render(plan: RenderPlan, target: Path, cancelled: threading.Event) -> None:
 
 
 def try_picture(plan: RenderPlan) -> None:
-    """Make the first picture of an output, to see that it can be made.
+    """Make the first picture of an output, to see that it can be made; once is enough for a file that stays.
 
     Raises:
         MediaError: it cannot.
     """
-    size = output_size(plan.width, plan.height)
     try:
-        first = (
-            next(still_frames(plan.visual, size, _rate(plan.fps), 1), None)
-            if plan.still
-            else next(steady_frames(plan.visual, size, _rate(plan.fps)), None)
-        )
+        status = plan.visual.stat()
+    except OSError as error:
+        raise MediaError("Its picture is not there any more.") from error
+    size, fps = output_size(plan.width, plan.height), _rate(plan.fps)
+    _try_picture(plan.visual, status.st_mtime_ns, status.st_size, size, fps, still=plan.still)
+
+
+@lru_cache(maxsize=_TRIED)
+def _try_picture(
+    path: Path, changed: int, length: int, size: tuple[int, int], fps: Fraction, *, still: bool
+) -> None:
+    del changed, length
+    try:
+        first = next(still_frames(path, size, fps, 1) if still else steady_frames(path, size, fps), None)
     except (FFmpegError, ValueError, ArithmeticError) as error:
         raise MediaError("Its picture cannot be rendered.") from error
     if first is None:
