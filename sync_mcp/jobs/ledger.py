@@ -23,6 +23,7 @@ from typing import Any, Literal, cast
 from sqlalchemy import (
     URL,
     BigInteger,
+    BindParameter,
     ColumnElement,
     Connection,
     Dialect,
@@ -1551,17 +1552,16 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _latest(session: Session, intention: Intention) -> Entry | None:
-    return session.scalars(_LATEST, {"digests": _digests(session, intention)}).first()
+    return session.scalars(_LATEST, {"digests": _digests(intention)}).first()
 
 
 def _standing(session: Session, intention: Intention) -> Entry | None:
-    return session.scalars(_STANDING, {"digests": _digests(session, intention)}).first()
+    return session.scalars(_STANDING, {"digests": _digests(intention)}).first()
 
 
-def _digests(session: Session, intention: Intention) -> list[str]:
+def _digests(intention: Intention) -> list[str]:
     # What an earlier version wrote down is the same attempt: an upgrade must not pay again.
-    names = [intention.digest, *intention.earlier_digests]
-    return [*names, *session.scalars(select(_Name.sent_digest).where(_Name.digest.in_(names)))]
+    return [intention.digest, *intention.earlier_digests]
 
 
 def _owners(session: Session, entry: Entry, generation_id: str) -> list[Entry]:
@@ -1893,11 +1893,15 @@ _UNASKED = select(func.sum(Entry.counted_usd)).where(
     ~_abandoned(),
 )
 _LATEST_TIME = select(func.max(Entry.created_at)).where(_BELIEVED)
+_ASKED: BindParameter[str] = bindparam("digests", expanding=True)
+_OTHER_NAMES = select(_Name.sent_digest).where(_Name.digest.in_(_ASKED))
 _ATTEMPTS = (
     select(Entry)
     .where(
-        Entry.digest.in_(bindparam("digests", expanding=True))
-        | Entry.sent_digest.in_(bindparam("digests", expanding=True))
+        Entry.digest.in_(_ASKED)
+        | Entry.sent_digest.in_(_ASKED)
+        | Entry.digest.in_(_OTHER_NAMES)
+        | Entry.sent_digest.in_(_OTHER_NAMES)
     )
     # An attempt under the other name of the same counts as one before.
     .order_by(Entry.attempt.desc(), Entry.id.desc())
