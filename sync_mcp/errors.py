@@ -530,11 +530,6 @@ class OutcomeUnknown(SyncError):
             case "not_found":
                 return "The API's list does not show the job."
 
-    @property
-    def _maybe(self) -> str:
-        """The first job that may be this one."""
-        return shown_id("".join(self.maybe_ids[:1]))
-
     def _way_out(self) -> str:
         look = "Look for the job in the list of generations before making it again"
         if self.reason == "maybe_seen":
