@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from sync_mcp.errors import FileRefused, InvalidRequestError, NotFoundError, SyncError
+from sync_mcp.errors import FileRefused, InvalidRequestError, NotFoundError, SyncError, TransferUnderWay
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.generation_arguments import InputItem
 from sync_mcp.tools.progress import reporting_transfers
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sync_mcp.media.links import Unseen
     from sync_mcp.media.local import LocalMedia, LocalReader
     from sync_mcp.media.probe import MediaInfo
-    from sync_mcp.media.transfers import TransferUnderWay
 
 UNSEEN = "What the files hold could not be checked: the user can install sync-mcp[media] for that."
 _LOOK_SECONDS = 20.0
@@ -137,8 +136,6 @@ async def input_files(
     if not paths:
         yield None
         return
-    from sync_mcp.media.transfers import TransferUnderWay
-
     reader = context.backend.local_reader
     media: dict[int, LocalMedia] = {}
     failures: list[FileRefused | TransferUnderWay] = []
@@ -168,7 +165,7 @@ async def input_files(
         files.on_progress = None
 
 
-def _told_together(failures: "Sequence[FileRefused | TransferUnderWay]") -> SyncError:
+def _told_together(failures: Sequence[FileRefused | TransferUnderWay]) -> SyncError:
     """Return one error that says what is wrong with all files; what only takes its time comes last."""
     refused = [error for error in failures if isinstance(error, FileRefused)]
     if not refused:
