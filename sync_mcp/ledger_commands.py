@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.models import GENERATION_ID, Generation
+from sync_mcp.api.models import Generation
 from sync_mcp.api.transport import RequestOptions
 from sync_mcp.errors import (
     APIResponseError,
@@ -212,7 +212,7 @@ def resolving(
         InvalidRequestError: this cannot be.
     """
     entry = _open_to(ledger, entry_id, lambda entry: entry.state == "accepted")
-    if not GENERATION_ID.fullmatch(generation_id):
+    if not plain_id(generation_id):
         raise InvalidRequestError(f"{safe(generation_id, 60)!r} is no id of a generation.")
     owner = ledger.owner(entry, generation_id)
     if owner is not None:
@@ -264,7 +264,7 @@ def releasing(ledger: Ledger, entry_id: int, *, look: Callable[[Ledger, Entry, s
         return Plan(told, do)
     job = entry.generation_id or entry.named_id or ""
     sighting = None
-    if GENERATION_ID.fullmatch(job) and ledger.owner(entry, job) is None:
+    if plain_id(job) and ledger.owner(entry, job) is None:
         sighting = look(ledger, entry, job)
         if sighting.is_known:
             raise InvalidRequestError(_shown_job(entry, job, sighting))

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from sync_mcp.access import is_on_loopback
 from sync_mcp.errors import ConfigurationError, LedgerError, NotFoundError, SyncError
-from sync_mcp.text import clean, near
+from sync_mcp.text import clean, near, plain_id
 from sync_mcp.tools.approval import NOBODY, ApproveBy, User
 from sync_mcp.tools.own_outputs import OwnOutputs
 
@@ -282,7 +282,6 @@ class Backend:
 
         Where the voices cannot be listed, nothing is known to be wrong.
         """
-        from sync_mcp.api.models import GENERATION_ID
         from sync_mcp.api.voices import found_voices
 
         asked = wanted.strip()
@@ -305,7 +304,7 @@ class Backend:
         if ids:
             some = ", ".join(clean(id, _VOICE_SHOWN) for id in ids[:_VOICES_NAMED])
             return wanted, f"{shown!r} is the name of {len(ids)} voices: give the id of one ({some})."
-        if GENERATION_ID.fullmatch(asked) and await self._may_have_voice(asked):
+        if plain_id(asked) and await self._may_have_voice(asked):
             return wanted, None
         # A letter or two stand in many names.
         near = found_voices(voices, asked) if len(asked) >= _SHORTEST_PART_OF_NAME else []

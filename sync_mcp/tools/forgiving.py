@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from sync_mcp.text import unwrapped
+from sync_mcp.text import plain_id, unwrapped
 
 INJECTED = frozenset(("toolCallId", "sessionId", "action", "chatInput", "random_string"))
 """Arguments that some hosts add to every call, and cannot leave out."""
@@ -17,7 +17,6 @@ _NOTHING = ("None", "null", "undefined")
 _IDS = frozenset(("generation_id", "asset_id", "voice_id", "project_id", "quote_id"))
 _URLS = frozenset(("url", "webhook_url"))
 _LENGTHS = frozenset(("duration_seconds", "fps"))
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _UUID = re.compile(r"(?<![\w-])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![\w-])")
 _KINDS = ("video", "image", "audio", "text")
 _WEB = re.compile(r"https?://", re.IGNORECASE)
@@ -86,10 +85,10 @@ def _meant_dub(value: object) -> object:
 
 def _meant_id(value: object) -> object:
     """Return the id that a text is, without what stands around it, or the only one in a sentence."""
-    if not isinstance(value, str) or _ID.fullmatch(value.strip()):
+    if not isinstance(value, str) or plain_id(value.strip()):
         return value
     bare = unwrapped(value)
-    if _ID.fullmatch(bare):
+    if plain_id(bare):
         return bare
     found = {id.lower(): id for id in _UUID.findall(value)}
     return next(iter(found.values())) if len(found) == 1 else value
@@ -100,7 +99,7 @@ def _meant_ids(value: object) -> object:
     read = _read(value)
     if isinstance(read, str):
         parts = [_meant_id(part) for part in read.split(",") if part.strip()]
-        are_ids = all(isinstance(part, str) and _ID.fullmatch(part.strip()) for part in parts)
+        are_ids = all(isinstance(part, str) and plain_id(part.strip()) for part in parts)
         return parts if are_ids else [_meant_id(read)]
     return list(map(_meant_id, cast(Sequence[object], read))) if isinstance(read, Sequence) else value
 

@@ -16,7 +16,7 @@ from sync_mcp.errors import (
     QuoteRefused,
     SyncError,
 )
-from sync_mcp.text import clean, safe
+from sync_mcp.text import clean, plain_id, safe
 from sync_mcp.tools.answers import finite
 from sync_mcp.tools.approval import NOBODY_IS_ASKED, UserApproval, denial_of
 from sync_mcp.tools.backend import ANSWER_SECONDS, MODEL_PURPOSES, Backend, CallContext
@@ -247,10 +247,8 @@ async def _get_generation(context: CallContext, arguments: GetArguments) -> Gene
 
 
 async def _wait_for_generations(context: CallContext, arguments: WaitArguments) -> WaitAnswer:
-    from sync_mcp.api.models import GENERATION_ID
-
     ids = list(dict.fromkeys(id.strip() for id in arguments.generation_ids))
-    malformed = [f"{clean(id, _SHOWN_ID)!r}" for id in ids if not GENERATION_ID.fullmatch(id)]
+    malformed = [f"{clean(id, _SHOWN_ID)!r}" for id in ids if not plain_id(id)]
     if malformed:
         more = f" and {len(malformed) - _MOST_SHOWN} more" if len(malformed) > _MOST_SHOWN else ""
         error = InvalidRequestError(
@@ -299,8 +297,6 @@ async def _progress(
 
 
 async def _list_generations(context: CallContext, arguments: ListArguments) -> ListAnswer:
-    from sync_mcp.api.models import GENERATION_ID
-
     unresolved, ledger_fault = ([], None) if arguments.cursor else await _unresolved(context)
     # One row more than is shown tells whether there is a next page, without a second request.
     try:
@@ -325,9 +321,8 @@ async def _list_generations(context: CallContext, arguments: ListArguments) -> L
         )
     rows = fitting_rows(page[: arguments.limit], await known_jobs(context, page[: arguments.limit]))
     more = len(page) > len(rows) or len(page) + page.unreadable > arguments.limit
-    cursor = page[len(rows) - 1].id if rows and more else None
     # What is no id is text of a stranger's.
-    cursor = cursor if cursor and GENERATION_ID.fullmatch(cursor) else None
+    cursor = (plain_id(page[len(rows) - 1].id) or None) if rows and more else None
     return ListAnswer(
         unresolved=unresolved_lines(unresolved),
         generations=rows,
@@ -519,10 +514,9 @@ def _misplaced(item: InputItem, number: int) -> Iterator[str]:
 def _faults_of_places(backend: Backend, item: Mapping[str, str], place: str) -> Iterator[str]:
     """Yield what is wrong with where an item lies, as far as its letters tell."""
     from sync_mcp.api.links import link_fault
-    from sync_mcp.api.models import GENERATION_ID
 
     asset_id, url = item.get("asset_id"), item.get("url")
-    if asset_id is not None and not GENERATION_ID.fullmatch(asset_id.strip()):
+    if asset_id is not None and not plain_id(asset_id.strip()):
         yield (
             f"{place}.asset_id {clean(asset_id, _SHOWN_ID)!r} can be no id: copy it from upload_asset, or "
             "give a local file as path, and what is on the web as url."

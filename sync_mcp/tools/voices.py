@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 from pydantic import BaseModel, Field, JsonValue, WithJsonSchema
 
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.text import folded, near, safe
+from sync_mcp.text import folded, near, plain_id, safe
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
@@ -98,10 +98,8 @@ async def _list_voices(context: CallContext, arguments: VoicesArguments) -> Voic
 
 def _known(voices: "Sequence[Voice]") -> list[_Known]:
     """Return the voices that can be named in a create, each once, the account's own first."""
-    from sync_mcp.api.models import GENERATION_ID
-
     # What is no id is text of a stranger's.
-    usable = {voice.id: voice for voice in voices if GENERATION_ID.fullmatch(voice.id)}
+    usable = {voice.id: voice for voice in voices if plain_id(voice.id)}
     known = [_Known(voice, _row(voice), *_compared(voice)) for voice in usable.values()]
     return sorted(known, key=lambda voice: voice.row.kind != "cloned")
 
