@@ -11,7 +11,6 @@ from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.input_files import UNSEEN
-from sync_mcp.tools.own_outputs import SIGNATURE_IS_MISSING
 from sync_mcp.tools.progress import reporting_transfers
 from sync_mcp.tools.registry import CHANGES, Tool, Tools
 
@@ -67,15 +66,12 @@ async def _from_path(context: CallContext, arguments: UploadArguments, path: str
 
 
 async def _from_url(context: CallContext, arguments: UploadArguments, url: str) -> UploadAnswer:
-    from sync_mcp.api.links import link_fault
-
-    if await context.backend.outputs.lacks_signature(url):
-        raise InvalidRequestError(f"url is a job's output, and {SIGNATURE_IS_MISSING}")
-    fault = link_fault(url, "url", base_url=context.backend.client.base_url)
+    client = context.backend.client
+    fault = await context.backend.url_fault(url, "url")
     if fault is not None:
         raise InvalidRequestError(fault)
     asset, info = await context.backend.local_reader.copy(
-        context.backend.client,
+        client,
         url,
         kind=arguments.type,
         name=arguments.name,

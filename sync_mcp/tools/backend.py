@@ -16,7 +16,7 @@ from sync_mcp.access import is_on_loopback
 from sync_mcp.errors import ConfigurationError, LedgerError, NotFoundError, SyncError
 from sync_mcp.text import clean, near, plain_id
 from sync_mcp.tools.approval import NOBODY, ApproveBy, User
-from sync_mcp.tools.own_outputs import OwnOutputs
+from sync_mcp.tools.own_outputs import SIGNATURE_IS_MISSING, OwnOutputs
 
 if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
@@ -276,6 +276,18 @@ class Backend:
         known = [*MODEL_PURPOSES, *others]
         named = ", ".join(known[:_MODELS_NAMED])
         return [f"There is no model {shown!r}{near(name[:80], known)} Models: {named}."]
+
+    async def url_fault(self, url: str, place: str, *, takes_path: bool = True) -> str | None:
+        """Return what is wrong with a URL of a file that the API is to fetch; None if nothing is.
+
+        Nothing is fetched to find out. `place` and `takes_path` are as in `link_fault`.
+        """
+        from sync_mcp.api.links import link_fault
+
+        fault = link_fault(url, place, base_url=self.base_url, takes_path=takes_path)
+        if fault is None and await self.outputs.lacks_signature(url):
+            return f"{place} is a job's output, and {SIGNATURE_IS_MISSING}"
+        return fault
 
     async def find_voice(self, wanted: str) -> tuple[str, str | None]:
         """Return the id of the voice that is called `wanted`, or whose id it is, and what is wrong with it.

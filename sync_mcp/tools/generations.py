@@ -49,7 +49,6 @@ from sync_mcp.tools.generation_arguments import (
 )
 from sync_mcp.tools.input_files import InputFiles, gone_links, input_files
 from sync_mcp.tools.models import KNOWN_MODELS
-from sync_mcp.tools.own_outputs import SIGNATURE_IS_MISSING
 from sync_mcp.tools.registry import CHANGES, READS, Tool, Tools
 
 if TYPE_CHECKING:
@@ -445,9 +444,7 @@ async def _request(backend: Backend, arguments: RequestArguments) -> "Generation
     fields = arguments.model_dump(exclude_none=True, exclude=_BESIDE_THE_REQUEST)
     faults = [fault for number, item in enumerate(arguments.input) for fault in _misplaced(item, number)]
     for number, item in enumerate(fields["input"]):
-        faults.extend(_faults_of_places(backend, item, f"input[{number}]"))
-        if await backend.outputs.lacks_signature(item.get("url", "")):
-            faults.append(f"input[{number}].url is a job's output, and {SIGNATURE_IS_MISSING}")
+        faults.extend(await _faults_of_places(backend, item, f"input[{number}]"))
         has_file = item.pop("path", None) is not None
         if item["type"] != "text" and not (has_file or item.get("url") or item.get("asset_id")):
             faults.append(f"input[{number}] ({item['type']}) has no path, url or asset_id: {_GIVE_A_FILE}")
@@ -511,34 +508,27 @@ def _misplaced(item: InputItem, number: int) -> Iterator[str]:
         yield f"input[{number}] has path and {'url' if item.url else 'asset_id'}: give one of them."
 
 
-def _faults_of_places(backend: Backend, item: Mapping[str, str], place: str) -> Iterator[str]:
-    """Yield what is wrong with where an item lies, as far as its letters tell."""
-    from sync_mcp.api.links import link_fault
-
+async def _faults_of_places(backend: Backend, item: Mapping[str, str], place: str) -> list[str]:
+    """Return what is wrong with where an item lies, as far as its letters tell."""
+    faults: list[str] = []
     asset_id, url = item.get("asset_id"), item.get("url")
     if asset_id is not None and not plain_id(asset_id.strip()):
-        yield (
+        faults.append(
             f"{place}.asset_id {clean(asset_id, _SHOWN_ID)!r} can be no id: copy it from upload_asset, or "
             "give a local file as path, and what is on the web as url."
         )
-    if url is not None:
-        fault = link_fault(url, f"{place}.url", base_url=backend.base_url)
-        if fault is not None:
-            yield fault
+    fault = None if url is None else await backend.url_fault(url, f"{place}.url")
+    return faults if fault is None else [*faults, fault]
 
 
 async def _faults_of_boxes(backend: Backend, request: "GenerationRequest") -> list[str]:
     """Return what is wrong with where the file lies that tells who speaks, as far as its letters tell."""
-    from sync_mcp.api.links import link_fault
-
     speaker = request.options.active_speaker_detection if request.options is not None else None
     url = speaker.bounding_boxes_url if speaker is not None else None
     if url is None:
         return []
     place = "options.active_speaker_detection.bounding_boxes_url"
-    fault = link_fault(url, place, base_url=backend.base_url, takes_path=False)
-    if fault is None and await backend.outputs.lacks_signature(url):
-        fault = f"{place} is a job's output, and {SIGNATURE_IS_MISSING}"
+    fault = await backend.url_fault(url, place, takes_path=False)
     return [] if fault is None else [fault]
 
 
