@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -289,25 +289,34 @@ class Backend:
             return f"{place} is a job's output, and {SIGNATURE_IS_MISSING}"
         return fault
 
-    async def find_voice(self, wanted: str) -> tuple[str, str | None]:
-        """Return the id of the voice that is called `wanted`, or whose id it is, and what is wrong with it.
+    async def find_voices(self, wanted: Iterable[str]) -> dict[str, tuple[str, str | None]]:
+        """Return for each of `wanted` the id of the voice that is called so, and what is wrong with it.
 
-        Where the voices cannot be listed, nothing is known to be wrong.
+        An id stands for itself. Where the voices cannot be listed, nothing is known to be wrong.
         """
-        from sync_mcp.api.voices import found_voices
+        names = dict.fromkeys(wanted)
+        # The list is waited for once, and not for each of them.
+        voices = await self._voices_soon() if names else None
+        if voices is None:
+            return {name: (name, None) for name in names}
+        return {name: await self._find_voice(name, voices) for name in names}
 
-        asked = wanted.strip()
-        voices: list[Voice] | None = None
+    async def _voices_soon(self) -> "list[Voice] | None":
+        """Return the account's voices; None where they cannot be listed soon."""
         try:
             with anyio.move_on_after(_CATALOGUE_TIMEOUT_SECONDS):
-                voices = await self.voices()
+                return await self.voices()
         except ConfigurationError:
             raise
         except SyncError as error:
             logger.info("whether there is such a voice is not known: %s", error)
-        if voices is None or any(
-            asked in (voice.id, voice.voice_id, voice.internal_voice_id) for voice in voices
-        ):
+        return None
+
+    async def _find_voice(self, wanted: str, voices: "list[Voice]") -> tuple[str, str | None]:
+        from sync_mcp.api.voices import found_voices
+
+        asked = wanted.strip()
+        if any(asked in (voice.id, voice.voice_id, voice.internal_voice_id) for voice in voices):
             return wanted, None
         ids = list(dict.fromkeys(voice.id for voice in voices if _is_called(voice, asked)))
         if len(ids) == 1:
@@ -319,8 +328,8 @@ class Backend:
         if plain_id(asked) and await self._may_have_voice(asked):
             return wanted, None
         # A letter or two stand in many names.
-        near = found_voices(voices, asked) if len(asked) >= _SHORTEST_PART_OF_NAME else []
-        nearest = [clean(voice.name or "", _VOICE_SHOWN) for voice in near[:_VOICES_NAMED]]
+        found = found_voices(voices, asked) if len(asked) >= _SHORTEST_PART_OF_NAME else []
+        nearest = [clean(voice.name or "", _VOICE_SHOWN) for voice in found[:_VOICES_NAMED]]
         meant = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else "."
         return wanted, f"{shown!r} is no voice of this account{meant} list_voices tells their ids."
 

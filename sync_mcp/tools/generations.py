@@ -536,11 +536,12 @@ async def _put_voices(backend: Backend, request: "GenerationRequest") -> list[st
     """Put the ids of voices in place of their names; return what is wrong with those that are none."""
     from sync_mcp.api.models import Text
 
+    texts = {number: item for number, item in enumerate(request.input) if isinstance(item, Text)}
+    found = await backend.find_voices(item.voice_id for item in texts.values())
     faults: list[str] = []
-    for number, item in enumerate(request.input):
-        if isinstance(item, Text):
-            item.voice_id, fault = await backend.find_voice(item.voice_id)
-            faults.extend([] if fault is None else [f"input[{number}].voice_id {fault}"])
+    for number, item in texts.items():
+        item.voice_id, fault = found[item.voice_id]
+        faults.extend([] if fault is None else [f"input[{number}].voice_id {fault}"])
     return faults
 
 

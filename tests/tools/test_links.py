@@ -273,6 +273,21 @@ async def test_where_the_voices_cannot_be_listed_a_voice_is_taken_as_it_is(
     assert body["input"][1]["provider"]["voiceId"] == "v"
 
 
+async def test_voices_that_cannot_be_listed_are_asked_for_once_however_many_speak(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(path="/v2/voices", status=403, body={"message": "Not yours."}, times=None))
+    speeches = [
+        {"type": "text", "script": "Hello.", "voice_id": f"v{name}", "ref_id": name} for name in ("a", "b")
+    ]
+    segments = [
+        {"start_time": start, "end_time": start + 1, "audio_input": {"ref_id": name}}
+        for start, name in enumerate(("a", "b"))
+    ]
+    await assistant.error("estimate_cost", input=[media(sandbox)[0], *speeches], segments=segments)
+    assert len(asked(sandbox, "GET", "/v2/voices")) == 1
+
+
 async def test_voices_are_not_looked_for_where_something_else_is_wrong(
     assistant: Assistant, sandbox: Sandbox
 ) -> None:
