@@ -480,7 +480,6 @@ def after_estimate(
 ) -> str:
     """Return what can be done once a price is told.
 
-
     `nobody_agrees` is why nobody can agree to what must be asked about, where that is so.
     """
     if foresight is not None and foresight.course != "new attempt":

@@ -723,7 +723,7 @@ TOOLS: Tools = (
     Tool(
         name="wait_for_generations",
         title="Wait for lip-sync videos",
-        description=("Wait for several jobs at once, until all or any have ended: a row each."),
+        description="Wait for several jobs at once, until all or any have ended: a row each.",
         arguments=WaitArguments,
         answer=WaitAnswer,
         annotations=READS,
