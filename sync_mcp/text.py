@@ -115,7 +115,12 @@ def near(word: str, known: Iterable[str]) -> str:
     matches = begun if len(begun) == 1 else get_close_matches(asked, words, n=2, cutoff=_LIKE)
     if len(matches) == 2 and _likeness(asked, matches[0]) - _likeness(asked, matches[1]) > _AS_LIKE:
         matches = matches[:1]
-    return f"; did you mean {' or '.join(repr(words[name]) for name in matches)}?" if matches else "."
+    return did_you_mean(*(words[name] for name in matches))
+
+
+def did_you_mean(*names: str) -> str:
+    """Return the end of a sentence that names what was meant, or ends it where nothing is like it."""
+    return f"; did you mean {' or '.join(map(repr, names))}?" if names else "."
 
 
 def _likeness(word: str, name: str) -> float:

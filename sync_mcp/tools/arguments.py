@@ -17,7 +17,7 @@ from annotated_types import Le
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.text import clean, near
+from sync_mcp.text import clean, did_you_mean, near
 from sync_mcp.tools.forgiving import meant, stands_for_nothing
 from sync_mcp.tools.schema import Schema
 
@@ -153,14 +153,14 @@ class _Reader:
         below = [known for known in elsewhere if known.startswith(here)]
         media = _OF_MEDIA.fullmatch(name)
         if elsewhere:
-            return f"; did you mean {(below or elsewhere)[0]!r}?"
+            return did_you_mean((below or elsewhere)[0])
         if media and "input" in self._schema.get("properties", {}):
-            return f"; did you mean 'input[].{media['name']}'?"
+            return did_you_mean(f"input[].{media['name']}")
         if name in _MEDIA and "input" in properties:
-            return "; did you mean 'input'?"
+            return did_you_mean("input")
         told = near(name, properties)
         like = get_close_matches(name, self._places, n=1, cutoff=_LIKE_ELSEWHERE) if told == "." else ()
-        return f"; did you mean {self._places[like[0]][0]!r}?" if like else told
+        return did_you_mean(self._places[like[0]][0]) if like else told
 
     @cached_property
     def _places(self) -> Mapping[str, Sequence[str]]:

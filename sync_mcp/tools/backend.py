@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from sync_mcp.access import is_on_loopback
 from sync_mcp.errors import ConfigurationError, LedgerError, NotFoundError, SyncError
-from sync_mcp.text import clean, near, plain_id
+from sync_mcp.text import clean, did_you_mean, near, plain_id
 from sync_mcp.tools.approval import NOBODY, ApproveBy, User
 from sync_mcp.tools.own_outputs import SIGNATURE_IS_MISSING, OwnOutputs
 
@@ -330,7 +330,7 @@ class Backend:
         # A letter or two stand in many names.
         found = found_voices(voices, asked) if len(asked) >= _SHORTEST_PART_OF_NAME else []
         nearest = [clean(voice.name or "", _VOICE_SHOWN) for voice in found[:_VOICES_NAMED]]
-        meant = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else "."
+        meant = did_you_mean(*nearest)
         return wanted, f"{shown!r} is no voice of this account{meant} list_voices tells their ids."
 
     async def _may_have_voice(self, voice_id: str) -> bool:
