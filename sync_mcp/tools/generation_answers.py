@@ -515,7 +515,7 @@ def _no_new_attempt(foresight: "Foresight") -> str:
     failure = foresight.failure
     match foresight.course:
         case "was there":
-            id = safe(foresight.job.id, _ID_LIMIT) if foresight.job else ""
+            id = shown_id(safe(foresight.job.id, _ID_LIMIT)) if foresight.job else ""
             return (
                 f"This is made already ({id}): create_generation with the same arguments gives it back, and "
                 "nothing is paid."
