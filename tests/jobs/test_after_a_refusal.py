@@ -42,11 +42,6 @@ class User:
             raise ApprovalRequired(self.heard[-1], question="", quote_id=None, next_step="")
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
-
-
 async def be_refused(sandbox: Sandbox, make: Make, refusal: str, **terms: Any) -> None:
     """Agree to an attempt that the API refuses."""
     sandbox.add_fault(Fault.api_error(refusal, path=CREATE, times=None))

@@ -32,11 +32,6 @@ NEVER_MADE = Fault(method="POST", path=CREATE, drop="before")
 NO_PRICE = Fault.api_error("cost_estimate_unavailable", path="/v2/analyze/cost", times=None)
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
-
-
 class Asker:
     """Is asked in the user's place, notes what, and says yes, no, or that a quote is to be brought."""
 

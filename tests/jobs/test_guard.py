@@ -41,11 +41,6 @@ BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 LOST = Fault(path=CREATE, drop="after", times=None)
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
-
-
 @BOTH
 async def test_the_same_call_again_returns_the_same_job_and_pays_nothing(
     sandbox: Sandbox, make: Make

@@ -25,9 +25,8 @@ NEVER_MADE = Fault(method="POST", path=CREATE, drop="before")
 
 
 @pytest.fixture(autouse=True)
-def _no_keys(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_keys(sandbox: Sandbox) -> None:
     sandbox.configure(idempotency="ignore")
-    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
 
 
 async def _leave_in_doubt(

@@ -26,11 +26,6 @@ NEVER_ARRIVED = Fault(method="POST", path=CREATE, drop="before")
 EXPORT = "/v2/usage/generations"
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
-
-
 @pytest.fixture
 def late_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for the API's list as in a day of work."""

@@ -27,11 +27,6 @@ ESTIMATE, COSTS = "/v2/analyze/cost", "/v2/generate/*/costs"
 NEVER_ARRIVES = Fault(path=CREATE, drop="before", times=None)
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
-
-
 class Refusing:
     """Asks whatever the price, and gets no."""
 

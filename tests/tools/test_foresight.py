@@ -69,9 +69,8 @@ async def a_world(sandbox: Sandbox, home: Path, **settings: Any) -> AsyncGenerat
 
 
 @pytest.fixture(autouse=True)
-def _short_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_calls(monkeypatch: pytest.MonkeyPatch, short_pauses: None) -> None:
     monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 5.0)
-    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
     monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 0.0)
     monkeypatch.setattr("sync_mcp.jobs.settling._REQUESTS_PER_SECOND", 1e6)
 
