@@ -10,7 +10,8 @@ import pytest
 
 from sync_mcp import AsyncSync, Audio, Ledger, Video
 from sync_mcp.api.models import GenerationRequest
-from sync_mcp.errors import APITimeoutError, SyncError
+from sync_mcp.errors import APITimeoutError, ApprovalDenied, ApprovalRequired, SyncError
+from sync_mcp.jobs.consent import Proposal
 from sync_mcp.jobs.files import asset_key, content_id
 from sync_mcp.jobs.guard import Guard, Made, Terms
 from sync_mcp.jobs.limits import Limits
@@ -21,6 +22,23 @@ from .entries import LedgerOf
 CREATE = "/v2/generate"
 PRICE = Decimal("0.226")
 """Of a job from the samples with lipsync-2."""
+
+
+class Asker:
+    """Is asked in the user's place, notes what, and says yes, no, or that a quote is to be brought."""
+
+    def __init__(self, above_usd: str, says: str = "yes") -> None:
+        self.above_usd = Decimal(above_usd)
+        self.says = says
+        self.asked: list[Proposal] = []
+
+    async def ask(self, proposal: Proposal) -> None:
+        self.asked.append(proposal)
+        if self.says == "no":
+            raise ApprovalDenied("The user declined.")
+        if self.says == "quote":
+            quote_id = await proposal.hand_out("quote")
+            raise ApprovalRequired("no", question="?", quote_id=quote_id, next_step="")
 
 
 class Files:

@@ -11,7 +11,7 @@ import pytest
 from sync_mcp import AsyncSync, Audio, Guard, Ledger, OutcomeUnknown, QuoteRefused, Video
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import ApprovalDenied, ApprovalRequired, SyncError
-from sync_mcp.jobs.consent import Proposal, webhook_host
+from sync_mcp.jobs.consent import webhook_host
 from sync_mcp.jobs.files import asset_key, content_id, with_assets
 from sync_mcp.jobs.guard import Made, Terms
 from sync_mcp.jobs.intention import Intention
@@ -19,7 +19,7 @@ from sync_mcp.jobs.ledger import Token
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 from sync_mcp.sandbox.storage import SAMPLES
 
-from .conftest import CREATE, paid, sent
+from .conftest import CREATE, Asker, paid, sent
 from .entries import begun, intended, now_of, wished
 
 pytestmark = pytest.mark.anyio
@@ -30,25 +30,6 @@ RequestOf = Callable[..., GenerationRequest]
 MINE, OTHER = "https://hooks.example.com/done?key=1", "https://other.example.net/x"
 NEVER_MADE = Fault(method="POST", path=CREATE, drop="before")
 NO_PRICE = Fault.api_error("cost_estimate_unavailable", path="/v2/analyze/cost", times=None)
-
-
-class Asker:
-    """Is asked in the user's place, notes what, and says yes, no, or that a quote is to be brought."""
-
-    def __init__(self, above_usd: str, says: str = "yes", then: Callable[[], object] = lambda: None) -> None:
-        self.above_usd = Decimal(above_usd)
-        self.says = says
-        self.then = then
-        self.asked: list[Proposal] = []
-
-    async def ask(self, proposal: Proposal) -> None:
-        self.asked.append(proposal)
-        self.then()
-        if self.says == "no":
-            raise ApprovalDenied("The user declined.")
-        if self.says == "quote":
-            quote_id = await proposal.hand_out("quote")
-            raise ApprovalRequired("no", question="?", quote_id=quote_id, next_step="")
 
 
 def bodies(sandbox: Sandbox) -> list[dict[str, Any]]:

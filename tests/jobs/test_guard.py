@@ -25,11 +25,10 @@ from sync_mcp import (
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import ApprovalRequired, CreateUnderWay
 from sync_mcp.jobs import ledger as ledger_module
-from sync_mcp.jobs.consent import Proposal
 from sync_mcp.jobs.guard import Made, Terms
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import CREATE, PRICE, paid, sent
+from .conftest import CREATE, PRICE, Asker, paid, sent
 
 pytestmark = pytest.mark.anyio
 
@@ -337,18 +336,6 @@ async def test_after_an_hour_a_job_that_nobody_sees_is_asked_about_and_nothing_c
     assert len(paid(sandbox)) == 2
 
 
-class Agreeing:
-    """Agrees to whatever it is asked."""
-
-    above_usd = Decimal(1000)
-
-    def __init__(self) -> None:
-        self.asked: list[Proposal] = []
-
-    async def ask(self, proposal: Proposal) -> None:
-        self.asked.append(proposal)
-
-
 @pytest.mark.parametrize("idempotency", ["honour", "ignore", "conflict"])
 async def test_a_repeat_of_a_job_that_nobody_sees_goes_out_under_the_same_key_first(
     sandbox: Sandbox, make: Make, guard: Guard, idempotency: str
@@ -357,7 +344,7 @@ async def test_a_repeat_of_a_job_that_nobody_sees_goes_out_under_the_same_key_fi
     sandbox.add_fault(Fault(path=CREATE, job="forget"))
     first = await make()
     sandbox.advance(3601)
-    user = Agreeing()
+    user = Asker("1000")
     second = await make(approval=user)
     assert len(user.asked) == 1
     assert len(set(sent(sandbox)[:2])) == 1
@@ -384,7 +371,7 @@ async def test_a_repeat_that_the_api_answers_with_the_hidden_job_is_asked_for_on
     sandbox.add_fault(Fault(path=CREATE, job="forget"))
     first = await make()
     sandbox.advance(3601)
-    user = Agreeing()
+    user = Asker("1000")
     again = await make(approval=user)
     assert (again.generation.id, again.how) == (first.generation.id, "was there")
     assert "a new one goes out under a new key" in again.notes[-1]
@@ -408,7 +395,7 @@ async def test_a_job_of_a_late_send_that_the_reads_do_not_show_yet_is_only_waite
     sandbox.add_fault(Fault(path=CREATE, get_lag_seconds=60, list_lag_seconds=60))
     late = await make()
     assert late.how == "sent now"
-    user = Agreeing()
+    user = Asker("1000")
     with pytest.raises(NotVisibleYet) as lags:
         await make(approval=user)
     assert "is not visible yet" in lags.value.message
@@ -424,10 +411,10 @@ async def test_a_repeat_in_doubt_that_is_answered_with_the_hidden_job_made_and_p
     sandbox.advance(3601)
     sandbox.add_fault(Fault(path=CREATE, drop="before", times=None))
     with pytest.raises(OutcomeUnknown):
-        await make(approval=Agreeing())
+        await make(approval=Asker("1000"))
     sandbox.clear_faults()
     sandbox.advance(70)
-    again = await make(approval=Agreeing())
+    again = await make(approval=Asker("1000"))
     assert (again.generation.id, again.how, again.price_usd) == (first.generation.id, "was there", None)
     assert len(set(sent(sandbox))) == 1
     assert len(paid(sandbox)) == 1
@@ -440,7 +427,7 @@ async def test_a_job_that_shows_again_after_a_repeat_in_vain_is_given_back_and_s
     sandbox.add_fault(Fault(path=CREATE, get_lag_seconds=7000, list_lag_seconds=7000))
     first = await make()
     sandbox.advance(3601)
-    await make(approval=Agreeing())
+    await make(approval=Asker("1000"))
     sandbox.advance(7000)
     assert (await make()).generation.id == first.generation.id
     assert (await guard.spending(sync)).ever_usd == PRICE
@@ -459,7 +446,7 @@ async def test_a_job_that_this_client_deleted_stays_spent_and_is_made_again_only
     assert (entry.state, entry.status, entry.cost_usd) == ("deleted", "COMPLETED", PRICE)
     with pytest.raises(ApprovalRequired, match="was deleted"):
         await make()
-    user = Agreeing()
+    user = Asker("1000")
     assert (await make(approval=user)).how == "made"
     assert len(user.asked) == 1
     assert (await guard.spending(sync)).ever_usd == 2 * PRICE
@@ -483,7 +470,7 @@ async def test_another_key_of_an_unknown_account_is_asked_before_it_pays_the_sam
     async with AsyncSync(api_key="sk_second", base_url=sandbox.url) as other:
         with pytest.raises(ApprovalRequired, match="with another key of this address"):
             await make(client=other)
-        second = await make(client=other, approval=Agreeing())
+        second = await make(client=other, approval=Asker("1000"))
     assert second.generation.id != first.generation.id
     accounts = {entry.account for entry in guard.ledger.entries(limit=10)}
     assert len(accounts) == 2

@@ -11,13 +11,12 @@ from pydantic import JsonValue
 from sync_mcp import AsyncSync, Guard, LimitReached, Limits, QuoteRefused
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import ApprovalRequired
-from sync_mcp.jobs.consent import Proposal
 from sync_mcp.jobs.guard import Made
 from sync_mcp.jobs.ledger import Token
 from sync_mcp.jobs.limits import Spending, dollars
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import CREATE, PRICE, paid, sent
+from .conftest import CREATE, PRICE, Asker, paid, sent
 
 pytestmark = pytest.mark.anyio
 
@@ -28,21 +27,6 @@ RequestOf = Callable[..., GenerationRequest]
 USAGE = "/v2/usage/generations"
 PATIENCE_SECONDS = 30
 NO_PRICE = Fault.api_error("cost_estimate_unavailable", path="/v2/analyze/cost", times=None)
-
-
-class Asker:
-    """Is asked in the user's place, and notes what."""
-
-    def __init__(self, above_usd: str, *, agrees: bool = True) -> None:
-        self.above_usd = Decimal(above_usd)
-        self.agrees = agrees
-        self.asked: list[Proposal] = []
-
-    async def ask(self, proposal: Proposal) -> None:
-        self.asked.append(proposal)
-        if not self.agrees:
-            quote_id = await proposal.hand_out("quote")
-            raise ApprovalRequired("no", question="?", quote_id=quote_id, next_step="")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +190,7 @@ async def test_the_callers_duration_is_a_hint_and_never_a_price(
     assert measured.price is not None
     assert (measured.price.usd, measured.price.note) == (PRICE, None)
     sandbox.add_fault(NO_PRICE)
-    user = Asker("1", agrees=False)
+    user = Asker("1", "quote")
     with pytest.raises(ApprovalRequired):
         await make(request_of("?n=2"), duration_seconds=0.1, approval=user)
     [reason] = user.asked[0].reasons
@@ -265,7 +249,7 @@ async def test_after_a_charged_failure_the_user_is_asked_whatever_the_price(
     sandbox.add_fault(Fault(path=CREATE, job="fail", charged=True))
     await make()
     sandbox.advance(100)
-    asker = Asker("100", agrees=False)
+    asker = Asker("100", "quote")
     with pytest.raises(ApprovalRequired):
         await make(approval=asker)
     assert "was charged" in asker.asked[0].reasons[0].text
@@ -277,7 +261,7 @@ async def test_after_a_failure_of_unknown_cost_the_user_is_asked(sandbox: Sandbo
     await make()
     sandbox.advance(100)
     sandbox.add_fault(Fault.api_error("internal_error", path="/v2/generate/*/costs", times=None))
-    asker = Asker("100", agrees=False)
+    asker = Asker("100", "quote")
     with pytest.raises(ApprovalRequired):
         await make(approval=asker)
     assert "may have been charged" in asker.asked[0].reasons[0].text
@@ -286,7 +270,7 @@ async def test_after_a_failure_of_unknown_cost_the_user_is_asked(sandbox: Sandbo
 
 async def test_what_was_made_before_comes_before_prices_and_questions(sandbox: Sandbox, make: Make) -> None:
     await make()
-    asker = Asker("0", agrees=False)
+    asker = Asker("0", "quote")
     made = await make(approval=asker, max_cost_usd=Decimal(0), token=Token("q_none"))
     assert made.reused
     assert asker.asked == []
@@ -294,7 +278,7 @@ async def test_what_was_made_before_comes_before_prices_and_questions(sandbox: S
 
 async def _quote(make: Make, request: GenerationRequest) -> str:
     with pytest.raises(ApprovalRequired) as required:
-        await make(request, approval=Asker("0", agrees=False))
+        await make(request, approval=Asker("0", "quote"))
     assert required.value.quote_id
     return required.value.quote_id
 
@@ -304,12 +288,12 @@ async def test_a_quote_is_good_once_for_its_own_call(
 ) -> None:
     quote_id = await _quote(make, request_of())
     with pytest.raises(QuoteRefused, match="another call"):
-        await make(request_of("?n=2"), token=Token(quote_id), approval=Asker("0", agrees=False))
+        await make(request_of("?n=2"), token=Token(quote_id), approval=Asker("0", "quote"))
     assert sent(sandbox) == []
-    made = await make(token=Token(quote_id), approval=Asker("0", agrees=False))
+    made = await make(token=Token(quote_id), approval=Asker("0", "quote"))
     assert not made.reused
     with pytest.raises(QuoteRefused, match="used"):
-        await make(request_of("?n=2"), token=Token(quote_id), approval=Asker("0", agrees=False))
+        await make(request_of("?n=2"), token=Token(quote_id), approval=Asker("0", "quote"))
     assert len(sent(sandbox)) == 1
 
 
@@ -341,7 +325,7 @@ async def test_a_quote_does_not_cover_a_higher_price(
             times=None,
         )
     )
-    user = Asker("0", agrees=False)
+    user = Asker("0", "quote")
     with pytest.raises(ApprovalRequired) as required:
         await make(token=Token(quote_id), approval=user)
     # The refusal brings the price of now and a quote for it: nobody is sent round in a circle.
