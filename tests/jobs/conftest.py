@@ -8,20 +8,21 @@ import anyio
 import httpx
 import pytest
 
-from sync_mcp import AsyncSync, Audio, Ledger, Video
+from sync_mcp import AsyncSync, Audio, Ledger, OutcomeUnknown, Video
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import APITimeoutError, ApprovalDenied, ApprovalRequired, SyncError
 from sync_mcp.jobs.consent import Proposal
 from sync_mcp.jobs.files import asset_key, content_id
 from sync_mcp.jobs.guard import Guard, Made, Terms
 from sync_mcp.jobs.limits import Limits
-from sync_mcp.sandbox import Sandbox
+from sync_mcp.sandbox import Fault, Sandbox
 
 from .entries import LedgerOf
 
 CREATE = "/v2/generate"
 PRICE = Decimal("0.226")
 """Of a job from the samples with lipsync-2."""
+NEVER_MADE = Fault(method="POST", path=CREATE, drop="before")
 
 
 class Asker:
@@ -156,6 +157,17 @@ async def files(sandbox: Sandbox, tmp_path: Path) -> Files:
     async with httpx.AsyncClient() as http:
         clip.write_bytes((await http.get(sandbox.samples.video)).content)
     return Files(clip)
+
+
+async def leave_in_doubt(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, request: GenerationRequest, fault: Fault, take: int = 1
+) -> None:
+    """Make a create of which, by this fault, nobody knows whether it made its job."""
+    sandbox.add_fault(fault)
+    sandbox.add_fault(Fault(path="/v2/generations", status=503, times=None))
+    with pytest.raises(OutcomeUnknown):
+        await guard.create(sync, request, {"max_retries": 0}, Terms(take=take))
+    sandbox.clear_faults()
 
 
 def paid(sandbox: Sandbox) -> list[Decimal]:

@@ -19,7 +19,7 @@ from sync_mcp.jobs.ledger import Token
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 from sync_mcp.sandbox.storage import SAMPLES
 
-from .conftest import CREATE, Asker, paid, sent
+from .conftest import CREATE, NEVER_MADE, Asker, leave_in_doubt, paid, sent
 from .entries import begun, intended, now_of, wished
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +28,6 @@ Make = Callable[..., Awaitable[Made]]
 RequestOf = Callable[..., GenerationRequest]
 
 MINE, OTHER = "https://hooks.example.com/done?key=1", "https://other.example.net/x"
-NEVER_MADE = Fault(method="POST", path=CREATE, drop="before")
 NO_PRICE = Fault.api_error("cost_estimate_unavailable", path="/v2/analyze/cost", times=None)
 
 
@@ -44,14 +43,6 @@ async def quote_for(make: Make, request: GenerationRequest, above_usd: str = "0"
         await make(request, approval=Asker(above_usd, "quote"), **terms)
     assert required.value.quote_id
     return Token(required.value.quote_id)
-
-
-async def leave_in_doubt(sandbox: Sandbox, sync: AsyncSync, guard: Guard, request: GenerationRequest) -> None:
-    sandbox.add_fault(NEVER_MADE)
-    sandbox.add_fault(Fault(path="/v2/generations", status=503, times=None))
-    with pytest.raises(OutcomeUnknown):
-        await guard.create(sync, request, {"max_retries": 0}, Terms())
-    sandbox.clear_faults()
 
 
 # The webhook that was agreed to
@@ -132,7 +123,7 @@ async def test_an_attempt_that_is_sent_again_keeps_the_webhook_and_the_name_of_i
     again: dict[str, str],
     differing: str,
 ) -> None:
-    await leave_in_doubt(sandbox, sync, guard, request_of(**first))
+    await leave_in_doubt(sandbox, sync, guard, request_of(**first), NEVER_MADE)
     refusing = Asker("100", "no")
     made = await make(request_of(**again), approval=refusing, webhook_hosts=())
     assert made.how == "sent now"
@@ -146,7 +137,7 @@ async def test_an_attempt_that_is_sent_again_keeps_the_webhook_and_the_name_of_i
 async def test_an_attempt_whose_webhook_is_not_known_again_is_only_looked_for(
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, make: Make, request_of: RequestOf, again: str | None
 ) -> None:
-    await leave_in_doubt(sandbox, sync, guard, request_of(webhook_url=MINE))
+    await leave_in_doubt(sandbox, sync, guard, request_of(webhook_url=MINE), NEVER_MADE)
     with pytest.raises(OutcomeUnknown) as unknown:
         await make(request_of(webhook_url=again))
     assert len(bodies(sandbox)) == 1
