@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +27,7 @@ from sync_mcp.ledger_commands import resolving as resolving_by
 from sync_mcp.sandbox import Sandbox
 
 from .api.raw_server import Answer, RawServer, answer
-from .jobs.entries import ACCOUNT, JOB, begun, counted, ended, found, intended, made, quoted, refuse
+from .jobs.entries import ACCOUNT, JOB, begun, counted, ended, found, intended, made, quoted, refuse, settle
 
 COMMAND = (str(Path(sys.executable).with_name("sync-mcp")), "ledger")
 WAIT_SECONDS = 30.0
@@ -252,15 +251,7 @@ def test_all_of_an_entry_is_shown_without_query_strings(run: Run, ledger: Ledger
     sent_at = Instant(1_795_167_000.0)
     id = begun(ledger, intention=intended(query="?X-Amz-Signature=SECRET"), usd="1.000000001", now=sent_at)
     ledger.accept(id, JOB)
-    ledger.settle(
-        id,
-        generation_id=JOB,
-        status="FAILED",
-        error_code="boom",
-        cost_usd=Decimal("0.25"),
-        charged="yes",
-        now=time.time(),
-    )
+    settle(ledger, id, "FAILED", charged="yes", cost="0.25", error_code="boom")
     done = run("show", str(id))
     assert (done.returncode, done.stderr) == (0, "")
     entry = found(ledger, id)
@@ -326,17 +317,7 @@ def test_of_what_is_not_in_doubt_it_is_said_why_nothing_is_to_be_decided(
     if state in ("done", "free"):
         charged = "no" if state == "free" else "yes"
         status = "COMPLETED" if state == "done" else "FAILED"
-        now = time.time()
-        ledger.settle(
-            id,
-            generation_id=JOB,
-            status=status,
-            error_code=None,
-            cost_usd=None,
-            charged=charged,
-            now=now,
-            ended_at=now - 3600,
-        )
+        settle(ledger, id, status, charged=charged, ended_at=time.time() - 3600)
     assert told in shown(ledger, id)
     before = found(ledger, id).state
     with pytest.raises(InvalidRequestError) as refused:
@@ -364,12 +345,9 @@ def test_what_was_or_may_have_been_charged_can_be_let_go_of_and_stays_spent(
     ledger: Ledger, state: str
 ) -> None:
     id = made(ledger)
-    now = time.time()
-    ledger.settle(
-        id, generation_id=JOB, status="FAILED", error_code=None, cost_usd=None, charged="yes", now=now
-    )
+    settle(ledger, id, "FAILED", charged="yes")
     if state == "deleted":
-        ledger.delete_job(id, generation_id=JOB, now=now)
+        ledger.delete_job(id, generation_id=JOB, now=time.time())
     text = shown(ledger, id)
     assert "The same call asks you before a new attempt is paid. 1.00 USD counts until its real cost" in text
     with pytest.raises(InvalidRequestError, match="not in doubt"):
@@ -387,15 +365,7 @@ def test_of_a_failure_is_told_whether_its_cost_is_known_or_still_asked_for(
     ledger: Ledger, cost: str | None
 ) -> None:
     id = made(ledger)
-    ledger.settle(
-        id,
-        generation_id=JOB,
-        status="FAILED",
-        error_code=None,
-        cost_usd=None if cost is None else Decimal(cost),
-        charged="unknown" if cost is None else "yes",
-        now=time.time(),
-    )
+    settle(ledger, id, "FAILED", charged="unknown" if cost is None else "yes", cost=cost)
     asked = "1.00 USD counts until its real cost is known. Paid calls, and get_account, ask the API for it."
     told = asked if cost is None else "0.75 USD stays spent."
     assert told in shown(ledger, id)

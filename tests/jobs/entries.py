@@ -62,21 +62,24 @@ def made(ledger: Ledger, *args: Any, job: str = JOB, **kwargs: Any) -> int:
 def ended(ledger: Ledger, *args: Any, charged: Charged, cost: str | None = None, **kwargs: Any) -> int:
     """Make an attempt whose job ended so long ago that a cost of 0 is believed."""
     id = made(ledger, *args, **kwargs)
-    now = ledger_module.time.time()
     status = "COMPLETED" if charged == "yes" else "FAILED"
-    known = None if cost is None else Decimal(cost)
-    entry = found(ledger, id)
-    ledger.settle(
-        id,
-        generation_id=entry.generation_id or "",
-        status=status,
-        error_code=None,
-        cost_usd=known,
-        charged=charged,
-        now=now,
-        ended_at=now - 7 * 3600,
-    )
+    job, ended_at = found(ledger, id).generation_id, ledger_module.time.time() - 7 * 3600
+    settle(ledger, id, status, charged=charged, cost=cost, generation_id=job, ended_at=ended_at)
     return id
+
+
+def settle(
+    ledger: Ledger, id: int, status: str, *, charged: Charged, cost: str | None = None, **more: Any
+) -> None:
+    """Note how a job ended, and what it cost, as it is told now."""
+    told: dict[str, Any] = {
+        "generation_id": JOB,
+        "error_code": None,
+        "now": ledger_module.time.time(),
+        **more,
+    }
+    known = None if cost is None else Decimal(cost)
+    ledger.settle(id, status=status, charged=charged, cost_usd=known, **told)
 
 
 def found(ledger: Ledger, id: int) -> Entry:

@@ -50,6 +50,7 @@ from .entries import (
     now_of,
     quoted,
     refuse,
+    settle,
     unsettled,
     wished,
 )
@@ -334,15 +335,7 @@ def test_a_second_job_of_one_attempt_is_written_down_beside_the_first(
 ) -> None:
     id = made(ledger, usd="0.5")
     if state == "ended":
-        ledger.settle(
-            id,
-            generation_id=JOB,
-            status="FAILED",
-            error_code=None,
-            cost_usd=Decimal("0.5"),
-            charged="yes",
-            now=ledger_module.time.time(),
-        )
+        settle(ledger, id, "FAILED", charged="yes", cost="0.5")
     elif state == "deleted":
         ledger.delete_job(id, generation_id=JOB, now=time.time())
     other = begun(ledger, usd="0.5", attempt=2)
@@ -394,33 +387,15 @@ def test_until_a_cost_is_known_the_most_that_it_may_be_counts(
 ) -> None:
     id = made(ledger, usd=usd)
     most = None if counted_usd is None else Decimal(counted_usd)
-    ledger.settle(
-        id,
-        generation_id=JOB,
-        status="FAILED",
-        error_code=None,
-        cost_usd=None,
-        charged=charged,
-        counted_usd=most,
-        now=ledger_module.time.time(),
-        ended_at=ledger_module.time.time() - 3600,
-    )
+    ended_at = ledger_module.time.time() - 3600
+    settle(ledger, id, "FAILED", charged=charged, counted_usd=most, ended_at=ended_at)
     assert counted(ledger) == Decimal(counts)
 
 
 @pytest.mark.parametrize(("charged", "cost"), [("yes", "0.7"), ("no", "0")])
 def test_a_cost_that_was_known_stays_known(ledger: Ledger, charged: Charged, cost: str) -> None:
     id = ended(ledger, charged=charged, cost=cost)
-    ledger.settle(
-        id,
-        generation_id=JOB,
-        status=str(found(ledger, id).status),
-        error_code=None,
-        cost_usd=None,
-        charged="unknown",
-        counted_usd=Decimal(3),
-        now=ledger_module.time.time(),
-    )
+    settle(ledger, id, str(found(ledger, id).status), charged="unknown", counted_usd=Decimal(3))
     entry = found(ledger, id)
     assert (entry.cost_usd, entry.charged, counted(ledger)) == (Decimal(cost), charged, Decimal(cost))
 
@@ -438,21 +413,9 @@ def test_a_cost_of_nothing_is_believed_only_when_the_api_has_had_its_time(
     ledger: Ledger, status: str, seconds: float, charged: Charged
 ) -> None:
     id = made(ledger)
-
-    def settle(now: float) -> None:
-        ledger.settle(
-            id,
-            generation_id=JOB,
-            status=status,
-            error_code=None,
-            cost_usd=Decimal(0),
-            charged="no",
-            now=now,
-        )
-
-    settle(5_000.0)
+    settle(ledger, id, status, charged="no", cost="0", now=5_000.0)
     assert (found(ledger, id).charged, counted(ledger)) == ("unknown", 1)
-    settle(5_000.0 + seconds)
+    settle(ledger, id, status, charged="no", cost="0", now=5_000.0 + seconds)
     assert (found(ledger, id).charged, counted(ledger)) == (charged, 0 if charged == "no" else 1)
 
 
@@ -460,44 +423,20 @@ def test_a_status_that_contradicts_what_was_written_down_makes_its_cost_unknown_
     ledger: Ledger,
 ) -> None:
     id = ended(ledger, charged="no", cost="0")
-    ledger.settle(
-        id,
-        generation_id=JOB,
-        status="COMPLETED",
-        error_code=None,
-        cost_usd=None,
-        charged="unknown",
-        now=time.time(),
-    )
+    settle(ledger, id, "COMPLETED", charged="unknown")
     entry = found(ledger, id)
     assert (entry.status, entry.cost_usd, entry.charged, counted(ledger)) == ("COMPLETED", None, "unknown", 1)
 
 
 def test_a_cost_that_is_told_to_be_another_counts_as_it_is_told_last(ledger: Ledger) -> None:
     id = ended(ledger, charged="yes", cost="0.5")
-    ledger.settle(
-        id,
-        generation_id=JOB,
-        status="COMPLETED",
-        error_code=None,
-        cost_usd=Decimal("0.75"),
-        charged="yes",
-        now=time.time(),
-    )
+    settle(ledger, id, "COMPLETED", charged="yes", cost="0.75")
     assert counted(ledger) == Decimal("0.75")
 
 
 def test_what_is_told_of_a_job_that_is_no_longer_an_entrys_changes_nothing(ledger: Ledger) -> None:
     def tell(id: int, job: str) -> None:
-        ledger.settle(
-            id,
-            generation_id=job,
-            status="FAILED",
-            error_code=None,
-            cost_usd=None,
-            charged="no",
-            now=ledger_module.time.time(),
-        )
+        settle(ledger, id, "FAILED", charged="no", generation_id=job)
         ledger.delete_job(id, generation_id=job, now=time.time())
 
     finder, maker = begun(ledger, "one"), begun(ledger, "two")
@@ -520,15 +459,7 @@ def test_a_cost_that_nobody_tells_is_asked_for_each_time_a_day_long_and_then_as_
     asked = unsettled(ledger, 10)
     assert asked == [id]
     clock.now += LEFT_OPEN_AFTER_SECONDS / 2
-    ledger.settle(
-        id,
-        generation_id=JOB,
-        status="FAILED",
-        error_code=None,
-        cost_usd=None,
-        charged="unknown",
-        now=ledger_module.time.time(),
-    )
+    settle(ledger, id, "FAILED", charged="unknown")
     assert left_open(ledger) == []
     # That it was asked for again does not make the day begin anew.
     clock.now += LEFT_OPEN_AFTER_SECONDS / 2 + 1
@@ -567,30 +498,14 @@ def test_a_deleted_or_released_job_that_was_free_gives_its_money_back_and_stays_
     else:
         ledger.release(id)
     assert counted(ledger) == 1
-    ledger.settle(
-        id,
-        generation_id=JOB,
-        status="FAILED",
-        error_code=None,
-        cost_usd=Decimal(0),
-        charged="no",
-        now=ledger_module.time.time(),
-    )
+    settle(ledger, id, "FAILED", charged="no", cost="0")
     assert (found(ledger, id).state, found(ledger, id).charged, counted(ledger)) == (state, "no", 0)
 
 
 def test_what_the_user_said_made_nothing_takes_no_money_again(ledger: Ledger) -> None:
     id = made(ledger)
     ledger.release(id)
-    ledger.settle(
-        id,
-        generation_id=JOB,
-        status="FAILED",
-        error_code=None,
-        cost_usd=None,
-        charged="unknown",
-        now=ledger_module.time.time(),
-    )
+    settle(ledger, id, "FAILED", charged="unknown")
     assert (found(ledger, id).state, counted(ledger)) == ("released", 0)
 
 
@@ -609,15 +524,7 @@ def test_a_job_that_was_let_go_of_as_never_made_and_is_seen_to_cost_something_co
     id = made(ledger)
     ledger.release(id)
     assert counted(ledger) == 0
-    ledger.settle(
-        id,
-        generation_id=JOB,
-        status=status,
-        error_code=None,
-        cost_usd=None if cost is None else Decimal(cost),
-        charged=charged,
-        now=ledger_module.time.time(),
-    )
+    settle(ledger, id, status, charged=charged, cost=cost)
     entry = found(ledger, id)
     assert (entry.state, entry.charged, counted(ledger)) == ("released", now_charged, Decimal(counts))
 
@@ -1072,10 +979,7 @@ def test_an_accepted_job_of_a_strange_status_is_ended_by_its_own_id_and_its_mone
 
 def test_a_failure_that_was_charged_can_be_released_and_what_it_cost_stays_spent(ledger: Ledger) -> None:
     id = made(ledger)
-    now = time.time()
-    ledger.settle(
-        id, generation_id=JOB, status="FAILED", error_code=None, cost_usd=Decimal(1), charged="yes", now=now
-    )
+    settle(ledger, id, "FAILED", charged="yes", cost="1")
     ledger.release(id)
     assert (found(ledger, id).state, counted(ledger)) == ("released", 1)
 

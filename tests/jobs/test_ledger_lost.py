@@ -9,7 +9,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from decimal import Decimal
@@ -39,6 +38,7 @@ from .entries import (
     is_taken,
     made,
     refuse,
+    settle,
     wished,
 )
 
@@ -232,15 +232,7 @@ def test_an_older_copy_in_its_place_is_refused(
 def test_a_copy_is_older_though_it_counts_more(ledger: Ledger) -> None:
     id = made(ledger, usd="2")
     copy = copied(ledger)
-    ledger.settle(
-        id,
-        generation_id=JOB,
-        status="COMPLETED",
-        error_code=None,
-        cost_usd=Decimal("0.5"),
-        charged="yes",
-        now=time.time(),
-    )
+    settle(ledger, id, "COMPLETED", charged="yes", cost="0.5")
     moved_in(copy, ledger)
     message = refused(ledger, "ledger_replaced")
     assert "entries up to 1, of 2.00 USD together" in message
