@@ -9,8 +9,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from multiprocessing import get_context
 from pathlib import Path
@@ -87,6 +87,15 @@ def refused(ledger: Ledger, code: str) -> str:
     assert {path: path.read_bytes() for path in ledger.folder.iterdir()} == before
     [message] = told
     return message
+
+
+@contextmanager
+def program_of_version(version: int) -> Generator[None]:
+    """Let this process be one that knows no later version of the ledger."""
+    known = ledger_module._MIGRATIONS[:version]  # pyright: ignore[reportPrivateUsage]
+    with pytest.MonkeyPatch.context() as older:
+        older.setattr(ledger_module, "_MIGRATIONS", known)
+        yield
 
 
 def version_1_file(home: Path) -> sqlite3.Connection:
@@ -602,12 +611,10 @@ def test_a_ledger_of_version_1_is_brought_up_to_date_without_loss(ledger: Ledger
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_a_ledger_of_each_later_version_is_brought_up_to_date_without_loss(
-    ledger_of: LedgerOf, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+    ledger_of: LedgerOf, home: Path, tmp_path: Path, version: int
 ) -> None:
     version_1_file(home).close()
-    earlier = ledger_module._MIGRATIONS[:version]  # pyright: ignore[reportPrivateUsage]
-    with monkeypatch.context() as older:
-        older.setattr(ledger_module, "_MIGRATIONS", earlier)
+    with program_of_version(version):
         ledger_of().check()
     with closing(sqlite3.connect(home / "ledger.sqlite3")) as connection:
         assert connection.execute("SELECT version FROM ledger").fetchall() == [(version,)]
@@ -684,14 +691,10 @@ def test_every_column_and_index_that_is_mapped_is_in_the_file(ledger: Ledger) ->
             assert {index.name for index in table.indexes} <= indexes
 
 
-def test_version_1_refuses_a_ledger_of_version_2_as_newer(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_version_1_refuses_a_ledger_of_version_2_as_newer(ledger: Ledger) -> None:
     begun(ledger)
     ledger.close()
-    first = ledger_module._MIGRATIONS[:1]  # pyright: ignore[reportPrivateUsage]
-    with monkeypatch.context() as older:
-        older.setattr(ledger_module, "_MIGRATIONS", first)
+    with program_of_version(1):
         with pytest.raises(LedgerError) as told:
             ledger.check()
         assert told.value.code == "ledger_newer"
@@ -714,11 +717,9 @@ def test_while_a_process_of_version_1_has_it_open_it_is_not_brought_up_to_date(
 # Version 2
 
 
-def version_2_file(ledger_of: LedgerOf, monkeypatch: pytest.MonkeyPatch) -> None:
+def version_2_file(ledger_of: LedgerOf) -> None:
     """Make a ledger as version 2 left it, with one entry."""
-    two = ledger_module._MIGRATIONS[:2]  # pyright: ignore[reportPrivateUsage]
-    with monkeypatch.context() as older:
-        older.setattr(ledger_module, "_MIGRATIONS", two)
+    with program_of_version(2):
         ledger = ledger_of()
         ledger.check()
         ledger.close()
@@ -738,9 +739,9 @@ _ENTRY_OF_VERSION_2 = f"""
 
 
 def test_a_ledger_of_version_2_is_brought_up_to_date_without_loss(
-    ledger: Ledger, ledger_of: LedgerOf, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, ledger_of: LedgerOf
 ) -> None:
-    version_2_file(ledger_of, monkeypatch)
+    version_2_file(ledger_of)
     assert ledger.check() == 1
     entry = found(ledger, 1)
     assert (entry.generation_id, entry.saved_as, counted(ledger)) == ("job-before", None, Decimal("1.5"))
@@ -749,9 +750,9 @@ def test_a_ledger_of_version_2_is_brought_up_to_date_without_loss(
 
 
 def test_what_a_process_of_version_2_writes_that_has_the_file_open_counts_and_has_a_title(
-    ledger: Ledger, ledger_of: LedgerOf, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, ledger_of: LedgerOf
 ) -> None:
-    version_2_file(ledger_of, monkeypatch)
+    version_2_file(ledger_of)
     with closing(sqlite3.connect(ledger.path)) as running:
         running.execute("SELECT * FROM entries").fetchall()
         begun(ledger, "new", "1")
