@@ -1,11 +1,15 @@
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 import pytest
 from mcp import Client
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
+from sync_mcp.sandbox.storage import SAMPLES
 
 from .assistant import Assistant
 
@@ -33,6 +37,35 @@ async def either_era(sandbox: Sandbox, request: pytest.FixtureRequest) -> AsyncI
     """The assistant of a host of the handshake era, and of the modern one."""
     server = create_server(TRUSTING, sandbox_url=sandbox.url)
     async with Client(server, mode=request.param, read_timeout_seconds=60) as client:
+        yield Assistant(client)
+
+
+@pytest.fixture
+def movies(tmp_path: Path) -> Path:
+    """A folder with a clip and a voice that the assistant of `local` may read."""
+    folder = tmp_path / "Movies"
+    folder.mkdir()
+    shutil.copy(SAMPLES / "speaker.mp4", folder / "talk.mp4")
+    shutil.copy(SAMPLES / "speech.wav", folder / "voice.wav")
+    return folder
+
+
+@pytest.fixture
+def served(sandbox: Sandbox, movies: Path) -> Callable[..., Client]:
+    """Connect to servers that may read `movies`; their user is asked for nothing unless settings say more."""
+
+    def client(**settings: Any) -> Client:
+        chosen = {"approve_above_usd": "never", "media_roots": (movies,), **settings}
+        server = create_server(Settings.model_validate(chosen), sandbox_url=sandbox.url)
+        return Client(server, mode="legacy", read_timeout_seconds=60)
+
+    return client
+
+
+@pytest.fixture
+async def local(served: Callable[..., Client]) -> AsyncIterator[Assistant]:
+    """An assistant that may read `movies`, and whose user is asked for nothing."""
+    async with served() as client:
         yield Assistant(client)
 
 

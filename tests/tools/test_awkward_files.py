@@ -1,42 +1,19 @@
 """Awkward files from the first price to the upload: one figure everywhere, and a word before it is paid."""
 
-import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp import Client
 
-from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.storage import SAMPLES
 from tests.media import awkward
 from tests.media.clips import frozen, make_media
 
 from .assistant import Assistant, Facts, creates, quote_in
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def movies(tmp_path: Path) -> Path:
-    folder = tmp_path / "Movies"
-    folder.mkdir()
-    shutil.copy(SAMPLES / "speaker.mp4", folder / "talk.mp4")
-    shutil.copy(SAMPLES / "speech.wav", folder / "voice.wav")
-    return folder
-
-
-@pytest.fixture
-async def local(sandbox: Sandbox, movies: Path) -> AsyncIterator[Assistant]:
-    async with _client(sandbox, movies, "never") as client:
-        yield Assistant(client)
-
-
-def _client(sandbox: Sandbox, movies: Path, approve: object) -> Client:
-    settings = Settings.model_validate({"approve_above_usd": approve, "media_roots": (movies,)})
-    return Client(create_server(settings, sandbox_url=sandbox.url), mode="legacy", read_timeout_seconds=60)
 
 
 def _voice(movies: Path, voice: Path) -> Facts:
@@ -61,10 +38,15 @@ def _uploads(sandbox: Sandbox) -> list[object]:
     ],
 )
 async def test_one_figure_stands_in_the_estimate_the_question_the_upload_and_the_answer(
-    sandbox: Sandbox, movies: Path, make: Callable[[Path], Path], name: str, usd: tuple[float, float]
+    sandbox: Sandbox,
+    movies: Path,
+    served: Callable[..., Client],
+    make: Callable[[Path], Path],
+    name: str,
+    usd: tuple[float, float],
 ) -> None:
     request = _voice(movies, make(movies / name))
-    async with _client(sandbox, movies, 0) as client:
+    async with served(approve_above_usd=0) as client:
         assistant = Assistant(client)
         told = await assistant.facts("estimate_cost", request)
         asked = await assistant.error("create_generation", request)

@@ -1,41 +1,19 @@
 """What is meant is done where that is safe: other shapes, fillers, wrappings, and what hosts add."""
 
 import logging
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from mcp import Client
 
-from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.storage import SAMPLES
 
 from .assistant import AUDIO, VIDEO, VOICE, Assistant, Facts, as_json, asked, media, refusal, sent
 
 pytestmark = pytest.mark.anyio
 
 CREATES = pytest.mark.parametrize("tool", ["create_generation", "estimate_cost"])
-
-
-@pytest.fixture
-def movies(tmp_path: Path) -> Path:
-    folder = tmp_path / "Movies"
-    folder.mkdir()
-    shutil.copy(SAMPLES / "speaker.mp4", folder / "talk.mp4")
-    shutil.copy(SAMPLES / "speech.wav", folder / "voice.wav")
-    return folder
-
-
-@pytest.fixture
-async def local(sandbox: Sandbox, movies: Path) -> AsyncIterator[Assistant]:
-    settings = Settings(approve_above_usd="never", media_roots=(movies,))
-    server = create_server(settings, sandbox_url=sandbox.url)
-    async with Client(server, mode="legacy", read_timeout_seconds=60) as client:
-        yield Assistant(client)
 
 
 def body_of(tool: str, sandbox: Sandbox) -> Facts:

@@ -1,18 +1,13 @@
 """Where media are said to lie: told before anything is paid, and why a file could not be looked at."""
 
-import shutil
 import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp import Client
 from pydantic import JsonValue
 
-from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.storage import SAMPLES
 
 from .assistant import AUDIO, VIDEO, VOICE, Assistant, Facts, asked, media, refusal, sent
 
@@ -21,15 +16,6 @@ pytestmark = pytest.mark.anyio
 CREATES = pytest.mark.parametrize("tool", ["create_generation", "estimate_cost"])
 PAGE = "https://www.youtube.com/watch?v=abc"
 INSIDE = "http://192.168.1.20:8080/v.mp4"
-
-
-@pytest.fixture
-async def local(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Assistant]:
-    shutil.copy(SAMPLES / "speaker.mp4", tmp_path / "talk.mp4")
-    settings = Settings(approve_above_usd="never", media_roots=(tmp_path,))
-    server = create_server(settings, sandbox_url=sandbox.url)
-    async with Client(server, mode="legacy", read_timeout_seconds=60) as client:
-        yield Assistant(client)
 
 
 @CREATES
@@ -173,7 +159,7 @@ async def test_who_is_to_agree_to_an_unknown_price_is_told_that_the_file_is_not_
 async def test_beside_a_local_file_the_reason_is_told_too(
     local: Assistant,
     sandbox: Sandbox,
-    tmp_path: Path,
+    movies: Path,
     monkeypatch: pytest.MonkeyPatch,
     short_pauses: None,
     url: str,
@@ -181,7 +167,7 @@ async def test_beside_a_local_file_the_reason_is_told_too(
 ) -> None:
     nowhere(monkeypatch, "no-such-host.example.com")
     items = [
-        {"type": "video", "path": str(tmp_path / "talk.mp4")},
+        {"type": "video", "path": str(movies / "talk.mp4")},
         {"type": "audio", "url": url.format(url=sandbox.url)},
     ]
     told = await local.facts("estimate_cost", input=items, duration_seconds=30)

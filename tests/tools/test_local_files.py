@@ -3,15 +3,14 @@
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 from mcp import Client
 
-from sync_mcp import AsyncSync, Settings, create_server
+from sync_mcp import AsyncSync
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.storage import SAMPLES
 from sync_mcp.tools import backend as backend_module
@@ -25,29 +24,10 @@ PUT = "/sandbox/storage/*"
 
 
 @pytest.fixture
-def movies(tmp_path: Path) -> Path:
-    folder = tmp_path / "Movies"
-    folder.mkdir()
-    shutil.copy(SAMPLES / "speaker.mp4", folder / "talk.mp4")
-    shutil.copy(SAMPLES / "speech.wav", folder / "voice.wav")
-    shutil.copy(SAMPLES / "speaker.jpg", folder / "face.jpg")
-    return folder
-
-
-@pytest.fixture
-def served(sandbox: Sandbox, movies: Path) -> Callable[..., Client]:
-    def client(**settings: Any) -> Client:
-        chosen = {"approve_above_usd": "never", "media_roots": (movies,), **settings}
-        server = create_server(Settings.model_validate(chosen), sandbox_url=sandbox.url)
-        return Client(server, mode="legacy", read_timeout_seconds=60)
-
-    return client
-
-
-@pytest.fixture
-async def local(served: Callable[..., Client]) -> AsyncIterator[Assistant]:
-    async with served() as client:
-        yield Assistant(client)
+def movies(movies: Path) -> Path:
+    """With a photo besides."""
+    shutil.copy(SAMPLES / "speaker.jpg", movies / "face.jpg")
+    return movies
 
 
 def paths(movies: Path, *, voice: str = "voice.wav") -> list[Facts]:
