@@ -1,4 +1,3 @@
-import hashlib
 import json
 import socket
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.raw_server import Answer, RawServer
+from tests.sandbox.wire import VOICE
 from tests.server.host import BEFORE_A_CREATE, KEY, Embedded, Host, embedded, hosted, media, until
 from tests.stdio.process import WAIT_SECONDS, ServerProcess, close_stdin, send_sigint, send_sigterm, started
 
@@ -29,7 +29,6 @@ socket.getaddrinfo = resolve
 from sync_mcp.cli import main
 main()
 """
-VOICE = hashlib.sha256(b"Ada - calm narrator").hexdigest()[:20]
 LONG_SCRIPT = {"type": "text", "voice_id": VOICE, "script": "hello " * 800}
 
 

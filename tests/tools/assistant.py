@@ -1,6 +1,5 @@
 """A client as an assistant has one; what it is told is held against the promises of every answer."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +21,6 @@ Facts = dict[str, Any]
 MARK = "SANDBOX"
 VIDEO = {"type": "video", "url": "https://example.com/v.mp4"}
 AUDIO = {"type": "audio", "url": "https://example.com/a.wav"}
-VOICE = hashlib.sha256(b"Ada - calm narrator").hexdigest()[:20]
-"""The id of a voice that the sandbox lists."""
 _DEFINITIONS: dict[str, Tool] = {tool.name: tool.definition for tool in TOOLS}
 _LONGEST_ANSWER = 10_000
 _SPENT = {

@@ -6,8 +6,9 @@ import pytest
 
 from sync_mcp.api.generations import Generations
 from sync_mcp.sandbox import Fault, Sandbox
+from tests.sandbox.wire import VOICE
 
-from .assistant import VOICE, Assistant, Facts, arrived, creates, media, quote_in, sent
+from .assistant import Assistant, Facts, arrived, creates, media, quote_in, sent
 
 pytestmark = pytest.mark.anyio
 

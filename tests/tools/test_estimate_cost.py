@@ -7,8 +7,9 @@ from pydantic import JsonValue
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
+from tests.sandbox.wire import VOICE
 
-from .assistant import VOICE, Assistant, Facts, media, quote_in, sent
+from .assistant import Assistant, Facts, media, quote_in, sent
 
 pytestmark = pytest.mark.anyio
 

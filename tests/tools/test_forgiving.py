@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 
 from sync_mcp.sandbox import Sandbox
+from tests.sandbox.wire import VOICE
 
-from .assistant import AUDIO, VIDEO, VOICE, Assistant, Facts, as_json, asked, media, refusal, sent
+from .assistant import AUDIO, VIDEO, Assistant, Facts, as_json, asked, media, refusal, sent
 
 pytestmark = pytest.mark.anyio
 

@@ -16,8 +16,9 @@ from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.schema import whole_schema
+from tests.sandbox.wire import VOICE
 
-from .assistant import VOICE, Assistant, Facts, Told, check_schema, creates
+from .assistant import Assistant, Facts, Told, check_schema, creates
 
 BAD_FORM = (400, 413, 415)
 """Statuses by which the API says that a body has not the form of a create."""

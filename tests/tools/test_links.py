@@ -8,8 +8,9 @@ import pytest
 from pydantic import JsonValue
 
 from sync_mcp.sandbox import Fault, Sandbox
+from tests.sandbox.wire import VOICE
 
-from .assistant import AUDIO, VIDEO, VOICE, Assistant, Facts, asked, media, refusal, sent
+from .assistant import AUDIO, VIDEO, Assistant, Facts, asked, media, refusal, sent
 
 pytestmark = pytest.mark.anyio
 

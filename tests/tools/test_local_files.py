@@ -15,8 +15,9 @@ from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.storage import SAMPLES
 from sync_mcp.tools import backend as backend_module
 from tests.media.clips import make_media
+from tests.sandbox.wire import VOICE
 
-from .assistant import VOICE, Assistant, Facts, asked, creates, quote_in, sent
+from .assistant import Assistant, Facts, asked, creates, quote_in, sent
 
 pytestmark = pytest.mark.anyio
 
