@@ -1,6 +1,5 @@
 """How long a create in doubt waits before it goes out again: lists may lag, and keys may be ignored."""
 
-import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +10,7 @@ from sync_mcp import AsyncSync, OutcomeUnknown, RequestOptions
 from sync_mcp.api.create import Step
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import CREATE, KEY, in_turn, job, keys, make, make_as, trail
+from .conftest import CREATE, KEY, fail_to_resolve_localhost, in_turn, job, keys, make, make_as, trail
 from .raw_server import Answer, RawServer, answer
 
 pytestmark = pytest.mark.anyio
@@ -110,15 +109,7 @@ async def test_a_repeat_that_was_refused_made_nothing_and_is_not_waited_for(
 async def test_a_create_that_reached_nobody_goes_out_at_once(
     sandbox: Sandbox, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failures = [socket.gaierror(-3, "Temporary failure in name resolution")] * 2
-    resolve: Callable[..., object] = socket.getaddrinfo
-
-    def fail_first(host: str | bytes, *arguments: Any, **more: Any) -> object:
-        if host in ("localhost", b"localhost") and failures:
-            raise failures.pop()
-        return resolve(host, *arguments, **more)
-
-    monkeypatch.setattr(socket, "getaddrinfo", fail_first)
+    fail_to_resolve_localhost(monkeypatch, times=2)
     async with AsyncSync(api_key=KEY, base_url=sandbox.url.replace("127.0.0.1", "localhost")) as client:
         await make(client, sandbox)
     assert trail(sandbox.requests) == [CREATE]
