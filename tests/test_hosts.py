@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,22 @@ def test_a_host_is_told_of_a_url_in_its_own_way(host: str, server: dict[str, obj
     assert entry(host, config(host, "--http", SYNC_MCP_HTTP_TOKEN=TOKEN).stdout) == server
 
 
+def tools_over_http(start: str, url: str, headers: Mapping[str, str], **environment: str) -> list[str]:
+    """Start a server by this line, and list its tools by this URL and these headers."""
+
+    async def listed() -> list[str]:
+        with anyio.fail_after(WAIT_SECONDS):
+            async with (
+                httpx2.AsyncClient(headers=headers, trust_env=False) as http,
+                Client(streamable_http_client(url, http_client=http)) as client,
+            ):
+                return [tool.name for tool in (await client.list_tools()).tools]
+
+    with started(shlex.split(start), environment, read_stdout=False) as process:
+        process.stderr.until(lambda line: url.encode() in line)
+        return anyio.run(listed)
+
+
 @pytest.mark.parametrize("host", ["cursor", "vs-code", "codex"])
 def test_the_printed_url_and_token_reach_the_server_that_the_printed_line_starts(host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -277,17 +294,8 @@ def test_the_printed_url_and_token_reach_the_server_that_the_printed_line_starts
     given = server.get("headers", {}).get("Authorization") or f"Bearer ${{{server['bearer_token_env_var']}}}"
     header = re.sub(r"\$\{(env:|input:)?SYNC_MCP_HTTP_TOKEN\}", TOKEN, given)
 
-    async def listed() -> list[str]:
-        with anyio.fail_after(WAIT_SECONDS):
-            async with (
-                httpx2.AsyncClient(headers={"Authorization": header}, trust_env=False) as http,
-                Client(streamable_http_client(server["url"], http_client=http)) as client,
-            ):
-                return [tool.name for tool in (await client.list_tools()).tools]
-
-    with started(shlex.split(start), {"SYNC_MCP_HTTP_TOKEN": TOKEN}, read_stdout=False) as process:
-        process.stderr.until(lambda line: server["url"].encode() in line)
-        assert anyio.run(listed) == [tool.name for tool in TOOLS]
+    listed = tools_over_http(start, server["url"], {"Authorization": header}, SYNC_MCP_HTTP_TOKEN=TOKEN)
+    assert listed == [tool.name for tool in TOOLS]
 
 
 @every_host
@@ -312,18 +320,8 @@ def test_the_printed_header_opens_the_server_that_the_printed_line_starts(host: 
     server = entry(host, told)
     headers = server.get("headers") or server["http_headers"]
 
-    async def listed() -> list[str]:
-        with anyio.fail_after(WAIT_SECONDS):
-            async with (
-                httpx2.AsyncClient(headers=headers, trust_env=False) as http,
-                Client(streamable_http_client(server["url"], http_client=http)) as client,
-            ):
-                return [tool.name for tool in (await client.list_tools()).tools]
-
-    environment = {"SYNC_MCP_HOME": str(tmp_path), "SYNC_API_KEY": KEY}
-    with started(shlex.split(start), environment, read_stdout=False) as process:
-        process.stderr.until(lambda line: server["url"].encode() in line)
-        assert anyio.run(listed) == [tool.name for tool in TOOLS]
+    listed = tools_over_http(start, server["url"], headers, SYNC_MCP_HOME=str(tmp_path), SYNC_API_KEY=KEY)
+    assert listed == [tool.name for tool in TOOLS]
 
 
 def test_a_server_with_a_file_of_tokens_is_started_with_it_and_called_with_one_of_them(
