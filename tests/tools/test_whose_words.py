@@ -77,7 +77,7 @@ def as_written(value: object) -> object:
 
 @pytest.mark.parametrize("tool", [tool.name for tool in TOOLS if tool.answer is not None])
 async def test_the_text_of_every_tool_is_whole_without_the_structured_content(
-    assistant: Assistant, sandbox: Sandbox, tool: str, tmp_path: Path
+    sandbox: Sandbox, tool: str, tmp_path: Path
 ) -> None:
     settings = Settings(approve_above_usd=Decimal(1000), download_dir=tmp_path, media_roots=())
     async with Client(create_server(settings, sandbox_url=sandbox.url), mode="legacy") as client:
@@ -198,9 +198,6 @@ async def test_where_to_pay_is_told_on_syncs_own_site_alone(
     told = await assistant.call("get_account")
     assert told.facts.get("billing_url") == (url if is_shown else None)
     assert is_shown or url not in told.text
-
-
-WRITTEN = re.compile(r'[^"`]*')
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 409, 422, 503])
