@@ -24,6 +24,7 @@ from tests.sandbox.wire import (
     audio,
     code_of,
     create,
+    dubbed,
     fetched,
     finished,
     lipsync,
@@ -51,11 +52,6 @@ def _made(sandbox: Sandbox, api: httpx.Client, tmp_path: Path, body: Json) -> Pa
     done = finished(sandbox, api, body)
     assert done["status"] == "COMPLETED"
     return fetched(done["outputUrl"], tmp_path / "output.mp4")
-
-
-def _dubbed(item: Json) -> Json:
-    dub = {"providerName": "elevenlabs", "targetLang": "es"}
-    return {"model": "lipsync-2", "input": [item], "dubParams": dub}
 
 
 # How long media are
@@ -98,7 +94,7 @@ def test_what_changes_while_nobody_looks_is_measured_anew(tmp_path: Path) -> Non
 
 def test_a_video_that_breaks_off_is_refused(sandbox: Sandbox, api: httpx.Client, tmp_path: Path) -> None:
     item = _asset(api, awkward.half(tmp_path / "half.mp4"))
-    for body in (lipsync(sandbox, input=[item, audio(sandbox)]), _dubbed(item)):
+    for body in (lipsync(sandbox, input=[item, audio(sandbox)]), dubbed(item)):
         assert code_of(api.post("/v2/generate", json=body)) == (422, "generation_input_video_invalid")
 
 
@@ -107,7 +103,7 @@ def test_pictures_are_counted_by_the_rate_of_the_video(
     sandbox: Sandbox, api: httpx.Client, tmp_path: Path, fps: int
 ) -> None:
     path = make_media(tmp_path / "v.mp4", picture="libx264", sound="aac", frames=4 * fps, fps=fps)
-    body = _dubbed(_asset(api, path))
+    body = dubbed(_asset(api, path))
     [estimate] = api.post("/v2/analyze/cost", json=body).json()
     assert estimate["estimatedFrameCount"] == 4 * fps
 
@@ -235,7 +231,7 @@ def test_sound_that_begins_after_the_picture_does_so_in_the_output(
     sandbox: Sandbox, api: httpx.Client, tmp_path: Path
 ) -> None:
     clip = awkward.make_tracks(tmp_path / "late.mp4", [(16_000, 2.0)], picture=True, late=2.0, seconds=2.0)
-    loud = _loud_tenths(_made(sandbox, api, tmp_path, _dubbed(_asset(api, clip))), 4)
+    loud = _loud_tenths(_made(sandbox, api, tmp_path, dubbed(_asset(api, clip))), 4)
     assert not any(loud[:18])
     assert all(loud[22:38])
 
@@ -257,7 +253,7 @@ def test_a_job_whose_output_cannot_be_made_any_more_does_not_end_completed(
 ) -> None:
     clip = make_media(tmp_path / "clip.mp4", picture="libx264", sound="aac")
     asset = _asset(api, clip)
-    made = create(api, _dubbed(asset))
+    made = create(api, dubbed(asset))
     # It is another file before anybody fetches what was made of it.
     [kept] = [path for path in (sandbox.folder / "uploads").iterdir() if path.is_file()]
     kept.write_bytes(b"no video any more")

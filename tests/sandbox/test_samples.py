@@ -7,7 +7,7 @@ from sync_mcp.media.probe import probe
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.storage import SAMPLE_FILES, SAMPLES
 from tests.media.clips import make_media
-from tests.sandbox.wire import Json, ask, code_of, create, lipsync, text, uploaded, video
+from tests.sandbox.wire import ask, code_of, create, dubbed, lipsync, text, uploaded, video
 
 
 def test_the_samples_are_small() -> None:
@@ -69,11 +69,6 @@ def test_nobody_real_is_seen_in_the_samples() -> None:
     assert "def face(" in maker
 
 
-def _dub(item: Json) -> Json:
-    dub = {"providerName": "elevenlabs", "targetLang": "es"}
-    return {"model": "lipsync-2", "input": [item], "dubParams": dub}
-
-
 @pytest.mark.parametrize("path", ["/v2/generate", "/v2/analyze/cost"])
 @pytest.mark.parametrize("how", ["url", "asset without a sound", "asset with silence"])
 def test_a_silent_video_is_refused_for_a_dub(
@@ -84,7 +79,7 @@ def test_a_silent_video_is_refused_for_a_dub(
         sound = "aac" if how == "asset with silence" else None
         clip = make_media(tmp_path / "v.mp4", picture="libx264", sound=sound, silent=True)
         item = {"type": "video", "assetId": uploaded(api, "v.mp4", "video/mp4", clip.read_bytes())}
-    refused = api.post(path, json=_dub(item))
+    refused = api.post(path, json=dubbed(item))
     assert code_of(refused) == (422, "generation_input_video_invalid")
     assert "nothing to hear" in refused.json()["message"]
     assert refused.json()["field"] == f"input[0].{'url' if how == 'url' else 'assetId'}"
@@ -92,7 +87,7 @@ def test_a_silent_video_is_refused_for_a_dub(
 
 
 def test_the_speaking_sample_is_dubbed(sandbox: Sandbox, api: httpx.Client) -> None:
-    made = create(api, _dub({"type": "video", "url": sandbox.samples.speaking}))
+    made = create(api, dubbed({"type": "video", "url": sandbox.samples.speaking}))
     assert made["status"] == "PENDING"
 
 

@@ -40,6 +40,11 @@ def lipsync(sandbox: Sandbox, **more: object) -> Json:
     return {"model": "lipsync-2", "input": [video(sandbox), audio(sandbox)], **more}
 
 
+def dubbed(item: Json) -> Json:
+    dub = {"providerName": "elevenlabs", "targetLang": "es"}
+    return {"model": "lipsync-2", "input": [item], "dubParams": dub}
+
+
 def create(api: httpx.Client, body: Json, **headers: str) -> Json:
     response = api.post(
         "/v2/generate", json=body, headers={n.replace("_", "-"): v for n, v in headers.items()}

@@ -1,11 +1,11 @@
 """How a user is asked, letter for letter, in the revision that a host speaks."""
 
 import sys
-from typing import Any
 
 import pytest
 
 from sync_mcp.sandbox import Sandbox
+from tests.server.host import media
 from tests.stdio.process import INITIALIZED, Frame, request, started
 
 
@@ -18,10 +18,6 @@ def test_a_question_carries_its_mode_only_in_revisions_that_know_it(
         "capabilities": {"elicitation": {}},
         "clientInfo": {"name": "test", "version": "1"},
     }
-    media: list[dict[str, Any]] = [
-        {"type": "video", "url": sandbox.samples.video},
-        {"type": "audio", "url": sandbox.samples.audio},
-    ]
     env = {
         "SYNC_API_KEY": "sk_of_the_test_0123",
         "SYNC_BASE_URL": sandbox.url,
@@ -30,7 +26,7 @@ def test_a_question_carries_its_mode_only_in_revisions_that_know_it(
     with started([sys.executable, "-m", "sync_mcp"], env) as server:
         assert server.ask(request("init", "initialize", client))["result"]["protocolVersion"] == revision
         server.send(INITIALIZED)
-        call = {"name": "create_generation", "arguments": {"input": media}}
+        call = {"name": "create_generation", "arguments": {"input": media(sandbox.url)}}
         server.send(request("create", "tools/call", call))
         question = server.frame(lambda frame: frame.get("method") == "elicitation/create")
         params: Frame = question["params"]

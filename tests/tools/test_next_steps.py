@@ -11,6 +11,7 @@ from sync_mcp.errors import Code, SyncError
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.catalogue import CATALOGUE
 from sync_mcp.tools.answers import error_result
+from tests.api.test_errors import below
 
 from .assistant import AUDIO, VIDEO, Assistant, Facts, creates, media, names_somebody
 from .test_errors import serving
@@ -69,8 +70,7 @@ def refusal(code: str, status: int) -> SyncError:
 def next_line(error: SyncError, tool: str = "create_generation") -> str:
     [block] = error_result(error, sandboxed=False, tool=tool).content
     assert block.type == "text"
-    [line] = [line for line in block.text.split("\n") if line.startswith("Next: ")]
-    return line
+    return next_of(block.text)
 
 
 def the_same(steps: dict[str, str]) -> list[set[str]]:
@@ -106,7 +106,7 @@ def own(code: Code) -> SyncError:
         return errors.TransferUnderWay(None)
     if code == "internal_error":
         return errors.InternalError("No.", money_spent="no")
-    for kind in kinds(SyncError):
+    for kind in below(SyncError):
         if kind.code == code and issubclass(kind, errors.APIStatusError):
             return kind("No.", status=418)
         if kind.code == code:
@@ -126,10 +126,6 @@ def own(code: Code) -> SyncError:
         "url": errors.APIResponseError,
     }
     return found[code.partition("_")[0]]("No.", code=code)
-
-
-def kinds(root: type[SyncError]) -> list[type[SyncError]]:
-    return [root, *(kind for child in root.__subclasses__() for kind in kinds(child))]
 
 
 def next_of(text: str) -> str:
