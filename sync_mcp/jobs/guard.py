@@ -871,9 +871,7 @@ class Guard:
 
     async def _known_hindrance(self, call: _Call, entry: Entry, *, is_whole: bool) -> str | None:
         """Return why an attempt in doubt would not be sent again, as far as that is known without a look."""
-        besides = (await self._spending(call)).without(entry.counted_usd, entry.created_at)
-        refusal = self._max_cost_refusal(call, entry.estimate_usd)
-        if refusal is not None or self.limits.refusal(entry.estimate_usd, besides) is not None:
+        if await self._refusal(call, entry.estimate_usd, held_by=entry) is not None:
             return _LIMIT_NOW
         if not is_whole:
             return _OTHER_WEBHOOK
@@ -1182,12 +1180,17 @@ class Guard:
         await self._settling.settle_account(call.sync, call.account, options, is_due=True)
         return await self._refusal(call, usd)
 
-    async def _refusal(self, call: _Call, usd: Decimal | None) -> LimitReached | None:
-        """Return which limit stands against a price, if any."""
+    async def _refusal(
+        self, call: _Call, usd: Decimal | None, *, held_by: Entry | None = None
+    ) -> LimitReached | None:
+        """Return which limit stands against a price, if any, besides what an entry holds for it already."""
         refusal = self._max_cost_refusal(call, usd)
         if refusal is not None or not self.limits.any:
             return refusal
-        return self.limits.refusal(usd, await self._spending(call))
+        spending = await self._spending(call)
+        if held_by is not None:
+            spending = spending.without(held_by.counted_usd, held_by.created_at)
+        return self.limits.refusal(usd, spending)
 
     def _max_cost_refusal(self, call: _Call, usd: Decimal | None) -> LimitReached | None:
         most = call.terms.max_cost_usd
