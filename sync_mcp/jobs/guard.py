@@ -659,7 +659,9 @@ class Guard:
         if isinstance(price.fault, RateLimitError) and await _paused_over(call.terms, price.fault):
             price = await self._price(call)
         _check_segments(call, call.intention.request, price)
-        await self._check_limits(call, price)
+        refusal = await self._standing_refusal(call, price.usd)
+        if refusal is not None:
+            raise refusal
         wish = self._wish(call, following.attempt, price.usd, repeated_key=following.repeated_key)
         if wish.token is None:
             wish = replace(wish, is_agreed=await self._ask(call, following, price))
@@ -1161,16 +1163,6 @@ class Guard:
         except SyncError as error:
             logger.warning("the running jobs cannot be listed: %s", error)
             return []
-
-    async def _check_limits(self, call: _Call, price: Price) -> None:
-        """Refuse what a limit stands against, once it is known what has ended since.
-
-        Raises:
-            LimitReached: nothing was sent.
-        """
-        refusal = await self._standing_refusal(call, price.usd)
-        if refusal is not None:
-            raise refusal
 
     async def _standing_refusal(self, call: _Call, usd: Decimal | None) -> LimitReached | None:
         """Return which limit stands against a price, once it is known what has ended since."""
