@@ -373,9 +373,7 @@ class Guard:
             LedgerError: the ledger cannot be written; nothing was deleted.
             SyncError: as of a delete without a guard.
         """
-        entry = None
-        if self.ledger.exists():
-            entry = await self._do(self.ledger.maker_of, id, sync.base_url)
+        entry = await self._maker_of(sync, id)
         if entry is not None and entry.generation_id == id:
             options: RequestOptions = {"timeout_in_seconds": _LOOK_SECONDS}
             job = await sync.generations.get(id, request_options=options)
@@ -388,9 +386,7 @@ class Guard:
 
     async def explain_missing(self, sync: AsyncSync, generation_id: str) -> NotVisibleYet | None:
         """Return what the ledger says of a job that the API does not show; None where it knows none."""
-        if not self.ledger.exists():
-            return None
-        entry = await self._do(self.ledger.maker_of, generation_id, sync.base_url)
+        entry = await self._maker_of(sync, generation_id)
         if entry is None or entry.state in ("deleted", "refused"):
             return None
         return _not_visible(entry, instant(sync).seconds)
@@ -419,9 +415,7 @@ class Guard:
 
     async def settle_failure(self, sync: AsyncSync, job: Generation) -> Entry | None:
         """Write down how a job without a result ended, where the ledger knows it; return its entry then."""
-        if not self.ledger.exists():
-            return None
-        entry = await self._do(self.ledger.maker_of, job.id, sync.base_url)
+        entry = await self._maker_of(sync, job.id)
         if entry is None or entry.generation_id != job.id or not job.finished:
             return entry
         account, options = await self.account(sync), RequestOptions(timeout_in_seconds=SETTLE_SECONDS)
@@ -483,6 +477,12 @@ class Guard:
         known = await self._do(self.ledger.account_of, sync.key_fingerprint, sync.base_url)
         names = {f"key:{sync.key_fingerprint}", *([known[0]] if known else [])}
         return await self._do(self.ledger.unresolved, names, sync.base_url)
+
+    async def _maker_of(self, sync: AsyncSync, generation_id: str) -> Entry | None:
+        """Return the attempt that made a job, where there is a ledger and it knows the job."""
+        if not self.ledger.exists():
+            return None
+        return await self._do(self.ledger.maker_of, generation_id, sync.base_url)
 
     async def _call(
         self,
