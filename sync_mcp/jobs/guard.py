@@ -49,7 +49,6 @@ from sync_mcp.errors import (
     Standing,
     SyncError,
     is_unknown_id,
-    shown_id,
 )
 from sync_mcp.jobs.consent import (
     DECLINED_REASON,
@@ -1620,18 +1619,14 @@ async def _waited_out(terms: Terms, look: Callable[[], Awaitable[_ResultT]]) -> 
                 raise
 
 
-def _job_of(entry: Entry) -> str:
-    return safe(entry.generation_id or "", _ID_LIMIT)
-
-
 def _named_of(entry: Entry) -> str:
     """Return the job that the API named, as it may stand in a sentence of our own."""
-    named = entry.named_id or ""
-    return f"the job {shown_id(named)}" if GENERATION_ID.fullmatch(named) else "a job, by what is no id,"
+    named = plain_id(entry.named_id or "")
+    return f"the job {named}" if named else "a job, by what is no id,"
 
 
 def _told_job(entry: Entry) -> str:
-    return plain_id(_job_of(entry)) or "whose id is none"
+    return plain_id(entry.generation_id or "") or "whose id is none"
 
 
 def _moment(seconds: float) -> str:
