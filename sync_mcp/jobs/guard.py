@@ -33,7 +33,6 @@ from sync_mcp.errors import (
     ApprovalDenied,
     AuthenticationError,
     ConcurrencyLimitError,
-    ConflictError,
     CreateUnderWay,
     InternalError,
     InvalidRequestError,
@@ -45,7 +44,6 @@ from sync_mcp.errors import (
     PaymentRequiredError,
     QuoteRefused,
     RateLimitError,
-    RequestRejectedError,
     Standing,
     SyncError,
     is_unknown_id,
@@ -709,7 +707,7 @@ class Guard:
         """Write an attempt down and send it."""
         try:
             sent = await self._sent(call, wish)
-        except (ConflictError, RequestRejectedError) as error:
+        except APIStatusError as error:
             if wish.repeated_key is None or not is_of_the_key(error):
                 raise
             # The API keeps the key and shows no job of it: what the user agreed to goes out under its own.
