@@ -74,7 +74,14 @@ from sync_mcp.jobs.ledger import (
 )
 from sync_mcp.jobs.limits import Limits, Spending, call_refusal, dollars, utc_midnight
 from sync_mcp.jobs.pricing import Price, Pricing
-from sync_mcp.jobs.settling import EXPORT_RETRY_SECONDS, EXPORT_TOLERANCE, SETTLE_SECONDS, Settling, instant
+from sync_mcp.jobs.settling import (
+    EXPORT_RETRY_SECONDS,
+    EXPORT_TOLERANCE,
+    RUNNING_STATUSES,
+    SETTLE_SECONDS,
+    Settling,
+    instant,
+)
 from sync_mcp.text import plain_id, safe
 
 logger = logging.getLogger("sync_mcp.jobs")
@@ -588,7 +595,7 @@ class Guard:
                 await self._settling.settle_job(call.sync, entry, generation, options)
             await self._settling.settle_account(call.sync, call.account, options)
             entry = await self._do(self.ledger.entry, entry.id) or entry
-        elif generation.status not in ("PENDING", "PROCESSING"):
+        elif generation.status not in RUNNING_STATUSES:
             await self._settling.settle_strange(call.sync, entry, generation, options)
             now = await self._do(self.ledger.entry, entry.id)
             if now is not None and now.state == "ended":
