@@ -328,7 +328,6 @@ class Guard:
             SyncError: whose money it is cannot be told now.
         """
         call = await self._call(sync, request, None, terms, "estimate_cost")
-        await self._do(self.ledger.withdraw_abandoned, call.intention)
         try:
             found = await self._found(call)
             if isinstance(found, Made):
@@ -527,7 +526,7 @@ class Guard:
             await self._wait_for_other(call, found)
             return None
         if found.state == "preparing":
-            await self._do(self.ledger.withdraw_abandoned, call.intention)
+            # Its process has died since: it is withdrawn as it is read again.
             return None
         return await self._resume(call, found)
 
@@ -552,8 +551,14 @@ class Guard:
         return entry if entry.is_open else self._after(entry, number)
 
     async def _last(self, call: _Call) -> tuple[Entry | None, int]:
-        """Return the attempt that the next one comes after, and the next one's number."""
+        """Return the attempt that the next one comes after, and the next one's number.
+
+        One whose process died before anything was sent is taken back.
+        """
         latest = await self._do(self.ledger.latest, call.intention)
+        while latest is not None and latest.is_abandoned(time.time()):
+            await self._do(self.ledger.withdraw_abandoned, call.intention)
+            latest = await self._do(self.ledger.latest, call.intention)
         if latest is None:
             return None, 1
         if latest.state != "refused":
