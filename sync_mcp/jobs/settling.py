@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from functools import partial
 from typing import Protocol, TypeVar, cast
 
@@ -195,18 +194,17 @@ class Settling:
         """
         await self.settle_account(sync, payer, options, is_due=True)
         now = await self._do(partial(self._ledger.entry, entry.id))
-        charged, _ = await self.settle_job(sync, now or entry, job, options)
-        return charged
+        return await self.settle_job(sync, now or entry, job, options)
 
     async def settle_job(
         self, sync: AsyncSync, entry: Entry, job: Generation, options: RequestOptions
-    ) -> tuple[Charged, Decimal | None]:
-        """Write down how a job ended; return whether it was charged, and what it cost where that is known."""
+    ) -> Charged:
+        """Write down how a job ended and what it cost; return whether it was charged."""
         if entry.state == "ended" and entry.cost_usd is not None and entry.status == job.status:
-            return _charged(entry), entry.cost_usd
+            return _charged(entry)
         cost = await self._cost(sync, job.id, options) or GenerationCost()
         settled = await self._write(sync, entry, job.id, job.status, cost, error_code=job.error_code)
-        return (_charged(settled), settled.cost_usd) if settled else (cost.charged, None)
+        return _charged(settled) if settled else cost.charged
 
     async def settle_let_go(
         self,
