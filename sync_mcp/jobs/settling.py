@@ -164,7 +164,7 @@ class Settling:
         An account is settled at most every ten seconds, or where it `is_due`: because a call would be refused
         otherwise, or somebody asks for the sum. Where another call is settling it, only who is due waits.
         """
-        account = self._accounts.setdefault((payer.name, payer.base_url), _Account())
+        account = self._account_of(payer)
         if account.lock.locked() and not is_due:
             # The API may be slow, and what it tells is written down for the next call as well.
             return
@@ -214,11 +214,11 @@ class Settling:
         options: RequestOptions,
     ) -> None:
         """Write down what ended jobs cost that the user let go of as never made, and that the API shows."""
-        account = self._accounts.setdefault((payer.name, payer.base_url), _Account())
+        account = self._account_of(payer)
         with anyio.move_on_after(SETTLE_SECONDS):
             for entry, job in shown:
                 cost = await self._cost(sync, job.id, options) if account.take_request() else None
-                await self._write_quietly(sync, entry, job.status, cost or GenerationCost(), ended_at=None)
+                await self._write_quietly(sync, entry, job.status, cost or GenerationCost())
 
     async def finished_since(
         self, sync: AsyncSync, payer: Payer, since: datetime, options: RequestOptions
@@ -227,12 +227,15 @@ class Settling:
 
         It is read whatever was asked of the API before: what it tells decides whether a create is paid again.
         """
-        account = self._accounts.setdefault((payer.name, payer.base_url), _Account())
+        account = self._account_of(payer)
         if not account.has_export:
             return Finished()
         with anyio.move_on_after(_EXPORT_SECONDS):
             return await self._read_export(account, sync, since - EXPORT_TOLERANCE, options)
         return _unknown("cannot be read to its end in time")
+
+    def _account_of(self, payer: Payer) -> _Account:
+        return self._accounts.setdefault((payer.name, payer.base_url), _Account())
 
     async def _read_export(
         self, account: _Account, sync: AsyncSync, since: datetime, options: RequestOptions
@@ -366,7 +369,7 @@ class Settling:
             cost = await self._cost(sync, str(entry.generation_id), options)
             if cost is not None:
                 status = cost.generation_status or str(entry.status)
-                await self._write_quietly(sync, entry, status, cost, ended_at=None)
+                await self._write_quietly(sync, entry, status, cost)
 
     async def _settle_by_list(
         self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
@@ -409,7 +412,13 @@ class Settling:
             return None
 
     async def _write_quietly(
-        self, sync: AsyncSync, entry: Entry, status: str, cost: GenerationCost, *, ended_at: datetime | None
+        self,
+        sync: AsyncSync,
+        entry: Entry,
+        status: str,
+        cost: GenerationCost,
+        *,
+        ended_at: datetime | None = None,
     ) -> None:
         job_id = str(entry.generation_id)
         try:
