@@ -824,7 +824,8 @@ class Ledger:
         """
         since = now - LEFT_OPEN_AFTER_SECONDS
         return self._some_of(
-            (Entry.account == account) & (Entry.base_url == base_url),
+            account,
+            base_url,
             ((Entry.state == "accepted") & (Entry.first_sent_at > since))
             | ((_may_cost(("ended", "released")) | _LET_GO_UNSEEN) & (Entry.settled_at > since)),
             limit,
@@ -838,19 +839,25 @@ class Ledger:
         """
         until = now - LEFT_OPEN_AFTER_SECONDS
         found = self._some_of(
-            (Entry.account == account) & (Entry.base_url == base_url),
+            account,
+            base_url,
             ((Entry.state == "accepted") & (Entry.first_sent_at <= until))
             | (_may_cost(("ended", *_LET_GO)) & (Entry.settled_at <= until)),
             limit,
         )
         return sorted(found, key=lambda entry: entry.first_sent_at)
 
-    def _some_of(self, whose: ColumnElement[bool], which: ColumnElement[bool], limit: int) -> list[Entry]:
+    def _some_of(self, account: str, base_url: str, which: ColumnElement[bool], limit: int) -> list[Entry]:
         """Return jobs of an account, the oldest first; of more than the limit now these, now those."""
         with self._reading() as session:
             chosen = (
                 select(Entry.id)
-                .where(whose, Entry.generation_id.is_not(None), which)
+                .where(
+                    Entry.account == account,
+                    Entry.base_url == base_url,
+                    Entry.generation_id.is_not(None),
+                    which,
+                )
                 .order_by(func.random())
                 .limit(limit)
             )
