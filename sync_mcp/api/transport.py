@@ -692,10 +692,7 @@ def _checked_api_key(api_key: str) -> str:
     except ValueError as error:
         raise ConfigurationError(f"The API key {error}.") from None
     if not key:
-        raise ConfigurationError(
-            "There is no API key.",
-            code="api_key_missing",
-        )
+        raise ConfigurationError("There is no API key.", code="api_key_missing")
     return key
 
 
@@ -790,8 +787,7 @@ def _final(error: APIResponseError) -> APIResponseError:
 
 def _bad_place(url: str, fault: str) -> APIResponseError:
     place = _host_of(url) or "of no host"
-    error = _final(APIResponseError(f"A URL that was to be asked ({place}) {fault}.", code="url_refused"))
-    return error
+    return _final(APIResponseError(f"A URL that was to be asked ({place}) {fault}.", code="url_refused"))
 
 
 _PRIVATE_NAMES = re.compile(

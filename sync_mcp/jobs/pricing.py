@@ -210,14 +210,14 @@ class _Asking:
 
     def __init__(self, sync: AsyncSync, request: GenerationRequest, options: RequestOptions) -> None:
         self._sync = sync
-        self.request = request
+        self._request = request
         self._options = options
 
     async def __call__(
         self, *, duration_seconds: float | None = None, fps: float | None = None
     ) -> CostEstimate:
         return await self._sync.generations.estimate_request(
-            self.request, duration_seconds=duration_seconds, fps=fps, request_options=self._options
+            self._request, duration_seconds=duration_seconds, fps=fps, request_options=self._options
         )
 
 
