@@ -1202,7 +1202,9 @@ class Guard:
 
     async def _most_usd(self, call: _Call) -> Decimal | None:
         """Return the most that a job may cost now, or None where nothing limits it."""
-        bounds = [limit.left_usd for limit in self.limits.standings(await self._spending(call))]
+        bounds: list[Decimal] = []
+        if self.limits.any:
+            bounds = [limit.left_usd for limit in self.limits.standings(await self._spending(call))]
         if call.terms.max_cost_usd is not None:
             bounds.append(call.terms.max_cost_usd)
         return min(bounds, default=None)
