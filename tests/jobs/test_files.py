@@ -169,6 +169,9 @@ async def test_an_upload_whose_process_died_counts_for_nothing_and_the_call_begi
     spending = await guard.spending(sync)
     assert (spending.ever_usd, spending.reserved_usd, spending.unresolved) == (0, 0, 0)
     assert await guard.unresolved(sync) == []
+    price = await guard.pricing.price(sync, request, None, {}, files=files)
+    foresight = await guard.foresee(sync, request, Terms(files=files), price, wants_quote=False)
+    assert foresight.course == "new attempt"
     made = await guard.create(sync, request, None, Terms(files=files))
     assert (made.attempt, made.reused) == (1, False)
     assert len(paid(sandbox)) == len(guard.ledger.entries(limit=10)) == 1

@@ -285,7 +285,10 @@ async def test_what_is_made_or_sent_already_is_never_told_to_be_refused(
 ) -> None:
     async with a_world(sandbox, home, budget_usd=Decimal("0.3")) as world:
         await prepare(world)
-        assert "would_be_refused" not in await world.estimate()
+        estimate = await world.estimate()
+        assert "would_be_refused" not in estimate
+        # What it holds itself does not stand against it.
+        assert "a limit stands against it" not in estimate["next_step"]
         assert (await world.create()).code != "limit_reached"
     assert len(sandbox.charges) <= 1
 
