@@ -19,7 +19,7 @@ from sync_mcp.media.look import is_available, look
 from sync_mcp.media.probe import MediaInfo
 from sync_mcp.media.roots import MediaRoots
 from sync_mcp.media.suitability import fault_of_sound
-from sync_mcp.media.temporary import temporary_folder
+from sync_mcp.media.temporary import temporary_copy
 from sync_mcp.media.transfers import Transfers
 from sync_mcp.text import clean
 
@@ -161,15 +161,9 @@ class LocalReader:
         """
 
         async def copied(on_progress: OnProgress) -> tuple[Asset, MediaInfo | None]:
-            async with (
-                temporary_folder() as folder,
-                sync.fetched(
-                    url,
-                    folder.path,
-                    limit_bytes=LARGEST_COPY_BYTES,
-                    on_progress=folder.counted(on_progress),
-                ) as path,
-            ):
+            async with temporary_copy(
+                sync, url, limit_bytes=LARGEST_COPY_BYTES, on_progress=on_progress
+            ) as path:
                 called = name or _name_in(url) or "media"
                 async with opened(path, called) as file:
                     found = file.format(kind).kind
@@ -193,15 +187,9 @@ class LocalReader:
         """
 
         async def looked(on_progress: OnProgress) -> MediaInfo:
-            async with (
-                temporary_folder() as folder,
-                sync.fetched(
-                    url,
-                    folder.path,
-                    limit_bytes=LARGEST_LOOK_BYTES,
-                    on_progress=folder.counted(on_progress),
-                ) as path,
-            ):
+            async with temporary_copy(
+                sync, url, limit_bytes=LARGEST_LOOK_BYTES, on_progress=on_progress
+            ) as path:
                 check_head(await run_sync(_head, path), url)
                 return await look(path)
 

@@ -24,7 +24,7 @@ from sync_mcp.media.examining import Examination
 from sync_mcp.media.look import contact_sheet, examine, look
 from sync_mcp.media.roots import MediaRoots
 from sync_mcp.media.sheet import ContactSheet
-from sync_mcp.media.temporary import temporary_folder
+from sync_mcp.media.temporary import temporary_copy, temporary_folder
 from sync_mcp.text import clean, safe
 
 OK = "ok"
@@ -306,7 +306,7 @@ async def _voice(sync: AsyncSync, generation: Generation, item: Audio | Text) ->
             return _Voice(asset.duration_seconds, is_sound_alone=asset.type == "AUDIO")
         if not url:
             return None
-        async with _fetched_input(sync, url) as path:
+        async with temporary_copy(sync, url, limit_bytes=_LARGEST_INPUT_BYTES) as path:
             info = await look(path)
         if not info.duration_seconds:
             return None
@@ -327,17 +327,6 @@ async def _source(sync: AsyncSync, item: Audio | Video) -> tuple[str | None, Ass
     return (asset.url if asset is not None else item.url), asset
 
 
-@asynccontextmanager
-async def _fetched_input(sync: AsyncSync, url: str) -> AsyncGenerator[Path]:
-    async with (
-        temporary_folder() as folder,
-        sync.fetched(
-            url, folder.path, limit_bytes=_LARGEST_INPUT_BYTES, on_progress=folder.counted()
-        ) as path,
-    ):
-        yield path
-
-
 async def _silence(sync: AsyncSync, generation: Generation, examined: Examination) -> str:
     """Tell whether an output without a sound to be heard should have one: the voice may be silence too."""
     if not examined.decoded_whole:
@@ -346,7 +335,7 @@ async def _silence(sync: AsyncSync, generation: Generation, examined: Examinatio
     with suppress(SyncError), anyio.move_on_after(_VOICE_SECONDS):
         url = (await _source_of_voice(sync, generation, item))[0] if item is not None else None
         if url:
-            async with _fetched_input(sync, url) as path:
+            async with temporary_copy(sync, url, limit_bytes=_LARGEST_INPUT_BYTES) as path:
                 voice = await examine(path)
             if voice.sound_is_heard and voice.sound_peak > _LOUDER * examined.sound_peak:
                 return f"{_FAILED}: it is silent throughout"
@@ -388,7 +377,7 @@ async def _source_stands_still(sync: AsyncSync, generation: Generation) -> bool:
     with suppress(SyncError), anyio.move_on_after(_VOICE_SECONDS):
         url, _ = await _source(sync, video) if video is not None else (None, None)
         if url:
-            async with _fetched_input(sync, url) as path:
+            async with temporary_copy(sync, url, limit_bytes=_LARGEST_INPUT_BYTES) as path:
                 return (await look(path)).stands_still
     return False
 

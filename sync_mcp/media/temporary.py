@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from anyio.to_thread import run_sync
 
+from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.uploads import OnProgress, Transfer
 from sync_mcp.errors import FileRefused
 from sync_mcp.scratch import ScratchFolder
@@ -63,3 +64,22 @@ async def temporary_folder() -> AsyncGenerator[TemporaryFolder]:
     """Make a folder that is gone afterwards; what killed processes have left of theirs goes too."""
     with await run_sync(ScratchFolder, "output") as scratch, TemporaryFolder(scratch.path) as folder:
         yield folder
+
+
+@asynccontextmanager
+async def temporary_copy(
+    sync: AsyncSync, url: str, *, limit_bytes: int, on_progress: OnProgress | None = None
+) -> AsyncGenerator[Path]:
+    """Fetch a file into such a folder, for as long as it is used.
+
+    Raises:
+        FileRefused: as `AsyncSync.fetched`, or there is no room for it.
+        SyncError: as `AsyncSync.fetched`.
+    """
+    async with (
+        temporary_folder() as folder,
+        sync.fetched(
+            url, folder.path, limit_bytes=limit_bytes, on_progress=folder.counted(on_progress)
+        ) as path,
+    ):
+        yield path
