@@ -14,6 +14,7 @@ TOKENS_FILE = "SYNC_MCP_HTTP_TOKENS_FILE"
 INSPECTOR = "npx -y @modelcontextprotocol/inspector@2.12.0"
 _BRIDGE = ["-y", "mcp-remote@0.15.1"]
 _BRIDGED_IN_THE_CLEAR = ("localhost", "127.0.0.1")
+_YOUR_KEY, _YOUR_TOKEN = "your key", "your token"
 _IN_SHELL = " (on Windows: in Git Bash)"
 
 
@@ -80,13 +81,9 @@ def _claude_desktop(server: Installation) -> str:
         "Add this to claude_desktop_config.json (Settings, Developer, Edit Config), then restart the app.",
         "macOS: ~/Library/Application Support/Claude/claude_desktop_config.json",
         "Windows: %APPDATA%\\Claude\\claude_desktop_config.json",
+        *_to_put_in(server),
     ]
-    if server.url is None:
-        entry = _stdio(server, "your key")
-        where += [f'Put the key ({KEY}) in place of "your key".'] if server.needs_key else []
-    else:
-        entry = _bridge(server, server.url)
-        where += [f'Put the token ({TOKEN}) in place of "your token".'] if server.wants_token else []
+    entry = _stdio(server, _YOUR_KEY) if server.url is None else _bridge(server, server.url)
     return _paste(where, _json({"mcpServers": {server.name: entry}}))
 
 
@@ -101,28 +98,22 @@ def _claude_code(server: Installation) -> str:
         if server.has_token:
             line += f" --header 'Authorization: Bearer {server.token or f'${{{TOKEN}}}'}'"
     where = [f"Run this in the folder of your project{_IN_SHELL}."]
-    where += [f"Start Claude Code{_with([name])}." for name in _variables(server)]
+    where += _started(server, "Claude Code")
     return _paste(where, line)
 
 
 def _cursor(server: Installation) -> str:
-    if server.url is None:
-        entry = _stdio(server, f"${{env:{KEY}}}")
-    else:
-        entry = _http(server, server.url, f"${{env:{TOKEN}}}")
+    entry = _entry(server, f"${{env:{KEY}}}", f"${{env:{TOKEN}}}")
     where = ["Add this to ~/.cursor/mcp.json, or to .cursor/mcp.json of a project."]
-    where += [f"Start Cursor{_with([name])}." for name in _variables(server)]
+    where += _started(server, "Cursor")
     return _paste(where, _json({"mcpServers": {server.name: entry}}))
 
 
 def _gemini_cli(server: Installation) -> str:
-    if server.url is None:
-        entry = _stdio(server, f"${KEY}")
-    else:
-        entry = _http(server, server.url, f"${TOKEN}", place="httpUrl")
+    entry = _entry(server, f"${KEY}", f"${TOKEN}", place="httpUrl")
     where = [
         "Add this to ~/.gemini/settings.json, or to .gemini/settings.json of a project.",
-        *(f"Start Gemini CLI{_with([name])}." for name in _variables(server)),
+        *_started(server, "Gemini CLI"),
         "It starts servers in folders alone that you have told it to trust.",
     ]
     return _paste(where, _json({"mcpServers": {server.name: entry}}))
@@ -136,29 +127,21 @@ def _opencode(server: Installation) -> str:
     else:
         entry = {"type": "remote", **_http(server, server.url, f"{{env:{TOKEN}}}")}
     where = ["Add this to ~/.config/opencode/opencode.json, or to opencode.json of a project."]
-    where += [f"Start opencode{_with([name])}." for name in _variables(server)]
+    where += _started(server, "opencode")
     return _paste(where, _json({"mcp": {server.name: entry}}))
 
 
 def _windsurf(server: Installation) -> str:
-    if server.url is None:
-        entry = _stdio(server, f"${{env:{KEY}}}")
-    else:
-        entry = _http(server, server.url, f"${{env:{TOKEN}}}", place="serverUrl")
+    entry = _entry(server, f"${{env:{KEY}}}", f"${{env:{TOKEN}}}", place="serverUrl")
     where = ["Add this to ~/.codeium/windsurf/mcp_config.json."]
-    where += [f"Start Windsurf{_with([name])}." for name in _variables(server)]
+    where += _started(server, "Windsurf")
     return _paste(where, _json({"mcpServers": {server.name: entry}}))
 
 
 def _zed(server: Installation) -> str:
     # Zed takes what stands there letter for letter: it puts no variables in.
-    where = ["Add this to what the command 'zed: open settings file' opens."]
-    if server.url is None:
-        entry = _stdio(server, "your key")
-        where += [f'Put the key ({KEY}) in place of "your key".'] if server.needs_key else []
-    else:
-        entry = _http(server, server.url, "your token")
-        where += [f'Put the token ({TOKEN}) in place of "your token".'] if server.wants_token else []
+    entry = _entry(server, _YOUR_KEY, _YOUR_TOKEN)
+    where = ["Add this to what the command 'zed: open settings file' opens.", *_to_put_in(server)]
     return _paste(where, _json({"context_servers": {server.name: entry}}))
 
 
@@ -191,7 +174,7 @@ def _codex(server: Installation) -> str:
         if server.token:
             lines += [f"http_headers = {{ Authorization = {_toml(f'Bearer {server.token}')} }}"]
     where = ["Add this to ~/.codex/config.toml."]
-    where += [f"Start Codex{_with([name])}." for name in _variables(server)]
+    where += _started(server, "Codex")
     return _paste(where, "\n".join(lines))
 
 
@@ -235,6 +218,23 @@ def _with(variables: list[str]) -> str:
     return f" with {' and '.join(variables)} set" if variables else ""
 
 
+def _started(server: Installation, host: str) -> list[str]:
+    """Return the line for a host that puts variables in when it starts the server."""
+    return [f"Start {host}{_with([name])}." for name in _variables(server)]
+
+
+def _to_put_in(server: Installation) -> list[str]:
+    """Return the line for a host that puts no variables in: the user does."""
+    key = [f'Put the key ({KEY}) in place of "{_YOUR_KEY}".'] if server.needs_key else []
+    token = [f'Put the token ({TOKEN}) in place of "{_YOUR_TOKEN}".'] if server.wants_token else []
+    return key + token
+
+
+def _entry(server: Installation, key: str, token: str, *, place: str = "url") -> dict[str, Any]:
+    """Return how a host starts or reaches the server; `key` and `token` stand for those, as it spells it."""
+    return _stdio(server, key) if server.url is None else _http(server, server.url, token, place=place)
+
+
 def _stdio(server: Installation, key: str) -> dict[str, Any]:
     entry: dict[str, Any] = {"command": server.command[0], "args": server.arguments}
     return {**entry, "env": {KEY: key}} if server.needs_key else entry
@@ -242,11 +242,8 @@ def _stdio(server: Installation, key: str) -> dict[str, Any]:
 
 def _http(server: Installation, url: str, token: str, *, place: str = "url") -> dict[str, Any]:
     entry: dict[str, Any] = {place: url}
-    return (
-        {**entry, "headers": {"Authorization": f"Bearer {server.token or token}"}}
-        if server.has_token
-        else entry
-    )
+    bearer = f"Bearer {server.token or token}"
+    return {**entry, "headers": {"Authorization": bearer}} if server.has_token else entry
 
 
 def _bridge(server: Installation, url: str) -> dict[str, Any]:
@@ -255,11 +252,8 @@ def _bridge(server: Installation, url: str) -> dict[str, Any]:
     # On Windows a space in an argument would tear it apart, so the whole value is a variable.
     header = ["--header", "Authorization:${AUTHORIZATION}"] if server.has_token else []
     entry: dict[str, Any] = {"command": "npx", "args": [*_BRIDGE, url, *plain, *header]}
-    return (
-        {**entry, "env": {"AUTHORIZATION": f"Bearer {server.token or 'your token'}"}}
-        if server.has_token
-        else entry
-    )
+    bearer = f"Bearer {server.token or _YOUR_TOKEN}"
+    return {**entry, "env": {"AUTHORIZATION": bearer}} if server.has_token else entry
 
 
 def _header(server: Installation) -> str:
