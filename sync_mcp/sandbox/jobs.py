@@ -53,8 +53,7 @@ class Job:
 
     def fail_without_sources(self, now: datetime) -> None:
         """Let it fail where its output can no longer be made: what was measured is gone or another by now."""
-        is_made = self.render_path.is_file()
-        if self.has_output(now) and not is_made and self.sources != sources_of(self.plan):
+        if self.has_output(now) and not self.render_path.is_file() and self.sources != sources_of(self.plan):
             self.fate = Fault(job="fail")
 
     def is_found(self, now: datetime, settings: SandboxSettings) -> bool:
