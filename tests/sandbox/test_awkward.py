@@ -28,6 +28,7 @@ from tests.sandbox.wire import (
     fetched,
     finished,
     lipsync,
+    loudness_of,
     text,
     uploaded,
     video,
@@ -214,17 +215,7 @@ def test_a_photo_of_12_megapixels_is_taken_and_a_video_of_that_size_is_not(
 
 
 def _loud_tenths(path: Path, seconds: int) -> list[bool]:
-    loudest = [0] * (seconds * 10)
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=8000)
-    heard = 0
-    with av.open(str(path), "r") as container:
-        for frame in container.decode(audio=0):
-            for part in resampler.resample(frame):
-                for sample in memoryview(bytes(part.planes[0])[: part.samples * 2]).cast("h"):
-                    tenth = min(len(loudest) - 1, heard // 800)
-                    loudest[tenth] = max(loudest[tenth], abs(sample))
-                    heard += 1
-    return [peak > 1000 for peak in loudest]
+    return [peak > 1000 for peak in loudness_of(path, seconds)]
 
 
 def test_sound_that_begins_after_the_picture_does_so_in_the_output(

@@ -16,7 +16,7 @@ from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.mark import dot_size
 from sync_mcp.sandbox.picture import output_size
 from sync_mcp.sandbox.render import RenderPlan, render
-from tests.sandbox.wire import Json, ask, audio, fetched, finished, image, lipsync, text, video
+from tests.sandbox.wire import Json, ask, audio, fetched, finished, image, lipsync, loudness_of, text, video
 
 SPEECH_SECONDS = 4.502
 LONG = "x" * 15 * 6
@@ -184,7 +184,7 @@ def test_the_sound_is_that_of_the_audio_and_silent_after_it(
     sandbox: Sandbox, api: httpx.Client, tmp_path: Path
 ) -> None:
     done = finished(sandbox, api, lipsync(sandbox, options={"sync_mode": "silence"}))
-    loudness = _loudness(fetched(done["outputUrl"], tmp_path / "output.mp4"), 5)
+    loudness = loudness_of(fetched(done["outputUrl"], tmp_path / "output.mp4"), 5)
     assert max(loudness[:40]) > 1000
     assert max(loudness[46:]) < 100
 
@@ -197,7 +197,7 @@ def test_segments_are_spoken_in_their_places(sandbox: Sandbox, api: httpx.Client
     items = [video(sandbox), audio(sandbox, refId="a"), text(refId="t")]
     done = finished(sandbox, api, lipsync(sandbox, input=items, segments=segments))
     assert done["outputDuration"] == 5.0
-    loudness = _loudness(fetched(done["outputUrl"], tmp_path / "output.mp4"), 5)
+    loudness = loudness_of(fetched(done["outputUrl"], tmp_path / "output.mp4"), 5)
     assert max(loudness[1:9]) > 1000
     assert max(loudness[31:39]) > 1000
     assert max(loudness[11:29] + loudness[41:]) < 100
@@ -220,7 +220,7 @@ def test_a_dub_is_as_long_as_its_video_and_has_sound(
         lipsync(sandbox, input=[{"type": "video", "url": sandbox.samples.speaking}], dubParams=dub),
     )
     assert done["outputDuration"] == 5.0
-    assert max(_loudness(fetched(done["outputUrl"], tmp_path / "output.mp4"), 5)) > 1000
+    assert max(loudness_of(fetched(done["outputUrl"], tmp_path / "output.mp4"), 5)) > 1000
 
 
 def test_an_output_url_holds_verbatim_and_for_a_time(sandbox: Sandbox, api: httpx.Client) -> None:
@@ -252,19 +252,3 @@ def test_an_output_is_served_in_ranges_under_its_file_name(sandbox: Sandbox, api
     assert ask("GET", url, headers={**ranged, "if-range": '"another"'}).content == whole.content
     beyond = ask("GET", url, headers={"range": f"bytes={size}-"})
     assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{size}")
-
-
-def _loudness(path: Path, seconds: int) -> list[int]:
-    """Return the loudest sample of each tenth of a second."""
-    loudest = [0] * (seconds * 10)
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=8000)
-    heard = 0
-    with av.open(str(path), "r") as container:
-        for frame in container.decode(audio=0):
-            for part in resampler.resample(frame):
-                samples = memoryview(bytes(part.planes[0])[: part.samples * 2]).cast("h")
-                for sample in samples:
-                    tenth = min(len(loudest) - 1, heard // 800)
-                    loudest[tenth] = max(loudest[tenth], abs(sample))
-                    heard += 1
-    return loudest

@@ -1,11 +1,15 @@
 """What the tests of the sandbox send and look into."""
 
+# PyAV does not type the streams of its packets.
+# pyright: reportUnknownMemberType=false
+
 import hashlib
 import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
 
 from sync_mcp.sandbox import Sandbox
@@ -64,6 +68,22 @@ def fetched(url: str, target: Path) -> Path:
     assert response.status_code == 200, response.text
     target.write_bytes(response.content)
     return target
+
+
+def loudness_of(path: Path, seconds: int) -> list[int]:
+    """Return the loudest sample of each tenth of a second."""
+    loudest = [0] * (seconds * 10)
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=8000)
+    heard = 0
+    with av.open(str(path), "r") as container:
+        for frame in container.decode(audio=0):
+            for part in resampler.resample(frame):
+                samples = memoryview(bytes(part.planes[0])[: part.samples * 2]).cast("h")
+                for sample in samples:
+                    tenth = min(len(loudest) - 1, heard // 800)
+                    loudest[tenth] = max(loudest[tenth], abs(sample))
+                    heard += 1
+    return loudest
 
 
 def uploaded(api: httpx.Client, name: str, content_type: str, content: bytes) -> str:
