@@ -30,7 +30,7 @@ import anyio
 import httpx
 
 from sync_mcp._version import __version__
-from sync_mcp.access import LOOPBACK, checked_key, checked_origin
+from sync_mcp.access import checked_key, checked_origin, is_on_loopback
 from sync_mcp.errors import (
     APIConnectionError,
     APIResponseError,
@@ -576,7 +576,7 @@ class Transport:
     @property
     def _may_use_proxy(self) -> bool:
         # A proxy of the environment cannot reach this machine's own sandbox.
-        return urlsplit(self.base_url).hostname not in LOOPBACK
+        return not is_on_loopback(self.base_url)
 
     def _new_client(
         self,
