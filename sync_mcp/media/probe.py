@@ -137,6 +137,9 @@ def probe(source: Path | BinaryIO, *, count_until: float = math.inf) -> MediaInf
     Raises:
         MediaError: it is no media, is damaged, or holds neither picture nor sound.
     """
+    if isinstance(source, Path):
+        with source.open("rb", buffering=0) as file:
+            return probe(file, count_until=count_until)
     with opened_media(source) as container:
         info = _describe(container, count_until)
         to_count = info.kind != "image" and _has_to_be_counted(source, container, info)
@@ -373,23 +376,16 @@ def _last_picture_seconds(container: InputContainer, told: float, until: float) 
     return ends if told <= begins <= _LONGEST_SECONDS else 0.0
 
 
-def _has_to_be_counted(source: Path | BinaryIO, container: InputContainer, info: MediaInfo) -> bool:
+def _has_to_be_counted(file: BinaryIO, container: InputContainer, info: MediaInfo) -> bool:
     """Return whether no header tells the length, and the rate of the pictures, as they are."""
     name = container.format.name
     if not info.duration_seconds or name in _COUNTED:
-        return not (name == "mp3" and info.duration_seconds and _tells_its_length(source))
+        return not (name == "mp3" and info.duration_seconds and tells_its_length(file))
     if name.startswith("matroska"):
         return _begins_at(container) > _LATE_SECONDS
     picture = picture_stream(container) if info.has_video else None
     # An MP4 in fragments, whose index tells of none of its pictures.
     return picture is not None and name.startswith("mov") and not picture.frames
-
-
-def _tells_its_length(source: Path | BinaryIO) -> bool:
-    if not isinstance(source, Path):
-        return tells_its_length(source)
-    with source.open("rb", buffering=0) as file:
-        return tells_its_length(file)
 
 
 def _begins_at(container: InputContainer) -> float:
