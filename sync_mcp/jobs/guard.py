@@ -547,8 +547,10 @@ class Guard:
             return _Next(number, note, entry.id)
         if entry.generation_id is not None and entry.state in ("accepted", "ended"):
             found = await self._present(call, entry)
-            return replace(found, attempt=number) if isinstance(found, _Next) else found
-        return entry if entry.is_open else self._after(entry, number)
+        else:
+            found = entry if entry.is_open else self._after(entry)
+        # Those that were refused in between have their numbers.
+        return replace(found, attempt=number) if isinstance(found, _Next) else found
 
     async def _last(self, call: _Call) -> tuple[Entry | None, int]:
         """Return the attempt that the next one comes after, and the next one's number.
@@ -565,12 +567,13 @@ class Guard:
             return latest, latest.attempt + 1
         return await self._do(self.ledger.standing, call.intention), latest.attempt + 1
 
-    def _after(self, entry: Entry, following: int) -> _Next:
+    def _after(self, entry: Entry) -> _Next:
         """Return the attempt that follows a settled one, by what the ledger knows."""
+        following = entry.attempt + 1
         if entry.state == "released":
             return _Next(following, "The user let go of the attempt before: this is a new one.")
         if entry.state == "ended":
-            return replace(_after_failure(entry, entry.charged), attempt=following)
+            return _after_failure(entry, entry.charged)
         gone = "was deleted" if entry.state == "deleted" else "is no longer shown by the API"
         note = f"The job of this call, {_told_job(entry)}, {gone}; what it cost stays spent."
         return _Next(following, note, entry.id)
