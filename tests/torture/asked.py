@@ -1,8 +1,9 @@
 """What the user must be asked about, by what is true at the API: a model of its own, not the product's.
 
 Asked must be whoever would pay again for a job that failed and was or may have been charged, or for one that
-was made more than an hour ago and is seen nowhere; who sends a webhook to a host that is not allowed; and who
-would pass, with what was paid unasked within a day, the sum that may be paid so. Nobody else may be asked.
+is seen nowhere more than an hour after its create was last sent; who sends a webhook to a host that is not
+allowed; and who would pass, with what was paid unasked within a day, the sum that may be paid so. Nobody else
+may be asked.
 
 Not modelled: forms and what is answered to them (the client cannot ask), jobs in a status that nobody knows,
 a job that was deleted, and a second take after the first one was charged. Of calls on one intention at the
@@ -48,6 +49,8 @@ class Truth:
     """Keys of the creates whose jobs are seen nowhere."""
     looked_at: dict[str, list[datetime]]
     """When each job was asked for by its id."""
+    sends: dict[str, list[datetime]]
+    """When a create arrived under each key."""
     job_seconds: float
     price_usd: Decimal
     shared: frozenset[int]
@@ -161,7 +164,9 @@ def _duty_of_repeat(call: Called, last: Charge, truth: Truth) -> Duty:
         age = call.began - last.at
         if age < INVISIBLE_AFTER - _MARGIN:
             return "not"
-        return "ask" if was_told and age > INVISIBLE_AFTER + _MARGIN else "either"
+        # A repeat that was answered with the job may have made it, for all that anybody knows.
+        is_known_old = was_told and not _was_sent_within(INVISIBLE_AFTER + _MARGIN, call, last, truth)
+        return "ask" if is_known_old else "either"
     is_over = truth.ended_at(last) + _MARGIN < call.began
     if truth.statuses[last.generation_id] not in _FAILED or not (is_over and was_told):
         return "either"
@@ -174,6 +179,12 @@ def _has_been_free(call: Called, last: Charge, truth: Truth) -> bool:
     """Whether it was asked for when it had ended, and ten minutes have passed since."""
     looks = truth.looked_at.get(last.generation_id, [])
     return any(truth.ended_at(last) < look < call.began - METERED_WITHIN - _MARGIN for look in looks)
+
+
+def _was_sent_within(age: timedelta, call: Called, charge: Charge, truth: Truth) -> bool:
+    """Whether a create under the key of a charge arrived so shortly before a call."""
+    sends = truth.sends.get(charge.idempotency_key or "", [])
+    return any(call.began - age <= at < call.began for at in sends)
 
 
 def _is_fine(charge: Charge, truth: Truth) -> bool:

@@ -248,6 +248,18 @@ def test_who_pays_again_for_what_was_or_may_have_been_charged_must_be_asked(
     assert (asked.asking.asked, asked.asking.must) == (1, int(duty == "ask"))
 
 
+def test_a_job_seen_nowhere_that_a_repeat_of_its_create_named_need_not_be_asked_about_for_another_hour() -> (
+    None
+):
+    again = NOW + 3 * 60 * MINUTE
+    waits = replace(_called("generation_not_visible", again), generation_id="job-1")
+    for repeated, faults in ((61 * MINUTE, ["not asked"]), (59 * MINUTE, [])):
+        outcome = _with_job("COMPLETED", waits, gone=True)
+        creates = [_create("key-1", NOW), _create("key-1", again - repeated)]
+        verdict = judge(replace(outcome, creates=creates))
+        assert [fault.partition(":")[0] for fault in verdict.faults] == faults
+
+
 def test_a_failure_that_has_been_free_for_ten_minutes_is_asked_about_needlessly() -> None:
     seen = replace(_with_job("FAILED", released=True), looked_at={"job-1": [OVER]})
     for minutes, needless in ((9, False), (11, True)):

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 
 from sync_mcp.jobs.ledger import Entry
@@ -133,10 +134,18 @@ def _truth(outcome: Outcome) -> Truth:
         statuses={name: str(job.get("status", "COMPLETED")) for name, job in outcome.jobs.items()},
         gone=frozenset(outcome.gone),
         looked_at=outcome.looked_at,
+        sends=_sends(outcome),
         job_seconds=outcome.job_seconds,
         price_usd=outcome.price_usd,
         shared=frozenset(number for number, count in takes.items() if count > 1),
     )
+
+
+def _sends(outcome: Outcome) -> dict[str, list[datetime]]:
+    sends: defaultdict[str, list[datetime]] = defaultdict(list)
+    for request in outcome.creates:
+        sends[request.headers.get("idempotency-key", "")].append(request.at)
+    return sends
 
 
 def _paid_when_called_off(outcome: Outcome) -> Iterator[str]:
