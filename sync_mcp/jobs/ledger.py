@@ -50,6 +50,7 @@ from sync_mcp.jobs.limits import (
     HIGHEST_USD,
     Limits,
     Spending,
+    Spent,
     dollars,
     next_utc_midnight,
     start_of_month,
@@ -65,6 +66,7 @@ from sync_mcp.jobs.schema import (
     VERSION_4,
     VERSION_5,
     VERSION_6,
+    VERSION_7,
 )
 from sync_mcp.text import plain_id, safe
 
@@ -217,7 +219,7 @@ class Entry(_Base):
     """The asset that was sent for each local file, by the hash of its content."""
     status: Mapped[str | None]
     error_code: Mapped[str | None]
-    created_at: Mapped[float]
+    created_at: Mapped[float] = mapped_column(index=True)
     first_sent_at: Mapped[float]
     settled_at: Mapped[float | None]
     is_sandbox: Mapped[bool] = mapped_column(default=False)
@@ -319,6 +321,17 @@ class _Name(_Base):
     sent_digest: Mapped[str] = mapped_column(primary_key=True)
 
 
+class _Day(_Base):
+    """What the entries of a day count together, those that were abandoned too."""
+
+    __tablename__ = "days"
+
+    is_sandbox: Mapped[bool] = mapped_column(primary_key=True)
+    day: Mapped[int] = mapped_column(primary_key=True)
+    """How many whole days it is after 1970 began, UTC."""
+    counted_usd: Mapped[Decimal] = mapped_column(_Dollars)
+
+
 class _Account(_Base):
     """Which account a key belongs to; told once, it stays: a digest must not change under a job."""
 
@@ -345,6 +358,7 @@ _MIGRATIONS: Sequence[Callable[[Connection], None]] = (
     _through(VERSION_4),
     _through(VERSION_5),
     _through(VERSION_6),
+    _through(VERSION_7),
 )
 """From each version to the next; a ledger's version is how many of them it has been through."""
 
@@ -538,8 +552,7 @@ class Ledger:
             if wish.token is not None:
                 _use_token(session, wish, now, latest)
             if wish.limits.any:
-                spending = _spending(session, wish.is_sandbox, now)
-                refusal = wish.limits.refusal(wish.estimate_usd, spending)
+                refusal = wish.limits.refusal(wish.estimate_usd, _spent(session, wish.is_sandbox, now))
                 if refusal is not None:
                     raise refusal
             is_unasked = wish.token is None and not wish.is_agreed
@@ -1061,11 +1074,7 @@ class Ledger:
             ).all()
             now = _now(session, Instant(time.time()))
             return [
-                (
-                    account,
-                    base_url,
-                    _spending_of(session, _OF_ACCOUNT, account=account, base_url=base_url, now=now),
-                )
+                (account, base_url, _spending_of_account(session, account, base_url, now))
                 for account, base_url in pairs
             ]
 
@@ -1838,34 +1847,46 @@ def _unasked(session: Session, is_sandbox: bool, now: float) -> Decimal:
 
 def _refusal_besides(session: Session, wish: Wish, entry: Entry, now: float) -> LimitReached | None:
     """Return which limit stands against a wish whose money an entry holds already, if any."""
-    spending = _spending(session, wish.is_sandbox, now).without(entry.counted_usd, entry.created_at)
-    return wish.limits.refusal(wish.estimate_usd, spending)
+    spent = _spent(session, wish.is_sandbox, now).without(entry.counted_usd, entry.created_at)
+    return wish.limits.refusal(wish.estimate_usd, spent)
+
+
+def _spent(session: Session, is_sandbox: bool, now: float) -> Spent:
+    """Return what stands against the limits, by the sums of the days: every create asks."""
+    today = int(utc_midnight(now) // _DAY_SECONDS)
+    days = {"today": today, "tomorrow": today + 1, "month": int(start_of_month(now) // _DAY_SECONDS)}
+    counted = session.execute(_SUMS_OF_DAYS, {"is_sandbox": is_sandbox, **days}).one()
+    # The days have what was abandoned since: which that is, is a matter of the time.
+    abandoned = session.execute(_ABANDONED_OF_POOL, {"is_sandbox": is_sandbox, **_times(now)}).one()
+    today_usd, month_usd, ever_usd = (
+        (amount or Decimal(0)) - (of_it or Decimal(0))
+        for amount, of_it in zip(counted, abandoned, strict=True)
+    )
+    return Spent(today_usd, month_usd, ever_usd, next_utc_midnight(now))
 
 
 def _spending(session: Session, is_sandbox: bool, now: float) -> Spending:
-    return _spending_of(session, _OF_POOL, is_sandbox=is_sandbox, now=now)
+    spent = _spent(session, is_sandbox, now)
+    opened = session.execute(_OPEN_OF_POOL, {"is_sandbox": is_sandbox, **_lease_times()}).one()
+    return _as_spending([spent.today_usd, spent.month_usd, spent.ever_usd, *opened], now)
 
 
-def _spending_of(session: Session, whose: ColumnElement[bool], *, now: float, **asked: object) -> Spending:
-    values = {
-        **asked,
-        "day": utc_midnight(now),
-        "month": start_of_month(now),
-        "latest_believed": now + _DAY_SECONDS,
-        **_lease_times(),
-    }
-    statement = _SPENDING if whose is _OF_POOL else _SPENDING_OF_ACCOUNT
-    today, month, ever, reserved, unresolved, in_doubt = session.execute(statement, values).one()
-    nothing = Decimal(0)
-    return Spending(
-        today_usd=today or nothing,
-        month_usd=month or nothing,
-        ever_usd=ever or nothing,
-        reserved_usd=reserved or nothing,
-        unresolved_usd=unresolved or nothing,
-        unresolved=in_doubt,
-        day_ends_at=next_utc_midnight(now),
-    )
+def _spending_of_account(session: Session, account: str, base_url: str, now: float) -> Spending:
+    whose = {"account": account, "base_url": base_url, **_times(now)}
+    return _as_spending(session.execute(_SUMS_OF_ACCOUNT, whose).one(), now)
+
+
+def _times(now: float) -> dict[str, float]:
+    """Return what the conditions of sums compare with."""
+    today = utc_midnight(now)
+    until = today + 2 * _DAY_SECONDS
+    return {"day": today, "month": start_of_month(now), "believed_until": until, **_lease_times()}
+
+
+def _as_spending(row: Sequence[Any], now: float) -> Spending:
+    *sums, in_doubt = row
+    today, month, ever, reserved, unresolved = (amount or Decimal(0) for amount in sums)
+    return Spending(today, month, ever, next_utc_midnight(now), reserved, unresolved, in_doubt)
 
 
 # What each create asks is put together once: that takes longer than its running.
@@ -1880,26 +1901,33 @@ _LET_GO_UNSEEN = (Entry.state == "released") & (Entry.charged == "no") & Entry.c
 _LEASED = (Entry.leased_until > bindparam("now")) & (Entry.leased_until <= bindparam("longest_lease"))
 _OF_ACCOUNT = (Entry.account == bindparam("account")) & (Entry.base_url == bindparam("base_url"))
 _OF_POOL = Entry.is_sandbox == bindparam("is_sandbox")
-# What a clock that ran far ahead has written belongs to no day that is known.
-_BELIEVED = Entry.created_at <= bindparam("latest_believed")
-_SUMS = select(
-    _sum_where((Entry.created_at >= bindparam("day")) & _BELIEVED),
-    _sum_where((Entry.created_at >= bindparam("month")) & _BELIEVED),
-    func.sum(Entry.counted_usd),
-    _sum_where(Entry.state.in_(("preparing", "sending", "accepted")) & ~_unresolved()),
+# What a clock that ran far ahead has written belongs to no day that is known: a day later than tomorrow.
+_BELIEVED = Entry.created_at < bindparam("believed_until")
+_TODAY = (Entry.created_at >= bindparam("day")) & _BELIEVED
+_THIS_MONTH = (Entry.created_at >= bindparam("month")) & _BELIEVED
+_OPEN_SUMS = (
+    _sum_where(Entry.state.in_(("preparing", "sending", "accepted")) & ~_abandoned() & ~_unresolved()),
     _sum_where(_unresolved()),
     func.count().filter(_unresolved()),
-).where(~_abandoned())
-_SPENDING = _SUMS.where(_OF_POOL)
-_SPENDING_OF_ACCOUNT = _SUMS.where(_OF_ACCOUNT)
+)
+_SUMS = (_sum_where(_TODAY), _sum_where(_THIS_MONTH), func.sum(Entry.counted_usd))
+_ABANDONED_OF_POOL = select(*_SUMS).where(_OF_POOL, _abandoned())
+_OPEN_OF_POOL = select(*_OPEN_SUMS).where(_OF_POOL, Entry.state.in_(OPEN_STATES))
+_SUMS_OF_ACCOUNT = select(*_SUMS, *_OPEN_SUMS).where(_OF_ACCOUNT, ~_abandoned())
+_UP_TO_TOMORROW = _Day.day <= bindparam("tomorrow")
+_SUMS_OF_DAYS = select(
+    func.sum(_Day.counted_usd).filter((_Day.day >= bindparam("today")) & _UP_TO_TOMORROW),
+    func.sum(_Day.counted_usd).filter((_Day.day >= bindparam("month")) & _UP_TO_TOMORROW),
+    func.sum(_Day.counted_usd),
+).where(_Day.is_sandbox == bindparam("is_sandbox"))
 _UNASKED = select(func.sum(Entry.counted_usd)).where(
     _OF_POOL,
     Entry.is_unasked,
     Entry.created_at > bindparam("since"),
-    _BELIEVED,
+    Entry.created_at <= bindparam("latest_believed"),
     ~_abandoned(),
 )
-_LATEST_TIME = select(func.max(Entry.created_at)).where(_BELIEVED)
+_LATEST_TIME = select(func.max(Entry.created_at)).where(Entry.created_at <= bindparam("latest_believed"))
 _ASKED: BindParameter[str] = bindparam("digests", expanding=True)
 _OTHER_NAMES = select(_Name.sent_digest).where(_Name.digest.in_(_ASKED))
 _ATTEMPTS = (

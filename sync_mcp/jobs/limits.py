@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, Self
 
 from sync_mcp.api.models import HIGHEST_USD
 from sync_mcp.errors import LimitReached
@@ -12,20 +12,16 @@ _MOST_PLACES = Decimal("0.0001")
 
 
 @dataclass(frozen=True, slots=True)
-class Spending:
-    """What the ledger holds for one account, in US dollars; reserved and unresolved money is in the sums."""
+class Spent:
+    """What stands against the limits, in US dollars; reserved and unresolved money is in the sums."""
 
     today_usd: Decimal
     month_usd: Decimal
     ever_usd: Decimal
-    reserved_usd: Decimal
-    unresolved_usd: Decimal
-    unresolved: int
-    """Attempts whose outcome is unknown."""
     day_ends_at: datetime
 
-    def without(self, counted_usd: Decimal, created_at: float, *, is_unresolved: bool = False) -> "Spending":
-        """Return it without one attempt's money, and without the attempt where its outcome is unknown."""
+    def without(self, counted_usd: Decimal, created_at: float) -> Self:
+        """Return it without one attempt's money."""
         today = (self.day_ends_at - timedelta(days=1)).timestamp()
         nothing = Decimal(0)
         return replace(
@@ -33,6 +29,23 @@ class Spending:
             today_usd=self.today_usd - (counted_usd if created_at >= today else nothing),
             month_usd=self.month_usd - (counted_usd if created_at >= start_of_month(today) else nothing),
             ever_usd=self.ever_usd - counted_usd,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Spending(Spent):
+    """What the ledger holds for one account or one kind of money, in US dollars."""
+
+    reserved_usd: Decimal
+    unresolved_usd: Decimal
+    unresolved: int
+    """Attempts whose outcome is unknown."""
+
+    def without(self, counted_usd: Decimal, created_at: float, *, is_unresolved: bool = False) -> Self:
+        """Return it without one attempt's money, and without the attempt where its outcome is unknown."""
+        nothing = Decimal(0)
+        return replace(
+            super(Spending, self).without(counted_usd, created_at),
             reserved_usd=self.reserved_usd - (nothing if is_unresolved else counted_usd),
             unresolved_usd=self.unresolved_usd - (counted_usd if is_unresolved else nothing),
             unresolved=self.unresolved - is_unresolved,
@@ -87,29 +100,29 @@ class Limits:
         """Whether there is a limit to what jobs cost together."""
         return self.per_day_usd is not None or self.ever_usd is not None
 
-    def standings(self, spending: Spending) -> list[Standing]:
+    def standings(self, spent: Spent) -> list[Standing]:
         """Return each limit that is set, with what is left of it."""
         every: tuple[tuple[LimitName, Decimal | None, Decimal, datetime | None], ...] = (
             ("per_job_usd", self.per_job_usd, Decimal(0), None),
-            ("per_day_usd", self.per_day_usd, spending.today_usd, spending.day_ends_at),
-            ("ever_usd", self.ever_usd, spending.ever_usd, None),
+            ("per_day_usd", self.per_day_usd, spent.today_usd, spent.day_ends_at),
+            ("ever_usd", self.ever_usd, spent.ever_usd, None),
         )
         return [
-            Standing(name, limit, max(limit - spent, Decimal(0)), until)
-            for name, limit, spent, until in every
+            Standing(name, limit, max(limit - counted, Decimal(0)), until)
+            for name, limit, counted, until in every
             if limit is not None
         ]
 
-    def refusal(self, price_usd: Decimal | None, spending: Spending) -> LimitReached | None:
+    def refusal(self, price_usd: Decimal | None, spent: Spent) -> LimitReached | None:
         """Return why a job must not be sent, or None where no limit stands in its way."""
         if price_usd is None:
             return _unknown_price_refusal() if self.any else None
-        reached = (limit for limit in self.standings(spending) if price_usd > limit.left_usd)
+        reached = (limit for limit in self.standings(spent) if price_usd > limit.left_usd)
         return next((_reached(limit, price_usd) for limit in reached), None)
 
-    def left_usd(self, spending: Spending) -> Decimal | None:
+    def left_usd(self, spent: Spent) -> Decimal | None:
         """Return what the budgets leave for all further jobs, or None where there is none."""
-        left = [limit.left_usd for limit in self.standings(spending) if limit.name != "per_job_usd"]
+        left = [limit.left_usd for limit in self.standings(spent) if limit.name != "per_job_usd"]
         return min(left, default=None)
 
 

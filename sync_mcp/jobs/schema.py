@@ -131,6 +131,30 @@ VERSION_6 = (
     )""",
 )
 
+_ON_DAY = """INSERT INTO days (is_sandbox, day, counted_usd) VALUES ({entry}.is_sandbox,
+    CAST({entry}.created_at / 86400 AS INTEGER), {sign}{entry}.counted_usd)
+    ON CONFLICT (is_sandbox, day) DO UPDATE SET counted_usd = counted_usd + excluded.counted_usd"""
+_PUT_ON_DAY = _ON_DAY.format(entry="NEW", sign="")
+_TAKEN_FROM_DAY = _ON_DAY.format(entry="OLD", sign="-")
+
+VERSION_7 = (
+    # What a budget is compared with, kept up by the database itself: a create need not read every entry.
+    """CREATE TABLE days (
+        is_sandbox BOOLEAN NOT NULL,
+        day INTEGER NOT NULL,
+        counted_usd BIGINT NOT NULL,
+        PRIMARY KEY (is_sandbox, day)
+    ) WITHOUT ROWID""",
+    """INSERT INTO days SELECT is_sandbox, CAST(created_at / 86400 AS INTEGER), sum(counted_usd)
+        FROM entries GROUP BY 1, 2""",
+    f"CREATE TRIGGER day_added AFTER INSERT ON entries BEGIN {_PUT_ON_DAY}; END",
+    f"""CREATE TRIGGER day_changed AFTER UPDATE OF is_sandbox, created_at, counted_usd ON entries BEGIN
+        {_TAKEN_FROM_DAY}; {_PUT_ON_DAY};
+    END""",
+    f"CREATE TRIGGER day_deleted AFTER DELETE ON entries BEGIN {_TAKEN_FROM_DAY}; END",
+    "CREATE INDEX ix_entries_created_at ON entries (created_at)",
+)
+
 STATE = (
     "SELECT id, revision, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0), counted_usd "
     "FROM ledger"

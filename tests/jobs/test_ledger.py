@@ -901,8 +901,51 @@ def test_a_ledger_from_before_callers_had_names_is_brought_up_to_date_and_keeps_
         older.execute("ALTER TABLE quotes DROP COLUMN webhook_host")
         older.execute("DROP TABLE declined")
         older.execute("DROP TABLE names")
+        _drop_sums_of_days(older)
         older.execute("UPDATE ledger SET version = 3")
     assert found(ledger, begun(ledger, token=token)).caller is None
+
+
+def _drop_sums_of_days(older: sqlite3.Connection) -> None:
+    """Make a ledger what it was before version 7."""
+    for trigger in ("day_added", "day_changed", "day_deleted"):
+        older.execute(f"DROP TRIGGER {trigger}")
+    older.execute("DROP TABLE days")
+    older.execute("DROP INDEX ix_entries_created_at")
+
+
+def test_a_ledger_from_before_days_had_sums_keeps_its_money(
+    ledger: Ledger, home: Path, ledger_of: LedgerOf
+) -> None:
+    made(ledger, "real", "2")
+    begun(ledger, "play", "3", is_sandbox=True)
+    before = [ledger.spending(is_sandbox=is_sandbox) for is_sandbox in (False, True)]
+    ledger.close()
+    with closing(sqlite3.connect(home / "ledger.sqlite3")) as older, older:
+        _drop_sums_of_days(older)
+        older.execute("UPDATE ledger SET version = 6")
+    newer = ledger_of(home)
+    assert [newer.spending(is_sandbox=is_sandbox) for is_sandbox in (False, True)] == before
+    assert [spending.ever_usd for spending in before] == [2, 3]
+
+
+def test_the_sum_of_a_day_is_what_its_entries_count_whatever_becomes_of_them(
+    ledger: Ledger, home: Path, clock: Clock
+) -> None:
+    moved = begun(ledger, "moved", "1")
+    made(ledger, "paid", "2")
+    begun(ledger, "play", "4", is_sandbox=True)
+    refuse(ledger, begun(ledger, "refused", "8"), "me", "nope")
+    ended(ledger, "dear", "16", job="dear", charged="yes", cost="17")
+    ended(ledger, "free", "32", job="free", charged="no", cost="0")
+    ledger.withdraw(begun(ledger, "withdrawn", "64", has_files=True), "me")
+    clock.now += DAY_SECONDS
+    assert ledger.move_to_today(moved, wished("moved", "1")) is None
+    begun(ledger, "later", "128")
+    with closing(sqlite3.connect(home / "ledger.sqlite3")) as file:
+        told = file.execute("SELECT is_sandbox, counted_usd / 1000000000 FROM days ORDER BY day, is_sandbox")
+        assert told.fetchall() == [(0, 2 + 17), (1, 4), (0, 1 + 128)]
+    assert ledger.spending().today_usd == 129
 
 
 def test_a_question_has_no_time_of_ours(ledger: Ledger, clock: Clock) -> None:
