@@ -2,6 +2,42 @@
 
 A database file of the user's own, shared by all processes. Each method is one transaction and blocks for
 as long as the disk takes: call it in a worker thread.
+
+An attempt is in one of nine states (`State`). What each act makes of it, by its owner and of its own job: the
+next state, `gone` (taken back, as if it had never been), `!` (refused), `.` (nothing, or for another to do).
+`*` is an attempt whose process has died: its lease has run out.
+
+    act                 preparing  preparing*  sending   sending*  unknown   accepted
+    send                sending    .           .         .         .         .
+    withdraw            gone       gone        .         .         .         .
+    call_off            .          .           gone      gone      .         .
+    withdraw_abandoned  .          gone        .         .         .         .
+    take_over           .          .           .         sending   sending   .
+    claim               accepted   accepted    accepted  accepted  accepted  .
+    accept              accepted   accepted    accepted  accepted  accepted  .
+    doubt               .          .           unknown   unknown   .         .
+    refuse              .          .           refused   refused   .         .
+    settle              .          .           .         .         .         ended
+    delete_job          .          .           .         .         .         deleted
+    resolve             !          !           !         accepted  accepted  ended
+    release             !          !           !         released  released  released
+
+What the API says it made counts, whatever the ledger took the attempt for.
+
+    act                 ended     refused   released  deleted   closed
+    send                .         .         .         .         .
+    withdraw            .         .         .         .         .
+    call_off            .         .         .         .         .
+    withdraw_abandoned  .         .         .         .         .
+    take_over           .         .         .         .         .
+    claim               .         accepted  .         .         .
+    accept              .         accepted  .         .         .
+    doubt               .         .         .         .         .
+    refuse              .         .         .         .         .
+    settle              ended     .         released  deleted   .
+    delete_job          deleted   .         .         .         .
+    resolve             !         !         !         !         !
+    release             released  !         !         released  released
 """
 
 import contextlib
@@ -750,8 +786,10 @@ class Ledger:
         """Say whether a job that was found in the API's list can be this attempt's, and note it if so."""
         with self._transaction() as session:
             entry = session.get_one(Entry, entry_id)
-            owners = _owners(session, entry, generation_id)
-            if owners:
+            if entry.generation_id is not None:
+                # It was resolved meanwhile, by its answer or by the user.
+                return "mine" if entry.generation_id == generation_id else "another's"
+            if _owners(session, entry, generation_id):
                 return "another's"
             twins = session.scalars(
                 select(Entry).where(
