@@ -72,7 +72,7 @@ from sync_mcp.jobs.ledger import (
     TokenKind,
     Wish,
 )
-from sync_mcp.jobs.limits import Limits, Spending, call_refusal, dollars, utc_midnight
+from sync_mcp.jobs.limits import Limits, Spending, Spent, call_refusal, dollars, utc_midnight
 from sync_mcp.jobs.pricing import Price, Pricing
 from sync_mcp.jobs.settling import (
     EXPORT_RETRY_SECONDS,
@@ -1191,29 +1191,29 @@ class Guard:
         refusal = self._max_cost_refusal(call, usd)
         if refusal is not None or not self.limits.any:
             return refusal
-        spending = await self._spending(call)
+        spent = await self._spent(call)
         if held_by is not None:
-            spending = spending.without(held_by.counted_usd, held_by.created_at)
-        return self.limits.refusal(usd, spending)
+            spent = spent.without(held_by.counted_usd, held_by.created_at)
+        return self.limits.refusal(usd, spent)
 
     def _max_cost_refusal(self, call: _Call, usd: Decimal | None) -> LimitReached | None:
         most = call.terms.max_cost_usd
         return None if most is None else call_refusal(usd, most)
 
-    async def _spending(self, call: _Call) -> Spending:
-        return await self._do(partial(self.ledger.spending, is_sandbox=call.is_sandbox, now=call.now))
+    async def _spent(self, call: _Call) -> Spent:
+        return await self._do(partial(self.ledger.spent, is_sandbox=call.is_sandbox, now=call.now))
 
     async def _most_usd(self, call: _Call) -> Decimal | None:
         """Return the most that a job may cost now, or None where nothing limits it."""
         bounds: list[Decimal] = []
         if self.limits.any:
-            bounds = [limit.left_usd for limit in self.limits.standings(await self._spending(call))]
+            bounds = [limit.left_usd for limit in self.limits.standings(await self._spent(call))]
         if call.terms.max_cost_usd is not None:
             bounds.append(call.terms.max_cost_usd)
         return min(bounds, default=None)
 
     async def _left_usd(self, call: _Call) -> Decimal | None:
-        return self.limits.left_usd(await self._spending(call)) if self.limits.has_budget else None
+        return self.limits.left_usd(await self._spent(call)) if self.limits.has_budget else None
 
     async def _reasons(self, call: _Call, following: _Next, price: Price) -> list[Reason]:
         """Return why the user is asked about an attempt; nothing where they need not be."""

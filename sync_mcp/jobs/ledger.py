@@ -1003,6 +1003,11 @@ class Ledger:
 
     # Money
 
+    def spent(self, *, is_sandbox: bool, now: Instant) -> Spent:
+        """Return what stands against the limits, of all accounts: real money, or the sandbox's."""
+        with self._reading() as session:
+            return _spent(session, is_sandbox, _now(session, now))
+
     def spending(self, *, is_sandbox: bool = False, now: Instant | None = None) -> Spending:
         """Return what has been spent and what is held, by all accounts: real money, or the sandbox's."""
         with self._reading() as session:
