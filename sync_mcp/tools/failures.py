@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, cast
 
 import anyio
@@ -22,11 +23,15 @@ _TEXT_LIMIT = 200
 
 @dataclass(slots=True)
 class Explanation:
-    """A failure: what the API says of it, a remedy in our words, and `charged` as far as the API tells."""
+    """A failure: what the API says of it, a remedy in our words, and `charged` as far as the API tells.
+
+    `cost_usd` is what it did cost, where that is finally known.
+    """
 
     api_says: str
     remedy: str
     charged: Literal["yes", "no", "unknown"]
+    cost_usd: Decimal | None = None
 
 
 async def explain_failure(context: CallContext, generation: "Generation") -> Explanation:
@@ -42,24 +47,30 @@ async def explain_failure(context: CallContext, generation: "Generation") -> Exp
         if info:
             said.extend(safe(text or "", _TEXT_LIMIT) for text in (info.message, info.suggestion))
             told.api_says = " ".join(dict.fromkeys(filter(None, said)))
-        told.charged = await _charged(context.backend, generation)
+        told.charged, told.cost_usd = await _cost(context.backend, generation)
     return told
 
 
-async def _charged(backend: Backend, generation: "Generation") -> Literal["yes", "no", "unknown"]:
-    """Return whether a job was charged; of one that ended a short time ago a cost of 0 is no answer yet."""
+async def _cost(
+    backend: Backend, generation: "Generation"
+) -> tuple[Literal["yes", "no", "unknown"], Decimal | None]:
+    """Return whether a job was charged, and what it cost where that is known.
+
+    Of one that ended a short time ago a cost of 0 is no answer yet.
+    """
     try:
         entry = await backend.guard.settle_failure(backend.client, generation)
     except LedgerError:
         entry = None
     if entry is not None and entry.generation_id == generation.id:
-        return cast(Literal["yes", "no", "unknown"], entry.charged)
+        charged = cast(Literal["yes", "no", "unknown"], entry.charged)
+        return charged, Decimal(0) if charged == "no" else entry.cost_usd
     try:
         cost = await backend.client.generations.get_cost(
             generation.id, request_options={"timeout_in_seconds": _COST_TIMEOUT_SECONDS, "max_retries": 1}
         )
     except SyncError:
-        return "unknown"
+        return "unknown", None
     created_at = generation.created_at
     is_young = created_at is None or backend.client.api_time - created_at < _METERED_WITHIN
-    return "unknown" if cost.charged == "no" and is_young else cost.charged
+    return ("unknown", None) if cost.charged == "no" and is_young else (cost.charged, cost.final_usd)

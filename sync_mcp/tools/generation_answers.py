@@ -32,6 +32,8 @@ from sync_mcp.tools.limit_words import limit_message
 from sync_mcp.tools.models import KNOWN_MODELS
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from sync_mcp.api.models import Generation, GenerationRequest
     from sync_mcp.jobs.guard import Foresight
     from sync_mcp.jobs.ledger import Entry
@@ -99,6 +101,7 @@ class AwaitedRow(BaseModel):
     output_url: str | None = None
     error_code: str | None = None
     api_code: str | None = None
+    charged: str | None = None
     cost_usd: float | None = None
     estimated_cost_usd: float | None = None
     saved_as: str | None = None
@@ -110,7 +113,9 @@ class WaitAnswer(Answer):
     running: int
     unknown: int | None = None
     total_cost_usd: float | None = None
-    """Of the rows with a figure: what is known, and estimates where it is not known yet."""
+    """Of all the jobs, where the cost of each is known."""
+    estimated_total_usd: float | None = None
+    """Of all the jobs, with estimates where a cost is not known yet; None where one has no figure at all."""
     generations: list[AwaitedRow]
 
 
@@ -174,10 +179,15 @@ def _tell_entry(answer: _OfLedger, entry: "Entry | None") -> None:
     if entry is None:
         return
     answer.about, answer.saved_as = _word(entry.title), entry.saved_as
-    if entry.cost_usd is not None:
-        answer.cost_usd = float(entry.cost_usd)
-    elif entry.estimate_usd is not None:
-        answer.estimated_cost_usd = float(entry.estimate_usd)
+    _tell_cost(answer, entry.cost_usd, entry.estimate_usd)
+
+
+def _tell_cost(answer: _OfLedger, cost_usd: "Decimal | None", estimate_usd: "Decimal | None") -> None:
+    """Put what a job did cost into an answer; where that is not known, what it was estimated at."""
+    if cost_usd is not None:
+        answer.cost_usd, answer.estimated_cost_usd = float(cost_usd), None
+    elif estimate_usd is not None:
+        answer.estimated_cost_usd = float(estimate_usd)
 
 
 async def generation_answer(context: CallContext, generation: "Generation") -> GenerationAnswer:
@@ -206,6 +216,9 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
         answer.api_says = explanation.api_says or None
         answer.remedy = explanation.remedy
         answer.charged = explanation.charged
+        if explanation.cost_usd is not None:
+            # It may have been read after the ledger was.
+            _tell_cost(answer, explanation.cost_usd, None)
         answer.next_step = _AFTER_FAILURE[explanation.charged]
     elif generation.status not in _RUNNING:
         answer.next_step = _STRANGE
@@ -291,9 +304,11 @@ def wait_answer(
     tells_urls = wants_urls or not can_save
     rows = [_awaited_row(id, outcomes.get(id), progress.get(id)) for id in ids]
     for row in rows:
-        _tell_entry(row, known.get(row.generation_id))
-    figures = [row.cost_usd if row.cost_usd is not None else row.estimated_cost_usd for row in rows]
-    told = [figure for figure in figures if figure is not None]
+        entry = known.get(row.generation_id)
+        _tell_entry(row, entry)
+        if _state(outcomes.get(row.generation_id)) == "failed":
+            _tell_charge(row, entry)
+    total = _sum_of_all([row.cost_usd for row in rows])
     count = Counter(_state(outcomes.get(id)) for id in ids)
     fitting = _fitting(rows)
     if tells_urls:
@@ -303,12 +318,32 @@ def wait_answer(
         failed=count["failed"],
         running=count["running"],
         unknown=count["missing"] + count["error"] + count["unknown"] + count["strange"] or None,
-        total_cost_usd=round(sum(told), 6) if told else None,
+        total_cost_usd=total,
+        estimated_total_usd=None if total is not None else _sum_of_all([_figure(row) for row in rows]),
         generations=fitting,
         next_step=_after_wait(
             count, fitting, left_out=len(rows) - len(fitting), tells_urls=tells_urls, can_save=can_save
         ),
     )
+
+
+def _tell_charge(row: AwaitedRow, entry: "Entry | None") -> None:
+    """Put into the row of a failed job whether it was charged, as far as the ledger knows."""
+    # What is written down of another status says nothing of this one.
+    is_settled = entry is not None and entry.status == row.status
+    row.charged = entry.charged if entry is not None and is_settled else "unknown"
+    if row.charged == "no":
+        row.cost_usd, row.estimated_cost_usd = 0.0, None
+
+
+def _figure(row: AwaitedRow) -> float | None:
+    return row.estimated_cost_usd if row.cost_usd is None else row.cost_usd
+
+
+def _sum_of_all(figures: Sequence[float | None]) -> float | None:
+    """Return the sum, or None where a figure is missing."""
+    told = [figure for figure in figures if figure is not None]
+    return round(sum(told), 6) if told and len(told) == len(figures) else None
 
 
 def is_no_job(outcome: object) -> bool:

@@ -179,7 +179,7 @@ class WaitArguments(Arguments):
         USUAL_WAIT_SECONDS, description=f"Default {USUAL_WAIT_SECONDS}."
     )
     until: Literal["all", "any"] = Field("all", description="Default all.")
-    urls: bool = Field(False, description="With output_url.")
+    urls: bool = Field(False, description="URLs too.")
 
 
 class ListArguments(Arguments):

@@ -722,8 +722,8 @@ TOOLS: Tools = (
     ),
     Tool(
         name="wait_for_generations",
-        title="Wait for lip-sync videos",
-        description="Wait for several jobs at once, until all or any have ended: a row each.",
+        title="Wait for jobs",
+        description="Wait for several jobs.",
         arguments=WaitArguments,
         answer=WaitAnswer,
         annotations=READS,

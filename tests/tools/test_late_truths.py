@@ -225,9 +225,53 @@ async def test_what_jobs_did_cost_is_told_where_they_are_listed_and_waited_for(
     ]
     waited = await assistant.facts("wait_for_generations", ids=ids, wait_seconds=0)
     assert [row["estimated_cost_usd"] for row in waited["generations"]] == [0.226, 0.226]
-    assert waited["total_cost_usd"] == 0.452
+    assert (waited.get("total_cost_usd"), waited["estimated_total_usd"]) == (None, 0.452)
     sandbox.advance(100)
+    ended = await assistant.facts("wait_for_generations", ids=ids, wait_seconds=0)
+    assert (ended["total_cost_usd"], ended.get("estimated_total_usd")) == (0.452, None)
     listed = await assistant.facts("list_generations")
     assert [row["cost_usd"] for row in listed["generations"]] == [0.226, 0.226]
     got = await assistant.facts("get_generation", id=ids[0])
     assert got["cost_usd"] == 0.226
+
+
+async def test_what_failed_free_of_charge_counts_nothing_where_jobs_are_waited_for(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 0.0)
+    sandbox.add_fault(Fault(path="/v2/generate", job="fail", charged=False))
+    sandbox.add_fault(Fault(path="/v2/generate", job="fail", charged=True))
+    free, charged, done = [
+        (await assistant.facts("create_generation", input=media(sandbox, number)))["generation_id"]
+        for number in range(3)
+    ]
+    sandbox.advance(100)
+    young = await assistant.facts("wait_for_generations", ids=[free, charged, done], wait_seconds=0)
+    # It may be metered still.
+    assert [row.get("charged") for row in young["generations"]] == ["unknown", "yes", None]
+    assert (young.get("total_cost_usd"), young["estimated_total_usd"]) == (None, 0.678)
+    sandbox.advance(1000)
+    told = await assistant.facts("wait_for_generations", ids=[free, charged, done], wait_seconds=0)
+    assert [row.get("charged") for row in told["generations"]] == ["no", "yes", None]
+    assert [row["cost_usd"] for row in told["generations"]] == [0, 0.226, 0.226]
+    assert (told["total_cost_usd"], told.get("estimated_total_usd")) == (0.452, None)
+
+
+async def test_a_sum_that_lacks_a_job_is_not_told(assistant: Assistant, sandbox: Sandbox) -> None:
+    made = await assistant.facts("create_generation", input=media(sandbox))
+    ids = [made["generation_id"], "00000000-0000-0000-0000-000000000000"]
+    told = await assistant.facts("wait_for_generations", ids=ids, wait_seconds=0)
+    assert not {"total_cost_usd", "estimated_total_usd"} & told.keys()
+
+
+async def test_a_job_that_was_not_charged_is_told_no_estimate_beside(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(path="/v2/generate", job="fail", charged=False))
+    made = await assistant.facts("create_generation", input=media(sandbox))
+    sandbox.advance(100)
+    young = await assistant.facts("get_generation", id=made["generation_id"])
+    assert (young["charged"], young["estimated_cost_usd"]) == ("unknown", 0.226)
+    sandbox.advance(1000)
+    told = await assistant.facts("get_generation", id=made["generation_id"])
+    assert (told["charged"], told["cost_usd"], told.get("estimated_cost_usd")) == ("no", 0, None)
