@@ -513,7 +513,7 @@ def _totals(account: str, base_url: str, spending: Spending) -> list[str]:
         f"{safe(account, _ID_SHOWN)} at {safe(base_url, _TEXT_SHOWN)}",
         f"  spent today (UTC) {dollars(spending.today_usd)}, this month {dollars(spending.month_usd)}, "
         f"ever {dollars(spending.ever_usd)};",
-        f"  of it reserved for jobs that are not settled {dollars(spending.reserved_usd)}, "
+        f"  of it reserved for jobs whose cost is not known yet {dollars(spending.reserved_usd)}, "
         f"unresolved {dollars(spending.unresolved_usd)}{unresolved}",
     ]
 

@@ -194,12 +194,12 @@ def test_what_each_account_has_spent_is_told(ledger: Ledger) -> None:
     assert (
         f"{ACCOUNT} at https://api.example.com\n"
         "  spent today (UTC) 1.75 USD, this month 1.75 USD, ever 1.75 USD;\n"
-        "  of it reserved for jobs that are not settled 0.50 USD, unresolved 0.00 USD\n"
+        "  of it reserved for jobs whose cost is not known yet 0.50 USD, unresolved 0.00 USD\n"
     ) in text
     assert (
-        "ever 3.00 USD;\n  of it reserved for jobs that are not settled 0.00 USD, unresolved 3.00 USD in 1"
-        in text
-    )
+        "ever 3.00 USD;\n"
+        "  of it reserved for jobs whose cost is not known yet 0.00 USD, unresolved 3.00 USD in 1"
+    ) in text
     assert text.endswith(f"Unresolved: {id}. Each one's `sync-mcp ledger show ID` says what to do.")
 
 

@@ -41,7 +41,7 @@ class Proposal:
         price: what it is likely to cost.
         reasons: why the user is asked.
         notes: what is to be known of the request besides, in sentences of our own.
-        unasked_usd: what was paid within a day without asking; None where that is not bounded.
+        unasked_usd: what was paid or is held within a day without asking; None where that is not bounded.
         left_usd: what the budgets leave, or None where there is none.
         is_sandbox: whether no real money is spent.
         hand_out: makes a quote or a question's token for it.
@@ -138,7 +138,7 @@ def _price_reason(price: Price, unasked_usd: Decimal, above_usd: Decimal | None,
         return f"It costs more than {dollars(above_usd)}."
     if unasked_usd + price.usd > above_usd:
         return (
-            f"With the {dollars(unasked_usd)} paid without asking within a day it is more than "
+            f"With the {dollars(unasked_usd)} paid or held without asking within a day it is more than "
             f"{dollars(above_usd)}."
         )
     return None

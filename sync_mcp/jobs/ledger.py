@@ -1948,14 +1948,16 @@ _OF_POOL = Entry.is_sandbox == bindparam("is_sandbox")
 _BELIEVED = Entry.created_at < bindparam("believed_until")
 _TODAY = (Entry.created_at >= bindparam("day")) & _BELIEVED
 _THIS_MONTH = (Entry.created_at >= bindparam("month")) & _BELIEVED
+# What has ended counts by its estimate too, until its cost is known; of a job that is gone that stays so.
+_BY_ESTIMATE = Entry.cost_usd.is_(None) & (Entry.state != "closed")
 _OPEN_SUMS = (
-    _sum_where(Entry.state.in_(("preparing", "sending", "accepted")) & ~_abandoned() & ~_unresolved()),
+    _sum_where(_BY_ESTIMATE & ~_abandoned() & ~_unresolved()),
     _sum_where(_unresolved()),
     func.count().filter(_unresolved()),
 )
 _SUMS = (_sum_where(_TODAY), _sum_where(_THIS_MONTH), func.sum(Entry.counted_usd))
 _ABANDONED_OF_POOL = select(*_SUMS).where(_OF_POOL, _abandoned())
-_OPEN_OF_POOL = select(*_OPEN_SUMS).where(_OF_POOL, Entry.state.in_(OPEN_STATES))
+_OPEN_OF_POOL = select(*_OPEN_SUMS).where(_OF_POOL, _BY_ESTIMATE)
 _SUMS_OF_ACCOUNT = select(*_SUMS, *_OPEN_SUMS).where(_OF_ACCOUNT, ~_abandoned())
 _UP_TO_TOMORROW = _Day.day <= bindparam("tomorrow")
 _SUMS_OF_DAYS = select(

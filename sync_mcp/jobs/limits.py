@@ -34,7 +34,10 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Spending(Spent):
-    """What the ledger holds for one account or one kind of money, in US dollars."""
+    """What the ledger holds for one account or one kind of money, in US dollars.
+
+    Reserved is what counts by an estimate: of jobs that are open, or have ended at a cost not known yet.
+    """
 
     reserved_usd: Decimal
     unresolved_usd: Decimal

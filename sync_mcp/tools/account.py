@@ -32,7 +32,9 @@ _WORD_LIMIT = 80
 _URL_LIMIT = 300
 _API_SECONDS = 4.0
 """How long the API is waited for: what the ledger knows is there at once."""
-_UNASKED_PERIOD = "all jobs paid without asking within 24 hours"
+_UNASKED_PERIOD = "all jobs paid or held without asking within 24 hours"
+_RESERVED = "What is spent includes reserved_usd: estimates of jobs that run, or whose cost is not known yet."
+_BY_USAGE = "The account is billed by usage, so there is no balance."
 
 
 class AccountArguments(Arguments):
@@ -82,10 +84,14 @@ async def _get_account(context: CallContext, _: AccountArguments) -> AccountAnsw
         if isinstance(error, APIConnectionError) and anyio.current_time() < until:
             raise
         notes.append(f"The API did not tell of the account ({error.code}): call get_account again later.")
+    if answer.billing_model == "usage" and answer.balance_usd is None and answer.balance_credits is None:
+        notes.append(_BY_USAGE)
     try:
         seconds = max(0.0, until - anyio.current_time())
         spending = await backend.guard.spending(backend.client, seconds=seconds)
         _tell_spending(answer, spending)
+        if spending.reserved_usd:
+            notes.append(_RESERVED)
         answer.limits = _limit_rows(backend.guard.limits, spending)
         if backend.approve_above_usd is not None:
             unasked = await backend.guard.unasked_usd(backend.client)

@@ -215,7 +215,7 @@ def question_of(proposal: "Proposal", doubts: Sequence[str] = ()) -> str:
     else:
         sentences.append(f"Left of the budget before it: {dollars(proposal.left_usd)}.")
     if proposal.unasked_usd:
-        sentences.append(f"Paid without asking within a day: {dollars(proposal.unasked_usd)}.")
+        sentences.append(f"Paid or held without asking within a day: {dollars(proposal.unasked_usd)}.")
     sentences.extend(proposal.notes)
     sentences.append("It cannot be cancelled once started.")
     mark = ["SANDBOX: no real video is made and no real money is spent."] if proposal.is_sandbox else []

@@ -355,21 +355,21 @@ def test_a_second_job_of_one_attempt_is_written_down_beside_the_first(
 
 
 @pytest.mark.parametrize(
-    ("charged", "cost", "counts"),
+    ("charged", "cost", "counts", "reserved"),
     [
-        ("yes", "0.7", "0.7"),
-        ("yes", "1.3", "1.3"),
-        ("yes", None, "1"),
-        ("no", None, "0"),
-        ("unknown", None, "1"),
+        ("yes", "0.7", "0.7", 0),
+        ("yes", "1.3", "1.3", 0),
+        ("yes", None, "1", 1),
+        ("no", None, "0", 0),
+        ("unknown", None, "1", 1),
     ],
 )
-def test_what_a_job_cost_counts_in_the_place_of_its_estimate(
-    ledger: Ledger, charged: Charged, cost: str | None, counts: str
+def test_what_a_job_cost_counts_in_the_place_of_its_estimate_which_is_reserved_until_then(
+    ledger: Ledger, charged: Charged, cost: str | None, counts: str, reserved: int
 ) -> None:
     ended(ledger, charged=charged, cost=cost)
     spending = ledger.spending()
-    assert (spending.ever_usd, spending.reserved_usd) == (Decimal(counts), 0)
+    assert (spending.ever_usd, spending.reserved_usd) == (Decimal(counts), reserved)
 
 
 @pytest.mark.parametrize(

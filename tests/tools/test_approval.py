@@ -299,8 +299,11 @@ async def test_what_is_paid_unasked_is_a_sum_and_what_passes_it_is_asked_about(
     assert len(asked) == 2
     for question in asked:
         # What was agreed to does not count: the sum stays what it was.
-        assert "With the 0.452 USD paid without asking within a day it is more than 0.50 USD." in question
-        assert "Paid without asking within a day: 0.452 USD." in question
+        assert (
+            "With the 0.452 USD paid or held without asking within a day it is more than 0.50 USD."
+            in question
+        )
+        assert "Paid or held without asking within a day: 0.452 USD." in question
 
 
 async def test_the_sum_of_what_is_paid_unasked_holds_for_several_servers_together(
@@ -690,9 +693,44 @@ async def test_get_account_tells_the_plan_the_money_and_what_is_left(
         "left_usd": 2.774,
     }
     assert account["approve_above_usd"] == 1
-    assert account["approve_above_period"] == "all jobs paid without asking within 24 hours"
+    assert account["approve_above_period"] == "all jobs paid or held without asking within 24 hours"
     assert account["unasked_left_usd"] == 0.774
-    assert "note" not in account
+    assert account["note"] == (
+        "The account is billed by usage, so there is no balance. What is spent includes reserved_usd: "
+        "estimates of jobs that run, or whose cost is not known yet."
+    )
+
+
+async def test_an_ended_job_is_reserved_by_its_estimate_until_its_cost_is_known(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any]
+) -> None:
+    sandbox.configure(cost_seconds=1000)
+    async with host("legacy", None) as assistant:
+        await assistant.facts("create_generation", media)
+        sandbox.advance(100)
+        ended = await assistant.facts("get_account")
+        assert (ended["spent_ever_usd"], ended["reserved_usd"]) == (0.226, 0.226)
+        sandbox.advance(10_000)
+        known = await assistant.facts("get_account")
+    assert (known["spent_ever_usd"], known["reserved_usd"]) == (0.226, 0)
+    assert "reserved" not in known["note"]
+
+
+async def test_a_balance_is_not_missed_where_the_account_is_billed_by_usage(
+    sandbox: Sandbox, host: Hosts
+) -> None:
+    async with host("legacy", None) as assistant:
+        assert "billed by usage, so there is no balance" in (await assistant.facts("get_account"))["note"]
+    told: dict[str, Any] = {
+        "organization": {"id": "org-1"},
+        "billingModel": "credits",
+        "balance": {"available": 7},
+    }
+    sandbox.add_fault(Fault(path="/v2/account", status=200, body=told, times=None))
+    async with host("legacy", None) as assistant:
+        account = await assistant.facts("get_account")
+    assert account["balance_credits"] == 7
+    assert "balance" not in account["note"]
 
 
 @pytest.mark.parametrize(
