@@ -1445,10 +1445,13 @@ class Ledger:
         if self._read_only and code == sqlite3.SQLITE_READONLY_ROLLBACK:
             return self._untouched("was being written by a process that died")
         used = "read" if self._read_only else "written"
-        return LedgerError(
+        is_busy = code & 0xFF == sqlite3.SQLITE_BUSY
+        fault = LedgerError(
             f"The ledger {self.path} cannot be {used}: {safe(str(original), _REASON_LIMIT)}.",
-            next_step=_END_OTHERS if code & 0xFF == sqlite3.SQLITE_BUSY else _MAKE_ROOM,
+            next_step=_END_OTHERS if is_busy else _MAKE_ROOM,
         )
+        fault.retryable = is_busy
+        return fault
 
     def _set_aside_now(self) -> None:
         self.close()

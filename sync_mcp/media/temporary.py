@@ -39,12 +39,14 @@ class TemporaryFolder:
             wanted = max(transfer.done_bytes, transfer.total_bytes or 0)
             held = sum(folder._bytes for folder in self._all if folder is not self)
             if held + wanted > MOST_BYTES:
-                raise FileRefused(
+                refused = FileRefused(
                     f"There is no room: {held:,} bytes of other files are in the temporary folder, this one "
                     f"has {wanted:,} or more, and {MOST_BYTES:,} may lie there together.",
                     code="file_not_writable",
                     next_step="Wait until what else is looked at or copied has ended, then call again.",
                 )
+                refused.retryable = True
+                raise refused
             self._bytes = wanted
             if on_progress is not None:
                 await on_progress(transfer)

@@ -14,9 +14,9 @@ from typing import Any, cast
 from mcp_types import CallToolResult, ImageContent, TextContent
 from pydantic import BaseModel, ConfigDict
 
-from sync_mcp.errors import APIStatusError, ApprovalRequired, LimitReached, SyncError
+from sync_mcp.errors import APIStatusError, ApprovalDenied, ApprovalRequired, LimitReached, SyncError
 from sync_mcp.text import visible
-from sync_mcp.tools.limit_words import limit_message
+from sync_mcp.tools.limit_words import limit_ends_at, limit_message
 from sync_mcp.tools.remedies import next_step
 
 _SANDBOX = "SANDBOX:"
@@ -31,6 +31,8 @@ _SPENT = {
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_.:/+%~?&=#@$!*';()-]+")
 _OWN_VOICE = ("sandbox", "next_step")
 """Where the server speaks itself: all else is data, and in quotes where it is more than a word."""
+_MAY_WORK = ("uploaded_file_not_found", "IDEMPOTENCY_CONFLICT")
+"""Codes of the API's, of a status by which a call is not made again, though by these it can be."""
 _SHOWN_NAMES = {"api_says": "The API says"}
 
 
@@ -168,6 +170,12 @@ def _shown(value: object) -> str:
 def _retry_line(error: SyncError) -> str:
     if error.money_spent == "unknown":
         return "It may have been accepted: do not make another one before looking."
+    if isinstance(error, ApprovalDenied):
+        return "The same call asks the user again."
+    if error.api_code in _MAY_WORK:
+        return "The same call may work later."
+    if isinstance(error, LimitReached) and (until := limit_ends_at(error)) is not None:
+        return f"The same call may work after {until}."
     if not error.retryable:
         return "The same call will fail again."
     if error.retry_after_seconds is None:

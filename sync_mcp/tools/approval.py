@@ -122,12 +122,14 @@ class UserApproval:
         with anyio.move_on_after(self.seconds_left()):
             said = await ask(_form(question))
             if said is None:
-                raise _required(
+                failed = _required(
                     proposal,
                     "Nothing was sent: the user has to agree, and the host failed to ask them.",
                     "Make the same call again. If it fails again tell the user: for a host whose forms do "
                     "not work they set SYNC_MCP_APPROVE_BY=quote in the server's settings.",
                 )
+                failed.retryable = True
+                raise failed
             denied = denial_of(said, anyio.current_time() - asked_at)
             if denied is not None:
                 raise denied

@@ -43,6 +43,15 @@ def limit_message(error: LimitReached) -> str:
     )
 
 
+def limit_ends_at(error: LimitReached) -> str | None:
+    """Return from when on the job may be within the limit; None where that is never by itself."""
+    from sync_mcp.jobs.limits import minute
+
+    if error.until is None or error.price_usd is None or error.limit_usd is None:
+        return None
+    return minute(error.until) if error.price_usd <= error.limit_usd else None
+
+
 def limit_next_step(error: LimitReached) -> str:
     """Return what an assistant can do about it."""
     if error.limit is None:

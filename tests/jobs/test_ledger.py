@@ -1498,8 +1498,9 @@ def test_another_process_that_holds_the_ledger_for_long_refuses(
     with closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
-        with pytest.raises(LedgerError, match="locked"):
+        with pytest.raises(LedgerError, match="locked") as caught:
             begun(ledger, "new")
+        assert caught.value.retryable
         assert time.monotonic() - started < 5
     begun(ledger, "new")
 

@@ -479,6 +479,7 @@ async def test_all_that_lies_in_the_temporary_folder_has_one_bound_together(
                 await pictured(sync, generation)
             assert "9,999,000 bytes of other files" in caught.value.message
             assert "call again" in caught.value.next_step
+            assert caught.value.retryable
         # Who was there first goes on.
         await other.counted()(Transfer("fetch", 9_999_000, 9_999_000))
     assert (await pictured(sync, generation)).frame_seconds

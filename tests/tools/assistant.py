@@ -34,7 +34,12 @@ _SOMEBODY = re.compile(
     rf"{'|'.join(tool.name for tool in TOOLS)}|\b[A-Z]+_[A-Z_]+\b|\busers?\b|Sync's support"
 )
 _FOREIGN_LINES = ("api_code: ", "request_id: ", "The API says: ")
-_RETRY = ("The same call will fail again.", "The same call may work", "It may have been accepted")
+_RETRY = (
+    "The same call will fail again.",
+    "The same call asks the user again.",
+    "The same call may work",
+    "It may have been accepted",
+)
 
 
 @dataclass(frozen=True)

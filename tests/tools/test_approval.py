@@ -165,6 +165,19 @@ async def test_without_the_users_word_nothing_is_spent_and_each_way_is_told(
 
 
 @ERAS
+@pytest.mark.parametrize("says", ["decline", "cancel"])
+async def test_after_a_no_the_same_call_asks_again_and_says_so(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any], mode: Literal["legacy", "auto"], says: Answer
+) -> None:
+    asked: list[str] = []
+    async with host(mode, says, asked, approve_above_usd=Decimal(0)) as assistant:
+        for _ in range(2):
+            refused = await assistant.error("create_generation", media)
+            assert refused.text.split("\n")[2] == "The same call asks the user again."
+    assert len(asked) == 2
+
+
+@ERAS
 async def test_below_the_price_nobody_is_asked(
     sandbox: Sandbox, host: Hosts, media: dict[str, Any], mode: Literal["legacy", "auto"]
 ) -> None:
@@ -535,6 +548,7 @@ async def test_an_answer_to_the_form_that_is_none_is_no_internal_error(
         refused = await assistant.error("create_generation", media)
     assert refused.code == "approval_required"
     assert "failed to ask" in refused.text
+    assert "The same call may work later." in refused.text
     assert creates(sandbox) == 0
 
 
@@ -749,6 +763,25 @@ async def test_get_account_says_where_no_budget_is_set(
         account = await assistant.facts("get_account")
     assert [row["limit"] for row in account.get("limits", [])] == shown
     assert ("No budget is set: jobs together may cost any amount" in account.get("note", "")) == says_none
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"budget_usd_per_day": Decimal("0.3")}, r"The same call may work after \d{4}-\d\d-\d\dT00:00Z\."),
+        # More than the whole of a day.
+        ({"budget_usd_per_day": Decimal("0.1")}, r"The same call will fail again\."),
+        ({"budget_usd": Decimal("0.3")}, r"The same call will fail again\."),
+    ],
+)
+async def test_what_a_days_budget_refuses_may_be_made_the_day_after(
+    sandbox: Sandbox, host: Hosts, limits: dict[str, Any], told: str
+) -> None:
+    async with host("legacy", None, **limits) as assistant:
+        await assistant.call("create_generation", input=clips(sandbox, 1))
+        refused = await assistant.error("create_generation", input=clips(sandbox, 2))
+    assert refused.code == "limit_reached"
+    assert re.fullmatch(told, refused.text.split("\n")[2])
 
 
 @pytest.mark.parametrize(

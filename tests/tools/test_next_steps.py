@@ -94,6 +94,16 @@ def test_every_error_code_has_a_next_step_that_names_somebody_and_is_the_causes_
     assert the_same(ours) == []
 
 
+@pytest.mark.parametrize(
+    "code", ["uploaded_file_not_found", "IDEMPOTENCY_CONFLICT", "approval_denied", "approval_cancelled"]
+)
+def test_a_call_whose_next_step_is_to_make_it_again_is_not_said_to_fail_again(code: str) -> None:
+    error = refusal(code, API_CODES[code]) if code in API_CODES else errors.ApprovalDenied("No.")
+    [block] = error_result(error, sandboxed=False, tool="upload_asset").content
+    assert block.type == "text"
+    assert "will fail again" not in block.text
+
+
 def own(code: Code) -> SyncError:
     """Return an error of this code as bare as its class allows it."""
     if code == "approval_required":
