@@ -5,13 +5,13 @@ thing is paid again that was or may have been charged, and before a finished job
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol, cast
 
 from sync_mcp.api.checks import plain_host
 from sync_mcp.api.models import GenerationRequest, Json
-from sync_mcp.errors import ApprovalRequired
+from sync_mcp.errors import ApprovalRequired, QuoteRefused
 from sync_mcp.jobs.intention import Intention
 from sync_mcp.jobs.ledger import TokenKind
 from sync_mcp.jobs.limits import dollars
@@ -20,15 +20,21 @@ from sync_mcp.text import clean, without_queries, without_quotes
 
 PIECE_CHARACTERS = 80
 """The most that is shown of anything in a question that somebody else has written."""
+_SHORT_ID = 40
+"""A voice's id of no more characters is shown beside its name."""
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why the user is asked, in a sentence of our own, and the way on where nobody can be asked."""
+    """Why the user is asked, in a sentence of our own, and the way on where nobody can be asked.
+
+    `to_user` is the sentence as they read it, where it speaks of them.
+    """
 
     text: str
     way_on: str = ""
+    to_user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class Proposal:
         left_usd: what the budgets leave, or None where there is none.
         is_sandbox: whether no real money is spent.
         hand_out: makes a quote or a question's token for it.
+        voice_names: what voices are called, by their ids, as far as that is known.
     """
 
     intention: Intention
@@ -56,6 +63,7 @@ class Proposal:
     left_usd: Decimal | None
     is_sandbox: bool
     hand_out: Callable[[TokenKind], Awaitable[str]]
+    voice_names: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Approval(Protocol):
@@ -114,7 +122,19 @@ WEBHOOK_REASON = Reason(
 )
 
 
-DECLINED_REASON = Reason("The user said no to this within a day.")
+DECLINED_REASON = Reason(
+    "The user said no to this within a day.", to_user="You said no to this within a day."
+)
+
+
+ASKED_ANEW = ("price_changed", "webhook_changed")
+"""The codes of a refused quote that covers less than the call: the user is asked again, about all of it."""
+
+
+def changed_reason(refused: QuoteRefused) -> Reason:
+    """Return why what the user agreed to does not cover the call."""
+    to_user = refused.message.replace("the user was", "you were").replace("the user", "you")
+    return Reason(refused.message, to_user=to_user)
 
 
 def price_reasons(
@@ -153,12 +173,15 @@ def webhook_host(request: GenerationRequest) -> str | None:
     return plain_host(url) or clean(url, PIECE_CHARACTERS)
 
 
-def pieces(intention: Intention) -> list[str]:
-    """Return what is to be made, a line for each piece, with what others wrote in quotes and bounded."""
+def pieces(intention: Intention, voice_names: Mapping[str, str] | None = None) -> list[str]:
+    """Return what is to be made, a line for each piece, with what others wrote in quotes and bounded.
+
+    `voice_names` are what voices are called, by their ids.
+    """
     wire = intention.request.to_wire()
     lines = [f"model: {quoted(str(wire.get('model', '')))}"]
     for item in cast(list[Json], wire.get("input", [])):
-        lines.extend(_input_lines(item, intention.names))
+        lines.extend(_input_lines(item, intention.names, voice_names or {}))
     dub = wire.get("dubParams")
     if isinstance(dub, Mapping):
         lines.append(f"dubbed into: {quoted(str(cast(Json, dub).get('targetLang')))}")
@@ -170,18 +193,29 @@ def pieces(intention: Intention) -> list[str]:
     return lines
 
 
-def _input_lines(item: Json, names: Mapping[str, str]) -> list[str]:
+def _input_lines(item: Json, names: Mapping[str, str], voice_names: Mapping[str, str]) -> list[str]:
     kind = str(item.get("type"))
     label = kind if kind in ("video", "image", "audio", "text") else "input"
     provider = item.get("provider")
     if isinstance(provider, Mapping):
         voice = str(cast(Json, provider).get("voiceId"))
         script = str(cast(Json, provider).get("script", ""))
-        # A voice id has its own alphabet: a sentence in it is none.
-        shown = "".join(character for character in voice if character in _ID_CHARACTERS)
-        return [f"script: {quoted(script)}", f"voice: {quoted(shown)}"]
+        # It is cut where it is long, and all of it is said and paid for.
+        length = f"{len(script):,} character{'' if len(script) == 1 else 's'}"
+        return [
+            f"script ({length}): {quoted(script)}",
+            f"voice: {_shown_voice(voice, voice_names.get(voice))}",
+        ]
     place = str(item.get("url") or item.get("assetId") or "")
     return [f"{label}: {quoted(names.get(place.partition(':')[2], place))}"]
+
+
+def _shown_voice(voice: str, name: str | None) -> str:
+    # A voice id has its own alphabet: a sentence in it is none.
+    id = quoted("".join(character for character in voice if character in _ID_CHARACTERS))
+    if not name:
+        return id
+    return f"{quoted(name)}, id {id}" if len(voice) <= _SHORT_ID else quoted(name)
 
 
 def quoted(text: str) -> str:

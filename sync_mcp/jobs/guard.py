@@ -49,12 +49,14 @@ from sync_mcp.errors import (
     is_unknown_id,
 )
 from sync_mcp.jobs.consent import (
+    ASKED_ANEW,
     DECLINED_REASON,
     NOBODY_TO_ASK,
     WEBHOOK_REASON,
     Approval,
     Proposal,
     Reason,
+    changed_reason,
     price_reasons,
     repeat_reason,
     webhook_host,
@@ -117,7 +119,8 @@ class Terms:
     as long as a 429 asks. `files` are uploaded once the create is agreed to and written down; that goes on
     where the call ends before. `token` is what the user agreed by. `webhook_hosts` are those that may be told
     of a job's end unasked; None for any. With `refuses_late_segments` a segment that ends after the video is
-    refused, else warned of. `notes` are put to the user with the question. `on_begin` is called before
+    refused, else warned of. `notes` are put to the user with the question, in which voices are called by
+    `voice_names`. `on_begin` is called before
     anything can be paid. `caller` is the name of who asks, which stands in the ledger; a quote is good for
     them alone.
     """
@@ -131,6 +134,7 @@ class Terms:
     webhook_hosts: Collection[str] | None = None
     refuses_late_segments: bool = False
     notes: Sequence[str] = ()
+    voice_names: Mapping[str, str] = field(default_factory=dict[str, str])
     on_begin: Callable[[], None] | None = None
     slot_until: float = -math.inf
     ends_at: float = math.inf
@@ -684,9 +688,9 @@ class Guard:
                 price, must.unasked_usd, call.terms.approval.above_usd, take=call.intention.take
             )
         except QuoteRefused as refused:
-            if refused.code not in _ASKED_ANEW:
+            if refused.code not in ASKED_ANEW:
                 raise
-            reasons = [Reason(refused.message), *await self._reasons(call, following, price)]
+            reasons = [changed_reason(refused), *await self._reasons(call, following, price)]
         # What was agreed to is no longer what it is: the user is asked anew, with the price of now.
         await self._ask(call, following, price, because=reasons)
         return await self._made(call, following, price, replace(wish, token=None, is_agreed=True))
@@ -1257,6 +1261,7 @@ class Guard:
             await self._left_usd(call),
             call.is_sandbox,
             partial(self._hand_out, call, following, price),
+            call.terms.voice_names,
         )
         try:
             await approval.ask(proposal)
@@ -1548,8 +1553,6 @@ _LIMIT_NOW = "a limit stands against it by now"
 _TOO_LATE = "too much time has passed since its first send"
 _NEW_KEY = "A repeat under its key was answered with it and made nothing: a new one goes out under a new key."
 _ASKS_ONCE_MORE = "If it stays hidden, the same call asks once more, and a new one goes out under a new key."
-_ASKED_ANEW = ("price_changed", "webhook_changed")
-"""The codes of a refused quote that covers less than the call: the user is asked again, about all of it."""
 _OTHER_WEBHOOK = (
     "its first call named another webhook_url, of which a digest alone is kept: a call that names that one "
     "sends it"

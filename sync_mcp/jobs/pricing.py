@@ -121,8 +121,8 @@ class Pricing:
                 if isinstance(error, APIStatusError) and (error.api_code or "").startswith(_BAD_INPUT):
                     raise
                 # It can tell, only not now: the caller's figure does not take its place.
-                again = "; try again" if error.retryable else ""
-                return Price(None, f"the estimate failed ({error.code}){again}", fault=error)
+                now = " for now" if error.retryable else ""
+                return Price(None, f"the estimate failed{now} ({error.code})", fault=error)
             usd = believable(estimate.estimated_generation_cost)
             if usd is not None:
                 frames = estimate.estimated_frame_count
@@ -168,7 +168,7 @@ class Pricing:
         except SyncError as error:
             if told is not None:
                 return _as_told(told)
-            return Price(None, f"the estimate failed ({error.code}); try again", seconds, fault=error)
+            return Price(None, f"the estimate failed for now ({error.code})", seconds, fault=error)
         usd = believable(estimate.estimated_generation_cost)
         frames, credits = estimate.estimated_frame_count, estimate.estimated_credits
         if told is not None and told.usd is not None and (usd is None or told.usd > usd):
@@ -181,7 +181,7 @@ class Pricing:
     ) -> Price:
         """Return an unknown price, with what it would be by the caller's own length."""
         if duration_seconds is None:
-            return Price(None, f"{why}; duration_seconds gives a hint")
+            return Price(None, why)
         try:
             estimate = await ask(duration_seconds=duration_seconds, fps=fps)
         except SyncError as error:

@@ -205,7 +205,8 @@ def question_of(proposal: "Proposal", doubts: Sequence[str] = ()) -> str:
 
     usd, note = proposal.price.usd, proposal.price.note
     price = "an unknown price" if usd is None else f"about {dollars(usd)}"
-    sentences = [f"Pay {price} for this video?", _reasons(proposal)]
+    sentences = [f"Pay {price} for this video?"]
+    sentences.extend(reason.to_user or reason.text for reason in proposal.reasons)
     if doubts:
         sentences.append(f"It would most likely fail: {'; '.join(doubts)}.")
     if usd is not None and note:
@@ -221,7 +222,7 @@ def question_of(proposal: "Proposal", doubts: Sequence[str] = ()) -> str:
     sentences.extend(proposal.notes)
     sentences.append("It cannot be cancelled once started.")
     mark = ["SANDBOX: no real video is made and no real money is spent."] if proposal.is_sandbox else []
-    return "\n".join([*mark, " ".join(sentences), *pieces(proposal.intention)])
+    return "\n".join([*mark, " ".join(sentences), *pieces(proposal.intention, proposal.voice_names)])
 
 
 def ways_on(reasons: "Sequence[Reason]") -> str:

@@ -69,6 +69,11 @@ class _Kept(Generic[_KeptT]):
         self._value: _KeptT | None = None
         self._fetched_at = 0.0
 
+    @property
+    def known(self) -> _KeptT | None:
+        """The list as it was told last, where it was."""
+        return self._value
+
     async def get(self) -> _KeptT:
         if self._value is None or anyio.current_time() - self._fetched_at > _CATALOGUE_SECONDS:
             self._value = await self._fetch()
@@ -300,6 +305,16 @@ class Backend:
         if voices is None:
             return {name: (name, None) for name in names}
         return {name: await self._find_voice(name, voices) for name in names}
+
+    @property
+    def voice_names(self) -> Mapping[str, str]:
+        """What voices are called, by whichever id, as far as the API told them some minutes ago."""
+        return {
+            id: voice.name
+            for voice in self._voices.known or ()
+            for id in (voice.id, voice.voice_id, voice.internal_voice_id)
+            if id and voice.name
+        }
 
     async def _voices_soon(self) -> "list[Voice] | None":
         """Return the account's voices; None where they cannot be listed soon."""

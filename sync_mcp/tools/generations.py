@@ -154,6 +154,7 @@ def _terms(
         webhook_hosts=backend.webhook_hosts,
         refuses_late_segments=True,
         notes=notes,
+        voice_names=backend.voice_names,
         on_begin=context.payment.begin,
         slot_until=slot_until,
         ends_at=context.answer_at,
