@@ -25,7 +25,7 @@ from sync_mcp.errors import (
 )
 from sync_mcp.jobs.ledger import LOST_CODES, Entry, Ledger, remedy
 from sync_mcp.jobs.limits import Spending, dollars
-from sync_mcp.text import clean, plain_id, safe
+from sync_mcp.text import clean, count_of, plain_id, safe
 
 SHOWN = 20
 """Entries of a listing, unless it is told otherwise; what is open is listed in any case."""
@@ -313,15 +313,15 @@ def pruning(ledger: Ledger, days: int) -> Plan | None:
     if not entries and not quotes:
         return None
     told = (
-        f"{_count(entries, 'entry', 'entries')} settled more than {days} days ago that cost nothing "
-        f"{_is(entries)} deleted, and {_count(quotes, 'quote')} from before that. It changes nothing "
+        f"{count_of(entries, 'entry', 'entries')} settled more than {days} days ago that cost nothing "
+        f"{_is(entries)} deleted, and {count_of(quotes, 'quote')} from before that. It changes nothing "
         "about the money.\n"
         "What was paid, or may have been, stays: it counts against the budgets, and a repeat of such a call "
         "is answered with its job instead of being paid again."
     )
 
     def do() -> str:
-        return f"{_count(ledger.prune(before), 'entry', 'entries')} deleted."
+        return f"{count_of(ledger.prune(before), 'entry', 'entries')} deleted."
 
     return Plan(told, do)
 
@@ -349,7 +349,7 @@ def checked(ledger: Ledger) -> tuple[str, bool]:
         f"{name:<10} {state}" if do is None else f"{name:<10} {state}\n  WRONG -> {do}"
         for name, state, do in findings
     ]
-    last = "All is well." if not wrong else f"{_count(wrong, 'thing')} {_is(wrong)} wrong."
+    last = "All is well." if not wrong else f"{count_of(wrong, 'thing')} {_is(wrong)} wrong."
     return "\n".join([*lines, last]), not wrong
 
 
@@ -405,7 +405,7 @@ def _findings(ledger: Ledger) -> Iterator[_Finding]:
 
 
 def _counts(entries: int, is_open: int, unresolved: Sequence[Entry]) -> Iterator[_Finding]:
-    count = _count(entries, "entry", "entries")
+    count = count_of(entries, "entry", "entries")
     yield "entries", f"{count}: {entries - is_open} settled, {is_open} open", None
     if unresolved:
         held = dollars(sum((entry.counted_usd for entry in unresolved), Decimal(0)))
@@ -508,7 +508,7 @@ def _table(entries: Sequence[Entry], now: float) -> list[str]:
 
 
 def _totals(account: str, base_url: str, spending: Spending) -> list[str]:
-    unresolved = f" in {_count(spending.unresolved, 'attempt')}" if spending.unresolved else ""
+    unresolved = f" in {count_of(spending.unresolved, 'attempt')}" if spending.unresolved else ""
     return [
         f"{safe(account, _ID_SHOWN)} at {safe(base_url, _TEXT_SHOWN)}",
         f"  spent today (UTC) {dollars(spending.today_usd)}, this month {dollars(spending.month_usd)}, "
@@ -638,10 +638,6 @@ def _moment(seconds: float) -> str:
 
 def _ids(entries: Sequence[Entry]) -> str:
     return ", ".join(str(entry.id) for entry in entries)
-
-
-def _count(number: int, one: str, more: str | None = None) -> str:
-    return f"{number} {one if number == 1 else more or f'{one}s'}"
 
 
 def _is(number: int) -> str:

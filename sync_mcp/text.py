@@ -103,6 +103,11 @@ def without_secrets(text: str) -> str:
     return _LONG_RUN.sub("...", f"...@{place}" if at else shown)
 
 
+def count_of(number: int, one: str, several: str | None = None) -> str:
+    """Return a number with what it counts, in the singular or the plural."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
 def near(word: str, known: Iterable[str]) -> str:
     """Return the end of a sentence: "; did you mean X?" for the known word most like `word`, else ".".
 

@@ -16,7 +16,7 @@ from sync_mcp.jobs.intention import Intention
 from sync_mcp.jobs.ledger import TokenKind
 from sync_mcp.jobs.limits import dollars
 from sync_mcp.jobs.pricing import Price
-from sync_mcp.text import clean, without_queries, without_quotes
+from sync_mcp.text import clean, count_of, without_queries, without_quotes
 
 PIECE_CHARACTERS = 80
 """The most that is shown of anything in a question that somebody else has written."""
@@ -201,7 +201,7 @@ def _input_lines(item: Json, names: Mapping[str, str], voice_names: Mapping[str,
         voice = str(cast(Json, provider).get("voiceId"))
         script = str(cast(Json, provider).get("script", ""))
         # It is cut where it is long, and all of it is said and paid for.
-        length = f"{len(script):,} character{'' if len(script) == 1 else 's'}"
+        length = count_of(len(script), "character")
         return [
             f"script ({length}): {quoted(script)}",
             f"voice: {_shown_voice(voice, voice_names.get(voice))}",

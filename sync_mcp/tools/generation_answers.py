@@ -28,7 +28,7 @@ from sync_mcp.tools.approval import ways_on
 from sync_mcp.tools.backend import ANSWER_SECONDS, CallContext
 from sync_mcp.tools.failures import explain_failure
 from sync_mcp.tools.generation_arguments import USUAL_WAIT_SECONDS
-from sync_mcp.tools.limit_words import limit_message
+from sync_mcp.tools.limit_words import NOT_ROUND_IT, limit_message
 from sync_mcp.tools.models import KNOWN_MODELS
 
 if TYPE_CHECKING:
@@ -526,9 +526,10 @@ def after_estimate(
             if refusal is not None and refusal.limit == "max_cost_usd"
             else "only they can change a limit."
         )
+        fits = "would_fit" if answer.would_fit else "what would fit"
         return (
-            f"Nothing was started. Tell the user what stands against it; {whose} would_fit, where it is "
-            "told, names what would go."
+            f"Nothing was started. Tell the user what stands against it; {whose} {NOT_ROUND_IT}: {fits} is "
+            "theirs to choose."
         )
     if foresight is not None and foresight.reasons and nobody_agrees is not None:
         refused = f"Nothing was started, and create_generation would refuse it: {nobody_agrees}."

@@ -16,7 +16,7 @@ from sync_mcp.errors import (
     QuoteRefused,
     SyncError,
 )
-from sync_mcp.text import clean, plain_id, safe
+from sync_mcp.text import clean, count_of, plain_id, safe
 from sync_mcp.tools.answers import finite
 from sync_mcp.tools.approval import NOBODY_IS_ASKED, UserApproval, denial_of
 from sync_mcp.tools.backend import ANSWER_SECONDS, MODEL_PURPOSES, Backend, CallContext
@@ -383,6 +383,7 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
             *price.assumptions,
             *([price.note] if price.note else []),
             *_unseen(files),
+            *([] if files is not None else _lengths_of_scripts(request)),
             *told,
             *unforeseen,
         ],
@@ -410,6 +411,17 @@ def _told_before(request: "GenerationRequest", files: InputFiles | None) -> list
 
     ignored = [option.sentence for option in ignored_options(request)]
     return [*ignored, *(files.notes if files is not None else ())]
+
+
+def _lengths_of_scripts(request: "GenerationRequest") -> list[str]:
+    """Return how long the scripts are, which make the output so long; beside files the price says it."""
+    from sync_mcp.api.models import Text
+
+    return [
+        f"the script of input[{number}] has {count_of(len(item.script), 'character')}"
+        for number, item in enumerate(request.input)
+        if isinstance(item, Text)
+    ]
 
 
 def _unseen(files: InputFiles | None) -> list[str]:

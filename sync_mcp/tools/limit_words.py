@@ -23,7 +23,11 @@ NO_BUDGET = (
     "No budget is set: jobs together may cost any amount. Only the user can set one "
     "(SYNC_MCP_BUDGET_USD_PER_DAY, SYNC_MCP_BUDGET_USD)."
 )
-_ASK = "Tell the user. Do not try to get round it by splitting the work or by other arguments."
+NOT_ROUND_IT = "Do not try to get round it by yourself, with other arguments or in parts"
+_ASK = (
+    f"Tell the user. {NOT_ROUND_IT}: what would fit is theirs to choose, and estimate_cost tells it as "
+    "would_fit."
+)
 _THEIRS = "Only the user can change it, in the settings of the server."
 
 

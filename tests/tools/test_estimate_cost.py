@@ -98,6 +98,26 @@ async def test_what_a_limit_would_refuse_is_told_with_what_would_fit_and_without
         assert price["would_fit"] == "lipsync-1.9.0-beta, about 0.113 USD; or at most 4 s with lipsync-2"
         refused = await assistant.error("create_generation", asked)
         assert refused.code == "limit_reached"
+        # One story: the way that the estimate shows is the user's to choose, and no way round the limit.
+        assert "would_fit is theirs to choose" in price["next_step"]
+        not_round_it = "Do not try to get round it by yourself, with other arguments or in parts"
+        assert not_round_it in price["next_step"]
+        if limit:
+            assert not_round_it in refused.text
+            assert (
+                "what would fit is theirs to choose, and estimate_cost tells it as would_fit" in refused.text
+            )
+
+
+async def test_an_estimate_tells_how_many_characters_a_script_has(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    video, _ = media(sandbox)
+    said = {"type": "text", "voice_id": VOICE}
+    one = await assistant.facts("estimate_cost", input=[video, {**said, "script": "Hello there. " * 100}])
+    assert "the script of input[1] has 1,300 characters" in one["assumptions"]
+    none = await assistant.facts("estimate_cost", input=media(sandbox))
+    assert "characters" not in str(none["assumptions"])
 
 
 async def test_no_model_is_named_that_would_not_take_the_request(sandbox: Sandbox) -> None:
