@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from anyio.to_thread import run_sync
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from sync_mcp.api.downloads import check_destination, fetched, move_into_place
 from sync_mcp.api.formats import MediaFormat, MediaKind
@@ -73,6 +73,18 @@ class Asset(CamelModel):
     width: int | None = None
     height: int | None = None
     project_id: str | None = None
+    _was_there: bool = PrivateAttr(default=False)
+
+    @property
+    def was_there(self) -> bool:
+        """Whether its content was uploaded before the upload that returned it."""
+        return self._was_there
+
+    def found_again(self) -> "Asset":
+        """Return it as one that was there before."""
+        found = self.model_copy()
+        found._was_there = True
+        return found
 
 
 class AssetPage(CamelModel):
@@ -195,7 +207,8 @@ class Assets:
     ) -> Asset:
         """Put a local video, audio or image file into the account's storage and return it as an asset.
 
-        A file with the same content that this key has uploaded before is not sent again. A cut upload and one
+        A file with the same content that this key has uploaded before is not sent again: its asset says
+        `was_there`. A cut upload and one
         whose URL has expired start again from a fresh URL, `max_retries` times.
 
         Args:
@@ -220,7 +233,7 @@ class Assets:
             digest = sha256 or await file.sha256(on_progress)
             known = await self._uploaded(digest, format, file.size, request_options)
             if known is not None:
-                return known
+                return known.found_again()
             sent = name_to_send(file.name, format)
             url = await self._send(file, format, digest, sent, on_progress, request_options)
         body = {

@@ -120,8 +120,10 @@ class LocalReader:
             )
 
         key = _upload_key(sync, media)
+        was_there = self._transfers.is_done(key)
         try:
-            return await self._transfers.join(key, uploaded, until=until, on_progress=on_progress)
+            asset = await self._transfers.join(key, uploaded, until=until, on_progress=on_progress)
+            return asset.found_again() if was_there else asset
         except TransferUnderWay as error:
             raise _named(error, media.name) from error
 
@@ -177,7 +179,9 @@ class LocalReader:
                 return asset, info
 
         key = ("copy", sync.base_url, sync.key_fingerprint, url, kind, name)
-        return await self._transfers.join(key, copied, until=until, on_progress=on_progress)
+        was_there = self._transfers.is_done(key)
+        asset, info = await self._transfers.join(key, copied, until=until, on_progress=on_progress)
+        return asset.found_again() if was_there else asset, info
 
     async def look_at_url(self, sync: AsyncSync, url: str, *, until: float) -> MediaInfo:
         """Fetch a file from a public URL, for a look alone.

@@ -69,6 +69,11 @@ class Transfers:
         job = self._jobs.get(key)
         return job.latest if job is not None and job.ended_at is None else None
 
+    def is_done(self, key: Hashable) -> bool:
+        """Return whether a result is kept under `key`."""
+        job = self._jobs.get(key)
+        return job is not None and job.ended_at is not None and job.error is None
+
     def forget(self, key: Hashable) -> None:
         """Let the next call under `key` begin anew, where a kept result no longer holds.
 

@@ -18,6 +18,7 @@ from sync_mcp.text import safe
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.generation_answers import creates_in_doubt
 from sync_mcp.tools.limit_words import LIMIT_WORDS, NO_BUDGET
 from sync_mcp.tools.registry import READS, Tool, Tools
 
@@ -106,8 +107,8 @@ async def _get_account(context: CallContext, _: AccountArguments) -> AccountAnsw
     answer.note = " ".join(notes) or None
     if answer.unresolved:
         answer.next_step = (
-            "Creates have an unknown outcome, and their money counts as spent: list_generations shows them "
-            "and what to do."
+            f"{creates_in_doubt(answer.unresolved)}, and that money counts as spent: list_generations shows "
+            "what to do."
         )
     return answer
 

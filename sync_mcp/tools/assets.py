@@ -86,6 +86,8 @@ def _answer(asset: "Asset", info: "MediaInfo | None") -> UploadAnswer:
 
     kind = safe(asset.type or "", _WORD_LIMIT).lower()
     asset_id = safe(asset.id, _ID_LIMIT)
+    notes = ["Already uploaded: it is the same asset."] if asset.was_there else []
+    notes.extend([UNSEEN] if info is None else notes_on_upload(info))
     seconds = finite(asset.duration_seconds) if info is None else info.duration_seconds
     return UploadAnswer(
         asset_id=asset_id,
@@ -96,7 +98,7 @@ def _answer(asset: "Asset", info: "MediaInfo | None") -> UploadAnswer:
         duration_seconds=None if seconds is None else round(seconds, 2),
         width=info.width if info else asset.width,
         height=info.height if info else asset.height,
-        note=UNSEEN if info is None else " ".join(notes_on_upload(info)) or None,
+        note=" ".join(notes) or None,
         next_step=_next_step(kind, asset_id),
     )
 

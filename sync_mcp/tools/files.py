@@ -7,7 +7,7 @@ from anyio.to_thread import run_sync
 from pydantic import Field
 
 from sync_mcp.errors import LedgerError, NoOutput
-from sync_mcp.text import clean, plain_id
+from sync_mcp.text import clean, count_of, plain_id
 from sync_mcp.tools.answers import Answer, Picture
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
@@ -62,7 +62,7 @@ async def _preview_generation(context: CallContext, arguments: PreviewArguments)
     )
     seconds = "" if sheet.duration_seconds is None else f" of {sheet.duration_seconds:.1f} s"
     times = ", ".join(f"{at:.1f}" for at in sheet.frame_seconds)
-    shown = f"{len(sheet.frame_seconds)} frames{seconds}, row by row, at {times} s."
+    shown = f"{count_of(len(sheet.frame_seconds), 'frame')}{seconds}, row by row, at {times} s."
     next_step = (
         "Next: download_generation with this generation_id saves it."
         if backend.can_save

@@ -22,7 +22,7 @@ from sync_mcp.errors import (
     is_unknown_id,
     shown_id,
 )
-from sync_mcp.text import clean, safe
+from sync_mcp.text import clean, count_of, safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.approval import ways_on
 from sync_mcp.tools.backend import ANSWER_SECONDS, CallContext
@@ -206,7 +206,7 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
         answer.output_url_expires_at = _timestamp(_expiry(answer.output_url or ""))
         answer.output_duration_seconds = finite(generation.output_duration)
         answer.next_step = (
-            _with_output(context.backend.can_save)
+            _with_output(context.backend.can_save, is_saved=answer.saved_as is not None)
             if answer.output_url
             else "There is no output URL yet: call get_generation with this generation_id again."
         )
@@ -231,13 +231,14 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
     return answer
 
 
-def _with_output(can_save: bool) -> str:
-    """Return what can be done with an output; saving it is offered only where this server can."""
-    ways = (
-        "preview_generation shows it and download_generation saves it, by this generation_id. Or give"
-        if can_save
-        else "preview_generation shows it, by this generation_id. Give"
-    )
+def _with_output(can_save: bool, *, is_saved: bool) -> str:
+    """Return what can be done with an output; saving it is offered where this server can, and has not."""
+    if is_saved:
+        ways = "It was saved as saved_as; preview_generation shows it, by this generation_id. Or give"
+    elif can_save:
+        ways = "preview_generation shows it and download_generation saves it, by this generation_id. Or give"
+    else:
+        ways = "preview_generation shows it, by this generation_id. Give"
     fresh = "when it has expired, get_generation gives a fresh one."
     return f"{ways} the user output_url letter for letter; {fresh}"
 
@@ -411,7 +412,12 @@ def _after_wait(
     steps: list[str] = []
     open_ids = count["running"] + count["unknown"]
     if open_ids:
-        steps.append(f"Call wait_for_generations again with only the {open_ids} ids that have not ended.")
+        ids = count_of(open_ids, "id that has not ended", "ids that have not ended")
+        steps.append(f"Call wait_for_generations again with only the {ids}.")
+    saved = [row.saved_as is not None for row in rows if row.status == "COMPLETED"]
+    if all(saved):
+        # What is there need not be saved again.
+        can_save = False
     if any(row.output_url for row in rows):
         ways = (
             "preview_generation shows one and download_generation saves it; or give"
@@ -420,17 +426,25 @@ def _after_wait(
         )
         steps.append(f"{ways} the user each output_url letter for letter.")
     elif count["completed"] and not tells_urls:
-        steps.append("By its generation_id, preview_generation shows one and download_generation saves it.")
+        saves = " and download_generation saves it" if can_save else ""
+        steps.append(f"By its generation_id, preview_generation shows one{saves}.")
+    if any(saved):
+        steps.append("Where saved_as stands, it was saved there.")
     if tells_urls and any(row.status == "COMPLETED" and not row.output_url for row in rows):
         steps.append("A COMPLETED row without output_url: get_generation gives it.")
     if count["strange"]:
-        steps.append(f"{count['strange']} have a status that is not known here: get_generation says more.")
+        have = count_of(count["strange"], "job has", "jobs have")
+        steps.append(f"{have} a status that is not known here: get_generation says more.")
     if count["failed"] or count["error"]:
         steps.append("get_generation tells why one failed, and what to change.")
     if count["missing"]:
         steps.append("NOT_FOUND: this account has no such job; copy whole ids from list_generations.")
     if left_out:
-        steps.append(f"{left_out} rows did not fit: call again with their ids.")
+        one, several = (
+            "row did not fit: call again with its id",
+            "rows did not fit: call again with their ids",
+        )
+        steps.append(f"{count_of(left_out, one, several)}.")
     return " ".join(steps)
 
 
@@ -448,11 +462,16 @@ def unresolved_lines(entries: "Sequence[Entry]") -> list[str] | None:
     ] or None
 
 
+def creates_in_doubt(count: int) -> str:
+    """Return that so many creates have an unknown outcome."""
+    return f"{count_of(count, 'create has', 'creates have')} an unknown outcome"
+
+
 def unresolved_step(count: int) -> str:
     """Return what can be done about creates of unknown outcome."""
     return (
-        f"{count} creates have an unknown outcome: the same create_generation call looks for its "
-        "job and pays nothing twice; or the user settles it with sync-mcp ledger show and its ledger_id."
+        f"{creates_in_doubt(count)}: the same create_generation call looks for its job and pays nothing "
+        "twice; or the user settles it with sync-mcp ledger show and its ledger_id."
     )
 
 
@@ -597,7 +616,8 @@ def list_next_step(
     if unresolved:
         steps.append(unresolved_step(unresolved))
     if unreadable:
-        steps.append(f"{unreadable} entries of the API's list could not be read and are left out.")
+        are_left_out = f"could not be read and {'is' if unreadable == 1 else 'are'} left out"
+        steps.append(f"{count_of(unreadable, 'entry', 'entries')} of the API's list {are_left_out}.")
     if rows:
         steps.append("get_generation with a generation_id gives its output URL or its error.")
     elif not unreadable:

@@ -227,7 +227,7 @@ def _words_of_none(known: Sequence[_Known], search: str) -> Iterator[str]:
 def _none_step(known: Sequence[_Known]) -> str:
     if not known:
         return "Give an audio item instead of a text to create_generation."
-    return f"Ask for less. {_ALL}"
+    return f"Leave a word of search out, or the language. {_ALL}"
 
 
 TOOLS: Tools = (

@@ -740,7 +740,7 @@ async def test_a_job_of_unknown_outcome_is_listed_first_with_what_to_do(
         assert (account["unresolved"], account["unresolved_usd"]) == (1, 0.226)
         listed = await assistant.facts("list_generations")
         assert "speaker.mp4" in listed["unresolved"][0]
-        assert listed["next_step"].startswith("1 creates have an unknown outcome")
+        assert listed["next_step"].startswith("1 create has an unknown outcome")
         sandbox.clear_faults()
         made = await assistant.facts("create_generation", media)
         # It was sent by this call, and paid by it: nothing is said to be old.

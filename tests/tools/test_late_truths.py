@@ -196,7 +196,7 @@ async def test_a_status_that_nobody_knows_is_shown_and_its_cost_asked_for_after_
     assert "This status is not known here" in told["next_step"]
     waited = await assistant.facts("wait_for_generations", ids=[made["generation_id"]], wait_seconds=0)
     assert (waited["running"], waited["unknown"]) == (0, 1)
-    assert waited["next_step"] == "1 have a status that is not known here: get_generation says more."
+    assert waited["next_step"] == "1 job has a status that is not known here: get_generation says more."
     account = await assistant.facts("get_account")
     assert account["spent_ever_usd"] == 0
 

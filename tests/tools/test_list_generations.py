@@ -167,7 +167,7 @@ async def test_entries_that_cannot_be_read_are_counted_and_do_not_end_the_paging
     told = await assistant.facts("list_generations", limit=2)
     assert ids(told) == ["job-0", "job-1"]
     assert told["next_cursor"] == "job-1"
-    assert told["next_step"].startswith("1 entries of the API's list could not be read")
+    assert told["next_step"].startswith("1 entry of the API's list could not be read and is left out.")
     sandbox.add_fault(Fault(path="/v2/generations", status=200, body=[{"id": "odd"}]))
     told = await assistant.facts("list_generations")
     assert "There are none" not in told["next_step"]

@@ -180,7 +180,10 @@ async def test_a_search_that_finds_nothing_is_answered_with_the_near_word(
     answer = await assistant.facts("list_voices", search=search)
     assert answer["voices"] == []
     assert answer["note"] == told
-    assert answer["next_step"] == "Ask for less. list_voices without arguments lists all."
+    assert (
+        answer["next_step"]
+        == "Leave a word of search out, or the language. list_voices without arguments lists all."
+    )
 
 
 async def test_a_search_of_many_words_finds_the_voices_with_most_of_them_and_guesses_nothing(

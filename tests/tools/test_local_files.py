@@ -146,6 +146,34 @@ async def test_a_file_that_was_uploaded_is_not_sent_again(
     assert (uploads(sandbox), len(sandbox.charges)) == (2, 2)
 
 
+async def test_content_that_was_uploaded_before_is_said_to_be_the_same_asset(
+    local: Assistant, sandbox: Sandbox, movies: Path, served: Callable[..., Client]
+) -> None:
+    same = "Already uploaded: it is the same asset."
+    path = str(movies / "voice.wav")
+    first = await local.facts("upload_asset", path=path)
+    assert same not in first.get("note", "")
+    again = await local.facts("upload_asset", path=path)
+    assert again["note"].startswith(same)
+    async with served() as client:
+        elsewhere = await Assistant(client).facts("upload_asset", path=path)
+    assert elsewhere["note"].startswith(same)
+    assert first["asset_id"] == again["asset_id"] == elsewhere["asset_id"]
+    assert uploads(sandbox) == 1
+
+
+async def test_content_of_a_url_that_was_copied_before_is_said_to_be_the_same_asset(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    first = await assistant.facts("upload_asset", url=sandbox.samples.audio)
+    again = await assistant.facts("upload_asset", url=sandbox.samples.audio)
+    other = await assistant.facts("upload_asset", url=f"{sandbox.samples.audio}?n=2")
+    assert "Already uploaded" not in first.get("note", "")
+    assert "Already uploaded" in again["note"]
+    assert "Already uploaded" in other["note"]
+    assert first["asset_id"] == again["asset_id"] == other["asset_id"]
+
+
 async def test_an_asset_that_was_deleted_meanwhile_is_uploaded_anew_by_the_next_call(
     local: Assistant, sandbox: Sandbox, movies: Path
 ) -> None:

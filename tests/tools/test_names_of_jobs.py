@@ -123,6 +123,31 @@ async def test_once_it_is_saved_every_answer_about_a_job_says_where(
         assert f'saved_as "{path}"' in waited.text
 
 
+async def test_what_is_saved_is_not_offered_to_be_saved_again(
+    connected: Callable[[], Client], sandbox: Sandbox
+) -> None:
+    async with connected() as client:
+        assistant = Assistant(client)
+        jobs = [
+            (await assistant.facts("create_generation", input=media(sandbox, number)))["generation_id"]
+            for number in range(2)
+        ]
+        sandbox.advance(60)
+        for number, job in enumerate(jobs):
+            got = await assistant.facts("get_generation", generation_id=job)
+            assert "download_generation saves it" in got["next_step"]
+            waited = await assistant.facts("wait_for_generations", generation_ids=jobs)
+            assert "download_generation saves it" in waited["next_step"]
+            assert ("Where saved_as stands, it was saved there." in waited["next_step"]) == bool(number)
+            await assistant.facts("download_generation", generation_id=job)
+            got = await assistant.facts("get_generation", generation_id=job)
+            assert "It was saved as saved_as" in got["next_step"]
+            assert "download_generation" not in got["next_step"]
+        waited = await assistant.facts("wait_for_generations", generation_ids=jobs)
+        assert "download_generation" not in waited["next_step"]
+        assert "preview_generation" in waited["next_step"]
+
+
 async def test_a_result_that_failed_its_check_does_not_count_as_saved(
     assistant: Assistant, sandbox: Sandbox, tmp_path: Path
 ) -> None:

@@ -328,6 +328,16 @@ async def test_fifty_rows_are_small_enough_for_every_host_whatever_their_urls(
     assert ("letter for letter" in told.facts["next_step"]) == (len(urls) > 0)
 
 
+@pytest.mark.parametrize(("count", "ids"), [(1, "1 id that has not ended"), (2, "2 ids that have not ended")])
+async def test_one_is_counted_in_the_singular(
+    assistant: Assistant, sandbox: Sandbox, count: int, ids: str
+) -> None:
+    told = await assistant.facts(
+        "wait_for_generations", generation_ids=await made(sandbox, count), wait_seconds=0
+    )
+    assert f"with only the {ids}." in told["next_step"]
+
+
 async def test_rows_that_do_not_fit_are_left_out_and_counted(assistant: Assistant, sandbox: Sandbox) -> None:
     ids = [f"{number:0128}" for number in range(50)]
     job = {"status": "FAILED", "errorCode": "e" * 500}
