@@ -27,6 +27,7 @@ from sync_mcp.tools.approval import NOBODY, QUESTION, User
 from sync_mcp.tools.backend import CALL_SECONDS, Backend, CallContext
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.registry import Tool, Tools
+from sync_mcp.tools.withheld import READ_ONLY
 
 if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
@@ -51,6 +52,14 @@ INSTRUCTIONS = (
     "letter."
 )
 
+READ_ONLY_INSTRUCTIONS = (
+    f"Lip-synced and dubbed video with Sync. {READ_ONLY} list_generations and get_generation tell of the "
+    "account's jobs (for several, wait_for_generations), preview_generation shows a result. estimate_cost "
+    "prices a video without making it, list_models and list_voices tell what there is, get_account tells of "
+    "the money. Each answer's next_step says how to go on. Media are given as path, a file on the user's "
+    "disk, or as public url; output URLs are signed, so copy them letter for letter."
+)
+
 
 def create_server(
     settings: Settings,
@@ -64,11 +73,13 @@ def create_server(
     `sandbox_url` is the origin of an embedded sandbox that stands in for the API. Once `stopping` is set,
     calls that wait for a job are answered with its present state, and all others within `STOP_SECONDS`.
     """
-    by_name: Mapping[str, Tool[Any]] = {tool.name: tool for tool in tools}
     above = settings.approve_above_usd
-    withheld = {tool.name for tool in tools if settings.read_only and not tool.annotations.read_only_hint}
+    withheld = {
+        tool.name: tool for tool in tools if settings.read_only and not tool.annotations.read_only_hint
+    }
+    by_name: Mapping[str, Tool[Any]] = {tool.name: tool.without(withheld) for tool in tools}
     definitions = types.ListToolsResult(
-        tools=[tool.definition for tool in tools if tool.name not in withheld]
+        tools=[tool.definition for name, tool in by_name.items() if name not in withheld]
     )
 
     @asynccontextmanager
@@ -83,7 +94,7 @@ def create_server(
                 approve_above_usd=None if above == "never" else above,
                 approve_by=settings.approve_by,
                 webhook_hosts=settings.webhook_hosts,
-                read_only=settings.read_only,
+                withheld=withheld,
                 sandboxed=sandbox_url is not None,
                 stopping=stopping,
             )
@@ -123,7 +134,7 @@ def create_server(
         "sync-mcp",
         version=__version__,
         title="Sync lip-sync and dubbing",
-        instructions=_instructions(sandbox_url),
+        instructions=_instructions(sandbox_url, is_read_only=settings.read_only),
         website_url="https://sync.so",
         lifespan=lifespan,
         get_tool_input_schema=schema_of,
@@ -241,11 +252,12 @@ def _connector(settings: Settings, sandbox_url: str | None) -> "Callable[[], Asy
     return connect
 
 
-def _instructions(sandbox_url: str | None) -> str:
+def _instructions(sandbox_url: str | None, *, is_read_only: bool) -> str:
+    way = READ_ONLY_INSTRUCTIONS if is_read_only else INSTRUCTIONS
     if sandbox_url is None:
-        return INSTRUCTIONS
+        return way
     return (
-        f"{INSTRUCTIONS} This server runs on its SANDBOX: answers come from a stand-in, no real video is "
+        f"{way} This server runs on its SANDBOX: answers come from a stand-in, no real video is "
         f"made and no money is spent. Sample media: {sandbox_url}/samples/speaker.mp4 (video), "
         f"{sandbox_url}/samples/speaker.jpg (image), {sandbox_url}/samples/speech.wav (audio), "
         f"{sandbox_url}/samples/speaking.mp4 (video with speech, to dub)."

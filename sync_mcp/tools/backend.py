@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -94,7 +94,7 @@ class Backend:
         approve_above_usd: Decimal | None,
         approve_by: ApproveBy,
         webhook_hosts: Sequence[str],
-        read_only: bool,
+        withheld: Collection[str],
         sandboxed: bool,
         stopping: anyio.Event | None = None,
     ) -> None:
@@ -117,7 +117,8 @@ class Backend:
         self.approve_by: ApproveBy = approve_by
         self.webhook_hosts = webhook_hosts
         """The hosts that may be told of a job's end unasked."""
-        self._read_only = read_only
+        self.withheld = withheld
+        """The tools that are not there."""
         self._task_group = task_group
         self._watcher: Watcher | None = None
         self._make_roots = make_roots
@@ -180,7 +181,12 @@ class Backend:
     @property
     def can_save(self) -> bool:
         """Whether results can be saved by this server: it may write, and there is a folder for them."""
-        return not self._read_only and self.roots.can_save
+        return "download_generation" not in self.withheld and self.roots.can_save
+
+    @property
+    def can_create(self) -> bool:
+        """Whether this server makes anything."""
+        return "create_generation" not in self.withheld
 
     @property
     def local_reader(self) -> "LocalReader":

@@ -30,6 +30,7 @@ from sync_mcp.tools.failures import explain_failure
 from sync_mcp.tools.generation_arguments import USUAL_WAIT_SECONDS
 from sync_mcp.tools.limit_words import NOT_ROUND_IT, limit_message
 from sync_mcp.tools.models import KNOWN_MODELS
+from sync_mcp.tools.withheld import READ_ONLY
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -133,7 +134,7 @@ class EstimateAnswer(Answer):
     assumptions: list[str]
 
 
-COPY_THE_ID = "Copy the whole generation_id from create_generation, or from list_generations."
+COPY_THE_ID = "Copy the whole generation_id from list_generations, or from create_generation."
 
 
 @asynccontextmanager
@@ -219,7 +220,9 @@ async def generation_answer(context: CallContext, generation: "Generation") -> G
         if explanation.cost_usd is not None:
             # It may have been read after the ledger was.
             _tell_cost(answer, explanation.cost_usd, None)
-        answer.next_step = _AFTER_FAILURE[explanation.charged]
+        answer.next_step = (
+            _AFTER_FAILURE[explanation.charged] if context.backend.can_create else _FAILED_ELSEWHERE
+        )
     elif generation.status not in _RUNNING:
         answer.next_step = _STRANGE
     else:
@@ -249,6 +252,7 @@ _STRANGE = (
     "while; do not create it again by yourself. Once it has lasted a day and its cost is told, the same "
     "create_generation call makes a new one, and asks the user first unless this one was free."
 )
+_FAILED_ELSEWHERE = f"Tell the user why it failed, and what would help. {READ_ONLY}"
 _AFTER_FAILURE = {
     "no": "Do what remedy says, then call create_generation again if the user wants it.",
     "yes": (
@@ -471,7 +475,7 @@ def unresolved_step(count: int) -> str:
     """Return what can be done about creates of unknown outcome."""
     return (
         f"{creates_in_doubt(count)}: the same create_generation call looks for its job and pays nothing "
-        "twice; or the user settles it with sync-mcp ledger show and its ledger_id."
+        "twice. Or the user settles it with sync-mcp ledger show and its ledger_id."
     )
 
 

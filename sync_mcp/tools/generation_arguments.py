@@ -7,7 +7,7 @@ from pydantic import Field, WithJsonSchema
 
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import MODEL_PURPOSES
-from sync_mcp.tools.schema import TOLD_IN_WORDS
+from sync_mcp.tools.schema import SAME, TOLD_IN_WORDS
 
 LONGEST_WAIT_SECONDS = 50
 USUAL_WAIT_SECONDS = 45
@@ -149,13 +149,13 @@ class EstimateArguments(RequestArguments):
         default_factory=list[InputItem],
         description="As in create_generation.",
     )
-    model: str | None = Field(None, description="Same.")
-    webhook_url: str | None = Field(None, description="Same.")
-    output_file_name: str | None = Field(None, description="Same.")
-    project_id: str | None = Field(None, description="Same.")
-    take: Take = Field(1, description="Same.")
+    model: str | None = Field(None, description=SAME)
+    webhook_url: str | None = Field(None, description=SAME)
+    output_file_name: str | None = Field(None, description=SAME)
+    project_id: str | None = Field(None, description=SAME)
+    take: Take = Field(1, description=SAME)
     wait_seconds: SameWaitSeconds = Field(0, description="Unused.")
-    max_cost_usd: Dollars | None = Field(None, description="Same.")
+    max_cost_usd: Dollars | None = Field(None, description=SAME)
     quote_id: str | None = Field(None, description="Unused.")
     duration_seconds: VideoSeconds | None = Field(
         None, description="Of the output; with model enough for a hint."
@@ -164,7 +164,7 @@ class EstimateArguments(RequestArguments):
 
 
 class GetArguments(Arguments):
-    generation_id: str = Field(description="From create_generation or list_generations.")
+    generation_id: str = Field(description="From list_generations or create_generation.")
     wait_seconds: Annotated[float, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
         0,
         description=f"Default 0; {USUAL_WAIT_SECONDS} is good.",

@@ -50,6 +50,7 @@ from sync_mcp.tools.generation_arguments import (
 from sync_mcp.tools.input_files import InputFiles, gone_links, input_files
 from sync_mcp.tools.models import KNOWN_MODELS
 from sync_mcp.tools.registry import CHANGES, READS, Tool, Tools
+from sync_mcp.tools.withheld import READ_ONLY
 
 if TYPE_CHECKING:
     from sync_mcp.api.models import Generation, GenerationRequest
@@ -224,7 +225,7 @@ async def _check_answer(context: CallContext, request: "GenerationRequest", term
 def _quotes_count(context: CallContext) -> bool:
     """Return whether a quote can stand for the user's yes."""
     by = context.backend.approve_by
-    if context.backend.approve_above_usd is None:
+    if context.backend.approve_above_usd is None or not context.backend.can_create:
         return False
     return by == "quote" or (by == "ask" and not context.user.can_be_asked)
 
@@ -253,7 +254,7 @@ async def _wait_for_generations(context: CallContext, arguments: WaitArguments) 
         more = f" and {len(malformed) - _MOST_SHOWN} more" if len(malformed) > _MOST_SHOWN else ""
         error = InvalidRequestError(
             f"generation_ids: {', '.join(malformed[:_MOST_SHOWN])}{more} cannot be an id, which has letters, "
-            "digits, _ and - only: copy it whole from create_generation or list_generations."
+            "digits, _ and - only: copy it whole from list_generations or create_generation."
         )
         error.next_step = COPY_THE_ID
         raise error
@@ -391,9 +392,14 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
     )
     if foresight is not None:
         tell_foresight(answer, foresight, price, request)
-    answer.next_step = after_estimate(
-        answer, foresight, can_ask=context.user.can_be_asked, nobody_agrees=_approval(context).nobody_agrees
-    )
+    if backend.can_create or (foresight is not None and foresight.course != "new attempt"):
+        nobody_agrees = _approval(context).nobody_agrees
+        answer.next_step = after_estimate(
+            answer, foresight, can_ask=context.user.can_be_asked, nobody_agrees=nobody_agrees
+        )
+    else:
+        # Nobody is asked about what cannot be made here.
+        answer.asks, answer.next_step = None, f"Tell the user what it would cost. {READ_ONLY}"
     if gone and (foresight is None or foresight.course == "new attempt"):
         answer.next_step = _MEND_LINKS
     return answer
@@ -759,6 +765,7 @@ TOOLS: Tools = (
             "What create_generation would cost with the same arguments, and what was assumed. Free, and "
             "starts nothing."
         ),
+        description_alone="What a video of these arguments would cost, and what was assumed. Free.",
         arguments=EstimateArguments,
         answer=EstimateAnswer,
         annotations=READS,

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +21,15 @@ from sync_mcp.tools.approval import InputNeeded
 from sync_mcp.tools.arguments import Arguments, parse_arguments
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.forgiving import unnested, without_injected
-from sync_mcp.tools.schema import Schema, input_schema, output_schema, whole_schema
+from sync_mcp.tools.schema import (
+    Schema,
+    input_schema,
+    output_schema,
+    whole_schema,
+    with_descriptions,
+    with_words_of,
+)
+from sync_mcp.tools.withheld import without_tools
 
 READS = types.ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
@@ -47,7 +55,8 @@ class Tool(Generic[ArgumentsT]):
     `paid` says that a call may cost money: then one that was cut off is to be made again just so.
     `answer` is None for a tool that answers with a picture: it has no structured content.
     `arguments_told_by` names a tool that describes the arguments inside this one's: said once, read once. Of
-    those in `arguments_outlined` this one tells the names and types all the same.
+    those in `arguments_outlined` this one tells the names and types all the same. `description_alone` is what
+    this one is where that tool is withheld.
     """
 
     name: str
@@ -60,12 +69,23 @@ class Tool(Generic[ArgumentsT]):
     paid: bool = False
     arguments_told_by: str = ""
     arguments_outlined: Collection[str] = ()
+    description_alone: str = ""
+    withheld: "Mapping[str, Tool[Any]]" = field(default_factory=dict[str, "Tool[Any]"])
+    """The tools that are not there, by name: this one says nothing of them."""
     other_names: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @cached_property
     def input_schema(self) -> Schema:
         """What `tools/list` says of the arguments."""
-        return input_schema(self.arguments, told_by=self.arguments_told_by, outlined=self.arguments_outlined)
+        teller = self.withheld.get(self.arguments_told_by)
+        if teller is not None:
+            schema = with_words_of(teller.input_schema, input_schema(self.arguments), teller.name)
+        else:
+            told_by, outlined = self.arguments_told_by, self.arguments_outlined
+            schema = input_schema(self.arguments, told_by=told_by, outlined=outlined)
+        if self.withheld:
+            schema = with_descriptions(schema, lambda text: without_tools(text, self.withheld))
+        return schema
 
     @cached_property
     def _whole_schema(self) -> Schema:
@@ -77,11 +97,20 @@ class Tool(Generic[ArgumentsT]):
         return types.Tool(
             name=self.name,
             title=self.title,
-            description=self.description,
+            description=self._told_description,
             input_schema=self.input_schema,
             output_schema=output_schema(self.answer) if self.answer else None,
             annotations=self.annotations,
         )
+
+    @property
+    def _told_description(self) -> str:
+        is_alone = self.arguments_told_by in self.withheld
+        return self.description_alone if is_alone else without_tools(self.description, self.withheld)
+
+    def without(self, withheld: "Mapping[str, Tool[Any]]") -> "Tool[ArgumentsT]":
+        """Return it as it is where these tools are not there."""
+        return replace(self, withheld=withheld) if withheld else self
 
     async def call(
         self, context: CallContext, given: Mapping[str, Any]
@@ -109,7 +138,7 @@ class Tool(Generic[ArgumentsT]):
             answer.sandbox = SANDBOX_MARK
         if notes and isinstance(answer, Answer):
             answer.next_step = " ".join([answer.next_step, *notes])
-        return answer_result(answer)
+        return answer_result(answer, withheld=self.withheld)
 
     def _plain(self, given: Mapping[str, object]) -> Mapping[str, object]:
         """Return the arguments as they were meant for this tool, without what a host adds."""
@@ -138,7 +167,9 @@ class Tool(Generic[ArgumentsT]):
         sandboxed = context.backend.sandboxed
         logger.info("%s: %s%s", self.name, error, " (SANDBOX)" if sandboxed else "")
         samples = context.backend.sample_urls if sandboxed and _could_not_be_fetched(error) else ""
-        return error_result(error, sandboxed=sandboxed, tool=self.name, sample_urls=samples)
+        return error_result(
+            error, sandboxed=sandboxed, tool=self.name, sample_urls=samples, withheld=self.withheld
+        )
 
 
 def _may_have_spent(context: CallContext) -> MoneySpent:

@@ -113,7 +113,7 @@ API_REMEDIES: Mapping[str, str] = {
         "Wait, then make the same call again; whatever else uses the user's key counts in this limit too."
     ),
     "generation_not_deletable_while_processing": "Call wait_for_generations first: a running job stays.",
-    "invalid_generation_id": "Copy the whole generation_id from create_generation or list_generations.",
+    "invalid_generation_id": "Copy the whole generation_id from list_generations or create_generation.",
     "unsupported_generation_id_format": (
         "The API does not take ids of this kind any more: list_generations tells those that it takes."
     ),

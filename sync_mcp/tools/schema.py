@@ -4,7 +4,7 @@ Clients differ in what they choke on: references, unions, null types, titles, op
 left in an input schema; an output schema stays open to new fields.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 from pydantic import BaseModel, JsonValue
@@ -15,6 +15,8 @@ _IN_WORDS = "told_in_words"
 TOLD_IN_WORDS: dict[str, JsonValue] = {_IN_WORDS: True}
 """Marks a field (`json_schema_extra`) whose description says what its parts are: the schema does not."""
 
+SAME = "Same."
+"""The description of an argument of which another tool tells."""
 _DROPPED = frozenset({"title", "default", "$defs", "discriminator"})
 
 
@@ -42,6 +44,29 @@ def input_schema(model: type[BaseModel], *, told_by: str = "", outlined: Collect
             else:
                 _leave_type(argument)
     return schema
+
+
+def with_words_of(teller: Schema, schema: Schema, name: str) -> Schema:
+    """Return the schema of a tool that leaves words to the tool `name`, with those of that one's schema."""
+    told = cast(Mapping[str, Schema], teller["properties"])
+    arguments = {
+        argument: told[argument] if inner["description"] in (SAME, f"As in {name}.") else inner
+        for argument, inner in cast(Mapping[str, Schema], schema["properties"]).items()
+    }
+    return {**schema, "properties": arguments}
+
+
+def with_descriptions(node: Schema, tell: Callable[[str], str]) -> Schema:
+    """Return a schema whose descriptions are told in another way."""
+    told: Schema = dict(node)
+    if "description" in node:
+        told["description"] = tell(node["description"])
+    if "properties" in node:
+        inner = cast(Mapping[str, Schema], node["properties"])
+        told["properties"] = {name: with_descriptions(part, tell) for name, part in inner.items()}
+    if "items" in node:
+        told["items"] = with_descriptions(node["items"], tell)
+    return told
 
 
 def _leave_to_words(node: Schema) -> None:

@@ -1,0 +1,233 @@
+"""On a read-only server no text names a tool that is not there, and each next step can be taken."""
+
+import re
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import pytest
+from mcp import Client
+from mcp_types import TextContent, Tool
+from pydantic import SecretStr
+
+from sync_mcp import Settings, create_server
+from sync_mcp.errors import Code
+from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.tools.answers import error_result
+from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.remedies import API_REMEDIES
+from sync_mcp.tools.withheld import READ_ONLY, next_step_without, without_tools
+from tests.sandbox.wire import VOICE
+
+from .assistant import Assistant, Facts, media, names_somebody
+from .test_next_steps import API_CODES, own, refusal
+
+pytestmark = pytest.mark.anyio
+
+WITHHELD = {tool.name for tool in TOOLS if not (tool.annotations.read_only_hint)}
+NOBODY = "00000000-0000-0000-0000-000000000000"
+_NAMED = re.compile("|".join(sorted(WITHHELD)))
+
+
+def says_nothing_of_what_is_withheld(text: str) -> bool:
+    return _NAMED.search(text) is None
+
+
+@asynccontextmanager
+async def serving(sandbox: Sandbox, home: Path, **settings: Any) -> AsyncGenerator[Assistant]:
+    """Start a server on a ledger that others share."""
+    given: dict[str, Any] = {
+        "api_key": SecretStr("sk_one"),
+        "base_url": sandbox.url,
+        "home": str(home),
+        "approve_above_usd": "never",
+        **settings,
+    }
+    async with Client(create_server(Settings(**given)), mode="legacy", read_timeout_seconds=60) as client:
+        yield Assistant(client)
+
+
+def descriptions(node: object) -> Iterator[str]:
+    """Yield every description inside a schema."""
+    if isinstance(node, dict):
+        for name, inner in cast(Facts, node).items():
+            if name == "description" and isinstance(inner, str):
+                yield inner
+            yield from descriptions(inner)
+    elif isinstance(node, list):
+        for inner in cast(list[object], node):
+            yield from descriptions(inner)
+
+
+def test_what_is_withheld_is_what_pays_or_changes_anything() -> None:
+    assert {"create_generation", "upload_asset", "download_generation"} == WITHHELD
+
+
+async def test_the_listing_and_the_instructions_name_no_tool_that_is_not_there(
+    sandbox: Sandbox, home: Path
+) -> None:
+    async with serving(sandbox, home, read_only=True) as assistant:
+        listed = (await assistant.client.list_tools()).tools
+        instructions = assistant.client.instructions or ""
+    assert not {tool.name for tool in listed} & WITHHELD
+    assert READ_ONLY in instructions
+    for text in (instructions, *(text for tool in listed for text in _words_of(tool))):
+        assert says_nothing_of_what_is_withheld(text), text
+        assert text
+
+
+def _words_of(tool: Tool) -> list[str]:
+    return [tool.description or "", *descriptions(tool.input_schema)]
+
+
+async def test_an_estimate_that_stands_alone_tells_its_arguments_itself(sandbox: Sandbox, home: Path) -> None:
+    async with serving(sandbox, home, read_only=True) as assistant:
+        [tool] = [
+            tool for tool in (await assistant.client.list_tools()).tools if tool.name == "estimate_cost"
+        ]
+    words = _words_of(tool)
+    assert not {"Same.", "As in create_generation."} & set(words)
+    parts = tool.input_schema["properties"]["input"]["items"]["properties"]
+    assert "what is said" in parts["script"]["description"]
+
+
+async def test_every_answer_of_a_read_only_server_names_tools_that_are_there(
+    sandbox: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 0.0)
+    texts: list[str] = []
+    ids: list[str] = []
+    async with serving(sandbox, home, read_only=True) as reader:
+        texts += [(await reader.call(tool)).text for tool in ("list_generations", "get_account")]
+    fates: list[Facts] = [
+        {},
+        {"job": "fail", "charged": False, "error_code": "generation_input_segments_invalid"},
+        {"job": "fail", "charged": True, "error_code": "generation_pipeline_failed"},
+        {"job": "reject", "error_code": "generation_input_video_inaccessible"},
+    ]
+    async with serving(sandbox, home) as maker:
+        for number, fate in enumerate(fates):
+            if fate:
+                sandbox.add_fault(Fault(path="/v2/generate", **fate))
+            made = await maker.facts("create_generation", input=media(sandbox, number))
+            ids.append(made["generation_id"])
+    running: list[Facts] = [
+        {"generation_id": ids[0]},
+        {"generation_id": NOBODY},
+        {"generation_id": "no id"},
+    ]
+    async with serving(sandbox, home, read_only=True) as reader:
+
+        async def look() -> None:
+            for arguments in running:
+                texts.append((await reader.call("get_generation", arguments)).text)
+            for more in ({}, {"urls": True}):
+                told = await reader.call(
+                    "wait_for_generations", generation_ids=[*ids, NOBODY], wait_seconds=0, **more
+                )
+                texts.append(told.text)
+            texts.append((await reader.call("wait_for_generations", generation_ids=["no id"])).text)
+            for tool in ("list_generations", "get_account", "list_models", "list_voices"):
+                texts.append((await reader.call(tool)).text)
+            texts.append((await reader.call("list_voices", search="nobody at all")).text)
+            for number in range(5):
+                texts.append((await reader.call("estimate_cost", input=media(sandbox, number))).text)
+            texts.append((await reader.call("estimate_cost", model="sync-3", duration_seconds=9)).text)
+            texts.append((await reader.call("estimate_cost", model="lipsync-3", input=[])).text)
+            texts.append((await reader.call("estimate_cost", input=media(sandbox)[:1])).text)
+            said = {"type": "text", "script": "Hello.", "voice_id": VOICE}
+            texts.append((await reader.call("estimate_cost", input=[media(sandbox)[0], said])).text)
+            absent = [{"type": "video", "url": f"{sandbox.url}/samples/absent.mp4"}, media(sandbox)[1]]
+            texts.append((await reader.call("estimate_cost", input=absent)).text)
+
+        await look()
+        sandbox.advance(1000)
+        running += [{"generation_id": id} for id in ids[1:]]
+        await look()
+        shown = await reader.client.call_tool("preview_generation", {"generation_id": ids[0]})
+        texts += [block.text for block in shown.content if isinstance(block, TextContent)]
+        texts.append((await reader.call("preview_generation", generation_id=ids[1])).text)
+        sandbox.add_fault(Fault(path="/v2/voices", status=200, body=[], times=None))
+        sandbox.add_fault(Fault(method="GET", path="/v2/generations", status=503, times=None))
+    async with serving(sandbox, home, read_only=True) as reader:
+        texts += [(await reader.call(tool)).text for tool in ("list_voices", "list_generations")]
+    for text in texts:
+        assert says_nothing_of_what_is_withheld(text), text
+        assert not re.search(r"(?:Next: |next_step: )\W*$", text, re.MULTILINE), text
+        step = re.search(r"^(?:Next|next_step): (.+)$", text, re.MULTILINE)
+        assert step is None or names_somebody(step[1]), text
+
+
+async def test_what_is_in_doubt_is_told_without_the_create_that_would_settle_it(
+    sandbox: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 4.0)
+    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
+    sandbox.add_fault(Fault(path="/v2/generate", drop="after", times=None))
+    sandbox.add_fault(Fault(method="GET", path="/v2/generations", status=503, times=None))
+    async with serving(sandbox, home) as maker:
+        assert (await maker.error("create_generation", input=media(sandbox))).code == "outcome_unknown"
+    async with serving(sandbox, home, read_only=True) as reader:
+        listed = await reader.facts("list_generations")
+        account = await reader.call("get_account")
+        price = await reader.facts("estimate_cost", input=media(sandbox))
+    assert "sync-mcp ledger show" in listed["next_step"]
+    assert "its outcome is not known" in price["next_step"]
+    for text in (listed["next_step"], account.text, price["next_step"]):
+        assert says_nothing_of_what_is_withheld(text), text
+
+
+async def test_an_estimate_of_a_read_only_server_asks_nobody_and_hands_out_no_quote(
+    sandbox: Sandbox, home: Path
+) -> None:
+    settings = {"approve_above_usd": Decimal(0), "budget_usd": Decimal("0.1")}
+    async with serving(sandbox, home, read_only=True, **settings) as reader:
+        refused = await reader.facts("estimate_cost", input=media(sandbox))
+    async with serving(sandbox, home, read_only=True, approve_above_usd=Decimal(0)) as reader:
+        price = await reader.facts("estimate_cost", input=media(sandbox))
+    for told in (refused, price):
+        assert not {"asks", "quote_id"} & told.keys()
+        assert told["next_step"] == f"Tell the user what it would cost. {READ_ONLY}"
+    assert price["cost_usd"] == 0.226
+
+
+def test_no_error_sends_to_a_tool_that_is_not_there() -> None:
+    errors = [refusal(code, status) for code, status in API_CODES.items()]
+    errors += [own(code) for code in get_args(Code) if code not in ("sync_error", "api_error")]
+    for error in errors:
+        [block] = error_result(error, sandboxed=False, tool="estimate_cost", withheld=WITHHELD).content
+        assert isinstance(block, TextContent)
+        [step] = [line for line in block.text.split("\n") if line.startswith("Next: ")]
+        assert says_nothing_of_what_is_withheld(block.text), block.text
+        assert names_somebody(step), step
+
+
+@pytest.mark.parametrize("remedy", API_REMEDIES.values())
+def test_what_is_left_of_a_remedy_is_whole_sentences(remedy: str) -> None:
+    kept = without_tools(remedy, WITHHELD)
+    assert says_nothing_of_what_is_withheld(kept)
+    assert kept.count("(") == kept.count(")")
+    assert not kept or re.fullmatch(r"[A-Za-z].*[\w)]\.", kept), kept
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Ask the user.", "Ask the user."),
+        (
+            "None yet: estimate_cost prices one, and create_generation makes it.",
+            "None yet: estimate_cost prices one.",
+        ),
+        ("Do this, then call create_generation again. Tell the user.", "Do this. Tell the user."),
+        ("Call create_generation again once; if it fails, ask the user.", ""),
+        ("Take one from list_generations or create_generation.", "Take one from list_generations."),
+        ("Look at it (by upload_asset), and go on.", ""),
+    ],
+)
+def test_a_sentence_ends_before_it_comes_to_a_tool_that_is_not_there(text: str, kept: str) -> None:
+    assert without_tools(text, WITHHELD) == kept
+    step = next_step_without(text, WITHHELD)
+    assert step == (text if kept == text else f"{kept} {READ_ONLY}".lstrip())
+    assert without_tools(text, ()) == text
