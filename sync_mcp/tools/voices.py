@@ -30,7 +30,9 @@ _LANGUAGES_NAMED = 20
 # "Ada - calm narrator", "Ada (calm narrator)": what stands behind a name is its kind.
 _KIND_IN_NAME = re.compile(r"\s[-\u2013\u2014|]\s+(.+)$|\((.+)\)\s*$")
 _ALL = "list_voices without arguments lists all."
-_USE = "Give voice_id and script, as an input item of type text, to estimate_cost, then to create_generation."
+_USE = (
+    "estimate_cost takes one, in an input item of type text (voice_id, script); then create_generation does."
+)
 _NO_LANGUAGE = "The API tells no voice's language: all of them speak the script's own."
 
 

@@ -122,7 +122,7 @@ async def test_a_voice_of_the_list_speaks_a_script_as_the_next_step_says(
 ) -> None:
     told = await assistant.facts("list_voices", search="ada calm")
     assert names(told)[0] == "Ada - calm narrator"
-    assert told["next_step"].endswith("to estimate_cost, then to create_generation.")
+    assert told["next_step"].startswith("estimate_cost takes one, in an input item of type text")
     text = {"type": "text", "voice_id": ids(told)[0], "script": "Hello."}
     made = await assistant.facts("create_generation", input=[media(sandbox)[0], text])
     assert made["status"] == "PENDING"

@@ -269,7 +269,7 @@ async def test_a_job_that_could_not_be_asked_for_is_told_as_unknown(
     codes = [row.get("error_code") for row in rows(told)]
     assert codes == [None, "server_error", "permission_denied"]
     assert told["unknown"] == 2
-    assert "again with only the 1 ids" in told["next_step"]
+    assert "again with only the 1 id that has not ended" in told["next_step"]
 
 
 async def test_what_stands_in_the_way_of_all_jobs_is_an_error(assistant: Assistant, sandbox: Sandbox) -> None:
