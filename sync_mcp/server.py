@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sync_mcp.server")
 
 _REASON_LIMIT = 300
+_LEAST_PROGRESS = 0.001
 _FORMS_HAVE_A_MODE = "2025-11-25"
 """The revision that brought questions of another kind than a form."""
 
@@ -144,13 +145,19 @@ def create_server(
 
 
 def _call_context(context: ServerRequestContext[Backend], params: types.CallToolRequestParams) -> CallContext:
-    async def report(elapsed_seconds: float, message: str) -> None:
-        await context.session.report_progress(elapsed_seconds, None, message)
+    started_at = anyio.current_time()
+    told = 0.0
+
+    async def report(message: str) -> None:
+        # Whoever tells it within a call, the figure only rises: also within one tick of the clock.
+        nonlocal told
+        told = max(anyio.current_time() - started_at, told + _LEAST_PROGRESS)
+        await context.session.report_progress(told, None, message)
 
     return CallContext(
         context.lifespan_context,
         report,
-        ends_at=anyio.current_time() + CALL_SECONDS,
+        ends_at=started_at + CALL_SECONDS,
         user=_user(context, params),
         caller=caller.get(),
     )

@@ -433,7 +433,8 @@ def _is_called(voice: "Voice", name: str) -> bool:
     return bool(name) and (voice.name or "").casefold().split() == name.casefold().split()
 
 
-ReportProgress = Callable[[float, str], Awaitable[None]]
+ReportProgress = Callable[[str], Awaitable[None]]
+"""Tells the client in a line that a call goes on; the figure beside it is the seconds since the call came."""
 
 
 @dataclass(slots=True)

@@ -672,7 +672,7 @@ class _Watch:
     async def report(self) -> None:
         while True:
             elapsed = anyio.current_time() - self._started_at
-            await self._context.report_progress(elapsed, self._line(elapsed))
+            await self._context.report_progress(self._line(elapsed))
             await anyio.sleep(_PROGRESS_SECONDS)
 
     def _line(self, elapsed: float) -> str:
@@ -704,8 +704,9 @@ class _ManyWatch:
         while True:
             self._another_ended = anyio.Event()
             elapsed = anyio.current_time() - self._started_at
-            line = f"{self._ended} of {self._total} ended, {elapsed:.0f} s waited"
-            await self._context.report_progress(elapsed, line)
+            await self._context.report_progress(
+                f"{self._ended} of {self._total} ended, {elapsed:.0f} s waited"
+            )
             with anyio.move_on_after(_PROGRESS_SECONDS):
                 await self._another_ended.wait()
 

@@ -1,5 +1,6 @@
 """How far a file is, told to the client while a call waits for it."""
 
+import math
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,15 +17,14 @@ _ACTS = {"hash": "Reading", "send": "Uploading", "fetch": "Downloading"}
 
 def reporting_transfers(context: CallContext, name: str) -> "OnProgress":
     """Return what tells the client how far the file `name` is, once a second at most."""
-    started_at = anyio.current_time()
-    told_at = -_TOLD_EVERY_SECONDS
+    told_at = -math.inf
 
     async def report(transfer: "Transfer") -> None:
         nonlocal told_at
         now = anyio.current_time()
         if now - told_at >= _TOLD_EVERY_SECONDS:
             told_at = now
-            await context.report_progress(now - started_at, transfer_line(name, transfer))
+            await context.report_progress(transfer_line(name, transfer))
 
     return report
 

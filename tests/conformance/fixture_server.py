@@ -76,7 +76,7 @@ async def fail(_: CallContext, __: Arguments) -> TextAnswer:
 
 async def report_progress(context: CallContext, _: Arguments) -> TextAnswer:
     for percent in (0, 50, 100):
-        await context.report_progress(percent, f"{percent} of 100")
+        await context.report_progress(f"{percent} of 100")
     return text_answer("Done, with three reports of progress.")
 
 

@@ -75,11 +75,13 @@ class Host:
     def cancel(self, request_id: int) -> None:
         self.server.send(notification("notifications/cancelled", requestId=request_id))
 
-    def progress(self, token: str) -> Frame:
-        """The first progress of the request that was sent with this token."""
+    def progress(self, token: str, message: str = "") -> Frame:
+        """The first progress with this message of the request that was sent with this token."""
         frame = self.server.frame(
             lambda frame: (
-                frame.get("method") == "notifications/progress" and frame["params"]["progressToken"] == token
+                frame.get("method") == "notifications/progress"
+                and frame["params"]["progressToken"] == token
+                and message in frame["params"]["message"]
             )
         )
         return frame["params"]

@@ -1,8 +1,10 @@
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import anyio.to_thread
 import pytest
 from mcp import Client, StdioServerParameters
 
+from sync_mcp.sandbox.storage import SAMPLES
 from tests.api.raw_server import RawServer, answer
 from tests.server.host import COMMAND, KEY, SANDBOX_MARK, Embedded, Host, embedded, hosted, media, text
 from tests.stdio.process import WAIT_SECONDS, Frame, close_stdin, started
@@ -32,10 +35,20 @@ ERAS = {"legacy": (False, False), "modern": (True, False), "probe and fall back"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of media that the host's user has allowed."""
+    folder = tmp_path_factory.mktemp("clips")
+    shutil.copy(SAMPLES / "speaker.mp4", folder / "talk.mp4")
+    shutil.copy(SAMPLES / "speech.wav", folder / "voice.wav")
+    return folder
+
+
 @pytest.fixture(scope="module", params=list(ERAS))
-def shared_host(request: pytest.FixtureRequest) -> Iterator[Host]:
+def shared_host(request: pytest.FixtureRequest, clips: Path) -> Iterator[Host]:
     modern_era, probes_first = ERAS[request.param]
-    with hosted("--sandbox", modern_era=modern_era, probes_first=probes_first) as host:
+    env = {"SYNC_MCP_MEDIA_ROOTS": str(clips)}
+    with hosted("--sandbox", env=env, modern_era=modern_era, probes_first=probes_first) as host:
         yield host
 
 
@@ -86,6 +99,28 @@ def test_a_host_lists_prices_creates_waits_and_lists_again(host: Host):
     assert all(frame["jsonrpc"] == "2.0" for frame in frames)
     answered = [frame["id"] for frame in frames if "id" in frame]
     assert len(answered) == len(set(answered))
+
+
+def test_the_progress_of_one_call_only_rises_from_the_upload_to_the_wait_for_the_job(
+    host: Host, clips: Path
+):
+    sandbox = embedded(host)
+    # The second file's upload is told of more than a second after the first one's, and so is the wait.
+    sandbox.control("faults", {"method": "PUT", "path": "/sandbox/storage/*", "delay_seconds": 1.1})
+    files: list[Frame] = [
+        {"type": "video", "path": str(clips / "talk.mp4")},
+        {"type": "audio", "path": str(clips / "voice.wav")},
+    ]
+    asked = host.start("create_generation", {"input": files, "wait_seconds": 45}, progressToken="all")
+    host.progress("all", "s waited")
+    sandbox.control("clock", {"advance_seconds": 60})
+    assert host.result(asked)["structuredContent"]["status"] == "COMPLETED"
+    frames = [json.loads(line) for line in host.server.stdout.seen]
+    told = [frame["params"] for frame in frames if frame.get("method") == "notifications/progress"]
+    acts = [params["message"].split()[0].rstrip(",") for params in told]
+    assert ("Reading" in acts, "Uploading" in acts) == (True, True)
+    figures = [params["progress"] for params in told]
+    assert all(earlier < later for earlier, later in pairwise(figures)), told
 
 
 def test_every_answer_and_every_error_of_the_sandbox_is_marked(host: Host):
