@@ -20,7 +20,7 @@ from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
 from sync_mcp.errors import APIStatusError, ConfigurationError, LedgerError, NotFoundError, SyncError
 from sync_mcp.home import home_folder, open_to_others
-from sync_mcp.installed import media_install
+from sync_mcp.installed import ledger_command, media_install
 from sync_mcp.settings import Settings
 from sync_mcp.text import safe
 from sync_mcp.tokens import check_own_token, named_tokens
@@ -255,7 +255,7 @@ def _ledger(settings: Settings) -> Finding:
         return Finding("ledger", error.message, None if error.code == UNTOUCHED_CODE else remedy(error))
     finally:
         ledger.close()
-    more = ": `sync-mcp ledger list` says what to do" if unresolved else ""
+    more = f": `{ledger_command('list')}` says what to do" if unresolved else ""
     return Finding("ledger", f"{ledger.path}; entries: {entries}, unresolved: {unresolved}{more}")
 
 

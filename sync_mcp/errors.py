@@ -41,6 +41,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal, Protocol
 
+from sync_mcp.installed import ledger_command
 from sync_mcp.text import plain_id, safe
 
 __all__ = [
@@ -183,15 +184,16 @@ _NEXT_STEPS: Mapping[Code, str] = {
         "Nothing was sent. Tell the user. For unattended work they set SYNC_MCP_APPROVE_ABOVE_USD together "
         "with SYNC_MCP_BUDGET_USD_PER_DAY or SYNC_MCP_BUDGET_USD."
     ),
-    "ledger_corrupt": "Ask the user to run `sync-mcp ledger check`, which says what can be done.",
+    "ledger_corrupt": "Ask the user to run `{ledger_check}`, which says what can be done.",
     "ledger_missing": (
-        "Ask the user to run `sync-mcp ledger check`, which says what can be done; they may know where it is."
+        "Ask the user to run `{ledger_check}`, which says what can be done; they may know where it is."
     ),
     "ledger_newer": "Ask the user to update sync-mcp. The file was left as it is.",
     "ledger_replaced": (
-        "Ask the user to run `sync-mcp ledger check`, which says what can be done; the newer file may exist."
+        "Ask the user to run `{ledger_check}`, which says what can be done; the newer file may exist."
     ),
-    "ledger_untouched": "Ask the user to run `sync-mcp ledger check`.",
+    "ledger_unavailable": "Ask the user to look at the ledger: {ledger_check}.",
+    "ledger_untouched": "Ask the user to run `{ledger_check}`.",
     "price_changed": "Tell the user the price of now: estimate_cost tells it, with a new quote.",
     "quote_revoked": "Do not repeat the call by yourself: ask the user what to do instead.",
     "storage_refused": "Call again; if it stays, quote this to Sync's support.",
@@ -203,7 +205,13 @@ _NEXT_STEPS: Mapping[Code, str] = {
         "Tell the user who gets the finished job's URL; estimate_cost gives a new quote for that."
     ),
 }
-"""Where a class has several codes, of different causes."""
+"""Where a class has several codes, of different causes, or the step names a command."""
+
+
+def _step_of(code: Code) -> str:
+    """Return the step of a code, "" where its class has it; a command is named as it is typed here."""
+    step = _NEXT_STEPS.get(code, "")
+    return step.format(ledger_check=ledger_command("check")) if "{" in step else step
 
 
 class SyncError(Exception):
@@ -239,7 +247,7 @@ class SyncError(Exception):
         self.code = code or self.code
         self.api_code = safe(api_code or "", 80) or None
         self.api_says = safe(api_says, _TEXT_LIMIT)
-        self.next_step = safe(next_step or "", _TEXT_LIMIT) or _NEXT_STEPS.get(self.code) or self.next_step
+        self.next_step = safe(next_step or "", _TEXT_LIMIT) or _step_of(self.code) or self.next_step
         self.retry_after_seconds = retry_after_seconds
         super().__init__(self.message)
 
@@ -599,7 +607,7 @@ class NotVisibleYet(SyncError):
                 return f"{made}, and the API does not show it any more."
 
     def _way_on(self) -> str:
-        look = f"sync-mcp ledger show {self.ledger_id}"
+        look = ledger_command("show", str(self.ledger_id))
         match self.standing:
             case "let_go":
                 return (
@@ -634,7 +642,6 @@ class LedgerError(SyncError):
     """The ledger of paid calls cannot be read or written; nothing was sent."""
 
     code = "ledger_unavailable"
-    next_step = "Ask the user to look at the ledger: sync-mcp ledger check."
 
 
 class LimitReached(SyncError):

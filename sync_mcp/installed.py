@@ -39,6 +39,14 @@ def called_by() -> str:
     return _NAME if found is not None and _is_same(found, typed) else shlex.quote(typed)
 
 
+def ledger_command(*words: str) -> str:
+    """Return what a user types for a command on the ledger, from any folder: a server's is not theirs."""
+    command, typed = called_by(), Path(sys.argv[0])
+    if command == shlex.quote(sys.argv[0]) and typed.name != sys.argv[0]:
+        command = shlex.quote(str(typed.absolute()))
+    return f"{command} {shlex.join(['ledger', *words])}"
+
+
 def media_install() -> str:
     """Return the command that brings the extra for media into this installation, or starts it with that."""
     extra = f"{_NAME}[media]"

@@ -23,6 +23,7 @@ from sync_mcp.errors import (
     SyncError,
     shown_id,
 )
+from sync_mcp.installed import ledger_command
 from sync_mcp.jobs.ledger import LOST_CODES, Entry, Ledger, remedy
 from sync_mcp.jobs.limits import Spending, dollars
 from sync_mcp.text import clean, count_of, plain_id, safe
@@ -95,7 +96,7 @@ def listed(ledger: Ledger, limit: int | None) -> str:
     if unresolved:
         lines += [
             "",
-            f"Unresolved: {_ids(unresolved)}. Each one's `sync-mcp ledger show ID` says what to do.",
+            f"Unresolved: {_ids(unresolved)}. Each one's `{ledger_command('show', 'ID')}` says what to do.",
         ]
     return "\n".join(lines)
 
@@ -222,8 +223,8 @@ def resolving(
         raise InvalidRequestError(
             f"The API knows no generation {generation_id} for this key. Copy the whole id from "
             "list_generations, or from the list at https://sync.so; one that was made a moment ago may show "
-            f"in a minute. To note it all the same: sync-mcp ledger resolve {entry.id} {generation_id} "
-            "--unseen"
+            "in a minute. To note it all the same: "
+            + ledger_command("resolve", str(entry.id), generation_id, "--unseen")
         )
     told = [
         f"Entry {entry.id}, {_whole_words(entry.summary)}, is noted as what made generation {generation_id}.",
@@ -284,7 +285,7 @@ def releasing(ledger: Ledger, entry_id: int, *, look: Callable[[Ledger, Entry, s
         told.append(sighting.told)
     if entry.named_id:
         way = (
-            f": `sync-mcp ledger resolve {entry.id} {entry.named_id}` says so"
+            f": `{ledger_command('resolve', str(entry.id), entry.named_id)}` says so"
             if plain_id(entry.named_id)
             else ""
         )
@@ -298,7 +299,7 @@ def releasing(ledger: Ledger, entry_id: int, *, look: Callable[[Ledger, Entry, s
 def _shown_job(entry: Entry, job: str, sighting: Sighting) -> str:
     """Return why an attempt is not let go of whose job the API shows, and what to do instead."""
     if entry.generation_id is None:
-        way = f"Note it as this entry's job: sync-mcp ledger resolve {entry.id} {job}"
+        way = f"Note it as this entry's job: {ledger_command('resolve', str(entry.id), job)}"
     elif sighting.is_running:
         way = f"Wait for it: get_generation with {job} shows when it has ended."
     else:
@@ -412,7 +413,7 @@ def _counts(entries: int, is_open: int, unresolved: Sequence[Entry]) -> Iterator
         yield (
             "unresolved",
             f"{_ids(unresolved)}: nobody knows whether a job was made; {held} counts as spent",
-            "`sync-mcp ledger show ID` says what to do about each.",
+            f"`{ledger_command('show', 'ID')}` says what to do about each.",
         )
 
 
@@ -429,7 +430,7 @@ def _unusable(ledger: Ledger, error: LedgerError) -> Iterator[_Finding]:
         "way out",
         "yours to decide",
         f"If you have a copy of the file, or a newer one, put it at {ledger.path} while nothing runs: what "
-        "stands in it is kept. Then, or to go on without a copy: sync-mcp ledger check --accept-loss",
+        "stands in it is kept. Then, or to go on without a copy: " + ledger_command("check", "--accept-loss"),
     )
 
 
@@ -470,7 +471,7 @@ def _entry(ledger: Ledger, entry_id: int) -> Entry:
     entry = ledger.entry(entry_id) if ledger.exists() else None
     if entry is None:
         raise InvalidRequestError(
-            f"There is no entry {entry_id} in {ledger.path}: sync-mcp ledger list shows them."
+            f"There is no entry {entry_id} in {ledger.path}: {ledger_command('list')} shows them."
         )
     return entry
 
@@ -544,15 +545,16 @@ def _state(entry: Entry, now: float) -> str:
 
 def _ways(entry: Entry, now: float) -> list[str]:
     """Return what can be done about an entry, and what each way does to the money."""
+    id = str(entry.id)
     if entry.is_unresolved(now):
         named = plain_id(entry.named_id or "") or "GENERATION_ID"
         return [
             f"Nobody knows whether it made a job. Until that is known, {_held(entry)} counts as spent.",
             "  Make the same call again: it looks for the job, and sends the call again under the same key "
             "where that is still safe. Nothing is paid twice.",
-            f"  sync-mcp ledger resolve {entry.id} {named}",
+            f"  {ledger_command('resolve', id, named)}",
             "    it made this job: its money counts until the real cost is known",
-            f"  sync-mcp ledger release {entry.id}",
+            f"  {ledger_command('release', id)}",
             "    it made nothing: its money stands free, and the same call is paid as a new attempt",
         ]
     job = f"job {safe(entry.generation_id, _ID_SHOWN)}" if entry.generation_id else "job"
@@ -564,9 +566,9 @@ def _ways(entry: Entry, now: float) -> list[str]:
                 if entry.status
                 else []
             ),
-            f"  sync-mcp ledger resolve {entry.id} {safe(entry.generation_id or '', _ID_SHOWN)}",
+            f"  {ledger_command('resolve', id, safe(entry.generation_id or '', _ID_SHOWN))}",
             "    it has ended: its estimate stands for its cost until that is known",
-            f"  sync-mcp ledger release {entry.id}",
+            f"  {ledger_command('release', id)}",
             "    it was never made: its money stands free, and the same call is paid as a new attempt",
         ]
     if entry.asks_again:
@@ -574,7 +576,7 @@ def _ways(entry: Entry, now: float) -> list[str]:
         return [
             gone.get(entry.state, "It was charged, or may have been."),
             f"  The same call asks you before a new attempt is paid. {_counts_on(entry)}",
-            f"  sync-mcp ledger release {entry.id}",
+            f"  {ledger_command('release', id)}",
             "    the same call is paid as a new attempt without asking; what this one cost stays spent",
         ]
     match entry.state:

@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from tests.stdio.forked import run_forked
 
 KEY, TOKEN = "sk_Secret-0123456789", "a-Token-of-24-characters"
 COMMAND = str(Path(sys.executable).with_name("sync-mcp"))
+_found = shutil.which("sync-mcp")
+TYPED = "sync-mcp" if _found is not None and Path(_found).samefile(COMMAND) else COMMAND
 WAIT_SECONDS = 60
 VERSION_1 = Path(__file__).parent / "jobs" / "ledger_version_1.sql"
 _WITHOUT_PYAV = """
@@ -258,7 +261,7 @@ def test_what_is_unresolved_in_the_ledger_is_told_and_is_no_fault(sandbox: Sandb
     done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
     assert done.returncode == 0
     assert (
-        f"ledger     {home / 'ledger.sqlite3'}; entries: 2, unresolved: 1: `sync-mcp ledger list`"
+        f"ledger     {home / 'ledger.sqlite3'}; entries: 2, unresolved: 1: `{TYPED} ledger list`"
         in done.stdout
     )
 
@@ -339,7 +342,7 @@ def _everything_in(folder: Path) -> dict[str, tuple[bytes, int, int]]:
     }
 
 
-CHECK = "Run `sync-mcp ledger check`"
+CHECK = f"Run `{TYPED} ledger check`"
 
 
 @pytest.mark.parametrize(

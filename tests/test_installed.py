@@ -1,5 +1,6 @@
 """What the command calls itself, as a real process of installations of every kind."""
 
+import ast
 import json
 import os
 import subprocess
@@ -179,6 +180,52 @@ def test_help_names_the_command_by_what_starts_it_here(tmp_path: Path) -> None:
     (there.path / "sync-mcp").unlink()
     (there.path / "sync-mcp").symlink_to(there.script)
     assert there.run("--help").stdout.startswith("usage: sync-mcp [-h]")
+
+
+def test_an_error_names_the_command_so_that_it_can_be_typed_in_any_folder(tmp_path: Path) -> None:
+    there = installed(tmp_path, "clone/.venv")
+    home = {"SYNC_MCP_HOME": str(tmp_path / "home")}
+
+    def told(by: str) -> str:
+        return there.run("ledger", "show", "1", by=by, **home).stderr
+
+    assert told(str(there.script)).endswith(f": {there.script} ledger list shows them.\n")
+    from_here = "../clone/.venv/bin/sync-mcp"
+    assert told(from_here).endswith(f": {there.path}/{from_here} ledger list shows them.\n")
+    (there.path / "sync-mcp").symlink_to(there.script)
+    assert told("sync-mcp").endswith(": sync-mcp ledger list shows them.\n")
+
+
+def test_under_uvx_an_error_names_uvx(tmp_path: Path) -> None:
+    there = installed(tmp_path, ".cache/uv/archive-v0/Ewez", "uvx", source=WHEEL)
+    told = there.run("ledger", "show", "1", SYNC_MCP_HOME=str(tmp_path / "home")).stderr
+    assert f": {there.path}/uvx --from 'sync-mcp[media] @ {WHEEL['url']}' sync-mcp ledger list" in told
+
+
+def test_a_program_that_uses_the_client_is_told_a_command_that_runs_beside_it(tmp_path: Path) -> None:
+    there = installed(tmp_path, "clone/.venv")
+    program = "from sync_mcp import LedgerError; print(LedgerError('It is gone.').next_step)"
+    python = there.script.with_name("python")
+    told = there.run("-c", program, by=str(python)).stdout
+    assert told == f"Ask the user to look at the ledger: {python} -m sync_mcp ledger check.\n"
+    done = there.run(
+        "-m", "sync_mcp", "ledger", "check", by=str(python), SYNC_MCP_HOME=str(tmp_path / "home")
+    )
+    assert done.returncode == 0
+
+
+def test_no_text_of_ours_names_the_ledgers_command_bare() -> None:
+    """It is made at one place: `ledger_command`. Docstrings speak to who reads the code."""
+    for path in Path(sync_mcp.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docs = {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docs:
+                assert "sync-mcp ledger" not in node.value, f"{path.name}:{node.lineno}"
 
 
 def test_the_readme_names_no_command_that_is_not_where_it_says() -> None:

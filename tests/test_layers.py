@@ -111,7 +111,7 @@ def test_nobody_imports_what_is_above_or_beside_it(height: int) -> None:
 def test_a_leaf_knows_nothing_of_the_house() -> None:
     for name in _LEAVES:
         assert _ours(name) == frozenset()
-    assert _ours("errors") == {"text"}
+    assert _ours("errors") == {"text", "installed"}
 
 
 def test_only_the_commands_and_the_server_read_the_settings() -> None:

@@ -45,6 +45,12 @@ def ledger(home: Path) -> Iterator[Ledger]:
     ledger.close()
 
 
+@pytest.fixture(autouse=True)
+def typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is called in this process be called by the command."""
+    monkeypatch.setattr(sys, "argv", ["sync-mcp", "ledger"])
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """The command in this process, without a terminal."""

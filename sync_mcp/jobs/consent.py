@@ -12,6 +12,7 @@ from typing import Protocol, cast
 from sync_mcp.api.checks import plain_host
 from sync_mcp.api.models import GenerationRequest, Json
 from sync_mcp.errors import ApprovalRequired, QuoteRefused
+from sync_mcp.installed import ledger_command
 from sync_mcp.jobs.intention import Intention
 from sync_mcp.jobs.ledger import TokenKind
 from sync_mcp.jobs.limits import dollars
@@ -112,7 +113,7 @@ def repeat_reason(note: str, entry_id: int) -> Reason:
     return Reason(
         f"{note} Made again, it may be paid again.",
         "To make and pay for it again on purpose give another take; or the user lets go of the earlier "
-        f"attempt: sync-mcp ledger release {entry_id}.",
+        f"attempt: {ledger_command('release', str(entry_id))}.",
     )
 
 

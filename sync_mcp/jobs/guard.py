@@ -48,6 +48,7 @@ from sync_mcp.errors import (
     SyncError,
     is_unknown_id,
 )
+from sync_mcp.installed import ledger_command
 from sync_mcp.jobs.consent import (
     ASKED_ANEW,
     DECLINED_REASON,
@@ -1038,8 +1039,8 @@ class Guard:
         if error.reason == "maybe_seen":
             again = (
                 "Exactly this call looks for the job again, and sends nothing while the API shows one that "
-                "may be it. Where one of them is it, the user says so: sync-mcp ledger resolve "
-                f"{entry.id} ID."
+                "may be it. Where one of them is it, the user says so: "
+                f"{ledger_command('resolve', str(entry.id), 'ID')}."
             )
         elif hindrance is not None and error.retry_after_seconds is not None:
             again = (
@@ -1060,7 +1061,7 @@ class Guard:
             )
         return (
             f"{again} Or look in list_generations. Its money counts as spent until then; the user can settle "
-            f"it: sync-mcp ledger show {entry.id}. {error.advice}"
+            f"it: {ledger_command('show', str(entry.id))}. {error.advice}"
         ).rstrip()
 
     async def renew(self, entry_id: int) -> bool:

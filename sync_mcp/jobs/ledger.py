@@ -81,6 +81,7 @@ from sqlalchemy.types import JSON, TypeDecorator
 
 from sync_mcp.errors import Code, InvalidRequestError, LedgerError, LimitReached, QuoteRefused, SyncError
 from sync_mcp.home import home_folder
+from sync_mcp.installed import ledger_command
 from sync_mcp.jobs.intention import ABOUT_LIMIT, DIGEST_VERSION, Intention
 from sync_mcp.jobs.limits import (
     HIGHEST_USD,
@@ -1489,8 +1490,8 @@ class Ledger:
 
     def _untouched(self, how: str) -> LedgerError:
         return LedgerError(
-            f"The ledger {self.path} {how}: the next paid call, or `sync-mcp ledger check`, brings it up to "
-            "date.",
+            f"The ledger {self.path} {how}: the next paid call, or `{ledger_command('check')}`, brings it up "
+            "to date.",
             code=UNTOUCHED_CODE,
         )
 

@@ -22,6 +22,7 @@ from sync_mcp.errors import (
     is_unknown_id,
     shown_id,
 )
+from sync_mcp.installed import ledger_command
 from sync_mcp.text import clean, count_of, safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.approval import ways_on
@@ -475,7 +476,7 @@ def unresolved_step(count: int) -> str:
     """Return what can be done about creates of unknown outcome."""
     return (
         f"{creates_in_doubt(count)}: the same create_generation call looks for its job and pays nothing "
-        "twice. Or the user settles it with sync-mcp ledger show and its ledger_id."
+        f"twice. Or the user settles it with {ledger_command('show')} and its ledger_id."
     )
 
 
@@ -586,8 +587,8 @@ def _no_new_attempt(foresight: "Foresight") -> str:
             if foresight.hindrance is not None:
                 return (
                     f"{sent}create_generation with the same arguments looks for its job; it is not sent "
-                    f"again, since {foresight.hindrance}. The user can settle it: sync-mcp ledger show "
-                    f"{foresight.ledger_id}."
+                    f"again, since {foresight.hindrance}. The user can settle it: "
+                    f"{ledger_command('show', str(foresight.ledger_id))}."
                 )
             return (
                 f"{sent}create_generation with the same arguments looks for its job first, and sends it only "

@@ -20,6 +20,7 @@ from typing import cast
 import pytest
 
 from sync_mcp import Ledger, LedgerError
+from sync_mcp.installed import ledger_command
 from sync_mcp.jobs import ledger as ledger_module
 from sync_mcp.jobs import mark as mark_module
 from sync_mcp.jobs.ledger import Token
@@ -82,7 +83,7 @@ def refused(ledger: Ledger, code: str) -> str:
         with pytest.raises(LedgerError) as looking:
             ledger.spending()
         assert (paying.value.code, looking.value.code, paying.value.money_spent) == (code, code, "no")
-        assert "sync-mcp ledger check" in paying.value.next_step
+        assert ledger_command("check") in paying.value.next_step
         told |= {paying.value.message, looking.value.message}
     assert {path: path.read_bytes() for path in ledger.folder.iterdir()} == before
     [message] = told

@@ -9,6 +9,7 @@ import pytest
 
 from sync_mcp import AsyncSync, Guard, OutcomeUnknown
 from sync_mcp.api.models import GenerationRequest
+from sync_mcp.installed import ledger_command
 from sync_mcp.jobs.guard import Made, Terms
 from sync_mcp.sandbox import Fault, Sandbox
 
@@ -256,7 +257,7 @@ async def test_of_an_export_without_an_end_so_many_pages_are_read_and_the_user_m
     error = await unknown(make)
     assert error.retry_after_seconds is None
     assert "has more than 20 pages. Or look in list_generations." in error.next_step
-    assert "sync-mcp ledger show 1" in error.next_step
+    assert ledger_command("show", "1") in error.next_step
     asked = [request for request in sandbox.requests if request.path == EXPORT]
     assert (len(asked), len(sent(sandbox))) == (20, 1)
 

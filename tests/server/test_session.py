@@ -101,9 +101,7 @@ def test_a_host_lists_prices_creates_waits_and_lists_again(host: Host):
     assert len(answered) == len(set(answered))
 
 
-def test_the_progress_of_one_call_only_rises_from_the_upload_to_the_wait_for_the_job(
-    host: Host, clips: Path
-):
+def test_the_progress_of_one_call_only_rises_from_the_upload_to_the_wait_for_the_job(host: Host, clips: Path):
     sandbox = embedded(host)
     # The second file's upload is told of more than a second after the first one's, and so is the wait.
     sandbox.control("faults", {"method": "PUT", "path": "/sandbox/storage/*", "delay_seconds": 1.1})

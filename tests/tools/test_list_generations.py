@@ -8,6 +8,7 @@ from mcp import Client
 from pydantic import SecretStr
 
 from sync_mcp import Settings, create_server
+from sync_mcp.installed import ledger_command
 from sync_mcp.jobs.ledger import FILE_NAME
 from sync_mcp.sandbox import Fault, Sandbox
 
@@ -198,4 +199,4 @@ async def test_where_the_ledger_cannot_be_read_the_list_is_there_and_says_so(
         told = await Assistant(client).facts("list_generations")
     assert told["generations"] == []
     assert told["note"].startswith("What is unresolved cannot be told: The ledger was damaged")
-    assert "sync-mcp ledger check" in told["next_step"]
+    assert ledger_command("check") in told["next_step"]
