@@ -22,7 +22,7 @@ from sync_mcp.errors import ReadOnlyError
 from sync_mcp.scratch import ScratchFolder
 from sync_mcp.settings import Settings
 from sync_mcp.text import clean, near, safe
-from sync_mcp.tools.answers import error_result
+from sync_mcp.tools.answers import SANDBOX_MARK, error_result
 from sync_mcp.tools.approval import NOBODY, QUESTION, User
 from sync_mcp.tools.backend import CALL_SECONDS, Backend, CallContext
 from sync_mcp.tools.catalogue import TOOLS
@@ -42,15 +42,14 @@ _FORMS_HAVE_A_MODE = "2025-11-25"
 """The revision that brought questions of another kind than a form."""
 
 INSTRUCTIONS = (
-    "Lip-synced and dubbed video with Sync. The way: list_voices where a script needs a voice, "
-    "estimate_cost, let the user agree to the price, create_generation, get_generation with wait_seconds 45 "
-    "until it has ended (for several, wait_for_generations), preview_generation to look at it, "
-    "download_generation to save it. A generation costs money, cannot be cancelled, and takes from ten "
-    "seconds to ten minutes. The same create_generation call again returns the same job and pays nothing; to "
-    "make it again on purpose give another take. Where the user has to approve a price, ask them and never "
-    "answer for them; limits are theirs alone. Each answer's next_step says how to go on. Media are given as "
-    "path, a file on the user's disk, or as public url; output URLs are signed, so copy them letter for "
-    "letter."
+    "Lip-synced and dubbed video with Sync. The way: list_voices if a script needs a voice, "
+    "estimate_cost, the user's yes to the price, create_generation, get_generation with wait_seconds 45 "
+    "until it has ended (several: wait_for_generations), preview_generation to look, download_generation to "
+    "save. A generation costs money, cannot be cancelled, and takes ten seconds to ten minutes. The same "
+    "create_generation call returns the same job and pays nothing; another take makes it again. Where the "
+    "user has to approve a price, ask them and never answer for them; limits are theirs alone. Each answer's "
+    "next_step says how to go on. Media: path, a file on the user's disk, or a public url. Output URLs are "
+    "signed: copy them letter for letter."
 )
 
 READ_ONLY_INSTRUCTIONS = (
@@ -135,7 +134,7 @@ def create_server(
         "sync-mcp",
         version=__version__,
         title="Sync lip-sync and dubbing",
-        instructions=_instructions(sandbox_url, is_read_only=settings.read_only),
+        instructions=instructions(sandbox_url, is_read_only=settings.read_only),
         website_url="https://sync.so",
         lifespan=lifespan,
         get_tool_input_schema=schema_of,
@@ -259,13 +258,12 @@ def _connector(settings: Settings, sandbox_url: str | None) -> "Callable[[], Asy
     return connect
 
 
-def _instructions(sandbox_url: str | None, *, is_read_only: bool) -> str:
+def instructions(sandbox_url: str | None, *, is_read_only: bool = False) -> str:
+    """Return what a model is told of this server before any call."""
     way = READ_ONLY_INSTRUCTIONS if is_read_only else INSTRUCTIONS
     if sandbox_url is None:
         return way
     return (
-        f"{way} This server runs on its SANDBOX: answers come from a stand-in, no real video is "
-        f"made and no money is spent. Sample media: {sandbox_url}/samples/speaker.mp4 (video), "
-        f"{sandbox_url}/samples/speaker.jpg (image), {sandbox_url}/samples/speech.wav (audio), "
-        f"{sandbox_url}/samples/speaking.mp4 (video with speech, to dub)."
+        f"{way} {SANDBOX_MARK} Samples: {sandbox_url}/samples/speaker.mp4, beside it speaker.jpg, "
+        "speech.wav, speaking.mp4 (with speech, to dub)."
     )

@@ -21,7 +21,7 @@ from mcp_types import Tool
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.server import INSTRUCTIONS
+from sync_mcp.server import instructions
 from tests.bench.wire import (
     BARE,
     OURS,
@@ -38,6 +38,7 @@ from tests.bench.words import (
     LARGEST_MANY_JOBS,
     LARGEST_ONE_CLIP,
     MANY_JOBS,
+    SANDBOX_ORIGIN,
     listing_bytes,
     many_jobs,
     one_clip,
@@ -166,6 +167,7 @@ async def sizes() -> list[bool]:
                 answer = await server.tool("list_generations")
                 asked = len(sandbox.requests) - before
                 memory_paid = await _memory_after_a_paid_create(server, sandbox)
+    on_the_sandbox = len(instructions(SANDBOX_ORIGIN).encode())
     return [
         row("tools/list for the four tools", length, 13_000, unit="bytes"),
         row(f"list_generations on an account of {JOBS} jobs", len(answer), 6000, unit="bytes"),
@@ -175,7 +177,8 @@ async def sizes() -> list[bool]:
         row("the definition of create_generation", create, 6000, unit="bytes"),
         row("tools/list for all tools", whole, 20_000, unit="bytes"),
         row("all tools as a model sees them", listing_bytes(seen), LARGEST_LISTING, unit="bytes"),
-        row("the instructions", len(INSTRUCTIONS.encode()), LARGEST_INSTRUCTIONS, unit="bytes"),
+        row("the instructions", len(instructions(None).encode()), LARGEST_INSTRUCTIONS, unit="bytes"),
+        row("the instructions on the sandbox", on_the_sandbox, LARGEST_INSTRUCTIONS, unit="bytes"),
     ]
 
 

@@ -17,6 +17,8 @@ from sync_mcp.tools.answers import SANDBOX_MARK
 LARGEST_LISTING = 10_400
 """Bytes of the tools as a model sees them."""
 LARGEST_INSTRUCTIONS = 900
+SANDBOX_ORIGIN = "http://127.0.0.1:65535"
+"""The longest that an embedded sandbox has."""
 LARGEST_ONE_CLIP = 2_300
 """Bytes of the answers from a price to the saved file."""
 LARGEST_MANY_JOBS = 7_000

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 from mcp_types import Tool
 
-from sync_mcp.server import INSTRUCTIONS
+from sync_mcp.server import instructions
 from sync_mcp.tools.catalogue import TOOLS
-from tests.bench.words import LARGEST_INSTRUCTIONS, LARGEST_LISTING, listing_bytes
+from tests.bench.words import LARGEST_INSTRUCTIONS, LARGEST_LISTING, SANDBOX_ORIGIN, listing_bytes
 
 Schema = dict[str, Any]
 
@@ -127,7 +127,11 @@ def _bytes(*names: str) -> int:
 
 def test_what_a_model_reads_of_all_tools_is_small() -> None:
     assert listing_bytes(_DEFINITIONS) <= LARGEST_LISTING
-    assert len(INSTRUCTIONS.encode()) <= LARGEST_INSTRUCTIONS
+
+
+@pytest.mark.parametrize("sandbox_url", [None, SANDBOX_ORIGIN], ids=["API", "sandbox"])
+def test_the_instructions_are_short_on_the_sandbox_too(sandbox_url: str | None) -> None:
+    assert len(instructions(sandbox_url).encode()) <= LARGEST_INSTRUCTIONS
 
 
 def test_there_are_at_most_twenty_tools_and_their_listing_is_small() -> None:
