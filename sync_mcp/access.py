@@ -1,6 +1,13 @@
 """The key and the origin of the API: what can be said of either before it is used."""
 
+import re
 from urllib.parse import urlsplit
+
+_BETWEEN = re.compile(r"[\s_<>\[\]()\"'`-]+")
+_PLACEHOLDER = re.compile(
+    r"(?:(?:your|my|the|an?)(?:sync|so)*(?:api)?key|(?:sync|so)*apikey)(?:here)?|(?:sk|key)?[x.*]{3,}"
+)
+_VARIABLE = re.compile(r"[$%{].*\bSYNC_API_KEY\b.*")
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -43,3 +50,8 @@ def checked_key(key: str) -> str:
     if not key.isascii() or not key.isprintable():
         raise ValueError("has characters that no key has; copy it again")
     return key
+
+
+def is_placeholder(key: str) -> bool:
+    """Return whether a key is what stands in examples in place of one, or a variable that nobody put in."""
+    return bool(_VARIABLE.fullmatch(key) or _PLACEHOLDER.fullmatch(_BETWEEN.sub("", key.casefold())))

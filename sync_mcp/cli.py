@@ -70,7 +70,7 @@ def main() -> None:
     except BrokenPipeError as error:
         _end_unread(error)
     except ConfigurationError as error:
-        _stop(error.message)
+        _stop(f"{error.message} {error.next_step}".rstrip())
     except KeyboardInterrupt:
         # Before serving began; from then on the server itself ends on the signal.
         sys.exit(0)

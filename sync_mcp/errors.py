@@ -266,6 +266,10 @@ class ConfigurationError(SyncError):
 
     code = "configuration_error"
 
+    def __str__(self) -> str:
+        # A traceback is all that the user of a script sees, and it is they who can mend it.
+        return f"{super().__str__()} {self.next_step}".rstrip()
+
 
 class InvalidRequestError(SyncError):
     """The request breaks rules that are known without asking the API; nothing was sent.

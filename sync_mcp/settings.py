@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from sync_mcp.access import checked_key, checked_origin
+from sync_mcp.access import checked_key, checked_origin, is_on_loopback, is_placeholder
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.text import near, safe, without_secrets
 from sync_mcp.tokens import SHORTEST, is_token
@@ -245,9 +245,21 @@ class Settings(BaseModel):
                 if name in wrong
             ]
             return None, faults
+        if settings._sends_placeholder:
+            faults.append(_PLACEHOLDER_SENT)
         return (None if faults else settings), faults
 
+    @property
+    def _sends_placeholder(self) -> bool:
+        """Whether the API would get a placeholder for a key; a sandbox takes any."""
+        is_sent = self.api_key is not None and not self.sandbox and not is_on_loopback(self.base_url)
+        return is_sent and self.api_key is not None and is_placeholder(self.api_key.get_secret_value())
 
+
+_PLACEHOLDER_SENT = (
+    "SYNC_API_KEY is a placeholder: put a key in its place, made at https://sync.so/settings/api-keys, or "
+    "take --sandbox, which needs none."
+)
 _SECRETS = ("api_key", "http_token")
 _WANTED = {
     "api_key": "a key in plain letters and signs; copy it again",

@@ -1,6 +1,6 @@
 import pytest
 
-from sync_mcp.access import checked_origin
+from sync_mcp.access import checked_origin, is_placeholder
 
 
 @pytest.mark.parametrize(
@@ -16,3 +16,35 @@ def test_one_api_has_one_spelling(url: str) -> None:
 )
 def test_what_tells_one_api_from_another_stays(url: str) -> None:
     assert checked_origin(url) == url
+
+
+PLACEHOLDERS = (
+    "your key",
+    '"your key"',
+    "YOUR_API_KEY",
+    "<your-api-key>",
+    "your-sync-api-key-here",
+    "my key",
+    "api_key",
+    "SYNC_API_KEY",
+    "sk-...",
+    "sk_xxxxxxxx",
+    "...",
+    "$SYNC_API_KEY",
+    "${SYNC_API_KEY}",
+    "${env:SYNC_API_KEY}",
+    "{env:SYNC_API_KEY}",
+    "%SYNC_API_KEY%",
+)
+
+
+@pytest.mark.parametrize("key", PLACEHOLDERS)
+def test_what_stands_in_examples_in_place_of_a_key_is_no_key(key: str) -> None:
+    assert is_placeholder(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["any", "sk_invalid", "sk-Yk3x8vQ2mXw0", "key-0", "test", "$ecret", "sk_x1xx"]
+)
+def test_any_other_word_may_be_a_key(key: str) -> None:
+    assert not is_placeholder(key)

@@ -18,6 +18,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
+from sync_mcp.access import is_placeholder
 from sync_mcp.hosts import ALIASES, HOSTS, Installation, configuration, http_origin
 from sync_mcp.installed import this_command
 from sync_mcp.tools.catalogue import TOOLS
@@ -250,6 +251,14 @@ def test_a_host_is_known_by_another_spelling_of_its_name_too() -> None:
 def test_a_host_refers_to_the_key_in_its_own_way(host: str, place: str, told: str) -> None:
     assert entry(host, config(host).stdout)[place] == {"SYNC_API_KEY": told}
     assert place not in entry(host, config(host, "--sandbox").stdout)
+
+
+@every_host
+def test_what_stands_in_place_of_the_key_is_known_to_be_none(host: str) -> None:
+    server = entry(host, config(host).stdout)
+    values = server.get("env", server.get("environment", {})).values()
+    # A host that does not put its variable in hands this on as it stands.
+    assert all(map(is_placeholder, values))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ import anyio
 import httpx
 
 from sync_mcp._version import __version__
-from sync_mcp.access import checked_key, checked_origin, is_on_loopback
+from sync_mcp.access import checked_key, checked_origin, is_on_loopback, is_placeholder
 from sync_mcp.errors import (
     APIConnectionError,
     APIResponseError,
@@ -230,7 +230,7 @@ class Transport:
 
     def __init__(self, *, api_key: str, base_url: str, timeout_seconds: float, max_retries: int) -> None:
         self.base_url = _checked_base_url(base_url)
-        self._api_key = _checked_api_key(api_key)
+        self._api_key = _checked_api_key(api_key, self.base_url)
         self._timeout_seconds = timeout_seconds
         self._max_retries = max_retries
         self._http: httpx.AsyncClient | None = None
@@ -686,13 +686,16 @@ def _checked_base_url(base_url: str) -> str:
         raise ConfigurationError(f"The API's base URL {without_secrets(base_url)!r} {error}.") from None
 
 
-def _checked_api_key(api_key: str) -> str:
+def _checked_api_key(api_key: str, base_url: str) -> str:
     try:
         key = checked_key(api_key)
     except ValueError as error:
         raise ConfigurationError(f"The API key {error}.") from None
     if not key:
         raise ConfigurationError("There is no API key.", code="api_key_missing")
+    # A sandbox takes any.
+    if is_placeholder(key) and not is_on_loopback(base_url):
+        raise ConfigurationError("The API key is a placeholder.", code="api_key_missing")
     return key
 
 

@@ -276,5 +276,6 @@ def test_a_full_account_tells_how_full_it_is() -> None:
 
 def test_a_setting_that_is_missing_has_a_code_of_its_own() -> None:
     error = ConfigurationError("There is no key.", code="api_key_missing", next_step="Set SYNC_API_KEY.")
-    assert str(error) == "api_key_missing: There is no key."
+    # It is all that the user of a script sees.
+    assert str(error) == "api_key_missing: There is no key. Set SYNC_API_KEY."
     assert error.next_step == "Set SYNC_API_KEY."

@@ -256,6 +256,13 @@ def test_no_key_is_refused_with_where_to_get_one(
     assert "https://sync.so/settings/api-keys" in caught.value.next_step
 
 
+def test_a_placeholder_is_refused_with_where_to_get_a_key() -> None:
+    with pytest.raises(ConfigurationError, match="placeholder") as caught:
+        AsyncSync(api_key="YOUR_API_KEY")
+    assert caught.value.code == "api_key_missing"
+    assert "https://sync.so/settings/api-keys" in str(caught.value)
+
+
 async def test_a_key_copied_with_white_space_around_it_is_sent_without(serve: Serve) -> None:
     server = serve(answer(200, []))
     async with AsyncSync(api_key=f" {KEY}\n", base_url=server.url) as client:
