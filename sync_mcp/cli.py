@@ -20,7 +20,7 @@ from sync_mcp._version import __version__
 from sync_mcp.access import LOOPBACK
 from sync_mcp.caller import caller
 from sync_mcp.errors import ConfigurationError, InvalidRequestError, LedgerError
-from sync_mcp.home import home_folder, open_to_others
+from sync_mcp.home import home_folder, open_fault, open_to_others
 from sync_mcp.hosts import ALIASES, HOSTS, Installation, configuration, http_origin
 from sync_mcp.installed import called_by, media_install, this_command
 from sync_mcp.scratch import sweep
@@ -377,7 +377,7 @@ def _tokens(settings: "Settings") -> dict[str, str | None]:
 def _warn_of_open_home(settings: "Settings") -> None:
     place = None if settings.sandbox else open_to_others(home_folder(settings.home))
     if place is not None:
-        logger.warning("others can write to %s, where the ledger lies: what was paid can be forged", place)
+        logger.warning("%s", open_fault(place))
 
 
 def _settings(arguments: argparse.Namespace) -> "Settings":

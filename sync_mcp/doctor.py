@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
 from sync_mcp.errors import APIStatusError, ConfigurationError, LedgerError, NotFoundError, SyncError
-from sync_mcp.home import home_folder, open_to_others
+from sync_mcp.home import home_folder, open_fault, open_to_others
 from sync_mcp.installed import ledger_command, media_install
 from sync_mcp.settings import Settings
 from sync_mcp.text import safe
@@ -262,9 +262,10 @@ def _ledger(settings: Settings) -> Finding:
 def _open_home(settings: Settings) -> Iterator[Finding]:
     place = None if settings.sandbox else open_to_others(home_folder(settings.home))
     if place is not None:
-        state = f"others can write to {place}, where the ledger lies: what was paid can be forged"
         mend = f"chmod go-w {shlex.quote(str(place))}"
-        yield Finding("home", state, f"Make it yours alone ({mend}), or name another one in SYNC_MCP_HOME.")
+        yield Finding(
+            "home", open_fault(place), f"Make it yours alone ({mend}), or name another one in SYNC_MCP_HOME."
+        )
 
 
 def _future(path: Path) -> Finding:

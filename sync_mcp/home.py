@@ -36,3 +36,8 @@ def open_to_others(folder: Path) -> Path | None:
         # Not there yet: it is made for this user alone.
         return None
     return None
+
+
+def open_fault(place: Path) -> str:
+    """Return what it means that others can write to `place`, as `open_to_others` found it."""
+    return f"others can write to {place}, where the ledger lies: what was paid can be forged"

@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from sync_mcp.api.downloads import check_destination, fetched, move_into_place
 from sync_mcp.api.formats import MediaFormat, MediaKind
-from sync_mcp.api.models import GENERATION_ID, CamelModel, Figure, Moment
+from sync_mcp.api.models import CamelModel, Figure, Moment
 from sync_mcp.api.transport import Call, RequestOptions, Transport
 from sync_mcp.api.uploads import LocalFile, OnProgress, Source, name_to_send, opened
 from sync_mcp.errors import (
@@ -27,7 +27,7 @@ from sync_mcp.errors import (
     ServerError,
     SyncError,
 )
-from sync_mcp.text import clean
+from sync_mcp.text import clean, plain_id
 
 logger = logging.getLogger("sync_mcp.api")
 
@@ -351,6 +351,6 @@ def _names_hash(error: RequestRejectedError) -> bool:
 
 
 def _checked_id(id: str) -> str:
-    if not GENERATION_ID.fullmatch(id):
+    if not plain_id(id):
         raise InvalidRequestError("An asset id has letters, digits, _ and - only: copy it whole.")
     return id

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from sync_mcp.api.listing import Reading
 from sync_mcp.api.matching import Likeness, Verdict, compare
-from sync_mcp.api.models import GENERATION_ID, Generation, GenerationRequest, Json
+from sync_mcp.api.models import Generation, GenerationRequest, Json
 from sync_mcp.api.transport import Call, Reply, RequestOptions, Transport
 from sync_mcp.errors import (
     APIConnectionError,
@@ -44,7 +44,7 @@ from sync_mcp.errors import (
     SyncError,
     is_unknown_id,
 )
-from sync_mcp.text import safe
+from sync_mcp.text import plain_id, safe
 
 logger = logging.getLogger("sync_mcp.api")
 
@@ -407,7 +407,7 @@ class _Create:
             except ValidationError:
                 pass
             else:
-                if GENERATION_ID.fullmatch(generation.id):
+                if plain_id(generation.id):
                     if generation.id == self._named_id:
                         self._creator.note_kept(since_last_send)
                     self._creator.note_kept(self._creator.seconds_since_made(generation.id, self.key))
@@ -520,7 +520,7 @@ class _Create:
         """Return the job that the API named, or why it is not taken; None where it named none."""
         if self._named_id is None:
             return None
-        if not GENERATION_ID.fullmatch(self._named_id):
+        if not plain_id(self._named_id):
             return "named_not_visible"
         reply = await self._ask(f"/v2/generate/{quote(self._named_id, safe='')}", {})
         if is_unknown_id(reply.status):
@@ -661,7 +661,7 @@ class _Create:
         if generation.created_at is not None and generation.created_at < self._earliest:
             return "no"
         # A job of no usable id could never be asked for again.
-        if likeness == "possible" or not GENERATION_ID.fullmatch(generation.id):
+        if likeness == "possible" or not plain_id(generation.id):
             return "maybe"
         if not _created_since(generation, self._sent_by_the_apis_clock - _CLOCK_TOLERANCE):
             return "maybe"

@@ -29,7 +29,6 @@ from sync_mcp.api.downloads import check_destination, fetched, move_into_place
 from sync_mcp.api.estimate import estimate
 from sync_mcp.api.many import Calls, CreateMany, ManyRequest
 from sync_mcp.api.models import (
-    GENERATION_ID,
     CostEstimate,
     Dub,
     Generation,
@@ -594,6 +593,6 @@ def _listed(words: Sequence[str] | None) -> str:
 
 
 def _checked_id(id: str) -> str:
-    if not GENERATION_ID.fullmatch(id):
+    if not plain_id(id):
         raise InvalidRequestError("A generation id has letters, digits, _ and - only: copy it whole.")
     return id

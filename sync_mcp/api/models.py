@@ -7,7 +7,6 @@ parse is kept as it came.
 """
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -45,9 +44,6 @@ SyncMode = Literal["bounce", "loop", "cut_off", "silence", "remap"] | str
 ModelMode = Literal["lips", "face", "head"] | str
 Emotion = Literal["happy", "sad", "angry", "disgusted", "surprised", "neutral"] | str
 GenerationStatus = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "REJECTED"] | str
-
-GENERATION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-"""What an id can be that is asked for again: it stands in a path."""
 
 TERMINAL_STATUSES = frozenset({"COMPLETED", "FAILED", "REJECTED", "CANCELED"})
 """Statuses that never change again; CANCELED comes from older jobs."""

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import JsonValue, ValidationError
 
-from sync_mcp.api.models import GENERATION_ID, CamelModel
+from sync_mcp.api.models import CamelModel
 from sync_mcp.api.transport import Call, RequestOptions, Transport
 from sync_mcp.errors import APIResponseError, InvalidRequestError
-from sync_mcp.text import folded
+from sync_mcp.text import folded, plain_id
 
 _NAME_LIMIT = 60
 _SEARCH_LIMIT = 80
@@ -64,7 +64,7 @@ class Voices:
         Raises:
             NotFoundError: the account has no voice by this id.
         """
-        if not GENERATION_ID.fullmatch(id):
+        if not plain_id(id):
             raise InvalidRequestError("A voice id has letters, digits, _ and - only: copy it whole.")
         reply = await self._transport.read(Call("GET", f"/v2/voices/{id}"), request_options)
         try:

@@ -24,7 +24,7 @@ from anyio.abc import TaskGroup
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.create import LISTED_WITHIN_SECONDS, Attempt, Claim, Step, is_of_the_key
 from sync_mcp.api.matching import is_other_model
-from sync_mcp.api.models import GENERATION_ID, Generation, GenerationRequest
+from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.api.transport import RequestOptions
 from sync_mcp.api.usage import UsageItem
 from sync_mcp.errors import (
@@ -880,7 +880,7 @@ class Guard:
             # After that nothing goes out again: nobody is asked in vain.
             return None
         try:
-            is_id = GENERATION_ID.fullmatch(entry.named_id)
+            is_id = plain_id(entry.named_id)
             if is_id and await self._look_for(call, entry.named_id) is not None:
                 return None
         except SyncError:

@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.generations import PAGE_LIMIT
-from sync_mcp.api.models import GENERATION_ID, Generation
+from sync_mcp.api.models import Generation
 from sync_mcp.api.transport import RequestOptions
 from sync_mcp.errors import (
     APIConnectionError,
@@ -27,7 +27,7 @@ from sync_mcp.errors import (
     SyncError,
     is_unknown_id,
 )
-from sync_mcp.text import safe
+from sync_mcp.text import plain_id, safe
 
 logger = logging.getLogger("sync_mcp.jobs")
 
@@ -177,7 +177,7 @@ class Watcher:
 
     @contextmanager
     def _waiting(self, generation_ids: Sequence[str], seconds: float) -> "Generator[_Wait]":
-        if not all(GENERATION_ID.fullmatch(id) for id in generation_ids):
+        if not all(map(plain_id, generation_ids)):
             raise InvalidRequestError("A generation id has letters, digits, _ and - only: copy it whole.")
         self._client_of()
         fault = self._fault if anyio.current_time() < self._quiet_until else None

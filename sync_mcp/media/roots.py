@@ -24,7 +24,7 @@ from urllib.parse import unquote
 
 from sync_mcp.api.formats import HEAD_BYTES, kind_of_name, media_format
 from sync_mcp.errors import FileRefused
-from sync_mcp.text import clean, unwrapped
+from sync_mcp.text import clean, did_you_mean, unwrapped
 
 _WINDOWS = os.name == "nt"
 
@@ -375,8 +375,8 @@ class MediaRoots:
         with suppress(_Outside, OSError, FileRefused):
             for path in dict.fromkeys(self._candidates(text)):
                 with suppress(_Outside, OSError, FileRefused), _opened(self._place(path, self._folders)):
-                    return f"; did you mean {_short(path)!r}?"
-        return "."
+                    return did_you_mean(_short(path))
+        return did_you_mean()
 
     def _candidates(self, text: str) -> Iterator[Path]:
         asked = _absolute(text)
@@ -814,7 +814,7 @@ def _is_marked_hidden(found: os.stat_result) -> bool:
 def _near_folder(place: _Place) -> str:
     """Return the end of a sentence: "; did you mean X?" for the folder that was meant, else "."."""
     path = next((path for path in _near_paths(place.root, place.parts) if path.is_dir()), None)
-    return f"; did you mean {_short(path)!r}?" if path else "."
+    return did_you_mean(*([_short(path)] if path else []))
 
 
 def _named(folder: _Place, name: str) -> Path:

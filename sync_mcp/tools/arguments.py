@@ -24,12 +24,10 @@ from sync_mcp.tools.schema import Schema
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # JSON can spell half a surrogate pair, which no API takes.
 _BROKEN_TEXT = re.compile("[\ud800-\udfff]")
-_KINDS = {
-    "array": "a JSON array",
-    "object": "a JSON object",
-    "number": "a number",
-    "integer": "a whole number",
-}
+_PLAIN = {"number": "a number", "integer": "a whole number", "boolean": "true or false"}
+_KINDS = {"array": "a JSON array", "object": "a JSON object", **_PLAIN}
+# Never taken for one: what stands in an option decides what is paid for.
+_LEFT_OUT = ("none", "null", "undefined", "default")
 _MOST_FAULTS = 12
 MOST_NAMES = 200
 """How many names one object may have; of a text with more nothing is looked at."""
@@ -129,6 +127,7 @@ class _Reader:
             told = f"{len(given):,} names in {place or 'the arguments'}"
             raise InvalidRequestError([f"There are {told}: more than {MOST_NAMES} are not looked at."])
         properties = cast(Mapping[str, Schema], schema.get("properties", {}))
+        required = cast(Sequence[str], schema.get("required", ()))
         read: dict[str, object] = {}
         for spelled, value in given.items():
             name = _snake(spelled, properties)
@@ -140,11 +139,20 @@ class _Reader:
                 self._fault(where, f"There is no argument {clean(where, 80)!r}{hint}")
             elif stands_for_nothing(name, value, in_options="options" in place):
                 continue
+            elif name not in required and self._is_left_out_in_words(value, properties[name], place):
+                wanted = _wanted(properties[name])
+                shown = clean(str(value), _SHOWN_VALUE)
+                self._fault(where, f"{where} must be {wanted}, not {shown!r}; leave it out for the default.")
             else:
                 said = self.value(meant(name, value), properties[name], where)
                 if read.setdefault(name, said) != said:
                     self._fault(where, f"{where} is given twice with different values: keep one.")
         return read
+
+    def _is_left_out_in_words(self, value: object, schema: Schema, place: str) -> bool:
+        """Return whether a word says that there is no value where an option or one of some words is due."""
+        takes_words = "enum" in schema or ("options" in place and schema.get("type") in _PLAIN)
+        return takes_words and isinstance(value, str) and value.strip().casefold() in _LEFT_OUT
 
     def _hint(self, name: str, properties: Mapping[str, Schema], place: str) -> str:
         """Return the end of a sentence that names what was meant, with its place where that is another."""
@@ -185,14 +193,20 @@ class _Reader:
             if value.strip().casefold().replace("-", "_") == word.casefold().replace("-", "_"):
                 return word
         shown = clean(value, _SHOWN_VALUE)
-        self._fault(
-            place, f"{place} must be one of {', '.join(words)}, not {shown!r}{near(value[:80], words)}"
-        )
+        self._fault(place, f"{place} must be {_one_of(words)}, not {shown!r}{near(value[:80], words)}")
         return words[0]
 
     def _fault(self, place: str, sentence: str) -> None:
         self.faults.append(sentence)
         self.places.add(place)
+
+
+def _wanted(schema: Schema) -> str:
+    return _one_of(schema["enum"]) if "enum" in schema else _PLAIN[schema["type"]]
+
+
+def _one_of(words: Sequence[str]) -> str:
+    return f"one of {', '.join(words)}"
 
 
 def _places_in(schema: Schema, place: str) -> Iterator[str]:

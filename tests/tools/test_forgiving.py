@@ -239,6 +239,36 @@ async def test_nothing_else_stands_for_nothing(
     assert words in await refusal(assistant, sandbox, "create_generation", arguments)
 
 
+SYNC_MODES = "one of bounce, loop, cut_off, silence, remap"
+
+
+@pytest.mark.parametrize("tool", ["create_generation", "estimate_cost"])
+@pytest.mark.parametrize(
+    ("given", "place", "wanted"),
+    [
+        ({"options": {"sync_mode": "None"}}, "options.sync_mode", SYNC_MODES),
+        ({"options": {"sync_mode": " default "}}, "options.sync_mode", SYNC_MODES),
+        ({"options": {"model_mode": "null"}}, "options.model_mode", "one of lips, face, head"),
+        ({"options": {"temperature": "None"}}, "options.temperature", "a number"),
+        ({"options": {"reasoning_enabled": "None"}}, "options.reasoning_enabled", "true or false"),
+    ],
+)
+async def test_an_option_of_nothing_is_told_its_values_and_that_it_may_be_left_out(
+    assistant: Assistant, sandbox: Sandbox, tool: str, given: Facts, place: str, wanted: str
+) -> None:
+    told = await refusal(assistant, sandbox, tool, {"input": media(sandbox), **given})
+    word = repr(next(iter(given["options"].values())).strip())
+    assert f"{place} must be {wanted}, not {word}; leave it out for the default." in told
+    assert "did you mean" not in told
+
+
+async def test_a_word_that_is_needed_may_not_be_left_out(assistant: Assistant, sandbox: Sandbox) -> None:
+    items = [{**media(sandbox)[0], "type": "None"}, media(sandbox)[1]]
+    told = await refusal(assistant, sandbox, "create_generation", {"input": items})
+    assert "input[0].type must be one of video, image, audio, text, not 'None'" in told
+    assert "leave it out" not in told
+
+
 async def test_a_limit_of_nothing_is_a_limit_of_nothing(assistant: Assistant, sandbox: Sandbox) -> None:
     told = await assistant.error("create_generation", input=media(sandbox), max_cost_usd=0)
     assert told.code == "limit_reached"
