@@ -80,7 +80,7 @@ def safe(text: str, limit: int) -> str:
 
 
 def plain_id(text: str) -> str:
-    """Return an id that may stand in a path and among our own words, or "" for what is none: a stranger's text."""
+    """Return an id that may stand in a path and in our words, or "" for what is none: a stranger's text."""
     return text if _ID.fullmatch(text) else ""
 
 

@@ -12,6 +12,7 @@ from sync_mcp.sandbox.settings import SandboxSettings
 
 def to_costs(job: Job, now: datetime, settings: SandboxSettings) -> JsonObject:
     """Return a job's cost as the API shows it; money is a decimal string."""
+    job.fail_without_sources(now)
     availability, known = _known(job, now, settings)
     is_complete = availability == "complete"
     component: JsonValue = {

@@ -236,9 +236,12 @@ class Generations:
         sources = listed(request, "source") + listed(request, "generationSource")
         project = request.query_params.get("projectId")
         now = self._world.clock.now()
+        jobs = self._world.known_jobs()
+        for job in jobs if statuses else ():
+            job.fail_without_sources(now)
         return [
             job
-            for job in self._world.known_jobs()
+            for job in jobs
             if job.is_listed(now, self._world.settings)
             and (not statuses or job.status(now) in statuses)
             and (not ids or job.id in ids)

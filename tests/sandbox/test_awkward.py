@@ -255,6 +255,30 @@ def test_a_job_whose_output_cannot_be_made_any_more_does_not_end_completed(
     assert done["outputUrl"] is None
 
 
+@pytest.mark.parametrize("looks_first", ["list", "count", "costs"])
+def test_whoever_looks_first_no_list_and_no_cost_calls_a_job_completed_that_cannot_be_fetched(
+    sandbox: Sandbox, api: httpx.Client, tmp_path: Path, looks_first: str
+) -> None:
+    clip = make_media(tmp_path / "clip.mp4", picture="libx264", sound="aac")
+    made = create(api, dubbed(_asset(api, clip)))
+    [kept] = [path for path in (sandbox.folder / "uploads").iterdir() if path.is_file()]
+    kept.write_bytes(b"no video any more")
+    sandbox.advance(sandbox.settings.job_seconds)
+    if looks_first == "list":
+        assert api.get("/v2/generations", params={"status": "COMPLETED"}).json() == []
+        [row] = api.get("/v2/generations", params={"status": "FAILED"}).json()
+        assert row["id"] == made["id"]
+    elif looks_first == "count":
+        counted = [
+            api.get("/v2/generations/count", params={"status": status}).json()["count"]
+            for status in ("COMPLETED", "FAILED")
+        ]
+        assert counted == [0, 1]
+    else:
+        costs = api.get(f"/v2/generate/{made['id']}/costs").json()
+        assert (costs["generationStatus"], costs["totalCostUsd"]) == ("FAILED", "0")
+
+
 def test_an_output_that_fails_while_it_is_made_is_not_there_and_its_job_has_failed(
     sandbox: Sandbox, api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
