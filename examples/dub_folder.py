@@ -1,6 +1,6 @@
 """Dub every clip of a folder, unattended and within a budget; run again, it goes on where it stopped.
 
-    SYNC_API_KEY=... python examples/dub_folder.py ~/Movies/course --voice "Ada - warm" --budget-usd 20
+    SYNC_API_KEY=... python examples/dub_folder.py ~/Downloads/course --voice "Ada - warm" --budget-usd 20
 
 Beside each clip (lesson.mp4) lies what is to be said: a script (lesson.txt), spoken by --voice, or a
 recording (lesson.wav, .mp3 ...). The result comes beside it (lesson.synced.mp4), and what it cost into
@@ -238,6 +238,6 @@ if __name__ == "__main__":
     try:
         sys.exit(asyncio.run(main()))
     except SyncError as error:
-        sys.exit(f"{error} {error.next_step}")
+        sys.exit(f"{error.code}: {error.whole_message} {error.next_step}")
     except KeyboardInterrupt:
         sys.exit("Stopped. Jobs that run go on; the next run fetches them and does the rest.")

@@ -59,4 +59,4 @@ if __name__ == "__main__":
     try:
         sys.exit(asyncio.run(main()))
     except SyncError as error:
-        sys.exit(f"{error} {error.next_step}")
+        sys.exit(f"{error.code}: {error.whole_message} {error.next_step}")

@@ -82,8 +82,8 @@ class Settings(BaseModel):
     media_roots: tuple[Path, ...] | None = Field(
         default=None,
         description="Folders whose media may be read and where results may be saved, with `:` (Windows: `;`) "
-        "between; by default the working directory, Desktop, Documents, Downloads, Movies or Videos, Music "
-        "and Pictures, over HTTP none.",
+        "between; by default the working directory, Desktop, Documents, Downloads, Videos (macOS: Movies), "
+        "Music and Pictures, over HTTP none.",
     )
     download_dir: Path | None = Field(
         default=None, description="Folder that results are saved in; by default the user's Downloads."

@@ -120,6 +120,11 @@ def test_a_key_on_the_command_line_is_not_repeated(arguments: list[str]) -> None
             {"SYNC_API_KEY": f"“{KEY}”"},
             "SYNC_API_KEY must be a key in plain letters and signs; copy it again.",
         ),
+        (
+            {"SYNC_API_KEY": "your key"},
+            "SYNC_API_KEY is a placeholder: put a key in its place, made at "
+            "https://sync.so/settings/api-keys, or take --sandbox, which needs none.",
+        ),
     ],
 )
 def test_a_bad_variable_is_one_line_that_names_it(environment: dict[str, str], complaint: str) -> None:
