@@ -42,14 +42,13 @@ _FORMS_HAVE_A_MODE = "2025-11-25"
 """The revision that brought questions of another kind than a form."""
 
 INSTRUCTIONS = (
-    "Lip-synced and dubbed video with Sync. The way: list_voices if a script needs a voice, "
-    "estimate_cost, the user's yes to the price, create_generation, get_generation with wait_seconds 45 "
-    "until it has ended (several: wait_for_generations), preview_generation to look, download_generation to "
-    "save. A generation costs money, cannot be cancelled, and takes ten seconds to ten minutes. The same "
-    "create_generation call returns the same job and pays nothing; another take makes it again. Where the "
-    "user has to approve a price, ask them and never answer for them; limits are theirs alone. Each answer's "
-    "next_step says how to go on. Media: path, a file on the user's disk, or a public url. Output URLs are "
-    "signed: copy them letter for letter."
+    "Lip-synced and dubbed video with Sync. The way: list_voices if a script needs a voice, estimate_cost, "
+    "the user's yes to the price, create_generation, get_generation with wait_seconds 45 until it has ended "
+    "(several: wait_for_generations), preview_generation to look, download_generation. A generation costs "
+    "money, cannot be cancelled, takes up to ten minutes. The same create_generation call returns the same "
+    "job and pays nothing; another take makes it again. Where the user must approve, ask, and never answer "
+    "for them; limits are theirs alone. Each next_step says how to go on. Media: path on the user's disk or "
+    "public url. Copy signed output URLs letter for letter."
 )
 
 READ_ONLY_INSTRUCTIONS = (
@@ -263,7 +262,8 @@ def instructions(sandbox_url: str | None, *, is_read_only: bool = False) -> str:
     way = READ_ONLY_INSTRUCTIONS if is_read_only else INSTRUCTIONS
     if sandbox_url is None:
         return way
+    samples = f"{sandbox_url}/samples"
     return (
-        f"{way} {SANDBOX_MARK} Samples: {sandbox_url}/samples/speaker.mp4, beside it speaker.jpg, "
-        "speech.wav, speaking.mp4 (with speech, to dub)."
+        f"{way} {SANDBOX_MARK} Samples: {samples}/speaker.mp4, {samples}/speaker.jpg, "
+        f"{samples}/speech.wav, {samples}/speaking.mp4 (to dub)."
     )

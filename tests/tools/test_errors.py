@@ -288,9 +288,7 @@ async def test_in_the_sandbox_media_that_cannot_be_fetched_are_answered_with_the
     told = await assistant.error("create_generation", input=given)
     for url in (sandbox.samples.video, sandbox.samples.image, sandbox.samples.audio):
         assert url in told.text
-        folder, name = url.rsplit("/", 1)
-        assert f"{folder}/speaker.mp4" in instructions
-        assert name in instructions
+        assert url in instructions
     assert told.text.count("speaker.mp4") == 1
     assert "/samples/" not in next(line for line in told.text.split("\n") if line.startswith("Next: "))
 
