@@ -252,8 +252,9 @@ class Settings(BaseModel):
     @property
     def _sends_placeholder(self) -> bool:
         """Whether the API would get a placeholder for a key; a sandbox takes any."""
-        is_sent = self.api_key is not None and not self.sandbox and not is_on_loopback(self.base_url)
-        return is_sent and self.api_key is not None and is_placeholder(self.api_key.get_secret_value())
+        if self.api_key is None or self.sandbox or is_on_loopback(self.base_url):
+            return False
+        return is_placeholder(self.api_key.get_secret_value())
 
 
 _PLACEHOLDER_SENT = (
