@@ -129,9 +129,11 @@ def test_what_a_model_reads_of_all_tools_is_small() -> None:
     assert listing_bytes(_DEFINITIONS) <= LARGEST_LISTING
 
 
+@pytest.mark.parametrize("is_read_only", [False, True], ids=["pays", "read-only"])
 @pytest.mark.parametrize("sandbox_url", [None, SANDBOX_ORIGIN], ids=["API", "sandbox"])
-def test_the_instructions_are_short_on_the_sandbox_too(sandbox_url: str | None) -> None:
-    assert len(instructions(sandbox_url).encode()) <= LARGEST_INSTRUCTIONS
+def test_the_instructions_are_short_in_each_form(sandbox_url: str | None, *, is_read_only: bool) -> None:
+    told = instructions(sandbox_url, is_read_only=is_read_only)
+    assert len(told.encode()) <= LARGEST_INSTRUCTIONS
 
 
 def test_there_are_at_most_twenty_tools_and_their_listing_is_small() -> None:
