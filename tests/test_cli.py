@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,12 +14,15 @@ import httpx
 import pytest
 
 import sync_mcp
+from tests.stdio.forked import run_forked
 
 SECONDS = 30.0
 ENDS_WITHIN_SECONDS = 10.0
 KEY = "sk_live-1234567890abcdef"
 _SCRIPT = shutil.which("sync-mcp", path=str(Path(sys.executable).parent)) or ""
 MODULE, SCRIPT = [sys.executable, "-m", "sync_mcp"], [_SCRIPT]
+FORKED = (_SCRIPT,)
+"""Of what says the same however it was started."""
 EVERY_COMMAND = pytest.mark.parametrize("command", [MODULE, SCRIPT], ids=["module", "script"])
 Done = subprocess.CompletedProcess[str]
 
@@ -31,18 +34,16 @@ def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
 
 def _run(
     *arguments: str,
-    command: list[str] = MODULE,
+    command: Sequence[str] = FORKED,
     told: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> Done:
-    return subprocess.run(
-        [*command, *arguments],
-        input=told,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=SECONDS,
-        env=_environment(environment),
-    )
+    words, env = [*command, *arguments], _environment(environment)
+    if command != FORKED or "PYTHONPATH" in (environment or {}):
+        return subprocess.run(
+            words, input=told, capture_output=True, encoding="utf-8", timeout=SECONDS, env=env
+        )
+    return run_forked(words, env, typed=told, timeout=SECONDS)
 
 
 def _complaint(done: Done) -> str:

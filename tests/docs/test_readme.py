@@ -30,6 +30,7 @@ from sync_mcp.jobs.limits import Limits
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.storage import SAMPLES
 from sync_mcp.tools.catalogue import TOOLS
+from tests.stdio.forked import run_forked
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -134,8 +135,9 @@ def snippets() -> list[tuple[str, str]]:
 
 
 def test_what_is_tried_on_the_sandbox_works_in_the_order_of_the_page_and_prints_what_it_promises(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     environment = {name: value for name, value in os.environ.items() if name not in _ACCESS}
     prints = {"python": iter(PYTHON_PRINTS), "curl": iter(CURL_PRINTS), "export": iter([""])}
     has_curl = os.name == "posix" and shutil.which("curl") is not None
@@ -145,14 +147,16 @@ def test_what_is_tried_on_the_sandbox_works_in_the_order_of_the_page_and_prints_
             if kind == "export":
                 environment |= dict(word.split("=", 1) for word in shlex.split(text)[1:])
             elif kind == "python" or has_curl:
-                done = subprocess.run(
-                    [sys.executable, "-c", text] if kind == "python" else ["bash", "-c", text],
-                    env=environment,
-                    cwd=tmp_path,
-                    capture_output=True,
-                    encoding="utf-8",
-                    timeout=WAIT_SECONDS,
-                )
+                if kind == "python":
+                    done = run_forked([sys.executable, "-c", text], environment, timeout=WAIT_SECONDS)
+                else:
+                    done = subprocess.run(
+                        ["bash", "-c", text],
+                        env=environment,
+                        capture_output=True,
+                        encoding="utf-8",
+                        timeout=WAIT_SECONDS,
+                    )
                 assert done.returncode == 0, (snippet, done.stderr)
                 assert printed in done.stdout, snippet
         # Whoever goes on, or begins anew, meets no fault that the page has left there.
@@ -343,12 +347,8 @@ def test_the_ledger_commands_work_on_a_create_of_unknown_outcome(sandbox: Sandbo
         asks = words[2] in ("resolve", "release", "prune")
         if words[2] == "release":
             words[3] = "11"
-        done = subprocess.run(
-            [COMMAND, *words[1:], *(["--yes"] if asks else [])],
-            capture_output=True,
-            encoding="utf-8",
-            timeout=WAIT_SECONDS,
-        )
+        command = [COMMAND, *words[1:], *(["--yes"] if asks else [])]
+        done = run_forked(command, os.environ, timeout=WAIT_SECONDS)
         assert "Traceback" not in done.stderr
         # Ten creates are still unresolved when the file is checked, which is not all well.
         expected = 1 if words[2] == "check" else 0

@@ -1,6 +1,7 @@
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -36,7 +37,12 @@ def run_agent(example: str, *arguments: str, typed: str = "", **env: str) -> sub
         for name, value in os.environ.items()
         if not name.startswith("SYNC_") or name == "SYNC_MCP_HOME"
     }
-    return run_forked([str(EXAMPLES / example), *arguments], inherited | env, typed=typed, imports=FRAMEWORKS)
+    return run_forked(
+        [sys.executable, str(EXAMPLES / example), *arguments],
+        inherited | env,
+        typed=typed,
+        imports=FRAMEWORKS,
+    )
 
 
 def dub(example: str, sandbox: Sandbox, *flags: str, typed: str = "") -> subprocess.CompletedProcess[str]:

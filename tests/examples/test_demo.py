@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from mcp import StdioServerParameters
 from sync_mcp.demo import run_demo
 from sync_mcp.media.probe import probe
 from tests.media.clips import frozen_at_first, make_media
+from tests.stdio.forked import run_forked
 
 STEPS = (
     "tools/list",
@@ -23,9 +25,7 @@ STEPS = (
 
 def _run_demo(output: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sync_mcp", "demo", "--output", str(output)]
-    return subprocess.run(
-        command, capture_output=True, encoding="utf-8", timeout=60, stdin=subprocess.DEVNULL
-    )
+    return run_forked(command, os.environ, timeout=60)
 
 
 def _demo_on(monkeypatch: pytest.MonkeyPatch, *arguments: str, output: Path) -> int:

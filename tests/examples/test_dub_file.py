@@ -2,6 +2,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def run(clip: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    arguments = [str(EXAMPLE), str(clip), "--script", "Welcome to our spring sale.", *flags]
+    arguments = [sys.executable, str(EXAMPLE), str(clip), "--script", "Welcome to our spring sale.", *flags]
     return run_forked(arguments, os.environ | {"SYNC_API_KEY": ""})
 
 

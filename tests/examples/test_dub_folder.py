@@ -71,7 +71,7 @@ def dub(
     sandbox: Sandbox, folder: Path, *flags: str, budget: str = "20", key: str = "any"
 ) -> subprocess.CompletedProcess[str]:
     done = run_forked(
-        _command(folder, *flags, budget=budget)[1:], _environment(sandbox, key), timeout=PATIENCE_SECONDS
+        _command(folder, *flags, budget=budget), _environment(sandbox, key), timeout=PATIENCE_SECONDS
     )
     assert "Traceback" not in done.stderr
     return done

@@ -9,6 +9,7 @@ from urllib.request import urlopen
 import pytest
 
 from sync_mcp.sandbox import Sandbox
+from tests.stdio.forked import run_forked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -20,14 +21,8 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def run_example(name: str, *arguments: str, typed: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *arguments],
-        env=os.environ | {"SYNC_API_KEY": ""} | env,
-        input=typed,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-    )
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    return run_forked(command, os.environ | {"SYNC_API_KEY": ""} | env, typed=typed, timeout=60)
 
 
 def lipsync(

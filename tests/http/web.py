@@ -77,9 +77,7 @@ def serving(
     if patience is not None:
         command = (sys.executable, "-c", _IMPATIENT, str(patience), str(begun_patience or patience))
     settings = {"SYNC_API_KEY": KEY, "SYNC_BASE_URL": api.url, "SYNC_MCP_HTTP_TOKEN": TOKEN, **(env or {})}
-    begun = started(
-        (*command, "--http", "--port", "0", *flags), settings, forked=forked and command == (COMMAND,)
-    )
+    begun = started((*command, "--http", "--port", "0", *flags), settings, forked=forked)
     with begun as server:
         told = server.stderr.until(lambda line: b"/mcp" in line).decode()
         found = re.search(r"http://\S+/mcp", told)

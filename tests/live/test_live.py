@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from sync_mcp.sandbox import Fault, Sandbox
+from tests.stdio.forked import run_forked
 
 ROOT = Path(__file__).parents[2]
 FREE = {"/v2/generations/estimate", "/v2/generate/estimate-cost"}
@@ -11,14 +12,7 @@ FREE = {"/v2/generations/estimate", "/v2/generate/estimate-cost"}
 
 def check_live(**environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNC_")}
-    return subprocess.run(
-        [sys.executable, "-m", "tests.live"],
-        cwd=ROOT,
-        env=kept | environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-    )
+    return run_forked([sys.executable, "-m", "tests.live"], kept | environment, timeout=60)
 
 
 def test_an_api_that_is_as_expected_has_no_differences(sandbox: Sandbox) -> None:

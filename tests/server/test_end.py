@@ -151,7 +151,7 @@ def test_an_api_that_never_answers_cannot_hold_up_the_end():
 
 def test_a_name_server_that_never_answers_cannot_hold_up_the_end():
     env = {"SYNC_API_KEY": KEY, "SYNC_BASE_URL": "https://api.example"}
-    with started((sys.executable, "-c", DEAF_NAME_SERVER), env) as server:
+    with started((sys.executable, "-c", DEAF_NAME_SERVER), env, forked=False) as server:
         Host(server).connect().start("list_generations", {})
         server.told("resolving")
         send_sigterm(server)

@@ -50,7 +50,7 @@ class Watched:
     """What a server had loaded and done when it had listed its tools and ended."""
 
     def __init__(self, program: str) -> None:
-        with started((sys.executable, "-c", program), {"SYNC_API_KEY": KEY}) as server:
+        with started((sys.executable, "-c", program), {"SYNC_API_KEY": KEY}, forked=False) as server:
             server.initialize()
             server.ask(request("list", "tools/list"))
             close_stdin(server)

@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -42,8 +43,8 @@ def run_forked(
     timeout: float = 90.0,
     imports: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command, or a Python file that imports these packages, to its end."""
-    command = [sys.executable, *arguments] if arguments[0].endswith(".py") else list(arguments)
+    """Run the command, or Python with a file, a module or code that imports these packages, to its end."""
+    command = list(arguments)
     if sys.platform != "linux":
         return subprocess.run(
             command, env=env, input=typed, capture_output=True, encoding="utf-8", timeout=timeout
@@ -66,7 +67,10 @@ def run_forked(
 
 
 class ForkedProcess(subprocess.Popen[bytes]):
-    """What `Popen` would be of the command, or of a Python file, with pipes and a group of its own."""
+    """What `Popen` would be of the command, or of Python with a file, a module or code.
+
+    With pipes and a group of its own.
+    """
 
     def __init__(
         self, arguments: Sequence[str], env: Mapping[str, str], *, imports: tuple[str, ...] = ()
@@ -112,9 +116,11 @@ class _Parent:
     def __init__(self, imports: Sequence[str]) -> None:
         self._channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         root = Path(__file__).parents[2]
+        # Whoever is forked has its streams, which are buffered as they are by default.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         self._process = subprocess.Popen(
             [sys.executable, "-P", __file__, str(its.fileno()), *imports],
-            env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**environment, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
             pass_fds=(its.fileno(),),
             # Of the kind that those have who are forked: Python writes to a terminal or a file otherwise.
             stdin=subprocess.PIPE,
@@ -124,7 +130,7 @@ class _Parent:
             process_group=0,
         )
         its.close()
-        self._started: list[int] = []
+        self._started: list[tuple[int, _Ended]] = []
         self._has_started = Event()
         self._ended: dict[int, _Ended] = {}
         self._listener = Thread(target=self._listen, daemon=True)
@@ -139,15 +145,14 @@ class _Parent:
         order = json.dumps({"arguments": list(arguments), "env": dict(env), "folder": str(Path.cwd())})
         socket.send_fds(self._channel, [order.encode()], streams)
         assert self._has_started.wait(START_SECONDS)
-        pid = self._started.pop()
-        return pid, self._ended[pid]
+        return self._started.pop()
 
     def _listen(self) -> None:
         while message := self._channel.recv(_MESSAGE_BYTES):
             pid, code = json.loads(message)
             if code is None:
                 self._ended[pid] = _Ended()
-                self._started.append(pid)
+                self._started.append((pid, self._ended[pid]))
                 self._has_started.set()
             else:
                 ended = self._ended.pop(pid)
@@ -229,19 +234,54 @@ def _tell_the_ended(channel: socket.socket) -> None:
 
 
 def main() -> None:
-    """Fork whenever it is ordered to, and be the command, or the file, in each process that was forked."""
+    """Fork whenever it is ordered to, and run in each process that was forked what it is told."""
     for module in pkgutil.walk_packages(sync_mcp.__path__, "sync_mcp."):
         if module.name not in _PROGRAMS:
             importlib.import_module(module.name)
     for name in sys.argv[2:]:
         importlib.import_module(name)
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    program = Path(sys.argv[0])
-    if program.suffix == ".py":
-        sys.path.insert(0, str(program.parent))
-        runpy.run_path(str(program), run_name="__main__")
-    else:
-        cli.main()
+    code = 0
+    try:
+        _run()
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        code = end.code or 0
+    _end(code)
+
+
+def _run() -> None:
+    if sys.argv[0] == sys.executable:
+        del sys.argv[0]
+    match sys.argv[0]:
+        case "-c":
+            code = sys.argv.pop(1)
+            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+        case "-m":
+            del sys.argv[0]
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        case program if program.endswith(".py"):
+            sys.path.insert(0, str(Path(program).parent))
+            runpy.run_path(program, run_name="__main__")
+        case program:
+            assert Path(program) == Path(sys.executable).with_name("sync-mcp"), program
+            cli.main()
+
+
+def _end(code: int) -> None:
+    """End as Python does, but for giving back the memory of all that was imported: that takes longest."""
+    threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            # A program may have closed its streams, or have none.
+            if stream and not stream.closed:
+                stream.flush()
+    except OSError:
+        # Python says so in its own way.
+        sys.exit(code)
+    os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":

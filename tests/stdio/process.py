@@ -104,7 +104,7 @@ class _Lines:
 
 
 class ServerProcess:
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], *, forked: bool = False) -> None:
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], *, forked: bool = True) -> None:
         # What the developer has set for a server of his own is not for this one; the home is the test's.
         inherited = {
             name: value
@@ -178,17 +178,17 @@ class ServerProcess:
 
 
 @contextmanager
-def running(*, read_stdout: bool = True, **env: str) -> Generator[ServerProcess]:
+def running(*, read_stdout: bool = True, forked: bool = True, **env: str) -> Generator[ServerProcess]:
     """The fixture server."""
-    with started(FIXTURE_COMMAND, env, read_stdout=read_stdout) as server:
+    with started(FIXTURE_COMMAND, env, read_stdout=read_stdout, forked=forked) as server:
         yield server
 
 
 @contextmanager
 def started(
-    command: Sequence[str], env: Mapping[str, str], *, read_stdout: bool = True, forked: bool = False
+    command: Sequence[str], env: Mapping[str, str], *, read_stdout: bool = True, forked: bool = True
 ) -> Generator[ServerProcess]:
-    """Any server; a forked one is the command sync-mcp, whose imports are made already."""
+    """Any server; the imports of a forked one are made already."""
     server = ServerProcess(command, env, forked=forked)
     if read_stdout:
         server.stdout.start()

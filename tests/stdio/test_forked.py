@@ -29,6 +29,38 @@ def test_a_forked_command_says_and_ends_as_the_command_does(words: tuple[str, ..
     assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
 
 
+@pytest.mark.parametrize(
+    "words", [("-m", "sync_mcp", "--nonsense"), ("-c", "import sys; print(__name__, sys.argv)", "a b")]
+)
+def test_forked_code_is_what_it_is_when_python_is_started_for_it(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    command = [sys.executable, *words]
+    env = {"PATH": os.environ["PATH"], "SYNC_MCP_HOME": str(tmp_path), "COLUMNS": "60"}
+    real = subprocess.run(command, env=env, capture_output=True, encoding="utf-8", timeout=WAIT_SECONDS)
+    forked = run_forked(command, env, timeout=WAIT_SECONDS)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
+
+
+@pytest.mark.parametrize("last", ["", "sys.exit(256 + 7)", "sys.exit('No.')", "1 / 0", "os.close(1)"])
+def test_a_forked_process_ends_as_python_does(last: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import atexit, os, sys, threading\n"
+        "atexit.register(print, 'at exit')\n"
+        "may_end = threading.Event()\n"
+        "threading.Thread(target=lambda: print('thread ended' if may_end.wait() else '')).start()\n"
+        f"print('said')\nmay_end.set()\n{last}\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, str(program)]
+    real = subprocess.run(command, env={}, capture_output=True, encoding="utf-8", timeout=WAIT_SECONDS)
+    forked = run_forked(command, {}, timeout=WAIT_SECONDS)
+    assert (forked.returncode, forked.stdout) == (real.returncode, real.stdout)
+    # A traceback from there begins where the file is run.
+    assert forked.stderr.splitlines()[-1:] == real.stderr.splitlines()[-1:]
+
+
 def test_a_forked_file_is_the_main_program_with_its_own_arguments_input_and_folder(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
@@ -38,7 +70,9 @@ def test_a_forked_file_is_the_main_program_with_its_own_arguments_input_and_fold
         encoding="utf-8",
     )
     (tmp_path / "neighbour.py").write_text("WORD = 'next door'\n", encoding="utf-8")
-    done = run_forked([str(program), "a b"], {"ONE": "1"}, typed="typed\n", timeout=WAIT_SECONDS)
+    done = run_forked(
+        [sys.executable, str(program), "a b"], {"ONE": "1"}, typed="typed\n", timeout=WAIT_SECONDS
+    )
     assert done.stdout == f"__main__ ['a b'] typed {Path.cwd()} {{'ONE': '1'}} next door\n"
     assert (done.returncode, done.stderr) == (3, "")
 

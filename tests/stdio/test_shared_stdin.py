@@ -52,7 +52,7 @@ runpy.run_path({str(FIXTURE_SERVER)!r}, run_name="__main__")
 @pytest.mark.parametrize("stop", [send_sigterm, send_sigint])
 @pytest.mark.skipif(sys.platform != "linux", reason="only here can a shared pipe be read without waiting")
 def test_a_server_whose_message_another_reader_took_is_not_blocked(stop: Any):
-    with started((sys.executable, "-c", ROBBED_SERVER), {}) as server:
+    with started((sys.executable, "-c", ROBBED_SERVER), {}, forked=False) as server:
         server.send(request("lost", "ping"))
         server.told("robbed")
         stop(server)
@@ -69,7 +69,7 @@ def test_what_comes_after_a_message_that_another_reader_took_is_answered():
 @pytest.mark.alone
 @pytest.mark.parametrize("stop", [send_sigterm, send_sigint])
 def test_a_blocked_event_loop_cannot_hold_up_a_process_that_asked_for_a_last_resort(stop: Any):
-    with running(EXIT_WITHIN="1") as server:
+    with running(forked=False, EXIT_WITHIN="1") as server:
         server.send(modern(call(1, "block_loop")))
         server.told("blocking the loop")
         stop(server)

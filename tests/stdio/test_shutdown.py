@@ -1,8 +1,10 @@
 import json
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
+from . import process
 from .process import (
     INITIALIZE,
     INITIALIZED,
@@ -12,13 +14,15 @@ from .process import (
     modern,
     notification,
     request,
-    running,
     send_sigint,
     send_sigterm,
     text_of,
 )
 
 Stop = Callable[[ServerProcess], None]
+
+# What is forked frees no memory at its end.
+running = partial(process.running, forked=False)
 
 # A second is short where other tests take the processors.
 pytestmark = pytest.mark.alone
