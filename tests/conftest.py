@@ -1,3 +1,4 @@
+import json
 import math
 import signal
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from jsonschema import Draft202012Validator
 
 from sync_mcp.jobs import ledger
 from sync_mcp.sandbox import Sandbox
@@ -66,6 +68,23 @@ def _commits_without_the_disk() -> Iterator[None]:  # pyright: ignore[reportUnus
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ledger, "_prepare", prepare_without_the_disk)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _checks_each_schema_once() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Check a schema against its dialect once: each client of a test would check those of the tools anew."""
+    check = Draft202012Validator.check_schema
+    checked: set[str] = set()
+
+    def check_once(schema: Any) -> None:
+        written = json.dumps(schema)
+        if written not in checked:
+            check(schema)
+            checked.add(written)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Draft202012Validator, "check_schema", staticmethod(check_once))
         yield
 
 
