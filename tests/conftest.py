@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from functools import wraps
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -16,6 +17,23 @@ from sync_mcp.sandbox import Sandbox
 # No verdict may depend on how fast the machine is, nor on what an earlier run found.
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.load_profile("suite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in the order of this seed")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    seed: int | None = config.getoption("--shuffle")
+    return None if seed is None else f"order: --shuffle {seed}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    seed: int | None = config.getoption("--shuffle")
+    if seed is not None:
+        Random(seed).shuffle(items)
+    # The longest first: no worker is to begin one when the others are done.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture
