@@ -1,7 +1,7 @@
 import json
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import wraps
 from pathlib import Path
 from random import Random
@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 from sync_mcp.jobs import ledger
 from sync_mcp.sandbox import Sandbox
+from tests.places import place_of_its_own
 
 # No verdict may depend on how fast the machine is, nor on what an earlier run found.
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
@@ -32,8 +33,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     seed: int | None = config.getoption("--shuffle")
     if seed is not None:
         Random(seed).shuffle(items)
-    # The longest first: no worker is to begin one when the others are done.
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    else:
+        # No worker is to begin a long one, or to wait until it is alone, when the others are done.
+        items.sort(key=lambda item: not (any(item.iter_markers("slow")) or any(item.iter_markers("alone"))))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    """Let nothing run in other workers beside a test that is to be alone."""
+    with place_of_its_own(is_alone=any(item.iter_markers("alone"))):
+        return (yield)
 
 
 @pytest.fixture

@@ -1,0 +1,51 @@
+"""A test that judges by a short time runs alone, however many workers there are."""
+
+import sys
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+import pytest
+
+from tests.places import place
+
+WAIT_SECONDS = 60
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no locks of this kind")
+
+
+def test_whoever_is_alone_has_nobody_beside_it_and_gets_its_turn_among_those_who_come_again_and_again(
+    tmp_path: Path,
+) -> None:
+    gate, room = tmp_path / "gate", tmp_path / "room"
+    gate.touch()
+    room.touch()
+    has_been_alone, both_there, counting = Event(), Event(), Lock()
+    there: set[int] = set()
+    beside: list[set[int]] = []
+
+    def come_again_and_again(number: int) -> None:
+        while not has_been_alone.is_set():
+            with place(gate, room, is_alone=False):
+                with counting:
+                    there.add(number)
+                    if len(there) == 2:
+                        both_there.set()
+                both_there.wait(WAIT_SECONDS)
+                with counting:
+                    there.discard(number)
+
+    def be_alone() -> None:
+        both_there.wait(WAIT_SECONDS)
+        with place(gate, room, is_alone=True):
+            beside.append(set(there))
+        has_been_alone.set()
+
+    threads = [Thread(target=come_again_and_again, args=(number,), daemon=True) for number in range(2)]
+    threads.append(Thread(target=be_alone, daemon=True))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_SECONDS)
+    assert both_there.is_set()
+    assert has_been_alone.is_set()
+    assert beside == [set()]
