@@ -69,22 +69,28 @@ def run_forked(
 class ForkedProcess(subprocess.Popen[bytes]):
     """What `Popen` would be of the command, or of Python with a file, a module or code.
 
-    With pipes and a group of its own.
+    With pipes, unless it gets another place for its errors, and a group of its own.
     """
 
     def __init__(
-        self, arguments: Sequence[str], env: Mapping[str, str], *, imports: tuple[str, ...] = ()
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        imports: tuple[str, ...] = (),
+        stderr: int | None = None,
     ) -> None:
         theirs: list[int] = []
         ours: list[int] = []
-        for stream in _STREAMS:
+        for stream in _STREAMS[:2] if stderr is not None else _STREAMS:
             reads, writes = os.pipe()
             theirs.append(writes if stream else reads)
             ours.append(reads if stream else writes)
+        if stderr is not None:
+            theirs.append(os.dup(stderr))
         self.args = list(arguments)
-        self.stdin, self.stdout, self.stderr = (
-            os.fdopen(number, "rb" if stream else "wb") for stream, number in zip(_STREAMS, ours, strict=True)
-        )
+        self.stdin, self.stdout = os.fdopen(ours[0], "wb"), os.fdopen(ours[1], "rb")
+        self.stderr = os.fdopen(ours[2], "rb") if stderr is None else None
         self.returncode: int | None = None
         self.pid, self._ended = _parent(imports).fork(arguments, env, theirs)
         for number in theirs:

@@ -4,11 +4,14 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from tests.stdio.forked import ForkedProcess
 
 ROOT = Path(__file__).parents[2]
 ANSWER_SECONDS = 75.0
@@ -25,13 +28,31 @@ class CallGivenUp(Exception):
     """The client cancelled the call."""
 
 
+def _start(env: Mapping[str, str], stderr: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.torture.server"]
+    if sys.platform == "linux":
+        return ForkedProcess(command, env, stderr=stderr)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, cwd=ROOT, env=env)
+
+
+async def _streams(process: subprocess.Popen[bytes]) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=2**24)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), process.stdout)
+    writing, protocol = await loop.connect_write_pipe(
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), process.stdin
+    )
+    return asyncio.StreamWriter(writing, protocol, None, loop), reader
+
+
 class ServerProcess:
     """A server process, in the handshake era; several calls at once."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin
-        assert process.stdout
-        self.process, self._stdin, self._stdout = process, process.stdin, process.stdout
+    def __init__(
+        self, process: subprocess.Popen[bytes], stdin: asyncio.StreamWriter, stdout: asyncio.StreamReader
+    ) -> None:
+        self.process, self._stdin, self._stdout = process, stdin, stdout
         self._waiting: dict[int, asyncio.Future[Frame]] = {}
         self._number = 0
         self._reading = asyncio.create_task(self._read())
@@ -41,18 +62,8 @@ class ServerProcess:
         """Start a server with these settings and no others, and greet it; its log is appended to `log`."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNC_")}
         with log.open("ab") as stderr:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "tests.torture.server",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=stderr,
-                cwd=ROOT,
-                env=kept | {"PYTHONPATH": str(ROOT), **env},
-                limit=2**24,
-            )
-        server = cls(process)
+            process = _start(kept | {"PYTHONPATH": str(ROOT), **env}, stderr.fileno())
+        server = cls(process, *await _streams(process))
         hello = {
             "protocolVersion": "2025-11-25",
             "capabilities": {},
@@ -88,7 +99,7 @@ class ServerProcess:
     def strike(self) -> None:
         """Kill it, where it still lives."""
         # Not by the process's own method, which may take its exit code from under the one who waits for it.
-        if self.process.returncode is None:
+        if self.process.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGKILL)
 
@@ -99,8 +110,9 @@ class ServerProcess:
 
     async def ended(self) -> None:
         """Wait for its end."""
-        await self.process.wait()
+        await asyncio.to_thread(self.process.wait)
         await self._reading
+        self._stdin.close()
 
     async def _ask(self, method: str, params: Frame, *, give_up_after: float | None = None) -> Frame:
         if not self.alive:
