@@ -1,6 +1,7 @@
 import json
 import math
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from functools import wraps
 from pathlib import Path
@@ -13,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from sync_mcp.jobs import ledger
 from sync_mcp.sandbox import Sandbox
+from tests.media import forked_worker
 from tests.places import place_of_its_own
 
 # No verdict may depend on how fast the machine is, nor on what an earlier run found.
@@ -96,6 +98,13 @@ def _commits_without_the_disk() -> Iterator[None]:  # pyright: ignore[reportUnus
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ledger, "_prepare", prepare_without_the_disk)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _forks_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork the worker that decodes: to import the decoders takes longer than a small clip does."""
+    if sys.platform == "linux":
+        monkeypatch.setattr("sync_mcp.media.look._started", forked_worker.started)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,11 @@ pytestmark = pytest.mark.anyio
 _MORE = 12
 
 
+@pytest.fixture(autouse=True)
+def _forks_workers() -> None:  # pyright: ignore[reportUnusedFunction]
+    """Start each worker: it is what is tested here."""
+
+
 async def test_damaged_and_hostile_files_get_a_clear_answer_each(tmp_path: Path) -> None:
     tally = await try_files(range(HOSTILE + _MORE), tmp_path)
     assert tally.failures == []

@@ -24,6 +24,11 @@ pytestmark = pytest.mark.anyio
 CLIP = SAMPLES / "speaker.mp4"
 
 
+@pytest.fixture(autouse=True)
+def _forks_workers() -> None:  # pyright: ignore[reportUnusedFunction]
+    """Start each worker: it is what is tested here."""
+
+
 class Started:
     """The processes that were started, and with what."""
 

@@ -25,6 +25,7 @@ from functools import cache
 from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
+from typing import IO
 
 import sync_mcp
 from sync_mcp import cli
@@ -69,7 +70,7 @@ def run_forked(
 class ForkedProcess(subprocess.Popen[bytes]):
     """What `Popen` would be of the command, or of Python with a file, a module or code.
 
-    With pipes, unless it gets another place for its errors, and a group of its own.
+    With pipes, where it gets no stream that is open already, and a group of its own.
     """
 
     def __init__(
@@ -78,19 +79,21 @@ class ForkedProcess(subprocess.Popen[bytes]):
         env: Mapping[str, str],
         *,
         imports: tuple[str, ...] = (),
+        stdin: int | None = None,
         stderr: int | None = None,
     ) -> None:
         theirs: list[int] = []
-        ours: list[int] = []
-        for stream in _STREAMS[:2] if stderr is not None else _STREAMS:
-            reads, writes = os.pipe()
-            theirs.append(writes if stream else reads)
-            ours.append(reads if stream else writes)
-        if stderr is not None:
-            theirs.append(os.dup(stderr))
+        ours: list[IO[bytes] | None] = []
+        for stream, given in zip(_STREAMS, (stdin, None, stderr), strict=True):
+            if given is None:
+                reads, writes = os.pipe()
+                theirs.append(writes if stream else reads)
+                ours.append(os.fdopen(reads, "rb") if stream else os.fdopen(writes, "wb"))
+            else:
+                theirs.append(os.dup(given))
+                ours.append(None)
         self.args = list(arguments)
-        self.stdin, self.stdout = os.fdopen(ours[0], "wb"), os.fdopen(ours[1], "rb")
-        self.stderr = os.fdopen(ours[2], "rb") if stderr is None else None
+        self.stdin, self.stdout, self.stderr = ours
         self.returncode: int | None = None
         self.pid, self._ended = _parent(imports).fork(arguments, env, theirs)
         for number in theirs:

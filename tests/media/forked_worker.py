@@ -1,0 +1,84 @@
+"""The worker that decodes, forked from a process which has imported the decoders already.
+
+It begins as if it had been started; tests of the worker itself start it.
+"""
+
+import os
+import subprocess
+import sys
+
+import anyio
+from anyio.abc import ByteReceiveStream, Process
+from anyio.to_thread import run_sync
+
+from sync_mcp.media import look
+from tests.stdio.forked import ForkedProcess
+
+_PIECE_BYTES = 1 << 16
+
+
+async def started(task: str, descriptor: int, seconds: float) -> Process:
+    """Start a worker, as `look` does, on Linux alone."""
+    command = [sys.executable, "-m", look._WORKER, task, str(seconds)]  # pyright: ignore[reportPrivateUsage]
+    env = look._environment()  # pyright: ignore[reportPrivateUsage]
+    with open(os.devnull, "wb") as nowhere:  # noqa: ASYNC230, PTH123
+        return _Worker(ForkedProcess(command, env, stdin=descriptor, stderr=nowhere.fileno()))
+
+
+class _Worker(Process):
+    def __init__(self, process: ForkedProcess) -> None:
+        self._process = process
+        self._stdout = _Output(process)
+
+    async def wait(self) -> int:
+        return await run_sync(self._process.wait, abandon_on_cancel=True)
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._stdout.aclose()
+            await self.wait()
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def send_signal(self, signal: int) -> None:
+        self._process.send_signal(signal)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.poll()
+
+    @property
+    def stdin(self) -> None:
+        return None
+
+    @property
+    def stdout(self) -> ByteReceiveStream:
+        return self._stdout
+
+    @property
+    def stderr(self) -> None:
+        return None
+
+
+class _Output(ByteReceiveStream):
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout
+        self._pipe = process.stdout
+
+    async def receive(self, max_bytes: int = _PIECE_BYTES) -> bytes:
+        await anyio.wait_readable(self._pipe)
+        piece = os.read(self._pipe.fileno(), max_bytes)
+        if not piece:
+            raise anyio.EndOfStream
+        return piece
+
+    async def aclose(self) -> None:
+        self._pipe.close()
