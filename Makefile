@@ -21,7 +21,7 @@ demo: $(READY) ## Make a video on the sandbox, through the MCP server, step by s
 	@$(BIN)/sync-mcp demo --output demo-output
 
 test: $(READY) ## Run all tests
-	@$(BIN)/python -m pytest -n 3 --dist worksteal
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(READY) ## Check format, lint, types, generated docs and schema snapshots
 	$(BIN)/ruff format --check .

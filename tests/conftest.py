@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import signal
 import sys
 from collections.abc import Generator, Iterator
@@ -24,6 +25,11 @@ settings.load_profile("suite")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in the order of this seed")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many tests wait for a process of their own."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
