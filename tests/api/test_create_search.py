@@ -44,7 +44,7 @@ async def test_a_job_that_is_too_old_or_contradicts_is_left_to_others(
 
 
 MAYBES: dict[str, dict[str, Any]] = {
-    "made within the hour before the first send": {"createdAt": ago(3000)},
+    "made within the hour before the first send": {"seconds_ago": 3000},
     "of an unknown time": {"createdAt": None},
     "of an unreadable time": {"createdAt": "yesterday"},
     "of an id that nobody can ask for": {"id": "gen/1"},
@@ -61,6 +61,14 @@ MAYBES: dict[str, dict[str, Any]] = {
 }
 
 
+def _shown(told: dict[str, Any]) -> dict[str, Any]:
+    """Return fields as a list shows them by now: the tests were put together some time ago."""
+    fields = dict(told)
+    if "seconds_ago" in fields:
+        fields["createdAt"] = ago(fields.pop("seconds_ago"))
+    return fields
+
+
 @pytest.mark.parametrize("seen", MAYBES.values(), ids=MAYBES.keys())
 async def test_a_job_that_does_not_clearly_contradict_is_not_taken_and_nothing_is_sent_again(
     serve: Callable[..., RawServer],
@@ -68,7 +76,7 @@ async def test_a_job_that_does_not_clearly_contradict_is_not_taken_and_nothing_i
     pauses: list[float],
     seen: dict[str, Any],
 ) -> None:
-    shown = {**job("whose", **seen), **seen}
+    shown = {**job("whose"), **_shown(seen)}
     server = serve(create=LOST, listed=paged([shown, *jobs(3)]))
     with pytest.raises(OutcomeUnknown) as caught:
         await make(client_of(server, max_retries=2))
@@ -98,10 +106,7 @@ async def test_a_job_that_matches_is_found_whatever_else_the_list_shows_of_it(
     pauses: list[float],
     same: dict[str, Any],
 ) -> None:
-    shown = {name: value for name, value in same.items() if name != "seconds_ago"}
-    if "seconds_ago" in same:
-        shown["createdAt"] = ago(same["seconds_ago"])
-    listed: list[object] = [{"no": "generation"}, job("other", model="sync-3"), job("mine", **shown)]
+    listed: list[object] = [{"no": "generation"}, job("other", model="sync-3"), job("mine", **_shown(same))]
     server = serve(LOST, answer(200, listed))
     assert (await make(client_of(server))).id == "mine"
     assert trail(server.received) == [CREATE, LIST]
