@@ -680,6 +680,8 @@ class Guard:
         if refusal is not None:
             raise refusal
         wish = self._wish(call, following.attempt, price.usd, repeated_key=following.repeated_key)
+        # Any token skips the question here. Whether it is one, and covers this, is decided in the transaction
+        # that writes the attempt down: there no other call can use it at the same moment.
         if wish.token is None:
             wish = replace(wish, is_agreed=await self._ask(call, following, price))
         try:
