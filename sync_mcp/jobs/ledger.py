@@ -22,7 +22,8 @@ next state, `gone` (taken back, as if it had never been), `!` (refused), `.` (no
     resolve             !          !           !         accepted  accepted  ended
     release             !          !           !         released  released  released
 
-What the API says it made counts, whatever the ledger took the attempt for.
+What the API says it made counts, whatever the ledger took the attempt for: also of one that was released
+without a job.
 
     act                 ended     refused   released  deleted   closed
     send                .         .         .         .         .
@@ -88,6 +89,7 @@ from sync_mcp.jobs.limits import (
     Limits,
     Spending,
     Spent,
+    believed_until,
     dollars,
     next_utc_midnight,
     start_of_month,
@@ -1636,7 +1638,8 @@ def _owners(session: Session, entry: Entry, generation_id: str) -> list[Entry]:
 def _accept(entry: Entry, generation_id: str, *, was_found: bool) -> None:
     entry.state, entry.generation_id, entry.was_found = "accepted", generation_id, was_found
     entry.leased_until, entry.settled_at = 0.0, None
-    entry.counted_usd = entry.estimate_usd or Decimal(0)
+    # It may have been taken for one that made nothing.
+    entry.charged, entry.counted_usd = "unknown", entry.estimate_usd or Decimal(0)
 
 
 def _add_second_job(session: Session, entry: Entry, generation_id: str) -> None:
@@ -1925,9 +1928,8 @@ def _spending_of_account(session: Session, account: str, base_url: str, now: flo
 
 def _times(now: float) -> dict[str, float]:
     """Return what the conditions of sums compare with."""
-    today = utc_midnight(now)
-    until = today + 2 * _DAY_SECONDS
-    return {"day": today, "month": start_of_month(now), "believed_until": until, **_lease_times()}
+    days = {"day": utc_midnight(now), "month": start_of_month(now), "believed_until": believed_until(now)}
+    return {**days, **_lease_times()}
 
 
 def _as_spending(row: Sequence[Any], now: float) -> Spending:

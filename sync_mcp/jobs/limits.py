@@ -23,11 +23,14 @@ class Spent:
     def without(self, counted_usd: Decimal, created_at: float) -> Self:
         """Return it without one attempt's money."""
         today = (self.day_ends_at - timedelta(days=1)).timestamp()
-        nothing = Decimal(0)
+        # What a clock that ran far ahead has written is in the sum of no day.
+        is_believed = created_at < believed_until(today)
+        is_of_today = is_believed and created_at >= today
+        is_of_month = is_believed and created_at >= start_of_month(today)
         return replace(
             self,
-            today_usd=self.today_usd - (counted_usd if created_at >= today else nothing),
-            month_usd=self.month_usd - (counted_usd if created_at >= start_of_month(today) else nothing),
+            today_usd=self.today_usd - is_of_today * counted_usd,
+            month_usd=self.month_usd - is_of_month * counted_usd,
             ever_usd=self.ever_usd - counted_usd,
         )
 
@@ -185,6 +188,11 @@ def utc_midnight(now: float) -> float:
 def next_utc_midnight(now: float) -> datetime:
     """Return when the day of a time ends, UTC."""
     return datetime.fromtimestamp(utc_midnight(now), UTC) + timedelta(days=1)
+
+
+def believed_until(now: float) -> float:
+    """Return up to when a day is believed: what lies beyond tomorrow was written by a clock far ahead."""
+    return utc_midnight(now) + 2 * 86_400
 
 
 def start_of_month(now: float) -> float:

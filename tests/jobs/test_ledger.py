@@ -948,6 +948,19 @@ def test_the_sum_of_a_day_is_what_its_entries_count_whatever_becomes_of_them(
     assert ledger.spending().today_usd == 129
 
 
+def test_a_clock_that_was_far_ahead_lets_nothing_pass_the_budget_of_now(ledger: Ledger, clock: Clock) -> None:
+    clock.now += 5 * DAY_SECONDS
+    old = begun(ledger, "old", "5")
+    ledger.doubt(old, "me", None)
+    clock.now -= 5 * DAY_SECONDS
+    now = Instant(clock.now, is_heard=True)
+    begun(ledger, "new", "10", now=now)
+    again = wished("old", "5", limits={"per_day_usd": 10}, now=now)
+    assert ledger.take_over(old, again) == "look"
+    assert isinstance(ledger.move_to_today(old, again), LimitReached)
+    assert ledger.spending(now=now).today_usd == 10
+
+
 def test_a_question_has_no_time_of_ours(ledger: Ledger, clock: Clock) -> None:
     question = Token(ledger.quote(intended(), 1, Decimal(1), now_of(), "question"), "question")
     clock.now += 10 * QUOTE_SECONDS

@@ -132,3 +132,16 @@ def test_what_is_found_takes_no_known_job_from_an_attempt(ledger: Ledger) -> Non
     assert ledger.claim(id, JOB) == "another's"
     assert ledger.claim(id, OTHER_JOB) == "mine"
     assert (found(ledger, id).state, found(ledger, id).generation_id) == ("accepted", OTHER_JOB)
+
+
+@pytest.mark.parametrize("state", ["refused", "released"])
+def test_a_job_of_what_was_taken_for_nothing_may_have_been_charged(ledger: Ledger, state: str) -> None:
+    id = begun(ledger)
+    if state == "refused":
+        refuse(ledger, id, "me", "nope")
+    else:
+        ledger.doubt(id, "me", None)
+        ledger.release(id)
+    ledger.accept(id, JOB)
+    assert (found(ledger, id).state, found(ledger, id).charged) == ("accepted", "unknown")
+    assert found(ledger, id).counted_usd == 1
