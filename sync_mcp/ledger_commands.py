@@ -130,8 +130,8 @@ def shown(ledger: Ledger, entry_id: int) -> str:
         ("estimate", _exact(entry.estimate_usd)),
         ("cost", _exact(entry.cost_usd)),
         ("charged", entry.charged),
-        ("counts", f"{_exact(entry.counted_usd)} against the budgets"),
-        ("written", _moment(entry.created_at)),
+        ("counts", _counts_now(entry, now)),
+        ("counts on", f"{_moment(entry.created_at)[:10]} (UTC)"),
         ("first sent", _moment(entry.first_sent_at)),
         ("settled", _moment(entry.settled_at) if entry.settled_at is not None else None),
         ("key", entry.idempotency_key),
@@ -523,6 +523,8 @@ def _state(entry: Entry, now: float) -> str:
     """Return an entry's state in plain words."""
     if entry.is_unresolved(now):
         return "unresolved"
+    if entry.state == "preparing":
+        return "given up before it was sent" if entry.is_abandoned(now) else "uploading its files"
     charge = {"yes": "charged", "no": "free"}.get(entry.charged, "cost unknown")
     match entry.state:
         case "sending":
@@ -580,6 +582,8 @@ def _ways(entry: Entry, now: float) -> list[str]:
             "    the same call is paid as a new attempt without asking; what this one cost stays spent",
         ]
     match entry.state:
+        case "preparing" if not entry.is_abandoned(now):
+            told = "A process is uploading its files; nothing was sent yet."
         case "sending":
             told = "A process is sending it. If that dies, it can be decided here a few seconds later."
         case "ended" if entry.status == "COMPLETED":
@@ -591,6 +595,11 @@ def _ways(entry: Entry, now: float) -> list[str]:
         case _:
             told = "It made nothing and cost nothing. The same call is sent as a new attempt and paid."
     return [f"Nothing is to be decided here. {told}"]
+
+
+def _counts_now(entry: Entry, now: float) -> str:
+    counted = Decimal(0) if entry.is_abandoned(now) else entry.counted_usd
+    return f"{_exact(counted)} against the budgets"
 
 
 def _counts_on(entry: Entry) -> str:
