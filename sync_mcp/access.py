@@ -5,9 +5,11 @@ from urllib.parse import urlsplit
 
 _BETWEEN = re.compile(r"[\s_<>\[\]()\"'`-]+")
 _PLACEHOLDER = re.compile(
-    r"(?:(?:your|my|the|an?)(?:sync|so)*(?:api)?key|(?:sync|so)*apikey)(?:here)?|(?:sk|key)?[x.*]{3,}"
+    r"(?:sk)?(?:live|test)?(?:"
+    r"(?:(?:paste|put|insert|enter|add)?(?:your|my|the|an?)(?:sync|so)*(?:api)?key|(?:sync|so)*apikey)"
+    r"(?:goes)?(?:here)?|(?:key)?[x.*]{3,}|changeme|replaceme)"
 )
-_VARIABLE = re.compile(r"[$%{].*\bSYNC_API_KEY\b.*")
+_VARIABLE = re.compile(r"\$?\{[^{}]*\}|\{\{[^{}]*\}\}|%\w+%|\$[A-Z_]*KEY")
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 

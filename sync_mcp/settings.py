@@ -215,7 +215,8 @@ class Settings(BaseModel):
     @classmethod
     def faults(cls, environment: Mapping[str, str], **flags: object) -> list[str]:
         """Return what is wrong with the settings, a sentence for each."""
-        return cls._read(environment, flags)[1]
+        settings, faults = cls._read(environment, flags)
+        return [*faults, PLACEHOLDER_SENT] if settings is not None and settings.sends_placeholder else faults
 
     @classmethod
     def _read(
@@ -245,19 +246,17 @@ class Settings(BaseModel):
                 if name in wrong
             ]
             return None, faults
-        if settings._sends_placeholder:
-            faults.append(_PLACEHOLDER_SENT)
         return (None if faults else settings), faults
 
     @property
-    def _sends_placeholder(self) -> bool:
+    def sends_placeholder(self) -> bool:
         """Whether the API would get a placeholder for a key; a sandbox takes any."""
         if self.api_key is None or self.sandbox or is_on_loopback(self.base_url):
             return False
         return is_placeholder(self.api_key.get_secret_value())
 
 
-_PLACEHOLDER_SENT = (
+PLACEHOLDER_SENT = (
     "SYNC_API_KEY is a placeholder: put a key in its place, made at https://sync.so/settings/api-keys, or "
     "take --sandbox, which needs none."
 )

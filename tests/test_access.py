@@ -35,6 +35,18 @@ PLACEHOLDERS = (
     "${env:SYNC_API_KEY}",
     "{env:SYNC_API_KEY}",
     "%SYNC_API_KEY%",
+    "sk-your-key",
+    "sk-your-api-key-here",
+    "sk_your_api_key",
+    "paste-your-key-here",
+    "your_api_key_goes_here",
+    "changeme",
+    "REPLACE_ME",
+    "${API_KEY}",
+    "${input:sync_api_key}",
+    "${user_config.api_key}",
+    "{{sync_api_key}}",
+    "sk_live_xxxxx",
 )
 
 
@@ -44,7 +56,7 @@ def test_what_stands_in_examples_in_place_of_a_key_is_no_key(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["any", "sk_invalid", "sk-Yk3x8vQ2mXw0", "key-0", "test", "$ecret", "sk_x1xx"]
+    "key", ["any", "sk_invalid", "sk-Yk3x8vQ2mXw0", "key-0", "test", "$ecret", "sk_x1xx", "sk_live_4x8"]
 )
 def test_any_other_word_may_be_a_key(key: str) -> None:
     assert not is_placeholder(key)

@@ -860,3 +860,24 @@ def test_pruning_begins_ninety_days_back_by_default(ledger: Ledger, monkeypatch:
     for days, is_old in ((89, False), (91, True)):
         monkeypatch.setattr("time.time", lambda days=days: began + days * 86_400)
         assert (pruning(ledger, 90) is not None) == is_old
+
+
+def test_an_upload_is_shown_as_what_it_is_and_one_whose_process_died_counts_nothing(ledger: Ledger) -> None:
+    id = begun(ledger, usd="0.5", has_files=True)
+    alive = shown(ledger, id)
+    assert "uploading its files" in alive
+    assert "0.5 USD against the budgets" in alive
+    assert "A process is uploading its files; nothing was sent yet." in alive
+    with closing(sqlite3.connect(ledger.path)) as file, file:
+        file.execute("UPDATE entries SET leased_until = 0")
+    dead = shown(ledger, id)
+    assert "given up before it was sent" in dead
+    assert "0 USD against the budgets" in dead
+
+
+def test_a_placeholder_in_place_of_the_key_bars_nobody_from_the_ledger(ledger: Ledger, run: Run) -> None:
+    id = begun(ledger)
+    ledger.doubt(id, "me", None)
+    assert run("list", SYNC_API_KEY="your key").returncode == 0
+    assert run("release", str(id), "--yes", SYNC_API_KEY="your key").returncode == 0
+    assert found(ledger, id).state == "released"

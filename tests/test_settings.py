@@ -153,18 +153,18 @@ def test_what_can_be_no_key_is_refused_and_not_repeated(key: str) -> None:
     assert key[:4] not in complaint
 
 
-def test_a_placeholder_in_place_of_the_key_ends_the_start_with_what_to_do() -> None:
+def test_a_placeholder_in_place_of_the_key_is_told_with_what_to_do() -> None:
     for key in ("your key", "YOUR_API_KEY", "${SYNC_API_KEY}"):
-        complaint = _complaint({"SYNC_API_KEY": key})
-        assert complaint.startswith("SYNC_API_KEY is a placeholder: put a key in its place")
-        assert "https://sync.so/settings/api-keys" in complaint
+        [fault] = Settings.faults({"SYNC_API_KEY": key})
+        assert fault.startswith("SYNC_API_KEY is a placeholder: put a key in its place")
+        assert "https://sync.so/settings/api-keys" in fault
 
 
 def test_a_placeholder_is_good_where_no_key_is_needed() -> None:
     key = {"SYNC_API_KEY": "your key"}
-    assert _read(key, sandbox=True).sandbox
+    assert not _read(key, sandbox=True).sends_placeholder
     # Who runs a sandbox alone may take any.
-    assert _read(key | {"SYNC_BASE_URL": "http://127.0.0.1:8787"}).api_key
+    assert not _read(key | {"SYNC_BASE_URL": "http://127.0.0.1:8787"}).sends_placeholder
 
 
 def test_the_key_is_shown_nowhere() -> None:
