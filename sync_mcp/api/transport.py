@@ -291,6 +291,7 @@ class Transport:
         """
         budget = self.budget(options)
         maybe_done = False
+        answered: APIResponseError | APIStatusError | None = None
         while True:
             try:
                 reply = await self.attempt(call, budget, options, attempt_seconds=attempt_seconds)
@@ -303,6 +304,11 @@ class Transport:
             except (APIConnectionError, APITimeoutError, APIResponseError, APIStatusError) as error:
                 # Nothing was sent, or it was plainly refused: then a 404 later on is no echo of success.
                 maybe_done = maybe_done or not isinstance(error, APIConnectionError | RateLimitError)
+                if isinstance(error, APIStatusError | APIResponseError):
+                    answered = error
+                elif answered is not None and not budget.seconds_left:
+                    # The end of the time cut this attempt short: the answer before it says more.
+                    raise answered from None
                 if not _is_worth_repeating(error) or not await budget.pause(error.retry_after_seconds):
                     raise
 

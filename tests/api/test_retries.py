@@ -168,6 +168,16 @@ async def test_all_attempts_together_end_with_the_time_limit(serve: Serve, clien
 
 
 @both_backends
+async def test_the_last_answer_is_told_where_the_time_cuts_an_attempt_short(
+    serve: Serve, client_of: ClientOf, pauses: list[float]
+) -> None:
+    server = serve(answer(503, {"message": "busy"}), Answer(hangs=True))
+    with pytest.raises(ServerError, match="busy"):
+        await client_of(server, timeout=2, max_retries=1).models.list()
+    assert server.connections == 2
+
+
+@both_backends
 async def test_a_delete_whose_answer_was_lost_is_done_when_the_job_is_gone(
     sandbox: Sandbox, sync: AsyncSync, pauses: list[float]
 ) -> None:
