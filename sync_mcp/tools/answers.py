@@ -18,7 +18,7 @@ from sync_mcp.errors import APIStatusError, ApprovalDenied, ApprovalRequired, Li
 from sync_mcp.text import visible
 from sync_mcp.tools.limit_words import limit_ends_at, limit_message
 from sync_mcp.tools.remedies import next_step
-from sync_mcp.tools.withheld import next_step_without, without_tools
+from sync_mcp.tools.withheld import tell_withheld
 
 _SANDBOX = "SANDBOX:"
 SANDBOX_MARK = f"{_SANDBOX} nothing real is made or paid."
@@ -34,8 +34,6 @@ _OWN_VOICE = ("sandbox", "next_step")
 """Where the server speaks itself: all else is data, and in quotes where it is more than a word."""
 _MAY_WORK = ("uploaded_file_not_found", "IDEMPOTENCY_CONFLICT")
 """Codes of the API's, of a status by which a call is not made again, though by these it can be."""
-_OUR_WORDS = frozenset({"remedy", "note"})
-"""Of an answer what we say ourselves besides: as it may quote others, it stands in quotes."""
 _SHOWN_NAMES = {"api_says": "The API says"}
 
 
@@ -58,9 +56,9 @@ class Picture:
 
 
 def answer_result(answer: Answer | Picture, *, withheld: Collection[str] = ()) -> CallToolResult:
-    """Return the result of a call that did what it was asked; no tool that is withheld is a next step."""
+    """Return the result of a call that did what it was asked; a next step says which tools are withheld."""
     if isinstance(answer, Picture):
-        line = visible(f"{without_tools(answer.line, withheld)} {answer.sandbox or ''}".rstrip())
+        line = visible(f"{answer.line} {answer.sandbox or ''}".rstrip())
         data = b64encode(answer.jpeg).decode()
         return CallToolResult(
             content=[
@@ -71,15 +69,8 @@ def answer_result(answer: Answer | Picture, *, withheld: Collection[str] = ()) -
     facts = cast(dict[str, Any], _visible(answer.model_dump(mode="json", exclude_none=True)))
     # The mark is read first, and what to do next where the reading ends.
     mark = {name: facts.pop(name) for name in ("sandbox",) if name in facts}
-    next_step = next_step_without(facts.pop("next_step"), withheld)
-    for name in _OUR_WORDS & facts.keys():
-        facts[name] = without_tools(facts[name], withheld)
-    # What is left of words about a withheld tool may be nothing.
-    structured = {
-        **mark,
-        **{name: fact for name, fact in facts.items() if fact != ""},
-        "next_step": next_step,
-    }
+    next_step = tell_withheld(facts.pop("next_step"), withheld)
+    structured = {**mark, **facts, "next_step": next_step}
     return CallToolResult(
         content=[TextContent(type="text", text=as_text(structured))], structured_content=structured
     )
@@ -101,10 +92,10 @@ def error_result(
     message = limit_message(error) if isinstance(error, LimitReached) else error.message
     question = error.question if isinstance(error, ApprovalRequired) else ()
     lines = [
-        f"{error.code}: {visible(without_tools(message, withheld))}",
+        f"{error.code}: {visible(message)}",
         _SPENT[error.money_spent],
         _retry_line(error),
-        f"Next: {visible(next_step_without(next_step(error, tool), withheld))}",
+        f"Next: {visible(tell_withheld(next_step(error, tool), withheld))}",
     ]
     meta: dict[str, Any] = {"code": error.code, "money_spent": error.money_spent}
     if error.retry_after_seconds is not None:

@@ -1,4 +1,7 @@
-"""What a server says that withholds tools: no next step names one that is not there."""
+"""What a server says that withholds tools.
+
+What it lists names none of them. An answer is told whole, and a next step that names one says that it is off.
+"""
 
 import re
 from collections.abc import Collection
@@ -10,6 +13,10 @@ READ_ONLY = (
 _SENTENCES = re.compile(r"(?<=[.!?])\s+")
 _CLAUSES = r"; |: |, and |, or |, then | then | (?:and|or) (?={names})"
 """Where a sentence of ours may end before it comes to a tool."""
+# A name in quotes, or within a path or a longer word, is somebody else's and no tool.
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|(?<!\w)\'[^\']*\'(?!\w)')
+_NO_PATH_BEFORE = r"(?<![\w/\\.-])"
+_NO_PATH_AFTER = r"(?![\w/\\-]|\.\w)"
 
 
 def without_tools(text: str, withheld: Collection[str]) -> str:
@@ -20,10 +27,17 @@ def without_tools(text: str, withheld: Collection[str]) -> str:
     return " ".join(filter(None, (_before(names, sentence) for sentence in _SENTENCES.split(text))))
 
 
-def next_step_without(text: str, withheld: Collection[str]) -> str:
-    """Return a next step that names no withheld tool; where it did, it says why there is none."""
-    kept = without_tools(text, withheld)
-    return text if kept == text else f"{kept} {READ_ONLY}".lstrip()
+def tell_withheld(step: str, withheld: Collection[str]) -> str:
+    """Return a next step, whole, and behind it which of the tools that it names are withheld."""
+    if not withheld:
+        return step
+    every = "|".join(map(re.escape, sorted(withheld)))
+    named = re.findall(rf"{_NO_PATH_BEFORE}(?:{every}){_NO_PATH_AFTER}", _QUOTED.sub("", step))
+    names = list(dict.fromkeys(named))
+    if not names:
+        return step
+    told = f"{', '.join(names[:-1])} and {names[-1]} are" if len(names) > 1 else f"{names[0]} is"
+    return f"{step} {told} switched off on this server (SYNC_MCP_READ_ONLY=1)."
 
 
 def _before(names: str, sentence: str) -> str:

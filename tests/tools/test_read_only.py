@@ -1,4 +1,4 @@
-"""On a read-only server no text names a tool that is not there, and each next step can be taken."""
+"""A read-only server lists no tool that is not there, and a next step that names one says that it is off."""
 
 import re
 from collections.abc import AsyncGenerator, Iterator
@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 import pytest
 from mcp import Client
-from mcp_types import TextContent, Tool
+from mcp_types import CallToolResult, TextContent, Tool
 from pydantic import SecretStr
 
 from sync_mcp import Settings, create_server
@@ -18,7 +18,7 @@ from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools.answers import error_result
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.remedies import API_REMEDIES
-from sync_mcp.tools.withheld import READ_ONLY, next_step_without, without_tools
+from sync_mcp.tools.withheld import READ_ONLY, tell_withheld, without_tools
 from tests.sandbox.wire import VOICE
 
 from .assistant import Assistant, Facts, media, names_somebody
@@ -33,6 +33,25 @@ _NAMED = re.compile("|".join(sorted(WITHHELD)))
 
 def says_nothing_of_what_is_withheld(text: str) -> bool:
     return _NAMED.search(text) is None
+
+
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"')
+
+
+def off(*names: str) -> str:
+    """Return the sentence behind a next step that names these tools."""
+    are = "is" if len(names) == 1 else "are"
+    return f"{' and '.join(names)} {are} switched off on this server (SYNC_MCP_READ_ONLY=1)."
+
+
+def says_what_is_switched_off(step: str) -> bool:
+    """Return whether a step ends by saying of each withheld tool that it names that it is switched off."""
+    told, _, _ = step.partition(" switched off on this server")
+    named = set(_NAMED.findall(_QUOTED.sub("", step)))
+    if not named:
+        return told == step
+    last = told.rsplit(". ", 1)[-1]
+    return set(_NAMED.findall(last)) == named and step.endswith("(SYNC_MCP_READ_ONLY=1).")
 
 
 @asynccontextmanager
@@ -93,7 +112,7 @@ async def test_an_estimate_that_stands_alone_tells_its_arguments_itself(sandbox:
     assert "what is said" in parts["script"]["description"]
 
 
-async def test_every_answer_of_a_read_only_server_names_tools_that_are_there(
+async def test_every_next_step_of_a_read_only_server_says_which_tools_are_switched_off(
     sandbox: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 0.0)
@@ -154,13 +173,16 @@ async def test_every_answer_of_a_read_only_server_names_tools_that_are_there(
     async with serving(sandbox, home, read_only=True) as reader:
         texts += [(await reader.call(tool)).text for tool in ("list_voices", "list_generations")]
     for text in texts:
-        assert says_nothing_of_what_is_withheld(text), text
         assert not re.search(r"(?:Next: |next_step: )\W*$", text, re.MULTILINE), text
         step = re.search(r"^(?:Next|next_step): (.+)$", text, re.MULTILINE)
-        assert step is None or names_somebody(step[1]), text
+        if step is None:
+            assert says_nothing_of_what_is_withheld(text), text
+        else:
+            assert names_somebody(step[1]), text
+            assert says_what_is_switched_off(step[1]), text
 
 
-async def test_what_is_in_doubt_is_told_without_the_create_that_would_settle_it(
+async def test_what_is_in_doubt_is_told_whole_with_the_create_that_is_switched_off(
     sandbox: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 4.0)
@@ -175,9 +197,11 @@ async def test_what_is_in_doubt_is_told_without_the_create_that_would_settle_it(
         account = await reader.call("get_account")
         price = await reader.facts("estimate_cost", input=media(sandbox))
     assert "ledger show" in listed["next_step"]
+    assert "1 create has an unknown outcome: the same create_generation call " in listed["next_step"]
     assert "its outcome is not known" in price["next_step"]
-    for text in (listed["next_step"], account.text, price["next_step"]):
-        assert says_nothing_of_what_is_withheld(text), text
+    for step in (listed["next_step"], price["next_step"]):
+        assert step.endswith(off("create_generation"))
+    assert says_nothing_of_what_is_withheld(account.text)
 
 
 async def test_an_estimate_of_a_read_only_server_asks_nobody_and_hands_out_no_quote(
@@ -194,15 +218,60 @@ async def test_an_estimate_of_a_read_only_server_asks_nobody_and_hands_out_no_qu
     assert price["cost_usd"] == 0.226
 
 
-def test_no_error_sends_to_a_tool_that_is_not_there() -> None:
+def test_every_error_is_told_whole_and_its_step_says_which_tools_are_switched_off() -> None:
     errors = [refusal(code, status) for code, status in API_CODES.items()]
     errors += [own(code) for code in get_args(Code) if code not in ("sync_error", "api_error")]
     for error in errors:
-        [block] = error_result(error, sandboxed=False, tool="estimate_cost", withheld=WITHHELD).content
-        assert isinstance(block, TextContent)
-        [step] = [line for line in block.text.split("\n") if line.startswith("Next: ")]
-        assert says_nothing_of_what_is_withheld(block.text), block.text
-        assert names_somebody(step), step
+        whole = _lines(error_result(error, sandboxed=False, tool="estimate_cost"))
+        told = _lines(error_result(error, sandboxed=False, tool="estimate_cost", withheld=WITHHELD))
+        for line, on_read_only in zip(whole, told, strict=True):
+            assert on_read_only.startswith(line)
+            is_step = line.startswith("Next: ")
+            assert says_what_is_switched_off(on_read_only) if is_step else on_read_only == line
+
+
+def _lines(result: CallToolResult) -> list[str]:
+    [block] = result.content
+    assert isinstance(block, TextContent)
+    return block.text.split("\n")
+
+
+async def test_what_users_and_the_api_say_comes_through_whole_whatever_it_names(
+    sandbox: Sandbox, home: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "create_generation" / "a.mp4"
+    there = media(sandbox)[1]
+    async with serving(sandbox, home, read_only=True) as reader, serving(sandbox, home) as maker:
+        for input in (
+            [{"type": "video", "path": str(path)}, there],
+            [{"type": "video", "path": "/create_generation/a.mp4"}, there],
+            [{"type": "video", "asset_id": "a b"}, there],
+        ):
+            told = await reader.error("estimate_cost", input=input)
+            whole = await maker.error("estimate_cost", input=input)
+            assert told.text.split("\n")[0] == whole.text.split("\n")[0]
+        assert "upload_asset" in told.text
+        for tool, arguments in (
+            ("list_generations", {"status": "create_generation"}),
+            ("get_generation", {"generation_id": "create_generation"}),
+            ("wait_for_generations", {"generation_ids": ["create_generation now"]}),
+        ):
+            told, whole = await reader.call(tool, arguments), await maker.call(tool, arguments)
+            assert told.text.split("\n")[0] == whole.text.split("\n")[0]
+
+
+async def test_the_remedy_of_a_failed_job_is_told_whole_on_a_read_only_server(
+    sandbox: Sandbox, home: Path
+) -> None:
+    code = "generation_infra_resource_exhausted"
+    sandbox.add_fault(Fault(path="/v2/generate", job="fail", charged=False, error_code=code))
+    async with serving(sandbox, home) as maker:
+        made = await maker.facts("create_generation", input=media(sandbox))
+    sandbox.advance(1000)
+    async with serving(sandbox, home, read_only=True) as reader:
+        failed = await reader.facts("get_generation", generation_id=made["generation_id"])
+    assert failed["remedy"] == API_REMEDIES[code]
+    assert READ_ONLY in failed["next_step"]
 
 
 @pytest.mark.parametrize("remedy", API_REMEDIES.values())
@@ -229,6 +298,24 @@ def test_what_is_left_of_a_remedy_is_whole_sentences(remedy: str) -> None:
 )
 def test_a_sentence_ends_before_it_comes_to_a_tool_that_is_not_there(text: str, kept: str) -> None:
     assert without_tools(text, WITHHELD) == kept
-    step = next_step_without(text, WITHHELD)
-    assert step == (text if kept == text else f"{kept} {READ_ONLY}".lstrip())
     assert without_tools(text, ()) == text
+
+
+@pytest.mark.parametrize(
+    ("step", "named"),
+    [
+        ("Call create_generation again.", ["create_generation"]),
+        (
+            "Give it to upload_asset, then call create_generation. Or upload_asset.",
+            ["upload_asset", "create_generation"],
+        ),
+        ("Ask the user.", []),
+        ('Look at generation "create_generation now".', []),
+        ("Run '/opt/my create_generation x/sync-mcp' ledger show 3.", []),
+        ("Run /opt/create_generation/sync-mcp ledger show 3.", []),
+        ("Look at my_create_generation, create_generation-2 and create_generation.mp4.", []),
+    ],
+)
+def test_a_step_is_followed_by_the_withheld_tools_that_it_names_itself(step: str, named: list[str]) -> None:
+    assert tell_withheld(step, WITHHELD) == (f"{step} {off(*named)}" if named else step)
+    assert tell_withheld(step, ()) == step
