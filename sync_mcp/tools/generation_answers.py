@@ -584,15 +584,15 @@ def _no_new_attempt(foresight: "Foresight") -> str:
             sent = (
                 f"This was sent before, and its outcome is not known (ledger entry {foresight.ledger_id}): "
             )
+            settles = f"The user can settle it: {ledger_command('show', str(foresight.ledger_id))}."
             if foresight.hindrance is not None:
                 return (
                     f"{sent}create_generation with the same arguments looks for its job; it is not sent "
-                    f"again, since {foresight.hindrance}. The user can settle it: "
-                    f"{ledger_command('show', str(foresight.ledger_id))}."
+                    f"again, since {foresight.hindrance}. {settles}"
                 )
             return (
                 f"{sent}create_generation with the same arguments looks for its job first, and sends it only "
-                "where it is not there, under the same key: nothing is paid twice."
+                f"where it is not there, under the same key: nothing is paid twice. {settles}"
             )
         case "under way":
             return (
