@@ -651,6 +651,8 @@ class LedgerError(SyncError):
 class LimitReached(SyncError):
     """The call would cost more than a limit allows, or nobody knows how much; nothing was sent.
 
+    It is `retryable` where the price is unknown because the API could not tell it for now.
+
     Attributes:
         limit: the limit: a field of `Limits`, or `max_cost_usd`, which is the call's own; None where no one
             limit is it: then the price is unknown, and there are limits.

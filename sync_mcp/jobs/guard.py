@@ -75,7 +75,7 @@ from sync_mcp.jobs.ledger import (
     TokenKind,
     Wish,
 )
-from sync_mcp.jobs.limits import Limits, Spending, Spent, call_refusal, dollars, utc_midnight
+from sync_mcp.jobs.limits import Limits, Spending, Spent, call_refusal, dollars, until_priced, utc_midnight
 from sync_mcp.jobs.pricing import Price, Pricing
 from sync_mcp.jobs.settling import (
     EXPORT_RETRY_SECONDS,
@@ -349,7 +349,7 @@ class Guard:
                 price, refusal, most_usd = Price(found.estimate_usd), None, None
             else:
                 following = found
-                refusal = await self._standing_refusal(call, price.usd)
+                refusal = await self._standing_refusal(call, price)
                 most_usd = await self._most_usd(call)
         except LedgerError:
             raise
@@ -676,7 +676,7 @@ class Guard:
         if isinstance(price.fault, RateLimitError) and await _paused_over(call.terms, price.fault):
             price = await self._price(call)
         _check_segments(call, call.intention.request, price)
-        refusal = await self._standing_refusal(call, price.usd)
+        refusal = await self._standing_refusal(call, price)
         if refusal is not None:
             raise refusal
         wish = self._wish(call, following.attempt, price.usd, repeated_key=following.repeated_key)
@@ -1183,13 +1183,17 @@ class Guard:
             logger.warning("the running jobs cannot be listed: %s", error)
             return []
 
-    async def _standing_refusal(self, call: _Call, usd: Decimal | None) -> LimitReached | None:
+    async def _standing_refusal(self, call: _Call, price: Price) -> LimitReached | None:
         """Return which limit stands against a price, once it is known what has ended since."""
-        if await self._refusal(call, usd) is None:
+        refusal = await self._refusal(call, price.usd)
+        if refusal is None:
             return None
+        if price.usd is None:
+            # No sum that is spent decides it.
+            return until_priced(refusal, price.fault) if price.fault else refusal
         options = call.reading(SETTLE_SECONDS)
         await self._settling.settle_account(call.sync, call.account, options, is_due=True)
-        return await self._refusal(call, usd)
+        return await self._refusal(call, price.usd)
 
     async def _refusal(
         self, call: _Call, usd: Decimal | None, *, held_by: Entry | None = None

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Literal, Self
 
 from sync_mcp.api.models import HIGHEST_USD
-from sync_mcp.errors import LimitReached
+from sync_mcp.errors import LimitReached, SyncError
 
 _MOST_PLACES = Decimal("0.0001")
 
@@ -151,6 +151,15 @@ def _unknown_price_refusal() -> LimitReached:
         "The price of the job is unknown, and with a limit set nothing of unknown price is sent.",
         next_step="Make it of media that the API can price, or without limits.",
     )
+
+
+def until_priced(refusal: LimitReached, fault: SyncError) -> LimitReached:
+    """Return the refusal of a price that asking failed for: where the failure may pass, it may pass too."""
+    if fault.retryable:
+        refusal.retryable = True
+        refusal.retry_after_seconds = fault.retry_after_seconds
+        refusal.next_step = "Call again later: the API could not tell the price now."
+    return refusal
 
 
 def _reached(limit: Standing, price_usd: Decimal) -> LimitReached:

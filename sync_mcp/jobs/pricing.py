@@ -44,7 +44,8 @@ class Price:
         frames: how many frames the API says it has.
         credits: what the API says it costs in credits.
         hint_usd: what it would cost by the length that the caller tells.
-        fault: why the API could not be asked, where it could not.
+        fault: why the API did not tell the price, where asking it failed.
+        hint_fault: why the API did not tell the hint, where asking it failed.
         assumptions: on what the API's figures rest.
     """
 
@@ -56,6 +57,7 @@ class Price:
     credits: float | None = None
     hint_usd: Decimal | None = None
     fault: SyncError | None = None
+    hint_fault: SyncError | None = None
     assumptions: Sequence[str] = ()
 
     def segments_past_end(self, request: GenerationRequest) -> list[str]:
@@ -121,8 +123,7 @@ class Pricing:
                 if isinstance(error, APIStatusError) and (error.api_code or "").startswith(_BAD_INPUT):
                     raise
                 # It can tell, only not now: the caller's figure does not take its place.
-                now = " for now" if error.retryable else ""
-                return Price(None, f"the estimate failed{now} ({error.code})", fault=error)
+                return _failed(error)
             usd = believable(estimate.estimated_generation_cost)
             if usd is not None:
                 frames = estimate.estimated_frame_count
@@ -168,7 +169,7 @@ class Pricing:
         except SyncError as error:
             if told is not None:
                 return _as_told(told)
-            return Price(None, f"the estimate failed for now ({error.code})", seconds, fault=error)
+            return _failed(error, seconds)
         usd = believable(estimate.estimated_generation_cost)
         frames, credits = estimate.estimated_frame_count, estimate.estimated_credits
         if told is not None and told.usd is not None and (usd is None or told.usd > usd):
@@ -185,7 +186,7 @@ class Pricing:
         try:
             estimate = await ask(duration_seconds=duration_seconds, fps=fps)
         except SyncError as error:
-            return Price(None, why, fault=error)
+            return Price(None, why, hint_fault=error)
         hint = believable(estimate.estimated_generation_cost)
         if hint is None:
             return Price(None, why)
@@ -198,6 +199,12 @@ class Pricing:
             hint_usd=hint,
             assumptions=estimate.assumptions,
         )
+
+
+def _failed(error: SyncError, seconds: float | None = None) -> Price:
+    """Return an unknown price: the API can tell it, and asking it failed."""
+    now = " for now" if error.retryable else ""
+    return Price(None, f"the estimate failed{now} ({error.code})", seconds, fault=error)
 
 
 def _as_told(price: Price) -> Price:

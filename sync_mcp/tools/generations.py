@@ -360,8 +360,9 @@ async def _estimate_cost(context: CallContext, arguments: EstimateArguments) -> 
             files=files,
             fps=arguments.fps,
         )
-        if price.fault is not None and price.hint_usd is None:
-            raise price.fault
+        fault = price.fault or price.hint_fault
+        if fault is not None and price.hint_usd is None:
+            raise fault
         late = price.segments_past_end(request)
         if late:
             raise InvalidRequestError(late)

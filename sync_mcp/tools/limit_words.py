@@ -28,6 +28,7 @@ _ASK = (
     f"Tell the user. {NOT_ROUND_IT}: what would fit is theirs to choose, and estimate_cost tells it as "
     "would_fit."
 )
+_AGAIN = "Make the same call again later: the API could not tell the price now."
 _THEIRS = "Only the user can change it, in the settings of the server."
 
 
@@ -58,9 +59,13 @@ def limit_ends_at(error: LimitReached) -> str | None:
 
 def limit_next_step(error: LimitReached) -> str:
     """Return what an assistant can do about it."""
+    again = f"{_AGAIN} If it stays so, ask the user" if error.retryable else ""
     if error.limit is None:
         settings = ", ".join(words.setting for words in LIMIT_WORDS.values())
-        return f"Give media whose length can be measured, or ask the user about the limits ({settings})."
+        other = again or "Give media whose length can be measured, or ask the user"
+        return f"{other} about the limits ({settings})."
     if error.limit == "max_cost_usd":
-        return "Tell the user the price, and ask how to go on; max_cost_usd is this call's own."
+        price = "the price" if error.price_usd is not None else "that nobody knows the price"
+        asks = again or f"Tell the user {price}, and ask"
+        return f"{asks} how to go on; max_cost_usd is this call's own."
     return _ASK

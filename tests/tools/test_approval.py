@@ -892,6 +892,41 @@ async def test_a_model_hears_of_an_unknown_price_which_limits_there_can_be(
     assert "SYNC_MCP_BUDGET_USD_PER_DAY" in refused.text
 
 
+@pytest.mark.parametrize("limit", [{"budget_usd": Decimal(9)}, {}], ids=["a budget", "max_cost_usd"])
+async def test_what_is_refused_as_no_price_could_be_asked_for_now_may_be_made_later(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any], limit: dict[str, Any]
+) -> None:
+    given = media if limit else {**media, "max_cost_usd": 9}
+    sandbox.add_fault(Fault(path="/v2/*cost*", status=503, body={"message": "Down."}, times=None))
+    async with host("legacy", None, **limit) as assistant:
+        refused = await assistant.error("create_generation", given)
+        estimate = await assistant.error("estimate_cost", media)
+        sandbox.clear_faults()
+        made = await assistant.facts("create_generation", given)
+    assert refused.code == "limit_reached"
+    for told in (refused, estimate):
+        assert told.text.split("\n")[2] == "The same call may work later."
+    assert "Next: Make the same call again later: the API could not tell the price now." in refused.text
+    assert "Give media" not in refused.text
+    assert made["generation_id"]
+
+
+@pytest.mark.parametrize("limit", [{"budget_usd": Decimal(9)}, {}], ids=["a budget", "max_cost_usd"])
+async def test_what_is_refused_as_nobody_knows_its_price_is_refused_again(
+    sandbox: Sandbox, host: Hosts, media: dict[str, Any], limit: dict[str, Any]
+) -> None:
+    # That a hint could not be asked for makes no difference: it is no price.
+    given = {**media, "duration_seconds": 9} if limit else {**media, "duration_seconds": 9, "max_cost_usd": 9}
+    sandbox.add_fault(Fault.api_error("cost_estimate_unavailable", path="/v2/analyze/cost", times=None))
+    sandbox.add_fault(Fault(path="/v2/generations/estimate", status=503, body={"message": "x"}, times=None))
+    async with host("legacy", None, **limit) as assistant:
+        refused = await assistant.error("create_generation", given)
+    assert refused.code == "limit_reached"
+    assert refused.text.split("\n")[2] == "The same call will fail again."
+    assert "again later" not in refused.text
+    assert limit or "Tell the user that nobody knows the price" in refused.text
+
+
 async def test_a_model_hears_of_max_cost_usd_that_it_is_the_calls_own(
     host: Hosts, media: dict[str, Any]
 ) -> None:
