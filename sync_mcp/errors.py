@@ -637,8 +637,8 @@ class NotVisibleYet(SyncError):
                 )
             case _:
                 return (
-                    "Tell the user: its money stays held in the ledger until they look at it with "
-                    f"{look}. Making it again may be paid again."
+                    "Tell the user: its money stays held in the ledger until they settle it "
+                    f"({look} says how). Making it again may be paid again."
                 )
 
 

@@ -268,6 +268,12 @@ def test_the_reasons_of_an_unknown_outcome_are_told_apart() -> None:
     assert len(texts) == len(get_args(DoubtReason))
 
 
+def test_the_money_of_a_job_that_stays_hidden_is_held_until_the_user_settles_it() -> None:
+    hidden = NotVisibleYet("job-1", ledger_id=3, made_at="now", may_appear=False)
+    assert "its money stays held in the ledger until they settle it (" in hidden.next_step
+    assert "ledger show 3 says how)." in hidden.next_step
+
+
 def test_a_full_account_tells_how_full_it_is() -> None:
     error = ConcurrencyLimitError("Full.", status=429, retry_after_seconds=30)
     assert (error.active_generations, error.concurrency_limit) == (None, None)
