@@ -454,7 +454,8 @@ def _after_wait(
 
 
 _NONE_MATCH = "None match: list_generations without these arguments lists all."
-_NONE = "There are none yet: estimate_cost prices one, and create_generation makes it."
+_NONE_LISTED = "The API's list has none yet."
+_NONE = "The API's list has none yet: estimate_cost prices one, and create_generation makes it."
 
 
 def unresolved_lines(entries: "Sequence[Entry]") -> list[str] | None:
@@ -626,7 +627,9 @@ def list_next_step(
     if rows:
         steps.append("get_generation with a generation_id gives its output URL or its error.")
     elif not unreadable:
-        steps.append(_NONE_MATCH if narrowed else _NONE)
+        # Where one may have been made all the same, a new one is not what to do next.
+        may_be_one = unresolved or ledger_fault is not None
+        steps.append(_NONE_MATCH if narrowed else _NONE_LISTED if may_be_one else _NONE)
     if cursor:
         steps.append(
             f"For older ones, and the same arguments otherwise, call list_generations with cursor {cursor}."

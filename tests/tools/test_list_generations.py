@@ -171,7 +171,7 @@ async def test_entries_that_cannot_be_read_are_counted_and_do_not_end_the_paging
     assert told["next_step"].startswith("1 entry of the API's list could not be read and is left out.")
     sandbox.add_fault(Fault(path="/v2/generations", status=200, body=[{"id": "odd"}]))
     told = await assistant.facts("list_generations")
-    assert "There are none" not in told["next_step"]
+    assert "none yet" not in told["next_step"]
 
 
 async def test_an_id_that_is_a_text_of_a_strangers_is_no_cursor(
@@ -200,3 +200,16 @@ async def test_where_the_ledger_cannot_be_read_the_list_is_there_and_says_so(
     assert told["generations"] == []
     assert told["note"].startswith("What is unresolved cannot be told: The ledger was damaged")
     assert ledger_command("check") in told["next_step"]
+    # What is unresolved may have made one.
+    assert told["next_step"].endswith("The API's list has none yet.")
+
+
+async def test_beside_a_create_of_unknown_outcome_an_empty_list_is_the_apis_and_no_reason_for_a_new_one(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(path="/v2/generate", drop="before", times=None))
+    assert (await assistant.error("create_generation", input=media(sandbox))).code == "outcome_unknown"
+    told = await assistant.facts("list_generations")
+    assert told["generations"] == []
+    assert told["next_step"].startswith("1 create has an unknown outcome")
+    assert told["next_step"].endswith("The API's list has none yet.")
