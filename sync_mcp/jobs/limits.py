@@ -123,8 +123,10 @@ class Limits:
         """Return why a job must not be sent, or None where no limit stands in its way."""
         if price_usd is None:
             return _unknown_price_refusal() if self.any else None
-        reached = (limit for limit in self.standings(spent) if price_usd > limit.left_usd)
-        return next((_reached(limit, price_usd) for limit in reached), None)
+        reached = [limit for limit in self.standings(spent) if price_usd > limit.left_usd]
+        # One that begins anew is no reason to wait where another never does.
+        told = min(reached, key=lambda limit: limit.until is not None, default=None)
+        return None if told is None else _reached(told, price_usd)
 
     def left_usd(self, spent: Spent) -> Decimal | None:
         """Return what the budgets leave for all further jobs, or None where there is none."""

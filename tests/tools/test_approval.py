@@ -843,6 +843,11 @@ async def test_get_account_says_where_no_budget_is_set(
         # More than the whole of a day.
         ({"budget_usd_per_day": Decimal("0.1")}, r"The same call will fail again\."),
         ({"budget_usd": Decimal("0.3")}, r"The same call will fail again\."),
+        # Of two, the one that never begins anew decides.
+        (
+            {"budget_usd_per_day": Decimal("0.3"), "budget_usd": Decimal("0.3")},
+            r"The same call will fail again\.",
+        ),
     ],
 )
 async def test_what_a_days_budget_refuses_may_be_made_the_day_after(
