@@ -685,13 +685,24 @@ class LimitReached(SyncError):
 
 
 class QuoteRefused(SyncError):
-    """The quote is unknown, used, expired, or for another call; nothing was sent."""
+    """The quote is unknown, used, expired, or for another call; nothing was sent.
+
+    Attributes:
+        to_user: of a quote that covers less than the call, the message as the user reads it: they are asked
+            again, about all of it; else "".
+    """
 
     code = "quote_refused"
     next_step = (
         "Call estimate_cost with the same arguments: where the user has to agree, it gives a quote to put to "
         "them; else make the call without quote_id."
     )
+
+    def __init__(
+        self, message: str, *, code: Code | None = None, next_step: str | None = None, to_user: str = ""
+    ) -> None:
+        super().__init__(message, code=code, next_step=next_step)
+        self.to_user = to_user
 
 
 class ApprovalRequired(SyncError):

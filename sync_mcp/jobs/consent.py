@@ -11,7 +11,7 @@ from typing import Protocol, cast
 
 from sync_mcp.api.checks import plain_host
 from sync_mcp.api.models import GenerationRequest, Json
-from sync_mcp.errors import ApprovalRequired, QuoteRefused
+from sync_mcp.errors import ApprovalRequired
 from sync_mcp.installed import ledger_command
 from sync_mcp.jobs.intention import Intention
 from sync_mcp.jobs.ledger import TokenKind
@@ -126,16 +126,6 @@ WEBHOOK_REASON = Reason(
 DECLINED_REASON = Reason(
     "The user said no to this within a day.", to_user="You said no to this within a day."
 )
-
-
-ASKED_ANEW = ("price_changed", "webhook_changed")
-"""The codes of a refused quote that covers less than the call: the user is asked again, about all of it."""
-
-
-def changed_reason(refused: QuoteRefused) -> Reason:
-    """Return why what the user agreed to does not cover the call."""
-    to_user = refused.message.replace("the user was", "you were").replace("the user", "you")
-    return Reason(refused.message, to_user=to_user)
 
 
 def price_reasons(

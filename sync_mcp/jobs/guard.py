@@ -50,14 +50,12 @@ from sync_mcp.errors import (
 )
 from sync_mcp.installed import ledger_command
 from sync_mcp.jobs.consent import (
-    ASKED_ANEW,
     DECLINED_REASON,
     NOBODY_TO_ASK,
     WEBHOOK_REASON,
     Approval,
     Proposal,
     Reason,
-    changed_reason,
     price_reasons,
     repeat_reason,
     webhook_host,
@@ -121,9 +119,8 @@ class Terms:
     where the call ends before. `token` is what the user agreed by. `webhook_hosts` are those that may be told
     of a job's end unasked; None for any. With `refuses_late_segments` a segment that ends after the video is
     refused, else warned of. `notes` are put to the user with the question, in which voices are called by
-    `voice_names`. `on_begin` is called before
-    anything can be paid. `caller` is the name of who asks, which stands in the ledger; a quote is good for
-    them alone.
+    `voice_names`. `on_begin` is called before anything can be paid. `caller` is the name of who asks, which
+    stands in the ledger; a quote is good for them alone.
     """
 
     take: int = 1
@@ -691,9 +688,10 @@ class Guard:
                 price, must.unasked_usd, call.terms.approval.above_usd, take=call.intention.take
             )
         except QuoteRefused as refused:
-            if refused.code not in ASKED_ANEW:
+            if not refused.to_user:
                 raise
-            reasons = [changed_reason(refused), *await self._reasons(call, following, price)]
+            reason = Reason(refused.message, to_user=refused.to_user)
+            reasons = [reason, *await self._reasons(call, following, price)]
         # What was agreed to is no longer what it is: the user is asked anew, with the price of now.
         await self._ask(call, following, price, because=reasons)
         return await self._made(call, following, price, replace(wish, token=None, is_agreed=True))

@@ -1836,9 +1836,17 @@ def _use_token(session: Session, wish: Wish, now: float, latest: Entry | None) -
         raise QuoteRefused("The quote has expired: it is good for ten minutes.")
     if wish.webhook_host is not None and quote.webhook_host != wish.webhook_host:
         told = "another host for its webhook" if quote.webhook_host else "no webhook"
-        raise QuoteRefused(f"What the user agreed to names {told}.", code="webhook_changed")
+        raise QuoteRefused(
+            f"What the user agreed to names {told}.",
+            code="webhook_changed",
+            to_user=f"What you agreed to names {told}.",
+        )
     if not _covers(session, quote.price_usd, wish, now):
-        raise QuoteRefused("The price is no longer what the user was told.", code="price_changed")
+        raise QuoteRefused(
+            "The price is no longer what the user was told.",
+            code="price_changed",
+            to_user="The price is no longer what you were told.",
+        )
     quote.used_at = now
 
 
