@@ -1911,11 +1911,11 @@ def _refusal_besides(session: Session, wish: Wish, entry: Entry, now: float) -> 
 
 def _spent(session: Session, is_sandbox: bool, now: float) -> Spent:
     """Return what stands against the limits, by the sums of the days: every create asks."""
-    today = int(utc_midnight(now) // _DAY_SECONDS)
-    days = {"today": today, "tomorrow": today + 1, "month": int(start_of_month(now) // _DAY_SECONDS)}
+    days = {name: int(begins // _DAY_SECONDS) for name, begins in _days(now).items()}
     counted = session.execute(_SUMS_OF_DAYS, {"is_sandbox": is_sandbox, **days}).one()
     # The days have what was abandoned since: which that is, is a matter of the time.
-    abandoned = session.execute(_ABANDONED_OF_POOL, {"is_sandbox": is_sandbox, **_times(now)}).one()
+    times = {**_days(now), **_lease_times()}
+    abandoned = session.execute(_ABANDONED_OF_POOL, {"is_sandbox": is_sandbox, **times}).one()
     today_usd, month_usd, ever_usd = (
         (amount or Decimal(0)) - (of_it or Decimal(0))
         for amount, of_it in zip(counted, abandoned, strict=True)
@@ -1930,14 +1930,13 @@ def _spending(session: Session, is_sandbox: bool, now: float) -> Spending:
 
 
 def _spending_of_account(session: Session, account: str, base_url: str, now: float) -> Spending:
-    whose = {"account": account, "base_url": base_url, **_times(now)}
+    whose = {"account": account, "base_url": base_url, **_days(now), **_lease_times()}
     return _as_spending(session.execute(_SUMS_OF_ACCOUNT, whose).one(), now)
 
 
-def _times(now: float) -> dict[str, float]:
-    """Return what the conditions of sums compare with."""
-    days = {"day": utc_midnight(now), "month": start_of_month(now), "believed_until": believed_until(now)}
-    return {**days, **_lease_times()}
+def _days(now: float) -> dict[str, float]:
+    """Return when the days begin that bound the sums."""
+    return {"day": utc_midnight(now), "month": start_of_month(now), "believed_until": believed_until(now)}
 
 
 def _as_spending(row: Sequence[Any], now: float) -> Spending:
@@ -1973,10 +1972,10 @@ _SUMS = (_sum_where(_TODAY), _sum_where(_THIS_MONTH), func.sum(Entry.counted_usd
 _ABANDONED_OF_POOL = select(*_SUMS).where(_OF_POOL, _abandoned())
 _OPEN_OF_POOL = select(*_OPEN_SUMS).where(_OF_POOL, _BY_ESTIMATE)
 _SUMS_OF_ACCOUNT = select(*_SUMS, *_OPEN_SUMS).where(_OF_ACCOUNT, ~_abandoned())
-_UP_TO_TOMORROW = _Day.day <= bindparam("tomorrow")
+_IS_BELIEVED = _Day.day < bindparam("believed_until")
 _SUMS_OF_DAYS = select(
-    func.sum(_Day.counted_usd).filter((_Day.day >= bindparam("today")) & _UP_TO_TOMORROW),
-    func.sum(_Day.counted_usd).filter((_Day.day >= bindparam("month")) & _UP_TO_TOMORROW),
+    func.sum(_Day.counted_usd).filter((_Day.day >= bindparam("day")) & _IS_BELIEVED),
+    func.sum(_Day.counted_usd).filter((_Day.day >= bindparam("month")) & _IS_BELIEVED),
     func.sum(_Day.counted_usd),
 ).where(_Day.is_sandbox == bindparam("is_sandbox"))
 _UNASKED = select(func.sum(Entry.counted_usd)).where(

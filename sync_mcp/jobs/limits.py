@@ -25,12 +25,12 @@ class Spent:
         today = (self.day_ends_at - timedelta(days=1)).timestamp()
         # What a clock that ran far ahead has written is in the sum of no day.
         is_believed = created_at < believed_until(today)
-        is_of_today = is_believed and created_at >= today
-        is_of_month = is_believed and created_at >= start_of_month(today)
+        of_today = counted_usd if is_believed and created_at >= today else Decimal(0)
+        of_month = counted_usd if is_believed and created_at >= start_of_month(today) else Decimal(0)
         return replace(
             self,
-            today_usd=self.today_usd - is_of_today * counted_usd,
-            month_usd=self.month_usd - is_of_month * counted_usd,
+            today_usd=self.today_usd - of_today,
+            month_usd=self.month_usd - of_month,
             ever_usd=self.ever_usd - counted_usd,
         )
 
