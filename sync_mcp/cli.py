@@ -301,10 +301,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     gc.disable()
     # First: what is set wrong needs no server to be told.
     settings = _settings(arguments)
-    if settings.sends_placeholder:
-        from sync_mcp.settings import PLACEHOLDER_SENT
-
-        raise ConfigurationError(PLACEHOLDER_SENT)
+    settings.check_key()
     _log_to_stderr(settings)
     _warn_of_open_home(settings)
     sweep()
@@ -582,9 +579,10 @@ def _look(arguments: argparse.Namespace) -> "Callable[[Ledger, Entry, str], Sigh
     from sync_mcp.ledger_commands import look_up
 
     settings = _settings(arguments)
+    key = None
     # A placeholder is no key: the ledger can be looked at and settled without one.
-    has_key = settings.api_key is not None and not settings.sandbox and not settings.sends_placeholder
-    key = settings.api_key.get_secret_value() if has_key and settings.api_key else None
+    if settings.api_key is not None and not settings.sandbox and not settings.sends_placeholder:
+        key = settings.api_key.get_secret_value()
     return partial(look_up, api_key=key, base_url=settings.base_url)
 
 

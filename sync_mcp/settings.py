@@ -208,7 +208,7 @@ class Settings(BaseModel):
             ConfigurationError: bad values, or `SYNC_MCP_` variables that do not exist, all of them.
         """
         settings, faults = cls._read(environment, flags)
-        if settings is None:
+        if settings is None or faults:
             raise ConfigurationError(" ".join(faults))
         return settings
 
@@ -216,7 +216,7 @@ class Settings(BaseModel):
     def faults(cls, environment: Mapping[str, str], **flags: object) -> list[str]:
         """Return what is wrong with the settings, a sentence for each."""
         settings, faults = cls._read(environment, flags)
-        return [*faults, PLACEHOLDER_SENT] if settings is not None and settings.sends_placeholder else faults
+        return [*faults, _PLACEHOLDER_SENT] if settings is not None and settings.sends_placeholder else faults
 
     @classmethod
     def _read(
@@ -246,7 +246,7 @@ class Settings(BaseModel):
                 if name in wrong
             ]
             return None, faults
-        return (None if faults else settings), faults
+        return settings, faults
 
     @property
     def sends_placeholder(self) -> bool:
@@ -255,8 +255,17 @@ class Settings(BaseModel):
             return False
         return is_placeholder(self.api_key.get_secret_value())
 
+    def check_key(self) -> None:
+        """Refuse a placeholder that would be sent for a key.
 
-PLACEHOLDER_SENT = (
+        Raises:
+            ConfigurationError: it would be.
+        """
+        if self.sends_placeholder:
+            raise ConfigurationError(_PLACEHOLDER_SENT)
+
+
+_PLACEHOLDER_SENT = (
     "SYNC_API_KEY is a placeholder: put a key in its place, made at https://sync.so/settings/api-keys, or "
     "take --sandbox, which needs none."
 )

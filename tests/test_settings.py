@@ -160,6 +160,11 @@ def test_a_placeholder_in_place_of_the_key_is_told_with_what_to_do() -> None:
         assert "https://sync.so/settings/api-keys" in fault
 
 
+def test_a_placeholder_is_told_with_what_else_is_wrong() -> None:
+    faults = Settings.faults({"SYNC_API_KEY": "your key", "SYNC_MCP_NOPE": "1"})
+    assert [fault.partition(" ")[0] for fault in faults] == ["There", "SYNC_API_KEY"]
+
+
 def test_a_placeholder_is_good_where_no_key_is_needed() -> None:
     key = {"SYNC_API_KEY": "your key"}
     assert not _read(key, sandbox=True).sends_placeholder
