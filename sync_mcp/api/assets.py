@@ -208,8 +208,8 @@ class Assets:
         """Put a local video, audio or image file into the account's storage and return it as an asset.
 
         A file with the same content that this key has uploaded before is not sent again: its asset says
-        `was_there`. A cut upload and one
-        whose URL has expired start again from a fresh URL, `max_retries` times.
+        `was_there`. A cut upload and one whose URL has expired start again from a fresh URL, `max_retries`
+        times.
 
         Args:
             source: a path, or a file open for reading bytes.
