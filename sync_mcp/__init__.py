@@ -68,9 +68,9 @@ if TYPE_CHECKING:
         SyncError,
         TransferUnderWay,
     )
-    from sync_mcp.jobs.guard import Guard
-    from sync_mcp.jobs.ledger import Ledger
-    from sync_mcp.jobs.limits import Limits
+    from sync_mcp.payments.guard import Guard
+    from sync_mcp.payments.ledger import Ledger
+    from sync_mcp.payments.limits import Limits
     from sync_mcp.server import create_server
     from sync_mcp.settings import Settings
 
@@ -138,9 +138,9 @@ _HOMES = {
         "SyncError",
         "TransferUnderWay",
     ),
-    "sync_mcp.jobs.guard": ("Guard",),
-    "sync_mcp.jobs.ledger": ("Ledger",),
-    "sync_mcp.jobs.limits": ("Limits",),
+    "sync_mcp.payments.guard": ("Guard",),
+    "sync_mcp.payments.ledger": ("Ledger",),
+    "sync_mcp.payments.limits": ("Limits",),
     "sync_mcp.server": ("create_server",),
     "sync_mcp.settings": ("Settings",),
 }

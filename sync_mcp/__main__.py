@@ -1,6 +1,6 @@
 """python -m sync_mcp"""
 
-from sync_mcp.cli import main
+from sync_mcp.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -41,8 +41,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal, Protocol
 
-from sync_mcp.installed import ledger_command
-from sync_mcp.text import plain_id, safe
+from sync_mcp.machine.installed import ledger_command
+from sync_mcp.texts import plain_id, safe
 
 __all__ = [
     "APIConnectionError",

@@ -17,11 +17,11 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from sync_mcp._version import __version__
-from sync_mcp.caller import caller
 from sync_mcp.errors import ReadOnlyError
-from sync_mcp.scratch import ScratchFolder
+from sync_mcp.machine.scratch import ScratchFolder
+from sync_mcp.serving.caller import caller
 from sync_mcp.settings import Settings
-from sync_mcp.text import clean, near, safe
+from sync_mcp.texts import clean, near, safe
 from sync_mcp.tools.answers import SANDBOX_MARK, error_result
 from sync_mcp.tools.approval import NOBODY, QUESTION, User
 from sync_mcp.tools.backend import CALL_SECONDS, Backend, CallContext
@@ -31,8 +31,8 @@ from sync_mcp.tools.withheld import READ_ONLY
 
 if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
-    from sync_mcp.jobs.guard import Guard
-    from sync_mcp.media.roots import MediaRoots
+    from sync_mcp.media.paths.roots import MediaRoots
+    from sync_mcp.payments.guard import Guard
 
 logger = logging.getLogger("sync_mcp.server")
 
@@ -216,9 +216,9 @@ async def _guards(
 
         def guard(task_group: TaskGroup) -> "Guard":
             # SQLAlchemy is loaded by the first call that needs it.
-            from sync_mcp.jobs.guard import Guard
-            from sync_mcp.jobs.ledger import Ledger
-            from sync_mcp.jobs.limits import Limits
+            from sync_mcp.payments.guard import Guard
+            from sync_mcp.payments.ledger import Ledger
+            from sync_mcp.payments.limits import Limits
 
             folder = settings.home
             if sandbox_url is not None:
@@ -233,7 +233,7 @@ async def _guards(
 
 def _media_roots(settings: Settings) -> "MediaRoots":
     """Return where local files may be; over HTTP nowhere, unless the user says where."""
-    from sync_mcp.media.roots import MediaRoots, usual_download_folder, usual_roots
+    from sync_mcp.media.paths.roots import MediaRoots, usual_download_folder, usual_roots
 
     if settings.http and settings.media_roots is None:
         return MediaRoots([], None)

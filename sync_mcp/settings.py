@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from sync_mcp.access import checked_key, checked_origin, is_on_loopback, is_placeholder
 from sync_mcp.errors import ConfigurationError
-from sync_mcp.text import near, safe, without_secrets
-from sync_mcp.tokens import SHORTEST, is_token
+from sync_mcp.serving.tokens import SHORTEST, is_token
+from sync_mcp.texts import near, safe, without_secrets
 
 PREFIX = "SYNC_MCP_"
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from jsonschema import Draft202012Validator
 
-from sync_mcp.jobs import ledger
+from sync_mcp.payments import ledger
 from sync_mcp.sandbox import Sandbox
 from tests.media import forked_worker
 from tests.places import place_of_its_own
@@ -111,7 +111,7 @@ def _commits_without_the_disk() -> Iterator[None]:  # pyright: ignore[reportUnus
 def _forks_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork the worker that decodes: to import the decoders takes longer than a small clip does."""
     if sys.platform == "linux":
-        monkeypatch.setattr("sync_mcp.media.look._started", forked_worker.started)
+        monkeypatch.setattr("sync_mcp.media.decoding.look._started", forked_worker.started)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,29 +17,17 @@ _PACKAGE = "sync_mcp"
 _FLOORS = (
     {"__main__"},
     {"cli"},
-    {"server", "demo", "doctor", "hosts", "ledger_commands"},
+    {"server"},
     {"tools"},
-    {"jobs", "media"},
+    {"payments", "media"},
+    {"background"},
     {"api"},
     {"errors"},
 )
 # Small things that anybody may use, and that know nothing of the house.
-_LEAVES = {
-    "_version",
-    "text",
-    "access",
-    "caller",
-    "connections",
-    "ending",
-    "home",
-    "installed",
-    "listen",
-    "scratch",
-    "tokens",
-}
-# The ways in, which carry any server, and what stands apart.
-_CARRIERS = {"stdio", "http"}
-_BESIDE = {"settings", "sandbox", ""} | _CARRIERS
+_LEAVES = {"_version", "texts", "access", "machine"}
+# What carries the server, whatever it offers, and what stands apart.
+_BESIDE = {"settings", "sandbox", "serving", ""}
 
 
 @cache
@@ -109,24 +97,25 @@ def test_nobody_imports_what_is_above_or_beside_it(height: int) -> None:
 
 
 def test_a_leaf_knows_nothing_of_the_house() -> None:
-    for name in _LEAVES:
-        assert _ours(name) == frozenset()
-    assert _ours("errors") == {"text", "installed"}
+    for room in _LEAVES:
+        for name in _inside(room):
+            assert _ours(name) == frozenset(), name
+    assert _ours("errors") == {"texts", "machine.installed"}
 
 
-def test_only_the_commands_and_the_server_read_the_settings() -> None:
+def test_only_the_command_and_the_server_read_the_settings() -> None:
     readers = {name for name in _modules() if "settings" in _ours(name)}
-    assert {"cli", "server", ""} <= readers <= {"cli", "doctor", "server", ""}
-    assert _neighbours("settings") == {"errors"}
+    assert readers == {"cli.main", "cli.doctor", "server", ""}
+    assert _neighbours("settings") == {"errors", "serving.tokens"}
 
 
-def test_the_sandbox_imports_the_wire_models_and_the_probing_of_media_and_nothing_else() -> None:
-    assert _neighbours("sandbox") <= {"api.models", "media.probe"}
+def test_the_sandbox_imports_the_probing_of_media_and_nothing_else() -> None:
+    assert _neighbours("sandbox") <= {"media.decoding.probe"}
 
 
 def test_only_the_command_imports_the_sandbox() -> None:
     importers = {name for name in _modules() if any(_room(module) == "sandbox" for module in _ours(name))}
-    assert {name for name in importers if _room(name) != "sandbox"} == {"cli"}
+    assert {name for name in importers if _room(name) != "sandbox"} == {"cli.main"}
 
 
 def test_one_module_speaks_http_to_the_api() -> None:
@@ -134,11 +123,10 @@ def test_one_module_speaks_http_to_the_api() -> None:
     assert _importers_of("aiohttp") | _importers_of("requests") == set()
 
 
-def test_the_client_knows_nothing_of_mcp_and_the_carriers_nothing_of_the_client() -> None:
+def test_the_client_knows_nothing_of_mcp_and_serving_nothing_of_the_client() -> None:
     speakers = {_room(name) for name in _importers_of("mcp") | _importers_of("mcp_types")}
-    assert speakers <= {"server", "tools", "demo"} | _CARRIERS
-    for carrier in _CARRIERS:
-        assert _neighbours(carrier) <= {"errors"}
+    assert speakers <= {"server", "tools", "cli", "serving"}
+    assert _neighbours("serving") <= {"errors"}
 
 
 def test_pyav_is_imported_by_what_decodes_and_renders_alone() -> None:
@@ -147,7 +135,7 @@ def test_pyav_is_imported_by_what_decodes_and_renders_alone() -> None:
 
 def test_below_the_server_nothing_is_bound_to_asyncio() -> None:
     # The sandbox runs a loop of its own, in a thread of its own.
-    assert {_room(name) for name in _importers_of("asyncio")} <= {"sandbox"} | _CARRIERS
+    assert {_room(name) for name in _importers_of("asyncio")} <= {"sandbox", "serving"}
 
 
 def test_no_import_goes_in_a_circle() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 WAIT_SECONDS = 120
-TEST = "tests/test_ledger_commands.py::test_on_a_terminal_the_user_is_asked"
+TEST = "tests/cli/test_ledger.py::test_on_a_terminal_the_user_is_asked"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="this system ends a process by force, whatever the signal")

@@ -27,7 +27,7 @@ from sync_mcp.errors import (
     ServerError,
     SyncError,
 )
-from sync_mcp.text import clean, plain_id
+from sync_mcp.texts import clean, plain_id
 
 logger = logging.getLogger("sync_mcp.api")
 

@@ -44,7 +44,7 @@ from sync_mcp.errors import (
     SyncError,
     is_unknown_id,
 )
-from sync_mcp.text import plain_id, safe
+from sync_mcp.texts import plain_id, safe
 
 logger = logging.getLogger("sync_mcp.api")
 

@@ -53,7 +53,7 @@ from sync_mcp.errors import (
     RequestRejectedError,
     SyncError,
 )
-from sync_mcp.text import plain_id
+from sync_mcp.texts import plain_id
 
 logger = logging.getLogger("sync_mcp.api")
 

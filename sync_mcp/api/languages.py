@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.text import clean, folded
+from sync_mcp.texts import clean, folded
 
 AUTO = "auto"
 """As `source_lang`: the API finds it out by itself, as where it is left out."""

@@ -43,7 +43,7 @@ from sync_mcp.errors import (
     RateLimitError,
     SyncError,
 )
-from sync_mcp.text import near, safe
+from sync_mcp.texts import near, safe
 
 _PAUSE_SECONDS = 5.0
 """Between two creates that the API has no room for, where it does not say itself when to come back."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from sync_mcp.api.models import GenerationOptions, GenerationRequest, Image, SegmentOptions
-from sync_mcp.text import clean
+from sync_mcp.texts import clean
 
 _VALUE_LIMIT = 60
 

@@ -49,7 +49,7 @@ from sync_mcp.errors import (
     ServerError,
     SyncError,
 )
-from sync_mcp.text import clean, near, without_queries, without_secrets
+from sync_mcp.texts import clean, near, without_queries, without_secrets
 
 logger = logging.getLogger("sync_mcp.api")
 

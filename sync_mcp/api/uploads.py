@@ -17,7 +17,7 @@ from anyio.to_thread import run_sync
 from sync_mcp.api.formats import HEAD_BYTES, MediaFormat, MediaKind, media_format
 from sync_mcp.api.transport import Transport
 from sync_mcp.errors import FileRefused
-from sync_mcp.text import clean
+from sync_mcp.texts import clean
 
 Source = str | os.PathLike[str] | BinaryIO
 """A path, or a file that is open for reading bytes; it is read from its beginning, and its position moves."""

@@ -9,7 +9,7 @@ from pydantic import JsonValue, ValidationError
 from sync_mcp.api.models import CamelModel
 from sync_mcp.api.transport import Call, RequestOptions, Transport
 from sync_mcp.errors import APIResponseError, InvalidRequestError
-from sync_mcp.text import folded, plain_id
+from sync_mcp.texts import folded, plain_id
 
 _NAME_LIMIT = 60
 _SEARCH_LIMIT = 80

@@ -17,7 +17,7 @@ from sync_mcp.errors import (
     FileRefused,
     SyncError,
 )
-from sync_mcp.text import clean, safe
+from sync_mcp.texts import clean, safe
 
 PEEK_SECONDS = 8.0
 _HOST_LIMIT = 80

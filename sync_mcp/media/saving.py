@@ -20,12 +20,12 @@ from sync_mcp.api.formats import HEAD_BYTES, media_format
 from sync_mcp.api.models import Audio, Generation, Image, Text, Video
 from sync_mcp.api.uploads import OnProgress, Transfer, opened
 from sync_mcp.errors import APIResponseError, APITimeoutError, FileRefused, SyncError
-from sync_mcp.media.examining import Examination
-from sync_mcp.media.look import contact_sheet, examine, look
-from sync_mcp.media.roots import MediaRoots
-from sync_mcp.media.sheet import ContactSheet
+from sync_mcp.media.decoding.examining import Examination
+from sync_mcp.media.decoding.look import contact_sheet, examine, look
+from sync_mcp.media.decoding.sheet import ContactSheet
+from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.media.temporary import temporary_copy, temporary_folder
-from sync_mcp.text import clean, safe
+from sync_mcp.texts import clean, safe
 
 OK = "ok"
 _FAILED = "failed"

@@ -23,7 +23,7 @@ from sync_mcp.api.models import (
     Text,
     Video,
 )
-from sync_mcp.media.probe import LONGEST_SIDE, SHORTER_SIDE, MediaInfo, size_that_fits
+from sync_mcp.media.decoding.probe import LONGEST_SIDE, SHORTER_SIDE, MediaInfo, size_that_fits
 
 SPOKEN_CHARACTERS_PER_SECOND = 12
 """Voices say about 15; a price should rather be too high than too low."""

@@ -10,7 +10,7 @@ from anyio.to_thread import run_sync
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.uploads import OnProgress, Transfer
 from sync_mcp.errors import FileRefused
-from sync_mcp.scratch import ScratchFolder
+from sync_mcp.machine.scratch import ScratchFolder
 
 MOST_BYTES = 4 * 1024**3
 """How much may lie in all such folders of a process together: their disk is often small, or memory."""

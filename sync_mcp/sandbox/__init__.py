@@ -8,16 +8,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sync_mcp.sandbox.faults import Fault
-    from sync_mcp.sandbox.records import Charge, RecordedRequest
+    from sync_mcp.sandbox.faults.records import Charge, RecordedRequest
+    from sync_mcp.sandbox.faults.script import Fault
     from sync_mcp.sandbox.server import Sandbox, serve
     from sync_mcp.sandbox.settings import SandboxSettings
 
 # Resolved on first use: naming the sandbox must not pay for a web server.
 _HOMES = {
-    "Charge": "sync_mcp.sandbox.records",
-    "Fault": "sync_mcp.sandbox.faults",
-    "RecordedRequest": "sync_mcp.sandbox.records",
+    "Charge": "sync_mcp.sandbox.faults.records",
+    "Fault": "sync_mcp.sandbox.faults.script",
+    "RecordedRequest": "sync_mcp.sandbox.faults.records",
     "Sandbox": "sync_mcp.sandbox.server",
     "SandboxSettings": "sync_mcp.sandbox.settings",
     "serve": "sync_mcp.sandbox.server",

@@ -3,7 +3,7 @@
 The API: `POST /v2/generate`, `GET /v2/generate/{id}`, `/v2/generations...`, the three estimates,
 `/v2/usage/generations`, `/v2/assets...`, `/v2/voices...`, `/v2/models`, `/v2/errors`, `/v2/account`. The
 storage, which wants no key: `/samples/`, `/storage/` (presigned uploads), `/outputs/` and `/speech/`.
-Control paths: `sync_mcp.sandbox.control`.
+Control paths: `sync_mcp.sandbox.faults.control`.
 """
 
 import logging
@@ -14,19 +14,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from sync_mcp.sandbox.account import Account
-from sync_mcp.sandbox.answers import refused, storage_refused
-from sync_mcp.sandbox.assets import Assets
-from sync_mcp.sandbox.catalogue import Refusal, refusal
-from sync_mcp.sandbox.control import Control
-from sync_mcp.sandbox.estimates import Estimates
-from sync_mcp.sandbox.exchange import Exchanges
-from sync_mcp.sandbox.files import Files
-from sync_mcp.sandbox.generations import Generations
-from sync_mcp.sandbox.inputs import MediaInputs
-from sync_mcp.sandbox.storage import StorageRefusal
-from sync_mcp.sandbox.usage import Usage
-from sync_mcp.sandbox.voices import Voices
+from sync_mcp.sandbox.api.account import Account
+from sync_mcp.sandbox.api.answers import refused, storage_refused
+from sync_mcp.sandbox.api.assets import Assets
+from sync_mcp.sandbox.api.catalogue import Refusal, refusal
+from sync_mcp.sandbox.api.estimates import Estimates
+from sync_mcp.sandbox.api.files import Files
+from sync_mcp.sandbox.api.generations import Generations
+from sync_mcp.sandbox.api.inputs import MediaInputs
+from sync_mcp.sandbox.api.usage import Usage
+from sync_mcp.sandbox.api.voices import Voices
+from sync_mcp.sandbox.faults.control import Control
+from sync_mcp.sandbox.faults.exchange import Exchanges
+from sync_mcp.sandbox.media.storage import StorageRefusal
 from sync_mcp.sandbox.world import World
 
 logger = logging.getLogger("sync_mcp.sandbox")

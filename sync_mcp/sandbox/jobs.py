@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from pydantic import JsonValue
 
-from sync_mcp.sandbox.catalogue import CATALOGUE
+from sync_mcp.sandbox.api.catalogue import CATALOGUE
 from sync_mcp.sandbox.clock import timestamp
-from sync_mcp.sandbox.faults import Fault
-from sync_mcp.sandbox.records import Charge
-from sync_mcp.sandbox.render import RenderPlan
+from sync_mcp.sandbox.faults.records import Charge
+from sync_mcp.sandbox.faults.script import Fault
+from sync_mcp.sandbox.media.render import RenderPlan
 from sync_mcp.sandbox.settings import CostAtFirst, SandboxSettings
 
 STATUSES = ("PENDING", "PROCESSING", "COMPLETED", "FAILED", "REJECTED")

@@ -24,12 +24,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sync_mcp import access
-from sync_mcp.listen import listening_socket
+from sync_mcp.machine.listen import listening_socket
+from sync_mcp.sandbox.api.entrance import Entrance
 from sync_mcp.sandbox.app import create_app
-from sync_mcp.sandbox.control import PATHS, good_keys
-from sync_mcp.sandbox.entrance import Entrance
-from sync_mcp.sandbox.faults import Fault
-from sync_mcp.sandbox.records import Charge, RecordedRequest
+from sync_mcp.sandbox.faults.control import PATHS, good_keys
+from sync_mcp.sandbox.faults.records import Charge, RecordedRequest
+from sync_mcp.sandbox.faults.script import Fault
 from sync_mcp.sandbox.settings import SandboxSettings
 from sync_mcp.sandbox.world import World
 

@@ -14,12 +14,12 @@ from uuid import NAMESPACE_URL, uuid5
 from pydantic import JsonValue
 
 from sync_mcp.sandbox.clock import Clock, Pulse, timestamp
-from sync_mcp.sandbox.faults import FaultBook
-from sync_mcp.sandbox.fetch import Fetcher
+from sync_mcp.sandbox.faults.records import Charge, Records
+from sync_mcp.sandbox.faults.script import FaultBook
 from sync_mcp.sandbox.jobs import Job
-from sync_mcp.sandbox.records import Charge, Records
+from sync_mcp.sandbox.media.fetch import Fetcher
+from sync_mcp.sandbox.media.storage import Signer, Storage
 from sync_mcp.sandbox.settings import SandboxSettings
-from sync_mcp.sandbox.storage import Signer, Storage
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from sync_mcp.errors import (
     AuthenticationError,
     LedgerError,
 )
-from sync_mcp.text import safe
+from sync_mcp.texts import safe
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sync_mcp.api.account import AccountInfo
     from sync_mcp.api.transport import RequestOptions
-    from sync_mcp.jobs.limits import Limits, Spending
+    from sync_mcp.payments.limits import Limits, Spending
 
 _WORD_LIMIT = 80
 _URL_LIMIT = 300
@@ -143,7 +143,7 @@ def _tell_spending(answer: AccountAnswer, spending: "Spending") -> None:
 
 
 def _limit_rows(limits: "Limits", spending: "Spending") -> list[LimitRow] | None:
-    from sync_mcp.jobs.limits import minute
+    from sync_mcp.payments.limits import minute
 
     return [
         LimitRow(

@@ -15,7 +15,7 @@ from mcp_types import CallToolResult, ImageContent, TextContent
 from pydantic import BaseModel, ConfigDict
 
 from sync_mcp.errors import APIStatusError, ApprovalDenied, ApprovalRequired, LimitReached, SyncError
-from sync_mcp.text import visible
+from sync_mcp.texts import visible
 from sync_mcp.tools.limit_words import limit_ends_at, limit_message
 from sync_mcp.tools.remedies import next_step
 from sync_mcp.tools.withheld import tell_withheld

@@ -15,7 +15,7 @@ import mcp_types as types
 from sync_mcp.errors import ApprovalDenied, ApprovalRequired
 
 if TYPE_CHECKING:
-    from sync_mcp.jobs.consent import Proposal, Reason
+    from sync_mcp.payments.consent import Proposal, Reason
 
 ApproveBy = Literal["ask", "user", "quote"]
 
@@ -200,8 +200,8 @@ def question_of(proposal: "Proposal", doubts: Sequence[str] = ()) -> str:
 
     `doubts` say why the job would most likely fail.
     """
-    from sync_mcp.jobs.consent import pieces
-    from sync_mcp.jobs.limits import dollars
+    from sync_mcp.payments.consent import pieces
+    from sync_mcp.payments.limits import dollars
 
     usd, note = proposal.price.usd, proposal.price.note
     price = "an unknown price" if usd is None else f"about {dollars(usd)}"

@@ -17,7 +17,7 @@ from annotated_types import Le
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.text import clean, did_you_mean, near
+from sync_mcp.texts import clean, did_you_mean, near
 from sync_mcp.tools.forgiving import meant, stands_for_nothing
 from sync_mcp.tools.schema import Schema
 

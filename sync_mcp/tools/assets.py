@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.text import plain_id, safe
+from sync_mcp.texts import plain_id, safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
@@ -16,7 +16,7 @@ from sync_mcp.tools.registry import CHANGES, Tool, Tools
 
 if TYPE_CHECKING:
     from sync_mcp.api.assets import Asset
-    from sync_mcp.media.probe import MediaInfo
+    from sync_mcp.media.decoding.probe import MediaInfo
 
 _ID_LIMIT = 128
 _NAME_LIMIT = 120

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from sync_mcp.access import is_on_loopback
 from sync_mcp.errors import ConfigurationError, LedgerError, NotFoundError, SyncError
-from sync_mcp.text import clean, did_you_mean, near, plain_id
+from sync_mcp.texts import clean, did_you_mean, near, plain_id
 from sync_mcp.tools.approval import NOBODY, ApproveBy, User
 from sync_mcp.tools.own_outputs import SIGNATURE_IS_MISSING, OwnOutputs
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from sync_mcp.api.models import ErrorInfo, ModelInfo
     from sync_mcp.api.transport import RequestOptions
     from sync_mcp.api.voices import Voice
-    from sync_mcp.jobs.guard import Guard
-    from sync_mcp.jobs.watch import Watcher
-    from sync_mcp.media.local import LocalReader
-    from sync_mcp.media.roots import MediaRoots
-    from sync_mcp.media.transfers import Transfers
+    from sync_mcp.background.transfers import Transfers
+    from sync_mcp.background.watching import Watcher
+    from sync_mcp.media.inputs import LocalReader
+    from sync_mcp.media.paths.roots import MediaRoots
+    from sync_mcp.payments.guard import Guard
 
 CALL_SECONDS = 55.0
 """A whole tool call ends within this time of its arrival: hosts give up after sixty."""
@@ -166,7 +166,7 @@ class Backend:
         """What every wait for a job goes through."""
         if self._watcher is None:
             # With it comes the client, which is loaded by the first call that needs it.
-            from sync_mcp.jobs.watch import Watcher
+            from sync_mcp.background.watching import Watcher
 
             self._watcher = Watcher(lambda: self.client, self._task_group, self.explain_missing)
         return self._watcher
@@ -191,7 +191,7 @@ class Backend:
     @property
     def local_reader(self) -> "LocalReader":
         """What local media are read and uploaded by."""
-        from sync_mcp.media.local import LocalReader
+        from sync_mcp.media.inputs import LocalReader
 
         return LocalReader(self.roots, self.transfers)
 
@@ -199,7 +199,7 @@ class Backend:
     def transfers(self) -> "Transfers":
         """What goes on when the call that began it has ended."""
         if self._transfers is None:
-            from sync_mcp.media.transfers import Transfers
+            from sync_mcp.background.transfers import Transfers
 
             self._transfers = Transfers(self._task_group)
         return self._transfers

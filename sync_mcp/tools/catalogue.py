@@ -1,6 +1,7 @@
 """Every tool of the server, in the order in which they are listed."""
 
-from sync_mcp.tools import account, assets, files, generations, models, voices
+from sync_mcp.tools import account, assets, generations, models, voices
+from sync_mcp.tools import results as files
 from sync_mcp.tools.registry import Tools
 
 TOOLS: Tools = (

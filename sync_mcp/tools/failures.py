@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import anyio
 
 from sync_mcp.errors import LedgerError, SyncError
-from sync_mcp.text import safe
+from sync_mcp.texts import safe
 from sync_mcp.tools.backend import Backend, CallContext
 from sync_mcp.tools.remedies import REMEDY_ELSE, api_remedy
 

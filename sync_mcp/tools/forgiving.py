@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from sync_mcp.text import plain_id, unwrapped
+from sync_mcp.texts import plain_id, unwrapped
 
 INJECTED = frozenset(("toolCallId", "sessionId", "action", "chatInput", "random_string"))
 """Arguments that some hosts add to every call, and cannot leave out."""

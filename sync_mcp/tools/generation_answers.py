@@ -22,8 +22,8 @@ from sync_mcp.errors import (
     is_unknown_id,
     shown_id,
 )
-from sync_mcp.installed import ledger_command
-from sync_mcp.text import clean, count_of, safe
+from sync_mcp.machine.installed import ledger_command
+from sync_mcp.texts import clean, count_of, safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.approval import ways_on
 from sync_mcp.tools.backend import ANSWER_SECONDS, CallContext
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from sync_mcp.api.models import Generation, GenerationRequest
-    from sync_mcp.jobs.guard import Foresight
-    from sync_mcp.jobs.ledger import Entry
-    from sync_mcp.jobs.pricing import Price
+    from sync_mcp.payments.guard import Foresight
+    from sync_mcp.payments.ledger import Entry
+    from sync_mcp.payments.pricing import Price
 
 logger = logging.getLogger("sync_mcp.tools")
 
@@ -496,7 +496,7 @@ def tell_foresight(
 def _what_fits(foresight: "Foresight", price: "Price", request: "GenerationRequest") -> str | None:
     """Return which cheaper model, or which shorter length, the limits would let through."""
     from sync_mcp.api.estimate import PRICED_FPS
-    from sync_mcp.jobs.limits import dollars
+    from sync_mcp.payments.limits import dollars
 
     usd, left = price.usd or price.hint_usd, foresight.most_usd
     if usd is None or left is None or usd <= left:

@@ -16,7 +16,7 @@ from sync_mcp.errors import (
     QuoteRefused,
     SyncError,
 )
-from sync_mcp.text import clean, count_of, plain_id, safe
+from sync_mcp.texts import clean, count_of, plain_id, safe
 from sync_mcp.tools.answers import finite
 from sync_mcp.tools.approval import NOBODY_IS_ASKED, UserApproval, denial_of
 from sync_mcp.tools.backend import ANSWER_SECONDS, MODEL_PURPOSES, Backend, CallContext
@@ -54,9 +54,9 @@ from sync_mcp.tools.withheld import READ_ONLY
 
 if TYPE_CHECKING:
     from sync_mcp.api.models import Generation, GenerationRequest
-    from sync_mcp.jobs.guard import Foresight, Made, Terms
-    from sync_mcp.jobs.ledger import Entry, Token
-    from sync_mcp.jobs.pricing import Price
+    from sync_mcp.payments.guard import Foresight, Made, Terms
+    from sync_mcp.payments.ledger import Entry, Token
+    from sync_mcp.payments.pricing import Price
 
 _PROGRESS_SECONDS = 4.0
 _PROGRESS_READ_SECONDS = 1.5
@@ -123,7 +123,7 @@ def _tell_gone(error: ApprovalRequired, gone: Sequence[str]) -> None:
 
 
 def _how_told(made: "Made") -> Iterator[str]:
-    from sync_mcp.jobs.limits import dollars
+    from sync_mcp.payments.limits import dollars
 
     if made.how == "was there":
         yield "The same call made this job before: nothing new was made or paid."
@@ -142,7 +142,7 @@ def _terms(
     notes: Sequence[str],
     slot_until: float = -math.inf,
 ) -> "Terms":
-    from sync_mcp.jobs.guard import Terms
+    from sync_mcp.payments.guard import Terms
 
     backend = context.backend
     return Terms(
@@ -178,7 +178,7 @@ def _token(context: CallContext, quote_id: str | None) -> "Token | None":
 
     Where forms are switched off no answer to one counts, whichever it is: another server may have put it.
     """
-    from sync_mcp.jobs.ledger import Token
+    from sync_mcp.payments.ledger import Token
 
     if context.user.choice is not None and context.backend.approve_by != "quote":
         return Token(context.user.question_id, "question")
@@ -458,7 +458,7 @@ async def _request(backend: Backend, arguments: RequestArguments) -> "Generation
     # Imported by the first call: serving tools/list does not need the wire models.
     from sync_mcp.api import models
     from sync_mcp.api.checks import faults_of, faults_without_input
-    from sync_mcp.jobs.files import content_id
+    from sync_mcp.payments.files import content_id
 
     model = _chosen_model(arguments)
     fields = arguments.model_dump(exclude_none=True, exclude=_BESIDE_THE_REQUEST)
@@ -502,7 +502,7 @@ def _faults_of_options(request: "GenerationRequest") -> Iterator[str]:
     """Yield the options without which another video would be made and paid than the one asked for."""
     from sync_mcp.api.estimate import PRICED_FPS
     from sync_mcp.api.option_matrix import options_to_refuse
-    from sync_mcp.jobs.limits import dollars
+    from sync_mcp.payments.limits import dollars
 
     for option in options_to_refuse(request):
         price = dollars(KNOWN_MODELS[_REACTING].usd_per_frame * PRICED_FPS)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from sync_mcp.api.formats import MediaKind
     from sync_mcp.api.models import GenerationRequest, Input
     from sync_mcp.api.uploads import OnProgress, Transfer
+    from sync_mcp.media.decoding.probe import MediaInfo
+    from sync_mcp.media.inputs import LocalMedia, LocalReader
     from sync_mcp.media.links import Unseen
-    from sync_mcp.media.local import LocalMedia, LocalReader
-    from sync_mcp.media.probe import MediaInfo
 
 UNSEEN = "What the files hold could not be checked: the user can install sync-mcp[media] for that."
 _LOOK_SECONDS = 20.0
@@ -71,7 +71,7 @@ class InputFiles:
 
     async def upload(self, sync: "AsyncSync") -> Mapping[str, str]:
         """Return the asset of each file, by its key; what is not there yet is uploaded."""
-        from sync_mcp.jobs.files import asset_key
+        from sync_mcp.payments.files import asset_key
 
         assets: dict[str, str] = {}
         for media in self.media.values():
@@ -81,7 +81,7 @@ class InputFiles:
 
     async def known_assets(self, sync: "AsyncSync") -> Mapping[str, str] | None:
         """Return the asset of each file, by its key, where all are there already."""
-        from sync_mcp.jobs.files import asset_key
+        from sync_mcp.payments.files import asset_key
 
         assets: dict[str, str] = {}
         for media in self.media.values():
@@ -178,7 +178,7 @@ def _told_together(failures: Sequence[FileRefused | TransferUnderWay]) -> SyncEr
 
 def _place(request: "GenerationRequest", media: "Mapping[int, LocalMedia]") -> None:
     from sync_mcp.api.models import Audio, Image, Video
-    from sync_mcp.jobs.files import content_id
+    from sync_mcp.payments.files import content_id
 
     for number, each in media.items():
         item = request.input[number]

@@ -35,7 +35,7 @@ _THEIRS = "Only the user can change it, in the settings of the server."
 def limit_message(error: LimitReached) -> str:
     """Return what stands in a job's way, for an assistant."""
     # The ledger's words come with the ledger: what lists the tools does not need them.
-    from sync_mcp.jobs.limits import dollars, minute
+    from sync_mcp.payments.limits import dollars, minute
 
     words = LIMIT_WORDS.get(error.limit or "")
     if words is None or error.price_usd is None or error.limit_usd is None or error.left_usd is None:
@@ -50,7 +50,7 @@ def limit_message(error: LimitReached) -> str:
 
 def limit_ends_at(error: LimitReached) -> str | None:
     """Return from when on the job may be within the limit; None where that is never by itself."""
-    from sync_mcp.jobs.limits import minute
+    from sync_mcp.payments.limits import minute
 
     if error.until is None or error.price_usd is None or error.limit_usd is None:
         return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from sync_mcp.text import clean, safe
+from sync_mcp.texts import clean, safe
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import MODEL_PURPOSES, CallContext

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl, urlsplit
 
-from sync_mcp.text import plain_id
+from sync_mcp.texts import plain_id
 
 SIGNATURE_IS_MISSING = "its signature is missing: copy it whole, or get_generation gives a fresh one."
 _MOST_KEPT = 1000

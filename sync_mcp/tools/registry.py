@@ -15,7 +15,7 @@ from sync_mcp.errors import (
     MoneySpent,
     SyncError,
 )
-from sync_mcp.text import safe
+from sync_mcp.texts import safe
 from sync_mcp.tools.answers import SANDBOX_MARK, Answer, Picture, answer_result, error_result
 from sync_mcp.tools.approval import InputNeeded
 from sync_mcp.tools.arguments import Arguments, parse_arguments

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 from pydantic import BaseModel, Field, JsonValue, WithJsonSchema
 
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.text import folded, near, plain_id, safe
+from sync_mcp.texts import folded, near, plain_id, safe
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext

@@ -27,7 +27,7 @@ from sync_mcp.api import transport as transport_module
 from sync_mcp.api.downloads import fetched, move_into_place
 from sync_mcp.api.transport import Transport
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLES
 
 from .conftest import KEY, trail, until
 from .raw_server import Answer, RawServer, answer

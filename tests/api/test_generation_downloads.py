@@ -7,7 +7,7 @@ import pytest
 
 from sync_mcp import APIResponseError, AsyncSync, FileRefused, NoOutput, NotFoundError
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLES
 
 from .conftest import KEY, make
 from .raw_server import Answer, RawServer, answer

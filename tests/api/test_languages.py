@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sync_mcp import InvalidRequestError
 from sync_mcp.api.languages import AUTO, LANGUAGES, known_language, language_code
-from sync_mcp.sandbox import contract
+from sync_mcp.sandbox.api import contract
 
 
 def fault(text: str, *, source: bool = False) -> str:

@@ -37,7 +37,7 @@ from sync_mcp.api.formats import media_format
 from sync_mcp.api.transport import Transport
 from sync_mcp.api.uploads import name_to_send, opened
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLES
 
 from .conftest import KEY, trail, until
 from .raw_server import Answer, RawServer, answer

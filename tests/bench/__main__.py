@@ -60,7 +60,7 @@ _ONLY_LATER = (
     "av",
     "PIL",
     "sync_mcp.api",
-    "sync_mcp.jobs",
+    "sync_mcp.payments",
     "sync_mcp.sandbox",
     "sync_mcp.media",
     "sqlalchemy",
@@ -68,7 +68,8 @@ _ONLY_LATER = (
 _MODULES_AFTER_LISTING = """
 import sys
 from sync_mcp.tools.catalogue import TOOLS
-from sync_mcp import stdio, server
+from sync_mcp.serving import stdio
+from sync_mcp import server
 [tool.definition for tool in TOOLS]
 print(*sorted(sys.modules))
 """

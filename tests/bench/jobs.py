@@ -15,7 +15,7 @@ import anyio
 from mcp import Client
 
 from sync_mcp import AsyncSync, Audio, Settings, Video, create_server
-from sync_mcp.jobs.watch import TICK_SECONDS
+from sync_mcp.background.watching import TICK_SECONDS
 from sync_mcp.sandbox import Sandbox
 
 PROCESSES = 4
@@ -31,9 +31,9 @@ _CREATES = """
 import json, sys, time
 from decimal import Decimal
 from sync_mcp.api.models import GenerationRequest, Video
-from sync_mcp.jobs.intention import Intention
-from sync_mcp.jobs.ledger import Instant, Ledger, Wish
-from sync_mcp.jobs.limits import Limits
+from sync_mcp.payments.intention import Intention
+from sync_mcp.payments.ledger import Instant, Ledger, Wish
+from sync_mcp.payments.limits import Limits
 
 folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 ledger, limits = Ledger(folder), Limits(per_day_usd=Decimal(100_000))

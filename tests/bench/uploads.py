@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLES
 from tests.bench.wire import OURS, StdioServer, stdio_server
 
 UPLOAD_BYTES = int(os.environ.get("BENCH_UPLOAD_MIB", "5120")) * 1024**2 - 4096

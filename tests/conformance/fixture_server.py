@@ -12,8 +12,8 @@ import mcp_types as types
 from pydantic import Field
 
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.http import MCP_PATH, create_app, listen, serve_http
 from sync_mcp.server import create_server
+from sync_mcp.serving.http import MCP_PATH, create_app, listen, serve_http
 from sync_mcp.settings import Settings
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sync_mcp.hosts import HOSTS, Installation, configuration
+from sync_mcp.cli.hosts import HOSTS, Installation, configuration
 from sync_mcp.settings import Settings
 from sync_mcp.tools.catalogue import TOOLS
 
@@ -94,7 +94,9 @@ def _command_help() -> str:
 
 def _help_of(*words: str) -> str:
     # As it is called in a clone, whatever is on the PATH here.
-    script = f"import sys; sys.argv = {[_TYPED, *words, '--help']}; from sync_mcp.cli import main; main()"
+    script = (
+        f"import sys; sys.argv = {[_TYPED, *words, '--help']}; from sync_mcp.cli.main import main; main()"
+    )
     command = [sys.executable, "-c", script]
     environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1", "PATH": ""}
     shown = subprocess.run(

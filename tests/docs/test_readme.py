@@ -24,13 +24,13 @@ from mcp import Client, StdioServerParameters
 
 from sync_mcp import Video
 from sync_mcp.api.models import GenerationRequest
-from sync_mcp.jobs.intention import Intention
-from sync_mcp.jobs.ledger import Instant, Ledger, Wish
-from sync_mcp.jobs.limits import Limits
+from sync_mcp.payments.intention import Intention
+from sync_mcp.payments.ledger import Instant, Ledger, Wish
+from sync_mcp.payments.limits import Limits
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLES
 from sync_mcp.tools.catalogue import TOOLS
-from tests.stdio.forked import run_forked
+from tests.serving.stdio.forked import run_forked
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,10 +7,10 @@ import anyio
 import pytest
 from mcp import StdioServerParameters
 
-from sync_mcp.demo import run_demo
-from sync_mcp.media.probe import probe
+from sync_mcp.cli.demo import run_demo
+from sync_mcp.media.decoding.probe import probe
 from tests.media.clips import frozen_at_first, make_media
-from tests.stdio.forked import run_forked
+from tests.serving.stdio.forked import run_forked
 
 STEPS = (
     "tools/list",
@@ -30,7 +30,7 @@ def _run_demo(output: Path) -> subprocess.CompletedProcess[str]:
 
 def _demo_on(monkeypatch: pytest.MonkeyPatch, *arguments: str, output: Path) -> int:
     server = StdioServerParameters(command=sys.executable, args=list(arguments))
-    monkeypatch.setattr("sync_mcp.demo._SERVER", server)
+    monkeypatch.setattr("sync_mcp.cli.demo._SERVER", server)
     return anyio.run(run_demo, str(output))
 
 
@@ -89,7 +89,7 @@ def test_the_demo_fails_where_the_video_fails_its_check_and_says_where_it_lies(
     def prepare(_sample_url: str, clip: Path) -> None:
         make_media(clip, picture="libx264", sound="aac", size=(160, 120), frames=100, draw=frozen_at_first)
 
-    monkeypatch.setattr("sync_mcp.demo._prepare", prepare)
+    monkeypatch.setattr("sync_mcp.cli.demo._prepare", prepare)
     assert anyio.run(run_demo, str(tmp_path)) == 1
     told = capsys.readouterr()
     kept = tmp_path / "lipsync.failed-check.mp4"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sync_mcp.media.probe import probe
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.media.decoding.probe import probe
+from sync_mcp.sandbox.media.storage import SAMPLES
 from tests.media.clips import frozen_at_first, make_media
-from tests.stdio.forked import run_forked
+from tests.serving.stdio.forked import run_forked
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "dub_file.py"
 

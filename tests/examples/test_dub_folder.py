@@ -15,7 +15,7 @@ import pytest
 from sync_mcp import Ledger
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.media.clips import make_media
-from tests.stdio.forked import run_forked
+from tests.serving.stdio.forked import run_forked
 
 DUB_FOLDER = Path(__file__).parents[2] / "examples" / "dub_folder.py"
 CREATE = "/v2/generate"

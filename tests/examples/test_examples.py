@@ -9,7 +9,7 @@ from urllib.request import urlopen
 import pytest
 
 from sync_mcp.sandbox import Sandbox
-from tests.stdio.forked import run_forked
+from tests.serving.stdio.forked import run_forked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -18,7 +18,7 @@ from sync_mcp.api.client import DEFAULT_BASE_URL
 from sync_mcp.api.models import CamelModel, CostEstimate, ErrorInfo, Generation, ModelInfo
 from sync_mcp.api.transport import Call, Reply, Transport
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.text import clean
+from sync_mcp.texts import clean
 
 _TIMEOUT_SECONDS = 30.0
 _PRICE = {"model": "lipsync-2", "duration": 10, "fps": 25}

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from sync_mcp.sandbox import Fault, Sandbox
-from tests.stdio.forked import run_forked
+from tests.serving.stdio.forked import run_forked
 
 ROOT = Path(__file__).parents[2]
 FREE = {"/v2/generations/estimate", "/v2/generate/estimate-cost"}

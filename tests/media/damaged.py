@@ -20,7 +20,7 @@ import anyio
 
 from sync_mcp.api.uploads import opened
 from sync_mcp.errors import FileRefused
-from sync_mcp.media.look import contact_sheet, look
+from sync_mcp.media.decoding.look import contact_sheet, look
 from tests.media.clips import make_media
 
 HANG_SECONDS = 30.0

@@ -11,8 +11,8 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 from anyio.to_thread import run_sync
 
-from sync_mcp.media import look
-from tests.stdio.forked import ForkedProcess
+from sync_mcp.media.decoding import look
+from tests.serving.stdio.forked import ForkedProcess
 
 _PIECE_BYTES = 1 << 16
 

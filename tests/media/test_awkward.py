@@ -12,9 +12,9 @@ from PIL import Image
 
 from sync_mcp.api.formats import HEAD_BYTES, MediaKind, media_format
 from sync_mcp.errors import FileRefused
-from sync_mcp.media import probe as probe_module
-from sync_mcp.media.look import look
-from sync_mcp.media.probe import probe
+from sync_mcp.media.decoding import probe as probe_module
+from sync_mcp.media.decoding.look import look
+from sync_mcp.media.decoding.probe import probe
 from tests.media import awkward
 from tests.media.clips import frozen, make_media
 

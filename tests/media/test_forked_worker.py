@@ -7,9 +7,9 @@ import sys
 import anyio
 import pytest
 
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLES
 from tests.media.forked_worker import started
-from tests.stdio.forked import ForkedProcess
+from tests.serving.stdio.forked import ForkedProcess
 
 WAIT_SECONDS = 60
 CLIP = SAMPLES / "speaker.mp4"
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is fork
 @pytest.mark.parametrize("task", ["look", "examine", "contact_sheet"])
 async def test_a_forked_worker_answers_as_one_that_was_started(task: str) -> None:
     with CLIP.open("rb") as clip:
-        command = [sys.executable, "-m", "sync_mcp.media.worker", task, "60"]
+        command = [sys.executable, "-m", "sync_mcp.media.decoding.worker", task, "60"]
         real = await anyio.run_process(command, stdin=clip, check=False)
     with CLIP.open("rb") as clip, anyio.fail_after(WAIT_SECONDS):
         process = await started(task, clip.fileno(), 60.0)
@@ -34,7 +34,7 @@ async def test_a_forked_worker_answers_as_one_that_was_started(task: str) -> Non
 def test_a_forked_worker_has_given_up_the_rights_that_one_has_that_was_started() -> None:
     program = (
         "import json, resource\n"
-        "from sync_mcp.media import worker\n"
+        "from sync_mcp.media.decoding import worker\n"
         "worker._import_decoders(), worker._give_up_rights(60.0)\n"
         "limits = 'AS CPU NOFILE FSIZE CORE'.split()\n"
         "print(json.dumps([resource.getrlimit(getattr(resource, f'RLIMIT_{name}')) for name in limits]))\n"

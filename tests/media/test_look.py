@@ -13,10 +13,10 @@ import pytest
 from anyio.abc import Process
 
 from sync_mcp.errors import FileRefused
-from sync_mcp.media import look as looking
-from sync_mcp.media.look import contact_sheet, examine, is_available, look
-from sync_mcp.media.probe import MediaError, probe
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.media.decoding import look as looking
+from sync_mcp.media.decoding.look import contact_sheet, examine, is_available, look
+from sync_mcp.media.decoding.probe import MediaError, probe
+from sync_mcp.sandbox.media.storage import SAMPLES
 from tests.media.clips import frozen, make_media
 
 pytestmark = pytest.mark.anyio
@@ -142,7 +142,7 @@ async def test_a_name_that_is_a_pattern_means_the_file_of_that_name(tmp_path: Pa
 def test_the_process_that_decodes_can_open_nothing(tmp_path: Path) -> None:
     program = (
         "import errno, socket, sys\n"
-        "from sync_mcp.media import worker\n"
+        "from sync_mcp.media.decoding import worker\n"
         "worker._give_up_rights(10)\n"
         "path = sys.argv[1]\n"
         "for attempt in (lambda: open(path), lambda: open(path + '.new', 'w'), socket.socket):\n"
@@ -291,8 +291,8 @@ async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.Mon
 
 def test_importing_the_module_imports_no_decoder() -> None:
     program = (
-        "import sys, sync_mcp.media.look, sync_mcp.media.suitability\n"
-        "assert sync_mcp.media.look.is_available()\n"
+        "import sys, sync_mcp.media.decoding.look, sync_mcp.media.suitability\n"
+        "assert sync_mcp.media.decoding.look.is_available()\n"
         "print([name for name in ('av', 'PIL') if name in sys.modules])"
     )
     done = subprocess.run(
@@ -389,7 +389,7 @@ async def test_a_last_picture_that_is_held_counts_to_the_length(tmp_path: Path, 
 async def test_what_there_was_no_time_to_decode_is_told_by_its_packets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    from sync_mcp.media import examining
+    from sync_mcp.media.decoding import examining
 
     def too_late(findings: Any, *_: object) -> bool:
         findings.out_of_time = True
@@ -409,7 +409,7 @@ async def test_what_there_was_no_time_to_decode_is_told_by_its_packets(
         clip.write_bytes(content[:middle])
     elif damage == "hole":
         clip.write_bytes(content[:middle] + bytes(2000) + content[middle + 2000 :])
-    monkeypatch.setattr("sync_mcp.media.examining._Findings.take", too_late)
+    monkeypatch.setattr("sync_mcp.media.decoding.examining._Findings.take", too_late)
     with clip.open("rb") as file:
         examined = examining.examination(file, deadline=time.monotonic() + 60)
     assert examined.decodes_to_end is (damage == "none")
@@ -442,7 +442,7 @@ async def test_what_is_not_there_is_neither_moving_nor_heard(tmp_path: Path) -> 
 async def test_a_film_too_long_to_decode_whole_is_looked_at_from_both_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sync_mcp.media import examining
+    from sync_mcp.media.decoding import examining
 
     clip = make_media(tmp_path / "clip.mp4", picture="mpeg4", frames=200, size=(640, 480))
     monkeypatch.setattr(examining, "_SEQUENTIAL_SHARE", 0.0)

@@ -13,15 +13,15 @@ from anyio.to_thread import run_sync
 from sync_mcp import AsyncSync, Audio, FileRefused, GenerationOptions, Image, NoOutput, Text, Transfer, Video
 from sync_mcp.api.models import Generation
 from sync_mcp.errors import APIResponseError
-from sync_mcp.media import look as look_module
+from sync_mcp.machine.scratch import LOCK_NAME
 from sync_mcp.media import saving as saving_module
 from sync_mcp.media import temporary as temporary_module
-from sync_mcp.media.examining import Examination
-from sync_mcp.media.roots import MediaRoots
+from sync_mcp.media.decoding import look as look_module
+from sync_mcp.media.decoding.examining import Examination
+from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.media.saving import Saved, file_name, pictured, save
 from sync_mcp.media.temporary import temporary_folder
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.scratch import LOCK_NAME
 
 from .clips import frozen, make_media
 from .outputs import KEY, completed, completed_with, names_in

@@ -5,7 +5,7 @@ import pytest
 
 from sync_mcp.api.checks import segments_past_end
 from sync_mcp.api.models import GenerationRequest, Text, Video
-from sync_mcp.media.probe import MediaInfo
+from sync_mcp.media.decoding.probe import MediaInfo
 from sync_mcp.media.suitability import (
     clip_length,
     expected_length,
@@ -14,7 +14,7 @@ from sync_mcp.media.suitability import (
     notes_on_media,
     notes_on_upload,
 )
-from sync_mcp.sandbox.planning import output_seconds
+from sync_mcp.sandbox.api.planning import output_seconds
 
 VIDEO = MediaInfo(
     kind="video",

@@ -3,7 +3,7 @@ import hashlib
 import httpx
 
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLES
 from tests.sandbox.wire import KEY, Json, ask, audio, code_of, create, lipsync
 
 CLIP = (SAMPLES / "speaker.mp4").read_bytes()

@@ -14,8 +14,10 @@ import pytest
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from sync_mcp.sandbox import Sandbox, files, measure, planning
-from sync_mcp.sandbox.measure import measure as measured
+from sync_mcp.sandbox import Sandbox
+from sync_mcp.sandbox.api import files, planning
+from sync_mcp.sandbox.media import measure
+from sync_mcp.sandbox.media.measure import measure as measured
 from tests.media import awkward
 from tests.media.clips import make_media
 from tests.sandbox.wire import (

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLES
 from tests.sandbox.wire import audio, code_of, create, finished, image, lipsync, video
 
 

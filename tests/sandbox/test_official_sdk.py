@@ -10,7 +10,7 @@ from sync.common import Generation
 from sync.core.api_error import ApiError
 
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLES
 from tests.sandbox.wire import ask, uploaded
 
 VIDEO = "https://assets.sync.so/docs/example-video.mp4"

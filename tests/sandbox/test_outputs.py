@@ -11,11 +11,11 @@ import httpx
 import pytest
 from av.video.frame import VideoFrame
 
-from sync_mcp.media.probe import probe
+from sync_mcp.media.decoding.probe import probe
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.mark import dot_size
-from sync_mcp.sandbox.picture import output_size
-from sync_mcp.sandbox.render import RenderPlan, render
+from sync_mcp.sandbox.media.mark import dot_size
+from sync_mcp.sandbox.media.picture import output_size
+from sync_mcp.sandbox.media.render import RenderPlan, render
 from tests.sandbox.wire import Json, ask, audio, fetched, finished, image, lipsync, loudness_of, text, video
 
 SPEECH_SECONDS = 4.502

@@ -9,8 +9,8 @@ import av
 import pytest
 from av.video.frame import VideoFrame
 
-from sync_mcp.media.probe import MediaError, probe
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.media.decoding.probe import MediaError, probe
+from sync_mcp.sandbox.media.storage import SAMPLES
 
 
 def _clip(path: Path, rotation: int = 0, options: dict[str, str] | None = None) -> Path:

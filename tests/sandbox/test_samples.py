@@ -3,9 +3,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sync_mcp.media.probe import probe
+from sync_mcp.media.decoding.probe import probe
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.storage import SAMPLE_FILES, SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLE_FILES, SAMPLES
 from tests.media.clips import make_media
 from tests.sandbox.wire import ask, code_of, create, dubbed, lipsync, text, uploaded, video
 

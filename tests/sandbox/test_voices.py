@@ -1,7 +1,7 @@
 import httpx
 
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.voices import PREMADE_COUNT
+from sync_mcp.sandbox.api.voices import PREMADE_COUNT
 from tests.sandbox.wire import ask, code_of
 
 

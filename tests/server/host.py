@@ -14,7 +14,7 @@ from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
 from tests.api.raw_server import Answer, answer
-from tests.stdio.process import (
+from tests.serving.stdio.process import (
     INITIALIZE,
     INITIALIZED,
     WAIT_SECONDS,

@@ -11,7 +11,14 @@ import pytest
 from tests.api.raw_server import Answer, RawServer
 from tests.sandbox.wire import VOICE
 from tests.server.host import BEFORE_A_CREATE, KEY, Embedded, Host, embedded, hosted, media, until
-from tests.stdio.process import WAIT_SECONDS, ServerProcess, close_stdin, send_sigint, send_sigterm, started
+from tests.serving.stdio.process import (
+    WAIT_SECONDS,
+    ServerProcess,
+    close_stdin,
+    send_sigint,
+    send_sigterm,
+    started,
+)
 
 Stop = Callable[[ServerProcess], None]
 
@@ -26,7 +33,7 @@ def resolve(*_, **__):
     threading.Event().wait()
 
 socket.getaddrinfo = resolve
-from sync_mcp.cli import main
+from sync_mcp.cli.main import main
 main()
 """
 LONG_SCRIPT = {"type": "text", "voice_id": VOICE, "script": "hello " * 800}

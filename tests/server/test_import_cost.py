@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sync_mcp.scratch import LOCK_NAME
+from sync_mcp.machine.scratch import LOCK_NAME
 from tests.server.host import KEY
-from tests.stdio.process import close_stdin, request, started
+from tests.serving.stdio.process import close_stdin, request, started
 
 WATCHED = """
 import atexit, json, sys
@@ -22,7 +22,7 @@ atexit.register(lambda: print(json.dumps([list(sys.modules), list(events)]), fil
 """
 OURS = f"""{WATCHED}
 sys.argv = ["sync-mcp"]
-from sync_mcp.cli import main
+from sync_mcp.cli.main import main
 main()
 """
 BARE = f"""{WATCHED}
@@ -42,7 +42,7 @@ async def serve():
 anyio.run(serve)
 """
 HEAVY = {"httpx", "httpcore", "h11", "av", "PIL", "starlette", "uvicorn", "sqlalchemy", "certifi"}
-OF_LATER = ("sync_mcp.api", "sync_mcp.sandbox", "sync_mcp.media", "sync_mcp.demo")
+OF_LATER = ("sync_mcp.api", "sync_mcp.sandbox", "sync_mcp.media", "sync_mcp.cli.demo")
 CODE = (".py", ".pyc", ".so", ".pyd", ".zip")
 
 

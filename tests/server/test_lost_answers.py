@@ -8,7 +8,7 @@ import pytest
 from sync_mcp import AsyncSync, Audio, Generation, Video
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 from tests.server.host import KEY, Host, hosted, media, until
-from tests.stdio.process import WAIT_SECONDS, Frame, ServerProcess, close_stdin, send_sigterm
+from tests.serving.stdio.process import WAIT_SECONDS, Frame, ServerProcess, close_stdin, send_sigterm
 
 ERAS = pytest.mark.parametrize("modern_era", [False, True], ids=["legacy", "modern"])
 

@@ -13,10 +13,10 @@ import anyio.to_thread
 import pytest
 from mcp import Client, StdioServerParameters
 
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLES
 from tests.api.raw_server import RawServer, answer
 from tests.server.host import COMMAND, KEY, SANDBOX_MARK, Embedded, Host, embedded, hosted, media, text
-from tests.stdio.process import WAIT_SECONDS, Frame, close_stdin, started
+from tests.serving.stdio.process import WAIT_SECONDS, Frame, close_stdin, started
 
 TOOLS = [
     "create_generation",

@@ -8,7 +8,7 @@ import pytest
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.api.raw_server import Answer, RawServer, answer
 from tests.server.host import BEFORE_A_CREATE, KEY, Host, hosted, media, text
-from tests.stdio.process import WAIT_SECONDS, Frame, close_stdin, modern, request
+from tests.serving.stdio.process import WAIT_SECONDS, Frame, close_stdin, modern, request
 
 LOG_LINE = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} (DEBUG|INFO|WARNING|ERROR) sync_mcp[a-z_.]*: \S.*"

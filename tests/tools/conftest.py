@@ -9,7 +9,7 @@ from mcp import Client
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLES
 
 from .assistant import Assistant
 

@@ -12,13 +12,13 @@ from anyio.to_thread import run_sync
 from mcp import Client
 
 from sync_mcp import AsyncSync, Generation, Settings, create_server
-from sync_mcp.media import look as look_module
-from sync_mcp.media.examining import Examination
+from sync_mcp.media.decoding import look as look_module
+from sync_mcp.media.decoding.examining import Examination
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools import backend as backend_module
+from tests.media.clips import make_media
+from tests.media.outputs import KEY, completed, completed_with, names_in
 
-from ..media.clips import make_media
-from ..media.outputs import KEY, completed, completed_with, names_in
 from .assistant import Assistant, arrived
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ import pytest
 from mcp import Client
 
 from sync_mcp import AsyncSync, Guard, Ledger, Settings, create_server
-from sync_mcp.jobs.ledger import Entry
+from sync_mcp.payments.ledger import Entry
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .assistant import Assistant, Facts, Told, creates, media
@@ -71,8 +71,8 @@ async def a_world(sandbox: Sandbox, home: Path, **settings: Any) -> AsyncGenerat
 @pytest.fixture(autouse=True)
 def _short_calls(monkeypatch: pytest.MonkeyPatch, short_pauses: None) -> None:
     monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 5.0)
-    monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr("sync_mcp.jobs.settling._REQUESTS_PER_SECOND", 1e6)
+    monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("sync_mcp.payments.settling._REQUESTS_PER_SECOND", 1e6)
 
 
 NEVER_ARRIVES = Fault(path=CREATE, drop="before", times=None)

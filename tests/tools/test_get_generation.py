@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from sync_mcp.media.probe import probe
+from sync_mcp.media.decoding.probe import probe
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.sandbox.wire import fetched
 

@@ -104,7 +104,7 @@ async def test_a_job_that_the_user_let_go_of_and_that_shows_after_all_counts_aga
     seconds: float,
     has_export: bool,
 ) -> None:
-    monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
     sandbox.configure(usage_export=has_export)
     settings = Settings(api_key=SecretStr("sk_first"), base_url=sandbox.url, home=str(home))
     async with Client(create_server(settings), mode="legacy", read_timeout_seconds=60) as client:
@@ -132,7 +132,7 @@ async def test_a_job_that_the_user_let_go_of_and_that_shows_after_all_counts_aga
 async def test_a_wait_for_a_job_that_is_not_visible_yet_goes_on_until_it_is(
     assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.jobs.watch.TICK_SECONDS", 0.05)
+    monkeypatch.setattr("sync_mcp.background.watching.TICK_SECONDS", 0.05)
     sandbox.add_fault(LAGS)
     made = await assistant.facts("create_generation", input=media(sandbox))
     assistant.on_progress = lambda: sandbox.advance(100)
@@ -218,7 +218,7 @@ async def test_what_is_unresolved_is_listed_though_the_apis_list_is_down(
 async def test_what_jobs_did_cost_is_told_where_they_are_listed_and_waited_for(
     assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
     ids = [
         (await assistant.facts("create_generation", input=media(sandbox, number)))["generation_id"]
         for number in range(2)
@@ -238,7 +238,7 @@ async def test_what_jobs_did_cost_is_told_where_they_are_listed_and_waited_for(
 async def test_what_failed_free_of_charge_counts_nothing_where_jobs_are_waited_for(
     assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
     sandbox.add_fault(Fault(path="/v2/generate", job="fail", charged=False))
     sandbox.add_fault(Fault(path="/v2/generate", job="fail", charged=True))
     free, charged, done = [

@@ -12,7 +12,7 @@ from mcp import Client
 
 from sync_mcp import AsyncSync
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLES
 from sync_mcp.tools import backend as backend_module
 from tests.media.clips import make_media
 from tests.sandbox.wire import VOICE

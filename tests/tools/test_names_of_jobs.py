@@ -10,11 +10,11 @@ from pydantic import SecretStr
 
 from sync_mcp import AsyncSync, Ledger, LedgerError, Settings, create_server
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.storage import SAMPLES
+from sync_mcp.sandbox.media.storage import SAMPLES
+from tests.media.clips import make_media
+from tests.media.outputs import completed, names_in
 from tests.sandbox.wire import VOICE
 
-from ..media.clips import make_media
-from ..media.outputs import completed, names_in
 from .assistant import Assistant, Facts, media
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sync_mcp import Settings, errors
 from sync_mcp.errors import Code, SyncError
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.catalogue import CATALOGUE
+from sync_mcp.sandbox.api.catalogue import CATALOGUE
 from sync_mcp.tools.answers import error_result
 from tests.api.test_errors import below
 

@@ -16,8 +16,8 @@ from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools import backend as backend_module
 from sync_mcp.tools.catalogue import TOOLS
+from tests.media.outputs import completed, completed_with, names_in
 
-from ..media.outputs import completed, completed_with, names_in
 from .assistant import MARK, Assistant, Facts, told
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -96,7 +96,7 @@ async def test_without_the_extra_it_says_what_to_install_and_fetches_nothing(
     sandbox: Sandbox, assistant: Assistant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generation = await completed(sandbox)
-    monkeypatch.setattr("sync_mcp.media.look.is_available", lambda: False)
+    monkeypatch.setattr("sync_mcp.media.decoding.look.is_available", lambda: False)
     answer = told("preview_generation", await preview(assistant, generation.id))
     assert (answer.code, "sync-mcp[media]" in answer.text) == ("media_extra_missing", True)
     assert fetches(sandbox) == 0

@@ -115,7 +115,7 @@ async def test_an_estimate_that_stands_alone_tells_its_arguments_itself(sandbox:
 async def test_every_next_step_of_a_read_only_server_says_which_tools_are_switched_off(
     sandbox: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.jobs.settling._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
     texts: list[str] = []
     ids: list[str] = []
     async with serving(sandbox, home, read_only=True) as reader:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.stdio.forked import ForkedProcess
+from tests.serving.stdio.forked import ForkedProcess
 
 ROOT = Path(__file__).parents[2]
 ANSWER_SECONDS = 75.0

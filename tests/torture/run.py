@@ -16,11 +16,11 @@ from typing import Any
 
 from sync_mcp import AsyncSync, Audio, Video
 from sync_mcp.api.create import LISTED_WITHIN_SECONDS
-from sync_mcp.jobs.ledger import Entry, Ledger
+from sync_mcp.payments.ledger import Entry, Ledger
 from sync_mcp.sandbox import Charge, RecordedRequest, Sandbox
 from sync_mcp.sandbox.clock import Clock
-from sync_mcp.sandbox.faults import CREATE_PATH
-from sync_mcp.sandbox.storage import SPEECH
+from sync_mcp.sandbox.faults.script import CREATE_PATH
+from sync_mcp.sandbox.media.storage import SPEECH
 from tests.torture.client import CallGivenUp, Frame, ServerDied, ServerProcess
 from tests.torture.intents import Heard, Intent, arguments_of, heard, intents
 from tests.torture.points import DOOMED_HEADER, PID_HEADER, POINTS, Point

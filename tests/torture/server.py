@@ -10,10 +10,10 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from sync_mcp.api.transport import Budget, Call, Reply, RequestOptions, Transport
-from sync_mcp.cli import main
-from sync_mcp.jobs.ledger import Entry
-from sync_mcp.sandbox.exchange import FAULT_HEADER
-from sync_mcp.sandbox.faults import CREATE_PATH
+from sync_mcp.cli.main import main
+from sync_mcp.payments.ledger import Entry
+from sync_mcp.sandbox.faults.exchange import FAULT_HEADER
+from sync_mcp.sandbox.faults.script import CREATE_PATH
 from tests.torture.points import DOOMED_HEADER, HANGS, KILL_VARIABLE, PID_HEADER, Point
 
 

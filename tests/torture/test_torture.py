@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sync_mcp.jobs.ledger import Entry
+from sync_mcp.payments.ledger import Entry
 from sync_mcp.sandbox import Charge, RecordedRequest
 from sync_mcp.sandbox.clock import Clock
 from tests.torture.intents import Intent

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from sync_mcp.sandbox.faults import CREATE_PATH
+from sync_mcp.sandbox.faults.script import CREATE_PATH
 from tests.torture.asked import ASKED
 from tests.torture.intents import Heard, Intent, number_in, number_of, plain_intent
 

@@ -10,7 +10,7 @@ from random import Random
 from typing import get_args
 
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.faults import CREATE_PATH
+from sync_mcp.sandbox.faults.script import CREATE_PATH
 from sync_mcp.sandbox.settings import ListOddity
 
 CREATES_STRUCK = 0.4

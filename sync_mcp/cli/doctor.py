@@ -1,0 +1,344 @@
+"""One report that can be pasted into a bug report: what is installed, what is set, and what is wrong."""
+
+import errno
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from http.client import HTTPConnection, HTTPException
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import cast
+
+from anyio import to_thread
+from pydantic import SecretStr
+
+from sync_mcp._version import __version__
+from sync_mcp.api.client import AsyncSync, Ping
+from sync_mcp.errors import APIStatusError, ConfigurationError, LedgerError, NotFoundError, SyncError
+from sync_mcp.machine.home import home_folder, open_fault, open_to_others
+from sync_mcp.machine.installed import ledger_command, media_install
+from sync_mcp.serving.tokens import check_own_token, named_tokens
+from sync_mcp.settings import Settings
+from sync_mcp.texts import safe
+
+_PACKAGES = ("mcp", "httpx", "pydantic", "anyio", "starlette", "uvicorn", "sqlalchemy")
+_TIMEOUT_SECONDS = 10.0
+_HEALTH_SECONDS = 2.0
+_HEALTH_BYTES = 100
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not served
+_SHOWN = 200
+_NOT_INSTALLED = "not installed"
+_CLOCK_TOLERANCE_SECONDS = 120.0
+_WITHOUT_MEDIA = (
+    "preview_generation does not work, and files are not checked before they are paid for nor when saved"
+)
+_MEND_ROOTS = "Make the folder or give access to it, or correct SYNC_MCP_MEDIA_ROOTS."
+_MEND_RESULTS = "Make the folder or give access to it, or correct SYNC_MCP_DOWNLOAD_DIR."
+_MEND_QUOTES = "Take the quotes off SYNC_API_KEY: they are sent as a part of it."
+_QUOTES = "\"'`"
+_MAKE_KEY = "Make a key at https://sync.so/settings/api-keys and set SYNC_API_KEY."
+_ANOTHER_HOME = "Make the folder writable, or name another one in SYNC_MCP_HOME: without it nothing is paid."
+_SET_CLOCK = "Set this machine's clock: certificates and signed URLs go by it."
+_CHECK_NETWORK = "Check the network, any proxy on the way, and SYNC_BASE_URL."
+_CHECK_CERTIFICATE = (
+    "Check this machine's clock, any proxy on the way, and SSL_CERT_FILE where the proxy has a certificate "
+    "of its own."
+)
+_CHECK_BASE_URL = "Check SYNC_BASE_URL: there is no Sync API."
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A line of the report; `remedy` is there only where something is wrong."""
+
+    name: str
+    state: str
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        # Much of it is the API's own words: they must not make lines of their own.
+        line = f"{self.name:<10} {safe(self.state, _SHOWN)}"
+        return line if self.remedy is None else f"{line}\n  WRONG -> {safe(self.remedy, _SHOWN)}"
+
+
+async def examine(
+    settings: Settings, sources: Mapping[str, str], *, has_media: bool, sandbox_url: str | None
+) -> list[Finding]:
+    """Look at this installation and at the API; `sources` tells where each setting came from.
+
+    With `sandbox_url` the sandbox there stands in for the API. Nothing costs money, and nothing is changed.
+    """
+    return [
+        *_software(),
+        *_shown(settings, sources),
+        *_exposure(settings),
+        _media(has_media, needed=settings.sandbox),
+        *await to_thread.run_sync(_folders, settings),
+        *_unlimited(settings),
+        await to_thread.run_sync(_ledger, settings),
+        *_open_home(settings),
+        *await _network(settings, sandbox_url),
+    ]
+
+
+def unusable(faults: Iterable[str]) -> list[Finding]:
+    """Return the findings of an installation whose settings cannot even be read: one for each fault."""
+    return [*_software(), *(Finding("settings", "cannot be used", fault) for fault in faults)]
+
+
+def report(findings: list[Finding]) -> str:
+    """Return the findings as text, ending in how many of them are wrong."""
+    wrong = faults(findings)
+    last = "All is well." if not wrong else f"{wrong} thing{'s are' if wrong > 1 else ' is'} wrong."
+    return "\n".join([*map(str, findings), last])
+
+
+def faults(findings: list[Finding]) -> int:
+    """Return how many things are wrong."""
+    return sum(finding.remedy is not None for finding in findings)
+
+
+def _software() -> Iterator[Finding]:
+    yield Finding("sync-mcp", __version__)
+    yield Finding("python", f"{platform.python_version()} {platform.python_implementation()}")
+    yield Finding("platform", f"{platform.platform()} ({sys.platform})")
+    yield Finding("packages", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES))
+
+
+def _shown(settings: Settings, sources: Mapping[str, str]) -> Iterator[Finding]:
+    for name, variable in Settings.VARIABLES.items():
+        value = getattr(settings, name)
+        yield Finding("setting", f"{variable} = {_plain(value)} ({sources[name]})")
+
+
+def _plain(value: object) -> str:
+    match value:
+        case SecretStr():
+            return "set, not shown"
+        case None | ():
+            return "not set"
+        case bool():
+            return str(int(value))
+        case Decimal():
+            return f"{value:f}"
+        case tuple():
+            return ", ".join(map(str, cast(tuple[object, ...], value)))
+        case _:
+            return str(value)
+
+
+def _exposure(settings: Settings) -> Iterator[Finding]:
+    if not settings.http:
+        return
+    # Takes as long to import as all the rest.
+    from sync_mcp.serving.http import check_exposure, listen
+
+    try:
+        check_exposure(settings.http_host, settings.http_allowed_hosts, has_token=settings.has_token)
+        if settings.http_tokens_file is not None:
+            named_tokens(settings.http_tokens_file)
+        if settings.makes_token:
+            check_own_token(home_folder(settings.home))
+    except (ConfigurationError, ValueError) as error:
+        yield Finding("http", "does not start", str(error))
+        return
+    place = f"{settings.http_host}:{settings.http_port}"
+    try:
+        listen(settings.http_host, settings.http_port).close()
+    except ConfigurationError as error:
+        if _is_taken(error) and _is_served(settings.http_host, settings.http_port):
+            yield Finding("http", f"already served on {place}")
+        else:
+            yield Finding("http", "does not start", f"{error.message} Give another --port or --host.")
+    else:
+        yield Finding("http", f"can be served on {place}")
+
+
+def _is_taken(error: ConfigurationError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+
+
+def _is_served(host: str, port: int) -> bool:
+    """Whether a server like this one answers there."""
+    asked = HTTPConnection(_EVERYWHERE.get(host, host), port, timeout=_HEALTH_SECONDS)
+    try:
+        asked.request("GET", "/health")
+        return asked.getresponse().read(_HEALTH_BYTES) == b'{"status":"ok"}'
+    except (OSError, HTTPException):
+        return False
+    finally:
+        asked.close()
+
+
+def _media(has_media: bool, *, needed: bool) -> Finding:
+    found, pillow = _version("av"), _version("pillow")
+    if has_media and pillow != _NOT_INSTALLED:
+        return Finding("media", f"PyAV {found}, Pillow {pillow}")
+    if has_media:
+        fault = "Pillow is not installed"
+    else:
+        fault = "PyAV is not installed" if found == _NOT_INSTALLED else f"PyAV {found} cannot be imported"
+    if needed and not has_media:
+        return Finding("media", f"{fault}, and the sandbox needs it", f"Run {media_install()}.")
+    sandbox = "" if has_media else ", nor is there a sandbox"
+    return Finding("media", f"{fault}; {_WITHOUT_MEDIA}{sandbox}: {media_install()}")
+
+
+def _folders(settings: Settings) -> list[Finding]:
+    """Look at the folders that are set for media and for results."""
+    roots = [_root(root) for root in settings.media_roots or ()]
+    results = [] if settings.download_dir is None else [_results(settings.download_dir)]
+    return [finding for finding in (*roots, *results) if finding is not None]
+
+
+def _root(root: Path) -> Finding | None:
+    place = _expanded(root)
+    if place is None or not place.exists():
+        return Finding("roots", f"{root} is not there, so no file in it can be used", _MEND_ROOTS)
+    if not place.is_dir():
+        return Finding("roots", f"{root} is no folder, so nothing can be read there", _MEND_ROOTS)
+    if not os.access(place, os.R_OK | os.X_OK):
+        return Finding("roots", f"{root} cannot be read by this user", _MEND_ROOTS)
+    return None
+
+
+def _results(folder: Path) -> Finding | None:
+    place = _expanded(folder)
+    if place is None:
+        return Finding("results", f"{folder} cannot be found: there is no such home folder", _MEND_RESULTS)
+    # The folder itself is made when it is needed, none above it.
+    there = place if os.path.lexists(place) else place.parent
+    if not there.is_dir():
+        fault = "is no folder" if there == place else "cannot be made: there is no folder above it"
+        return Finding("results", f"{folder} {fault}", _MEND_RESULTS)
+    if not os.access(there, os.W_OK | os.X_OK):
+        fault = "cannot be written to" if there == place else "cannot be made in the folder above it"
+        return Finding("results", f"{folder} {fault}", _MEND_RESULTS)
+    return None
+
+
+def _expanded(folder: Path) -> Path | None:
+    try:
+        return folder.expanduser()
+    except RuntimeError:
+        return None
+
+
+def _unlimited(settings: Settings) -> Iterator[Finding]:
+    pays = not settings.sandbox and not settings.read_only
+    has_budget = settings.budget_usd_per_day is not None or settings.budget_usd is not None
+    if pays and settings.approve_above_usd == "never" and not has_budget:
+        yield Finding(
+            "money",
+            "nobody is asked before anything is paid, and no budget is set: an assistant can spend without "
+            "end. SYNC_MCP_BUDGET_USD_PER_DAY or SYNC_MCP_BUDGET_USD would stop it.",
+        )
+
+
+def _ledger(settings: Settings) -> Finding:
+    if settings.sandbox:
+        return Finding("ledger", "not looked at: the sandbox has its own, which ends with it")
+    # Takes long to import, and blocks for as long as the disk takes.
+    from sync_mcp.payments.ledger import UNTOUCHED_CODE, Ledger, remedy
+
+    ledger = Ledger(settings.home, read_only=True)
+    try:
+        if not ledger.exists():
+            return _future(ledger.path)
+        entries = ledger.check()
+        unresolved = sum(spending.unresolved for _, _, spending in ledger.accounts())
+    except LedgerError as error:
+        return Finding("ledger", error.message, None if error.code == UNTOUCHED_CODE else remedy(error))
+    finally:
+        ledger.close()
+    more = f": `{ledger_command('list')}` says what to do" if unresolved else ""
+    return Finding("ledger", f"{ledger.path}; entries: {entries}, unresolved: {unresolved}{more}")
+
+
+def _open_home(settings: Settings) -> Iterator[Finding]:
+    place = None if settings.sandbox else open_to_others(home_folder(settings.home))
+    if place is not None:
+        mend = f"chmod go-w {shlex.quote(str(place))}"
+        yield Finding(
+            "home", open_fault(place), f"Make it yours alone ({mend}), or name another one in SYNC_MCP_HOME."
+        )
+
+
+def _future(path: Path) -> Finding:
+    place = next(folder for folder in path.parents if folder.exists())
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return Finding("ledger", f"none yet; the first paid call makes {path}")
+    return Finding("ledger", f"{path} cannot be made: {place} cannot be written to", _ANOTHER_HOME)
+
+
+async def _network(settings: Settings, sandbox_url: str | None) -> list[Finding]:
+    if settings.sandbox and sandbox_url is None:
+        return [Finding("api", "not asked: the sandbox cannot start")]
+    key = settings.api_key.get_secret_value() if settings.api_key and not settings.sandbox else ""
+    async with AsyncSync(
+        # Without a key the API's public list of errors can still be read.
+        api_key=key or "none",
+        base_url=sandbox_url or settings.base_url,
+        timeout=_TIMEOUT_SECONDS,
+        max_retries=0,
+    ) as sync:
+        try:
+            reached, answers = list(_reached(sync, await sync.ping())), True
+        except SyncError as error:
+            reached, answers = [Finding("api", error.whole_message, _remedy(error))], False
+        return [*reached, await _key(sync, settings, answers=answers)]
+
+
+def _reached(sync: AsyncSync, ping: Ping) -> Iterator[Finding]:
+    mark = " (SANDBOX)" if sync.sandboxed else ""
+    yield Finding("api", f"{sync.base_url} answers in {ping.latency_seconds * 1000:.0f} ms{mark}")
+    if ping.clock_offset_seconds is None:
+        yield Finding("clock", "not compared: the API tells no time")
+    else:
+        yield _clock(round(ping.clock_offset_seconds))
+
+
+def _clock(seconds: int) -> Finding:
+    remedy = _SET_CLOCK if abs(seconds) > _CLOCK_TOLERANCE_SECONDS else None
+    return Finding("clock", f"{seconds:+d} s beside the API's", remedy)
+
+
+async def _key(sync: AsyncSync, settings: Settings, *, answers: bool) -> Finding:
+    if settings.sandbox:
+        return Finding("key", "not needed on the sandbox")
+    if not settings.api_key:
+        return Finding("key", "not set", _MAKE_KEY)
+    key = settings.api_key.get_secret_value()
+    if key.strip(_QUOTES) != key:
+        return Finding("key", "stands in quotes", _MEND_QUOTES)
+    if not answers:
+        return Finding("key", "not tried before the API answers")
+    try:
+        models = await sync.models.list()
+    except SyncError as error:
+        failed = "cannot be tried" if error.retryable else "does not work"
+        return Finding("key", f"{failed}: {error.whole_message}", _remedy(error))
+    return Finding("key", f"works; models: {', '.join(model.name for model in models)}")
+
+
+def _remedy(error: SyncError) -> str:
+    if isinstance(error, ConfigurationError):
+        return error.next_step or _CHECK_NETWORK
+    if isinstance(error, NotFoundError):
+        return _CHECK_BASE_URL
+    if not isinstance(error, APIStatusError):
+        return _CHECK_CERTIFICATE if "certificate" in error.message.lower() else _CHECK_NETWORK
+    if error.retryable:
+        return "Run this again in a while."
+    return error.next_step or _CHECK_NETWORK
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return _NOT_INSTALLED

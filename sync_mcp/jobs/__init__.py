@@ -1,1 +1,0 @@
-"""Paid work between the client and the tools: what must not be lost when a call is."""

@@ -1,0 +1,265 @@
+"""Looking at media files, in a process of limited time and memory that a hostile file may crash.
+
+Each function takes a path or an open file of a disk. Of an open file the position moves, and is anywhere
+afterwards; two looks at the same open file must not overlap. Nothing is decoded in this process.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO, TypeVar, cast
+
+import anyio
+from anyio.abc import Process
+from anyio.lowlevel import RunVar
+from anyio.to_thread import run_sync
+from pydantic import TypeAdapter, ValidationError
+
+from sync_mcp.api.uploads import open_regular
+from sync_mcp.errors import Code, FileRefused
+from sync_mcp.media.decoding.examining import Examination
+from sync_mcp.media.decoding.probe import MediaInfo
+from sync_mcp.media.decoding.sheet import SHEET_BYTES, ContactSheet
+from sync_mcp.texts import clean
+
+LOOK_SECONDS = 10.0
+EXAMINE_SECONDS = 20.0
+SHEET_SECONDS = 20.0
+
+_WORKER = "sync_mcp.media.decoding.worker"
+_READY = b"ready\n"
+_PROCESSES_AT_ONCE = 2
+_ANSWER_BYTES = SHEET_BYTES + 64 * 1024
+_NAME_LIMIT = 120
+_REASON_LIMIT = 200
+_EXTRA = ("av", "PIL")
+_DAMAGED: tuple[Code, str] = (
+    "file_damaged",
+    "Name another file, or make this one anew with the program it comes from.",
+)
+_REFUSALS: Mapping[str, tuple[Code, str]] = {
+    "cut short": (
+        "file_damaged",
+        "Copy, download or export it again, until all of it is there, and name that file.",
+    ),
+    "not decoded here": (
+        "file_not_media",
+        "Convert it (video: MP4 with H.264 and AAC; sound: WAV or MP3; picture: JPEG) and name that file.",
+    ),
+}
+# What a program needs to start and to find its libraries. Whatever else is set, such as the API key, is not
+# for a process that opens files of unknown origin.
+_ENVIRONMENT = (
+    *("PATH", "HOME", "LANG", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "SYSTEMDRIVE", "PYTHONHOME"),
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH"),
+)
+
+T = TypeVar("T")
+_slots: RunVar[anyio.CapacityLimiter] = RunVar("sync_mcp.media.decoding.look")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    fields: dict[str, object]
+    rest: bytes
+
+
+def is_available() -> bool:
+    """Return whether the extra `sync-mcp[media]` is installed, without importing any of it."""
+    return all(find_spec(name) is not None for name in _EXTRA)
+
+
+def require_extra() -> None:
+    """Say what to install where the extra `sync-mcp[media]` is missing.
+
+    Raises:
+        FileRefused: `media_extra_missing`.
+    """
+    if not is_available():
+        raise FileRefused(
+            "Media files cannot be looked at here: PyAV and Pillow are not installed.",
+            code="media_extra_missing",
+            next_step="Install sync-mcp[media] and restart the server.",
+        )
+
+
+async def look(file: BinaryIO | Path) -> MediaInfo:
+    """Return what `file` holds, having decoded the first frame of each kind; takes ten seconds at most.
+
+    Raises:
+        FileRefused: `file_damaged` where it cannot be decoded or is cut short, `file_not_media` where only
+            other programs decode it, `file_too_slow` where that took too long,
+            `media_extra_missing` and `media_worker_failed` where nothing can be decoded on this machine,
+            `file_not_found` and `file_not_readable`.
+    """
+    answer = await _ask("look", file, LOOK_SECONDS)
+    return _read(MediaInfo, answer.fields)
+
+
+async def examine(file: BinaryIO | Path) -> Examination:
+    """Return whether `file` is a video as it should be, having decoded it; takes twenty seconds at most.
+
+    Raises:
+        FileRefused: as `look`.
+    """
+    answer = await _ask("examine", file, EXAMINE_SECONDS)
+    return _read(Examination, answer.fields)
+
+
+async def contact_sheet(file: BinaryIO | Path) -> ContactSheet:
+    """Return frames from the whole length of a video as one JPEG; takes twenty seconds at most.
+
+    Raises:
+        FileRefused: as `look`; `file_damaged` too where it has no picture.
+    """
+    answer = await _ask("contact_sheet", file, SHEET_SECONDS)
+    return _read(ContactSheet, {**answer.fields, "jpeg": answer.rest})
+
+
+async def _ask(task: str, file: BinaryIO | Path, seconds: float) -> _Answer:
+    require_extra()
+    name = _name_of(file)
+    async with _slot(), _descriptor_of(file) as descriptor:
+        try:
+            with anyio.fail_after(seconds):
+                output = await _output_of_worker(task, descriptor, seconds)
+        except TimeoutError:
+            raise FileRefused(
+                f"{name} could not be decoded within {seconds:g} seconds.",
+                code="file_too_slow",
+                next_step="Convert it to a smaller MP4 (H.264) and name that file.",
+            ) from None
+    return _parsed(output, name)
+
+
+async def _output_of_worker(task: str, descriptor: int, seconds: float) -> bytes:
+    """Return what the worker has written when it has ended, however it ended."""
+    async with _worker(task, descriptor, seconds) as process:
+        output = b""
+        if process.stdout is not None:
+            async for piece in process.stdout:
+                output += piece
+                if len(output) > _ANSWER_BYTES:
+                    # Whoever says so much is not the worker any more.
+                    return _READY
+        await process.wait()
+        return output
+
+
+@asynccontextmanager
+async def _worker(task: str, descriptor: int, seconds: float) -> AsyncGenerator[Process]:
+    # Cancelled half way, starting would leave a process that nobody knows of.
+    with anyio.CancelScope(shield=True) as scope:
+        process = await _started(task, descriptor, seconds)
+        scope.shield = False
+        try:
+            yield process
+        finally:
+            scope.shield = True
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.kill()
+            await process.aclose()
+
+
+async def _started(task: str, descriptor: int, seconds: float) -> Process:
+    if not sys.executable:
+        raise _not_started("this program has no Python to start it with")
+    # Not from the current folder, which may be anybody's; by the paths of this process instead.
+    command = [sys.executable, "-P", "-m", _WORKER, task, str(seconds)]
+    try:
+        return await anyio.open_process(
+            command,
+            stdin=descriptor,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+        )
+    except OSError as error:
+        raise _not_started(f"{sys.executable}: {error.strerror or type(error).__name__}") from error
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name in _ENVIRONMENT if (value := os.environ.get(name)) is not None}
+    # An entry that is no absolute path means another place in another process.
+    paths = [path for path in sys.path if path and Path(path).is_absolute()]
+    # An allocator's arena for each thread would count against the limit of memory.
+    return kept | {"PYTHONPATH": os.pathsep.join(paths), "MALLOC_ARENA_MAX": "2"}
+
+
+def _parsed(output: bytes, name: str) -> _Answer:
+    if not output.startswith(_READY):
+        raise _not_started(f"{sys.executable} does not run it")
+    line, _, rest = output.removeprefix(_READY).partition(b"\n")
+    try:
+        answer: object = json.loads(line)
+    except ValueError:
+        answer = None
+    fields: Mapping[str, object] = cast(dict[str, object], answer) if isinstance(answer, dict) else {}
+    match fields:
+        case {"result": dict()}:
+            return _Answer(cast(dict[str, object], fields["result"]), rest)
+        case {"error": str(reason)}:
+            message = f"{name}{clean(reason, _REASON_LIMIT).removeprefix('It')}"
+            raise _refused(message, str(fields.get("why")))
+        case _:
+            message = f"{name} broke the decoder off: it is damaged, or too large to be decoded here."
+    raise _refused(message)
+
+
+def _refused(message: str, why: str = "") -> FileRefused:
+    # The step is this server's own: whoever answers for the worker only chooses among them.
+    code, next_step = _REFUSALS.get(why, _DAMAGED)
+    return FileRefused(message, code=code, next_step=next_step)
+
+
+def _read(kind: type[T], fields: Mapping[str, object]) -> T:
+    try:
+        return TypeAdapter(kind).validate_python(fields)
+    except ValidationError as error:
+        raise _not_started("its answer cannot be read") from error
+
+
+def _not_started(why: str) -> FileRefused:
+    return FileRefused(
+        f"The program that decodes media could not be used: {why}.",
+        code="media_worker_failed",
+        next_step="Install sync-mcp[media] anew in the Python that runs the server, and restart it.",
+    )
+
+
+@asynccontextmanager
+async def _slot() -> AsyncGenerator[None]:
+    # A limiter belongs to one event loop.
+    try:
+        limiter = _slots.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(_PROCESSES_AT_ONCE)
+        _slots.set(limiter)
+    # Borrowed by an object of its own: a task may look at a second file while it looks at one.
+    borrower = object()
+    await limiter.acquire_on_behalf_of(borrower)
+    try:
+        yield
+    finally:
+        limiter.release_on_behalf_of(borrower)
+
+
+@asynccontextmanager
+async def _descriptor_of(file: BinaryIO | Path) -> AsyncGenerator[int]:
+    opened = await run_sync(open_regular, file)
+    try:
+        yield opened.fileno()
+    finally:
+        opened.close()
+
+
+def _name_of(file: BinaryIO | Path) -> str:
+    name: object = getattr(file, "name", None)
+    return (clean(Path(name).name, _NAME_LIMIT) if isinstance(name, str) else "") or "The file"

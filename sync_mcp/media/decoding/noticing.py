@@ -1,0 +1,101 @@
+"""What is to be known of a file before it is paid for: a still picture, a voice that nobody hears."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO
+
+from sync_mcp.media.decoding.loudness import Loudness
+from sync_mcp.media.decoding.movement import Movement
+from sync_mcp.media.decoding.probe import (
+    MediaError,
+    MediaInfo,
+    decode_by_two,
+    is_decoded,
+    opened_media,
+    picture_stream,
+)
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+_LOOKING_SECONDS = 2.0
+"""For each of the two: who speaks is seen and heard to do so within the first pictures and sounds."""
+_FIRST_SECONDS = 1.0
+"""Of a video, looked at picture by picture; after them at some moments of its length."""
+_MOMENTS = 8
+
+
+def notice(file: BinaryIO, info: MediaInfo, until: float) -> MediaInfo:
+    """Return `info` with what was noticed until `time.monotonic()` reached `until`, or sooner."""
+    if info.kind == "video":
+        info = replace(info, stands_still=_stands_still(file, info, _soon(until)))
+    return replace(info, first_sound_is_silent=_first_sound_is_silent(file, _soon(until)))
+
+
+def _soon(until: float) -> float:
+    return min(until, time.monotonic() + _LOOKING_SECONDS)
+
+
+def _stands_still(file: BinaryIO, info: MediaInfo, until: float) -> bool:
+    """Return whether all pictures that were looked at are the same; False where there was no time for it."""
+    movement, seconds = Movement(), info.duration_seconds or 0.0
+    moments = [seconds * number / (_MOMENTS + 1) for number in range(1, _MOMENTS + 1)]
+    with suppress(MediaError), opened_media(file) as container:
+        picture = picture_stream(container)
+        if picture is None:
+            return False
+        decode_by_two(picture)
+        last = 0.0
+        for moment in (0.0, *moments):
+            at = _still_until(container, picture, movement, moment, until)
+            if at is None:
+                return False
+            last = max(last, at)
+        return last > 0
+    return False
+
+
+def _still_until(
+    container: InputContainer, picture: VideoStream, movement: Movement, moment: float, until: float
+) -> float | None:
+    """Return when the last picture up to a moment was shown; None where one was not as the first."""
+    from av.error import FFmpegError
+
+    start = float((picture.start_time or 0) * (picture.time_base or 0))
+    if moment:
+        with suppress(FFmpegError, OverflowError):
+            container.seek(round((start + moment) / float(picture.time_base or 1)), stream=picture)
+    last = 0.0
+    for frame in container.decode(picture):
+        if movement.is_in(frame) or time.monotonic() > until:
+            return None
+        last = frame.time - start if frame.pts is not None else last
+        if last >= (moment or _FIRST_SECONDS):
+            break
+    return last
+
+
+def _first_sound_is_silent(file: BinaryIO, until: float) -> bool:
+    """Return whether the first of several sounds is silent, as far as there was time, and another is not."""
+    from av.audio.frame import AudioFrame
+
+    with suppress(MediaError), opened_media(file) as container:
+        sounds = [stream for stream in container.streams.audio if is_decoded(stream)]
+        if len(sounds) < 2:
+            return False
+        heard = {stream.index: Loudness() for stream in sounds}
+        first = sounds[0].index
+        for packet in container.demux(*sounds):
+            loudness = heard[packet.stream.index]
+            if not loudness.is_heard:
+                for frame in packet.decode():
+                    if isinstance(frame, AudioFrame):
+                        loudness.hear(frame)
+            if heard[first].is_heard or time.monotonic() > until:
+                break
+        return not heard[first].is_heard and any(loudness.is_heard for loudness in heard.values())
+    return False

@@ -1,0 +1,120 @@
+"""The process that decodes: `python -m sync_mcp.media.decoding.worker TASK SECONDS`, a file on stdin.
+
+It runs apart from the server because decoders are large and files may be hostile. Once it has imported what
+it needs, it gives up whatever decoding can do without: opening files and connections, writing files, memory
+and time beyond a limit. (Windows has the limit of time alone, which the parent keeps.)
+
+Standard output is a line `ready`, a line of JSON (`result` or `error`), and after it what is no JSON: a JPEG.
+"""
+
+import importlib
+import io
+import json
+import pkgutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import BinaryIO, cast
+
+from sync_mcp.media.decoding.examining import examination
+from sync_mcp.media.decoding.noticing import notice
+from sync_mcp.media.decoding.probe import CutShort, MediaError, NotDecodedHere, probe
+from sync_mcp.media.decoding.sheet import draw_sheet
+from sync_mcp.media.decoding.wholeness import check_whole
+
+READY = b"ready\n"
+MEMORY_BYTES = 1536 * 1024 * 1024
+
+_Answer = tuple[dict[str, object], bytes]
+_TIME_SHARE = 0.8
+"""Of the time that the parent gives, what decoding gets; the rest is for starting and answering."""
+_THREADS = 2
+_WHY: dict[type[MediaError], str] = {NotDecodedHere: "not decoded here", CutShort: "cut short"}
+
+
+def look(file: BinaryIO, deadline: float) -> _Answer:
+    """Answer with the fields of a `MediaInfo`, for a file that is whole."""
+    check_whole(file)
+    return asdict(notice(file, probe(file, count_until=deadline), deadline)), b""
+
+
+def examine(file: BinaryIO, deadline: float) -> _Answer:
+    """Answer with the fields of an `Examination`."""
+    return asdict(examination(file, deadline)), b""
+
+
+def contact_sheet(file: BinaryIO, deadline: float) -> _Answer:
+    """Answer with the fields of a `ContactSheet`, and its JPEG apart."""
+    sheet = asdict(draw_sheet(file, deadline))
+    return sheet, cast(bytes, sheet.pop("jpeg"))
+
+
+TASKS: dict[str, Callable[[BinaryIO, float], _Answer]] = {
+    "look": look,
+    "examine": examine,
+    "contact_sheet": contact_sheet,
+}
+
+
+def main() -> None:
+    """Do the task that the command line names."""
+    task, seconds = TASKS[sys.argv[1]], float(sys.argv[2])
+    deadline = time.monotonic() + seconds * _TIME_SHARE
+    answers = sys.stdout.buffer
+    _import_decoders()
+    _give_up_rights(seconds)
+    answers.write(READY)
+    answers.flush()
+    more = b""
+    try:
+        # Not buffered, and not closed: the file is the parent's.
+        result, more = task(cast(BinaryIO, io.FileIO(0, closefd=False)), deadline)
+        answer: dict[str, object] = {"result": result}
+    except MediaError as error:
+        answer = {"error": str(error), "why": _WHY.get(type(error), "damaged")}
+    except MemoryError:
+        answer = {"error": "It is too large to be decoded here."}
+    answers.write(json.dumps(answer, allow_nan=False).encode() + b"\n" + more)
+    answers.flush()
+
+
+def _import_decoders() -> None:
+    """Import all that is imported on first use: later no file can be opened."""
+    import av
+    from PIL import Image, ImageDraw, ImageFont
+
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        # Its command line, and downloads of sample files.
+        if not module.name.endswith(("__main__", "datasets")):
+            importlib.import_module(module.name)
+    Image.preinit()
+    ImageDraw.Draw(Image.new("RGB", (1, 1))).text((0, 0), "0", font=ImageFont.load_default(size=12))
+
+
+def _give_up_rights(seconds: float) -> None:
+    if sys.platform == "win32":
+        return
+    import resource
+    import signal
+
+    limits = {
+        resource.RLIMIT_AS: MEMORY_BYTES,
+        resource.RLIMIT_CPU: int(seconds * _THREADS) + 1,
+        # Those three that are open stay open, and no other can be opened: no file, no pipe, no connection.
+        resource.RLIMIT_NOFILE: 3,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_CORE: 0,
+    }
+    for limit, value in limits.items():
+        # Some systems know a limit by name alone.
+        try:
+            resource.setrlimit(limit, (value, value))
+        except (OSError, ValueError):
+            continue
+    # A parent that was killed kills nobody.
+    signal.alarm(int(seconds) + 2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""Local media of a call: opened once, looked at, hashed, and uploaded where that is wanted."""
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from anyio.to_thread import run_sync
+
+from sync_mcp.api.assets import Asset
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.formats import HEAD_BYTES, MediaKind
+from sync_mcp.api.uploads import OnProgress, Transfer, opened
+from sync_mcp.background.transfers import Transfers
+from sync_mcp.errors import FileRefused, TransferUnderWay
+from sync_mcp.media.decoding.look import is_available, look
+from sync_mcp.media.decoding.probe import MediaInfo
+from sync_mcp.media.links import check_head
+from sync_mcp.media.paths.roots import MediaRoots
+from sync_mcp.media.suitability import fault_of_sound
+from sync_mcp.media.temporary import temporary_copy
+from sync_mcp.texts import clean
+
+LARGEST_COPY_BYTES = 1024**3
+"""Of what is fetched from the network, to be copied into the account's storage."""
+LARGEST_LOOK_BYTES = 200 * 1024**2
+"""Of what is fetched from the network only to see how long it is."""
+_NAME_LIMIT = 80
+
+
+@dataclass(frozen=True, slots=True)
+class LocalMedia:
+    """A local media file that is open, and what is known of it."""
+
+    kept: "KeptFile"
+    name: str
+    kind: MediaKind
+    sha256: str
+    info: MediaInfo | None
+    """None where media cannot be looked at on this machine."""
+
+
+class LocalReader:
+    """Reads and uploads the local media that may be read."""
+
+    def __init__(self, roots: MediaRoots, transfers: Transfers) -> None:
+        self._roots = roots
+        self._transfers = transfers
+
+    async def read(
+        self,
+        path: str,
+        kind: MediaKind | None,
+        *,
+        until: float,
+        progress_of: Callable[[str], OnProgress],
+    ) -> LocalMedia:
+        """Open a file, look at it and hash it; `progress_of` its name is told how far that is.
+
+        Raises:
+            FileRefused: it may not be read, is no media, damaged, of another kind, or changed meanwhile.
+            TransferUnderWay: it could not be read whole by then; that goes on.
+        """
+        with await run_sync(self._roots.open, path) as media:
+            name = clean(media.name, _NAME_LIMIT) or "the file"
+            async with opened(media.file, name) as file:
+                found = file.format(kind).kind
+            kept = KeptFile(media.file)
+        identity = await run_sync(_identity, kept.file)
+
+        async def looked(_: OnProgress) -> MediaInfo | None:
+            try:
+                return await look(kept.file)
+            except FileRefused as error:
+                if error.code == "media_worker_failed":
+                    # It says nothing about the file.
+                    return None
+                raise
+
+        async def hashed(on_progress: OnProgress) -> str:
+            async with opened(kept.file, name) as file:
+                return await file.sha256(on_progress)
+
+        info: MediaInfo | None = None
+        try:
+            if is_available():
+                info = await self._transfers.join(("look", identity), looked, until=until)
+            sha256 = await self._transfers.join(
+                ("hash", identity), hashed, until=until, on_progress=progress_of(name)
+            )
+        except (FileRefused, TransferUnderWay) as error:
+            raise _named(error, name) from error
+        return LocalMedia(kept, name, _kind(kind, found, info, name), sha256, info)
+
+    async def upload(
+        self,
+        sync: AsyncSync,
+        media: LocalMedia,
+        *,
+        until: float,
+        name: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Asset:
+        """Upload a file, unless the account has its content already, and return the asset.
+
+        Raises:
+            TransferUnderWay: it was not done by then; that goes on, and a repeat joins it.
+            SyncError: it cannot be uploaded.
+        """
+
+        async def uploaded(on_progress: OnProgress) -> Asset:
+            return await sync.assets.upload(
+                media.kept.file,
+                name=name or media.name,
+                kind=media.kind,
+                sha256=media.sha256,
+                on_progress=on_progress,
+            )
+
+        key = _upload_key(sync, media)
+        was_there = self._transfers.is_done(key)
+        try:
+            asset = await self._transfers.join(key, uploaded, until=until, on_progress=on_progress)
+            return asset.found_again() if was_there else asset
+        except TransferUnderWay as error:
+            raise _named(error, media.name) from error
+
+    def under_way(self, sync: AsyncSync, media: Sequence[LocalMedia]) -> TransferUnderWay:
+        """Return what a call is told whose time is up before all of these are uploaded."""
+        for each in media:
+            transfer = self.how_far(sync, each)
+            if transfer is not None:
+                error = TransferUnderWay(transfer)
+                error.message = f"{each.name}: {error.message}"
+                return error
+        return TransferUnderWay(None)
+
+    def how_far(self, sync: AsyncSync, media: LocalMedia) -> Transfer | None:
+        """Return how far the upload of a file is that is under way."""
+        return self._transfers.latest(_upload_key(sync, media))
+
+    def forget(self, sync: AsyncSync, media: LocalMedia) -> None:
+        """Have the next upload ask the API again: the asset is gone."""
+        self._transfers.forget(_upload_key(sync, media))
+
+    async def copy(
+        self,
+        sync: AsyncSync,
+        url: str,
+        *,
+        kind: MediaKind | None,
+        name: str | None,
+        until: float,
+        on_progress: OnProgress | None = None,
+    ) -> tuple[Asset, MediaInfo | None]:
+        """Fetch a file from a public URL and upload it; return the asset and what the file holds.
+
+        Raises:
+            TransferUnderWay: as `upload`.
+            FileRefused, SyncError: it cannot be fetched, is no media, or cannot be uploaded.
+        """
+
+        async def copied(on_progress: OnProgress) -> tuple[Asset, MediaInfo | None]:
+            async with temporary_copy(
+                sync, url, limit_bytes=LARGEST_COPY_BYTES, on_progress=on_progress
+            ) as path:
+                called = name or _name_in(url) or "media"
+                async with opened(path, called) as file:
+                    found = file.format(kind).kind
+                info = await look(path) if is_available() else None
+                asset = await sync.assets.upload(
+                    path,
+                    name=called,
+                    kind=_kind(kind, found, info, clean(called, _NAME_LIMIT)),
+                    on_progress=on_progress,
+                )
+                return asset, info
+
+        key = ("copy", sync.base_url, sync.key_fingerprint, url, kind, name)
+        was_there = self._transfers.is_done(key)
+        asset, info = await self._transfers.join(key, copied, until=until, on_progress=on_progress)
+        return asset.found_again() if was_there else asset, info
+
+    async def look_at_url(self, sync: AsyncSync, url: str, *, until: float) -> MediaInfo:
+        """Fetch a file from a public URL, for a look alone.
+
+        Raises:
+            TransferUnderWay, SyncError: as `copy`.
+        """
+
+        async def looked(on_progress: OnProgress) -> MediaInfo:
+            async with temporary_copy(
+                sync, url, limit_bytes=LARGEST_LOOK_BYTES, on_progress=on_progress
+            ) as path:
+                check_head(await run_sync(_head, path), url)
+                return await look(path)
+
+        return await self._transfers.join(("look", url), looked, until=until)
+
+
+class KeptFile:
+    """An open file that work may need longer than who gave it; closed with the last one who knows of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._descriptor = os.dup(file.fileno())
+        self.file: BinaryIO = io.FileIO(self._descriptor, "rb", closefd=False)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
+def _named(error: FileRefused | TransferUnderWay, name: str) -> FileRefused | TransferUnderWay:
+    if name not in error.message:
+        rest = error.message.removeprefix("The file ")
+        error.message = f"{name}: {error.message}" if rest == error.message else f"{name} {rest}"
+    return error
+
+
+def _kind(wanted: MediaKind | None, found: MediaKind, info: MediaInfo | None, name: str) -> MediaKind:
+    """Return as what a file is used: as what is asked for, else as what it holds.
+
+    Raises:
+        FileRefused: it holds what the API takes as nothing, or a picture that is asked for as a sound.
+    """
+    if info is None or info.kind == found:
+        return found
+    fault = fault_of_sound(info, name)
+    if fault is not None:
+        raise FileRefused(fault, code="file_not_media", next_step="Name the converted file as audio.")
+    if found == "audio":
+        raise FileRefused(
+            f"{name} is a video, not an audio file: save its sound alone, as WAV or MP3.",
+            code="file_not_media",
+            next_step="Name that sound, or use this file as a video.",
+        )
+    return found if wanted is not None else info.kind
+
+
+def _upload_key(sync: AsyncSync, media: LocalMedia) -> tuple[str, ...]:
+    return ("upload", sync.base_url, sync.key_fingerprint, media.sha256, media.kind)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def _name_in(url: str) -> str:
+    return url.partition("?")[0].partition("#")[0].rpartition("/")[2]
+
+
+def _identity(file: BinaryIO) -> tuple[int, ...]:
+    status = os.fstat(file.fileno())
+    # The last moment cannot be put back, as that of the content can.
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

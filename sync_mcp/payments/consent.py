@@ -1,0 +1,215 @@
+"""The user's yes to a paid call: when it is needed, and what they are asked about.
+
+What may be paid unasked is a sum over a day, by the ledger. Whatever the price, the user is asked before a
+thing is paid again that was or may have been charged, and before a finished job's URL is sent to a host.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Protocol, cast
+
+from sync_mcp.api.checks import plain_host
+from sync_mcp.api.models import GenerationRequest, Json
+from sync_mcp.errors import ApprovalRequired
+from sync_mcp.machine.installed import ledger_command
+from sync_mcp.payments.intention import Intention
+from sync_mcp.payments.ledger import TokenKind
+from sync_mcp.payments.limits import dollars
+from sync_mcp.payments.pricing import Price
+from sync_mcp.texts import clean, count_of, without_queries, without_quotes
+
+PIECE_CHARACTERS = 80
+"""The most that is shown of anything in a question that somebody else has written."""
+_SHORT_ID = 40
+"""A voice's id of no more characters is shown beside its name."""
+_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why the user is asked, in a sentence of our own, and the way on where nobody can be asked.
+
+    `to_user` is the sentence as they read it, where it speaks of them.
+    """
+
+    text: str
+    way_on: str = ""
+    to_user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A paid call that the user is to agree to.
+
+    Attributes:
+        intention: what is to be made.
+        attempt: the number of the attempt that is agreed to.
+        price: what it is likely to cost.
+        reasons: why the user is asked.
+        notes: what is to be known of the request besides, in sentences of our own.
+        unasked_usd: what was paid or is held within a day without asking; None where that is not bounded.
+        left_usd: what the budgets leave, or None where there is none.
+        is_sandbox: whether no real money is spent.
+        hand_out: makes a quote or a question's token for it.
+        voice_names: what voices are called, by their ids, as far as that is known.
+    """
+
+    intention: Intention
+    attempt: int
+    price: Price
+    reasons: Sequence[Reason]
+    notes: Sequence[str]
+    unasked_usd: Decimal | None
+    left_usd: Decimal | None
+    is_sandbox: bool
+    hand_out: Callable[[TokenKind], Awaitable[str]]
+    voice_names: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Approval(Protocol):
+    """How the user is asked."""
+
+    @property
+    def above_usd(self) -> Decimal | None:
+        """The most that may be paid unasked within a day; None asks about no price."""
+        ...
+
+    async def ask(self, proposal: Proposal) -> None:
+        """Return when the user has agreed.
+
+        Raises:
+            ApprovalRequired, ApprovalDenied: the user has not.
+        """
+        ...
+
+
+class Nobody:
+    """Where nobody can be asked: no price is asked about, and what must be asked is refused."""
+
+    above_usd: Decimal | None = None
+
+    async def ask(self, proposal: Proposal) -> None:
+        """Refuse.
+
+        Raises:
+            ApprovalRequired: always.
+        """
+        raise ApprovalRequired(
+            "Nothing was sent: the user would have to agree, and nobody can be asked here. "
+            + " ".join(reason.text for reason in proposal.reasons),
+            question="",
+            quote_id=None,
+            price_is_known=proposal.price.usd is not None,
+            next_step=" ".join(dict.fromkeys(reason.way_on for reason in proposal.reasons)),
+        )
+
+
+NOBODY_TO_ASK = Nobody()
+
+
+def repeat_reason(note: str, entry_id: int) -> Reason:
+    """Return that a thing may be paid a second time, though nobody asked for another take."""
+    return Reason(
+        f"{note} Made again, it may be paid again.",
+        "To make and pay for it again on purpose give another take; or the user lets go of the earlier "
+        f"attempt: {ledger_command('release', str(entry_id))}.",
+    )
+
+
+WEBHOOK_REASON = Reason(
+    "It names a webhook, to which the finished video's URL is sent.",
+    "Leave webhook_url out, or the user allows its host in SYNC_MCP_WEBHOOK_HOSTS.",
+)
+
+
+DECLINED_REASON = Reason(
+    "The user said no to this within a day.", to_user="You said no to this within a day."
+)
+
+
+def price_reasons(
+    price: Price, unasked_usd: Decimal, above_usd: Decimal | None, *, take: int
+) -> list[Reason]:
+    """Return why the user has to agree to a price; nothing where they need not."""
+    text = _price_reason(price, unasked_usd, above_usd, take)
+    return [] if text is None else [Reason(text)]
+
+
+def _price_reason(price: Price, unasked_usd: Decimal, above_usd: Decimal | None, take: int) -> str | None:
+    if above_usd is None:
+        return None
+    if take > 1:
+        return f"It is take {take}: the same thing is made and paid again."
+    if price.usd is None:
+        return f"The price is unknown: {price.note}." if price.note else "The price is unknown."
+    if above_usd == 0:
+        return "Every price is asked about."
+    if price.usd > above_usd:
+        return f"It costs more than {dollars(above_usd)}."
+    if unasked_usd + price.usd > above_usd:
+        return (
+            f"With the {dollars(unasked_usd)} paid or held without asking within a day it is more than "
+            f"{dollars(above_usd)}."
+        )
+    return None
+
+
+def webhook_host(request: GenerationRequest) -> str | None:
+    """Return the host that is told of the end of a job, and gets its URL."""
+    url = request.webhook_url
+    if not url:
+        return None
+    # What names no host plainly is on nobody's list.
+    return plain_host(url) or clean(url, PIECE_CHARACTERS)
+
+
+def pieces(intention: Intention, voice_names: Mapping[str, str] | None = None) -> list[str]:
+    """Return what is to be made, a line for each piece, with what others wrote in quotes and bounded.
+
+    `voice_names` are what voices are called, by their ids.
+    """
+    wire = intention.request.to_wire()
+    lines = [f"model: {quoted(str(wire.get('model', '')))}"]
+    for item in cast(list[Json], wire.get("input", [])):
+        lines.extend(_input_lines(item, intention.names, voice_names or {}))
+    dub = wire.get("dubParams")
+    if isinstance(dub, Mapping):
+        lines.append(f"dubbed into: {quoted(str(cast(Json, dub).get('targetLang')))}")
+    if wire.get("projectId"):
+        lines.append(f"project: {quoted(str(wire['projectId']))}")
+    host = webhook_host(intention.request)
+    if host is not None:
+        lines.append(f"the finished video's URL goes to: {quoted(host)}")
+    return lines
+
+
+def _input_lines(item: Json, names: Mapping[str, str], voice_names: Mapping[str, str]) -> list[str]:
+    kind = str(item.get("type"))
+    label = kind if kind in ("video", "image", "audio", "text") else "input"
+    provider = item.get("provider")
+    if isinstance(provider, Mapping):
+        voice = str(cast(Json, provider).get("voiceId"))
+        script = str(cast(Json, provider).get("script", ""))
+        # It is cut where it is long, and all of it is said and paid for.
+        length = count_of(len(script), "character")
+        return [
+            f"script ({length}): {quoted(script)}",
+            f"voice: {_shown_voice(voice, voice_names.get(voice))}",
+        ]
+    place = str(item.get("url") or item.get("assetId") or "")
+    return [f"{label}: {quoted(names.get(place.partition(':')[2], place))}"]
+
+
+def _shown_voice(voice: str, name: str | None) -> str:
+    # A voice id has its own alphabet: a sentence in it is none.
+    id = quoted("".join(character for character in voice if character in _ID_CHARACTERS))
+    if not name:
+        return id
+    return f"{quoted(name)}, id {id}" if len(voice) <= _SHORT_ID else quoted(name)
+
+
+def quoted(text: str) -> str:
+    """Return another's text as it stands in a question: bounded, in quotes that it cannot close."""
+    plain = clean(without_quotes(without_queries(clean(text, 4 * PIECE_CHARACTERS))), PIECE_CHARACTERS)
+    return f'"{plain}"'

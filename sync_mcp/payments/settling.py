@@ -1,0 +1,471 @@
+"""What jobs did cost: read from the API when it knows, with as few requests as can be.
+
+The API's export of an account's finished jobs tells hundreds of costs in one request. Where an account does
+not have it, one list tells what has ended, and each cost is asked for by itself.
+"""
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Protocol, TypeVar, cast
+
+import anyio
+from anyio import to_thread
+
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.models import Generation, GenerationCost
+from sync_mcp.api.transport import RequestOptions
+from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem, UsagePage
+from sync_mcp.errors import APIResponseError, APIStatusError, LedgerError, SyncError
+from sync_mcp.payments.ledger import Charged, Entry, Instant, Ledger
+from sync_mcp.texts import safe
+
+logger = logging.getLogger("sync_mcp.payments")
+
+RUNNING_STATUSES = frozenset({"PENDING", "PROCESSING"})
+SETTLE_SECONDS = 6.0
+"""The longest that settling holds a call up."""
+_PAUSE_SECONDS = 10.0
+"""How long after settling an account is left alone."""
+_REQUESTS_PER_SECOND = 1.0
+_REQUESTS_AT_ONCE = 10
+_SETTLED_AT_ONCE = 100
+_LEFT_OPEN_AT_ONCE = 5
+"""Of what stayed open for more than a day, so many are asked for one by one in each settling."""
+_PUT_OFF_SECONDS = 600.0
+_PUT_OFF_MOST_SECONDS = 86_400.0
+"""How long what was asked for in vain is left alone: at first, and at most, as it doubles each time."""
+_EXPORT_MARGIN = timedelta(minutes=5)
+EXPORT_TOLERANCE = timedelta(hours=1)
+"""By so much the times in the export may differ from the API's `Date`, as those in its list may."""
+_EXPORT_PAGES = 20
+"""So many pages of the export are read before a create is sent again: 10,000 jobs."""
+_EXPORT_SECONDS = 8.0
+"""The longest that this reading takes."""
+EXPORT_RETRY_SECONDS = 30.0
+"""After so long the export is asked again, where it could not be read and the API named no time."""
+_NO_EXPORT = frozenset({403, 404, 405, 410, 501})
+"""By these an API says that it has no export; a gateway may say so too, for a moment."""
+_NO_EXPORT_APART_SECONDS = 10.0
+"""So far apart it has to say so twice, and nothing else between, before it is believed."""
+_NO_EXPORT_KEPT_SECONDS = 900.0
+"""How long that is believed before the export is asked for again."""
+_EXPORTED_WITHIN_SECONDS = 900.0
+_STRANGE_STATUS_SECONDS = 86_400.0
+"""How long a job may be in a status that nobody knows before its cost is asked for as of one that ended."""
+_ID_LIMIT = 128
+
+_ResultT = TypeVar("_ResultT")
+
+
+class Payer(Protocol):
+    """Whose money it is."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def base_url(self) -> str: ...
+
+
+@dataclass(slots=True)
+class _Account:
+    """What is remembered of settling one account."""
+
+    settled_at: float = -_PAUSE_SECONDS
+    denied_since: float | None = None
+    """When the API first said that it has no export, where it has said nothing else since."""
+    denied_at: float = 0.0
+    put_off: "dict[int, _PutOff]" = field(default_factory=dict[int, "_PutOff"])
+    """By entry: those that were asked for in vain."""
+    requests_left: float = _REQUESTS_AT_ONCE
+    counted_at: float = field(default_factory=anyio.current_time)
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @property
+    def has_export(self) -> bool:
+        """Whether the export is asked for; not where the API has said twice, and lately, that it has none."""
+        if self.denied_since is None or self.denied_at - self.denied_since < _NO_EXPORT_APART_SECONDS:
+            return True
+        return anyio.current_time() - self.denied_at >= _NO_EXPORT_KEPT_SECONDS
+
+    def note_export(self, *, is_denied: bool) -> None:
+        """Note that the API has told of its export, or that it said to have none."""
+        self.denied_at = anyio.current_time()
+        if not is_denied:
+            self.denied_since = None
+        elif self.denied_since is None:
+            self.denied_since = self.denied_at
+
+    def is_put_off(self, entry_id: int) -> bool:
+        """Return whether an entry was asked for in vain a short time ago."""
+        waiting = self.put_off.get(entry_id)
+        return waiting is not None and _seconds() < waiting.until
+
+    def put_entry_off(self, entry_id: int) -> None:
+        """Leave an entry alone for a while, each time longer."""
+        before = self.put_off.get(entry_id)
+        seconds = min(2 * before.seconds, _PUT_OFF_MOST_SECONDS) if before else _PUT_OFF_SECONDS
+        self.put_off[entry_id] = _PutOff(_seconds() + seconds, seconds)
+
+    def take_request(self) -> bool:
+        """Return whether one more request may go into settling now, and count it."""
+        now = anyio.current_time()
+        gained = (now - self.counted_at) * _REQUESTS_PER_SECOND
+        self.requests_left = min(float(_REQUESTS_AT_ONCE), self.requests_left + gained)
+        self.counted_at = now
+        if self.requests_left < 1:
+            return False
+        self.requests_left -= 1
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _PutOff:
+    """How long an entry is left alone, and until when."""
+
+    until: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the export tells of the jobs that finished since a time; nothing where the API has no export."""
+
+    rows: Sequence[UsageItem] = ()
+    unknown: str | None = None
+    """Why it is not known, as the end of a sentence; None where it was read to its end."""
+    retry_after_seconds: float | None = None
+    """When it may be known, where that is to be hoped for."""
+
+
+def instant(sync: AsyncSync) -> Instant:
+    """Return the time, by the API's clock where it was heard."""
+    return Instant(sync.api_time.timestamp(), sync.has_heard_time)
+
+
+class Settling:
+    """Writes down how jobs ended and what they cost."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._accounts: dict[tuple[str, str], _Account] = {}
+
+    async def settle_account(
+        self, sync: AsyncSync, payer: Payer, options: RequestOptions, *, is_due: bool = False
+    ) -> None:
+        """Write down what has ended; what cannot be read stays as it is.
+
+        An account is settled at most every ten seconds, or where it `is_due`: because a call would be refused
+        otherwise, or somebody asks for the sum. Where another call is settling it, only who is due waits.
+        """
+        account = self._account_of(payer)
+        if account.lock.locked() and not is_due:
+            # The API may be slow, and what it tells is written down for the next call as well.
+            return
+        async with account.lock:
+            if not is_due and anyio.current_time() - account.settled_at < _PAUSE_SECONDS:
+                return
+            asked = (payer.name, payer.base_url, _SETTLED_AT_ONCE, instant(sync).seconds)
+            entries = await self._do(partial(self._ledger.unsettled, *asked))
+            every = await self._do(partial(self._ledger.left_open, *asked))
+            left_open = [entry for entry in every if not account.is_put_off(entry.id)]
+            if not entries and not left_open:
+                return
+            account.settled_at = anyio.current_time()
+            with anyio.move_on_after(SETTLE_SECONDS):
+                if entries:
+                    await self._settle_recent(account, sync, entries, options)
+                # What they take is what the newer ones leave of the requests.
+                if left_open:
+                    await self._settle_left_open(account, sync, left_open, options)
+
+    async def settle_failure(
+        self, sync: AsyncSync, payer: Payer, entry: Entry, job: Generation, options: RequestOptions
+    ) -> Charged:
+        """Write down how a job ended that has no result; return whether it was charged.
+
+        The export says when it ended, by which a cost of 0 is believed or not; the single cost does not.
+        """
+        await self.settle_account(sync, payer, options, is_due=True)
+        now = await self._do(partial(self._ledger.entry, entry.id))
+        return await self.settle_job(sync, now or entry, job, options)
+
+    async def settle_job(
+        self, sync: AsyncSync, entry: Entry, job: Generation, options: RequestOptions
+    ) -> Charged:
+        """Write down how a job ended and what it cost; return whether it was charged."""
+        if entry.state == "ended" and entry.cost_usd is not None and entry.status == job.status:
+            return _charged(entry)
+        cost = await self._cost(sync, job.id, options) or GenerationCost()
+        settled = await self._write(sync, entry, job.id, job.status, cost, error_code=job.error_code)
+        return _charged(settled) if settled else cost.charged
+
+    async def settle_let_go(
+        self,
+        sync: AsyncSync,
+        payer: Payer,
+        shown: Sequence[tuple[Entry, Generation]],
+        options: RequestOptions,
+    ) -> None:
+        """Write down what ended jobs cost that the user let go of as never made, and that the API shows."""
+        account = self._account_of(payer)
+        with anyio.move_on_after(SETTLE_SECONDS):
+            for entry, job in shown:
+                cost = await self._cost(sync, job.id, options) if account.take_request() else None
+                await self._write_quietly(sync, entry, job.status, cost or GenerationCost())
+
+    async def finished_since(
+        self, sync: AsyncSync, payer: Payer, since: datetime, options: RequestOptions
+    ) -> Finished:
+        """Return the jobs that finished since a time, by the export, which is read to its end.
+
+        It is read whatever was asked of the API before: what it tells decides whether a create is paid again.
+        """
+        account = self._account_of(payer)
+        if not account.has_export:
+            return Finished()
+        with anyio.move_on_after(_EXPORT_SECONDS):
+            return await self._read_export(account, sync, since - EXPORT_TOLERANCE, options)
+        return _unknown("cannot be read to its end in time")
+
+    def _account_of(self, payer: Payer) -> _Account:
+        return self._accounts.setdefault((payer.name, payer.base_url), _Account())
+
+    async def _read_export(
+        self, account: _Account, sync: AsyncSync, since: datetime, options: RequestOptions
+    ) -> Finished:
+        rows: list[UsageItem] = []
+        cursors: list[str | None] = [None]
+        while len(cursors) <= _EXPORT_PAGES:
+            try:
+                page = await self._export_page(account, sync, since, cursors[-1], options)
+            except SyncError as error:
+                return _unknown("cannot be read now", error.retry_after_seconds)
+            if page is None:
+                if not account.has_export:
+                    return Finished()
+                return _unknown("is not there now", _NO_EXPORT_APART_SECONDS + 1)
+            if page.unreadable:
+                return _unknown("has a row that cannot be read")
+            rows += page.items
+            if page.lacks_cursor:
+                return _unknown("has a next page whose cursor cannot be read")
+            if page.next_cursor is None:
+                return Finished(rows)
+            if page.next_cursor in cursors:
+                return _unknown("repeats itself")
+            cursors.append(page.next_cursor)
+        return Finished(unknown=f"the API's export of finished jobs has more than {_EXPORT_PAGES} pages")
+
+    async def _export_page(
+        self,
+        account: _Account,
+        sync: AsyncSync,
+        since: datetime,
+        cursor: str | None,
+        options: RequestOptions,
+    ) -> UsagePage | None:
+        """Return a page of the export; None where the API says that it has none.
+
+        Raises:
+            SyncError: it cannot be read now.
+        """
+        try:
+            page = await sync.usage.generations(
+                since,
+                sync.api_time + EXPORT_TOLERANCE,
+                limit=USAGE_PAGE_LIMIT,
+                cursor=cursor,
+                request_options=options,
+            )
+        except SyncError as error:
+            logger.warning("the export of finished jobs cannot be read: %s", error)
+            has_status = isinstance(error, APIStatusError | APIResponseError)
+            if not has_status or error.status not in _NO_EXPORT:
+                raise
+            account.note_export(is_denied=True)
+            return None
+        account.note_export(is_denied=False)
+        return page
+
+    async def _settle_recent(
+        self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
+    ) -> None:
+        if account.has_export and await self._settle_by_export(account, sync, entries, options):
+            return
+        await self._settle_by_list(account, sync, entries, options)
+
+    async def _settle_by_export(
+        self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
+    ) -> bool:
+        """Settle what the export tells; return whether there is one."""
+        by_id = {entry.generation_id: entry for entry in entries}
+        first = datetime.fromtimestamp(min(entry.first_sent_at for entry in entries), UTC)
+        cursor: str | None = None
+        while True:
+            if not account.take_request():
+                return True
+            try:
+                page = await self._export_page(account, sync, first - _EXPORT_MARGIN, cursor, options)
+            except SyncError:
+                return True
+            if page is None:
+                return False
+            await self._settle_by_rows(sync, by_id, page)
+            if page.next_cursor is None or page.next_cursor == cursor or not by_id:
+                break
+            cursor = page.next_cursor
+        # A job that was rejected, or has a status that nobody knows, may never be exported.
+        now = instant(sync).seconds
+        missing = [
+            entry
+            for entry in by_id.values()
+            if entry.state == "accepted" and now - entry.first_sent_at > _EXPORTED_WITHIN_SECONDS
+        ]
+        if missing:
+            await self._settle_by_list(account, sync, missing, options)
+        return True
+
+    async def _settle_by_rows(self, sync: AsyncSync, by_id: dict[str | None, Entry], page: UsagePage) -> None:
+        """Write down what a page of the export tells of these entries, and take them out."""
+        for row in page.items:
+            status = row.generation_status
+            entry = by_id.pop(row.generation_id, None) if status else None
+            if entry is not None and status:
+                await self._write_quietly(sync, entry, status, row, ended_at=row.finished_at)
+
+    async def _settle_left_open(
+        self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
+    ) -> None:
+        """Settle what stayed open for more than a day: by one page of the export, then a few one by one.
+
+        The page begins with the oldest of them. Those are put off, so that the next time begins with others.
+        """
+        first = entries[:_LEFT_OPEN_AT_ONCE]
+        for entry in first:
+            # Before anything is asked: an API that never answers must not be asked the same each time.
+            account.put_entry_off(entry.id)
+        by_id = {entry.generation_id: entry for entry in entries}
+        if account.has_export and account.take_request():
+            since = datetime.fromtimestamp(first[0].first_sent_at, UTC) - _EXPORT_MARGIN
+            with contextlib.suppress(SyncError):
+                page = await self._export_page(account, sync, since, None, options)
+                if page is not None:
+                    await self._settle_by_rows(sync, by_id, page)
+        missing = [entry for entry in first if entry.generation_id in by_id]
+        # Whether these have ended is not known.
+        unknown = [entry for entry in missing if entry.state == "accepted" or entry.status is None]
+        if unknown:
+            await self._settle_by_list(account, sync, unknown, options)
+        for entry in missing:
+            if entry in unknown or not account.take_request():
+                continue
+            cost = await self._cost(sync, str(entry.generation_id), options)
+            if cost is not None:
+                status = cost.generation_status or str(entry.status)
+                await self._write_quietly(sync, entry, status, cost)
+
+    async def _settle_by_list(
+        self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
+    ) -> None:
+        if not account.take_request():
+            return
+        try:
+            listed = await sync.generations.list(
+                ids=[str(entry.generation_id) for entry in entries], request_options=options
+            )
+        except SyncError as error:
+            logger.warning("what has ended cannot be asked: %s", error)
+            return
+        by_id = {job.id: job for job in listed}
+        for entry in entries:
+            job = by_id.get(str(entry.generation_id))
+            if job is None or job.status in RUNNING_STATUSES or not account.take_request():
+                continue
+            try:
+                await (self.settle_job if job.finished else self.settle_strange)(sync, entry, job, options)
+            except LedgerError as error:
+                logger.warning("generation %s cannot be settled: %s", safe(job.id, _ID_LIMIT), error)
+
+    async def settle_strange(
+        self, sync: AsyncSync, entry: Entry, job: Generation, options: RequestOptions
+    ) -> None:
+        """Write down the status of a job that has been in one that nobody knows for a day, and its cost."""
+        if instant(sync).seconds - entry.first_sent_at >= _STRANGE_STATUS_SECONDS:
+            note = partial(self._ledger.note_status, entry.id, generation_id=job.id, status=job.status)
+            await self._do(note)
+            cost = await self._cost(sync, job.id, options)
+            if cost is not None and cost.final_usd is not None:
+                await self._write(sync, entry, job.id, job.status, cost, error_code=job.error_code)
+
+    async def _cost(self, sync: AsyncSync, job_id: str, options: RequestOptions) -> GenerationCost | None:
+        """Return what a job did cost as the API tells it, or None where it cannot be asked now."""
+        try:
+            return await sync.generations.get_cost(job_id, request_options={**options, "max_retries": 1})
+        except SyncError:
+            return None
+
+    async def _write_quietly(
+        self,
+        sync: AsyncSync,
+        entry: Entry,
+        status: str,
+        cost: GenerationCost,
+        *,
+        ended_at: datetime | None = None,
+    ) -> None:
+        job_id = str(entry.generation_id)
+        try:
+            await self._write(sync, entry, job_id, status, cost, ended_at=ended_at)
+        except LedgerError as error:
+            logger.warning("generation %s cannot be settled: %s", safe(job_id, _ID_LIMIT), error)
+
+    async def _write(
+        self,
+        sync: AsyncSync,
+        entry: Entry,
+        job_id: str,
+        status: str,
+        cost: GenerationCost,
+        *,
+        error_code: str | None = None,
+        ended_at: datetime | None = None,
+    ) -> Entry | None:
+        return await self._do(
+            partial(
+                self._ledger.settle,
+                entry.id,
+                status=status,
+                generation_id=job_id,
+                error_code=error_code,
+                cost_usd=cost.final_usd,
+                counted_usd=cost.so_far_usd,
+                charged=cost.charged,
+                now=instant(sync).seconds,
+                ended_at=None if ended_at is None else ended_at.timestamp(),
+            )
+        )
+
+    async def _do(self, work: Callable[[], _ResultT]) -> _ResultT:
+        return await to_thread.run_sync(work)
+
+
+def _seconds() -> float:
+    """Return the time by which what was asked for in vain is left alone."""
+    return time.monotonic()
+
+
+def _unknown(how: str, retry_after_seconds: float | None = None) -> Finished:
+    """Return that the export cannot tell for now."""
+    seconds = math.ceil(retry_after_seconds or EXPORT_RETRY_SECONDS)
+    return Finished(unknown=f"the API's export of finished jobs {how}", retry_after_seconds=seconds)
+
+
+def _charged(entry: Entry) -> Charged:
+    return cast(Charged, entry.charged)

@@ -1,0 +1,1 @@
+"""The media of the sandbox: fetched, measured, rendered and stored."""

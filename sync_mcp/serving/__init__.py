@@ -1,0 +1,1 @@
+"""What carries a server to its clients, whatever that offers: stdio and HTTP."""

@@ -1,0 +1,194 @@
+"""The tools for results: look at one, and save it."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from anyio.to_thread import run_sync
+from pydantic import Field
+
+from sync_mcp.errors import LedgerError, NoOutput
+from sync_mcp.texts import clean, count_of, plain_id
+from sync_mcp.tools.answers import Answer, Picture
+from sync_mcp.tools.arguments import Arguments
+from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.generation_answers import explained_if_missing
+from sync_mcp.tools.progress import reporting_transfers
+from sync_mcp.tools.registry import MAY_OVERWRITE, READS, Tool, Tools
+
+if TYPE_CHECKING:
+    from sync_mcp.api.models import Generation
+    from sync_mcp.api.uploads import OnProgress
+    from sync_mcp.media.decoding.sheet import ContactSheet
+    from sync_mcp.media.saving import Saved
+
+_PATH_LIMIT = 4096
+
+logger = logging.getLogger("sync_mcp.tools")
+
+
+class PreviewArguments(Arguments):
+    generation_id: str = Field(description="A COMPLETED one.")
+
+
+class DownloadArguments(Arguments):
+    generation_id: str = Field(description="A COMPLETED one.")
+    path: str | None = Field(None, description="File or folder; default: the download folder.")
+    overwrite: bool = Field(False, description="Default false.")
+
+
+class DownloadAnswer(Answer):
+    path: str
+    bytes: int
+    sha256: str
+    duration_seconds: float | None = None
+    checks: dict[str, str]
+    note: str | None = None
+
+
+async def _preview_generation(context: CallContext, arguments: PreviewArguments) -> Picture:
+    from sync_mcp.media.decoding.look import require_extra
+    from sync_mcp.media.saving import pictured
+
+    require_extra()
+    backend = context.backend
+    generation = await _completed(context, arguments.generation_id)
+
+    async def work(on_progress: "OnProgress") -> "ContactSheet":
+        return await pictured(backend.client, generation, on_progress=on_progress)
+
+    key = ("preview", backend.client.base_url, backend.client.key_fingerprint, generation.id)
+    sheet = await backend.transfers.join(
+        key, work, until=context.answer_at, on_progress=reporting_transfers(context, "the output")
+    )
+    seconds = "" if sheet.duration_seconds is None else f" of {sheet.duration_seconds:.1f} s"
+    times = ", ".join(f"{at:.1f}" for at in sheet.frame_seconds)
+    shown = f"{count_of(len(sheet.frame_seconds), 'frame')}{seconds}, row by row, at {times} s."
+    next_step = (
+        "Next: download_generation with this generation_id saves it."
+        if backend.can_save
+        else "Next: give the user its output_url, which get_generation tells."
+    )
+    return Picture(sheet.jpeg, f"{plain_id(generation.id) or 'The output'}: {shown} {next_step}")
+
+
+async def _download_generation(context: CallContext, arguments: DownloadArguments) -> DownloadAnswer:
+    from sync_mcp.media.saving import file_name, save
+
+    backend = context.backend
+    generation = await _completed(context, arguments.generation_id)
+    destination = await run_sync(backend.roots.destination, arguments.path, file_name(generation))
+
+    async def work(on_progress: "OnProgress") -> "Saved":
+        return await save(
+            backend.client,
+            generation,
+            destination,
+            backend.roots,
+            overwrite=arguments.overwrite,
+            on_progress=on_progress,
+        )
+
+    client = backend.client
+    key = ("save", client.base_url, client.key_fingerprint, generation.id, destination, arguments.overwrite)
+    until = context.answer_at
+    report = reporting_transfers(context, clean(destination.name, _PATH_LIMIT))
+    saved = await backend.transfers.join(key, work, until=until, on_progress=report)
+    if not await run_sync(saved.is_still_there):
+        # It was saved some minutes ago, and is gone or another by now.
+        backend.transfers.forget(key)
+        saved = await backend.transfers.join(key, work, until=until, on_progress=report)
+    if saved.failed:
+        # Told once: the next call fetches the output anew.
+        backend.transfers.forget(key)
+    else:
+        await _note_saved(context, generation.id, saved)
+    return _answer(saved)
+
+
+async def _note_saved(context: CallContext, generation_id: str, saved: "Saved") -> None:
+    backend = context.backend
+    try:
+        await backend.guard.note_saved(backend.client, generation_id, clean(str(saved.path), _PATH_LIMIT))
+    except LedgerError as error:
+        # The file is there, whatever is the matter with the ledger.
+        logger.warning("where a result was saved cannot be noted: %s", error)
+
+
+def _answer(saved: "Saved") -> DownloadAnswer:
+    notes = [*(["This content was there already."] if saved.was_there else []), saved.note or ""]
+    return DownloadAnswer(
+        path=clean(str(saved.path), _PATH_LIMIT),
+        bytes=saved.size,
+        sha256=saved.sha256,
+        duration_seconds=saved.duration_seconds,
+        checks=dict(saved.checks),
+        note=" ".join(filter(None, notes)) or None,
+        next_step=_next_step(saved),
+    )
+
+
+def _next_step(saved: "Saved") -> str:
+    if saved.failed == ["movement"]:
+        return (
+            "Tell the user that the picture stands still; preview_generation shows it. Fetched again it is "
+            "the same: a new job takes a video whose speaker moves."
+        )
+    if saved.failed:
+        return (
+            f"Tell the user that {' and '.join(saved.failed)} failed the check; preview_generation shows the "
+            "video. This call again fetches it anew."
+        )
+    if saved.note is not None:
+        return "Tell the user the path, and that only the length and the container were checked."
+    if saved.unchecked:
+        return f"Tell the user the path, and that {' and '.join(saved.unchecked)} could not be checked."
+    return "Done: tell the user the path."
+
+
+async def _completed(context: CallContext, generation_id: str) -> "Generation":
+    """Return a job as it is now, with a fresh URL of its output."""
+    from sync_mcp.api.generations import output_url
+
+    try:
+        async with explained_if_missing(context, generation_id):
+            generation = await context.backend.client.generations.get(
+                generation_id.strip(), request_options=context.reading
+            )
+        output_url(generation)
+    except NoOutput as error:
+        error.next_step = (
+            "Call wait_for_generations with its id, then this again."
+            if error.code == "generation_running"
+            else "get_generation says what went wrong and what to change."
+            if error.code == "generation_failed"
+            else "Call get_generation in a while: it tells when there is one."
+        )
+        raise
+    return generation
+
+
+TOOLS: Tools = (
+    Tool(
+        name="preview_generation",
+        title="Look at a result",
+        description="Nine frames over the whole length of a finished video, as one picture.",
+        arguments=PreviewArguments,
+        answer=None,
+        annotations=READS,
+        run=_preview_generation,
+        other_names={"id": "generation_id"},
+    ),
+    Tool(
+        name="download_generation",
+        title="Save a result",
+        description=(
+            "Save a finished video on the user's disk and check it. A video that fails a check is kept under "
+            "another name."
+        ),
+        arguments=DownloadArguments,
+        answer=DownloadAnswer,
+        annotations=MAY_OVERWRITE,
+        run=_download_generation,
+        other_names={"id": "generation_id"},
+    ),
+)

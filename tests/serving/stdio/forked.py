@@ -1,0 +1,297 @@
+"""Processes of sync-mcp and of the examples, forked from one which has imported already what they need.
+
+To import it takes a second of each start and more, and many tests start one. From then on a forked one is as
+any other: its own memory, streams, environment and group. Tests of the start itself run the command.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import random
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from threading import Event, Thread
+from types import FrameType
+from typing import IO
+
+import sync_mcp
+from sync_mcp.cli import main as cli
+
+START_SECONDS = 60.0
+_MESSAGE_BYTES = 1 << 16
+_STREAMS = (0, 1, 2)
+_PROGRAMS = ("sync_mcp.__main__", "sync_mcp.media.decoding.worker")
+
+
+def run_forked(
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    typed: str = "",
+    timeout: float = 90.0,
+    imports: Sequence[str] = (),
+) -> subprocess.CompletedProcess[str]:
+    """Run the command, or Python with a file, a module or code that imports these packages, to its end."""
+    command = list(arguments)
+    if sys.platform != "linux":
+        return subprocess.run(
+            command, env=env, input=typed, capture_output=True, encoding="utf-8", timeout=timeout
+        )
+    process = ForkedProcess(arguments, env, imports=tuple(imports))
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    with process.stdin, process.stdout, process.stderr, ThreadPoolExecutor(2) as readers:
+        told = [readers.submit(pipe.read) for pipe in (process.stdout, process.stderr)]
+        try:
+            with suppress(BrokenPipeError):
+                process.stdin.write(typed.encode())
+                process.stdin.close()
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+        output, errors = (one.result(timeout).decode() for one in told)
+    return subprocess.CompletedProcess(command, code, output, errors)
+
+
+class ForkedProcess(subprocess.Popen[bytes]):
+    """What `Popen` would be of the command, or of Python with a file, a module or code.
+
+    With pipes, where it gets no stream that is open already, and a group of its own.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        imports: tuple[str, ...] = (),
+        stdin: int | None = None,
+        stderr: int | None = None,
+    ) -> None:
+        theirs: list[int] = []
+        ours: list[IO[bytes] | None] = []
+        for stream, given in zip(_STREAMS, (stdin, None, stderr), strict=True):
+            if given is None:
+                reads, writes = os.pipe()
+                theirs.append(writes if stream else reads)
+                ours.append(os.fdopen(reads, "rb") if stream else os.fdopen(writes, "wb"))
+            else:
+                theirs.append(os.dup(given))
+                ours.append(None)
+        self.args = list(arguments)
+        self.stdin, self.stdout, self.stderr = ours
+        self.returncode: int | None = None
+        self.pid, self._ended = _parent(imports).fork(arguments, env, theirs)
+        for number in theirs:
+            os.close(number)
+
+    def poll(self) -> int | None:
+        if self._ended.event.is_set():
+            self.returncode = self._ended.code
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not self._ended.event.wait(timeout):
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        self.returncode = self._ended.code
+        return self.returncode
+
+
+class _Ended:
+    """Whether a process has ended, and how."""
+
+    def __init__(self) -> None:
+        self.event = Event()
+        self.code = 0
+
+
+class _Parent:
+    """The process that forks; it ends with this one."""
+
+    def __init__(self, imports: Sequence[str]) -> None:
+        self._channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        root = Path(__file__).parents[3]
+        # Whoever is forked has its streams, which are buffered as they are by default.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", __file__, str(its.fileno()), *imports],
+            env={**environment, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+            pass_fds=(its.fileno(),),
+            # Of the kind that those have who are forked: Python writes to a terminal or a file otherwise.
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # What the terminal sends to the tests' group is not for it.
+            process_group=0,
+        )
+        its.close()
+        self._started: list[tuple[int, _Ended]] = []
+        self._has_started = Event()
+        self._ended: dict[int, _Ended] = {}
+        self._listener = Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        atexit.register(self._end)
+
+    def fork(
+        self, arguments: Sequence[str], env: Mapping[str, str], streams: Sequence[int]
+    ) -> tuple[int, _Ended]:
+        """Start a process; one at a time."""
+        self._has_started.clear()
+        order = json.dumps({"arguments": list(arguments), "env": dict(env), "folder": str(Path.cwd())})
+        socket.send_fds(self._channel, [order.encode()], streams)
+        assert self._has_started.wait(START_SECONDS)
+        return self._started.pop()
+
+    def _listen(self) -> None:
+        while message := self._channel.recv(_MESSAGE_BYTES):
+            pid, code = json.loads(message)
+            if code is None:
+                self._ended[pid] = _Ended()
+                self._started.append((pid, self._ended[pid]))
+                self._has_started.set()
+            else:
+                ended = self._ended.pop(pid)
+                ended.code = code
+                ended.event.set()
+
+    def _end(self) -> None:
+        self._channel.shutdown(socket.SHUT_RDWR)
+        with self._process:
+            self._process.wait(START_SECONDS)
+        self._listener.join(START_SECONDS)
+        self._channel.close()
+
+
+@cache
+def _parent(imports: tuple[str, ...]) -> _Parent:
+    return _Parent(imports)
+
+
+def _serve(channel: socket.socket) -> None:
+    """Fork whenever it is ordered to, and tell who has ended; return in each process that was forked."""
+    gc.freeze()
+    woken, wakes = os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(wakes, False)
+    signal.signal(signal.SIGCHLD, _wake)
+    signal.set_wakeup_fd(wakes)
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel, selectors.EVENT_READ)
+        selector.register(woken, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _ in selector.select()}
+            if woken in ready:
+                os.read(woken, _MESSAGE_BYTES)
+                _tell_the_ended(channel)
+            if channel not in ready:
+                continue
+            order, streams, *_ = socket.recv_fds(channel, _MESSAGE_BYTES, len(_STREAMS))
+            if not order:
+                # Nobody is there to order more.
+                os._exit(0)
+            pid = os.fork()
+            if pid == 0:
+                break
+            for number in streams:
+                os.close(number)
+            channel.send(json.dumps([pid, None]).encode())
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.close(woken)
+    os.close(wakes)
+    channel.close()
+    os.setpgid(0, 0)
+    for number, stream in zip(streams, _STREAMS, strict=True):
+        os.dup2(number, stream)
+        os.close(number)
+    random.seed()
+    told = json.loads(order)
+    os.chdir(told["folder"])
+    os.environ.clear()
+    os.environ.update(told["env"])
+    sys.argv = told["arguments"]
+
+
+def _wake(number: int, frame: FrameType | None) -> None:
+    """Do nothing: that a signal came is told by the descriptor that it wakes."""
+
+
+def _tell_the_ended(channel: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        channel.send(json.dumps([pid, os.waitstatus_to_exitcode(status)]).encode())
+
+
+def main() -> None:
+    """Fork whenever it is ordered to, and run in each process that was forked what it is told."""
+    for module in pkgutil.walk_packages(sync_mcp.__path__, "sync_mcp."):
+        if module.name not in _PROGRAMS:
+            importlib.import_module(module.name)
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+    code = 0
+    try:
+        _run()
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        code = end.code or 0
+    _end(code)
+
+
+def _run() -> None:
+    if sys.argv[0] == sys.executable:
+        del sys.argv[0]
+    match sys.argv[0]:
+        case "-c":
+            code = sys.argv.pop(1)
+            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+        case "-m":
+            del sys.argv[0]
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        case program if program.endswith(".py"):
+            sys.path.insert(0, str(Path(program).parent))
+            runpy.run_path(program, run_name="__main__")
+        case program:
+            assert Path(program) == Path(sys.executable).with_name("sync-mcp"), program
+            cli.main()
+
+
+def _end(code: int) -> None:
+    """End as Python does, but for giving back the memory of all that was imported: that takes longest."""
+    threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            # A program may have closed its streams, or have none.
+            if stream and not stream.closed:
+                stream.flush()
+    except OSError:
+        # Python says so in its own way.
+        sys.exit(code)
+    os._exit(code & 0xFF)
+
+
+if __name__ == "__main__":
+    main()
