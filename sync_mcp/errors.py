@@ -39,7 +39,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.texts import plain_id, safe
@@ -250,6 +250,33 @@ class SyncError(Exception):
         self.next_step = safe(next_step or "", _TEXT_LIMIT) or _step_of(self.code) or self.next_step
         self.retry_after_seconds = retry_after_seconds
         super().__init__(self.message)
+
+    def advise(
+        self,
+        *,
+        message: str | None = None,
+        next_step: str | None = None,
+        retryable: bool | None = None,
+        money_spent: MoneySpent | None = None,
+    ) -> Self:
+        """Say more, or better, what is known only where the error is met; what is None stays.
+
+        It is the only way to change an error that was made. The words are taken as they are: whoever adds
+        foreign ones cleans them first.
+
+        Returns:
+            the error itself, so that it can be raised in one line.
+        """
+        if message is not None:
+            self.message = message
+            self.args = (message,)
+        if next_step is not None:
+            self.next_step = next_step
+        if retryable is not None:
+            self.retryable = retryable
+        if money_spent is not None:
+            self.money_spent = money_spent
+        return self
 
     @property
     def whole_message(self) -> str:
