@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from jsonschema import Draft202012Validator
 
-from sync_mcp.payments import ledger
+from sync_mcp.payments.stores import sqlite
 from sync_mcp.sandbox import Sandbox
 from tests.media import forked_worker
 from tests.places import place_of_its_own
@@ -95,7 +95,7 @@ def _commits_without_the_disk() -> Iterator[None]:  # pyright: ignore[reportUnus
 
     Only in this process: the commands that tests start sync as ever.
     """
-    prepare = ledger._prepare  # pyright: ignore[reportPrivateUsage]
+    prepare = sqlite.prepare
 
     @wraps(prepare)
     def prepare_without_the_disk(connection: Any, record: object) -> None:
@@ -103,7 +103,7 @@ def _commits_without_the_disk() -> Iterator[None]:  # pyright: ignore[reportUnus
         connection.execute("PRAGMA synchronous=OFF")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ledger, "_prepare", prepare_without_the_disk)
+        patch.setattr(sqlite, "prepare", prepare_without_the_disk)
         yield
 
 

@@ -243,7 +243,8 @@ def _ledger(settings: Settings) -> Finding:
     if settings.sandbox:
         return Finding("ledger", "not looked at: the sandbox has its own, which ends with it")
     # Takes long to import, and blocks for as long as the disk takes.
-    from sync_mcp.payments.ledger import UNTOUCHED_CODE, Ledger, remedy
+    from sync_mcp.payments.ledger import Ledger, remedy
+    from sync_mcp.payments.stores.sqlite import UNTOUCHED_CODE
 
     ledger = Ledger(settings.home, read_only=True)
     try:

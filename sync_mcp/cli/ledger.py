@@ -24,8 +24,10 @@ from sync_mcp.errors import (
     shown_id,
 )
 from sync_mcp.machine.installed import ledger_command
-from sync_mcp.payments.ledger import LOST_CODES, Entry, Ledger, remedy
+from sync_mcp.payments.ledger import Ledger, remedy
 from sync_mcp.payments.limits import Spending, dollars
+from sync_mcp.payments.rows import Entry
+from sync_mcp.payments.stores.sqlite import LOST_CODES
 from sync_mcp.texts import clean, count_of, plain_id, safe
 
 SHOWN = 20

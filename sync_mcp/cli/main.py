@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from sync_mcp.cli.doctor import Finding
     from sync_mcp.cli.ledger import Plan, Sighting
-    from sync_mcp.payments.ledger import Entry, Ledger
+    from sync_mcp.payments.ledger import Ledger
+    from sync_mcp.payments.rows import Entry
     from sync_mcp.sandbox import Sandbox
     from sync_mcp.settings import Settings
 

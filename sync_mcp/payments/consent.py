@@ -14,9 +14,9 @@ from sync_mcp.api.models import GenerationRequest, Json
 from sync_mcp.errors import ApprovalRequired
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.intention import Intention
-from sync_mcp.payments.ledger import TokenKind
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.pricing import Price
+from sync_mcp.payments.rows import TokenKind
 from sync_mcp.texts import clean, count_of, without_queries, without_quotes
 
 PIECE_CHARACTERS = 80

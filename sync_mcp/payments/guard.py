@@ -62,17 +62,7 @@ from sync_mcp.payments.consent import (
 )
 from sync_mcp.payments.files import LocalFiles, has_contents, with_assets
 from sync_mcp.payments.intention import Intention, differing_extras, unsigned
-from sync_mcp.payments.ledger import (
-    RENEWAL_SECONDS,
-    REPEATED_IN_VAIN,
-    Entry,
-    Instant,
-    Ledger,
-    MustAsk,
-    Token,
-    TokenKind,
-    Wish,
-)
+from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import (
     Limits,
     Spending,
@@ -83,6 +73,7 @@ from sync_mcp.payments.limits import (
     utc_midnight,
 )
 from sync_mcp.payments.pricing import Price, Pricing
+from sync_mcp.payments.rows import RENEWAL_SECONDS, REPEATED_IN_VAIN, Entry, TokenKind
 from sync_mcp.payments.settling import (
     EXPORT_RETRY_SECONDS,
     EXPORT_TOLERANCE,
@@ -91,6 +82,7 @@ from sync_mcp.payments.settling import (
     Settling,
     instant,
 )
+from sync_mcp.payments.wish import Instant, MustAsk, Token, Wish
 from sync_mcp.texts import plain_id, safe
 
 logger = logging.getLogger("sync_mcp.payments")
@@ -605,8 +597,7 @@ class Guard:
         options = call.reading(SETTLE_SECONDS)
         if generation.finished and generation.status != "COMPLETED":
             charged = await self._settling.settle_failure(call.sync, call.account, entry, generation, options)
-            entry.status = generation.status
-            return _after_failure(entry, charged)
+            return _after_failure(replace(entry, status=generation.status), charged)
         if generation.finished:
             if entry.state == "ended" and entry.status != "COMPLETED":
                 # What was written down of it is not true any more, and its cost may not be.
@@ -802,7 +793,7 @@ class Guard:
                 self.pricing.learn(call.intention.request, price)
             if whose != "mine":
                 return sent if whose == "made" else None
-            entry.estimate_usd = usd
+            entry = replace(entry, estimate_usd=usd)
             is_repeat = wish.repeated_key is not None
             return await self._send(call, entry, sent.request, is_new=True, is_repeat=is_repeat)
         except SyncError as error:
@@ -956,6 +947,7 @@ class Guard:
             task_group.start_soon(self._stay_alive, entry.id)
             result = await self._outcome(call, attempt, request)
             task_group.cancel_scope.cancel()
+        entry = sending.entry
         if isinstance(result, Generation):
             return await self._accepted(entry, result, went_out=sending.went_out)
         assert result is not None
@@ -1082,14 +1074,10 @@ class Guard:
 
     async def move_to_today(self, call: _Call, entry: Entry) -> LimitReached | None:
         """Have an attempt that is about to be sent count on this day; return which limit forbids that."""
-        now = call.now.seconds
-        if utc_midnight(entry.created_at) == utc_midnight(now):
+        if utc_midnight(entry.created_at) == utc_midnight(call.now.seconds):
             return None
         wish = self._wish(call, entry.attempt, entry.estimate_usd, repeated_key=None)
-        refusal = await self._do(self.ledger.move_to_today, entry.id, wish)
-        if refusal is None:
-            entry.created_at = now
-        return refusal
+        return await self._do(self.ledger.move_to_today, entry.id, wish)
 
     async def hindrance_in_export(self, call: _Call, entry: Entry) -> "_Hindrance | None":
         """Return why an attempt is not sent again by what the export tells of the jobs that have finished.
@@ -1395,7 +1383,8 @@ class _Sending:
     ) -> None:
         self._guard = guard
         self._call = call
-        self._entry = entry
+        self.entry = entry
+        """The attempt, as it stands by what was sent of it."""
         self._is_new = is_new
         self._obstacle = obstacle
         self._renewed_at = time.time()
@@ -1412,31 +1401,31 @@ class _Sending:
         if await self.hindrance() is not None:
             return False
         # What waited for a slot, or for its repeat, may have waited over midnight.
-        self.refusal = await self._guard.move_to_today(self._call, self._entry)
+        self.refusal = await self._guard.move_to_today(self._call, self.entry)
         if self.refusal is not None:
             self._obstacle = _LIMIT_NOW
         return self.refusal is None
 
     async def note(self, step: Step) -> None:
         """Keep book of a step; the first send of a new attempt was written down with it."""
-        entry = self._entry
         if step == "sends":
-            self._sent_before, entry.last_sent_at = entry.last_sent_at, self._call.now.seconds
+            self._sent_before = self.entry.last_sent_at
+            self.entry = replace(self.entry, last_sent_at=self._call.now.seconds, is_on_its_way=True)
             is_written = self._is_new and not self.went_out
-            entry.is_on_its_way = self.went_out = True
+            self.went_out = True
             # Its job may have finished by the time of a repeat.
             self._has_asked_export = False
             if not is_written:
-                await self._guard.note_send(entry)
+                await self._guard.note_send(self.entry)
         elif step == "made nothing":
-            entry.last_sent_at = self._sent_before
-        elif entry.is_on_its_way:
-            entry.is_on_its_way = False
+            self.entry = replace(self.entry, last_sent_at=self._sent_before)
+        elif self.entry.is_on_its_way:
+            self.entry = replace(self.entry, is_on_its_way=False)
             try:
-                await self._guard.note_send(entry)
+                await self._guard.note_send(self.entry)
             except LedgerError as error:
                 # It is taken for one that is on its way, and those like it wait.
-                logger.warning("create key=%s: %s", entry.idempotency_key, error)
+                logger.warning("create key=%s: %s", self.entry.idempotency_key, error)
 
     async def hindrance(self) -> "_Hindrance | None":
         """Return why the attempt is not sent, or None where it may be."""
@@ -1446,11 +1435,11 @@ class _Sending:
             return _Hindrance("nobody waits for it any more")
         # Whoever slept through its lease has lost the attempt to another.
         if not 0 <= time.time() - self._renewed_at < RENEWAL_SECONDS:
-            if not await self._guard.renew(self._entry.id):
+            if not await self._guard.renew(self.entry.id):
                 return _Hindrance("another call goes on with it")
             self._renewed_at = time.time()
         if not self._is_new or self.went_out:
-            if not self._is_new and self._guard.is_too_late(self._call.now, self._entry):
+            if not self._is_new and self._guard.is_too_late(self._call.now, self.entry):
                 return _Hindrance(_TOO_LATE)
             if not self._is_key_kept:
                 return await self._hindrance_in_export()
@@ -1459,12 +1448,12 @@ class _Sending:
     @property
     def _is_key_kept(self) -> bool:
         """Whether the API has shown that it keeps a key so long: then it answers a repeat with the job."""
-        age = self._call.now.seconds - self._entry.first_sent_at
+        age = self._call.now.seconds - self.entry.first_sent_at
         return self._call.sync.generations.keeps_keys_for(age)
 
     async def _hindrance_in_export(self) -> "_Hindrance | None":
         if not self._has_asked_export:
-            self._in_export = await self._guard.hindrance_in_export(self._call, self._entry)
+            self._in_export = await self._guard.hindrance_in_export(self._call, self.entry)
             self._has_asked_export = True
         return self._in_export
 

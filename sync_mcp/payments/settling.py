@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -22,7 +22,9 @@ from sync_mcp.api.models import Generation, GenerationCost
 from sync_mcp.api.transport import RequestOptions
 from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem, UsagePage
 from sync_mcp.errors import APIResponseError, APIStatusError, LedgerError, SyncError
-from sync_mcp.payments.ledger import Charged, Entry, Instant, Ledger
+from sync_mcp.payments.ledger import Ledger
+from sync_mcp.payments.rows import Charged, Entry
+from sync_mcp.payments.wish import Instant
 from sync_mcp.texts import safe
 
 logger = logging.getLogger("sync_mcp.payments")
@@ -201,10 +203,10 @@ class Settling:
     ) -> Charged:
         """Write down how a job ended and what it cost; return whether it was charged."""
         if entry.state == "ended" and entry.cost_usd is not None and entry.status == job.status:
-            return _charged(entry)
+            return entry.charged
         cost = await self._cost(sync, job.id, options) or GenerationCost()
         settled = await self._write(sync, entry, job.id, job.status, cost, error_code=job.error_code)
-        return _charged(settled) if settled else cost.charged
+        return settled.charged if settled else cost.charged
 
     async def settle_let_go(
         self,
@@ -465,7 +467,3 @@ def _unknown(how: str, retry_after_seconds: float | None = None) -> Finished:
     """Return that the export cannot tell for now."""
     seconds = math.ceil(retry_after_seconds or EXPORT_RETRY_SECONDS)
     return Finished(unknown=f"the API's export of finished jobs {how}", retry_after_seconds=seconds)
-
-
-def _charged(entry: Entry) -> Charged:
-    return cast(Charged, entry.charged)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 
@@ -63,8 +63,7 @@ async def _cost(
     except LedgerError:
         entry = None
     if entry is not None and entry.generation_id == generation.id:
-        charged = cast(Literal["yes", "no", "unknown"], entry.charged)
-        return charged, Decimal(0) if charged == "no" else entry.cost_usd
+        return entry.charged, Decimal(0) if entry.charged == "no" else entry.cost_usd
     try:
         cost = await backend.client.generations.get_cost(
             generation.id, request_options={"timeout_in_seconds": _COST_TIMEOUT_SECONDS, "max_retries": 1}

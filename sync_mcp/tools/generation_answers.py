@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from sync_mcp.api.models import Generation, GenerationRequest
     from sync_mcp.payments.guard import Foresight
-    from sync_mcp.payments.ledger import Entry
     from sync_mcp.payments.pricing import Price
+    from sync_mcp.payments.rows import Entry
 
 logger = logging.getLogger("sync_mcp.tools")
 

@@ -55,8 +55,9 @@ from sync_mcp.tools.withheld import READ_ONLY
 if TYPE_CHECKING:
     from sync_mcp.api.models import Generation, GenerationRequest
     from sync_mcp.payments.guard import Foresight, Made, Terms
-    from sync_mcp.payments.ledger import Entry, Token
     from sync_mcp.payments.pricing import Price
+    from sync_mcp.payments.rows import Entry
+    from sync_mcp.payments.wish import Token
 
 _PROGRESS_SECONDS = 4.0
 _PROGRESS_READ_SECONDS = 1.5
@@ -178,7 +179,7 @@ def _token(context: CallContext, quote_id: str | None) -> "Token | None":
 
     Where forms are switched off no answer to one counts, whichever it is: another server may have put it.
     """
-    from sync_mcp.payments.ledger import Token
+    from sync_mcp.payments.wish import Token
 
     if context.user.choice is not None and context.backend.approve_by != "quote":
         return Token(context.user.question_id, "question")

@@ -32,7 +32,8 @@ import json, sys, time
 from decimal import Decimal
 from sync_mcp.api.models import GenerationRequest, Video
 from sync_mcp.payments.intention import Intention
-from sync_mcp.payments.ledger import Instant, Ledger, Wish
+from sync_mcp.payments.ledger import Ledger
+from sync_mcp.payments.wish import Instant, Wish
 from sync_mcp.payments.limits import Limits
 
 folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])

@@ -23,7 +23,8 @@ from sync_mcp.cli.ledger import Plan, Sighting, checked, giving_up, listed, prun
 from sync_mcp.cli.ledger import releasing as releasing_by
 from sync_mcp.cli.ledger import resolving as resolving_by
 from sync_mcp.cli.main import main
-from sync_mcp.payments.ledger import LEASE_SECONDS, Entry, Instant
+from sync_mcp.payments.rows import LEASE_SECONDS, Entry
+from sync_mcp.payments.wish import Instant
 from sync_mcp.sandbox import Sandbox
 from tests.api.raw_server import Answer, RawServer, answer
 from tests.payments.entries import (

@@ -25,8 +25,9 @@ from mcp import Client, StdioServerParameters
 from sync_mcp import Video
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.payments.intention import Intention
-from sync_mcp.payments.ledger import Instant, Ledger, Wish
+from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits
+from sync_mcp.payments.wish import Instant, Wish
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 from sync_mcp.tools.catalogue import TOOLS

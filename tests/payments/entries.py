@@ -2,18 +2,26 @@
 
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from sync_mcp import Ledger
 from sync_mcp.api.models import GenerationRequest
-from sync_mcp.payments import ledger as ledger_module
 from sync_mcp.payments.intention import Intention
-from sync_mcp.payments.ledger import Charged, Entry, Instant, Token, Wish
 from sync_mcp.payments.limits import Limits
+from sync_mcp.payments.rows import Charged, Entry
+from sync_mcp.payments.stores.sqlite import SqliteStore
+from sync_mcp.payments.wish import Instant, Token, Wish
 
 ACCOUNT, BASE_URL = "org:one", "https://api.example.com"
 JOB = "0b5fda45-0000"
 LedgerOf = Callable[..., Ledger]
+_STORE = SqliteStore(Path())
+
+
+def clock_time() -> float:
+    """Return the time by the ledgers' own clock."""
+    return _STORE.now()
 
 
 def intended(name: str = "clip", account: str = ACCOUNT, take: int = 1, query: str = "") -> Intention:
@@ -42,7 +50,7 @@ def wished(
         owner=more.pop("owner", "me"),
         estimate_usd=None if usd is None else Decimal(usd),
         limits=Limits(**{name: Decimal(limit) for name, limit in more.pop("limits", {}).items()}),
-        now=more.pop("now", None) or Instant(ledger_module.time.time()),
+        now=more.pop("now", None) or Instant(clock_time()),
         **more,
     )
 
@@ -63,7 +71,7 @@ def ended(ledger: Ledger, *args: Any, charged: Charged, cost: str | None = None,
     """Make an attempt whose job ended so long ago that a cost of 0 is believed."""
     id = made(ledger, *args, **kwargs)
     status = "COMPLETED" if charged == "yes" else "FAILED"
-    job, ended_at = found(ledger, id).generation_id, ledger_module.time.time() - 7 * 3600
+    job, ended_at = found(ledger, id).generation_id, clock_time() - 7 * 3600
     settle(ledger, id, status, charged=charged, cost=cost, generation_id=job, ended_at=ended_at)
     return id
 
@@ -75,7 +83,7 @@ def settle(
     told: dict[str, Any] = {
         "generation_id": JOB,
         "error_code": None,
-        "now": ledger_module.time.time(),
+        "now": clock_time(),
         **more,
     }
     known = None if cost is None else Decimal(cost)
@@ -94,7 +102,7 @@ def counted(ledger: Ledger) -> Decimal:
 
 def now_of() -> Instant:
     """Return the time by the ledger's own clock."""
-    return Instant(ledger_module.time.time())
+    return Instant(clock_time())
 
 
 def quoted(ledger: Ledger, intention: Intention, attempt: int, usd: Decimal | None) -> Token:
@@ -111,10 +119,10 @@ def is_taken(ledger: Ledger, id: int, owner: str, name: str = "clip", **more: An
 
 
 def unsettled(ledger: Ledger, limit: int = 10) -> list[int]:
-    now = ledger_module.time.time()
+    now = clock_time()
     return [entry.id for entry in ledger.unsettled(ACCOUNT, BASE_URL, limit, now)]
 
 
 def left_open(ledger: Ledger) -> list[int]:
-    now = ledger_module.time.time()
+    now = clock_time()
     return [entry.id for entry in ledger.left_open(ACCOUNT, BASE_URL, 10, now)]

@@ -15,7 +15,7 @@ from sync_mcp.payments.consent import webhook_host
 from sync_mcp.payments.files import asset_key, content_id, with_assets
 from sync_mcp.payments.guard import Made, Terms
 from sync_mcp.payments.intention import Intention
-from sync_mcp.payments.ledger import Token
+from sync_mcp.payments.wish import Token
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 

@@ -22,12 +22,12 @@ from sync_mcp import (
 )
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import APITimeoutError, ApprovalRequired, CreateUnderWay
-from sync_mcp.payments import ledger as ledger_module
+from sync_mcp.payments.book import attempts
 from sync_mcp.payments.consent import Proposal
 from sync_mcp.payments.files import asset_key, with_assets
 from sync_mcp.payments.guard import Terms
 from sync_mcp.payments.intention import Intention
-from sync_mcp.payments.ledger import Instant, Token
+from sync_mcp.payments.wish import Instant, Token
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, PRICE, Files, paid, sent
@@ -165,7 +165,7 @@ async def test_an_upload_whose_process_died_counts_for_nothing_and_the_call_begi
     account = await guard.account(sync)
     intention = Intention.of(request, account=account.name, base_url=account.base_url)
     with monkeypatch.context() as patch:
-        patch.setattr(ledger_module, "LEASE_SECONDS", -1.0)
+        patch.setattr(attempts, "LEASE_SECONDS", -1.0)
         begun(guard.ledger, usd="0.2", intention=intention, has_files=True)
     spending = await guard.spending(sync)
     assert (spending.ever_usd, spending.reserved_usd, spending.unresolved) == (0, 0, 0)
@@ -249,7 +249,7 @@ def test_a_process_that_slept_through_its_upload_has_to_begin_anew(
 ) -> None:
     ledger = Ledger(home)
     with monkeypatch.context() as patch:
-        patch.setattr(ledger_module, "LEASE_SECONDS", -1.0)
+        patch.setattr(attempts, "LEASE_SECONDS", -1.0)
         id = begun(ledger, has_files=True, owner="me")
     assert not ledger.renew(id, "me")
     assert ledger.send(id, wished(owner="me"), intended("sent"), {}) == "lost"
@@ -261,10 +261,10 @@ def test_an_upload_over_midnight_counts_on_the_day_that_it_ends(
     ledger = Ledger(home)
     with monkeypatch.context() as patch:
         # As if it had been renewed all the while.
-        patch.setattr(ledger_module, "LEASE_SECONDS", 86_400 + 60)
+        patch.setattr(attempts, "LEASE_SECONDS", 86_400 + 60)
         id = begun(ledger, has_files=True, limits={"per_day_usd": "1.5"})
     tomorrow = time.time() + 86_400
-    monkeypatch.setattr(ledger_module.time, "time", lambda: tomorrow)
+    monkeypatch.setattr(time, "time", lambda: tomorrow)
     ledger.accept(begun(ledger, "another"), "job")
     with pytest.raises(LimitReached):
         ledger.send(id, wished(limits={"per_day_usd": "1.5"}), intended("sent"), {})

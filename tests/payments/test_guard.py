@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from sqlalchemy import update
 
 from sync_mcp import (
     AsyncSync,
@@ -24,8 +25,8 @@ from sync_mcp import (
 )
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import ApprovalRequired, CreateUnderWay
-from sync_mcp.payments import ledger as ledger_module
 from sync_mcp.payments.guard import Made, Terms
+from sync_mcp.payments.rows import ENTRIES
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, PRICE, Asker, paid, sent
@@ -213,16 +214,25 @@ async def test_after_the_time_to_resend_an_unknown_create_is_only_looked_for(
     assert paid(sandbox) == []
 
 
+def _leave_sending(guard: Guard, entry_id: int, owner: str, *, leased_for: float) -> None:
+    """Leave an entry as a process does that has written it down, and has not heard of its job."""
+    left = {
+        "state": "sending",
+        "generation_id": None,
+        "owner": owner,
+        "leased_until": time.time() + leased_for,
+    }
+    with guard.ledger.store.transaction() as connection:
+        connection.execute(update(ENTRIES).where(ENTRIES.c.id == entry_id).values(left))
+
+
 async def test_a_dead_process_holds_nobody_up_for_longer_than_its_lease(
     sandbox: Sandbox, make: Make, guard: Guard, request_of: RequestOf, sync: AsyncSync
 ) -> None:
     await make()
     [entry] = guard.ledger.entries(limit=1)
     # As a process leaves it that died after it had written the intention down.
-    with guard.ledger._transaction() as session:  # pyright: ignore[reportPrivateUsage]
-        left = session.get_one(ledger_module.Entry, entry.id)
-        left.state, left.generation_id, left.owner = "sending", None, "dead"
-        left.leased_until = time.time() + 0.3
+    _leave_sending(guard, entry.id, "dead", leased_for=0.3)
     again = await make()
     assert again.generation.id == entry.generation_id
     assert len(paid(sandbox)) == 1
@@ -233,10 +243,7 @@ async def test_a_living_process_is_waited_for_as_long_as_the_call_lasts(
 ) -> None:
     await make()
     [entry] = guard.ledger.entries(limit=1)
-    with guard.ledger._transaction() as session:  # pyright: ignore[reportPrivateUsage]
-        left = session.get_one(ledger_module.Entry, entry.id)
-        left.state, left.generation_id, left.owner = "sending", None, "alive"
-        left.leased_until = time.time() + 10
+    _leave_sending(guard, entry.id, "alive", leased_for=10)
     with pytest.raises(CreateUnderWay):
         await make(ends_at=anyio.current_time() + 0.6)
     assert len(sent(sandbox)) == 1

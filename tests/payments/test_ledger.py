@@ -16,23 +16,18 @@ from typing import Any
 
 import platformdirs
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, text, update
 
 from sync_mcp import Ledger, LedgerError, LimitReached
 from sync_mcp.errors import InvalidRequestError, QuoteRefused
-from sync_mcp.payments import ledger as ledger_module
+from sync_mcp.payments.book.agreements import QUOTE_SECONDS
+from sync_mcp.payments.book.endings import LEFT_OPEN_AFTER_SECONDS
 from sync_mcp.payments.intention import Intention
-from sync_mcp.payments.ledger import (
-    LEASE_SECONDS,
-    LEFT_OPEN_AFTER_SECONDS,
-    QUOTE_SECONDS,
-    Charged,
-    Instant,
-    MustAsk,
-    Token,
-    TokenKind,
-)
 from sync_mcp.payments.limits import HIGHEST_USD
+from sync_mcp.payments.rows import ENTRIES, LEASE_SECONDS, Charged, TokenKind
+from sync_mcp.payments.stores import sqlite, sqlite_file
+from sync_mcp.payments.stores.sqlite import SqliteStore
+from sync_mcp.payments.wish import Instant, MustAsk, Token
 
 from .entries import (
     ACCOUNT,
@@ -62,23 +57,21 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="needs modes, forks o
 
 
 class Clock:
-    """The time by which a ledger goes, moved by hand; only what waits goes by the real one."""
-
-    monotonic = staticmethod(time.monotonic)
-    sleep = staticmethod(time.sleep)
+    """The time by which a ledger goes, moved by hand."""
 
     def __init__(self) -> None:
         # In the middle of a day, and of a month.
         self.now = 1_789_560_000.0
 
-    def time(self) -> float:
-        return self.now
-
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(ledger_module, "time", clock)
+
+    def now(_: SqliteStore) -> float:
+        return clock.now
+
+    monkeypatch.setattr(SqliteStore, "now", now)
     return clock
 
 
@@ -162,16 +155,16 @@ def test_of_several_that_make_the_file_at_once_one_does_and_all_use_it(
     ledger: Ledger, ledger_of: LedgerOf, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = ledger_of()
-    migrations = ledger_module._MIGRATIONS  # pyright: ignore[reportPrivateUsage]
+    migrations = sqlite._MIGRATIONS  # pyright: ignore[reportPrivateUsage]
 
     def make_slowly(connection: Connection) -> None:
         # Until it is whole it has no name; meanwhile another makes one, and writes to it.
         assert not ledger.path.exists()
-        monkeypatch.setattr(ledger_module, "_MIGRATIONS", migrations)
+        monkeypatch.setattr(sqlite, "_MIGRATIONS", migrations)
         begun(other, "theirs")
         migrations[0](connection)
 
-    monkeypatch.setattr(ledger_module, "_MIGRATIONS", (make_slowly, *migrations[1:]))
+    monkeypatch.setattr(sqlite, "_MIGRATIONS", (make_slowly, *migrations[1:]))
     begun(ledger, "ours")
     assert [entry.id for entry in other.entries(limit=None)] == [2, 1]
     other.close()
@@ -185,8 +178,8 @@ def test_a_process_that_dies_while_it_makes_the_file_leaves_none(ledger: Ledger,
     _run(
         _PRELUDE
         + """
-from sync_mcp.payments import ledger
-ledger._MIGRATIONS = (lambda _: os._exit(0),)
+from sync_mcp.payments.stores import sqlite
+sqlite._MIGRATIONS = (lambda _: os._exit(0),)
 Ledger(folder).check()
 os._exit(1)
 """,
@@ -201,15 +194,15 @@ def test_a_file_that_is_set_aside_while_it_is_opened_is_not_made_anew(
 ) -> None:
     begun(ledger)
     ledger.close()
-    set_aside = Ledger.set_aside
+    set_aside = SqliteStore.set_aside
 
-    def look(self: Ledger) -> list[Path]:
+    def look(self: SqliteStore) -> list[Path]:
         found = set_aside(self)
         if ledger.path.exists():
             ledger.path.rename(ledger.path.with_name("ledger-corrupt-1.sqlite3"))
         return found
 
-    monkeypatch.setattr(Ledger, "set_aside", look)
+    monkeypatch.setattr(SqliteStore, "set_aside", look)
     with pytest.raises(LedgerError):
         begun(ledger, "new")
     assert not ledger.path.exists()
@@ -387,7 +380,7 @@ def test_until_a_cost_is_known_the_most_that_it_may_be_counts(
 ) -> None:
     id = made(ledger, usd=usd)
     most = None if counted_usd is None else Decimal(counted_usd)
-    ended_at = ledger_module.time.time() - 3600
+    ended_at = time.time() - 3600
     settle(ledger, id, "FAILED", charged=charged, counted_usd=most, ended_at=ended_at)
     assert counted(ledger) == Decimal(counts)
 
@@ -765,9 +758,9 @@ def test_of_two_processes_at_once_the_second_is_asked_about(ledger: Ledger, ledg
 def test_what_an_older_version_wrote_down_is_the_same_attempt(ledger: Ledger) -> None:
     id = made(ledger)
     [earlier] = intended().earlier_digests
-    with ledger._transaction() as session:  # pyright: ignore[reportPrivateUsage]
-        entry = session.get_one(ledger_module.Entry, id)
-        entry.digest, entry.digest_version = earlier, 1
+    with ledger.store.transaction() as connection:
+        as_before = {"digest": earlier, "digest_version": 1}
+        connection.execute(update(ENTRIES).where(ENTRIES.c.id == id).values(as_before))
     latest = ledger.latest(intended())
     assert latest is not None
     assert latest.id == id
@@ -1162,9 +1155,9 @@ def test_a_migration_goes_forward_without_loss(
     def next_one(connection: Connection) -> None:
         connection.execute(text("ALTER TABLE entries ADD COLUMN note VARCHAR NOT NULL DEFAULT 'before'"))
 
-    more = (*ledger_module._MIGRATIONS, next_one)  # pyright: ignore[reportPrivateUsage]
+    more = (*sqlite._MIGRATIONS, next_one)  # pyright: ignore[reportPrivateUsage]
     with monkeypatch.context() as upgrade:
-        upgrade.setattr(ledger_module, "_MIGRATIONS", more)
+        upgrade.setattr(sqlite, "_MIGRATIONS", more)
         upgraded = ledger_of()
         assert upgraded.check() == 1
         entry = found(upgraded, id)
@@ -1194,9 +1187,9 @@ def test_a_migration_that_fails_leaves_the_ledger_as_it_was(
         connection.execute(text("DELETE FROM entries"))
         connection.execute(text("SELECT nothing FROM nowhere"))
 
-    both = (*ledger_module._MIGRATIONS, broken)  # pyright: ignore[reportPrivateUsage]
+    both = (*sqlite._MIGRATIONS, broken)  # pyright: ignore[reportPrivateUsage]
     with monkeypatch.context() as upgrade:
-        upgrade.setattr(ledger_module, "_MIGRATIONS", both)
+        upgrade.setattr(sqlite, "_MIGRATIONS", both)
         with pytest.raises(LedgerError):
             ledger.check()
     assert ledger.check() == 1
@@ -1507,7 +1500,7 @@ def test_another_process_that_holds_the_ledger_for_long_refuses(
 ) -> None:
     begun(ledger)
     ledger.close()
-    monkeypatch.setattr(ledger_module, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.05)
     with closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
@@ -1532,6 +1525,6 @@ def test_a_file_that_a_process_of_version_1_has_open_is_waited_for(
             pauses.append(seconds)
             other.close()
 
-        monkeypatch.setattr(clock, "sleep", pause)
+        monkeypatch.setattr(time, "sleep", pause)
         begun(ledger)
     assert len(pauses) == 1

@@ -21,10 +21,11 @@ import pytest
 
 from sync_mcp import Ledger, LedgerError
 from sync_mcp.machine.installed import ledger_command
-from sync_mcp.payments import ledger as ledger_module
-from sync_mcp.payments.ledger import Token
+from sync_mcp.payments.rows import METADATA
 from sync_mcp.payments.stores import mark as mark_module
+from sync_mcp.payments.stores import sqlite, sqlite_file
 from sync_mcp.payments.stores.mark import UNREADABLE, Mark, advance_mark, read_mark
+from sync_mcp.payments.wish import Token
 
 from .entries import (
     ACCOUNT,
@@ -93,9 +94,9 @@ def refused(ledger: Ledger, code: str) -> str:
 @contextmanager
 def program_of_version(version: int) -> Generator[None]:
     """Let this process be one that knows no later version of the ledger."""
-    known = ledger_module._MIGRATIONS[:version]  # pyright: ignore[reportPrivateUsage]
+    known = sqlite._MIGRATIONS[:version]  # pyright: ignore[reportPrivateUsage]
     with pytest.MonkeyPatch.context() as older:
-        older.setattr(ledger_module, "_MIGRATIONS", known)
+        older.setattr(sqlite, "_MIGRATIONS", known)
         yield
 
 
@@ -145,14 +146,14 @@ def test_the_journal_that_stays_beside_the_file_takes_nothing_back(ledger: Ledge
 def test_every_connection_syncs_what_it_commits(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[tuple[object, ...]] = []
     # As it is outside the suite, which leaves the disk to the system.
-    prepare = inspect.unwrap(ledger_module._prepare)  # pyright: ignore[reportPrivateUsage]
+    prepare = inspect.unwrap(sqlite.prepare)  # pyright: ignore[reportPrivateUsage]
 
     def note(connection: sqlite3.Connection, record: object) -> None:
         prepare(connection, record)
         asked = ("PRAGMA journal_mode", "PRAGMA synchronous")
         modes.append(tuple(connection.execute(one).fetchone()[0] for one in asked))
 
-    monkeypatch.setattr(ledger_module, "_prepare", note)
+    monkeypatch.setattr(sqlite, "prepare", note)
     made(ledger)
     # 2 is FULL.
     assert set(modes) == {("persist", 2)}
@@ -404,7 +405,7 @@ def test_a_mark_that_cannot_be_written_keeps_no_answer_of_the_api_out_of_the_led
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as failing:
-        failing.setattr(ledger_module, "advance_mark", fail)
+        failing.setattr(sqlite, "advance_mark", fail)
         ledger.accept(id, JOB)
         assert found(ledger, id).state == "accepted"
     assert "mark cannot be written" in caplog.text
@@ -681,7 +682,7 @@ def _schema(path: Path) -> dict[str, object]:
 
 def test_every_column_and_index_that_is_mapped_is_in_the_file(ledger: Ledger) -> None:
     ledger.check()
-    mapped = ledger_module._Base.metadata.tables  # pyright: ignore[reportPrivateUsage]
+    mapped = METADATA.tables  # pyright: ignore[reportPrivateUsage]
     with closing(sqlite3.connect(ledger.path)) as connection:
         for name, table in mapped.items():
             columns = connection.execute(f"PRAGMA table_info({name})").fetchall()
@@ -705,7 +706,7 @@ def test_version_1_refuses_a_ledger_of_version_2_as_newer(ledger: Ledger) -> Non
 def test_while_a_process_of_version_1_has_it_open_it_is_not_brought_up_to_date(
     ledger: Ledger, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.05)
     with closing(version_1_file(home)) as running:
         running.execute("SELECT * FROM entries").fetchall()
         with pytest.raises(LedgerError) as told:

@@ -1,6 +1,7 @@
 """The states of an attempt: each act is tried in each of them, and held against the table in the ledger."""
 
 import sqlite3
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import get_args
@@ -10,7 +11,7 @@ import pytest
 from sync_mcp import Ledger
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.payments import ledger as ledger_module
-from sync_mcp.payments.ledger import LEASE_SECONDS, State
+from sync_mcp.payments.rows import LEASE_SECONDS, State
 
 from .entries import begun, ended, found, intended, made, refuse, settle, wished
 
@@ -69,8 +70,8 @@ def _in_state(ledger: Ledger, state: str, monkeypatch: pytest.MonkeyPatch) -> in
             id = ended(ledger, charged="unknown")
     assert found(ledger, id).state == name
     if state.endswith(_LAPSED):
-        clock = ledger_module.time.time() + 2 * LEASE_SECONDS
-        monkeypatch.setattr(ledger_module.time, "time", lambda: clock)
+        clock = time.time() + 2 * LEASE_SECONDS
+        monkeypatch.setattr(time, "time", lambda: clock)
     return id
 
 

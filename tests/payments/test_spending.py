@@ -12,8 +12,8 @@ from sync_mcp import AsyncSync, Guard, LimitReached, Limits, QuoteRefused
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import ApprovalRequired
 from sync_mcp.payments.guard import Made
-from sync_mcp.payments.ledger import Token
 from sync_mcp.payments.limits import Spending, dollars
+from sync_mcp.payments.wish import Token
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, PRICE, Asker, paid, sent
@@ -307,7 +307,7 @@ async def test_an_expired_quote_pays_for_nothing(
     sandbox: Sandbox, make: Make, request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quote_id = await _quote(make, request_of())
-    monkeypatch.setattr("sync_mcp.payments.ledger.QUOTE_SECONDS", -1.0)
+    monkeypatch.setattr("sync_mcp.payments.book.agreements.QUOTE_SECONDS", -1.0)
     with pytest.raises(QuoteRefused, match="expired"):
         await make(token=Token(quote_id))
     assert sent(sandbox) == []

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import pytest
 from mcp import Client
+from sqlalchemy import update
 
 from sync_mcp import AsyncSync, Guard, Ledger, Settings, create_server
-from sync_mcp.payments.ledger import Entry
+from sync_mcp.payments.rows import ENTRIES
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .assistant import Assistant, Facts, Told, creates, media
@@ -354,10 +355,14 @@ async def test_a_create_that_another_process_is_sending_is_foretold_to_be_joined
     async with a_world(sandbox, home) as world:
         await world.made()
         # As it stands while another process has sent it and waits for the answer.
-        with world.ledger._transaction() as session:  # pyright: ignore[reportPrivateUsage]
-            entry = session.get_one(Entry, 1)
-            entry.state, entry.generation_id, entry.owner = "sending", None, "another"
-            entry.leased_until = time.time() + 60
+        left = {
+            "state": "sending",
+            "generation_id": None,
+            "owner": "another",
+            "leased_until": time.time() + 60,
+        }
+        with world.ledger.store.transaction() as connection:
+            connection.execute(update(ENTRIES).where(ENTRIES.c.id == 1).values(left))
         assert "Another call is sending this now" in (await world.estimate())["next_step"]
         assert (await world.create()).code == "create_under_way"
 

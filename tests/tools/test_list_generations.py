@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from sync_mcp import Settings, create_server
 from sync_mcp.machine.installed import ledger_command
-from sync_mcp.payments.ledger import FILE_NAME
+from sync_mcp.payments.stores.sqlite import FILE_NAME
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .assistant import Assistant, Facts, media

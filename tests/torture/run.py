@@ -16,7 +16,8 @@ from typing import Any
 
 from sync_mcp import AsyncSync, Audio, Video
 from sync_mcp.api.create import LISTED_WITHIN_SECONDS
-from sync_mcp.payments.ledger import Entry, Ledger
+from sync_mcp.payments.ledger import Ledger
+from sync_mcp.payments.rows import Entry
 from sync_mcp.sandbox import Charge, RecordedRequest, Sandbox
 from sync_mcp.sandbox.clock import Clock
 from sync_mcp.sandbox.faults.script import CREATE_PATH

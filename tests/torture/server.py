@@ -3,15 +3,16 @@
 import json
 import os
 import signal
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Engine, event
 
 from sync_mcp.api.transport import Budget, Call, Reply, RequestOptions, Transport
 from sync_mcp.cli.main import main
-from sync_mcp.payments.ledger import Entry
+from sync_mcp.payments.stores.sqlite import SqliteStore
 from sync_mcp.sandbox.faults.exchange import FAULT_HEADER
 from sync_mcp.sandbox.faults.script import CREATE_PATH
 from tests.torture.points import DOOMED_HEADER, HANGS, KILL_VARIABLE, PID_HEADER, Point
@@ -44,30 +45,43 @@ def install(point: Point, number: int) -> None:
 
 
 def _die_with_intention(point: Point, doom: _Doom) -> None:
-    def note(session: Session, _: object) -> None:
-        session.info["begins"] = any(isinstance(new, Entry) for new in session.new)
-
-    def strike(session: Session) -> None:
-        if session.info.get("begins"):
-            doom.strike()
-
-    event.listen(Session, "after_flush", note)
-    event.listen(Session, "before_commit" if point == "before-intention" else "after_commit", strike)
+    _die_with(doom, _is_begun, is_before=point == "before-intention")
 
 
 def _die_before_recorded(doom: _Doom) -> None:
-    def note(session: Session, _: object) -> None:
-        is_one = any(isinstance(entry, Entry) and entry.state == "accepted" for entry in session.dirty)
-        session.info["records"] = session.info.get("records", False) or is_one
+    _die_with(doom, _is_accepted, is_before=True)
 
-    def strike(session: Session) -> None:
-        note(session, None)
-        if session.info["records"]:
+
+def _is_begun(statement: str, _: Sequence[object]) -> bool:
+    return statement.startswith("INSERT INTO entries")
+
+
+def _is_accepted(statement: str, values: Sequence[object]) -> bool:
+    return statement.startswith("UPDATE entries") and "accepted" in values
+
+
+def _die_with(doom: _Doom, is_one: Callable[[str, Sequence[object]], bool], *, is_before: bool) -> None:
+    """Die just before or just after a transaction is committed in which there is such a statement."""
+
+    def note(connection: Connection, _cursor: object, statement: str, values: Any, *_: object) -> None:
+        if is_one(statement, values):
+            connection.info["doomed"] = True
+
+    transaction = SqliteStore.transaction
+
+    @contextmanager
+    def doomed(store: SqliteStore) -> Generator[Connection]:
+        with transaction(store) as connection:
+            info = connection.info
+            info["doomed"] = False
+            yield connection
+            if is_before and info["doomed"]:
+                doom.strike()
+        if not is_before and info["doomed"]:
             doom.strike()
 
-    # What was flushed before the end of its transaction is no longer seen there.
-    event.listen(Session, "after_flush", note)
-    event.listen(Session, "before_commit", strike)
+    event.listen(Engine, "before_cursor_execute", note)
+    SqliteStore.transaction = doomed  # type: ignore[method-assign]
 
 
 def _die_at_the_api(point: Point, doom: _Doom) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from sync_mcp.payments.ledger import Entry
+from sync_mcp.payments.intention import DIGEST_VERSION
+from sync_mcp.payments.rows import Entry, State
 from sync_mcp.sandbox import Charge, RecordedRequest
 from sync_mcp.sandbox.clock import Clock
 from tests.torture.intents import Intent
@@ -49,9 +50,30 @@ def _charge(job: str, key: str, *, released: bool = False, at: datetime = NOW) -
     return Charge(job, Decimal(0) if released else PRICE, at, key, released)
 
 
-def _entry(id: int, key: str, state: str, job: str | None) -> Entry:
+def _entry(id: int, key: str, state: State, job: str | None) -> Entry:
     return Entry(
-        id=id, idempotency_key=key, state=state, generation_id=job, body_digest=key, take=1, attempt=1
+        id=id,
+        account="org:one",
+        base_url="https://api.example.com",
+        tool="create_generation",
+        digest=key,
+        body_digest=key,
+        digest_version=DIGEST_VERSION,
+        take=1,
+        attempt=1,
+        idempotency_key=key,
+        model="lipsync-2",
+        summary="",
+        extras={},
+        state=state,
+        owner="",
+        leased_until=0,
+        estimate_usd=PRICE,
+        counted_usd=PRICE,
+        assets={},
+        generation_id=job,
+        created_at=NOW.timestamp(),
+        first_sent_at=NOW.timestamp(),
     )
 
 
@@ -95,7 +117,7 @@ def test_a_second_charge_under_one_key_is_doubled() -> None:
 
 def test_a_job_that_another_take_has_found_for_its_own_is_that_takes() -> None:
     first, second = _entry(1, "key-1", "ended", "job-2"), _entry(2, "key-2", "ended", "job-1")
-    second.body_digest, second.take, second.was_found = "key-1", 2, True
+    second = replace(second, body_digest="key-1", take=2, was_found=True)
     jobs = dict.fromkeys(("job-1", "job-2", "job-3"), GOOD.jobs["job-1"])
     # Under the first one's key both times: the API kept no keys, and the second take's was never sent.
     charges = [_charge("job-1", "key-1"), _charge("job-2", "key-1")]
@@ -105,13 +127,13 @@ def test_a_job_that_another_take_has_found_for_its_own_is_that_takes() -> None:
     assert judge(takes).holds
     assert judge(replace(takes, charges=[*charges, _charge("job-3", "key-1")])).doubled == 1
     assert judge(replace(takes, charges=[*charges, _charge("job-3", "key-2")])).doubled == 1
-    second.was_found = False
+    takes = replace(takes, entries=[first, replace(second, was_found=False)])
     assert judge(takes).doubled == 1
 
 
 def test_a_take_whose_job_another_has_taken_stands_for_the_job_that_the_other_made() -> None:
     first, second = _entry(1, "key-1", "ended", "job-2"), _entry(2, "key-2", "unknown", None)
-    first.was_found, second.body_digest, second.take = True, "key-1", 2
+    first, second = replace(first, was_found=True), replace(second, body_digest="key-1", take=2)
     charges = [_charge("job-1", "key-1"), _charge("job-2", "key-2")]
     takes = replace(
         GOOD,
@@ -121,10 +143,10 @@ def test_a_take_whose_job_another_has_taken_stands_for_the_job_that_the_other_ma
         entries=[first, second],
     )
     assert judge(takes).holds
-    second.state = "refused"
-    assert judge(takes).lost == 1
-    second.state, first.was_found = "unknown", False
-    assert judge(takes).lost == 1
+    refused = replace(takes, entries=[first, replace(second, state="refused")])
+    assert judge(refused).lost == 1
+    told_apart = replace(takes, entries=[replace(first, was_found=False), second])
+    assert judge(told_apart).lost == 1
 
 
 def test_a_second_attempt_is_doubled_unless_the_first_one_was_released() -> None:
@@ -137,7 +159,9 @@ def test_a_second_attempt_is_doubled_unless_the_first_one_was_released() -> None
 
 
 @pytest.mark.parametrize(("state", "lost"), [("refused", 1), ("released", 1), ("unknown", 0), ("sending", 0)])
-def test_a_charge_that_the_ledger_does_not_know_is_lost_unless_it_is_in_doubt(state: str, lost: int) -> None:
+def test_a_charge_that_the_ledger_does_not_know_is_lost_unless_it_is_in_doubt(
+    state: State, lost: int
+) -> None:
     verdict = judge(replace(GOOD, entries=[_entry(1, "key-1", state, None)]))
     assert verdict.lost == lost
     assert verdict.unresolved.total() == 1 - lost

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from sync_mcp.payments.ledger import Entry
+from sync_mcp.payments.rows import Entry
 from sync_mcp.sandbox import Charge
 from tests.torture.asked import Asking, Truth, judge_asking
 from tests.torture.days import over_days

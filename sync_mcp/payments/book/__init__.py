@@ -1,0 +1,1 @@
+"""The rules of the ledger, each inside one transaction of its store."""

@@ -1,0 +1,119 @@
+"""A SQLite file: how it is opened, kept safe from a power cut, and given its name."""
+
+import contextlib
+import os
+import sqlite3
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+if sys.platform != "win32":
+    import fcntl
+
+JOURNALS = ("-journal", "-wal", "-shm")
+"""What SQLite keeps beside a file, the last two by the mode of version 1."""
+BUSY_SECONDS = 10.0
+_BUSY_PAUSE_SECONDS = 0.01
+_HEADER_BYTES = 100
+_MODE_AT = 18
+_WRITE_AHEAD = 2
+"""What stands there in the header of a file whose latest changes may lie beside it."""
+READING = "sync_mcp_reading"
+"""Of an engine: its transactions only read."""
+
+
+def open_engine(path: Path, *, mode: Literal["rw", "ro"] = "rw") -> Engine:
+    """Return an engine for a file that is there: none is made, even if it goes meanwhile."""
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{path.as_uri()}?mode={mode}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            check_same_thread=False,
+            # Transactions are begun by hand: the driver would begin them too late for a lock.
+            isolation_level=None,
+        )
+
+    engine = create_engine(URL.create("sqlite", database=str(path)), creator=connect)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
+    is_reading = connection.get_execution_options().get(READING, False)
+    driver_of(connection).execute("BEGIN" if is_reading else "BEGIN IMMEDIATE")
+
+
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """Return the driver's own connection."""
+    return cast(sqlite3.Connection, connection.connection.driver_connection)
+
+
+def prepare(connection: Any, _: object) -> None:
+    """Set a new connection up, so that no crash takes back what was committed."""
+    _use_journal(connection)
+    # The end of a transaction is written into the journal and synced with it, so that no power cut takes the
+    # last entry back. A journal that is deleted would need its folder synced as well.
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _use_journal(connection: Any) -> None:
+    """Have all that is committed stand in the file itself: it is whole without any file beside it."""
+    ends_at = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=PERSIST")
+        except sqlite3.OperationalError as error:
+            # To leave the mode of version 1, which needs the file alone, does not wait by itself.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= ends_at:
+                raise
+            time.sleep(_BUSY_PAUSE_SECONDS)
+        else:
+            return
+
+
+def is_write_ahead(path: Path) -> bool:
+    """Return whether a file is kept as version 1 was: SQLite makes files beside it even to read it."""
+    # Not while it is open: to close it lets go of this process's locks on it.
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    return header[_MODE_AT : _MODE_AT + 1] == bytes([_WRITE_AHEAD])
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return which file is there, whatever it is called; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def give_name(path: Path, name: Path) -> None:
+    """Give a file a name, all at once; where another has it, nothing is done."""
+    if sys.platform == "win32":
+        # Neither replaces what there is, nor deletes what is open.
+        with contextlib.suppress(FileExistsError, PermissionError):
+            if identity(name) is None:
+                _delete_journal(name)
+            path.rename(name)
+        return
+    folder = os.open(name.parent, os.O_RDONLY)
+    try:
+        # A rename would replace what another process has named meanwhile.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if identity(name) is None:
+            _delete_journal(name)
+            path.rename(name)
+    finally:
+        os.close(folder)
+
+
+def _delete_journal(path: Path) -> None:
+    # Left by a file that was moved away without it, it would be played into the new one.
+    for suffix in JOURNALS:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
