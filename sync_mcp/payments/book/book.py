@@ -85,8 +85,9 @@ def find_standing(connection: Connection, intention: Intention) -> Entry | None:
 
 def _first(connection: Connection, query: Select[Any], intention: Intention) -> Entry | None:
     # What an earlier version wrote down is the same attempt: an upgrade must not pay again.
-    digests = [intention.digest, *intention.earlier_digests]
-    return next(iter(entries_in(connection.execute(query, {"digests": digests}))), None)
+    [earlier] = intention.earlier_digests
+    asked = {"digest_asked": intention.digest, "earlier_asked": earlier}
+    return next(iter(entries_in(connection.execute(query, asked))), None)
 
 
 def find_owners(connection: Connection, entry: Entry, generation_id: str) -> list[Entry]:
@@ -202,7 +203,7 @@ def settle(
 _LATEST_TIME = select(func.max(ENTRIES.c.created_at)).where(
     ENTRIES.c.created_at <= bindparam("latest_believed")
 )
-_ASKED: BindParameter[str] = bindparam("digests", expanding=True)
+_ASKED: tuple[BindParameter[str], ...] = (bindparam("digest_asked"), bindparam("earlier_asked"))
 _OTHER_NAMES = select(NAMES.c.sent_digest).where(NAMES.c.digest.in_(_ASKED))
 _ATTEMPTS = (
     select(*ENTRY)
