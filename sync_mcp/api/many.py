@@ -24,6 +24,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from sync_mcp.api.create import IDEMPOTENCY_HEADER, take_idempotency_key
+from sync_mcp.api.fields import REQUEST
 from sync_mcp.api.models import (
     Dub,
     Generation,
@@ -421,18 +422,21 @@ def _fields_of(given: object) -> CreateFields:
         InvalidRequestError: it has other fields than those, or lacks one that it needs.
     """
     if isinstance(given, GenerationRequest):
-        known: dict[str, Any] = {
-            name: getattr(given, name) for name in _NAMES if name in GenerationRequest.model_fields
-        }
+        # All that it has, and not what a list names: what is left out would be paid for all the same.
+        known: dict[str, Any] = {name: value for name, value in given if name in type(given).model_fields}
+        faults = [
+            _unknown(name) for name, value in known.items() if value is not None and name not in REQUEST
+        ]
+        if faults:
+            raise InvalidRequestError(faults)
+        known = {name: known[name] for name in REQUEST}
         if given.model_extra:
             known["request_options"] = {"additional_body_parameters": given.model_extra}
         return cast(CreateFields, known)
     if not isinstance(given, Mapping):
         raise InvalidRequestError("A request is a mapping of what create takes, or a GenerationRequest.")
     fields = cast(Mapping[str, object], given)
-    faults = [
-        f"A request has no field {name!r}{near(str(name), _NAMES)}" for name in fields if name not in _NAMES
-    ]
+    faults = [_unknown(name) for name in fields if name not in _NAMES]
     faults += [f"A request needs {name}." for name in ("model", "input") if fields.get(name) is None]
     faults += [
         f"{name} must be a list."
@@ -444,3 +448,7 @@ def _fields_of(given: object) -> CreateFields:
     if faults:
         raise InvalidRequestError(faults)
     return cast(CreateFields, dict(fields))
+
+
+def _unknown(name: object) -> str:
+    return f"A request has no field {name!r}{near(str(name), _NAMES)}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from sync_mcp.api.fields import OPTIONS
 from sync_mcp.api.models import GenerationOptions, GenerationRequest, Image, SegmentOptions
 from sync_mcp.texts import clean
 
@@ -19,7 +20,6 @@ _VALUE_LIMIT = 60
 class _Option:
     models: tuple[str, ...]
     """The models that take it."""
-    default: object = None
     is_for_segments: bool = True
     """Whether a segment can set it for itself."""
     makes_another_video: bool = False
@@ -28,14 +28,12 @@ class _Option:
 
 _MODELS = ("sync-3", "lipsync-2", "lipsync-2-pro", "lipsync-1.9.0-beta", "react-1")
 _OPTIONS: Mapping[str, _Option] = {
-    "sync_mode": _Option(_MODELS, default="bounce"),
-    "temperature": _Option(("lipsync-2", "lipsync-2-pro"), default=0.5),
+    "sync_mode": _Option(_MODELS),
+    "temperature": _Option(("lipsync-2", "lipsync-2-pro")),
     "active_speaker_detection": _Option(("sync-3", "lipsync-2", "lipsync-2-pro", "lipsync-1.9.0-beta")),
-    "occlusion_detection_enabled": _Option(
-        ("lipsync-2", "lipsync-2-pro", "lipsync-1.9.0-beta"), default=False
-    ),
-    "reasoning_enabled": _Option(("lipsync-2-pro",), default=False, is_for_segments=False),
-    "model_mode": _Option(("react-1",), default="face", is_for_segments=False, makes_another_video=True),
+    "occlusion_detection_enabled": _Option(("lipsync-2", "lipsync-2-pro", "lipsync-1.9.0-beta")),
+    "reasoning_enabled": _Option(("lipsync-2-pro",), is_for_segments=False),
+    "model_mode": _Option(("react-1",), is_for_segments=False, makes_another_video=True),
     "prompt": _Option(("react-1",), is_for_segments=False, makes_another_video=True),
 }
 _BY_ITSELF = ("sync-3", "occlusion_detection_enabled")
@@ -85,7 +83,7 @@ def _ignored(
     for name, option in _OPTIONS.items():
         # What a segment cannot set is no field of its own, and stands beside them.
         value: object = getattr(options, name, None)
-        if not _asks_for_something(value, option.default):
+        if not _asks_for_something(value, OPTIONS[name].default):
             continue
         why = _reason(request, model, name, is_in_segment=isinstance(options, SegmentOptions))
         if why is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 
 from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.fields import EXTRAS
 from sync_mcp.api.models import Generation
 from sync_mcp.api.transport import RequestOptions
 from sync_mcp.errors import (
@@ -47,7 +48,6 @@ _UNLESS_KNOWN = {
     False: f" If that stays so, {_PAID_AGAIN}",
     None: f" If the API knows no such job, {_PAID_AGAIN}",
 }
-_SPOKEN = {"outputFileName": "output_file_name", "webhookUrl": "webhook_url", "projectId": "project_id"}
 _COST_ASKED = "Paid calls, and get_account, ask the API for it."
 
 
@@ -622,7 +622,7 @@ def _whole_words(text: str) -> str:
 def _besides(entry: Entry) -> Iterator[str]:
     for name, value in entry.extras.items():
         # The webhook's address may be a secret: its digest alone is kept.
-        yield _SPOKEN.get(name, name) if name == "webhookUrl" else f"{_SPOKEN.get(name, name)} {value}"
+        yield EXTRAS.get(name, name) if name == "webhookUrl" else f"{EXTRAS.get(name, name)} {value}"
 
 
 def _amount(entry: Entry) -> str:

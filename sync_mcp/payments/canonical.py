@@ -10,19 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
+from sync_mcp.api import fields as declared
 from sync_mcp.api.models import Json
 
-# As the API documents them (API §3.1): a call that spells one out means the same as one that does not.
-_OPTION_DEFAULTS: Mapping[str, object] = {
-    "sync_mode": "bounce",
-    "temperature": 0.5,
-    "occlusion_detection_enabled": False,
-    "model_mode": "face",
-    "reasoning_enabled": False,
-}
-_SPEAKER_DEFAULTS: Mapping[str, object] = {"auto_detect": False, "v3": False}
-_VOICE_DEFAULTS: Mapping[str, object] = {"stability": 0.5, "similarityBoost": 0.75}
-_DUB_DEFAULTS: Mapping[str, object] = {"sourceLang": "auto"}
 _LANGUAGES = ("targetLang", "sourceLang")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
@@ -31,7 +21,7 @@ _ORIGIN = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)((?:[^/?#]*@)?)([^/?#]*)")
 
 def canonical(wire: Json) -> Json:
     """Return a create's JSON without what changes nothing: defaults, empty fields, the order of inputs."""
-    body = cast(Json, _filled(_plain(wire)))
+    body = _without(cast(Json, _filled(_plain(wire))), declared.REQUEST)
     body["model"] = str(body.get("model", "")).strip()
     has_segments = bool(body.get("segments"))
     body["input"] = sorted((_item(item, has_segments) for item in body.get("input", [])), key=_place)
@@ -41,18 +31,19 @@ def canonical(wire: Json) -> Json:
         # What is the default for the whole may be a change in a part: there it stays.
         body["segments"] = sorted(body["segments"], key=_place)
     if isinstance(body.get("dubParams"), Mapping):
-        body["dubParams"] = _without(_in_lower_case(body["dubParams"], _LANGUAGES), _DUB_DEFAULTS)
+        body["dubParams"] = _without(_in_lower_case(body["dubParams"], _LANGUAGES), declared.DUB)
     return {"input": [], **cast(Json, _filled(body))}
 
 
 def _item(item: Json, has_segments: bool) -> Json:
+    item = _without(item, declared.TEXT if "provider" in item else declared.MEDIA)
     if not has_segments:
         # Only a segment refers to it.
         item = {name: value for name, value in item.items() if name != "refId"}
     if isinstance(item.get("assetId"), str) and _UUID.fullmatch(item["assetId"].strip()):
         item = _in_lower_case(item, ("assetId",))
     if isinstance(item.get("provider"), Mapping):
-        provider = _without(item["provider"], _VOICE_DEFAULTS)
+        provider = _without(item["provider"], declared.VOICE)
         if isinstance(provider.get("voiceId"), str):
             provider["voiceId"] = provider["voiceId"].strip()
         item = {**item, "provider": provider}
@@ -66,14 +57,19 @@ def _in_lower_case(fields: Json, names: Iterable[str]) -> Json:
 
 
 def _options(options: Json) -> Json:
-    kept = _without(options, _OPTION_DEFAULTS)
+    kept = _without(options, declared.OPTIONS)
     speaker = kept.get("active_speaker_detection")
     if isinstance(speaker, Mapping):
-        kept["active_speaker_detection"] = _without(cast(Json, speaker), _SPEAKER_DEFAULTS)
+        kept["active_speaker_detection"] = _without(cast(Json, speaker), declared.SPEAKER)
     return kept
 
 
-def _without(fields: Json, defaults: Mapping[str, object]) -> Json:
+def _without(fields: Json, declared_fields: declared.Fields) -> Json:
+    """Return an object without what its fields say of themselves by default (API §3.1).
+
+    A call that spells a default out means the same as one that does not.
+    """
+    defaults = declared.defaults_of(declared_fields)
     return {name: value for name, value in fields.items() if not _is_default(value, defaults.get(name))}
 
 

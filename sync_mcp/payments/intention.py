@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, cast
 from urllib.parse import unquote
 
+from sync_mcp.api.fields import EXTRAS, REQUEST
 from sync_mcp.api.models import GenerationRequest, Json
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.payments import digest_v1
@@ -23,8 +24,8 @@ ABOUT_LIMIT = 60
 """The most characters of what a job is called in a list."""
 _SCRIPT_SHOWN = 80
 _PLACE_SHOWN = 300
-_EXTRAS = ("outputFileName", "webhookUrl", "projectId")
-"""They say what becomes of the result, not what is made."""
+_TOLD = tuple(field.wire for field in REQUEST.values() if field.role == "tells")
+"""An address in them may be a secret: the ledger keeps its digest alone."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Intention:
 
     @property
     def _made(self) -> Json:
-        return {name: value for name, value in self.request.to_wire().items() if name not in _EXTRAS}
+        return {name: value for name, value in self.request.to_wire().items() if name not in EXTRAS}
 
     @cached_property
     def _meaning(self) -> Json:
@@ -118,10 +119,8 @@ class Intention:
     def extras(self) -> Json:
         """What does not count: the result's name and project, and where its end is told, by digest only."""
         wire = self.request.to_wire()
-        kept: Json = {name: wire[name] for name in _EXTRAS if name in wire}
-        if "webhookUrl" in kept:
-            kept["webhookUrl"] = sha256_of(kept["webhookUrl"])
-        return kept
+        kept = {name: wire[name] for name in EXTRAS if name in wire}
+        return {name: sha256_of(value) if name in _TOLD else value for name, value in kept.items()}
 
     def first_sent(self, extras: Json) -> "tuple[Intention, bool]":
         """Return it as an earlier call with these extras sent it, and whether that is all of it.
@@ -129,12 +128,11 @@ class Intention:
         Of a webhook the digest alone is kept: it is known again only where this call names the same one.
         """
         wire = self.request.to_wire()
-        kept = {name: extras[name] for name in ("outputFileName", "projectId") if name in extras}
-        hook = extras.get("webhookUrl")
-        is_whole = hook in (None, self.extras.get("webhookUrl"))
-        if hook is not None and is_whole:
-            kept["webhookUrl"] = wire["webhookUrl"]
-        return replace(self, request=GenerationRequest.from_wire({**self._made, **kept})), is_whole
+        kept = {name: extras[name] for name in EXTRAS if name in extras and name not in _TOLD}
+        hooks = {name: extras[name] for name in _TOLD if extras.get(name) is not None}
+        known = {name: wire[name] for name, hook in hooks.items() if hook == self.extras.get(name)}
+        first = GenerationRequest.from_wire({**self._made, **kept, **known})
+        return replace(self, request=first), len(known) == len(hooks)
 
     @cached_property
     def summary(self) -> str:
@@ -245,5 +243,4 @@ def _plain_text(text: str) -> str:
 
 def differing_extras(first: Json, second: Json) -> list[str]:
     """Return the names, as tools spell them, of what two calls with one intention say differently."""
-    spelled = {"outputFileName": "output_file_name", "webhookUrl": "webhook_url", "projectId": "project_id"}
-    return [spelled[name] for name in _EXTRAS if first.get(name) != second.get(name)]
+    return [name for wire, name in EXTRAS.items() if first.get(wire) != second.get(wire)]

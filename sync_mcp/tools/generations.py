@@ -459,10 +459,11 @@ async def _request(backend: Backend, arguments: RequestArguments) -> "Generation
     # Imported by the first call: serving tools/list does not need the wire models.
     from sync_mcp.api import models
     from sync_mcp.api.checks import faults_of, faults_without_input
+    from sync_mcp.api.fields import REQUEST
     from sync_mcp.payments.files import content_id
 
     model = _chosen_model(arguments)
-    fields = arguments.model_dump(exclude_none=True, exclude=_BESIDE_THE_REQUEST)
+    fields = arguments.model_dump(exclude_none=True, include=set(REQUEST))
     faults = [fault for number, item in enumerate(arguments.input) for fault in _misplaced(item, number)]
     for number, item in enumerate(fields["input"]):
         faults.extend(await _faults_of_places(backend, item, f"input[{number}]"))
@@ -515,7 +516,6 @@ _MEND_LINKS = (
     "Nothing was started, and the job would most likely fail: tell the user what is wrong with the file. "
     "Give a URL that anybody can fetch, or the file as path; do not guess its length."
 )
-_BESIDE_THE_REQUEST = {"wait_seconds", "duration_seconds", "fps", "take", "max_cost_usd", "quote_id"}
 _TEXT_FIELDS = ("script", "voice_id", "stability", "similarity_boost")
 _FILE_FIELDS = ("url", "path", "asset_id")
 
