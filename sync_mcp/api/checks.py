@@ -5,7 +5,7 @@ Each broken rule is one sentence that says how to mend it.
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from urllib.parse import urlsplit
 
@@ -24,6 +24,8 @@ from sync_mcp.api.models import (
     SegmentOptions,
     Text,
     Video,
+    is_visual,
+    is_voice,
 )
 
 _OUTPUT_FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -33,28 +35,32 @@ _ROUNDING_SECONDS = 0.05
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-def faults_of(request: GenerationRequest) -> list[str]:
-    """Return a sentence for every rule that `request` breaks; an empty list means it may be sent."""
+def faults_of(request: GenerationRequest, *, told: Collection[str] = ()) -> list[str]:
+    """Return a sentence for every rule that `request` breaks; an empty list means it may be sent.
+
+    `told` are the places of which it is not asked what they hold, such as `input[0]` and `dub.target_lang`:
+    their own fault is told already, or they are filled in later.
+    """
     return [
         *_model_faults(request),
         *_input_faults(request),
-        *_item_faults(request.input),
+        *_item_faults(request.input, told),
         *_options_faults(request.options, request.input, "options"),
         *_segment_faults(request.segments or [], request.input),
-        *_dub_faults(request.dub),
+        *_dub_faults(request.dub, told),
         *_delivery_faults(request),
     ]
 
 
-def faults_without_input(request: GenerationRequest) -> list[str]:
+def faults_without_input(request: GenerationRequest, *, told: Collection[str] = ()) -> list[str]:
     """Return a sentence for every rule that `request` breaks, of those that need no input to be looked at.
 
-    An empty list means that it may be priced by a length alone.
+    An empty list means that it may be priced by a length alone. `told` is as in `faults_of`.
     """
     return [
         *_model_faults(request),
         *_options_faults(request.options, (), "options"),
-        *_dub_faults(request.dub),
+        *_dub_faults(request.dub, told),
         *_delivery_faults(request),
     ]
 
@@ -86,10 +92,10 @@ def _model_faults(request: GenerationRequest) -> Iterator[str]:
 
 
 def _input_faults(request: GenerationRequest) -> Iterator[str]:
-    visuals = [item for item in request.input if isinstance(item, Video | Image)]
-    voices = [item for item in request.input if isinstance(item, Audio | Text)]
+    visuals = [item for item in request.input if is_visual(item)]
+    voices = [item for item in request.input if is_voice(item)]
     if request.dub:
-        if len(visuals) != 1 or not isinstance(visuals[0], Video) or voices:
+        if len(visuals) != 1 or visuals[0].type != "video" or voices:
             yield "With dub, input holds exactly one video and nothing else: its own speech is translated."
         if request.segments:
             yield "dub and segments exclude each other: leave one of them out."
@@ -102,15 +108,15 @@ def _input_faults(request: GenerationRequest) -> Iterator[str]:
         yield "input needs a voice: one audio or text item; or dub, to translate what the video says."
     elif len(voices) > 1 and not request.segments:
         yield f"input has {len(voices)} voices: more than one audio or text item needs segments."
-    if any(isinstance(item, Image) for item in visuals) and request.model.strip() not in ("", "sync-3"):
+    if any(item.type == "image" for item in visuals) and request.model.strip() not in ("", "sync-3"):
         yield f"{request.model} does not take an image: use sync-3, or a video."
 
 
-def _item_faults(items: Sequence[Input]) -> Iterator[str]:
+def _item_faults(items: Sequence[Input], told: Collection[str]) -> Iterator[str]:
     for number, item in enumerate(items):
         place = f"input[{number}]"
         if isinstance(item, Video | Image | Audio):
-            if not item.url and not item.asset_id:
+            if not item.url and not item.asset_id and place not in told:
                 yield f"{place} ({item.type}) has neither url nor asset_id: give one of them."
             if item.url and not _is_web_url(item.url):
                 yield f"{place}.url must be a whole http or https URL that the API can fetch."
@@ -147,7 +153,7 @@ def _options_faults(
     speaker = options.active_speaker_detection
     if speaker:
         yield from _speaker_faults(speaker, f"{place}.active_speaker_detection")
-        if speaker.auto_detect and any(isinstance(item, Image) for item in items):
+        if speaker.auto_detect and any(item.type == "image" for item in items):
             yield (
                 f"{place}.active_speaker_detection.auto_detect does not work with an image: "
                 "give coordinates and frame_number 0."
@@ -178,7 +184,7 @@ def _speaker_faults(speaker: ActiveSpeaker, place: str) -> Iterator[str]:
 def _segment_faults(segments: Sequence[Segment], items: Sequence[Input]) -> Iterator[str]:
     if not segments:
         return
-    voices = [item for item in items if isinstance(item, Audio | Text)]
+    voices = [item for item in items if is_voice(item)]
     names = {voice.ref_id for voice in voices}
     if not all(names) or len(names) != len(voices):
         yield "With segments, every audio or text item needs a ref_id of its own."
@@ -205,12 +211,12 @@ def _crop_faults(segment: Segment, place: str) -> Iterator[str]:
         yield f"{place}.audio_input: the crop must start at 0 or later and end after its start."
 
 
-def _dub_faults(dub: Dub | None) -> Iterator[str]:
+def _dub_faults(dub: Dub | None, told: Collection[str]) -> Iterator[str]:
     if dub is None:
         return
-    for language, is_source in ((dub.target_lang, False), (dub.source_lang, True)):
-        fault = None if language is None else language_fault(language, source=is_source)
-        if fault is not None:
+    for name, language in (("target_lang", dub.target_lang), ("source_lang", dub.source_lang)):
+        fault = None if language is None else language_fault(language, source=name == "source_lang")
+        if fault is not None and f"dub.{name}" not in told:
             yield fault
 
 

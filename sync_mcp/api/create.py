@@ -182,17 +182,15 @@ class Creator:
             create.learn_from(earlier)
         return await self._finish(create)
 
-    async def create_as(
-        self, attempt: Attempt, request: GenerationRequest, options: RequestOptions | None
-    ) -> Generation:
-        """Make a create that is kept book of; one that was sent before is looked for first.
+    async def create_as(self, attempt: Attempt, body: Json, options: RequestOptions | None) -> Generation:
+        """Make a create of this JSON that is kept book of; one that was sent before is looked for first.
 
         Raises:
             SyncError: as `create`.
         """
         key = attempt.idempotency_key
         _, rest = take_idempotency_key({**(options or RequestOptions()), "idempotency_key": key})
-        create = _Create(self, self._transport, request.to_wire(), key, rest, attempt.sent_at, attempt)
+        create = _Create(self, self._transport, body, key, rest, attempt.sent_at, attempt)
         return await self._finish(create)
 
     async def _finish(self, create: "_Create") -> Generation:

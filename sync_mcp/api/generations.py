@@ -37,6 +37,7 @@ from sync_mcp.api.models import (
     GenerationRequest,
     GenerationStatus,
     Input,
+    Json,
     ModelName,
     Segment,
 )
@@ -136,6 +137,7 @@ class Generations:
             dub=dub,
         )
         _check(faults_of(request))
+        request.check_is_sendable()
         for option in ignored_options(request):
             # Logged, not raised by a filter of warnings: who moves here from the SDK gets the same job.
             logger.warning("%s", option.sentence)
@@ -194,14 +196,14 @@ class Generations:
         return account.concurrency
 
     async def create_as(
-        self, attempt: Attempt, request: GenerationRequest, *, request_options: RequestOptions | None = None
+        self, attempt: Attempt, body: Json, *, request_options: RequestOptions | None = None
     ) -> Generation:
-        """Make a create of which the caller keeps book; what a guard uses.
+        """Make a create of this JSON, of which the caller keeps book; what a guard uses.
 
         Raises:
             SyncError: as `create`.
         """
-        return await self._creator.create_as(attempt, request, request_options)
+        return await self._creator.create_as(attempt, body, request_options)
 
     def keeps_keys_for(self, seconds: float) -> bool:
         """Return whether the API has shown to this client that it keeps an idempotency key for so long."""

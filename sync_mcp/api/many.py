@@ -423,7 +423,7 @@ def _fields_of(given: object) -> CreateFields:
     """
     if isinstance(given, GenerationRequest):
         # All that it has, and not what a list names: what is left out would be paid for all the same.
-        known: dict[str, Any] = {name: value for name, value in given if name in type(given).model_fields}
+        known: dict[str, Any] = {name: getattr(given, name) for name in type(given).model_fields}
         faults = [
             _unknown(name) for name, value in known.items() if value is not None and name not in REQUEST
         ]

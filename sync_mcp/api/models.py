@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeGuard, cast
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +27,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+
+from sync_mcp.errors import InvalidRequestError
 
 logger = logging.getLogger("sync_mcp.api")
 
@@ -222,10 +224,28 @@ class OtherInput(CamelModel):
     type: str = Field(default="", exclude_if=lambda kind: kind == "")
 
 
+class LocalMedia(BaseModel):
+    """A file on this machine, by what it holds: a video, an image or a recording before it is an asset.
+
+    The API never sees one. No JSON is read as one, and a request that has one is made into none.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    type: Literal["video", "image", "audio"]
+    sha256: str
+    """Of its content, in hex."""
+    name: str
+    """What the file is called, for the user alone: under another name it is the same input."""
+    ref_id: str | None = None
+
+
 _KNOWN_INPUTS = ("video", "image", "audio", "text")
 
 
 def _input_kind(item: object) -> str:
+    if isinstance(item, LocalMedia):
+        return "local"
     if isinstance(item, Mapping):
         kind = cast(Mapping[str, object], item).get("type")
     else:
@@ -238,9 +258,20 @@ Input = Annotated[
     | Annotated[Image, Tag("image")]
     | Annotated[Audio, Tag("audio")]
     | Annotated[Text, Tag("text")]
+    | Annotated[LocalMedia, Tag("local")]
     | Annotated[OtherInput, Tag("other")],
     Discriminator(_input_kind),
 ]
+
+
+def is_visual(item: Input) -> TypeGuard[Video | Image | LocalMedia]:
+    """Return whether an input is the picture: a video or an image."""
+    return not isinstance(item, OtherInput) and item.type in ("video", "image")
+
+
+def is_voice(item: Input) -> TypeGuard[Audio | Text | LocalMedia]:
+    """Return whether an input is a voice: a recording or a script."""
+    return not isinstance(item, OtherInput) and item.type in ("audio", "text")
 
 
 class ActiveSpeaker(SnakeModel):
@@ -322,6 +353,42 @@ class GenerationRequest(CamelModel):
     output_file_name: str | None = None
     project_id: str | None = None
     dub: Dub | None = Field(default=None, alias="dubParams")
+
+    @property
+    def local_media(self) -> list[LocalMedia]:
+        """The files on this machine among the inputs, which are to be uploaded before it can be sent."""
+        return [item for item in self.input if isinstance(item, LocalMedia)]
+
+    def to_wire(self) -> Json:
+        """Return the JSON object as the API spells it, without empty fields.
+
+        Raises:
+            InvalidRequestError: an input is a file on this machine, of which the API knows nothing.
+        """
+        self.check_is_sendable()
+        return super().to_wire()
+
+    def check_is_sendable(self) -> None:
+        """Raise InvalidRequestError where an input is a file on this machine."""
+        faults = [
+            f"input[{number}] is a file on this machine, of which the API knows nothing: upload it, and give "
+            "its asset_id."
+            for number, item in enumerate(self.input)
+            if isinstance(item, LocalMedia)
+        ]
+        if faults:
+            raise InvalidRequestError(faults)
+
+    def with_fields(self, fields: Mapping[str, object]) -> "GenerationRequest":
+        """Return the request with these fields, by the API's names, in place of its own; None takes one out.
+
+        Raises:
+            pydantic.ValidationError: the input is unreadable.
+        """
+        own = {field.alias or name: getattr(self, name) for name, field in type(self).model_fields.items()}
+        # What it says besides may have a name that is null above: it is said all the same.
+        told = {name: value for name, value in own.items() if value is not None}
+        return GenerationRequest.from_wire({**told, **(self.model_extra or {}), **fields})
 
 
 def _no_flag(value: object) -> object:

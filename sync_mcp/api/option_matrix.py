@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from sync_mcp.api.fields import OPTIONS
-from sync_mcp.api.models import GenerationOptions, GenerationRequest, Image, SegmentOptions
+from sync_mcp.api.models import GenerationOptions, GenerationRequest, SegmentOptions
 from sync_mcp.texts import clean
 
 _VALUE_LIMIT = 60
@@ -102,7 +102,7 @@ def _reason(request: GenerationRequest, model: str, name: str, *, is_in_segment:
         return f"only {', '.join(others)} and {last} take it" if others else f"only {last} takes it"
     if is_in_segment and not option.is_for_segments:
         return "a segment cannot set it; give it in options"
-    if name == "sync_mode" and any(isinstance(item, Image) for item in request.input):
+    if name == "sync_mode" and any(item.type == "image" for item in request.input):
         return "an image has no length to be fitted"
     return None
 

@@ -31,7 +31,7 @@ _NAME_LIMIT = 80
 
 
 @dataclass(frozen=True, slots=True)
-class LocalMedia:
+class MediaFile:
     """A local media file that is open, and what is known of it."""
 
     kept: "KeptFile"
@@ -56,7 +56,7 @@ class LocalReader:
         *,
         until: float,
         progress_of: Callable[[str], OnProgress],
-    ) -> LocalMedia:
+    ) -> MediaFile:
         """Open a file, look at it and hash it; `progress_of` its name is told how far that is.
 
         Raises:
@@ -92,12 +92,12 @@ class LocalReader:
             )
         except (FileRefused, TransferUnderWay) as error:
             raise _named(error, name) from error
-        return LocalMedia(kept, name, _kind(kind, found, info, name), sha256, info)
+        return MediaFile(kept, name, _kind(kind, found, info, name), sha256, info)
 
     async def upload(
         self,
         sync: AsyncSync,
-        media: LocalMedia,
+        media: MediaFile,
         *,
         until: float,
         name: str | None = None,
@@ -127,7 +127,7 @@ class LocalReader:
         except TransferUnderWay as error:
             raise _named(error, media.name) from error
 
-    def under_way(self, sync: AsyncSync, media: Sequence[LocalMedia]) -> TransferUnderWay:
+    def under_way(self, sync: AsyncSync, media: Sequence[MediaFile]) -> TransferUnderWay:
         """Return what a call is told whose time is up before all of these are uploaded."""
         for each in media:
             transfer = self.how_far(sync, each)
@@ -137,11 +137,11 @@ class LocalReader:
                 return error
         return TransferUnderWay(None)
 
-    def how_far(self, sync: AsyncSync, media: LocalMedia) -> Transfer | None:
+    def how_far(self, sync: AsyncSync, media: MediaFile) -> Transfer | None:
         """Return how far the upload of a file is that is under way."""
         return self._transfers.latest(_upload_key(sync, media))
 
-    def forget(self, sync: AsyncSync, media: LocalMedia) -> None:
+    def forget(self, sync: AsyncSync, media: MediaFile) -> None:
         """Have the next upload ask the API again: the asset is gone."""
         self._transfers.forget(_upload_key(sync, media))
 
@@ -238,7 +238,7 @@ def _kind(wanted: MediaKind | None, found: MediaKind, info: MediaInfo | None, na
     return found if wanted is not None else info.kind
 
 
-def _upload_key(sync: AsyncSync, media: LocalMedia) -> tuple[str, ...]:
+def _upload_key(sync: AsyncSync, media: MediaFile) -> tuple[str, ...]:
     return ("upload", sync.base_url, sync.key_fingerprint, media.sha256, media.kind)
 
 

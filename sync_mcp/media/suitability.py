@@ -15,13 +15,12 @@ from typing import Literal
 from sync_mcp.api.checks import segments_past_end
 from sync_mcp.api.models import (
     ActiveSpeaker,
-    Audio,
     GenerationOptions,
     GenerationRequest,
-    Image,
     Segment,
     Text,
-    Video,
+    is_visual,
+    is_voice,
 )
 from sync_mcp.media.decoding.probe import LONGEST_SIDE, SHORTER_SIDE, MediaInfo, size_that_fits
 
@@ -76,7 +75,7 @@ def missing_lengths(request: GenerationRequest, lengths: Lengths) -> list[int]:
 def clip_length(request: GenerationRequest, lengths: Lengths) -> float | None:
     """Return how long the video of a request is, where there is one and that is known."""
     picture = _picture(request)
-    if picture is None or not isinstance(request.input[picture], Video):
+    if picture is None or request.input[picture].type != "video":
         return None
     return _seconds(request, lengths, picture)
 
@@ -85,7 +84,7 @@ def expected_length(request: GenerationRequest, lengths: Lengths) -> ExpectedLen
     """Return how long the output will be, by what the request does with picture and sound (API §3.1.2)."""
     picture, voice = _picture(request), _voice(request)
     mode = _sync_mode(request)
-    if request.segments and picture is not None and isinstance(request.input[picture], Image):
+    if request.segments and picture is not None and request.input[picture].type == "image":
         last = max(segment.end_time for segment in request.segments)
         return ExpectedLength(last, "as long as the segments")
     missing = missing_lengths(request, lengths)
@@ -183,7 +182,7 @@ def _fitting(info: MediaInfo) -> str:
 def _deciding(request: GenerationRequest) -> list[int]:
     """Return the numbers of the inputs whose lengths decide that of the output."""
     picture, voice = _picture(request), _voice(request)
-    still = picture is not None and isinstance(request.input[picture], Image)
+    still = picture is not None and request.input[picture].type == "image"
     if request.segments:
         wanted = [] if still else [picture]
     elif request.dub:
@@ -228,11 +227,11 @@ def _spoken_letters(character: str) -> int:
 
 
 def _picture(request: GenerationRequest) -> int | None:
-    return next((n for n, item in enumerate(request.input) if isinstance(item, Video | Image)), None)
+    return next((n for n, item in enumerate(request.input) if is_visual(item)), None)
 
 
 def _voice(request: GenerationRequest) -> int | None:
-    return next((n for n, item in enumerate(request.input) if isinstance(item, Audio | Text)), None)
+    return next((n for n, item in enumerate(request.input) if is_voice(item)), None)
 
 
 def _sync_mode(request: GenerationRequest) -> str | None:
@@ -287,7 +286,7 @@ def is_in_plan(model: str, plan: str | None) -> bool:
 def _kind_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> Iterator[str]:
     for number, info in infos.items():
         item, place = request.input[number], f"input[{number}]"
-        if isinstance(item, Video):
+        if item.type == "video":
             if info.kind == "image":
                 better = 'give it as type "image"' if _takes_images(request) else "use sync-3, or a video"
                 yield f"{place} is a still image, not a video: {better}."
@@ -302,12 +301,12 @@ def _kind_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> 
                 yield f"{place} has no sound: there is no speech to dub."
             elif request.dub and info.first_sound_is_silent:
                 yield f"The first sound of {place} is silent, and the API dubs no other: {_KEEP_THE_VOICE}."
-        elif isinstance(item, Image):
+        elif item.type == "image":
             if info.kind != "image":
                 yield f'{place} is {_said(info)}, not a still image: give it as type "{info.kind}".'
             elif not _takes_images(request):
                 yield f"{place}: {request.model} does not take an image: use sync-3, or a video."
-        elif isinstance(item, Audio):
+        elif item.type == "audio":
             if not info.has_audio:
                 yield f"{place} has no sound: give the recording of a voice."
             elif info.has_video:
@@ -429,7 +428,7 @@ def _crop_faults(
     for number, info in infos.items():
         item = request.input[number]
         end = info.duration_seconds
-        named = isinstance(item, Audio) and item.ref_id == crop.ref_id
+        named = item.type == "audio" and is_voice(item) and item.ref_id == crop.ref_id
         if named and end is not None and crop.start_time is not None and crop.start_time >= end:
             yield (
                 f"{place}.audio_input starts at {crop.start_time:g} s, after the end of the voice at "

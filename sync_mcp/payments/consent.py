@@ -169,10 +169,10 @@ def pieces(intention: Intention, voice_names: Mapping[str, str] | None = None) -
 
     `voice_names` are what voices are called, by their ids.
     """
-    wire = intention.request.to_wire()
+    wire = intention.body
     lines = [f"model: {quoted(str(wire.get('model', '')))}"]
-    for item in cast(list[Json], wire.get("input", [])):
-        lines.extend(_input_lines(item, intention.names, voice_names or {}))
+    for item, name in intention.inputs:
+        lines.extend(_input_lines(item, name, voice_names or {}))
     dub = wire.get("dubParams")
     if isinstance(dub, Mapping):
         lines.append(f"dubbed into: {quoted(str(cast(Json, dub).get('targetLang')))}")
@@ -184,7 +184,7 @@ def pieces(intention: Intention, voice_names: Mapping[str, str] | None = None) -
     return lines
 
 
-def _input_lines(item: Json, names: Mapping[str, str], voice_names: Mapping[str, str]) -> list[str]:
+def _input_lines(item: Json, name: str | None, voice_names: Mapping[str, str]) -> list[str]:
     kind = str(item.get("type"))
     label = kind if kind in ("video", "image", "audio", "text") else "input"
     provider = item.get("provider")
@@ -197,8 +197,7 @@ def _input_lines(item: Json, names: Mapping[str, str], voice_names: Mapping[str,
             f"script ({length}): {quoted(script)}",
             f"voice: {_shown_voice(voice, voice_names.get(voice))}",
         ]
-    place = str(item.get("url") or item.get("assetId") or "")
-    return [f"{label}: {quoted(names.get(place.partition(':')[2], place))}"]
+    return [f"{label}: {quoted(name or str(item.get('url') or item.get('assetId') or ''))}"]
 
 
 def _shown_voice(voice: str, name: str | None) -> str:

@@ -1,13 +1,15 @@
-"""Local files of a create: in its intention by what they hold, in what is sent by the assets they became."""
+"""Local files of a create: in its digest by what they hold, in what is sent by the assets they became."""
 
-from collections.abc import Mapping
-from typing import Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.models import GenerationRequest, Json
-from sync_mcp.errors import SyncError
+from sync_mcp.api.models import Audio, GenerationRequest, Image, Input, LocalMedia, Video
+from sync_mcp.errors import InvalidRequestError, SyncError
 
 _CONTENT = "sha256:"
+"""Begins what stands for a local file in a digest, on which digests rest: it never changes."""
+_KINDS = {"video": Video, "image": Image, "audio": Audio}
 
 
 class LocalFiles(Protocol):
@@ -21,11 +23,6 @@ class LocalFiles(Protocol):
     @property
     def fps(self) -> float | None:
         """Frames per second of the picture, where they are known."""
-        ...
-
-    @property
-    def names(self) -> Mapping[str, str]:
-        """What each file is called, by the hash of its content."""
         ...
 
     @property
@@ -67,46 +64,66 @@ class LocalFiles(Protocol):
         ...
 
 
-def content_id(sha256: str) -> str:
-    """Return what stands for an asset whose content is known and whose id is not."""
-    return f"{_CONTENT}{sha256}"
-
-
 def asset_key(kind: str, sha256: str) -> str:
     """Return what tells apart the assets of local files: one content may be a video and a sound."""
     return f"{kind}:{sha256}"
 
 
-def is_content_id(asset_id: str) -> bool:
-    """Return whether this stands for an asset that is not known yet."""
-    return asset_id.startswith(_CONTENT)
-
-
-def has_contents(request: GenerationRequest) -> bool:
-    """Return whether local files are to be uploaded before a request can be sent."""
-    return any(_content_of(item) is not None for item in _items(request.to_wire()))
-
-
 def with_assets(request: GenerationRequest, assets: Mapping[str, str]) -> GenerationRequest:
-    """Return a request with the asset of each local file in its place.
+    """Return a request with the asset of each local file, by its `asset_key`, in its place.
 
     Raises:
         KeyError: a file has none.
     """
-    wire = request.to_wire()
-    for item in _items(wire):
+    if not request.local_media:
+        return request
+    items = [
+        _KINDS[item.type](asset_id=assets[_key_of(item)], ref_id=item.ref_id)
+        if isinstance(item, LocalMedia)
+        else item
+        for item in request.input
+    ]
+    return request.with_fields({"input": items})
+
+
+def by_content(request: GenerationRequest) -> GenerationRequest:
+    """Return a request as it is digested: with what each local file holds in the place of its asset's id.
+
+    Raises:
+        InvalidRequestError: an `asset_id` of the caller's would be taken for that of a local file.
+    """
+    if any(_content_of(item) is not None for item in request.input):
+        raise InvalidRequestError(f"An asset_id that begins with {_CONTENT} is no asset's: give its own id.")
+    return with_assets(
+        request, {_key_of(media): f"{_CONTENT}{media.sha256}" for media in request.local_media}
+    )
+
+
+def with_local_media(request: GenerationRequest, media: Sequence[LocalMedia]) -> GenerationRequest:
+    """Return a request that `by_content` named with its local files again."""
+    if not media:
+        return request
+    known = {_key_of(each): each for each in media}
+
+    def local(item: Input) -> Input:
         content = _content_of(item)
-        if content is not None:
-            item["assetId"] = assets[asset_key(str(item.get("type")), content)]
-    return GenerationRequest.from_wire(wire)
+        if content is None:
+            return item
+        # Where no segment refers to it, a name for segments is gone by now.
+        return known[asset_key(item.type, content)].model_copy(
+            update={"ref_id": getattr(item, "ref_id", None)}
+        )
+
+    return request.with_fields({"input": [local(item) for item in request.input]})
 
 
-def _items(wire: Json) -> list[Json]:
-    return cast(list[Json], wire.get("input", []))
+def _key_of(media: LocalMedia) -> str:
+    return asset_key(media.type, media.sha256)
 
 
-def _content_of(item: Json) -> str | None:
-    asset_id = item.get("assetId")
-    if isinstance(asset_id, str) and is_content_id(asset_id):
-        return asset_id.removeprefix(_CONTENT)
-    return None
+def _content_of(item: Input) -> str | None:
+    """Return the hash of the content for which an asset's id stands, or None where it is an id."""
+    asset_id = item.asset_id if isinstance(item, Video | Image | Audio) else None
+    if asset_id is None or not asset_id.startswith(_CONTENT):
+        return None
+    return asset_id.removeprefix(_CONTENT)

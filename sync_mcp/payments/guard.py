@@ -24,7 +24,7 @@ from anyio.abc import TaskGroup
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.create import LISTED_WITHIN_SECONDS, Attempt, Claim, Step, is_of_the_key
 from sync_mcp.api.matching import is_other_model
-from sync_mcp.api.models import Generation, GenerationRequest
+from sync_mcp.api.models import Generation, GenerationRequest, Json
 from sync_mcp.api.transport import RequestOptions
 from sync_mcp.api.usage import UsageItem
 from sync_mcp.errors import (
@@ -60,7 +60,7 @@ from sync_mcp.payments.consent import (
     repeat_reason,
     webhook_host,
 )
-from sync_mcp.payments.files import LocalFiles, has_contents, with_assets
+from sync_mcp.payments.files import LocalFiles
 from sync_mcp.payments.intention import Intention, differing_extras, unsigned
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import (
@@ -502,18 +502,15 @@ class Guard:
             raise InvalidRequestError(
                 "With a guard the idempotency key follows from the request: leave it out."
             )
-        if terms.files is None and has_contents(request):
-            raise InvalidRequestError("An asset_id that begins with sha256: is no asset's: give its own id.")
         more = cast(Mapping[str, object], given.pop("additional_body_parameters", {}))
         account = await _waited_out(
             terms, lambda: self.account(sync, options, seconds=terms.ends_at - anyio.current_time())
         )
         intention = Intention.of(
-            GenerationRequest.from_wire({**request.to_wire(), **more}),
+            request.with_fields(more) if more else request,
             account=account.name,
             base_url=account.base_url,
             take=terms.take,
-            names=terms.files.names if terms.files else None,
         )
         return _Call(sync, account, intention, cast(RequestOptions, given), terms, tool, anyio.Event())
 
@@ -702,6 +699,7 @@ class Guard:
             call.terms.duration_seconds,
             call.reading(),
             files=call.terms.files,
+            intention=call.intention,
         )
 
     def _wish(self, call: _Call, attempt: int, usd: Decimal | None, *, repeated_key: str | None) -> Wish:
@@ -715,7 +713,7 @@ class Guard:
             now=call.now,
             token=call.terms.token,
             unasked_usd=call.terms.approval.above_usd,
-            has_files=has_contents(call.intention.request),
+            has_files=bool(call.intention.request.local_media),
             is_sandbox=call.is_sandbox,
             caller=call.terms.caller,
             webhook_host=_host_to_ask_about(call),
@@ -763,11 +761,12 @@ class Guard:
         return sent
 
     async def _begin_and_send(self, call: _Call, wish: Wish) -> "_Sent | None":
+        body = call.intention.wire
         entry, is_ours = await self._begin(call, wish)
         if not is_ours:
             return None
         is_repeat = wish.repeated_key is not None
-        return await self._send(call, entry, call.intention.request, is_new=True, is_repeat=is_repeat)
+        return await self._send(call, entry, body, is_new=True, is_repeat=is_repeat)
 
     async def _begin(self, call: _Call, wish: Wish) -> tuple[Entry, bool]:
         if call.terms.on_begin is not None:
@@ -790,12 +789,12 @@ class Guard:
             wish = replace(wish, now=call.now, estimate_usd=usd)
             whose = await self._do(self.ledger.send, entry.id, wish, sent, assets)
             if whose == "asks":
-                self.pricing.learn(call.intention.request, price)
+                self.pricing.learn(call.intention, price)
             if whose != "mine":
                 return sent if whose == "made" else None
             entry = replace(entry, estimate_usd=usd)
             is_repeat = wish.repeated_key is not None
-            return await self._send(call, entry, sent.request, is_new=True, is_repeat=is_repeat)
+            return await self._send(call, entry, sent.wire, is_new=True, is_repeat=is_repeat)
         except SyncError as error:
             if (error.api_code or "").startswith("asset_") and error.money_spent == "no":
                 files.forget()
@@ -826,12 +825,12 @@ class Guard:
 
     async def _ready(self, call: _Call, wish: Wish, files: LocalFiles) -> "_Ready | None":
         assets = await files.upload(call.sync)
-        sent = replace(call.intention, request=with_assets(call.intention.request, assets))
+        sent = call.intention.with_assets(assets)
         # The API has the files now: what it measures is what it charges by.
         price = await self.pricing.price(call.sync, sent.request, None, {"timeout_in_seconds": _LOOK_SECONDS})
         _check_segments(call, sent.request, price)
         if price.usd is not None and wish.estimate_usd is not None and price.usd > wish.estimate_usd:
-            self.pricing.learn(call.intention.request, price)
+            self.pricing.learn(call.intention, price)
             return None
         return sent, assets, price
 
@@ -906,18 +905,18 @@ class Guard:
         # Another process may have sent it since it was read.
         entry = await self._do(self.ledger.entry, entry.id) or entry
         logger.warning("create key=%s goes on from an earlier call", entry.idempotency_key)
-        request = with_assets(call.intention.request, entry.assets)
+        body = call.intention.with_assets(entry.assets).wire
         if fate != "send" or self._max_cost_refusal(call, entry.estimate_usd) is not None:
             obstacle = _LIMIT_NOW
         return await self._send(
-            call, entry, request, is_new=False, obstacle=obstacle, despite_named=despite_named
+            call, entry, body, is_new=False, obstacle=obstacle, despite_named=despite_named
         )
 
     async def _send(
         self,
         call: _Call,
         entry: Entry,
-        request: GenerationRequest,
+        body: Json,
         *,
         is_new: bool,
         obstacle: str | None = None,
@@ -945,7 +944,7 @@ class Guard:
         result: Generation | BaseException | None = None
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(self._stay_alive, entry.id)
-            result = await self._outcome(call, attempt, request)
+            result = await self._outcome(call, attempt, body)
             task_group.cancel_scope.cancel()
         entry = sending.entry
         if isinstance(result, Generation):
@@ -975,9 +974,7 @@ class Guard:
             return _Sent(generation, entry.estimate_usd, note, went_out=went_out)
         return _Sent(generation, entry.estimate_usd, None, went_out=went_out, was_there=fate == "was there")
 
-    async def _outcome(
-        self, call: _Call, attempt: Attempt, request: GenerationRequest
-    ) -> Generation | BaseException:
+    async def _outcome(self, call: _Call, attempt: Attempt, body: Json) -> Generation | BaseException:
         while True:
             options: RequestOptions = {**call.options}
             if math.isfinite(call.seconds_left):
@@ -985,7 +982,7 @@ class Guard:
                 least = _SEND_SECONDS if call.terms.files else 1.0
                 options["timeout_in_seconds"] = max(least, call.seconds_left)
             try:
-                return await call.sync.generations.create_as(attempt, request, request_options=options)
+                return await call.sync.generations.create_as(attempt, body, request_options=options)
             except ConcurrencyLimitError as error:
                 try:
                     if not await self._slot_came_free(call, error):
@@ -1285,7 +1282,7 @@ class Guard:
             except SyncError as error:
                 logger.warning("which assets have the content of files cannot be told: %s", error)
         if assets is not None:
-            sent = replace(call.intention, request=with_assets(call.intention.request, assets))
+            sent = call.intention.with_assets(assets)
             await self._do(partial(self.ledger.revoke, call.intention, sent, caller=call.terms.caller))
 
     async def _hand_out(self, call: _Call, following: _Next, price: Price, kind: TokenKind) -> str:

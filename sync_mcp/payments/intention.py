@@ -2,16 +2,17 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 from urllib.parse import unquote
 
 from sync_mcp.api.fields import EXTRAS, REQUEST
-from sync_mcp.api.models import GenerationRequest, Json
+from sync_mcp.api.models import GenerationRequest, Json, LocalMedia
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.payments import digest_v1
 from sync_mcp.payments.canonical import canonical, is_url, sha256_of, urls_of
+from sync_mcp.payments.files import asset_key, by_content, with_assets, with_local_media
 from sync_mcp.payments.urls import dropped_signatures, plain_spelling, without_signatures
 from sync_mcp.texts import safe, without_queries
 
@@ -32,15 +33,19 @@ _TOLD = tuple(field.wire for field in REQUEST.values() if field.role == "tells")
 class Intention:
     """One thing to be made for one account, and the canonical request that makes it.
 
-    `take` tells apart what is made again on purpose.
+    Attributes:
+        request: in its canonical form.
+        body: the same as JSON, made once and kept; what a local file holds stands in the place of its asset.
+        account: whose it is.
+        base_url: the API that is to make it.
+        take: tells apart what is made again on purpose.
     """
 
     request: GenerationRequest
+    body: Json
     account: str
     base_url: str
     take: int = 1
-    names: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
-    """What local files are called, by the hash of their content: for the user, and of no account."""
 
     @classmethod
     def of(
@@ -50,17 +55,16 @@ class Intention:
         account: str,
         base_url: str,
         take: int = 1,
-        names: Mapping[str, str] | None = None,
     ) -> "Intention":
         """Return the intention behind a request.
 
         Raises:
-            InvalidRequestError: `take` is not a number from 1 on.
+            InvalidRequestError: `take` is not a number from 1 on, or an `asset_id` can be no asset's.
         """
         if not 1 <= take <= HIGHEST_TAKE:
             raise InvalidRequestError(f"take must lie between 1 and {HIGHEST_TAKE}.")
-        sent = GenerationRequest.from_wire(canonical(request.to_wire()))
-        return cls(sent, account, base_url, take, names or {})
+        sent = GenerationRequest.from_wire(canonical(by_content(request).to_wire()))
+        return cls(with_local_media(sent, request.local_media), sent.to_wire(), account, base_url, take)
 
     @cached_property
     def body_digest(self) -> str:
@@ -76,6 +80,11 @@ class Intention:
     def content_digest(self) -> str:
         """SHA-256 of what is made and its take: two accounts that mean the same share it."""
         return sha256_of([DIGEST_VERSION, self._meaning, self.take])
+
+    @cached_property
+    def made_digest(self) -> str:
+        """SHA-256 of what is made, for whichever account and take: what it costs goes by it."""
+        return sha256_of(self._meaning)
 
     @cached_property
     def earlier_body_digests(self) -> tuple[str, ...]:
@@ -107,8 +116,24 @@ class Intention:
         return f"sync-mcp-{sha256_of([self.digest, attempt])[:48]}"
 
     @property
+    def wire(self) -> Json:
+        """The body as it is sent.
+
+        Raises:
+            InvalidRequestError: a local file is no asset yet.
+        """
+        self.request.check_is_sendable()
+        return self.body
+
+    @property
+    def inputs(self) -> list[tuple[Json, str | None]]:
+        """Each input as JSON, and what it is called where it is a local file."""
+        names = (item.name if isinstance(item, LocalMedia) else None for item in self.request.input)
+        return list(zip(cast(list[Json], self.body["input"]), names, strict=True))
+
+    @property
     def _made(self) -> Json:
-        return {name: value for name, value in self.request.to_wire().items() if name not in EXTRAS}
+        return {name: value for name, value in self.body.items() if name not in EXTRAS}
 
     @cached_property
     def _meaning(self) -> Json:
@@ -118,8 +143,7 @@ class Intention:
     @cached_property
     def extras(self) -> Json:
         """What does not count: the result's name and project, and where its end is told, by digest only."""
-        wire = self.request.to_wire()
-        kept = {name: wire[name] for name in EXTRAS if name in wire}
+        kept = {name: self.body[name] for name in EXTRAS if name in self.body}
         return {name: sha256_of(value) if name in _TOLD else value for name, value in kept.items()}
 
     def first_sent(self, extras: Json) -> "tuple[Intention, bool]":
@@ -127,20 +151,37 @@ class Intention:
 
         Of a webhook the digest alone is kept: it is known again only where this call names the same one.
         """
-        wire = self.request.to_wire()
         kept = {name: extras[name] for name in EXTRAS if name in extras and name not in _TOLD}
         hooks = {name: extras[name] for name in _TOLD if extras.get(name) is not None}
-        known = {name: wire[name] for name, hook in hooks.items() if hook == self.extras.get(name)}
-        first = GenerationRequest.from_wire({**self._made, **kept, **known})
-        return replace(self, request=first), len(known) == len(hooks)
+        known = {name: self.body[name] for name, hook in hooks.items() if hook == self.extras.get(name)}
+        is_whole = len(known) == len(hooks)
+        if {**kept, **known} == {name: self.body[name] for name in EXTRAS if name in self.body}:
+            return self, is_whole
+        first = self.request.with_fields({**dict.fromkeys(EXTRAS), **kept, **known})
+        return replace(self, request=first, body=by_content(first).to_wire()), is_whole
+
+    def with_assets(self, assets: Mapping[str, str]) -> "Intention":
+        """Return it with the asset of each local file, by its `asset_key`, in its place.
+
+        Raises:
+            KeyError: a file has none.
+        """
+        if not self.request.local_media:
+            return self
+        items = [
+            {**item, "assetId": assets[asset_key(given.type, given.sha256)]}
+            if isinstance(given, LocalMedia)
+            else item
+            for given, item in zip(self.request.input, cast(list[Json], self.body["input"]), strict=True)
+        ]
+        return replace(self, request=with_assets(self.request, assets), body={**self.body, "input": items})
 
     @cached_property
     def summary(self) -> str:
         """One line for the user, without query strings."""
-        wire = self.request.to_wire()
-        parts = [_shown(item, self.names) for item in cast(list[Json], wire["input"])]
-        if isinstance(wire.get("dubParams"), Mapping):
-            parts.append(f"dubbed into {safe(str(wire['dubParams'].get('targetLang')), 20)}")
+        parts = [_shown(item, name) for item, name in self.inputs]
+        if isinstance(self.body.get("dubParams"), Mapping):
+            parts.append(f"dubbed into {safe(str(self.body['dubParams'].get('targetLang')), 20)}")
         if self.take > 1:
             parts.append(f"take {self.take}")
         return f"{safe(self.request.model, 80)}: {', '.join(parts)}"
@@ -151,19 +192,18 @@ class Intention:
 
         "talk.mp4 + ben.wav", "photo.jpg: "Welcome to our…"", "talk.mp4, dubbed into fr".
         """
-        wire = self.request.to_wire()
         clips: list[str] = []
         voices: list[str] = []
         scripts: list[str] = []
-        for item in cast(list[Json], wire["input"]):
+        for item, name in self.inputs:
             if isinstance(item.get("provider"), Mapping):
                 scripts.append(str(item["provider"].get("script", "")))
             else:
                 is_clip = item.get("type") in ("video", "image")
-                (clips if is_clip else voices).append(_called(item, self.names))
+                (clips if is_clip else voices).append(_called(item, name))
         end = ""
-        if isinstance(wire.get("dubParams"), Mapping):
-            end += f", dubbed into {safe(str(wire['dubParams'].get('targetLang')), 8)}"
+        if isinstance(self.body.get("dubParams"), Mapping):
+            end += f", dubbed into {safe(str(self.body['dubParams'].get('targetLang')), 8)}"
         if self.take > 1:
             end += f", take {self.take}"
         return _joined(clips, voices, scripts, ABOUT_LIMIT - len(end)) + end
@@ -193,10 +233,9 @@ def _middle_cut(name: str, limit: int) -> str:
     return f"{name[: limit - tail - 1]}…{name[-tail:]}"
 
 
-def _called(item: Json, names: Mapping[str, str]) -> str:
+def _called(item: Json, name: str | None) -> str:
     """Return what an input is called: the name of its file, without folders."""
     asset_id = str(item.get("assetId") or "")
-    name = names.get(asset_id.partition(":")[2]) if asset_id else None
     if name is None and asset_id:
         name = f"asset {asset_id.partition('-')[0]}"
     if name is None:
@@ -205,14 +244,13 @@ def _called(item: Json, names: Mapping[str, str]) -> str:
     return safe(name, _PLACE_SHOWN) or safe(str(item.get("type")), 20)
 
 
-def _shown(item: Json, names: Mapping[str, str]) -> str:
+def _shown(item: Json, name: str | None) -> str:
     kind = safe(str(item.get("type")), 20)
     if isinstance(item.get("provider"), Mapping):
         provider: Json = item["provider"]
         script = safe(str(provider.get("script", "")), _SCRIPT_SHOWN)
         return f'{kind} "{script}" (voice {safe(str(provider.get("voiceId")), 80)})'
-    place = str(item.get("url") or item.get("assetId") or "")
-    place = names.get(place.partition(":")[2], place)
+    place = name or str(item.get("url") or item.get("assetId") or "")
     return f"{kind} {safe(without_queries(place), _PLACE_SHOWN)}"
 
 

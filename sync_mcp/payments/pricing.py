@@ -12,7 +12,7 @@ from decimal import Decimal
 from sync_mcp.api.checks import segments_past_end
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.estimate import PRICED_FPS
-from sync_mcp.api.models import CostEstimate, GenerationRequest, Video
+from sync_mcp.api.models import CostEstimate, GenerationRequest
 from sync_mcp.api.transport import RequestOptions
 from sync_mcp.errors import (
     APIStatusError,
@@ -21,7 +21,7 @@ from sync_mcp.errors import (
     InvalidRequestError,
     SyncError,
 )
-from sync_mcp.payments.files import LocalFiles, has_contents
+from sync_mcp.payments.files import LocalFiles
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.limits import HIGHEST_USD, dollars
 
@@ -65,7 +65,7 @@ class Price:
 
         With segments the output is as long as the video (API §3.1.2).
         """
-        if self.duration_seconds is None or not any(isinstance(item, Video) for item in request.input):
+        if self.duration_seconds is None or not any(item.type == "video" for item in request.input):
             return []
         # The API tells frames, and not how many of them are a second of this video.
         slack = self.duration_seconds * (PRICED_FPS / _SLOWEST_FPS - 1) + _FRAME_SECONDS
@@ -87,9 +87,9 @@ class Pricing:
     def __init__(self) -> None:
         self._measured: dict[str, Price] = {}
 
-    def learn(self, request: GenerationRequest, price: Price) -> None:
+    def learn(self, intention: Intention, price: Price) -> None:
         """Note what the API says that a request costs whose files it has."""
-        self._measured[_made_by(request)] = price
+        self._measured[intention.made_digest] = price
 
     async def price(
         self,
@@ -100,8 +100,11 @@ class Pricing:
         *,
         files: LocalFiles | None = None,
         fps: float | None = None,
+        intention: Intention | None = None,
     ) -> Price:
         """Return what a request is likely to cost; what is still a local file counts by its measured length.
+
+        `intention` is the request's, where it is known already.
 
         Raises:
             AuthenticationError, ConfigurationError: nothing could be sent either.
@@ -110,7 +113,7 @@ class Pricing:
         ask = _Asking(sync, request, options)
         if not request.input:
             return await self._hinted(ask, duration_seconds, fps, "there is no media to measure")
-        if not has_contents(request):
+        if not request.local_media:
             try:
                 estimate = await ask()
             except (AuthenticationError, ConfigurationError):
@@ -143,7 +146,7 @@ class Pricing:
             return await self._hinted(
                 ask, duration_seconds, fps, "the API cannot tell the price of these media"
             )
-        told = self._measured.get(_made_by(request))
+        told = self._told_of(intention, request)
         if files is None or files.output_seconds is None:
             if told is not None:
                 return _as_told(told)
@@ -153,6 +156,12 @@ class Pricing:
                 return Price(None, why)
             return await self._hinted(ask, duration_seconds, fps, why)
         return await self._measured_price(ask, files, fps, told)
+
+    def _told_of(self, intention: Intention | None, request: GenerationRequest) -> Price | None:
+        if not self._measured:
+            return None
+        made = intention or Intention.of(request, account="", base_url="")
+        return self._measured.get(made.made_digest)
 
     async def _measured_price(
         self, ask: "_Asking", files: LocalFiles, fps: float | None, told: Price | None
@@ -231,8 +240,3 @@ class _Asking:
 def believable(usd: Decimal | None) -> Decimal | None:
     """Return a price, or None for one that no job has: then nobody knows it."""
     return usd if usd is not None and usd.is_finite() and 0 < usd <= HIGHEST_USD else None
-
-
-def _made_by(request: GenerationRequest) -> str:
-    """Return what tells one thing to be made from another, for whatever account."""
-    return Intention.of(request, account="", base_url="").body_digest

@@ -460,25 +460,32 @@ async def _request(backend: Backend, arguments: RequestArguments) -> "Generation
     from sync_mcp.api import models
     from sync_mcp.api.checks import faults_of, faults_without_input
     from sync_mcp.api.fields import REQUEST
-    from sync_mcp.payments.files import content_id
 
     model = _chosen_model(arguments)
     fields = arguments.model_dump(exclude_none=True, include=set(REQUEST))
     faults = [fault for number, item in enumerate(arguments.input) for fault in _misplaced(item, number)]
+    told: set[str] = set()
     for number, item in enumerate(fields["input"]):
-        faults.extend(await _faults_of_places(backend, item, f"input[{number}]"))
+        place = f"input[{number}]"
+        faults.extend(await _faults_of_places(backend, item, place))
         has_file = item.pop("path", None) is not None
         if item["type"] != "text" and not (has_file or item.get("url") or item.get("asset_id")):
-            faults.append(f"input[{number}] ({item['type']}) has no path, url or asset_id: {_GIVE_A_FILE}")
-            has_file = True
+            faults.append(f"{place} ({item['type']}) has no path, url or asset_id: {_GIVE_A_FILE}")
+            told.add(place)
         if has_file:
             # What it holds is read once all else is known to be right.
-            item.setdefault("asset_id", content_id(""))
-    faults.extend(_put_languages(fields.get("dub", {})))
+            told.add(place)
+    for name, language_faults in _put_languages(fields.get("dub", {})):
+        faults.extend(language_faults)
+        told.add(f"dub.{name}")
     given = models.GenerationRequest.model_validate({**fields, "model": model})
     prices_alone = isinstance(arguments, EstimateArguments) and not given.input
     of_request = faults_without_input if prices_alone else faults_of
-    faults += [*of_request(given), *_faults_of_options(given), *await _faults_of_boxes(backend, given)]
+    faults += [
+        *of_request(given, told=told),
+        *_faults_of_options(given),
+        *await _faults_of_boxes(backend, given),
+    ]
     model_faults = await backend.model_faults(model)
     # Voices are looked for once all else is right: the list is long.
     voice_faults = [] if faults or model_faults else await _put_voices(backend, given)
@@ -566,17 +573,15 @@ async def _put_voices(backend: Backend, request: "GenerationRequest") -> list[st
     return faults
 
 
-def _put_languages(dub: dict[str, str]) -> Iterator[str]:
-    """Put the codes of the languages of a dub in place of their names; yield what is wrong with them."""
+def _put_languages(dub: dict[str, str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Put the codes of the languages of a dub in place of their names; yield which are none, and why."""
     from sync_mcp.api.languages import language_code
 
     for name in dub:
         try:
             dub[name] = language_code(dub[name], source=name == "source_lang")
         except InvalidRequestError as error:
-            yield from error.faults
-            # It is said: in this form it is not at fault a second time.
-            dub[name] = "xx"
+            yield name, error.faults
 
 
 def _chosen_model(arguments: RequestArguments) -> str:

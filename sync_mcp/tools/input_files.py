@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sync_mcp.api.models import GenerationRequest, Input
     from sync_mcp.api.uploads import OnProgress, Transfer
     from sync_mcp.media.decoding.probe import MediaInfo
-    from sync_mcp.media.inputs import LocalMedia, LocalReader
+    from sync_mcp.media.inputs import LocalReader, MediaFile
     from sync_mcp.media.links import Unseen
 
 UNSEEN = "What the files hold could not be checked: the user can install sync-mcp[media] for that."
@@ -39,7 +39,7 @@ class InputFiles:
         self,
         sync: "AsyncSync",
         reader: "LocalReader",
-        media: "Mapping[int, LocalMedia]",
+        media: "Mapping[int, MediaFile]",
     ) -> None:
         self.media = media
         self.on_progress: OnProgress | None = None
@@ -137,7 +137,7 @@ async def input_files(
         yield None
         return
     reader = context.backend.local_reader
-    media: dict[int, LocalMedia] = {}
+    media: dict[int, MediaFile] = {}
     failures: list[FileRefused | TransferUnderWay] = []
     for number, path in paths.items():
         kind = items[number].type
@@ -176,14 +176,15 @@ def _told_together(failures: Sequence[FileRefused | TransferUnderWay]) -> SyncEr
     return first
 
 
-def _place(request: "GenerationRequest", media: "Mapping[int, LocalMedia]") -> None:
-    from sync_mcp.api.models import Audio, Image, Video
-    from sync_mcp.payments.files import content_id
+def _place(request: "GenerationRequest", media: "Mapping[int, MediaFile]") -> None:
+    from sync_mcp.api.models import Audio, Image, LocalMedia, Video
 
     for number, each in media.items():
         item = request.input[number]
         if isinstance(item, Video | Image | Audio):
-            item.asset_id = content_id(each.sha256)
+            request.input[number] = LocalMedia(
+                type=item.type, sha256=each.sha256, name=each.name, ref_id=item.ref_id
+            )
 
 
 async def _measure(context: CallContext, request: "GenerationRequest", files: InputFiles) -> None:

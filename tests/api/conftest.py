@@ -65,7 +65,9 @@ async def make_as(
     media = [{"type": "video", "url": VIDEO}, {"type": "audio", "url": AUDIO}]
     request = GenerationRequest.from_wire({"model": "lipsync-2", "input": media, **(more or {})})
     kept = replace(Attempt("mine", claim), **attempt)
-    return await client.generations.create_as(kept, request, request_options={"max_retries": retries})
+    return await client.generations.create_as(
+        kept, request.to_wire(), request_options={"max_retries": retries}
+    )
 
 
 def job(id: str = "job-1", /, **more: object) -> dict[str, object]:

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from sync_mcp import AsyncSync, Audio, Ledger, OutcomeUnknown, Video
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.models import GenerationRequest, LocalMedia
 from sync_mcp.errors import APITimeoutError, ApprovalDenied, ApprovalRequired, SyncError
 from sync_mcp.payments.consent import Proposal
-from sync_mcp.payments.files import asset_key, content_id
+from sync_mcp.payments.files import asset_key
 from sync_mcp.payments.guard import Guard, Made, Terms
 from sync_mcp.payments.limits import Limits
 from sync_mcp.sandbox import Fault, Sandbox
@@ -59,11 +59,11 @@ class Files:
         self.uploads = 0
         self.error: SyncError | None = None
         self.asset_id = ""
-        self.names = {self.sha256: clip.name}
         self.forgotten = False
 
     def request(self, sandbox: Sandbox, **fields: Any) -> GenerationRequest:
-        media = [Video(asset_id=content_id(self.sha256)), Audio(url=sandbox.samples.audio)]
+        clip = LocalMedia(type="video", sha256=self.sha256, name=self.clip.name)
+        media = [clip, Audio(url=sandbox.samples.audio)]
         return GenerationRequest.model_validate({"model": "lipsync-2", "input": media, **fields})
 
     async def known_assets(self, sync: AsyncSync) -> Mapping[str, str] | None:  # noqa: ARG002 - as it is called

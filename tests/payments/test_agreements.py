@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from sync_mcp import AsyncSync, Audio, Guard, Ledger, OutcomeUnknown, QuoteRefused, Video
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp import AsyncSync, Audio, Guard, Ledger, OutcomeUnknown, QuoteRefused
+from sync_mcp.api.models import GenerationRequest, LocalMedia
 from sync_mcp.errors import ApprovalDenied, ApprovalRequired, SyncError
 from sync_mcp.payments.consent import webhook_host
-from sync_mcp.payments.files import asset_key, content_id, with_assets
+from sync_mcp.payments.files import asset_key, with_assets
 from sync_mcp.payments.guard import Made, Terms
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.wish import Token
@@ -198,10 +198,12 @@ class Files:
         self.clip = clip
         self.sha256 = "5" * 64
         self.output_seconds = seconds
-        self.names = {self.sha256: clip.name}
         self.asset_id: str | None = None
         self.on_upload: Callable[[], object] = lambda: None
-        media = [Video(asset_id=content_id(self.sha256)), Audio(url=sandbox.samples.audio)]
+        media = [
+            LocalMedia(type="video", sha256=self.sha256, name=clip.name),
+            Audio(url=sandbox.samples.audio),
+        ]
         self.request = GenerationRequest.model_validate({"model": "lipsync-2", "input": media})
 
     async def report(self) -> None:

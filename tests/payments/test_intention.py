@@ -5,14 +5,15 @@ from collections.abc import Callable
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_mcp import InvalidRequestError
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.models import GenerationRequest, LocalMedia
+from sync_mcp.payments.files import asset_key
 from sync_mcp.payments.intention import DIGEST_VERSION, Intention, differing_extras, unsigned
 from sync_mcp.payments.urls import plain_spelling
 
@@ -20,6 +21,7 @@ Wire = dict[str, Any]
 ACCOUNT, BASE_URL = "org:one", "https://api.sync.so"
 VIDEO: Wire = {"type": "video", "url": "https://media.example.com/clip.mp4?id=7"}
 AUDIO: Wire = {"type": "audio", "url": "https://media.example.com/voice.wav"}
+SHA = "0f" * 32
 PLAIN: Wire = {"model": "lipsync-2", "input": [VIDEO, AUDIO]}
 
 
@@ -49,7 +51,16 @@ GOLDEN: dict[str, Wire] = {
 def golden(name: str) -> Intention:
     case = GOLDEN[name]
     more = {"account": case["account"], "base_url": case["baseUrl"], "take": case["take"]}
-    return intended(case["request"], **more)
+    wire = case["request"]
+    # A local file was written down as it stands in the digest, which is not how one is given.
+    return intended({**wire, "input": [_given(item) for item in wire["input"]]}, **more)
+
+
+def _given(item: Wire) -> Wire | LocalMedia:
+    sha256 = str(item.get("assetId", "")).removeprefix("sha256:")
+    if item.get("assetId") in (None, sha256):
+        return item
+    return LocalMedia(type=item["type"], sha256=sha256, name="clip.mp4", ref_id=item.get("refId"))
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -72,6 +83,14 @@ def test_the_digests_of_version_1_are_those_that_version_1_wrote(name: str) -> N
 def test_what_is_sent_is_what_version_1_sent(name: str) -> None:
     # Compared as text: to Python 1 is 1.0 and True.
     assert _body(golden(name)) == json.dumps(GOLDEN[name]["sent"], sort_keys=True)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_body_that_is_kept_is_the_request_in_json(name: str) -> None:
+    intention = golden(name)
+    kinds = {media.type for media in intention.request.local_media}
+    with_assets = intention.with_assets({asset_key(kind, SHA): "asset" for kind in kinds})
+    assert json.dumps(with_assets.wire) == json.dumps(with_assets.request.to_wire())
 
 
 def test_no_digest_of_one_version_or_kind_is_one_of_another() -> None:
@@ -652,7 +671,7 @@ _REQUESTS: st.SearchStrategy[Wire] = st.fixed_dictionaries(
 
 
 def _body(intention: Intention) -> str:
-    return json.dumps(intention.request.to_wire(), sort_keys=True)
+    return json.dumps(intention.body, sort_keys=True)
 
 
 def test_urls_that_are_the_same_clip_are_sent_in_one_spelling() -> None:
@@ -718,7 +737,7 @@ def test_what_goes_out_is_untouched_by_what_the_digest_makes_of_it(rest: str, wo
     intention = intended({**video(url), "input": [*video(url)["input"][:1], *_said(script)["input"][1:]]})
     assert intention.digest
     assert intention.content_digest
-    picture, text = intention.request.to_wire()["input"]
+    picture, text = intention.body["input"]
     assert (picture["url"], text["provider"]["script"]) == (url, script)
 
 
@@ -766,8 +785,8 @@ def test_what_cannot_be_read_in_a_url_stays_as_it_is(url: str) -> None:
 NAMES = {"aa": "talk.mp4", "bb": "ben.wav", "cc": f"{'long ' * 20}one.mp4", "dd": f"{'long ' * 20}two.mp4"}
 
 
-def _file(kind: str, name: str) -> Wire:
-    return {"type": kind, "assetId": f"content:{name}"}
+def _file(kind: Literal["video", "audio"], name: str) -> LocalMedia:
+    return LocalMedia(type=kind, sha256=name, name=NAMES[name])
 
 
 def _script(text: str) -> Wire:
@@ -813,7 +832,7 @@ def test_what_a_job_is_about_is_said_in_few_words(fields: Wire, about: str) -> N
 
 def _named(fields: Wire, take: int = 1) -> Intention:
     request = GenerationRequest.from_wire({"model": "lipsync-2", **fields})
-    return Intention.of(request, account=ACCOUNT, base_url=BASE_URL, take=take, names=NAMES)
+    return Intention.of(request, account=ACCOUNT, base_url=BASE_URL, take=take)
 
 
 def test_jobs_that_differ_in_their_language_or_take_alone_are_told_apart() -> None:

@@ -125,7 +125,7 @@ def test_a_folder_may_have_any_name(ledger_of: LedgerOf, tmp_path: Path, name: s
 def test_no_query_string_and_no_key_stands_in_the_file(ledger: Ledger) -> None:
     intention = intended(query="?X-Amz-Signature=SECRET&token=SECRET")
     request = intention.request.model_copy(update={"webhook_url": "https://h/hook?secret=SECRET"})
-    begun(ledger, intention=Intention(request, ACCOUNT, BASE_URL))
+    begun(ledger, intention=Intention.of(request, account=ACCOUNT, base_url=BASE_URL))
     ledger.close()
     kept = ledger.path.read_bytes()
     assert b"https://h/clip.mp4" in kept
