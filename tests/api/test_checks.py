@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -10,6 +10,7 @@ from sync_mcp import (
     GenerationOptions,
     GenerationRequest,
     Image,
+    Input,
     InvalidRequestError,
     Segment,
     SegmentAudioInput,
@@ -18,6 +19,7 @@ from sync_mcp import (
     Video,
 )
 from sync_mcp.api.checks import faults_of
+from sync_mcp.api.models import LocalMedia
 from sync_mcp.sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -267,3 +269,49 @@ async def test_what_json_cannot_say_is_not_sent_as_something_else(sandbox: Sandb
     with pytest.raises(InvalidRequestError, match="No request can be made"):
         await sync.generations.create(**_options(brightness=NAN))
     assert sandbox.requests == []
+
+
+def _faults(*items: object, told: set[str] | None = None, **fields: Any) -> list[str]:
+    request = GenerationRequest.model_validate({"model": "lipsync-2", "input": list(items), **fields})
+    return faults_of(request, told=told or set())
+
+
+def _local(type: Literal["video", "image", "audio"], **more: Any) -> LocalMedia:
+    return LocalMedia(type=type, sha256="0f" * 32, name="file", **more)
+
+
+@pytest.mark.parametrize(
+    ("local", "told"),
+    [
+        ([_local("video"), AUDIO], [VIDEO, AUDIO]),
+        ([_local("video"), _local("audio")], [VIDEO, AUDIO]),
+        ([_local("video"), _local("image")], [VIDEO, IMAGE]),
+        ([_local("image"), AUDIO], [IMAGE, AUDIO]),
+        ([_local("audio")], [AUDIO]),
+        ([_local("video"), AUDIO, _local("audio")], [VIDEO, AUDIO, AUDIO]),
+    ],
+)
+@pytest.mark.parametrize("fields", [{}, {"dub": Dub(target_lang="es")}, {"segments": [_part()]}])
+def test_the_rules_for_a_local_file_are_those_for_its_kind(
+    local: list[Input], told: list[Input], fields: Request
+) -> None:
+    assert _faults(*local, **fields) == _faults(*told, **fields)
+
+
+def test_a_local_voice_is_named_by_a_segment_as_any_other() -> None:
+    assert _faults(VIDEO, _local("audio", ref_id="a"), segments=[_part()]) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "place"),
+    [
+        (_request(input=[Video(), AUDIO]), "input[0]"),
+        (_dub(dub=Dub(target_lang="Elvish")), "dub.target_lang"),
+        (_dub(dub=Dub(target_lang="es", source_lang="Elvish")), "dub.source_lang"),
+    ],
+)
+def test_what_is_told_of_a_place_elsewhere_is_not_told_twice(request_: Request, place: str) -> None:
+    request = GenerationRequest.model_validate(request_)
+    assert len(faults_of(request)) == 1
+    assert faults_of(request, told={"input[1]"}) == faults_of(request)
+    assert faults_of(request, told={place}) == []
