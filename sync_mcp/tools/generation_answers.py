@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from sync_mcp.api.models import Generation, GenerationRequest
-    from sync_mcp.payments.guard import Foresight
+    from sync_mcp.payments.call import Foresight
     from sync_mcp.payments.pricing import Price
     from sync_mcp.payments.rows import Entry
 

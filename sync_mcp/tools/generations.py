@@ -54,7 +54,7 @@ from sync_mcp.tools.withheld import READ_ONLY
 
 if TYPE_CHECKING:
     from sync_mcp.api.models import Generation, GenerationRequest
-    from sync_mcp.payments.guard import Foresight, Made, Terms
+    from sync_mcp.payments.call import Foresight, Made, Terms
     from sync_mcp.payments.pricing import Price
     from sync_mcp.payments.rows import Entry
     from sync_mcp.payments.wish import Token
@@ -143,7 +143,7 @@ def _terms(
     notes: Sequence[str],
     slot_until: float = -math.inf,
 ) -> "Terms":
-    from sync_mcp.payments.guard import Terms
+    from sync_mcp.payments.call import Terms
 
     backend = context.backend
     return Terms(

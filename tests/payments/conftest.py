@@ -11,9 +11,10 @@ import pytest
 from sync_mcp import AsyncSync, Audio, Ledger, OutcomeUnknown, Video
 from sync_mcp.api.models import GenerationRequest, LocalMedia
 from sync_mcp.errors import APITimeoutError, ApprovalDenied, ApprovalRequired, SyncError
+from sync_mcp.payments.call import Made, Terms
 from sync_mcp.payments.consent import Proposal
 from sync_mcp.payments.files import asset_key
-from sync_mcp.payments.guard import Guard, Made, Terms
+from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.limits import Limits
 from sync_mcp.sandbox import Fault, Sandbox
 

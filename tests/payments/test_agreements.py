@@ -11,9 +11,9 @@ import pytest
 from sync_mcp import AsyncSync, Audio, Guard, Ledger, OutcomeUnknown, QuoteRefused
 from sync_mcp.api.models import GenerationRequest, LocalMedia
 from sync_mcp.errors import ApprovalDenied, ApprovalRequired, SyncError
+from sync_mcp.payments.call import Made, Terms
 from sync_mcp.payments.consent import webhook_host
 from sync_mcp.payments.files import asset_key, with_assets
-from sync_mcp.payments.guard import Made, Terms
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.wish import Token
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox

@@ -23,9 +23,9 @@ from sync_mcp import (
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import APITimeoutError, ApprovalRequired, CreateUnderWay
 from sync_mcp.payments.book import attempts
+from sync_mcp.payments.call import Terms
 from sync_mcp.payments.consent import Proposal
 from sync_mcp.payments.files import asset_key, with_assets
-from sync_mcp.payments.guard import Terms
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.wish import Instant, Token
 from sync_mcp.sandbox import Fault, Sandbox

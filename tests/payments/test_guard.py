@@ -25,7 +25,8 @@ from sync_mcp import (
 )
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import ApprovalRequired, CreateUnderWay
-from sync_mcp.payments.guard import Made, Terms
+from sync_mcp.payments import sending, slots
+from sync_mcp.payments.call import Made, Terms
 from sync_mcp.payments.rows import ENTRIES
 from sync_mcp.sandbox import Fault, Sandbox
 
@@ -565,17 +566,17 @@ async def test_a_full_plan_answers_which_jobs_hold_the_slots_and_costs_nothing(
 async def test_a_create_waits_for_a_slot_within_its_time(
     sandbox: Sandbox, make: Make, request_of: RequestOf, guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.payments.guard._SLOT_POLL_SECONDS", 0.05)
+    monkeypatch.setattr("sync_mcp.payments.slots._SLOT_POLL_SECONDS", 0.05)
     sandbox.configure(plan="hobbyist")
     await make()
     waiting = anyio.Event()
-    running = guard._running  # pyright: ignore[reportPrivateUsage]
+    running = slots.list_running
 
     async def tell(*arguments: Any) -> Any:
         waiting.set()
         return await running(*arguments)
 
-    monkeypatch.setattr(guard, "_running", tell)
+    monkeypatch.setattr(slots, "list_running", tell)
 
     async def end_the_first() -> None:
         await waiting.wait()
@@ -601,14 +602,14 @@ async def test_a_create_that_waits_for_a_slot_over_midnight_counts_on_the_day_of
     monkeypatch: pytest.MonkeyPatch,
     new_day_has_room: bool,
 ) -> None:
-    monkeypatch.setattr("sync_mcp.payments.guard._SLOT_POLL_SECONDS", 0.05)
+    monkeypatch.setattr("sync_mcp.payments.slots._SLOT_POLL_SECONDS", 0.05)
     sandbox.configure(plan="hobbyist")
     await sync.account.get()
     sandbox.advance(86_400 - sync.api_time.timestamp() % 86_400 - 20)
     await make(by=guard_of(per_day="0.5"))
     guard = guard_of(per_day="0.5")
     waiting, is_next_day = anyio.Event(), anyio.Event()
-    running = guard._running  # pyright: ignore[reportPrivateUsage]
+    running = slots.list_running
 
     async def tell(*arguments: Any) -> Any:
         is_first, jobs = not waiting.is_set(), await running(*arguments)
@@ -617,7 +618,7 @@ async def test_a_create_that_waits_for_a_slot_over_midnight_counts_on_the_day_of
             await is_next_day.wait()
         return jobs
 
-    monkeypatch.setattr(guard, "_running", tell)
+    monkeypatch.setattr(slots, "list_running", tell)
 
     async def pass_midnight() -> None:
         await waiting.wait()
@@ -661,7 +662,7 @@ async def test_a_create_in_doubt_that_goes_out_again_after_midnight_counts_on_th
     await sync.account.get()
     sandbox.advance(86_400 - sync.api_time.timestamp() % 86_400 - 20)
     guard = guard_of(per_day="0.5")
-    look = guard.hindrance_in_export
+    look = sending.hindrance_in_export
 
     async def pass_midnight(*arguments: Any) -> Any:
         if len(sent(sandbox)) == 1:
@@ -672,7 +673,7 @@ async def test_a_create_in_doubt_that_goes_out_again_after_midnight_counts_on_th
             await guard_of(per_day="0.5").create(sync, request_of("?today"), None, Terms())
         return await look(*arguments)
 
-    monkeypatch.setattr(guard, "hindrance_in_export", pass_midnight)
+    monkeypatch.setattr(sending, "hindrance_in_export", pass_midnight)
     sandbox.add_fault(Fault(method="POST", path=CREATE, drop="before"))
     if others_usd == 0.1:
         await guard.create(sync, request_of(), None, Terms())
@@ -696,7 +697,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_for_a_slot_sends_nothing_
     monkeypatch: pytest.MonkeyPatch,
     has_group: bool,
 ) -> None:
-    monkeypatch.setattr("sync_mcp.payments.guard._SLOT_POLL_SECONDS", 0.05)
+    monkeypatch.setattr("sync_mcp.payments.slots._SLOT_POLL_SECONDS", 0.05)
     sandbox.configure(plan="hobbyist")
     await make()
     sent_before = len(sent(sandbox))
@@ -704,13 +705,13 @@ async def test_a_call_that_is_cancelled_while_it_waits_for_a_slot_sends_nothing_
     with anyio.fail_after(20):
         async with anyio.create_task_group() as work:
             guard = guard_of(task_group=work if has_group else None)
-            running = guard._running  # pyright: ignore[reportPrivateUsage]
+            running = slots.list_running
 
             async def tell(*arguments: Any) -> Any:
                 waiting.set()
                 return await running(*arguments)
 
-            monkeypatch.setattr(guard, "_running", tell)
+            monkeypatch.setattr(slots, "list_running", tell)
             async with anyio.create_task_group() as caller:
                 slot_until = anyio.current_time() + 15
                 terms = Terms(slot_until=slot_until)

@@ -7,7 +7,7 @@ import pytest
 
 from sync_mcp import AsyncSync, Guard, Ledger, Text
 from sync_mcp.api.models import GenerationRequest
-from sync_mcp.payments.guard import Terms
+from sync_mcp.payments.call import Terms
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.sandbox.wire import VOICE
 

@@ -7,7 +7,7 @@ import pytest
 
 from sync_mcp import AsyncSync, Guard, LimitReached
 from sync_mcp.api.models import GenerationRequest
-from sync_mcp.payments.guard import Made
+from sync_mcp.payments.call import Made
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, PRICE, paid

@@ -10,7 +10,7 @@ import pytest
 from sync_mcp import AsyncSync, Guard, OutcomeUnknown
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.machine.installed import ledger_command
-from sync_mcp.payments.guard import Made, Terms
+from sync_mcp.payments.call import Made, Terms
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, paid, sent

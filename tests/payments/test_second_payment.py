@@ -11,8 +11,8 @@ from pydantic import JsonValue
 from sync_mcp import AsyncSync, Dub, Guard, LimitReached, OutcomeUnknown, SyncError, Video
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import ApprovalRequired
+from sync_mcp.payments.call import Made
 from sync_mcp.payments.consent import Proposal
-from sync_mcp.payments.guard import Made
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, PRICE, paid, sent

@@ -1,0 +1,65 @@
+"""What a call may cost by the user's limits and its own."""
+
+from decimal import Decimal
+from functools import partial
+
+from sync_mcp.background.work import do_in_thread
+from sync_mcp.errors import LimitReached
+from sync_mcp.payments.call import Call
+from sync_mcp.payments.ledger import Ledger
+from sync_mcp.payments.limits import Limits, Spent, call_refusal, until_priced
+from sync_mcp.payments.pricing import Price
+from sync_mcp.payments.rows import Entry
+from sync_mcp.payments.settling import SETTLE_SECONDS, Settling
+
+
+class Bounds:
+    """The limits, and what stands against them by now."""
+
+    def __init__(self, ledger: Ledger, limits: Limits, settling: Settling) -> None:
+        self.ledger = ledger
+        self.limits = limits
+        self._settling = settling
+
+    async def standing_refusal(self, call: Call, price: Price) -> LimitReached | None:
+        """Return which limit stands against a price, once it is known what has ended since."""
+        refusal = await self.refusal(call, price.usd)
+        if refusal is None:
+            return None
+        if price.usd is None:
+            # No sum that is spent decides it.
+            return until_priced(refusal, price.fault) if price.fault else refusal
+        options = call.reading(SETTLE_SECONDS)
+        await self._settling.settle_account(call.sync, call.account, options, is_due=True)
+        return await self.refusal(call, price.usd)
+
+    async def refusal(
+        self, call: Call, usd: Decimal | None, *, held_by: Entry | None = None
+    ) -> LimitReached | None:
+        """Return which limit stands against a price, if any, besides what an entry holds for it already."""
+        refusal = self.max_cost_refusal(call, usd)
+        if refusal is not None or not self.limits.any:
+            return refusal
+        spent = await self._spent(call)
+        if held_by is not None:
+            spent = spent.without(held_by.counted_usd, held_by.created_at)
+        return self.limits.refusal(usd, spent)
+
+    def max_cost_refusal(self, call: Call, usd: Decimal | None) -> LimitReached | None:
+        most = call.terms.max_cost_usd
+        return None if most is None else call_refusal(usd, most)
+
+    async def _spent(self, call: Call) -> Spent:
+        return await do_in_thread(partial(self.ledger.spent, is_sandbox=call.is_sandbox, now=call.now))
+
+    async def most_usd(self, call: Call) -> Decimal | None:
+        """Return the most that a job may cost now, or None where nothing limits it."""
+        bounds: list[Decimal] = []
+        if self.limits.any:
+            bounds = [limit.left_usd for limit in self.limits.standings(await self._spent(call))]
+        if call.terms.max_cost_usd is not None:
+            bounds.append(call.terms.max_cost_usd)
+        return min(bounds, default=None)
+
+    async def left_usd(self, call: Call) -> Decimal | None:
+        return self.limits.left_usd(await self._spent(call)) if self.limits.has_budget else None

@@ -1,0 +1,239 @@
+"""What was made of an intention before: its job, or the attempt that comes next."""
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+
+from sync_mcp.api.models import Generation
+from sync_mcp.background.work import do_in_thread
+from sync_mcp.errors import (
+    APIResponseError,
+    APIStatusError,
+    NotVisibleYet,
+    Standing,
+    SyncError,
+    is_unknown_id,
+)
+from sync_mcp.payments.call import Call, Made, Next, look_patiently
+from sync_mcp.payments.intention import Intention, differing_extras
+from sync_mcp.payments.ledger import Ledger
+from sync_mcp.payments.limits import dollars
+from sync_mcp.payments.rows import REPEATED_IN_VAIN, Entry
+from sync_mcp.payments.settling import RUNNING_STATUSES, SETTLE_SECONDS, Settling
+from sync_mcp.texts import plain_id
+
+VISIBLE_WITHIN_SECONDS = 3600.0
+"""How long after its send a job that the API's reads do not show is only waited for."""
+_NEW_KEY = "A repeat under its key was answered with it and made nothing: a new one goes out under a new key."
+_STATUSES = ("FAILED", "REJECTED", "CANCELED")
+
+
+class History:
+    """What the ledger and the API know of earlier attempts."""
+
+    def __init__(self, ledger: Ledger, settling: Settling) -> None:
+        self.ledger = ledger
+        self._settling = settling
+
+    async def find(self, call: Call) -> Made | Next | Entry:
+        """Return the job that is there, or the attempt that is to be made, or the one whose job nobody knows.
+
+        Nothing is sent. What foretells a create goes by it as well, so that both are of one mind.
+
+        Raises:
+            NotVisibleYet: its job was made, and the API does not show it yet.
+            SyncError: the state of its job cannot be read.
+        """
+        entry, number = await self._last(call)
+        if entry is None:
+            return Next(number)
+        if _may_be_another_clip(entry, call.intention):
+            note = f"An older version of this program made entry {entry.id}, perhaps of another clip."
+            return Next(number, note, entry.id)
+        if entry.generation_id is not None and entry.state in ("accepted", "ended"):
+            found = await self._present(call, entry)
+        else:
+            found = entry if entry.is_open else self._after(entry)
+        # Those that were refused in between have their numbers.
+        return replace(found, attempt=number) if isinstance(found, Next) else found
+
+    async def _last(self, call: Call) -> tuple[Entry | None, int]:
+        """Return the attempt that the next one comes after, and the next one's number.
+
+        One whose process died before anything was sent is taken back.
+        """
+        latest = await do_in_thread(self.ledger.latest, call.intention)
+        while latest is not None and latest.is_abandoned(time.time()):
+            await do_in_thread(self.ledger.withdraw_abandoned, call.intention)
+            latest = await do_in_thread(self.ledger.latest, call.intention)
+        if latest is None:
+            return None, 1
+        if latest.state != "refused":
+            return latest, latest.attempt + 1
+        return await do_in_thread(self.ledger.standing, call.intention), latest.attempt + 1
+
+    def _after(self, entry: Entry) -> Next:
+        """Return the attempt that follows a settled one, by what the ledger knows."""
+        following = entry.attempt + 1
+        if entry.state == "released":
+            return Next(following, "The user let go of the attempt before: this is a new one.")
+        if entry.state == "ended":
+            return after_failure(entry, entry.charged)
+        gone = "was deleted" if entry.state == "deleted" else "is no longer shown by the API"
+        note = f"The job of this call, {job_of(entry)}, {gone}; what it cost stays spent."
+        return Next(following, note, entry.id)
+
+    async def _present(self, call: Call, entry: Entry) -> Made | Next:
+        """Return the state of a job that was made, or what is to be made after it."""
+        assert entry.generation_id is not None
+        try:
+            look = partial(self.look_for, call, entry.generation_id)
+            generation = await look_patiently(call.terms, look)
+        except SyncError as error:
+            error.next_step = (
+                f"This call's job {plain_id(entry.generation_id)} was made before; its state cannot be read "
+                f"now. Call get_generation for it in a while. {error.next_step}"
+            ).rstrip()
+            raise
+        if generation is None:
+            return self.repeat_of_unseen(call, entry)
+        options = call.reading(SETTLE_SECONDS)
+        if generation.finished and generation.status != "COMPLETED":
+            charged = await self._settling.settle_failure(call.sync, call.account, entry, generation, options)
+            return after_failure(replace(entry, status=generation.status), charged)
+        if generation.finished:
+            if entry.state == "ended" and entry.status != "COMPLETED":
+                # What was written down of it is not true any more, and its cost may not be.
+                await self._settling.settle_job(call.sync, entry, generation, options)
+            await self._settling.settle_account(call.sync, call.account, options)
+            entry = await do_in_thread(self.ledger.entry, entry.id) or entry
+        elif generation.status not in RUNNING_STATUSES:
+            await self._settling.settle_strange(call.sync, entry, generation, options)
+            now = await do_in_thread(self.ledger.entry, entry.id)
+            if now is not None and now.state == "ended":
+                return after_failure(now, now.charged)
+        made = Made(generation, entry.attempt, "was there")
+        made.notes.extend(notes_on_extras(entry, call.intention))
+        if call.intention.dropped_signatures:
+            left_out = ", ".join(call.intention.dropped_signatures)
+            made.notes.append(f"Its URLs were compared without what only lets them be fetched: {left_out}.")
+        cost, estimate = entry.cost_usd, entry.estimate_usd
+        if cost is not None and estimate is not None and cost > estimate:
+            made.notes.append(f"It cost {dollars(cost)}, more than the estimate, {dollars(estimate)}.")
+        return made
+
+    async def look_for(self, call: Call, generation_id: str) -> Generation | None:
+        """Return a job, or None where neither it nor the list shows it."""
+        try:
+            return await call.sync.generations.get(generation_id, request_options=call.reading())
+        except APIStatusError as error:
+            if not is_unknown_id(error.status):
+                raise
+        try:
+            listed = await call.sync.generations.list(ids=[generation_id], request_options=call.reading())
+        except APIStatusError as error:
+            if not is_unknown_id(error.status):
+                raise
+            # It does not take the id there either.
+            return None
+        found = next((job for job in listed if job.id == generation_id), None)
+        if found is None and listed.unreadable:
+            raise APIResponseError("The API's list has an entry that cannot be read.")
+        return found
+
+    def repeat_of_unseen(self, call: Call, entry: Entry) -> Next:
+        """Return the repeat of a job that was made and that the API shows nowhere.
+
+        A repeat goes out under the same key first: an API that keeps keys answers it with the job.
+
+        Raises:
+            NotVisibleYet: it was made a short time ago: the API's reads may lag.
+        """
+        now = call.now.seconds
+        if now - entry.last_sent_at < VISIBLE_WITHIN_SECONDS:
+            raise not_visible(entry, now)
+        sent_on = moment(entry.last_sent_at)
+        if entry.generation_id is None:
+            note = (
+                f"The API named {named_job_of(entry)} for this call, sent on {sent_on}, and does not show "
+                "it; its money stays held."
+            )
+        else:
+            note = (
+                f"The job of this call, {job_of(entry)}, was made on {sent_on}, and the API does not show "
+                "it now; its money stays held."
+            )
+        if entry.error_code == REPEATED_IN_VAIN:
+            note += f" {_NEW_KEY}"
+            return Next(entry.attempt + 1, note, entry.id)
+        return Next(entry.attempt + 1, note, entry.id, entry)
+
+
+def _may_be_another_clip(entry: Entry, intention: Intention) -> bool:
+    """Return whether an older version's entry may be of another clip: it took more for signatures."""
+    is_of_now = intention.digest in (entry.digest, entry.sent_digest)
+    return intention.has_loose_earlier_digest and not is_of_now
+
+
+def after_failure(entry: Entry, charged: str) -> Next:
+    """Return the attempt that follows a job without a result: the user is asked unless it was surely free."""
+    status = entry.status if entry.status in _STATUSES else "in a status that is not known here"
+    number = f"Attempt {entry.attempt} ({job_of(entry)}) ended {status}"
+    if charged == "no":
+        return Next(entry.attempt + 1, f"{number} and was not charged: this is a new one.")
+    fate = "was charged" if charged == "yes" else "may have been charged"
+    return Next(entry.attempt + 1, f"{number} and {fate}.", entry.id)
+
+
+def as_first_sent(call: Call, following: Next) -> tuple[Call, Next]:
+    """Return a call and its next attempt with the body of the first one where it goes out under its key."""
+    entry = following.repeats
+    if entry is None:
+        return call, following
+    first, is_whole = call.intention.first_sent(entry.extras)
+    if not is_whole:
+        # A key with another body is refused by an API that keeps keys, and heard by none else.
+        return call, replace(following, repeats=None)
+    told = " ".join([following.note or "", *notes_on_extras(entry, call.intention)])
+    return replace(call, intention=first), replace(following, note=told)
+
+
+def notes_on_extras(entry: Entry, intention: Intention) -> list[str]:
+    names = differing_extras(entry.extras, intention.extras)
+    if not names:
+        return []
+    return [f"{', '.join(names)} of this call differ from the first one's, which hold for this job."]
+
+
+def not_visible(entry: Entry, now: float) -> NotVisibleYet:
+    """Return what is told of a job that the ledger knows and the API does not show."""
+    return NotVisibleYet(
+        entry.generation_id or entry.named_id or "",
+        ledger_id=entry.id,
+        made_at=moment(entry.last_sent_at),
+        may_appear=now - entry.last_sent_at < VISIBLE_WITHIN_SECONDS,
+        standing=_standing(entry),
+    )
+
+
+def _standing(entry: Entry) -> Standing:
+    if entry.state == "released" and entry.charged == "no":
+        return "let_go"
+    if not entry.is_open:
+        return "spent"
+    return "held" if entry.generation_id is not None else "named"
+
+
+def named_job_of(entry: Entry) -> str:
+    """Return the job that the API named, as it may stand in a sentence of our own."""
+    named = plain_id(entry.named_id or "")
+    return f"the job {named}" if named else "a job, by what is no id,"
+
+
+def job_of(entry: Entry) -> str:
+    return plain_id(entry.generation_id or "") or "whose id is none"
+
+
+def moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%MZ}"
