@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
+from typing import TypeGuard
 from urllib.parse import urlsplit
 
 from sync_mcp.api.languages import language_fault
@@ -19,13 +20,12 @@ from sync_mcp.api.models import (
     GenerationRequest,
     Image,
     Input,
+    LocalMedia,
     OtherInput,
     Segment,
     SegmentOptions,
     Text,
     Video,
-    is_visual,
-    is_voice,
 )
 
 _OUTPUT_FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -237,6 +237,16 @@ def _delivery_faults(request: GenerationRequest) -> Iterator[str]:
         )
     if request.project_id is not None and not _UUID.fullmatch(request.project_id):
         yield "project_id must be the UUID of a project."
+
+
+def is_visual(item: Input) -> TypeGuard[Video | Image | LocalMedia]:
+    """Return whether an input is the picture: a video or an image."""
+    return not isinstance(item, OtherInput) and item.type in ("video", "image")
+
+
+def is_voice(item: Input) -> TypeGuard[Audio | Text | LocalMedia]:
+    """Return whether an input is a voice: a recording or a script."""
+    return not isinstance(item, OtherInput) and item.type in ("audio", "text")
 
 
 def plain_host(url: str) -> str | None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeGuard, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -28,6 +28,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from sync_mcp.api.fields import VOICE
 from sync_mcp.errors import InvalidRequestError
 
 logger = logging.getLogger("sync_mcp.api")
@@ -181,13 +182,7 @@ class Text(CamelModel):
     provider_extra: Json = Field(default_factory=dict)
     """Fields inside `provider` that this version does not know."""
 
-    _PROVIDER_FIELDS: ClassVar = {
-        "name": "provider_name",
-        "voiceId": "voice_id",
-        "script": "script",
-        "stability": "stability",
-        "similarityBoost": "similarity_boost",
-    }
+    _PROVIDER_FIELDS: ClassVar = {field.wire: name for name, field in VOICE.items()}
 
     @model_validator(mode="before")
     @classmethod
@@ -262,16 +257,6 @@ Input = Annotated[
     | Annotated[OtherInput, Tag("other")],
     Discriminator(_input_kind),
 ]
-
-
-def is_visual(item: Input) -> TypeGuard[Video | Image | LocalMedia]:
-    """Return whether an input is the picture: a video or an image."""
-    return not isinstance(item, OtherInput) and item.type in ("video", "image")
-
-
-def is_voice(item: Input) -> TypeGuard[Audio | Text | LocalMedia]:
-    """Return whether an input is a voice: a recording or a script."""
-    return not isinstance(item, OtherInput) and item.type in ("audio", "text")
 
 
 class ActiveSpeaker(SnakeModel):

@@ -12,15 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sync_mcp.api.checks import segments_past_end
+from sync_mcp.api.checks import is_visual, is_voice, segments_past_end
 from sync_mcp.api.models import (
     ActiveSpeaker,
     GenerationOptions,
     GenerationRequest,
     Segment,
     Text,
-    is_visual,
-    is_voice,
 )
 from sync_mcp.media.decoding.probe import LONGEST_SIDE, SHORTER_SIDE, MediaInfo, size_that_fits
 
