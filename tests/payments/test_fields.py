@@ -136,6 +136,19 @@ def test_the_tools_take_every_declared_field(given: type[BaseModel], wanted: Col
     assert not fault, fault
 
 
+@pytest.mark.parametrize(
+    ("given", "declared"),
+    [(arguments.InputItem, fields.VOICE), (arguments.OptionsArguments, fields.OPTIONS)],
+)
+def test_the_default_that_an_argument_tells_is_the_declared_one(
+    given: type[BaseModel], declared: Fields
+) -> None:
+    told = {name: field.description or "" for name, field in given.model_fields.items() if name in declared}
+    telling = {name for name, text in told.items() if "default" in text}
+    assert {name for name in telling if str(declared[name].default) not in told[name]} == set()
+    assert len(telling) >= 2
+
+
 @pytest.mark.parametrize(("body", "declared", "ignored"), CONTRACT)
 def test_the_sandbox_reads_every_declared_field(
     body: type[BaseModel], declared: Fields, ignored: Collection[str]
