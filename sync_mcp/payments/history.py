@@ -91,10 +91,11 @@ class History:
             look = partial(self.look_for, call, entry.generation_id)
             generation = await look_patiently(call.terms, look)
         except SyncError as error:
-            error.next_step = (
+            told = (
                 f"This call's job {plain_id(entry.generation_id)} was made before; its state cannot be read "
                 f"now. Call get_generation for it in a while. {error.next_step}"
-            ).rstrip()
+            )
+            error.advise(next_step=told.rstrip())
             raise
         if generation is None:
             return self.repeat_of_unseen(call, entry)

@@ -158,9 +158,9 @@ def _unknown_price_refusal() -> LimitReached:
 def until_priced(refusal: LimitReached, fault: SyncError) -> LimitReached:
     """Return the refusal of a price that asking failed for: where the failure may pass, it may pass too."""
     if fault.retryable:
-        refusal.retryable = True
         refusal.retry_after_seconds = fault.retry_after_seconds
-        refusal.next_step = "Call again later: the API could not tell the price now."
+        told = "Call again later: the API could not tell the price now."
+        refusal.advise(retryable=True, next_step=told)
     return refusal
 
 

@@ -226,8 +226,8 @@ class Payer:
         except SyncError as error:
             if (error.api_code or "").startswith("asset_") and error.money_spent == "no":
                 files.forget()
-                error.retryable = True
-                error.next_step = "An uploaded file was deleted: make the same call again, it is sent anew."
+                told = "An uploaded file was deleted: make the same call again, it is sent anew."
+                error.advise(retryable=True, next_step=told)
             raise
 
     async def _uploaded(self, call: Call, wish: Wish, files: LocalFiles, entry: Entry) -> "_Ready | None":

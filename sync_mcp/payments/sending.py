@@ -139,7 +139,7 @@ class Sender:
                 before, until = result.retry_after_seconds, hindrance.retry_after_seconds
                 # Where no time is known when it ends, none is told.
                 result.retry_after_seconds = None if until is None else max(until, before or 0.0)
-            result.next_step = self._way_out(entry, result, hindrance)
+            result.advise(next_step=self._way_out(entry, result, hindrance))
         elif isinstance(result, NotSent) and sending.refusal is not None:
             result = sending.refusal
         await self._note_failure(entry, result, is_new=is_new, went_out=sending.went_out)

@@ -52,11 +52,13 @@ def _advise_to_wait(error: ConcurrencyLimitError, running: list[str]) -> None:
     shown = [name for name in running if plain_id(name)][:_RUNNING_SHOWN]
     if shown:
         more = f" and {len(running) - len(shown)} more" if len(running) > len(shown) else ""
-        error.message += f" Running: {', '.join(shown)}{more}."
         ids = ", ".join(f'"{name}"' for name in shown)
-        error.next_step = (
-            f"Nothing was sent or charged. Call wait_for_generations with generation_ids [{ids}] and until "
-            '"any", then make this call again.'
+        error.advise(
+            message=f"{error.message} Running: {', '.join(shown)}{more}.",
+            next_step=(
+                "Nothing was sent or charged. Call wait_for_generations with generation_ids "
+                f'[{ids}] and until "any", then make this call again.'
+            ),
         )
     else:
-        error.next_step = "Nothing was sent or charged. Wait for a running job to end, then call again."
+        error.advise(next_step="Nothing was sent or charged. Wait for a running job to end, then call again.")
