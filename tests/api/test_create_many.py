@@ -25,6 +25,7 @@ from sync_mcp import (
     Video,
 )
 from sync_mcp.api import running
+from sync_mcp.api.models import LocalMedia
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 
 from .conftest import KEY, keys, make, until
