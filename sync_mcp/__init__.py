@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         Text,
         Video,
     )
-    from sync_mcp.api.transport import RequestOptions
+    from sync_mcp.api.options import RequestOptions
     from sync_mcp.api.uploads import Transfer
     from sync_mcp.api.usage import UsageItem, UsagePage
     from sync_mcp.api.voices import Voice
@@ -102,7 +102,7 @@ _HOMES = {
         "Text",
         "Video",
     ),
-    "sync_mcp.api.transport": ("RequestOptions",),
+    "sync_mcp.api.options": ("RequestOptions",),
     "sync_mcp.api.uploads": ("Transfer",),
     "sync_mcp.api.usage": ("UsageItem", "UsagePage"),
     "sync_mcp.api.voices": ("Voice",),

@@ -119,7 +119,7 @@ def test_only_the_command_imports_the_sandbox() -> None:
 
 
 def test_one_module_speaks_http_to_the_api() -> None:
-    assert _importers_of("httpx") == {"api.transport"}
+    assert _importers_of("httpx") == {"api.http"}
     assert _importers_of("aiohttp") | _importers_of("requests") == set()
 
 

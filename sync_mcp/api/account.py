@@ -10,8 +10,9 @@ from typing import Literal
 
 from pydantic import JsonValue, ValidationError
 
+from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import CamelModel
-from sync_mcp.api.transport import Call, RequestOptions, Transport
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import APIResponseError
 
 # Names as they are compared: in lower case, letters alone.

@@ -13,8 +13,10 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from sync_mcp.api.downloads import check_destination, fetched, move_into_place
 from sync_mcp.api.formats import MediaFormat, MediaKind
+from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import CamelModel, Figure, Moment
-from sync_mcp.api.transport import Call, RequestOptions, Transport
+from sync_mcp.api.options import RequestOptions
+from sync_mcp.api.storage import transfer_budget
 from sync_mcp.api.uploads import LocalFile, OnProgress, Source, name_to_send, opened
 from sync_mcp.errors import (
     APIConnectionError,
@@ -284,7 +286,7 @@ class Assets:
     ) -> str:
         """Send a file to the storage and return the URL by which it is registered."""
         body = {"fileName": name, "contentType": format.content_type, "size": file.size}
-        tries = self._transport.tries(options)
+        tries = transfer_budget(self._transport, options)
         while True:
             # A fresh one each time: the last may be used up, or out of time.
             reply = await self._transport.read(Call("POST", "/v2/assets/upload", body=body), options)

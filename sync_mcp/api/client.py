@@ -16,8 +16,10 @@ from sync_mcp.api.account import Account
 from sync_mcp.api.assets import Assets
 from sync_mcp.api.downloads import fetched
 from sync_mcp.api.generations import Generations
+from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import CamelModel, ErrorInfo, Generation, GenerationRequest, ModelInfo
-from sync_mcp.api.transport import Call, RequestOptions, Transport
+from sync_mcp.api.options import RequestOptions
+from sync_mcp.api.storage import download
 from sync_mcp.api.uploads import LARGEST_BYTES, OnProgress
 from sync_mcp.api.usage import Usage
 from sync_mcp.api.voices import Voices
@@ -157,7 +159,7 @@ class AsyncSync:
         """
         begin = bytearray()
         async with (
-            self._transport.download(url, {"range": f"bytes=0-{size - 1}"}) as answer,
+            download(self._transport, url, {"range": f"bytes=0-{size - 1}"}) as answer,
             aclosing(answer.chunks(LARGEST_BYTES)) as chunks,
         ):
             async for chunk in chunks:

@@ -24,10 +24,12 @@ from urllib.parse import quote
 import anyio
 from pydantic import ValidationError
 
+from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.listing import Reading
 from sync_mcp.api.matching import Likeness, Verdict, compare
 from sync_mcp.api.models import Generation, GenerationRequest, Json
-from sync_mcp.api.transport import Call, Reply, RequestOptions, Transport
+from sync_mcp.api.options import RequestOptions
+from sync_mcp.api.replies import Reply
 from sync_mcp.errors import (
     APIConnectionError,
     APIResponseError,

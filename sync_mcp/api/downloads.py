@@ -14,7 +14,10 @@ from pathlib import Path
 import anyio
 from anyio.to_thread import run_sync
 
-from sync_mcp.api.transport import Budget, Download, RequestOptions, Transport
+from sync_mcp.api.http import Transport
+from sync_mcp.api.options import RequestOptions
+from sync_mcp.api.retry import Budget
+from sync_mcp.api.storage import Download, download, transfer_budget
 from sync_mcp.api.uploads import LARGEST_BYTES, OnProgress, Transfer
 from sync_mcp.errors import APIConnectionError, APIResponseError, APITimeoutError, FileRefused
 
@@ -53,7 +56,7 @@ async def fetched(
         fetch = _Fetch(transport, fresh_url, descriptor, limit_bytes, on_progress)
         try:
             with anyio.move_on_after(_LONGEST_SECONDS) as scope:
-                await fetch.run(transport.tries(request_options))
+                await fetch.run(transfer_budget(transport, request_options))
             if scope.cancelled_caught:
                 raise APITimeoutError(f"The download did not end within {_LONGEST_SECONDS / 3600:g} hours.")
             await run_sync(_finish, descriptor, fetch.done)
@@ -198,7 +201,7 @@ class _Fetch:
         headers: Mapping[str, str] = {}
         if self.done and self._etag:
             headers = {"range": f"bytes={self.done}-", "if-range": self._etag}
-        async with self._transport.download(await self._fresh_url(), headers) as answer:
+        async with download(self._transport, await self._fresh_url(), headers) as answer:
             told = _announced(answer)
             if told != _Announced(self.done, self._size, self._etag):
                 self._forget()

@@ -6,8 +6,9 @@ from decimal import Decimal
 
 from pydantic import ValidationError
 
+from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import CostEstimate, GenerationRequest, Json, Text
-from sync_mcp.api.transport import Call, RequestOptions, Transport
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import APIResponseError, InvalidRequestError, NotFoundError, RequestRejectedError
 
 _BY_DURATION = ("/v2/generations/estimate", "/v2/generate/estimate-cost")

@@ -27,6 +27,7 @@ from sync_mcp.api.checks import faults_of, faults_without_input
 from sync_mcp.api.create import Attempt, Creator
 from sync_mcp.api.downloads import check_destination, fetched, move_into_place
 from sync_mcp.api.estimate import estimate
+from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.many import Calls, CreateMany, ManyRequest
 from sync_mcp.api.models import (
     CostEstimate,
@@ -42,8 +43,8 @@ from sync_mcp.api.models import (
     Segment,
 )
 from sync_mcp.api.option_matrix import ignored_options
+from sync_mcp.api.options import RequestOptions, check_options
 from sync_mcp.api.running import Turn
-from sync_mcp.api.transport import Call, RequestOptions, Transport, check_options
 from sync_mcp.api.uploads import LARGEST_BYTES, OnProgress
 from sync_mcp.api.wait import LONG_POLL_SECONDS, Look, OnUpdate, wait_until_finished
 from sync_mcp.errors import (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from sync_mcp.api.transport import is_inside
+from sync_mcp.api.public_hosts import is_inside
 
 _FIRST_EPOCH = 1_000_000_000
 _AZURE_SIGNED = ("sig", "se")

@@ -34,8 +34,8 @@ from sync_mcp.api.models import (
     ModelName,
     Segment,
 )
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.running import Hold, News, RunningJobs, States
-from sync_mcp.api.transport import RequestOptions
 from sync_mcp.errors import (
     ConcurrencyLimitError,
     InternalError,

@@ -15,7 +15,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from anyio.to_thread import run_sync
 
 from sync_mcp.api.formats import HEAD_BYTES, MediaFormat, MediaKind, media_format
-from sync_mcp.api.transport import Transport
+from sync_mcp.api.http import Transport
+from sync_mcp.api.storage import put
 from sync_mcp.errors import FileRefused
 from sync_mcp.texts import clean
 
@@ -123,7 +124,7 @@ class LocalFile:
 
         Raises:
             FileRefused: it changed meanwhile, or cannot be read any more.
-            APIConnectionError, APITimeoutError, APIResponseError: as `Transport.put`.
+            APIConnectionError, APITimeoutError, APIResponseError: as `storage.put`.
         """
         pieces, arriving = anyio.create_memory_object_stream[bytes](_PIECES_AT_ONCE)
         body = _Body(arriving, self.size, on_progress)
@@ -132,7 +133,7 @@ class LocalFile:
                 async with anyio.create_task_group() as tasks:
                     # Read and hashed ahead, while the piece before is on its way.
                     tasks.start_soon(self._feed, pieces, body, sha256)
-                    await transport.put(url, body, size=self.size, content_type=content_type)
+                    await put(transport, url, body, size=self.size, content_type=content_type)
                     tasks.cancel_scope.cancel()
         except ExceptionGroup as group:
             # What goes wrong in reading comes out of the body: there is one error at a time.

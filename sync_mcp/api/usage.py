@@ -7,8 +7,9 @@ from typing import cast
 
 from pydantic import Field, JsonValue
 
+from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import CamelModel, Figure, GenerationCost, ModelName, Moment
-from sync_mcp.api.transport import Call, RequestOptions, Transport
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import APIResponseError, InvalidRequestError
 
 USAGE_PAGE_LIMIT = 500

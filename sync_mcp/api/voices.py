@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import JsonValue, ValidationError
 
+from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import CamelModel
-from sync_mcp.api.transport import Call, RequestOptions, Transport
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import APIResponseError, InvalidRequestError
 from sync_mcp.texts import folded, plain_id
 

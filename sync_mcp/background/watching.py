@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.generations import PAGE_LIMIT
 from sync_mcp.api.models import Generation
-from sync_mcp.api.transport import RequestOptions
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import (
     APIConnectionError,
     APITimeoutError,

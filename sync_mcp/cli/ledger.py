@@ -14,7 +14,7 @@ import anyio
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.fields import EXTRAS
 from sync_mcp.api.models import Generation
-from sync_mcp.api.transport import RequestOptions
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import (
     APIResponseError,
     InvalidRequestError,

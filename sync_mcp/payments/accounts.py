@@ -6,7 +6,7 @@ from functools import partial
 import anyio
 
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.transport import RequestOptions
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import APIResponseError, APIStatusError, AuthenticationError
 from sync_mcp.payments.call import LOOK_SECONDS, Account

@@ -10,7 +10,7 @@ import anyio
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import Generation
-from sync_mcp.api.transport import RequestOptions
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import LimitReached, RateLimitError, SyncError
 from sync_mcp.payments.consent import NOBODY_TO_ASK, Approval, Reason, webhook_host
 from sync_mcp.payments.files import LocalFiles

@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import Generation, GenerationRequest
-from sync_mcp.api.transport import RequestOptions
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.background.work import Turns, do_in_thread
 from sync_mcp.errors import CreateUnderWay, InvalidRequestError, LedgerError, NotVisibleYet, SyncError
 from sync_mcp.payments.accounts import Accounts

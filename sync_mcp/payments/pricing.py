@@ -13,7 +13,7 @@ from sync_mcp.api.checks import segments_past_end
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.estimate import PRICED_FPS
 from sync_mcp.api.models import CostEstimate, GenerationRequest
-from sync_mcp.api.transport import RequestOptions
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import (
     APIStatusError,
     AuthenticationError,

@@ -13,7 +13,7 @@ import anyio
 
 from sync_mcp.api.create import Attempt, Claim, Step
 from sync_mcp.api.models import Generation, Json
-from sync_mcp.api.transport import RequestOptions
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import (
     ConcurrencyLimitError,

@@ -19,7 +19,7 @@ from anyio import to_thread
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import Generation, GenerationCost
-from sync_mcp.api.transport import RequestOptions
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem, UsagePage
 from sync_mcp.errors import APIResponseError, APIStatusError, LedgerError, SyncError
 from sync_mcp.payments.ledger import Ledger

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from sync_mcp.api.account import AccountInfo
-    from sync_mcp.api.transport import RequestOptions
+    from sync_mcp.api.options import RequestOptions
     from sync_mcp.payments.limits import Limits, Spending
 
 _WORD_LIMIT = 80

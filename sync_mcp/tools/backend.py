@@ -21,7 +21,7 @@ from sync_mcp.tools.own_outputs import SIGNATURE_IS_MISSING, OwnOutputs
 if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
     from sync_mcp.api.models import ErrorInfo, ModelInfo
-    from sync_mcp.api.transport import RequestOptions
+    from sync_mcp.api.options import RequestOptions
     from sync_mcp.api.voices import Voice
     from sync_mcp.background.transfers import Transfers
     from sync_mcp.background.watching import Watcher

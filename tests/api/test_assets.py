@@ -23,9 +23,9 @@ from sync_mcp import (
     Transfer,
 )
 from sync_mcp.api import downloads as downloads_module
-from sync_mcp.api import transport as transport_module
+from sync_mcp.api import storage
 from sync_mcp.api.downloads import fetched, move_into_place
-from sync_mcp.api.transport import Transport
+from sync_mcp.api.http import Transport
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 
@@ -531,8 +531,8 @@ async def test_more_than_the_limit_is_not_written(fetch_of: FetchOf, tmp_path: P
 async def test_a_storage_that_drips_or_falls_silent_is_given_up(
     fetch_of: FetchOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_module, "_STORAGE_SECONDS", 0.2)
-    monkeypatch.setattr(transport_module, "_SLOWEST_BYTES_PER_SECOND", 10**9)
+    monkeypatch.setattr(storage, "_STORAGE_SECONDS", 0.2)
+    monkeypatch.setattr(storage, "_SLOWEST_BYTES_PER_SECOND", 10**9)
     for strange in (Answer(drips=True), Answer(hangs=True), Answer(cut(CONTENT, 5).data, hangs=True)):
         fetch, _ = fetch_of(strange)
         with anyio.fail_after(10), pytest.raises(APITimeoutError):

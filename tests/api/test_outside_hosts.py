@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import trustme
 
-from sync_mcp.api import transport as transport_module
-from sync_mcp.api.transport import Transport
+from sync_mcp.api import public_hosts
+from sync_mcp.api.http import Transport
+from sync_mcp.api.storage import download
 from sync_mcp.errors import APIConnectionError, APIResponseError, SyncError
 
 from .raw_server import RawServer, answer
@@ -51,19 +52,19 @@ def authority(monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
     """Who signs the certificates that the client trusts."""
     made = trustme.CA()
     context = ssl.create_default_context(cadata=made.cert_pem.bytes().decode())
-    monkeypatch.setattr(transport_module, "_tls_context", lambda: context)
+    monkeypatch.setattr("sync_mcp.api.http._tls_context", lambda: context)
     return made
 
 
 @pytest.fixture
 def here_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this machine's address pass for a public one, since no test reaches another."""
-    real = transport_module._is_public  # pyright: ignore[reportPrivateUsage]
+    real = public_hosts.is_public
 
     def is_public(address: str) -> bool:
         return address == HERE or real(address)
 
-    monkeypatch.setattr(transport_module, "_is_public", is_public)
+    monkeypatch.setattr(public_hosts, "is_public", is_public)
 
 
 def certified(authority: trustme.CA, folder: Path, name: str) -> ssl.SSLContext:
@@ -77,7 +78,7 @@ def certified(authority: trustme.CA, folder: Path, name: str) -> ssl.SSLContext:
 async def fetched(url: str, base_url: str = "https://api.example") -> bytes:
     transport = Transport(api_key="sk_Test-1234567890", base_url=base_url, timeout_seconds=10, max_retries=0)
     try:
-        async with transport.download(url) as got:
+        async with download(transport, url) as got:
             return b"".join([piece async for piece in got.chunks(1024)])
     finally:
         await transport.aclose()
@@ -174,7 +175,7 @@ async def test_the_certificate_is_still_one_of_the_name(
 async def test_where_one_address_refuses_the_next_is_tried(
     resolved: Resolve, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(transport_module, "_is_public", {"127.0.0.2", HERE}.__contains__)
+    monkeypatch.setattr(public_hosts, "is_public", {"127.0.0.2", HERE}.__contains__)
     resolved(["127.0.0.2", HERE])
     with RawServer([answer(200, b"film")], tls=certified(authority, tmp_path, NAME)) as outside:
         assert await fetched(f"https://{NAME}:{outside.port}/v.mp4") == b"film"

@@ -32,9 +32,9 @@ from sync_mcp import (
     Transfer,
     Video,
 )
-from sync_mcp.api import transport as transport_module
+from sync_mcp.api import public_hosts, storage
 from sync_mcp.api.formats import media_format
-from sync_mcp.api.transport import Transport
+from sync_mcp.api.http import Transport
 from sync_mcp.api.uploads import name_to_send, opened
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
@@ -219,7 +219,7 @@ async def test_certificates_that_cannot_be_read_matter_to_https_alone(
     def broken() -> None:
         raise ConfigurationError("They cannot be read.")
 
-    monkeypatch.setattr(transport_module, "_tls_context", broken)
+    monkeypatch.setattr("sync_mcp.api.http._tls_context", broken)
     assert (await sync.assets.upload(clip)).size == len(CLIP)
 
 
@@ -382,7 +382,7 @@ async def test_a_storage_that_answers_before_it_has_everything_is_heard(
 async def test_a_storage_that_takes_nothing_is_given_up(
     serve: Serve, client_of: ClientOf, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_module, "_STORAGE_SECONDS", 0.3)
+    monkeypatch.setattr(storage, "_STORAGE_SECONDS", 0.3)
     server = serve(answer(200, {"asset": None}), answer(200, []))
     server.answers[1:] = [
         answer(200, {"uploadUrl": f"{server.url}/put", "url": f"{server.url}/file"}),
@@ -461,7 +461,7 @@ def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     certificate.write_to_path(str(tmp_path / "server.pem"))
     server.load_cert_chain(tmp_path / "server.pem")
     client = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
-    monkeypatch.setattr(transport_module, "_tls_context", lambda: client)
+    monkeypatch.setattr("sync_mcp.api.http._tls_context", lambda: client)
     return server
 
 
@@ -474,7 +474,7 @@ async def test_a_storage_of_another_origin_gets_the_file_over_tls_and_no_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # No other machine can be had: this one passes for one.
-    monkeypatch.setattr(transport_module, "_is_public", {"127.0.0.1"}.__contains__)
+    monkeypatch.setattr(public_hosts, "is_public", {"127.0.0.1"}.__contains__)
     with RawServer([answer(200, b"")], tls=trusted) as storage:
         place = {"uploadUrl": f"{storage.url}/put?X-Amz-Signature=a%2Fb", "url": f"{storage.url}/put"}
         api = serve(answer(200, {"asset": None}), answer(201, place), answer(201, {"id": "a1"}))
@@ -552,7 +552,7 @@ async def test_a_name_that_leads_to_this_machine_gets_nothing(
     ],
 )
 def test_private_addresses_are_told_from_public_ones(address: str, public: bool) -> None:
-    assert transport_module._is_public(address) is public  # pyright: ignore[reportPrivateUsage]
+    assert public_hosts.is_public(address) is public
 
 
 @pytest.mark.parametrize(
@@ -580,12 +580,10 @@ async def test_behind_a_proxy_too_nothing_is_asked_of_hosts_that_are_not_public(
     for name in ("NO_PROXY", "no_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("https_proxy", proxy.url)
-    transport = transport_module.Transport(
-        api_key=KEY, base_url="https://api.example", timeout_seconds=10, max_retries=0
-    )
+    transport = Transport(api_key=KEY, base_url="https://api.example", timeout_seconds=10, max_retries=0)
     try:
         with pytest.raises(SyncError) as caught:
-            async with transport.download(f"https://{host}/latest"):
+            async with storage.download(transport, f"https://{host}/latest"):
                 pass
     finally:
         await transport.aclose()
@@ -795,12 +793,14 @@ def test_the_name_that_is_sent_is_clean_and_ends_as_the_content_says(name: str, 
 # Memory
 
 
-class _SlowStorage(Transport):
+class _SlowStorage:
     """Takes a body as slowly as it can."""
 
     taken = 0
 
-    async def put(self, url: str, body: AsyncIterator[bytes], *, size: int, content_type: str) -> None:
+    async def put(
+        self, _: Transport, url: str, body: AsyncIterator[bytes], *, size: int, content_type: str
+    ) -> None:
         async for piece in body:
             self.taken += len(piece)
             for _ in range(3):
@@ -808,17 +808,19 @@ class _SlowStorage(Transport):
         assert (url, content_type, size) == ("https://storage.example/", "video/mp4", self.taken)
 
 
-async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+async def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film = tmp_path / "film.mp4"
     with film.open("wb") as file:
         file.write(CLIP[:64])
         file.truncate(96 * 1024 * 1024)
-    storage = _SlowStorage(api_key=KEY, base_url="http://127.0.0.1:1", timeout_seconds=1, max_retries=0)
+    storage = _SlowStorage()
+    monkeypatch.setattr("sync_mcp.api.uploads.put", storage.put)
+    transport = Transport(api_key=KEY, base_url="http://127.0.0.1:1", timeout_seconds=1, max_retries=0)
     async with opened(film) as source:
         tracemalloc.start()
         try:
             digest = await source.sha256()
-            await source.send(storage, "https://storage.example/", content_type="video/mp4", sha256=digest)
+            await source.send(transport, "https://storage.example/", content_type="video/mp4", sha256=digest)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

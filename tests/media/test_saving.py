@@ -35,7 +35,7 @@ ALL_OK = dict.fromkeys(CHECKS, "ok")
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
+    monkeypatch.setattr("sync_mcp.api.retry._FIRST_BACKOFF_SECONDS", 0.005)
 
 
 @pytest.fixture

@@ -194,4 +194,4 @@ def _settles_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _repeats_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long the client pauses between two attempts is for its own tests."""
-    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
+    monkeypatch.setattr("sync_mcp.api.retry._FIRST_BACKOFF_SECONDS", 0.005)

@@ -72,4 +72,4 @@ async def local(served: Callable[..., Client]) -> AsyncIterator[Assistant]:
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between attempts the client pauses for a moment only."""
-    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
+    monkeypatch.setattr("sync_mcp.api.retry._FIRST_BACKOFF_SECONDS", 0.005)

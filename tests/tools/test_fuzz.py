@@ -85,7 +85,7 @@ def call(fuzzed: Sandbox) -> Iterator[Call]:
     """Call a tool of one server that has to live through everything."""
     with ExitStack() as running:
         patch = running.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
+        patch.setattr("sync_mcp.api.retry._FIRST_BACKOFF_SECONDS", 0.005)
         portal = running.enter_context(start_blocking_portal())
         # Unasked, so that what has no price is sent too.
         server = create_server(Settings(approve_above_usd="never"), sandbox_url=fuzzed.url)

@@ -254,7 +254,7 @@ async def test_a_create_that_waits_anyway_waits_until_the_api_takes_requests_aga
         return False
 
     # As for a pause that is longer than the time of a single read.
-    monkeypatch.setattr("sync_mcp.api.transport.Budget.pause", no_retry)
+    monkeypatch.setattr("sync_mcp.api.retry.Budget.pause", no_retry)
     sandbox.configure(job_seconds=0)
     body: Facts = {"message": "Slow down.", "errorCode": "rate_limit_exceeded", "statusCode": 429}
     sandbox.add_fault(Fault(path=path, status=429, body=body, headers={"Retry-After": "1"}))

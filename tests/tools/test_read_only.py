@@ -186,7 +186,7 @@ async def test_what_is_in_doubt_is_told_whole_with_the_create_that_is_switched_o
     sandbox: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 4.0)
-    monkeypatch.setattr("sync_mcp.api.transport._FIRST_BACKOFF_SECONDS", 0.005)
+    monkeypatch.setattr("sync_mcp.api.retry._FIRST_BACKOFF_SECONDS", 0.005)
     sandbox.add_fault(Fault(path="/v2/generate", drop="after", times=None))
     sandbox.add_fault(Fault(method="GET", path="/v2/generations", status=503, times=None))
     async with serving(sandbox, home) as maker:

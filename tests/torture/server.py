@@ -10,7 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
-from sync_mcp.api.transport import Budget, Call, Reply, RequestOptions, Transport
+from sync_mcp.api.http import Call, Transport
+from sync_mcp.api.options import RequestOptions
+from sync_mcp.api.replies import Reply
+from sync_mcp.api.retry import Budget
 from sync_mcp.cli.main import main
 from sync_mcp.payments.stores.sqlite import SqliteStore
 from sync_mcp.sandbox.faults.exchange import FAULT_HEADER

@@ -1,0 +1,139 @@
+"""The API's whole answers, and which error each that is no success stands for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import cast
+
+from sync_mcp.api.public_hosts import host_of
+from sync_mcp.api.retry import may_pass, retry_after
+from sync_mcp.errors import (
+    APIResponseError,
+    APIStatusError,
+    AuthenticationError,
+    ConcurrencyLimitError,
+    ConflictError,
+    NotFoundError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestRejectedError,
+    ServerError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer; `data` is None where the body is not JSON, and a string where the call is `plain`."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By their names in any case."""
+    data: object
+
+    @property
+    def ok(self) -> bool:
+        """Whether the API says that it did what was asked."""
+        return 200 <= self.status < 300
+
+    @property
+    def server_time(self) -> datetime | None:
+        """The API's clock when it answered, where it tells it."""
+        try:
+            told = parsedate_to_datetime(self.headers.get("date", ""))
+        except (ValueError, TypeError, OverflowError):
+            return None
+        return told if told.tzinfo else told.replace(tzinfo=UTC)
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        """The body as an object; empty where it is none."""
+        data = self.data
+        return cast(Mapping[str, object], data) if isinstance(data, Mapping) else {}
+
+    @property
+    def entries(self) -> list[object] | None:
+        """The body as an array, or None where it is none."""
+        data = self.data
+        return cast(list[object], data) if isinstance(data, list) else None
+
+
+def reply_error(reply: Reply, origin: str, scrub: Callable[[str], str]) -> APIStatusError | APIResponseError:
+    """Return the error that an answer of the API at `origin` stands for; `scrub` cleans its words."""
+    if 300 <= reply.status < 400:
+        place = scrub(host_of(reply.headers.get("location", ""))) or "another place"
+        message = f"{origin} redirects to {place}, and the key is not sent there."
+    elif reply.ok or not isinstance(reply.data, Mapping):
+        kind = scrub(reply.headers.get("content-type", "no content type").split(";")[0])
+        message = f"HTTP {reply.status} from {origin} is not the API's JSON ({kind})."
+    else:
+        return _status_error(reply.status, reply.headers, reply.fields, scrub)
+    error = APIResponseError(message, status=reply.status)
+    error.retryable = may_pass(reply.status)
+    error.retry_after_seconds = retry_after(reply.headers, {})
+    return error
+
+
+_ERRORS: dict[int, type[APIStatusError]] = {
+    400: RequestRejectedError,
+    401: AuthenticationError,
+    402: PaymentRequiredError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: NotFoundError,
+    413: RequestRejectedError,
+    422: RequestRejectedError,
+    429: RateLimitError,
+}
+
+
+def _status_error(
+    status: int, headers: Mapping[str, str], body: Mapping[str, object], scrub: Callable[[str], str]
+) -> APIStatusError:
+    def word(*names: str) -> str | None:
+        for name in names:
+            value = body.get(name)
+            if isinstance(value, str) and value.strip():
+                return scrub(value)
+        return None
+
+    lines = body.get("message")
+    message = (
+        "; ".join(map(str, cast(list[object], lines)))
+        if isinstance(lines, list)
+        else word("message", "error")
+    )
+    code = word("errorCode", "error_code")
+    error = _error_class(status, code, message or "", body)(
+        scrub(message or ""),
+        status=status,
+        api_code=code,
+        suggestion=word("suggestion"),
+        field=word("field"),
+        request_id=word("requestId"),
+        retry_after_seconds=retry_after(headers, body),
+    )
+    if isinstance(error, ConcurrencyLimitError):
+        error.active_generations = _whole(body.get("activeGenerations"))
+        error.concurrency_limit = _whole(body.get("concurrencyLimit"))
+        if error.active_generations is not None and error.concurrency_limit is not None:
+            error.message += (
+                f" {error.active_generations} jobs run, and the plan allows {error.concurrency_limit}."
+            )
+    return error
+
+
+def _error_class(
+    status: int, code: str | None, message: str, body: Mapping[str, object]
+) -> type[APIStatusError]:
+    if status == 429:
+        told = code in ("concurrency_limit_reached", "batch_concurrency_limit_reached")
+        guessed = code is None and ("concurrencyLimit" in body or "concurren" in message.lower())
+        return ConcurrencyLimitError if told or guessed else RateLimitError
+    return _ERRORS.get(status, ServerError)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
