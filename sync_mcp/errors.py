@@ -355,9 +355,16 @@ class APIResponseError(SyncError):
     retryable = True
     next_step = "Call again; if it stays, check SYNC_BASE_URL and any proxy on the way."
 
-    def __init__(self, message: str, *, status: int | None = None, code: Code | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: Code | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
         self.status = status
-        super().__init__(message, code=code)
+        super().__init__(message, code=code, retry_after_seconds=retry_after_seconds)
 
 
 class APIStatusError(SyncError):

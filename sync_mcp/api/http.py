@@ -7,11 +7,9 @@ redirects of it are never followed. Storages, which the API names by signed URLs
 
 import hashlib
 import json
-import logging
 import platform
 import re
 import ssl
-import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -22,10 +20,15 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import anyio
+import httpcore
 import httpx
 
 from sync_mcp._version import __version__
-from sync_mcp.access import checked_key, checked_origin, is_on_loopback, is_placeholder
+from sync_mcp.access import is_on_loopback
+from sync_mcp.api.body import PACKED, UnreadableBody, parse_json, read_body
+from sync_mcp.api.credentials import check_api_key, check_base_url
+from sync_mcp.api.http_log import hide_queries
+from sync_mcp.api.network import CheckedNetwork
 from sync_mcp.api.options import RequestOptions, check_options
 from sync_mcp.api.public_hosts import check_addresses, host_of, may_be_public, port_of, url_refusal
 from sync_mcp.api.replies import Reply, reply_error
@@ -41,7 +44,7 @@ from sync_mcp.errors import (
     RateLimitError,
     SyncError,
 )
-from sync_mcp.texts import clean, without_queries, without_secrets
+from sync_mcp.texts import clean
 
 SANDBOX_HEADER = "x-sync-sandbox"
 """Response header by which the embedded sandbox marks every answer of its own."""
@@ -52,7 +55,6 @@ _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=20)
 _BODY_BYTES = 1024 * 1024
 _LIST_BYTES = 8 * 1024 * 1024
 """How long an answer may be, that of a list and any other; a compressed one unpacked."""
-_PACKED = "gzip"
 _SCRUBBED_LIMIT = 2400
 _LEAST_SECRET = 16
 """A shorter key, as the sandbox takes it, may be a part of any word: it is masked nowhere."""
@@ -95,8 +97,8 @@ class Transport:
     """A connection pool to one API origin with one key."""
 
     def __init__(self, *, api_key: str, base_url: str, timeout_seconds: float, max_retries: int) -> None:
-        self.base_url = _checked_base_url(base_url)
-        self._api_key = _checked_api_key(api_key, self.base_url)
+        self.base_url = check_base_url(base_url)
+        self._api_key = check_api_key(api_key, self.base_url)
         self._timeout_seconds = timeout_seconds
         self._max_retries = max_retries
         self._http: httpx.AsyncClient | None = None
@@ -190,7 +192,7 @@ class Transport:
                 reply = await self._exchange(request, call)
         except TimeoutError:
             failure = self._timed_out(call, seconds, trace.sent)
-        except (httpx.HTTPError, ssl.SSLError, OSError) as error:
+        except (httpx.HTTPError, ssl.SSLError, OSError, UnreadableBody) as error:
             reason = self._scrub(str(error)).rstrip(".") or type(error).__name__
             if trace.sent:
                 failure = APIResponseError(f"The answer to {call.method} {call.path} broke off: {reason}.")
@@ -249,7 +251,9 @@ class Transport:
             raise url_refusal(url, "is this machine, or in its network")
         host = host_of(url)
         try:
-            return OpenReply(await client.send(request, stream=True), host, silence_seconds)
+            with hide_queries():
+                response = await client.send(request, stream=True)
+            return OpenReply(response, host, silence_seconds)
         except (httpx.HTTPError, ssl.SSLError) as error:
             reason = self._scrub(str(error)).rstrip(".") or type(error).__name__
             if not trace.sent:
@@ -294,7 +298,7 @@ class Transport:
         headers = httpx.Headers(
             {
                 "accept": "application/json",
-                "accept-encoding": _PACKED,
+                "accept-encoding": PACKED,
                 "x-api-key": self._api_key,
                 **call.headers,
             }
@@ -320,14 +324,16 @@ class Transport:
             raise InvalidRequestError(f"No request can be made of this: {self._scrub(str(error))}.") from None
 
     async def _exchange(self, request: httpx.Request, call: Call) -> Reply:
-        response = await self._client().send(request, stream=True)
+        with hide_queries():
+            response = await self._client().send(request, stream=True)
         try:
-            body = await _body_of(response, _LIST_BYTES if call.is_list else _BODY_BYTES)
+            coding = response.headers.get("content-encoding", "")
+            body = await read_body(response.aiter_raw(), coding, _LIST_BYTES if call.is_list else _BODY_BYTES)
         finally:
             await response.aclose()
         content = self._without_key(body)
         text = call.plain and response.is_success
-        data = content.decode("utf-8", "replace") if text else _parsed(content)
+        data = content.decode("utf-8", "replace") if text else parse_json(content)
         return Reply(response.status_code, response.headers, data)
 
     def _without_key(self, body: bytes) -> bytes:
@@ -449,11 +455,6 @@ class _PublicTransport(httpx.AsyncHTTPTransport):
 
     def __init__(self, context: ssl.SSLContext, *, trusted: tuple[str, int]) -> None:
         super().__init__(verify=context, trust_env=False, limits=_LIMITS)
-        # httpx too loads it with the first client.
-        import httpcore
-
-        from sync_mcp.api.network import CheckedNetwork
-
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context,
             max_connections=_LIMITS.max_connections,
@@ -469,74 +470,6 @@ class _Body(httpx.AsyncByteStream):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._chunks
-
-
-class _QueriesHidden(logging.Filter):
-    """Takes the signatures of URLs out of what the HTTP library logs."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(
-                without_queries(str(part)) if isinstance(part, httpx.URL) else part for part in record.args
-            )
-        record.msg = without_queries(str(record.msg))
-        return True
-
-
-for _name in ("httpx", "httpcore.http11"):
-    logging.getLogger(_name).addFilter(_QueriesHidden())
-
-
-def _checked_base_url(base_url: str) -> str:
-    try:
-        return checked_origin(base_url)
-    except ValueError as error:
-        raise ConfigurationError(f"The API's base URL {without_secrets(base_url)!r} {error}.") from None
-
-
-def _checked_api_key(api_key: str, base_url: str) -> str:
-    try:
-        key = checked_key(api_key)
-    except ValueError as error:
-        raise ConfigurationError(f"The API key {error}.") from None
-    if not key:
-        raise ConfigurationError("There is no API key.", code="api_key_missing")
-    # A sandbox takes any.
-    if is_placeholder(key) and not is_on_loopback(base_url):
-        raise ConfigurationError("The API key is a placeholder.", code="api_key_missing")
-    return key
-
-
-async def _body_of(response: httpx.Response, limit: int) -> bytes:
-    """Return the body of an answer, unpacked no further than `limit` bytes.
-
-    Raises:
-        httpx.DecodingError: it is longer, or packed in another way than was asked for, or more than once.
-    """
-    coding = response.headers.get("content-encoding", "").strip().lower() or "identity"
-    if coding not in ("identity", _PACKED):
-        raise httpx.DecodingError(f"It is packed as {coding[:40]!r}, which was not asked for.")
-    unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS) if coding == _PACKED else None
-    body = bytearray()
-    received = 0
-    async for chunk in response.aiter_raw():
-        received += len(chunk)
-        try:
-            body += unpacking.decompress(chunk, limit + 1 - len(body)) if unpacking else chunk
-        except zlib.error as error:
-            raise httpx.DecodingError(f"It is no {_PACKED}: {error}.") from None
-        if max(len(body), received) > limit:
-            raise httpx.DecodingError(f"It is longer than {limit:,} bytes.")
-    if unpacking and received and not unpacking.eof:
-        raise httpx.DecodingError("It is cut short.")
-    return bytes(body)
-
-
-def _parsed(body: bytes) -> object:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _check_headers(headers: httpx.Headers) -> None:

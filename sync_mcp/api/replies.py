@@ -69,10 +69,8 @@ def reply_error(reply: Reply, origin: str, scrub: Callable[[str], str]) -> APISt
         message = f"HTTP {reply.status} from {origin} is not the API's JSON ({kind})."
     else:
         return _status_error(reply.status, reply.headers, reply.fields, scrub)
-    error = APIResponseError(message, status=reply.status)
-    error.retryable = may_pass(reply.status)
-    error.retry_after_seconds = retry_after(reply.headers, {})
-    return error
+    error = APIResponseError(message, status=reply.status, retry_after_seconds=retry_after(reply.headers, {}))
+    return error.advise(retryable=may_pass(reply.status))
 
 
 _ERRORS: dict[int, type[APIStatusError]] = {

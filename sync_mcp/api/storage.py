@@ -121,22 +121,22 @@ async def download(
 
 
 async def _refusal(method: str, reply: OpenReply) -> APIResponseError:
-    code = ""
+    code: str | None = None
     with suppress(APITimeoutError, APIResponseError):
         # Storages tell the reason in XML; the first piece of it is enough.
         async with aclosing(reply.chunks(_CODE_WITHIN_BYTES)) as pieces:
             found = _CODE.search(await anext(pieces, b""))
-            code = f" {found[1].decode()}" if found else ""
+            code = found[1].decode() if found else None
     status = reply.status
+    reason = f"HTTP {status} {code}" if code else f"HTTP {status}"
     error = APIResponseError(
-        f"The storage at {reply.host} refused the {method}: HTTP {status}{code}.",
+        f"The storage at {reply.host} refused the {method}: {reason}.",
         status=status,
         code="storage_refused",
+        retry_after_seconds=retry_after(reply.headers, {}),
     )
-    # 403 is how a signature that is out of time is told.
-    error.retryable = may_pass(status) or status == 403 or code == " RequestTimeout"
-    error.retry_after_seconds = retry_after(reply.headers, {})
-    return error
+    # 403 is how a signature that is out of time is told, and RequestTimeout how a body that came too slowly.
+    return error.advise(retryable=may_pass(status) or status == 403 or code == "RequestTimeout")
 
 
 def _joined(url: str, place: str) -> str:
@@ -147,8 +147,7 @@ def _joined(url: str, place: str) -> str:
 
 
 def _final(error: APIResponseError) -> APIResponseError:
-    error.retryable = False
-    return error
+    return error.advise(retryable=False)
 
 
 def _transfer_seconds(size: int) -> float:
