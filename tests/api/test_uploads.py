@@ -799,7 +799,7 @@ class _SlowStorage:
     taken = 0
 
     async def put(
-        self, _: Transport, url: str, body: AsyncIterator[bytes], *, size: int, content_type: str
+        self, _transport: Transport, url: str, body: AsyncIterator[bytes], *, size: int, content_type: str
     ) -> None:
         async for piece in body:
             self.taken += len(piece)

@@ -1,0 +1,185 @@
+"""What goes wrong with the API: it cannot be reached, answers what it should not, or says no."""
+
+from sync_mcp.errors.base import SyncError
+from sync_mcp.errors.codes import Code
+from sync_mcp.texts import safe
+
+_SAYS_LIMIT = 300
+_NOT_OF_ONE_JOB = frozenset({401, 402, 403, 408, 409, 429})
+
+
+def is_unknown_id(status: int | None) -> bool:
+    """Return whether an answer of this status to a question about one job may mean that there is no such job.
+
+    Any 4xx may, and not 404 alone, but for those about the key, the bill, or the moment.
+    """
+    return status is not None and 400 <= status < 500 and status not in _NOT_OF_ONE_JOB
+
+
+class APIConnectionError(SyncError):
+    """The API could not be reached (name, connection refused, TLS): nothing was sent."""
+
+    code = "api_unreachable"
+    retryable = True
+    next_step = "Check the network and SYNC_BASE_URL, then call again."
+
+
+class APITimeoutError(SyncError):
+    """No whole answer came within the time limit."""
+
+    code = "api_timeout"
+    retryable = True
+    next_step = "Call again."
+
+
+class APIResponseError(SyncError):
+    """Something answered that does not speak as the API does: HTML, nothing, half a body, a redirect.
+
+    Attributes:
+        status: the HTTP status of the answer, or None where the answer broke off before it.
+    """
+
+    code = "api_response_unreadable"
+    retryable = True
+    next_step = "Call again; if it stays, check SYNC_BASE_URL and any proxy on the way."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: Code | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        self.status = status
+        super().__init__(message, code=code, retry_after_seconds=retry_after_seconds)
+
+
+class APIStatusError(SyncError):
+    """The API answered with an error; `message` is ours, and what the API says stands in `api_says`.
+
+    Attributes:
+        status: the HTTP status.
+        suggestion: the API's own advice, where it gives any; `api_says` ends with it.
+        field: the request field that the API objects to, where it names one.
+        request_id: to quote to Sync's support, where there is one.
+    """
+
+    code = "api_error"
+    meaning = "The API answered with an error"
+
+    def __init__(
+        self,
+        said: str,
+        *,
+        status: int,
+        api_code: str | None = None,
+        suggestion: str | None = None,
+        field: str | None = None,
+        request_id: str | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        self.status = status
+        self.suggestion = safe(suggestion, _SAYS_LIMIT) if suggestion else None
+        self.field = safe(field, 120) if field else None
+        self.request_id = safe(request_id, 120) if request_id else None
+        super().__init__(
+            f"{self.meaning} (HTTP {status}).",
+            retry_after_seconds=retry_after_seconds,
+            api_code=api_code,
+            api_says=" ".join(filter(None, (safe(said, _SAYS_LIMIT), self.suggestion))),
+        )
+
+
+class RequestRejectedError(APIStatusError):
+    """400, 413 or 422: the API does not accept the request as it is."""
+
+    code = "request_rejected"
+    meaning = "The API does not accept the request"
+    next_step = "Change the request as the API says and call again."
+
+
+class AuthenticationError(APIStatusError):
+    """401: no key, or a key that the API does not know."""
+
+    code = "authentication_failed"
+    meaning = "The API does not accept the key"
+    next_step = (
+        "Set SYNC_API_KEY to a valid key (made at https://sync.so/settings/api-keys), restart the server, "
+        "and call again."
+    )
+
+
+class PaymentRequiredError(APIStatusError):
+    """402: billing or the plan stands in the way."""
+
+    code = "payment_required"
+    meaning = "The plan or the billing stands in the way"
+    next_step = "Look at the plan and the billing page at https://sync.so/billing."
+
+
+class PermissionDeniedError(APIStatusError):
+    """403: this key may not do that."""
+
+    code = "permission_denied"
+    meaning = "This key may not do that"
+    next_step = "Use a key of the organization that owns it."
+
+
+class NotFoundError(APIStatusError):
+    """404: there is nothing by that id, for this key."""
+
+    code = "not_found"
+    meaning = "The API has nothing by that name"
+    next_step = "Check the id."
+
+
+class ConflictError(APIStatusError):
+    """409: what was asked does not fit the present state."""
+
+    code = "conflict"
+    meaning = "What was asked does not fit the present state"
+
+
+class RateLimitError(APIStatusError):
+    """429: too many requests; the same request is fine later."""
+
+    code = "rate_limit_exceeded"
+    meaning = "Too many requests came in too short a time"
+    retryable = True
+    next_step = "Wait, then call again."
+
+
+class ConcurrencyLimitError(APIStatusError):
+    """429: as many jobs are running as the plan allows; one has to end first.
+
+    Attributes:
+        active_generations: how many jobs the API counts as running, where it says so.
+        concurrency_limit: how many the plan allows, where the API says so.
+    """
+
+    code = "concurrency_limit_reached"
+    meaning = "As many jobs are running as the plan allows"
+    retryable = True
+    next_step = "Wait for a running job to end, then call again."
+    active_generations: int | None = None
+    concurrency_limit: int | None = None
+
+
+class ServerError(APIStatusError):
+    """408, 5xx and statuses that nobody documents: the API's own trouble."""
+
+    code = "server_error"
+    meaning = "The API has trouble of its own"
+    retryable = True
+    next_step = "Call again in a while."
+
+
+class NoOutput(SyncError):
+    """A generation has no output that could be fetched.
+
+    `code` says why: `generation_running` while it has not ended, `generation_failed` where it ended without
+    one, and `no_output` where the API names none for a completed one.
+    """
+
+    code = "no_output"

@@ -1,0 +1,107 @@
+"""Every word that an error's `code` can be, and the next steps that follow from the code alone."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from sync_mcp.machine.installed import ledger_command
+
+Code = Literal[
+    "api_error",
+    "api_key_missing",
+    "api_response_unreadable",
+    "api_timeout",
+    "api_unreachable",
+    "approval_cancelled",
+    "approval_closed_at_once",
+    "approval_denied",
+    "approval_required",
+    "authentication_failed",
+    "concurrency_limit_reached",
+    "configuration_error",
+    "conflict",
+    "create_under_way",
+    "file_changed",
+    "file_damaged",
+    "file_empty",
+    "file_exists",
+    "file_not_allowed",
+    "file_not_found",
+    "file_not_media",
+    "file_not_readable",
+    "file_not_writable",
+    "file_refused",
+    "file_too_large",
+    "file_too_slow",
+    "folder_not_found",
+    "generation_failed",
+    "generation_not_visible",
+    "generation_running",
+    "internal_error",
+    "invalid_request",
+    "ledger_corrupt",
+    "ledger_missing",
+    "ledger_newer",
+    "ledger_replaced",
+    "ledger_unavailable",
+    "ledger_untouched",
+    "limit_reached",
+    "media_extra_missing",
+    "media_worker_failed",
+    "no_output",
+    "not_found",
+    "not_sent",
+    "outcome_unknown",
+    "payment_required",
+    "permission_denied",
+    "price_changed",
+    "quote_refused",
+    "quote_revoked",
+    "rate_limit_exceeded",
+    "read_only",
+    "request_rejected",
+    "server_error",
+    "storage_refused",
+    "sync_error",
+    "transfer_under_way",
+    "url_refused",
+    "webhook_changed",
+]
+"""Every word that an error's `code` can be."""
+
+_NEXT_STEPS: Mapping[Code, str] = {
+    "api_key_missing": "Set SYNC_API_KEY (made at https://sync.so/settings/api-keys).",
+    "approval_cancelled": (
+        "Nothing was sent, and the user has not decided: the same call asks them again, when they want it."
+    ),
+    "approval_closed_at_once": (
+        "Nothing was sent. Tell the user. For unattended work they set SYNC_MCP_APPROVE_ABOVE_USD together "
+        "with SYNC_MCP_BUDGET_USD_PER_DAY or SYNC_MCP_BUDGET_USD."
+    ),
+    "ledger_corrupt": "Ask the user to run `{ledger_check}`, which says what can be done.",
+    "ledger_missing": (
+        "Ask the user to run `{ledger_check}`, which says what can be done; they may know where it is."
+    ),
+    "ledger_newer": "Ask the user to update sync-mcp. The file was left as it is.",
+    "ledger_replaced": (
+        "Ask the user to run `{ledger_check}`, which says what can be done; the newer file may exist."
+    ),
+    "ledger_unavailable": "Ask the user to look at the ledger: {ledger_check}.",
+    "ledger_untouched": "Ask the user to run `{ledger_check}`.",
+    "price_changed": "Tell the user the price of now: estimate_cost tells it, with a new quote.",
+    "quote_revoked": "Do not repeat the call by yourself: ask the user what to do instead.",
+    "storage_refused": "Call again; if it stays, quote this to Sync's support.",
+    "url_refused": (
+        "Only public https hosts and the API's own are asked: give such a URL, or check SYNC_BASE_URL where "
+        "the API named it."
+    ),
+    "webhook_changed": (
+        "Tell the user who gets the finished job's URL; estimate_cost gives a new quote for that."
+    ),
+}
+"""Where a class has several codes, of different causes, or the step names a command."""
+
+
+def step_of(code: Code) -> str:
+    """Return the step of a code, "" where its class has it; a command is named as it is typed here."""
+    step = _NEXT_STEPS.get(code, "")
+    return step.format(ledger_check=ledger_command("check")) if "{" in step else step

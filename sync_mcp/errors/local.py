@@ -1,0 +1,107 @@
+"""What goes wrong on this machine: settings, arguments, files, and this package itself."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from sync_mcp.errors.base import MoneySpent, SyncError
+from sync_mcp.texts import safe
+
+_TEXT_LIMIT = 600
+
+
+class ConfigurationError(SyncError):
+    """A setting is missing or wrong; nothing was sent."""
+
+    code = "configuration_error"
+
+    def __str__(self) -> str:
+        # A traceback is all that the user of a script sees, and it is they who can mend it.
+        return f"{super().__str__()} {self.next_step}".rstrip()
+
+
+class InvalidRequestError(SyncError):
+    """The request breaks rules that are known without asking the API; nothing was sent.
+
+    Attributes:
+        faults: one sentence for each rule broken.
+    """
+
+    code = "invalid_request"
+    next_step = "Correct the arguments and call again."
+
+    def __init__(self, faults: Sequence[str] | str) -> None:
+        self.faults = (faults,) if isinstance(faults, str) else tuple(faults)
+        super().__init__(" ".join(self.faults))
+        # Several faults are several sentences: the limit of one message does not hold for them together.
+        self.message = " ".join(safe(fault, _TEXT_LIMIT) for fault in self.faults[:20])
+        self.args = (self.message,)
+
+
+class FileRefused(SyncError):
+    """A local file cannot be read, sent or written as it is; nothing was made of it, here or there.
+
+    `code` says why: `file_not_allowed`, `file_not_found`, `folder_not_found`, `file_not_readable`,
+    `file_not_media`, `file_damaged`, `file_too_large`, `file_empty`, `file_changed`, `file_exists`,
+    `file_not_writable`, `file_too_slow`, `media_extra_missing`, `media_worker_failed`.
+    """
+
+    code = "file_refused"
+    next_step = "Name another file."
+
+
+class _Transfer(Protocol):
+    """How far a transfer is."""
+
+    @property
+    def step(self) -> Literal["hash", "send", "fetch"]: ...
+
+    @property
+    def done_bytes(self) -> int: ...
+
+    @property
+    def total_bytes(self) -> int | None: ...
+
+
+class TransferUnderWay(SyncError):
+    """A transfer did not end in this call's time; it goes on in the process.
+
+    Attributes:
+        transfer: how far it is, or None where nothing has moved yet.
+    """
+
+    code = "transfer_under_way"
+    retryable = True
+    next_step = "Make exactly this call again: it joins the transfer, which goes on in the server."
+
+    def __init__(self, transfer: _Transfer | None) -> None:
+        self.transfer = transfer
+        super().__init__(f"Not finished: {_told_transfer(transfer)}.")
+
+
+class ReadOnlyError(SyncError):
+    """The server was started read-only: it pays for nothing and changes nothing."""
+
+    code = "read_only"
+    next_step = "Tell the user: SYNC_MCP_READ_ONLY=1 is set in the server's environment, by their own choice."
+
+
+class InternalError(SyncError):
+    """A fault of this package; the log on standard error says more."""
+
+    code = "internal_error"
+    next_step = "Report it with the server's log. If the call was a create, look at list_generations first."
+
+    def __init__(self, message: str, *, money_spent: MoneySpent) -> None:
+        self.money_spent = money_spent
+        super().__init__(message)
+
+
+_DONE = {"hash": "read", "send": "sent", "fetch": "fetched"}
+
+
+def _told_transfer(transfer: _Transfer | None) -> str:
+    """Return how far a transfer is, as a phrase."""
+    if transfer is None:
+        return "it has just begun"
+    total = "" if transfer.total_bytes is None else f" of {transfer.total_bytes:,}"
+    return f"{transfer.done_bytes:,}{total} bytes {_DONE[transfer.step]}"
