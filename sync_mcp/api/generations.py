@@ -540,13 +540,11 @@ def output_url(generation: Generation) -> str:
     """
     shown = f"Generation {plain_id(generation.id)}".rstrip()
     if not generation.finished:
-        error = NoOutput(
+        raise NoOutput(
             f"{shown} has not ended: it has no output yet.",
             code="generation_running",
             next_step="Wait until it has ended, then call again.",
-        )
-        error.retryable = True
-        raise error
+        ).advise(retryable=True)
     if generation.status != "COMPLETED":
         raise NoOutput(
             f"{shown} failed and has no output.",
@@ -556,11 +554,9 @@ def output_url(generation: Generation) -> str:
             api_says=generation.error or "",
         )
     if not generation.output_url:
-        error = NoOutput(
+        raise NoOutput(
             f"{shown} has ended, and the API names no output.", next_step="Call again in a while."
-        )
-        error.retryable = True
-        raise error
+        ).advise(retryable=True)
     return generation.output_url
 
 

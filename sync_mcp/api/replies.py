@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import cast
 
 from sync_mcp.api.public_hosts import host_of
@@ -104,7 +105,14 @@ def _status_error(
         else word("message", "error")
     )
     code = word("errorCode", "error_code")
-    error = _error_class(status, code, message or "", body)(
+    build: Callable[..., APIStatusError] = _error_class(status, code, message or "", body)
+    if build is ConcurrencyLimitError:
+        build = partial(
+            ConcurrencyLimitError,
+            active_generations=_whole(body.get("activeGenerations")),
+            concurrency_limit=_whole(body.get("concurrencyLimit")),
+        )
+    return build(
         scrub(message or ""),
         status=status,
         api_code=code,
@@ -113,14 +121,6 @@ def _status_error(
         request_id=word("requestId"),
         retry_after_seconds=retry_after(headers, body),
     )
-    if isinstance(error, ConcurrencyLimitError):
-        error.active_generations = _whole(body.get("activeGenerations"))
-        error.concurrency_limit = _whole(body.get("concurrencyLimit"))
-        if error.active_generations is not None and error.concurrency_limit is not None:
-            error.message += (
-                f" {error.active_generations} jobs run, and the plan allows {error.concurrency_limit}."
-            )
-    return error
 
 
 def _error_class(

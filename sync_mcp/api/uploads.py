@@ -219,13 +219,11 @@ class LocalFile:
         return _unreadable(self._shown, error)
 
     def _changed(self) -> FileRefused:
-        refused = FileRefused(
+        return FileRefused(
             f"{self._shown} changed while it was read, and was not uploaded.",
             code="file_changed",
             next_step="Wait until nothing writes to the file any more, then call again.",
-        )
-        refused.retryable = True
-        return refused
+        ).advise(retryable=True)
 
 
 class _Body:

@@ -35,6 +35,9 @@ class APITimeoutError(SyncError):
 class APIResponseError(SyncError):
     """Something answered that does not speak as the API does: HTML, nothing, half a body, a redirect.
 
+    `code` is `storage_refused` where a storage said no, `url_refused` where a URL was not asked at all, and
+    `api_response_unreadable` for everything else.
+
     Attributes:
         status: the HTTP status of the answer, or None where the answer broke off before it.
     """
@@ -162,8 +165,36 @@ class ConcurrencyLimitError(APIStatusError):
     meaning = "As many jobs are running as the plan allows"
     retryable = True
     next_step = "Wait for a running job to end, then call again."
-    active_generations: int | None = None
-    concurrency_limit: int | None = None
+
+    def __init__(
+        self,
+        said: str,
+        *,
+        status: int,
+        api_code: str | None = None,
+        suggestion: str | None = None,
+        field: str | None = None,
+        request_id: str | None = None,
+        retry_after_seconds: float | None = None,
+        active_generations: int | None = None,
+        concurrency_limit: int | None = None,
+    ) -> None:
+        self.active_generations = active_generations
+        self.concurrency_limit = concurrency_limit
+        super().__init__(
+            said,
+            status=status,
+            api_code=api_code,
+            suggestion=suggestion,
+            field=field,
+            request_id=request_id,
+            retry_after_seconds=retry_after_seconds,
+        )
+        if active_generations is not None and concurrency_limit is not None:
+            self.advise(
+                message=f"{self.message} {active_generations} jobs run, and the plan allows "
+                f"{concurrency_limit}."
+            )
 
 
 class ServerError(APIStatusError):

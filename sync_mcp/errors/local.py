@@ -10,7 +10,11 @@ _TEXT_LIMIT = 600
 
 
 class ConfigurationError(SyncError):
-    """A setting is missing or wrong; nothing was sent."""
+    """A setting is missing or wrong; nothing was sent.
+
+    `code` is `api_key_missing` where there is no key, or a placeholder in place of one, and
+    `configuration_error` for everything else.
+    """
 
     code = "configuration_error"
 
@@ -42,7 +46,8 @@ class FileRefused(SyncError):
 
     `code` says why: `file_not_allowed`, `file_not_found`, `folder_not_found`, `file_not_readable`,
     `file_not_media`, `file_damaged`, `file_too_large`, `file_empty`, `file_changed`, `file_exists`,
-    `file_not_writable`, `file_too_slow`, `media_extra_missing`, `media_worker_failed`.
+    `file_not_writable`, `file_too_slow`, `media_extra_missing`, `media_worker_failed`, and `file_refused`
+    for everything else.
     """
 
     code = "file_refused"

@@ -214,7 +214,11 @@ class NotVisibleYet(SyncError):
 
 
 class LedgerError(SyncError):
-    """The ledger of paid calls cannot be read or written; nothing was sent."""
+    """The ledger of paid calls cannot be read or written; nothing was sent.
+
+    `code` says why: `ledger_corrupt`, `ledger_missing`, `ledger_newer`, `ledger_replaced`,
+    `ledger_untouched`, and `ledger_unavailable` for everything else.
+    """
 
     code = "ledger_unavailable"
 
@@ -257,6 +261,9 @@ class LimitReached(SyncError):
 
 class QuoteRefused(SyncError):
     """The quote is unknown, used, expired, or for another call; nothing was sent.
+
+    `code` says why: `price_changed`, `webhook_changed`, `quote_revoked` where the user has said no since, and
+    `quote_refused` for everything else.
 
     Attributes:
         to_user: of a quote that covers less than the call, the message as the user reads it: they are asked
@@ -305,6 +312,9 @@ class ApprovalRequired(SyncError):
 
 class ApprovalDenied(SyncError):
     """The user was asked and did not agree; nothing was sent.
+
+    `code` says how: `approval_denied`, `approval_cancelled` where they have not decided, and
+    `approval_closed_at_once` where most likely nobody was shown the question.
 
     Attributes:
         is_the_users: whether a person can have given this answer; a host that closes a question at once has

@@ -3,6 +3,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -19,16 +20,21 @@ from sync_mcp.errors import (
     APIResponseError,
     APIStatusError,
     APITimeoutError,
+    ApprovalDenied,
     ApprovalRequired,
     Code,
     ConcurrencyLimitError,
     ConfigurationError,
     CreateUnderWay,
     DoubtReason,
+    FileRefused,
     InternalError,
     InvalidRequestError,
+    LedgerError,
+    NoOutput,
     NotVisibleYet,
     OutcomeUnknown,
+    QuoteRefused,
     RateLimitError,
     RequestRejectedError,
     ServerError,
@@ -36,10 +42,15 @@ from sync_mcp.errors import (
     TransferUnderWay,
 )
 
-CLASSES = [
-    value
-    for _, value in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(value, SyncError)
+CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, SyncError)]
+OF_SEVERAL_CODES: list[type[SyncError]] = [
+    APIResponseError,
+    ApprovalDenied,
+    ConfigurationError,
+    FileRefused,
+    LedgerError,
+    NoOutput,
+    QuoteRefused,
 ]
 LEAVES = [kind for kind in CLASSES if not kind.__subclasses__()]
 KEY = "sync-mcp-6533643b-aceb-4c40-967e-d9ba9baac39e"
@@ -108,9 +119,8 @@ def below(kind: type[SyncError]) -> Iterator[type[SyncError]]:
 def test_the_list_of_codes_holds_each_that_is_raised_and_no_other() -> None:
     names = {kind.__name__ for kind in CLASSES}
     raised = {kind.code for kind in CLASSES}
-    for path in Path(sync_mcp.__file__).parent.rglob("*.py"):
-        if "sandbox" not in path.parts:
-            raised.update(codes_in(ast.parse(path.read_text(encoding="utf-8")), names))
+    for _, tree in _modules():
+        raised.update(codes_in(tree, names))
     assert raised == set(get_args(Code))
 
 
@@ -138,6 +148,41 @@ def codes_in(tree: ast.Module, names: set[str]) -> Iterator[str]:
         if "tuple[Code, str]" in ast.unparse(table.annotation):
             for pair in (part for part in ast.walk(table.value or table) if isinstance(part, ast.Tuple)):
                 yield ast.literal_eval(pair)[0]
+
+
+@pytest.mark.parametrize("kind", OF_SEVERAL_CODES)
+def test_a_class_with_several_codes_names_each_of_them_in_its_docstring(kind: type[SyncError]) -> None:
+    family = f"{kind.code.partition('_')[0]}_"
+    raised = {kind.code, *_codes_given_to(kind)}
+    raised |= {code for code in _codes_in_tables() if code.startswith(family)}
+    told = (kind.__doc__ or "").partition("Attributes:")[0]
+    assert set(re.findall(r"`([a-z_]+)`", told)) - {"code"} == raised
+
+
+def test_no_other_class_has_several_codes() -> None:
+    assert [kind for kind in CLASSES if _codes_given_to(kind) - {kind.code}] == [
+        kind for kind in CLASSES if kind in OF_SEVERAL_CODES
+    ]
+
+
+def _codes_given_to(kind: type[SyncError]) -> set[str]:
+    """Return the codes with which the package builds errors of a class."""
+    calls = [tree for source, tree in _modules() if f"{kind.__name__}(" in source]
+    return {code for tree in calls for code in codes_in(tree, {kind.__name__})} - _codes_in_tables()
+
+
+@cache
+def _codes_in_tables() -> set[str]:
+    """Return the codes that no call names in its own words."""
+    return {code for _, tree in _modules() for code in codes_in(tree, set())}
+
+
+@cache
+def _modules() -> list[tuple[str, ast.Module]]:
+    """Return each module of the package, but for the sandbox's, as it is written and as a tree."""
+    paths = [path for path in Path(sync_mcp.__file__).parent.rglob("*.py") if "sandbox" not in path.parts]
+    sources = [path.read_text(encoding="utf-8") for path in paths]
+    return [(source, ast.parse(source)) for source in sources]
 
 
 def test_every_failure_has_a_word_of_its_own_to_branch_on() -> None:
@@ -278,6 +323,10 @@ def test_a_full_account_tells_how_full_it_is() -> None:
     error = ConcurrencyLimitError("Full.", status=429, retry_after_seconds=30)
     assert (error.active_generations, error.concurrency_limit) == (None, None)
     assert error.retry_after_seconds == 30
+    assert error.message == "As many jobs are running as the plan allows (HTTP 429)."
+    full = ConcurrencyLimitError("Full.", status=429, active_generations=3, concurrency_limit=3)
+    assert (full.active_generations, full.concurrency_limit) == (3, 3)
+    assert full.message == f"{error.message} 3 jobs run, and the plan allows 3."
 
 
 def test_a_setting_that_is_missing_has_a_code_of_its_own() -> None:
