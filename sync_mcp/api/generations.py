@@ -1,66 +1,59 @@
 """Generations: make, watch, list, price and delete lip-sync jobs (API §3, §4)."""
 
-import builtins
 import logging
 import os
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
-    Mapping,
     Sequence,
 )
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import anyio
-from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync
 from pydantic import ValidationError
 
 from sync_mcp.api.account import Account
+from sync_mcp.api.attempt import Attempt
 from sync_mcp.api.checks import faults_of, faults_without_input
-from sync_mcp.api.create import Attempt, Creator
+from sync_mcp.api.create import Creator
 from sync_mcp.api.downloads import check_destination, fetched, move_into_place
 from sync_mcp.api.estimate import estimate
+from sync_mcp.api.generation_reads import GenerationReads, check_id
 from sync_mcp.api.http import Call, Transport
-from sync_mcp.api.many import Calls, CreateMany, ManyRequest
+from sync_mcp.api.many import Calls, CreateFields, CreateMany, ManyRequest
 from sync_mcp.api.models import (
     CostEstimate,
     Dub,
     Generation,
-    GenerationCost,
     GenerationOptions,
     GenerationRequest,
-    GenerationStatus,
     Input,
     Json,
     ModelName,
     Segment,
 )
 from sync_mcp.api.option_matrix import ignored_options
-from sync_mcp.api.options import RequestOptions, check_options
-from sync_mcp.api.running import Turn
+from sync_mcp.api.options import (
+    RequestOptions,
+    check_options,
+    new_idempotency_key,
+    take_idempotency_key,
+)
 from sync_mcp.api.uploads import LARGEST_BYTES, OnProgress
-from sync_mcp.api.wait import LONG_POLL_SECONDS, Look, OnUpdate, wait_until_finished
+from sync_mcp.api.wait import LONG_POLL_SECONDS
 from sync_mcp.errors import (
-    APIResponseError,
     InvalidRequestError,
     NoOutput,
-    NotFoundError,
-    RequestRejectedError,
     SyncError,
 )
 from sync_mcp.texts import plain_id
 
 logger = logging.getLogger("sync_mcp.api")
-
-PAGE_LIMIT = 100
-"""Most generations that one page of the API's list holds."""
 
 GuardedCreate = Callable[[GenerationRequest, RequestOptions | None, int], Awaitable[Generation]]
 """Makes a request once for each take."""
@@ -68,22 +61,12 @@ GuardedCreate = Callable[[GenerationRequest, RequestOptions | None, int], Awaita
 GuardedDelete = Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
 """Deletes a job once what it cost has been read."""
 
-_WAIT_MODE_HEADER = "x-sync-wait-mode"
-_ASKED_AT_ONCE = 10
 _LOOK_SECONDS = 10.0
 _HOLD_SECONDS = LONG_POLL_SECONDS + 5.0
 _ACCOUNT_SECONDS = 15.0
 
 
-class GenerationPage(list[Generation]):
-    """A page of jobs; `unreadable` entries of the API's had no id or status and are left out."""
-
-    def __init__(self, jobs: Iterable[Generation], *, unreadable: int) -> None:
-        super().__init__(jobs)
-        self.unreadable = unreadable
-
-
-class Generations:
+class Generations(GenerationReads):
     """The generations of an account; reached as `AsyncSync.generations`."""
 
     def __init__(
@@ -92,7 +75,7 @@ class Generations:
         guarded: GuardedCreate | None = None,
         guarded_delete: GuardedDelete | None = None,
     ) -> None:
-        self._transport = transport
+        super().__init__(transport)
         self._creator = Creator(transport)
         self._guarded = guarded
         self._guarded_delete = guarded_delete
@@ -137,16 +120,30 @@ class Generations:
             project_id=project_id,
             dub=dub,
         )
+        if self._guarded is not None:
+            # Its keys follow from the request, and it says so to a caller who gives one.
+            return await self._create(request, take, None, request_options)
+        key, rest = take_idempotency_key(request_options)
+        return await self._create(request, take, key, rest)
+
+    async def _create(
+        self, request: GenerationRequest, take: int, key: str | None, options: RequestOptions | None
+    ) -> Generation:
         _check(faults_of(request))
         request.check_is_sendable()
         for option in ignored_options(request):
             # Logged, not raised by a filter of warnings: who moves here from the SDK gets the same job.
             logger.warning("%s", option.sentence)
         if self._guarded is not None:
-            return await self._guarded(request, request_options, take)
+            return await self._guarded(request, options, take)
         if take != 1:
             raise InvalidRequestError("take counts with a guard alone: without one each create is a new job.")
-        return await self._creator.create(request, request_options)
+        return await self._creator.create(request, key or new_idempotency_key(), options)
+
+    async def _create_one_of_many(self, fields: CreateFields, key: str | None) -> Generation:
+        given: dict[str, Any] = {**fields}
+        take, options = given.pop("take", 1), given.pop("request_options", None)
+        return await self._create(_request(**given), take, key, options)
 
     def create_many(
         self,
@@ -175,7 +172,7 @@ class Generations:
         options = request_options or RequestOptions()
         check_options(options)
         calls = Calls(
-            create=lambda fields: self.create(**fields),
+            create=self._create_one_of_many,
             hold=lambda id: self._look(
                 id, {"wait": "true", "timeout": str(LONG_POLL_SECONDS)}, _once(options, _HOLD_SECONDS)
             ),
@@ -204,143 +201,14 @@ class Generations:
         Raises:
             SyncError: as `create`.
         """
-        return await self._creator.create_as(attempt, body, request_options)
+        key, options = take_idempotency_key(request_options)
+        if key not in (None, attempt.idempotency_key):
+            raise InvalidRequestError("request_options names another idempotency key than the attempt's.")
+        return await self._creator.create_as(attempt, body, options)
 
     def keeps_keys_for(self, seconds: float) -> bool:
         """Return whether the API has shown to this client that it keeps an idempotency key for so long."""
         return self._creator.keeps_keys_for(seconds)
-
-    async def get(
-        self, id: str, *, include_progress: bool = False, request_options: RequestOptions | None = None
-    ) -> Generation:
-        """Return the present state of a job, with `progress_percent` only where that is asked for.
-
-        Raises:
-            NotFoundError: the account has no job by this id.
-        """
-        query = {"include": "progress"} if include_progress else {}
-        look = await self._look(_checked_id(id), query, request_options)
-        return look.generation
-
-    async def list(
-        self,
-        *,
-        status: Sequence[GenerationStatus] | None = None,
-        ids: Sequence[str] | None = None,
-        project_id: str | None = None,
-        limit: int = PAGE_LIMIT,
-        cursor: str | None = None,
-        request_options: RequestOptions | None = None,
-    ) -> GenerationPage:
-        """Return one page of jobs, newest first.
-
-        `limit` runs from 1 to 100. `cursor` is the id of the last job on the page before; a page with fewer
-        than `limit` jobs is the last one.
-        """
-        if not 1 <= limit <= PAGE_LIMIT:
-            raise InvalidRequestError(f"limit must lie between 1 and {PAGE_LIMIT}.")
-        filters = {
-            "status": _listed(status),
-            "ids": _listed(ids),
-            "projectId": project_id,
-            "limit": str(limit),
-            "cursor": cursor,
-        }
-        page, length = await self._page(filters, request_options)
-        return GenerationPage(page[:limit], unreadable=length - len(page))
-
-    async def states(
-        self,
-        ids: Iterable[str],
-        *,
-        turn: Turn | None = None,
-        request_options: RequestOptions | None = None,
-    ) -> dict[str, Generation | SyncError]:
-        """Return each job's present state, or the error that stands in the way of it; nothing else is raised.
-
-        Each hundred jobs cost one request; those that the API's list leaves out are asked for singly. An
-        error that is not `retryable`, such as NotFoundError, is the API's word on that job. `turn` is awaited
-        before each request.
-        """
-        states: dict[str, Generation | SyncError] = {}
-        asked: builtins.list[str] = []
-        for id in dict.fromkeys(ids):
-            try:
-                asked.append(_checked_id(id))
-            except InvalidRequestError as error:
-                states[id] = error
-        for start in range(0, len(asked), PAGE_LIMIT):
-            states |= await self._states(
-                asked[start : start + PAGE_LIMIT], turn or checkpoint, request_options
-            )
-        return states
-
-    async def _states(
-        self, ids: Sequence[str], turn: Turn, options: RequestOptions | None
-    ) -> dict[str, Generation | SyncError]:
-        states: dict[str, Generation | SyncError] = {}
-        page: Sequence[Generation] = ()
-        try:
-            await turn()
-            page = await self.list(ids=ids, request_options=options)
-        except (RequestRejectedError, NotFoundError):
-            # An API that cannot list by id may still know each job.
-            pass
-        except SyncError as error:
-            return dict.fromkeys(ids, error)
-        states.update((generation.id, generation) for generation in page if generation.id in ids)
-        limiter = anyio.CapacityLimiter(_ASKED_AT_ONCE)
-
-        async def ask(id: str) -> None:
-            async with limiter:
-                await turn()
-                try:
-                    states[id] = await self.get(id, request_options=options)
-                except SyncError as error:
-                    states[id] = error
-
-        async with anyio.create_task_group() as tasks:
-            for id in ids:
-                if id not in states:
-                    tasks.start_soon(ask, id)
-        return states
-
-    async def iterate(
-        self,
-        *,
-        status: Sequence[GenerationStatus] | None = None,
-        project_id: str | None = None,
-        request_options: RequestOptions | None = None,
-    ) -> AsyncIterator[Generation]:
-        """Yield all jobs, newest first, fetching page after page as they are asked for."""
-        cursor: str | None = None
-        seen: set[str] = set()
-        while True:
-            filters = {
-                "status": _listed(status),
-                "projectId": project_id,
-                "limit": str(PAGE_LIMIT),
-                "cursor": cursor,
-            }
-            page, length = await self._page(filters, request_options)
-            fresh = [generation for generation in page if generation.id not in seen]
-            for generation in fresh:
-                seen.add(generation.id)
-                yield generation
-            # An API that ignored the cursor would otherwise be read for ever.
-            if length < PAGE_LIMIT or not fresh:
-                return
-            cursor = page[-1].id
-
-    async def _page(
-        self, filters: Mapping[str, str | None], options: RequestOptions | None
-    ) -> tuple[builtins.list[Generation], int]:
-        """Return a page of jobs, and how many entries it has, readable or not."""
-        query = {name: value for name, value in filters.items() if value}
-        reply = await self._transport.read(Call("GET", "/v2/generations", query=query, is_list=True), options)
-        if reply.entries is None:
-            raise APIResponseError("The API's list of generations is no list.", status=reply.status)
-        return Generation.list_from_wire(reply.entries), len(reply.entries)
 
     async def estimate_cost(
         self,
@@ -393,19 +261,6 @@ class Generations:
         else:
             raise InvalidRequestError("There is nothing to price: give input, or duration_seconds.")
         return await estimate(self._transport, request, duration_seconds, fps, request_options)
-
-    async def get_cost(self, id: str, *, request_options: RequestOptions | None = None) -> GenerationCost:
-        """Return what a job really cost; the API usually knows within ten minutes of its end.
-
-        Raises:
-            NotFoundError: the account has no job by this id.
-        """
-        path = f"/v2/generate/{_checked_id(id)}/costs"
-        reply = await self._transport.read(Call("GET", path), request_options)
-        try:
-            return GenerationCost.from_wire(reply.data)
-        except ValidationError as error:
-            raise APIResponseError("The API's answer is no cost.", status=reply.status) from error
 
     async def download(
         self,
@@ -482,54 +337,12 @@ class Generations:
             ConflictError: the job has not ended yet; the API has no way to cancel one.
             NotFoundError: the account has no job by this id.
         """
-        path = f"/v2/generations/{_checked_id(id)}"
+        path = f"/v2/generations/{check_id(id)}"
 
         async def delete() -> None:
             await self._transport.read(Call("DELETE", path), request_options)
 
         await (delete() if self._guarded_delete is None else self._guarded_delete(id, delete))
-
-    async def wait(
-        self,
-        id: str,
-        timeout_seconds: float | None = None,
-        *,
-        on_update: OnUpdate | None = None,
-        request_options: RequestOptions | None = None,
-    ) -> Generation:
-        """Return the job when it has ended, or as it is after `timeout_seconds` (None: no limit).
-
-        Ask `generation.finished` which of the two it is. `on_update` is awaited with each state read.
-        Cancelling the wait leaves the job alone. Passing faults of the network are waited out.
-
-        Raises:
-            NotFoundError, AuthenticationError, ...: the API's answer, where waiting cannot change it.
-        """
-        checked = _checked_id(id)
-        own: RequestOptions = {"max_retries": 0, **(request_options or {})}
-        check_options(own)
-
-        async def look(query: Mapping[str, str], seconds: float) -> Look:
-            options: RequestOptions = {**own}
-            options["timeout_in_seconds"] = min(seconds, options.get("timeout_in_seconds", seconds))
-            return await self._look(checked, query, options)
-
-        return await wait_until_finished(look, timeout_seconds, on_update)
-
-    async def _look(self, id: str, query: Mapping[str, str], options: RequestOptions | None) -> Look:
-        try:
-            reply = await self._transport.read(Call("GET", f"/v2/generate/{id}", query=query), options)
-        except NotFoundError as error:
-            # A job of another member of the organization is found under this path alone (API §3.5).
-            try:
-                reply = await self._transport.read(Call("GET", f"/v2/generations/{id}"), options)
-            except NotFoundError:
-                raise error from None
-        try:
-            generation = Generation.from_wire(reply.data)
-        except ValidationError as error:
-            raise APIResponseError("The API's answer is no generation.", status=reply.status) from error
-        return Look(generation, long_polled=_WAIT_MODE_HEADER in reply.headers)
 
 
 def output_url(generation: Generation) -> str:
@@ -561,7 +374,7 @@ def output_url(generation: Generation) -> str:
 
 
 def _request(
-    *, input: Sequence[Input], segments: Sequence[Segment] | None, **fields: Any
+    *, input: Sequence[Input], segments: Sequence[Segment] | None = None, **fields: Any
 ) -> GenerationRequest:
     try:
         return GenerationRequest.model_validate(
@@ -584,14 +397,3 @@ def _check(faults: Sequence[str]) -> None:
 def _once(options: RequestOptions, seconds: float) -> RequestOptions:
     """Return the options of a look that is soon taken again."""
     return {**options, "timeout_in_seconds": seconds, "max_retries": 0}
-
-
-def _listed(words: Sequence[str] | None) -> str:
-    # One word alone is a sequence too, of letters.
-    return words if isinstance(words, str) else ",".join(words or ())
-
-
-def _checked_id(id: str) -> str:
-    if not plain_id(id):
-        raise InvalidRequestError("A generation id has letters, digits, _ and - only: copy it whole.")
-    return id

@@ -23,7 +23,6 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from sync_mcp.api.create import IDEMPOTENCY_HEADER, take_idempotency_key
 from sync_mcp.api.fields import REQUEST
 from sync_mcp.api.models import (
     Dub,
@@ -34,7 +33,12 @@ from sync_mcp.api.models import (
     ModelName,
     Segment,
 )
-from sync_mcp.api.options import RequestOptions
+from sync_mcp.api.options import (
+    IDEMPOTENCY_HEADER,
+    RequestOptions,
+    new_idempotency_key,
+    take_idempotency_key,
+)
 from sync_mcp.api.running import Hold, News, RunningJobs, States
 from sync_mcp.errors import (
     ConcurrencyLimitError,
@@ -95,7 +99,8 @@ class CreateOutcome:
 class Calls:
     """What the work on many requests needs of the API."""
 
-    create: Callable[[CreateFields], Awaitable[Generation]]
+    create: Callable[[CreateFields, str | None], Awaitable[Generation]]
+    """Makes a request under this key, or under the guard's."""
     hold: Hold
     states: States
     concurrency: Callable[[], Awaitable[int | None]]
@@ -107,6 +112,8 @@ class _Request:
     index: int
     given: ManyRequest
     fields: CreateFields
+    key: str | None
+    """What it is sent under each time; None where a guard has the keys."""
 
 
 class CreateMany(AsyncIterator[CreateOutcome]):
@@ -301,7 +308,7 @@ class CreateMany(AsyncIterator[CreateOutcome]):
             given = cast(ManyRequest, given)
             index, self._count = self._count, self._count + 1
             try:
-                self._waiting.append(_Request(index, given, self._fields(given)))
+                self._waiting.append(self._request(index, given))
             except InvalidRequestError as error:
                 self._ready.append(CreateOutcome(index, given, error=error))
         except Exception as error:  # noqa: BLE001 - the caller's own, raised when all that was begun is told
@@ -311,15 +318,16 @@ class CreateMany(AsyncIterator[CreateOutcome]):
             self._pulling = False
             self._news.spread()
 
-    def _fields(self, given: ManyRequest) -> CreateFields:
+    def _request(self, index: int, given: ManyRequest) -> _Request:
         fields = _fields_of(given)
-        options = _merged(self._options, fields.get("request_options") or {})
+        options = _merge(self._options, fields.get("request_options") or {})
+        key: str | None = None
         if self._keyed:
-            # Now, so that a create that has to wait for a slot goes out under the same key each time.
             key, options = take_idempotency_key(options)
-            options["idempotency_key"] = key
+            # Now, so that a create that has to wait for a slot goes out under the same key each time.
+            key = key or new_idempotency_key()
         fields["request_options"] = options
-        return fields
+        return _Request(index, given, fields, key)
 
     async def _create(self, request: _Request) -> None:
         scope = self._creating[request.index]
@@ -330,7 +338,7 @@ class CreateMany(AsyncIterator[CreateOutcome]):
         sent_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         with scope:
             try:
-                self._accept(request, await self._calls.create(request.fields))
+                self._accept(request, await self._calls.create(request.fields, request.key))
             except ConcurrencyLimitError as error:
                 self._wait_for_slot(request, error, is_stale=self._ends > ends)
             except RateLimitError as error:
@@ -343,10 +351,9 @@ class CreateMany(AsyncIterator[CreateOutcome]):
                 message = f"The create failed in an unexpected way: {reason}."
                 self._tell(request, InternalError(message, money_spent="unknown"))
         if scope.cancelled_caught:
-            options = request.fields.get("request_options") or {}
             error = OutcomeUnknown(
                 "It was cancelled on its way.",
-                idempotency_key=options.get("idempotency_key", "the guard's"),
+                idempotency_key=request.key or "the guard's",
                 sent_at=sent_at,
             )
             self._tell(request, error)
@@ -404,7 +411,7 @@ def _iterator(
     return iter(requests)
 
 
-def _merged(common: RequestOptions, own: RequestOptions) -> RequestOptions:
+def _merge(common: RequestOptions, own: RequestOptions) -> RequestOptions:
     merged: dict[str, Any] = {**common, **own}
     for name in ("additional_headers", "additional_query_parameters", "additional_body_parameters"):
         if name in merged:

@@ -14,7 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.generations import PAGE_LIMIT
+from sync_mcp.api.generation_reads import PAGE_LIMIT
 from sync_mcp.api.models import Generation
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import (

@@ -11,7 +11,7 @@ from functools import partial
 
 import anyio
 
-from sync_mcp.api.create import Attempt, Claim, Step
+from sync_mcp.api.attempt import Attempt, Claim, Step
 from sync_mcp.api.models import Generation, Json
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.background.work import do_in_thread

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from sync_mcp import AsyncSync, Audio, Generation, RequestOptions, Video
-from sync_mcp.api.create import Attempt, Claim
+from sync_mcp.api.attempt import Attempt, Claim
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.sandbox import RecordedRequest, Sandbox
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sync_mcp import AsyncSync, LedgerError, OutcomeUnknown
-from sync_mcp.api.create import Claim, NotSent
+from sync_mcp.api.attempt import Claim
+from sync_mcp.errors import NotSent
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import (

@@ -6,10 +6,22 @@ from typing import Any
 
 import pytest
 
-from sync_mcp import APIConnectionError, AsyncSync, InvalidRequestError, OutcomeUnknown, RequestOptions
+from sync_mcp import (
+    APIConnectionError,
+    AsyncSync,
+    Audio,
+    CreateFields,
+    Generation,
+    GenerationRequest,
+    InvalidRequestError,
+    OutcomeUnknown,
+    RequestOptions,
+    Video,
+)
+from sync_mcp.api.create import Creator
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import CREATE, KEY, LIST, fail_to_resolve_localhost, job, keys, make, trail
+from .conftest import CREATE, KEY, LIST, fail_to_resolve_localhost, job, keys, make, trail, until
 from .raw_server import Answer, RawServer, answer
 
 pytestmark = pytest.mark.anyio
@@ -183,3 +195,30 @@ async def test_a_create_that_was_answered_with_garbage_is_searched_for(
     server = serve(lost, answer(200, [job()]))
     assert (await make(client_of(server))).id == "job-1"
     assert trail(server.received) == [CREATE, LIST]
+
+
+@pytest.mark.parametrize("way", ["create", "create_many"])
+async def test_a_key_is_taken_out_of_the_options_where_they_come_in(
+    sandbox: Sandbox, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    inside: list[tuple[str, RequestOptions]] = []
+    create = Creator.create
+
+    async def note(
+        creator: Creator, request: GenerationRequest, key: str, options: RequestOptions
+    ) -> Generation:
+        inside.append((key, options))
+        return await create(creator, request, key, options)
+
+    monkeypatch.setattr(Creator, "create", note)
+    options: RequestOptions = {"additional_headers": {"IDEMPOTENCY-KEY": "mine", "x-note": "1"}}
+    if way == "create":
+        await make(sync, sandbox, options)
+    else:
+        media = [Video(url=sandbox.samples.video), Audio(url=sandbox.samples.audio)]
+        fields: CreateFields = {"model": "lipsync-2", "input": media, "request_options": options}
+        async with sync.generations.create_many([fields], 1):
+            await until(lambda: bool(inside))
+    ((key, given),) = inside
+    assert key == "mine"
+    assert given == {"additional_headers": {"x-note": "1"}}

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import anyio
 import pytest
@@ -25,6 +26,7 @@ from sync_mcp import (
     Video,
 )
 from sync_mcp.api import running
+from sync_mcp.api.create import Creator
 from sync_mcp.api.models import LocalMedia
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 
@@ -305,14 +307,14 @@ async def test_an_unknown_outcome_is_told_as_such_and_never_sent_again(
 async def test_a_fault_of_the_package_in_one_create_stops_no_other(
     sandbox: Sandbox, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create = sync.generations.create
+    create = Creator.create
 
-    async def faulty(**fields: object) -> Generation:
-        if fields["output_file_name"] == "clip-1":
+    async def create_or_fail(creator: Creator, request: GenerationRequest, *given: Any) -> Generation:
+        if request.output_file_name == "clip-1":
             raise ZeroDivisionError("by zero")
-        return await create(**fields)  # pyright: ignore[reportArgumentType]
+        return await create(creator, request, *given)
 
-    monkeypatch.setattr(sync.generations, "create", faulty)
+    monkeypatch.setattr(Creator, "create", create_or_fail)
     told = await outcomes(sandbox, sync.generations.create_many(requests(sandbox, 3)), 2, 3)
     assert statuses(told) == ["COMPLETED", None, "COMPLETED"]
     assert isinstance(told[1].error, InternalError)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sync_mcp import AsyncSync, OutcomeUnknown, RequestOptions
-from sync_mcp.api.create import Claim
+from sync_mcp.api.attempt import Claim
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import AUDIO, CREATE, KEY, VIDEO, in_turn, job, keys, make, make_as, paged, trail

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sync_mcp import AsyncSync, OutcomeUnknown, RequestOptions
-from sync_mcp.api.create import Step
+from sync_mcp.api.attempt import Step
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, KEY, fail_to_resolve_localhost, in_turn, job, keys, make, make_as, trail

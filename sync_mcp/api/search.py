@@ -1,0 +1,202 @@
+"""The search for the job of a create of unknown outcome: by the API's name for it, and in the API's list."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import anyio
+
+from sync_mcp.api.attempt import Claim
+from sync_mcp.api.http import Call, Transport
+from sync_mcp.api.listing import Reading
+from sync_mcp.api.models import Generation
+from sync_mcp.api.options import RequestOptions
+from sync_mcp.api.owners import Owners, Sought
+from sync_mcp.api.replies import Reply
+from sync_mcp.api.retry import Budget
+from sync_mcp.errors import APIResponseError, DoubtReason, SyncError, is_unknown_id
+from sync_mcp.texts import plain_id
+
+logger = logging.getLogger("sync_mcp.api")
+
+SEARCH_SECONDS = 8.0
+"""The longest that one question of the search may take; a create leaves itself as much time for it."""
+_PAGE = 100
+_PAGES_SEARCHED = 100
+"""Of a busy account, whose pages may be short."""
+_PAGES_SEARCHED_OF_ANY_AGE = 5
+"""Where the job may be as old as the account, there is no end to come to."""
+_PAGE_TRIES = 2
+_PAGE_PAUSE_SECONDS = 0.5
+_PAGES_THAT_SHIFT = 3
+"""After so many pages the first one may have changed."""
+_LAST_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a search brought: the job, or the reason why it did not."""
+
+    found: Generation | None = None
+    reason: DoubtReason = "not_found"
+    failure: str = ""
+    """Why the API could not be asked."""
+    maybe_ids: Sequence[str] = ()
+
+
+class Search:
+    """The search for one create's job; it may be made several times, and remembers what may be the job."""
+
+    def __init__(
+        self, transport: Transport, owners: Owners, sought: Sought, budget: Budget, options: RequestOptions
+    ) -> None:
+        self._transport = transport
+        self._owners = owners
+        self._sought = sought
+        self._budget = budget
+        self._options = options
+
+    async def run(self) -> Finding:
+        """Look for the job by the name that the API gave it, and in the API's list."""
+        failure = ""
+        named: Generation | DoubtReason | None = None
+        try:
+            named = await self._named()
+            found = named if isinstance(named, Generation) else await self._listed()
+            if found is not None:
+                self._owners.claim(found.id, self._sought.key)
+                return Finding(found)
+        except SyncError as error:
+            logger.warning("create key=%s: the job cannot be searched for: %s", self._sought.key, error)
+            failure = error.message
+        maybe_ids = await self._maybe_ids()
+        if isinstance(named, str) and not self._sought.resend_despite_named:
+            return Finding(reason=named, maybe_ids=maybe_ids)
+        if maybe_ids:
+            return Finding(reason="maybe_seen", maybe_ids=maybe_ids)
+        return Finding(reason="list_unreadable" if failure else "not_found", failure=failure)
+
+    async def _named(self) -> "Generation | DoubtReason | None":
+        """Return the job that the API named, or why it is not taken; None where it named none."""
+        if self._sought.named_id is None:
+            return None
+        if not plain_id(self._sought.named_id):
+            return "named_not_visible"
+        reply = await self._ask(f"/v2/generate/{quote(self._sought.named_id, safe='')}", {})
+        if is_unknown_id(reply.status):
+            return "named_not_visible"
+        found = Generation.list_from_wire([reply.data]) if reply.ok else []
+        if not found:
+            raise self._transport.error_from(reply)
+        job = found[0]
+        if job.id != self._sought.named_id:
+            raise APIResponseError("The API was asked for one generation and shows another.")
+        claim = await self._claim_in_book(job) if self._sought.match(job) != "no" else "another's"
+        if claim == "unclear":
+            self._sought.maybes[job.id] = job
+            return "maybe_seen"
+        return job if claim == "mine" else "named_is_anothers"
+
+    async def _listed(self) -> Generation | None:
+        """Return the job where the API's list shows it; what may be it is noted.
+
+        Raises:
+            SyncError: the list cannot be read as far as the job may stand in it.
+        """
+        reading = Reading()
+        is_readable = True
+        while reading.state == "goes on":
+            if reading.pages >= self._most_pages:
+                raise APIResponseError(f"The API's list goes on after {reading.pages} pages.")
+            page, length = await self._next_page(reading)
+            is_readable = is_readable and len(page) == length
+            found = await self._own_of(reading.add(page, self._sought.earliest))
+            if found is not None:
+                return found
+        if not is_readable:
+            raise APIResponseError("The API's list has an entry that cannot be read.")
+        if reading.state == "stuck" and await self._count() != reading.length:
+            raise APIResponseError("The API's list repeats itself, and has more jobs than it shows.")
+        if reading.pages >= _PAGES_THAT_SHIFT:
+            page, _ = await self._page({})
+            return await self._own_of(reading.add(page, self._sought.earliest))
+        return None
+
+    async def _own_of(self, jobs: Sequence[Generation]) -> Generation | None:
+        """Return which of these jobs this create made; note those that it may have made."""
+        for generation in jobs:
+            verdict = self._sought.match(generation)
+            claim = await self._claim(generation) if verdict == "yes" else "unclear"
+            if verdict == "no" or claim == "another's":
+                self._sought.maybes.pop(generation.id, None)
+            elif claim == "mine":
+                return generation
+            else:
+                self._sought.maybes[generation.id] = generation
+        return None
+
+    async def _claim(self, generation: Generation) -> Claim:
+        """Return whose job it is that looks like this create's."""
+        patience = self._budget.seconds_left - _LAST_SECONDS
+        if not await self._owners.wait_for_others(generation, self._sought, patience):
+            return "unclear"
+        if self._sought.match(generation) == "no":
+            # It was that of another, as its answer told.
+            return "another's"
+        return await self._claim_in_book(generation)
+
+    async def _claim_in_book(self, generation: Generation) -> Claim:
+        return await self._sought.attempt.claim(generation.id) if self._sought.attempt else "mine"
+
+    async def _maybe_ids(self) -> Sequence[str]:
+        """Return the jobs seen that may be this one's, as far as nobody knows whose they are."""
+        ids = [name for name, job in self._sought.maybes.items() if self._sought.match(job) != "no"]
+        if not ids or self._sought.attempt is None or self._sought.attempt.knows is None:
+            return ids
+        try:
+            known = await self._sought.attempt.knows(ids)
+        except SyncError as error:
+            logger.warning("create key=%s: the book cannot be asked: %s", self._sought.key, error)
+            return ids
+        return [name for name in ids if name not in known]
+
+    async def _next_page(self, reading: Reading) -> tuple[list[Generation], int]:
+        query = {"cursor": reading.cursor} if reading.cursor else {}
+        # What was read before would have to be read again: a later page is worth some tries.
+        for _ in range(_PAGE_TRIES if reading.pages else 0):
+            try:
+                return await self._page(query)
+            except SyncError as error:
+                seconds = error.retry_after_seconds or _PAGE_PAUSE_SECONDS
+                if not error.retryable or seconds + _LAST_SECONDS > self._budget.seconds_left:
+                    raise
+            await anyio.sleep(seconds)
+        return await self._page(query)
+
+    async def _page(self, query: Mapping[str, str]) -> tuple[list[Generation], int]:
+        """Return a page of the API's list, and how many entries it has, readable or not."""
+        reply = await self._ask("/v2/generations", {"limit": str(_PAGE), **query}, is_list=True)
+        if not reply.ok or reply.entries is None:
+            raise self._transport.error_from(reply)
+        told = reply.server_time
+        if told is not None:
+            # The times in the list are the API's own, and this machine's clock may be wrong.
+            self._sought.api_is_ahead = told - datetime.now(UTC)
+        return Generation.list_from_wire(reply.entries), len(reply.entries)
+
+    async def _count(self) -> object:
+        """Return how many jobs the API says there are."""
+        reply = await self._ask("/v2/generations/count", {})
+        return reply.fields.get("count") if reply.ok else None
+
+    async def _ask(self, path: str, query: Mapping[str, str], *, is_list: bool = False) -> Reply:
+        # The caller's headers too: they may say in which organization the job is made.
+        options: RequestOptions = {"additional_headers": self._options.get("additional_headers", {})}
+        call = Call("GET", path, query=query, is_list=is_list)
+        return await self._transport.attempt(call, self._budget, options, attempt_seconds=SEARCH_SECONDS)
+
+    @property
+    def _most_pages(self) -> int:
+        return _PAGES_SEARCHED_OF_ANY_AGE if self._sought.was_received else _PAGES_SEARCHED
