@@ -1,5 +1,6 @@
 """Text from the network is data: bounded, printable, and without signed query strings."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -82,6 +83,11 @@ def safe(text: str, limit: int) -> str:
 def plain_id(text: str) -> str:
     """Return an id that may stand in a path and in our words, or "" for what is none: a stranger's text."""
     return text if _ID.fullmatch(text) else ""
+
+
+def format_id(name: str) -> str:
+    """Return an id as it stands in a sentence: what is none is in quotes, which it cannot close."""
+    return plain_id(name) or json.dumps(name, ensure_ascii=False)
 
 
 def without_quotes(text: str) -> str:

@@ -1,9 +1,9 @@
 """Assets: files in the account's storage, uploaded, listed, fetched and deleted (API §6)."""
 
+import builtins
 import logging
 import os
 import re
-from builtins import list as list_of
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -11,13 +11,13 @@ from typing import Literal, cast, get_args
 from anyio.to_thread import run_sync
 from pydantic import Field, PrivateAttr, ValidationError
 
-from sync_mcp.api.downloads import check_destination, fetched, move_into_place
+from sync_mcp.api.downloads import check_destination, fetch_file, move_into_place
 from sync_mcp.api.formats import MediaFormat, MediaKind
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import CamelModel, Figure, Moment
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.storage import transfer_budget
-from sync_mcp.api.uploads import LocalFile, OnProgress, Source, name_to_send, opened
+from sync_mcp.api.uploads import LocalFile, OnProgress, Source, name_to_send, open_file
 from sync_mcp.errors import (
     APIConnectionError,
     APIResponseError,
@@ -82,7 +82,7 @@ class Asset(CamelModel):
         """Whether its content was uploaded before the upload that returned it."""
         return self._was_there
 
-    def found_again(self) -> "Asset":
+    def as_there_before(self) -> "Asset":
         """Return it as one that was there before."""
         found = self.model_copy()
         found._was_there = True
@@ -92,7 +92,7 @@ class Asset(CamelModel):
 class AssetPage(CamelModel):
     """A page of assets; `next_cursor` asks for the next one, and is None on the last."""
 
-    items: list_of[Asset] = Field(default_factory=list_of[Asset])
+    items: builtins.list[Asset] = Field(default_factory=builtins.list[Asset])
     next_cursor: str | None = None
     total_count: int | None = None
 
@@ -139,9 +139,9 @@ class Assets:
         call = Call("GET", "/v2/assets", query=given, is_list=True)
         reply = await self._transport.read(call, request_options)
         entries = reply.fields.get("items")
-        if not isinstance(entries, list_of):
+        if not isinstance(entries, builtins.list):
             raise APIResponseError("The API's list of assets is no list.", status=reply.status)
-        items = Asset.list_from_wire(cast(list_of[object], entries))
+        items = Asset.list_from_wire(cast(builtins.list[object], entries))
         return AssetPage.from_wire({**reply.fields, "items": items})
 
     async def get(self, id: str, *, request_options: RequestOptions | None = None) -> Asset:
@@ -190,7 +190,7 @@ class Assets:
 
         path = Path(os.fspath(destination))
         await run_sync(lambda: check_destination(path, overwrite=overwrite))
-        async with fetched(
+        async with fetch_file(
             self._transport, fresh_url, path.parent, on_progress=on_progress, request_options=request_options
         ) as part:
             await run_sync(lambda: move_into_place(part, path, overwrite=overwrite))
@@ -230,12 +230,12 @@ class Assets:
             raise InvalidRequestError(f"kind must be one of: {', '.join(get_args(MediaKind))}.")
         if sha256 is not None and not _SHA256.fullmatch(sha256):
             raise InvalidRequestError("sha256 must be 64 hexadecimal digits in lower case.")
-        async with opened(source, name or "") as file:
+        async with open_file(source, name or "") as file:
             format = file.format(kind)
             digest = sha256 or await file.sha256(on_progress)
-            known = await self._uploaded(digest, format, file.size, request_options)
+            known = await self._find_same(digest, format, file.size, request_options)
             if known is not None:
-                return known.found_again()
+                return known.as_there_before()
             sent = name_to_send(file.name, format)
             url = await self._send(file, format, digest, sent, on_progress, request_options)
         body = {
@@ -268,7 +268,7 @@ class Assets:
         except ValidationError:
             return None
 
-    async def _uploaded(
+    async def _find_same(
         self, sha256: str, format: MediaFormat, size: int, options: RequestOptions | None
     ) -> Asset | None:
         """Return the newest asset of this key with the content of a file."""
@@ -322,7 +322,7 @@ class Assets:
         budget = self._transport.budget(options)
         while True:
             try:
-                reply = await self._transport.attempt(Call("POST", "/v2/assets", body=body), budget, options)
+                reply = await self._transport.send(Call("POST", "/v2/assets", body=body), budget, options)
                 if reply.ok and reply.data is not None:
                     return _asset(reply.data, reply.status)
                 raise self._transport.error_from(reply)
@@ -334,7 +334,7 @@ class Assets:
                 if not error.retryable:
                     raise
                 if not isinstance(error, APIConnectionError | RateLimitError):
-                    made = await self._uploaded(sha256, format, size, options)
+                    made = await self._find_same(sha256, format, size, options)
                     if made is not None:
                         return made
                 if not await budget.pause(error.retry_after_seconds):

@@ -14,7 +14,7 @@ import anyio
 
 from sync_mcp.api.account import Account
 from sync_mcp.api.assets import Assets
-from sync_mcp.api.downloads import fetched
+from sync_mcp.api.downloads import fetch_file
 from sync_mcp.api.generations import Generations
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import CamelModel, ErrorInfo, Generation, GenerationRequest, ModelInfo
@@ -131,7 +131,7 @@ class AsyncSync:
         return Ping(latency, _clock_offset_seconds(reply.server_time, latency))
 
     @asynccontextmanager
-    async def fetched(
+    async def fetch(
         self, url: str, folder: Path, *, limit_bytes: int, on_progress: OnProgress | None = None
     ) -> AsyncGenerator[Path]:
         """Fetch a file of a public https host, or of the API's own, into `folder`, for as long as it is used.
@@ -146,13 +146,13 @@ class AsyncSync:
         async def same_url() -> str:
             return url
 
-        async with fetched(
+        async with fetch_file(
             self._transport, same_url, folder, limit_bytes=limit_bytes, on_progress=on_progress
         ) as path:
             yield path
 
     async def first_bytes(self, url: str, size: int) -> bytes:
-        """Return how a file begins that `fetched` would fetch, and leave the rest.
+        """Return how a file begins that `fetch` would fetch, and leave the rest.
 
         Raises:
             APIConnectionError, APITimeoutError, APIResponseError: it could not be had.

@@ -45,7 +45,7 @@ LISTED_WITHIN_SECONDS = 60.0
 list may lag behind for as long."""
 _SENDS = 2
 """In one call: what two sends under one key did not bring about, a third would not."""
-_ATTEMPT_SECONDS = 30.0
+_SEND_SECONDS = 30.0
 _ID_SHOWN = 128
 
 
@@ -199,12 +199,12 @@ class _Create:
         self.sought.sent_at = time.monotonic()
         try:
             with self._owners.expect_answer(self.sought):
-                reply = await self._transport.attempt(
+                reply = await self._transport.send(
                     self._call,
                     self._budget,
                     self._options,
                     # A create in doubt needs time for a look at the list.
-                    attempt_seconds=min(_ATTEMPT_SECONDS, max(left - SEARCH_SECONDS, left / 2)),
+                    send_seconds=min(_SEND_SECONDS, max(left - SEARCH_SECONDS, left / 2)),
                 )
         except APIConnectionError:
             self._sends -= 1
@@ -215,7 +215,7 @@ class _Create:
             self._in_doubt = True
             raise
         try:
-            return self._accepted(reply, since)
+            return self._accept(reply, since)
         except APIStatusError as error:
             if _is_refusal(error):
                 self.sought.sent_at = before
@@ -234,7 +234,7 @@ class _Create:
         hook = self._attempt.may_send if self._attempt else None
         return hook is None or await hook()
 
-    def _accepted(self, reply: Reply, since_last_send: float) -> Generation:
+    def _accept(self, reply: Reply, since_last_send: float) -> Generation:
         body = reply.fields
         if reply.ok and body:
             try:

@@ -34,7 +34,7 @@ _RANGE = re.compile(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15})")
 
 
 @asynccontextmanager
-async def fetched(
+async def fetch_file(
     transport: Transport,
     fresh_url: FreshURL,
     folder: Path,
@@ -72,7 +72,7 @@ def remove_left_behind(folder: Path | int) -> None:
 
     Young ones stay, since another process may be at them.
     """
-    for entry in _left_behind(folder):
+    for entry in _list_left_behind(folder):
         with suppress(OSError):
             if not entry.is_file(follow_symlinks=False):
                 continue
@@ -82,7 +82,7 @@ def remove_left_behind(folder: Path | int) -> None:
                 Path(entry.path).unlink()
 
 
-def _left_behind(folder: Path | int) -> Iterator["os.DirEntry[str]"]:
+def _list_left_behind(folder: Path | int) -> Iterator["os.DirEntry[str]"]:
     """Yield what lies in `folder` by such a name, and has not changed for a day: nobody uses it any more."""
     before = time.time() - _LEFT_BEHIND_SECONDS
     with suppress(OSError), os.scandir(folder) as entries:
@@ -202,7 +202,7 @@ class _Fetch:
         if self.done and self._etag:
             headers = {"range": f"bytes={self.done}-", "if-range": self._etag}
         async with download(self._transport, await self._fresh_url(), headers) as answer:
-            told = _announced(answer)
+            told = _read_announcement(answer)
             if told != _Announced(self.done, self._size, self._etag):
                 self._forget()
                 if told.starts_at:
@@ -245,7 +245,7 @@ class _Fetch:
         self.done, self._size, self._etag = 0, None, None
 
 
-def _announced(answer: Download) -> _Announced:
+def _read_announcement(answer: Download) -> _Announced:
     told = answer.headers.get("etag", "")
     # A weak one does not vouch for each byte.
     etag = told if told.startswith('"') else None

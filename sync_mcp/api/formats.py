@@ -114,20 +114,20 @@ def media_format(head: bytes, name: str, kind: MediaKind | None = None) -> Media
         FileRefused: it is no media, or media that the API does not take, or of another kind.
     """
     ending = PurePath(name).suffix.lower()
-    found = _found(head, ending, kind)
+    found = _find_format(head, ending, kind)
     if found is None:
-        raise _refused(head, name)
+        raise _refusal(head, name)
     if found is _WEBM and _has_sound_alone(head):
-        raise sound_in_webm(_shown(name))
+        raise sound_in_webm(_subject(name))
     if _is_animated(head):
         raise FileRefused(
-            f"{_shown(name)} is an animated image, not a still one.",
+            f"{_subject(name)} is an animated image, not a still one.",
             code="file_not_media",
             next_step="Save one picture of it as PNG, or convert it to MP4 (H.264), and name that file.",
         )
     if kind is not None and kind != found.kind:
         raise FileRefused(
-            f"{_shown(name)} is {_with_article(found.kind)}, not {_with_article(kind)}.",
+            f"{_subject(name)} is {_with_article(found.kind)}, not {_with_article(kind)}.",
             code="file_not_media",
             next_step=f"Name {_with_article(kind)}, or use this file as {_with_article(found.kind)}.",
         )
@@ -140,7 +140,7 @@ def kind_of_name(name: str) -> MediaKind | None:
     return next((each.kind for each in _ALL if ending in each.endings), None)
 
 
-def _found(head: bytes, ending: str, kind: MediaKind | None) -> MediaFormat | None:
+def _find_format(head: bytes, ending: str, kind: MediaKind | None) -> MediaFormat | None:
     sound_wanted = kind == "audio" or (kind is None and ending in _M4A.endings)
     brand = _iso_brand(head)
     if brand is not None:
@@ -260,26 +260,26 @@ def _is_animated(head: bytes) -> bool:
     return head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
-def _refused(head: bytes, name: str) -> FileRefused:
+def _refusal(head: bytes, name: str) -> FileRefused:
     for begins, what, better in _OTHERS:
         if begins.match(head):
             return FileRefused(
-                f"{_shown(name)} is {what}, which is not among the formats that the API takes.",
+                f"{_subject(name)} is {what}, which is not among the formats that the API takes.",
                 code="file_not_media",
                 next_step=f"Convert it to {better} and name that file.",
             )
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     for begins, what, instead in _NO_MEDIA:
         if begins.match(text):
-            return FileRefused(f"{_shown(name)} is {what}.", code="file_not_media", next_step=instead)
+            return FileRefused(f"{_subject(name)} is {what}.", code="file_not_media", next_step=instead)
     if text.startswith(b"<"):
         return FileRefused(
-            f"{_shown(name)} is {_markup(text[:_MARKUP_BYTES].lower())}, not media.",
+            f"{_subject(name)} is {_markup(text[:_MARKUP_BYTES].lower())}, not media.",
             code="file_not_media",
             next_step=_ITSELF,
         )
     return FileRefused(
-        f"{_shown(name)} is no video, audio or image file by its content.",
+        f"{_subject(name)} is no video, audio or image file by its content.",
         code="file_not_media",
         next_step="Name a video (MP4, MOV, WebM, AVI), an audio file (WAV, MP3, Ogg, FLAC, M4A, AAC, WMA) "
         "or an image (JPEG, PNG, WebP).",
@@ -292,7 +292,7 @@ def _markup(text: bytes) -> str:
     return found[0] if found else "XML" if text.startswith(b"<?xml") else "markup"
 
 
-def _shown(name: str) -> str:
+def _subject(name: str) -> str:
     return name or "The file"
 
 

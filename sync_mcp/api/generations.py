@@ -21,7 +21,7 @@ from sync_mcp.api.account import Account
 from sync_mcp.api.attempt import Attempt
 from sync_mcp.api.checks import faults_of, faults_without_input
 from sync_mcp.api.create import Creator
-from sync_mcp.api.downloads import check_destination, fetched, move_into_place
+from sync_mcp.api.downloads import check_destination, fetch_file, move_into_place
 from sync_mcp.api.estimate import estimate
 from sync_mcp.api.generation_reads import GenerationReads, check_id
 from sync_mcp.api.http import Call, Transport
@@ -37,7 +37,7 @@ from sync_mcp.api.models import (
     ModelName,
     Segment,
 )
-from sync_mcp.api.option_matrix import ignored_options
+from sync_mcp.api.option_matrix import find_ignored_options
 from sync_mcp.api.options import (
     RequestOptions,
     check_options,
@@ -131,7 +131,7 @@ class Generations(GenerationReads):
     ) -> Generation:
         _check(faults_of(request))
         request.check_is_sendable()
-        for option in ignored_options(request):
+        for option in find_ignored_options(request):
             # Logged, not raised by a filter of warnings: who moves here from the SDK gets the same job.
             logger.warning("%s", option.sentence)
         if self._guarded is not None:
@@ -285,14 +285,14 @@ class Generations(GenerationReads):
         """
         path = Path(os.fspath(destination))
         await run_sync(lambda: check_destination(path, overwrite=overwrite))
-        async with self.fetched(
+        async with self.fetch(
             id, path.parent, on_progress=on_progress, request_options=request_options
         ) as part:
             await run_sync(lambda: move_into_place(part, path, overwrite=overwrite))
         return path
 
     @asynccontextmanager
-    async def fetched(
+    async def fetch(
         self,
         id: str,
         folder: Path,
@@ -317,7 +317,7 @@ class Generations(GenerationReads):
         async def fresh_url() -> str:
             return urls.pop() if urls else output_url(await self.get(id, request_options=request_options))
 
-        async with fetched(
+        async with fetch_file(
             self._transport,
             fresh_url,
             folder,

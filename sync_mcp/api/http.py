@@ -50,7 +50,7 @@ SANDBOX_HEADER = "x-sync-sandbox"
 """Response header by which the embedded sandbox marks every answer of its own."""
 
 _CONNECT_SECONDS = 10.0
-_ATTEMPT_SECONDS = 30.0
+_SEND_SECONDS = 30.0
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=20)
 _BODY_BYTES = 1024 * 1024
 _LIST_BYTES = 8 * 1024 * 1024
@@ -136,7 +136,7 @@ class Transport:
         return Budget(checked, timeout_seconds=self._timeout_seconds, max_retries=self._max_retries)
 
     async def read(
-        self, call: Call, options: RequestOptions | None = None, *, attempt_seconds: float = _ATTEMPT_SECONDS
+        self, call: Call, options: RequestOptions | None = None, *, send_seconds: float = _SEND_SECONDS
     ) -> Reply:
         """Make a call that is safe to repeat, and repeat it while that can help.
 
@@ -149,7 +149,7 @@ class Transport:
         answered: APIResponseError | APIStatusError | None = None
         while True:
             try:
-                reply = await self.attempt(call, budget, options, attempt_seconds=attempt_seconds)
+                reply = await self.send(call, budget, options, send_seconds=send_seconds)
                 if reply.ok and reply.data is not None:
                     return reply
                 if maybe_done and call.method == "DELETE" and reply.status == 404:
@@ -167,13 +167,13 @@ class Transport:
                 if not is_worth_repeating(error) or not await budget.pause(error.retry_after_seconds):
                     raise
 
-    async def attempt(
+    async def send(
         self,
         call: Call,
         budget: Budget,
         options: RequestOptions | None = None,
         *,
-        attempt_seconds: float = _ATTEMPT_SECONDS,
+        send_seconds: float = _SEND_SECONDS,
     ) -> Reply:
         """Send a call once.
 
@@ -182,7 +182,7 @@ class Transport:
             APIConnectionError: nothing was sent.
             APIResponseError, APITimeoutError: it was sent, at least in part, and no whole answer came.
         """
-        seconds = min(attempt_seconds, budget.seconds_left)
+        seconds = min(send_seconds, budget.seconds_left)
         trace = SendTrace()
         request = self._request(call, options or RequestOptions(), trace)
         reply: Reply | None = None
@@ -191,7 +191,7 @@ class Transport:
             with anyio.fail_after(seconds):
                 reply = await self._exchange(request, call)
         except TimeoutError:
-            failure = self._timed_out(call, seconds, trace.sent)
+            failure = self._timeout_error(call, seconds, trace.sent)
         except (httpx.HTTPError, ssl.SSLError, OSError, UnreadableBody) as error:
             reason = self._scrub(str(error)).rstrip(".") or type(error).__name__
             if trace.sent:
@@ -200,7 +200,7 @@ class Transport:
                 failure = APIConnectionError(f"{self.base_url} cannot be reached: {reason}.")
         if reply is None:
             # Raised here it has no cause: that holds the request with the key, and quotes what came.
-            raise failure or self._timed_out(call, seconds, trace.sent)
+            raise failure or self._timeout_error(call, seconds, trace.sent)
         self.sandboxed = self.sandboxed or SANDBOX_HEADER in reply.headers
         told = reply.server_time
         if told is not None:
@@ -404,7 +404,7 @@ class Transport:
                 "take it out, and start again.",
             ) from None
 
-    def _timed_out(self, call: Call, seconds: float, sent: bool) -> SyncError:
+    def _timeout_error(self, call: Call, seconds: float, sent: bool) -> SyncError:
         if not sent:
             return APIConnectionError(f"{self.base_url} did not accept a connection in {seconds:.3g} s.")
         return APITimeoutError(f"No answer to {call.method} {call.path} in {seconds:.3g} s.")

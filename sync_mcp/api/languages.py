@@ -203,13 +203,13 @@ def language_code(text: str, *, source: bool) -> str:
     """
     if source and folded(text, _TEXT_LIMIT) == AUTO:
         return AUTO
-    code = known_language(text)
+    code = find_language(text)
     if code is None:
         raise InvalidRequestError(_sentence(text, "no language that the API dubs", source=source))
     return code
 
 
-def known_language(text: str) -> str | None:
+def find_language(text: str) -> str | None:
     """Return the code of the language that `text` is the code or the name of, or None."""
     name = folded(text, _TEXT_LIMIT)
     return name if name in LANGUAGES else _NAMES.get(name)
@@ -232,7 +232,7 @@ def _sentence(text: str, kind: str, *, source: bool) -> str:
     name = folded(text, _TEXT_LIMIT)
     if name == AUTO and not source:
         return f"{place} cannot be auto: name the language to dub into."
-    code = known_language(text) or _nearest(name)
+    code = find_language(text) or _nearest(name)
     end = f"; did you mean {code!r} ({LANGUAGES[code]})?" if code else f": give one of {' '.join(LANGUAGES)}."
     return f"{place} {clean(text, _SHOWN)!r} is {kind}{end}"
 

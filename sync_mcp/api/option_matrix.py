@@ -58,23 +58,23 @@ class IgnoredOption:
     @property
     def sentence(self) -> str:
         """What is ignored, and why, for whoever asked for it."""
-        return f"{self.name}{_shown(self.value)} does nothing with {self.model}: {self.why}."
+        return f"{self.name}{_format_value(self.value)} does nothing with {self.model}: {self.why}."
 
 
-def ignored_options(request: GenerationRequest) -> list[IgnoredOption]:
+def find_ignored_options(request: GenerationRequest) -> list[IgnoredOption]:
     """Return the options of a request that the API would ignore, those of its segments too."""
-    found = [*_ignored(request, request.options, "options")]
+    found = [*_find_ignored(request, request.options, "options")]
     for number, segment in enumerate(request.segments or []):
-        found += _ignored(request, segment.options_override, f"segments[{number}].options_override")
+        found += _find_ignored(request, segment.options_override, f"segments[{number}].options_override")
     return found
 
 
 def options_to_refuse(request: GenerationRequest) -> list[IgnoredOption]:
     """Return the ignored options without which the video would not be the one that was asked for."""
-    return [option for option in ignored_options(request) if option.is_to_refuse]
+    return [option for option in find_ignored_options(request) if option.is_to_refuse]
 
 
-def _ignored(
+def _find_ignored(
     request: GenerationRequest, options: GenerationOptions | SegmentOptions | None, place: str
 ) -> Iterator[IgnoredOption]:
     model = request.model.strip()
@@ -113,7 +113,7 @@ def _asks_for_something(value: object, default: object) -> bool:
     return value is not None and value != default
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     """Return a value as it is shown behind its name: one that is short, or nothing."""
     if isinstance(value, bool):
         return f" {str(value).lower()}"

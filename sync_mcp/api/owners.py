@@ -109,7 +109,7 @@ class Sought:
     def match(self, generation: Generation) -> Verdict:
         """Return whether this is the job that this create made, as far as the API shows it."""
         likeness = self._likeness(generation)
-        if likeness == "other" or self._owners.owned_by_another(generation.id, self.key):
+        if likeness == "other" or self._owners.is_owned_by_another(generation.id, self.key):
             return "no"
         if generation.id == self.named_id:
             return "yes"
@@ -118,7 +118,7 @@ class Sought:
         # A job of no usable id could never be asked for again.
         if likeness == "possible" or not plain_id(generation.id):
             return "maybe"
-        if not _created_since(generation, self.sent_by_the_apis_clock - _CLOCK_TOLERANCE):
+        if not _is_created_since(generation, self.sent_by_the_apis_clock - _CLOCK_TOLERANCE):
             return "maybe"
         # What is kept book of is looked for long after, when others may have asked for what is hidden.
         return "maybe" if likeness == "hidden" and self.is_booked else "yes"
@@ -127,8 +127,8 @@ class Sought:
         """Return whether this create may be told that the job is its own, while another looks for one."""
         return (
             self._likeness(generation) in ("same", "hidden")
-            and _created_since(generation, self.sent_by_the_apis_clock - _TWIN_LOOK_BACK)
-            and not self._owners.owned_by_another(generation.id, self.key)
+            and _is_created_since(generation, self.sent_by_the_apis_clock - _TWIN_LOOK_BACK)
+            and not self._owners.is_owned_by_another(generation.id, self.key)
         )
 
     def _likeness(self, generation: Generation) -> Likeness:
@@ -194,7 +194,7 @@ class Owners:
             return not _any_may_have_made(generation, in_doubt, create)
         return False
 
-    def owned_by_another(self, generation_id: str, key: str) -> bool:
+    def is_owned_by_another(self, generation_id: str, key: str) -> bool:
         """Whether another create made this job."""
         owner = self._owners.get(generation_id)
         return owner is not None and owner.key != key
@@ -229,5 +229,5 @@ def _forget_oldest(entries: OrderedDict[str, Any]) -> None:
         entries.popitem(last=False)
 
 
-def _created_since(generation: Generation, moment: datetime) -> bool:
+def _is_created_since(generation: Generation, moment: datetime) -> bool:
     return generation.created_at is not None and generation.created_at >= moment

@@ -63,8 +63,8 @@ class Search:
         failure = ""
         named: Generation | DoubtReason | None = None
         try:
-            named = await self._named()
-            found = named if isinstance(named, Generation) else await self._listed()
+            named = await self._find_named()
+            found = named if isinstance(named, Generation) else await self._find_listed()
             if found is not None:
                 self._owners.claim(found.id, self._sought.key)
                 return Finding(found)
@@ -78,7 +78,7 @@ class Search:
             return Finding(reason="maybe_seen", maybe_ids=maybe_ids)
         return Finding(reason="list_unreadable" if failure else "not_found", failure=failure)
 
-    async def _named(self) -> "Generation | DoubtReason | None":
+    async def _find_named(self) -> "Generation | DoubtReason | None":
         """Return the job that the API named, or why it is not taken; None where it named none."""
         if self._sought.named_id is None:
             return None
@@ -99,7 +99,7 @@ class Search:
             return "maybe_seen"
         return job if claim == "mine" else "named_is_anothers"
 
-    async def _listed(self) -> Generation | None:
+    async def _find_listed(self) -> Generation | None:
         """Return the job where the API's list shows it; what may be it is noted.
 
         Raises:
@@ -195,7 +195,7 @@ class Search:
         # The caller's headers too: they may say in which organization the job is made.
         options: RequestOptions = {"additional_headers": self._options.get("additional_headers", {})}
         call = Call("GET", path, query=query, is_list=is_list)
-        return await self._transport.attempt(call, self._budget, options, attempt_seconds=SEARCH_SECONDS)
+        return await self._transport.send(call, self._budget, options, send_seconds=SEARCH_SECONDS)
 
     @property
     def _most_pages(self) -> int:

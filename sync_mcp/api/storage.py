@@ -43,7 +43,9 @@ class Download:
             async for chunk in body:
                 received += len(chunk)
                 if received > size:
-                    raise _final(APIResponseError(f"{self._reply.host} sends more than was announced."))
+                    raise _without_retry(
+                        APIResponseError(f"{self._reply.host} sends more than was announced.")
+                    )
                 if anyio.current_time() > ends_at:
                     raise APITimeoutError(f"{self._reply.host} sends too slowly.")
                 yield chunk
@@ -107,17 +109,17 @@ async def download(
         try:
             place = reply.headers.get("location")
             if reply.status in (301, 302, 303, 307, 308) and place:
-                url = _joined(url, place)
+                url = _join(url, place)
                 continue
             if reply.status not in (200, 206):
                 raise await _refusal("GET", reply)
             if reply.headers.get("content-encoding", "identity") != "identity":
-                raise _final(APIResponseError(f"{reply.host} sends the file compressed."))
+                raise _without_retry(APIResponseError(f"{reply.host} sends the file compressed."))
             yield Download(reply)
             return
         finally:
             await reply.aclose()
-    raise _final(APIResponseError(f"{host_of(url)} redirects without end."))
+    raise _without_retry(APIResponseError(f"{host_of(url)} redirects without end."))
 
 
 async def _refusal(method: str, reply: OpenReply) -> APIResponseError:
@@ -139,14 +141,14 @@ async def _refusal(method: str, reply: OpenReply) -> APIResponseError:
     return error.advise(retryable=may_pass(status) or status == 403 or code == "RequestTimeout")
 
 
-def _joined(url: str, place: str) -> str:
+def _join(url: str, place: str) -> str:
     try:
         return urljoin(url, place)
     except ValueError:
         raise url_refusal("", "is not a URL") from None
 
 
-def _final(error: APIResponseError) -> APIResponseError:
+def _without_retry(error: APIResponseError) -> APIResponseError:
     return error.advise(retryable=False)
 
 

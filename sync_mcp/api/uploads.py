@@ -52,7 +52,7 @@ OnProgress = Callable[[Transfer], Awaitable[None]]
 
 
 @asynccontextmanager
-async def opened(source: Source, name: str = "") -> AsyncGenerator["LocalFile"]:
+async def open_file(source: Source, name: str = "") -> AsyncGenerator["LocalFile"]:
     """Open a file for one upload; `name` is what it is called, by default as the source says.
 
     Raises:
@@ -151,7 +151,7 @@ class LocalFile:
                     if done == self.size:
                         await run_sync(self._check)
                         if digest.hexdigest() != sha256:
-                            raise self._changed()
+                            raise self._change_error()
                     for piece in read:
                         await pieces.send(piece)
             except FileRefused as refused:
@@ -170,7 +170,7 @@ class LocalFile:
             while hashed < most:
                 count = self._file.readinto(view[: most - hashed])
                 if not count:
-                    raise self._changed()
+                    raise self._change_error()
                 digest.update(view[:count])
                 hashed += count
         except OSError as error:
@@ -197,7 +197,7 @@ class LocalFile:
         except OSError as error:
             raise self._unreadable(error) from error
         if not piece:
-            raise self._changed()
+            raise self._change_error()
         return piece
 
     def _check(self) -> None:
@@ -209,7 +209,7 @@ class LocalFile:
             before.st_mtime_ns,
             before.st_ctime_ns,
         ):
-            raise self._changed()
+            raise self._change_error()
 
     @property
     def _shown(self) -> str:
@@ -218,7 +218,7 @@ class LocalFile:
     def _unreadable(self, error: OSError) -> FileRefused:
         return _unreadable(self._shown, error)
 
-    def _changed(self) -> FileRefused:
+    def _change_error(self) -> FileRefused:
         return FileRefused(
             f"{self._shown} changed while it was read, and was not uploaded.",
             code="file_changed",

@@ -73,7 +73,7 @@ class Usage:
         start, end = _utc(start_time), _utc(end_time)
         if start >= end:
             raise InvalidRequestError("start_time must be before end_time.")
-        query = {"startTime": _written(start), "endTime": _written(end), "limit": str(limit)}
+        query = {"startTime": _format_time(start), "endTime": _format_time(end), "limit": str(limit)}
         if cursor:
             query["cursor"] = cursor
         reply = await self._transport.read(
@@ -133,5 +133,5 @@ def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _written(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")

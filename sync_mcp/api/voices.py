@@ -1,6 +1,6 @@
 """Voices: those that come with the API, and those that the account has cloned (API §8)."""
 
-from builtins import list as list_of
+import builtins
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -47,7 +47,7 @@ class Voices:
         search: str | None = None,
         provider: str = "elevenlabs",
         request_options: RequestOptions | None = None,
-    ) -> list_of[Voice]:
+    ) -> builtins.list[Voice]:
         """Return all voices, hundreds of them; the API has no pages here and tells no language.
 
         With `search` only those with one of its words in the name, the best first; the API has no search.
@@ -57,7 +57,7 @@ class Voices:
         if reply.entries is None:
             raise APIResponseError("The API's list of voices is no list.", status=reply.status)
         voices = Voice.list_from_wire(reply.entries)
-        return voices if search is None else found_voices(voices, search)
+        return voices if search is None else find_voices(voices, search)
 
     async def get(self, id: str, *, request_options: RequestOptions | None = None) -> Voice:
         """Return one voice.
@@ -74,13 +74,13 @@ class Voices:
             raise APIResponseError("The API's answer is no voice.", status=reply.status) from error
 
 
-def found_voices(voices: Iterable[Voice], search: str) -> list[Voice]:
+def find_voices(voices: Iterable[Voice], search: str) -> list[Voice]:
     """Return the voices with a word of `search` in the name, those that it stands for best first.
 
     Case, accents and marks make no difference. Without a word in it, `search` finds all as they are.
     """
     asked = folded(search, _SEARCH_LIMIT)
-    words = searched_words(asked)
+    words = split_search(asked)
     ranked = [
         (rank, voice)
         for voice in voices
@@ -89,7 +89,7 @@ def found_voices(voices: Iterable[Voice], search: str) -> list[Voice]:
     return [voice for _, voice in sorted(ranked, key=lambda entry: entry[0])]
 
 
-def searched_words(search: str) -> list[str]:
+def split_search(search: str) -> list[str]:
     """Return the words of a search that tell one voice from another; all of them where none does."""
     words = list(dict.fromkeys(folded(search, _SEARCH_LIMIT).split()))
     return [word for word in words if word not in _SAYING_LITTLE] or words

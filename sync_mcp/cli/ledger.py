@@ -22,14 +22,13 @@ from sync_mcp.errors import (
     NotFoundError,
     RequestRejectedError,
     SyncError,
-    shown_id,
 )
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.ledger import Ledger, remedy
 from sync_mcp.payments.limits import Spending, dollars
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.stores.sqlite import LOST_CODES
-from sync_mcp.texts import clean, count_of, plain_id, safe
+from sync_mcp.texts import clean, count_of, format_id, plain_id, safe
 
 SHOWN = 20
 """Entries of a listing, unless it is told otherwise; what is open is listed in any case."""
@@ -123,7 +122,7 @@ def shown(ledger: Ledger, entry_id: int) -> str:
         ("generation", entry.generation_id),
         (
             "named",
-            f"{shown_id(entry.named_id)} (by the API, while the outcome was unknown)"
+            f"{format_id(entry.named_id)} (by the API, while the outcome was unknown)"
             if entry.named_id
             else None,
         ),
@@ -235,7 +234,7 @@ def resolving(
         f"{sighting.told}{_UNLESS_KNOWN[sighting.is_known]}",
     ]
     if entry.named_id and entry.named_id != generation_id:
-        told.append(f"The API itself named another job for it: {shown_id(safe(entry.named_id, _ID_SHOWN))}.")
+        told.append(f"The API itself named another job for it: {format_id(safe(entry.named_id, _ID_SHOWN))}.")
 
     def do() -> str:
         ledger.resolve(entry.id, generation_id, as_seen=entry)
@@ -292,7 +291,7 @@ def releasing(ledger: Ledger, entry_id: int, *, look: Callable[[Ledger, Entry, s
             else ""
         )
         told.append(
-            f"The API named generation {shown_id(safe(entry.named_id, _ID_SHOWN))} for it, so it was "
+            f"The API named generation {format_id(safe(entry.named_id, _ID_SHOWN))} for it, so it was "
             f"probably made{way}."
         )
     return Plan("\n".join(told), do)

@@ -75,7 +75,6 @@ from sync_mcp.errors.money import (
 )
 from sync_mcp.errors.money import DoubtReason as DoubtReason
 from sync_mcp.errors.money import Standing as Standing
-from sync_mcp.errors.money import shown_id as shown_id
 
 __all__ = [
     "APIConnectionError",

@@ -80,7 +80,7 @@ class TransferUnderWay(SyncError):
 
     def __init__(self, transfer: _Transfer | None) -> None:
         self.transfer = transfer
-        super().__init__(f"Not finished: {_told_transfer(transfer)}.")
+        super().__init__(f"Not finished: {_describe_transfer(transfer)}.")
 
 
 class ReadOnlyError(SyncError):
@@ -104,7 +104,7 @@ class InternalError(SyncError):
 _DONE = {"hash": "read", "send": "sent", "fetch": "fetched"}
 
 
-def _told_transfer(transfer: _Transfer | None) -> str:
+def _describe_transfer(transfer: _Transfer | None) -> str:
     """Return how far a transfer is, as a phrase."""
     if transfer is None:
         return "it has just begun"

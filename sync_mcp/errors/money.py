@@ -1,6 +1,5 @@
 """What stands between a create and the money: limits, consent, the ledger, and outcomes in doubt."""
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -9,7 +8,7 @@ from typing import Literal
 from sync_mcp.errors.base import SyncError
 from sync_mcp.errors.codes import Code
 from sync_mcp.machine.installed import ledger_command
-from sync_mcp.texts import plain_id, safe
+from sync_mcp.texts import format_id, plain_id, safe
 
 DoubtReason = Literal[
     "not_searched",
@@ -75,7 +74,7 @@ class OutcomeUnknown(SyncError):
         self.advice = safe(advice, _TEXT_LIMIT)
         self.reason: DoubtReason = reason
         self.maybe_ids = tuple(safe(name, _ID_LIMIT) for name in maybe_ids[:_IDS_KEPT])
-        named = f"The API named generation {shown_id(self.generation_id)}." if self.generation_id else ""
+        named = f"The API named generation {format_id(self.generation_id)}." if self.generation_id else ""
         sentences = (
             f"The create was sent at {sent_at}, and its outcome is unknown.",
             _sentence(failure, _REASON_LIMIT),
@@ -102,7 +101,7 @@ class OutcomeUnknown(SyncError):
             case "maybe_seen":
                 more = len(self.maybe_ids) - 1
                 others = f", and so may {more} more" if more > 0 else ""
-                first = "".join(map(shown_id, self.maybe_ids[:1]))
+                first = "".join(map(format_id, self.maybe_ids[:1]))
                 return f"Generation {first} of the API's list may be this job{others}."
             case "named_not_visible":
                 return "The API does not show that job yet."
@@ -167,10 +166,10 @@ class NotVisibleYet(SyncError):
         if self.standing == "named":
             yet = "does not show it yet" if self.may_appear else "does not show it"
             return (
-                f"The API named generation {shown_id(self.generation_id)} for a create that was sent at "
+                f"The API named generation {format_id(self.generation_id)} for a create that was sent at "
                 f"{made_at} and whose outcome is unknown, and {yet}."
             )
-        made = f"Generation {shown_id(self.generation_id)} was made at {made_at}"
+        made = f"Generation {format_id(self.generation_id)} was made at {made_at}"
         match self.standing:
             case "let_go":
                 return f"{made}, the user let go of it since, and the API does not show it."
@@ -344,11 +343,6 @@ class NotSent(SyncError):
     code = "not_sent"
     retryable = True
     next_step = "Call again to make it."
-
-
-def shown_id(name: str) -> str:
-    """Return an id as it stands in a sentence: what is none is in quotes, which it cannot close."""
-    return plain_id(name) or json.dumps(name, ensure_ascii=False)
 
 
 def _by_id(name: str) -> str:

@@ -12,7 +12,7 @@ from anyio.to_thread import run_sync
 from sync_mcp.api.assets import Asset
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.formats import HEAD_BYTES, MediaKind
-from sync_mcp.api.uploads import OnProgress, Transfer, opened
+from sync_mcp.api.uploads import OnProgress, Transfer, open_file
 from sync_mcp.background.transfers import Transfers
 from sync_mcp.errors import FileRefused, TransferUnderWay
 from sync_mcp.media.decoding.look import is_available, look
@@ -65,7 +65,7 @@ class LocalReader:
         """
         with await run_sync(self._roots.open, path) as media:
             name = clean(media.name, _NAME_LIMIT) or "the file"
-            async with opened(media.file, name) as file:
+            async with open_file(media.file, name) as file:
                 found = file.format(kind).kind
             kept = KeptFile(media.file)
         identity = await run_sync(_identity, kept.file)
@@ -80,7 +80,7 @@ class LocalReader:
                 raise
 
         async def hashed(on_progress: OnProgress) -> str:
-            async with opened(kept.file, name) as file:
+            async with open_file(kept.file, name) as file:
                 return await file.sha256(on_progress)
 
         info: MediaInfo | None = None
@@ -123,7 +123,7 @@ class LocalReader:
         was_there = self._transfers.is_done(key)
         try:
             asset = await self._transfers.join(key, uploaded, until=until, on_progress=on_progress)
-            return asset.found_again() if was_there else asset
+            return asset.as_there_before() if was_there else asset
         except TransferUnderWay as error:
             raise _named(error, media.name) from error
 
@@ -167,7 +167,7 @@ class LocalReader:
                 sync, url, limit_bytes=LARGEST_COPY_BYTES, on_progress=on_progress
             ) as path:
                 called = name or _name_in(url) or "media"
-                async with opened(path, called) as file:
+                async with open_file(path, called) as file:
                     found = file.format(kind).kind
                 info = await look(path) if is_available() else None
                 asset = await sync.assets.upload(
@@ -181,7 +181,7 @@ class LocalReader:
         key = ("copy", sync.base_url, sync.key_fingerprint, url, kind, name)
         was_there = self._transfers.is_done(key)
         asset, info = await self._transfers.join(key, copied, until=until, on_progress=on_progress)
-        return asset.found_again() if was_there else asset, info
+        return asset.as_there_before() if was_there else asset, info
 
     async def look_at_url(self, sync: AsyncSync, url: str, *, until: float) -> MediaInfo:
         """Fetch a file from a public URL, for a look alone.

@@ -18,7 +18,7 @@ from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.downloads import check_destination, move_into_place
 from sync_mcp.api.formats import HEAD_BYTES, media_format
 from sync_mcp.api.models import Audio, Generation, Image, Text, Video
-from sync_mcp.api.uploads import OnProgress, Transfer, opened
+from sync_mcp.api.uploads import OnProgress, Transfer, open_file
 from sync_mcp.errors import APIResponseError, APITimeoutError, FileRefused, SyncError
 from sync_mcp.media.decoding.examining import Examination
 from sync_mcp.media.decoding.look import contact_sheet, examine, look
@@ -142,7 +142,7 @@ async def save(
         if on_progress is not None:
             await on_progress(transfer)
 
-    async with sync.generations.fetched(
+    async with sync.generations.fetch(
         generation.id, destination.parent, known=generation, on_progress=note
     ) as part:
         async with _opened(part) as file:
@@ -188,7 +188,7 @@ async def pictured(
         with anyio.fail_after(_PREVIEW_SECONDS):
             async with (
                 temporary_folder() as folder,
-                sync.generations.fetched(
+                sync.generations.fetch(
                     generation.id,
                     folder.path,
                     known=generation,
@@ -407,7 +407,7 @@ async def _opened(part: Path) -> AsyncGenerator[BinaryIO]:
 
 
 async def _sha256(file: BinaryIO | Path, name: str, on_progress: OnProgress | None) -> str:
-    async with opened(file, name) as local:
+    async with open_file(file, name) as local:
         return await local.sha256(on_progress)
 
 

@@ -75,12 +75,12 @@ async def temporary_copy(
     """Fetch a file into such a folder, for as long as it is used.
 
     Raises:
-        FileRefused: as `AsyncSync.fetched`, or there is no room for it.
-        SyncError: as `AsyncSync.fetched`.
+        FileRefused: as `AsyncSync.fetch`, or there is no room for it.
+        SyncError: as `AsyncSync.fetch`.
     """
     async with (
         temporary_folder() as folder,
-        sync.fetched(
+        sync.fetch(
             url, folder.path, limit_bytes=limit_bytes, on_progress=folder.counted(on_progress)
         ) as path,
     ):

@@ -334,7 +334,7 @@ class Backend:
         return None
 
     async def _find_voice(self, wanted: str, voices: "list[Voice]") -> tuple[str, str | None]:
-        from sync_mcp.api.voices import found_voices
+        from sync_mcp.api.voices import find_voices
 
         asked = wanted.strip()
         if any(asked in (voice.id, voice.voice_id, voice.internal_voice_id) for voice in voices):
@@ -349,7 +349,7 @@ class Backend:
         if plain_id(asked) and await self._may_have_voice(asked):
             return wanted, None
         # A letter or two stand in many names.
-        found = found_voices(voices, asked) if len(asked) >= _SHORTEST_PART_OF_NAME else []
+        found = find_voices(voices, asked) if len(asked) >= _SHORTEST_PART_OF_NAME else []
         nearest = [clean(voice.name or "", _VOICE_SHOWN) for voice in found[:_VOICES_NAMED]]
         meant = did_you_mean(*nearest)
         return wanted, f"{shown!r} is no voice of this account{meant} list_voices tells their ids."

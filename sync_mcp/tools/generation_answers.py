@@ -20,10 +20,9 @@ from sync_mcp.errors import (
     NotVisibleYet,
     SyncError,
     is_unknown_id,
-    shown_id,
 )
 from sync_mcp.machine.installed import ledger_command
-from sync_mcp.texts import clean, count_of, safe
+from sync_mcp.texts import clean, count_of, format_id, safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.approval import ways_on
 from sync_mcp.tools.backend import ANSWER_SECONDS, CallContext
@@ -462,7 +461,7 @@ def unresolved_lines(entries: "Sequence[Entry]") -> list[str] | None:
     """Return creates of unknown outcome, a line for each, or None where there are none."""
     return [
         f"ledger_id {entry.id}, sent {_timestamp(datetime.fromtimestamp(entry.first_sent_at, UTC))}"
-        f"{f', the API named {shown_id(entry.named_id)}' if entry.named_id else ''}: "
+        f"{f', the API named {format_id(entry.named_id)}' if entry.named_id else ''}: "
         f"{safe(entry.summary, _TEXT_LIMIT)}"
         for entry in entries[:_UNRESOLVED_SHOWN]
     ] or None
@@ -576,7 +575,7 @@ def _no_new_attempt(foresight: "Foresight") -> str:
     failure = foresight.failure
     match foresight.course:
         case "was there":
-            id = shown_id(safe(foresight.job.id, _ID_LIMIT)) if foresight.job else ""
+            id = format_id(safe(foresight.job.id, _ID_LIMIT)) if foresight.job else ""
             return (
                 f"This is made already ({id}): create_generation with the same arguments gives it back, and "
                 "nothing is paid."

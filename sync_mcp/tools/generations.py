@@ -415,9 +415,9 @@ def _with_reasons(price: "Price", gone: Sequence[str]) -> "Price":
 
 def _told_before(request: "GenerationRequest", files: InputFiles | None) -> list[str]:
     """Return what is told before a request is paid for: options that do nothing, and what its files are."""
-    from sync_mcp.api.option_matrix import ignored_options
+    from sync_mcp.api.option_matrix import find_ignored_options
 
-    ignored = [option.sentence for option in ignored_options(request)]
+    ignored = [option.sentence for option in find_ignored_options(request)]
     return [*ignored, *(files.notes if files is not None else ())]
 
 

@@ -143,10 +143,10 @@ def _compared(voice: "Voice") -> tuple[str, frozenset[str]]:
 
 def _language(text: str) -> str:
     """Return a language as it is compared: by its code, without the region."""
-    from sync_mcp.api.languages import known_language
+    from sync_mcp.api.languages import find_language
 
     words = folded(text, _WORD_LIMIT)
-    return known_language(words) or known_language(words.partition(" ")[0]) or words
+    return find_language(words) or find_language(words.partition(" ")[0]) or words
 
 
 def _each_kind_first(voices: Sequence[_Known]) -> list[_Known]:
@@ -170,10 +170,10 @@ def _kinds(voices: Sequence[_Known]) -> str | None:
 
 def _best_first(voices: Sequence[_Known], search: str) -> list[_Known]:
     """Return the voices whose name has a word of `search`, those that it stands for best first."""
-    from sync_mcp.api.voices import found_voices
+    from sync_mcp.api.voices import find_voices
 
     by_id = {voice.row.voice_id: voice for voice in voices}
-    return [by_id[voice.id] for voice in found_voices([voice.told for voice in voices], search)]
+    return [by_id[voice.id] for voice in find_voices([voice.told for voice in voices], search)]
 
 
 def _begin(found: Sequence[_Known], cursor: str | None) -> int:
@@ -216,10 +216,10 @@ def _unheard(known: Sequence[_Known], arguments: VoicesArguments) -> str | None:
 
 def _words_of_none(known: Sequence[_Known], search: str) -> Iterator[str]:
     """Yield what no voice has in its name of what was searched for, with the name that was meant."""
-    from sync_mcp.api.voices import searched_words
+    from sync_mcp.api.voices import split_search
 
     spoken = sorted({part for voice in known[:_NEAR_AMONG] for part in voice.folded_name.split()})
-    for word in searched_words(search) if search else ():
+    for word in split_search(search) if search else ():
         if not any(word in voice.folded_name for voice in known):
             # Names are short: what is only a little like one is another word.
             meant = near(word, get_close_matches(word, spoken, n=1, cutoff=_LIKE))

@@ -24,7 +24,7 @@ from sync_mcp import (
 )
 from sync_mcp.api import downloads as downloads_module
 from sync_mcp.api import storage
-from sync_mcp.api.downloads import fetched, move_into_place
+from sync_mcp.api.downloads import fetch_file, move_into_place
 from sync_mcp.api.http import Transport
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
@@ -329,7 +329,7 @@ class Fetch:
         self.transport = Transport(api_key=KEY, base_url=server.url, timeout_seconds=5, max_retries=3)
 
     async def __call__(self, limit_bytes: int = 100 * 1024 * 1024) -> bytes:
-        async with fetched(self.transport, self._url, self._folder, limit_bytes=limit_bytes) as part:
+        async with fetch_file(self.transport, self._url, self._folder, limit_bytes=limit_bytes) as part:
             return content(part)
 
     async def _url(self) -> str:
@@ -439,7 +439,7 @@ async def test_a_file_on_its_way_has_a_name_that_is_swept(fetch_of: FetchOf, tmp
     async def url() -> str:
         return server.url
 
-    async with fetched(fetch.transport, url, tmp_path) as part:
+    async with fetch_file(fetch.transport, url, tmp_path) as part:
         assert re.fullmatch(r"\.sync-mcp-[0-9a-f]{16}\.part", part.name)
 
 

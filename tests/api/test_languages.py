@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_mcp import InvalidRequestError
-from sync_mcp.api.languages import AUTO, LANGUAGES, known_language, language_code
+from sync_mcp.api.languages import AUTO, LANGUAGES, find_language, language_code
 from sync_mcp.sandbox.api import contract
 
 
@@ -115,7 +115,7 @@ def test_the_language_of_the_video_may_be_found_out_and_that_of_the_dub_may_not(
 
 @given(st.text())
 def test_any_text_is_a_language_or_a_clean_sentence(text: str) -> None:
-    code = known_language(text)
+    code = find_language(text)
     if code is None:
         told = fault(text)
         assert told.isprintable()

@@ -35,7 +35,7 @@ from sync_mcp import (
 from sync_mcp.api import public_hosts, storage
 from sync_mcp.api.formats import media_format
 from sync_mcp.api.http import Transport
-from sync_mcp.api.uploads import name_to_send, opened
+from sync_mcp.api.uploads import name_to_send, open_file
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 
@@ -816,7 +816,7 @@ async def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: p
     storage = _SlowStorage()
     monkeypatch.setattr("sync_mcp.api.uploads.put", storage.put)
     transport = Transport(api_key=KEY, base_url="http://127.0.0.1:1", timeout_seconds=1, max_retries=0)
-    async with opened(film) as source:
+    async with open_file(film) as source:
         tracemalloc.start()
         try:
             digest = await source.sha256()

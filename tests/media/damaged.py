@@ -18,7 +18,7 @@ from pathlib import Path
 
 import anyio
 
-from sync_mcp.api.uploads import opened
+from sync_mcp.api.uploads import open_file
 from sync_mcp.errors import FileRefused
 from sync_mcp.media.decoding.look import contact_sheet, look
 from tests.media.clips import make_media
@@ -109,7 +109,7 @@ async def _outcome(file: Damaged, path: Path) -> Outcome:
         drawn = refused.code
     slowest = max(between - began, time.monotonic() - between)
     try:
-        async with opened(path) as local:
+        async with open_file(path) as local:
             sniffed = local.format().kind
     except FileRefused as refused:
         sniffed = refused.code

@@ -88,13 +88,13 @@ def _die_with(doom: _Doom, is_one: Callable[[str, Sequence[object]], bool], *, i
 
 
 def _die_at_the_api(point: Point, doom: _Doom) -> None:
-    attempt = Transport.attempt
+    send = Transport.send
 
     async def doomed(
         self: Transport, call: Call, budget: Budget, options: RequestOptions | None = None, **more: Any
     ) -> Reply:
         if (call.method, call.path) != ("POST", CREATE_PATH):
-            return await attempt(self, call, budget, options, **more)
+            return await send(self, call, budget, options, **more)
         if point in HANGS and doom.has_come():
             marks = {
                 DOOMED_HEADER: point,
@@ -102,12 +102,12 @@ def _die_at_the_api(point: Point, doom: _Doom) -> None:
                 FAULT_HEADER: json.dumps(HANGS[point]),
             }
             call = replace(call, headers={**call.headers, **marks})
-        reply = await attempt(self, call, budget, options, **more)
+        reply = await send(self, call, budget, options, **more)
         if point == "api-answered" and reply.ok and "id" in reply.fields:
             doom.strike()
         return reply
 
-    Transport.attempt = doomed
+    Transport.send = doomed
 
 
 if __name__ == "__main__":
