@@ -1,6 +1,5 @@
 """Assets: files in the account's storage, uploaded, listed, fetched and deleted (API §6)."""
 
-import builtins
 import logging
 import os
 import re
@@ -92,7 +91,7 @@ class Asset(CamelModel):
 class AssetPage(CamelModel):
     """A page of assets; `next_cursor` asks for the next one, and is None on the last."""
 
-    items: builtins.list[Asset] = Field(default_factory=builtins.list[Asset])
+    items: list[Asset] = Field(default_factory=list[Asset])
     next_cursor: str | None = None
     total_count: int | None = None
 
@@ -139,9 +138,9 @@ class Assets:
         call = Call("GET", "/v2/assets", query=given, is_list=True)
         reply = await self._transport.read(call, request_options)
         entries = reply.fields.get("items")
-        if not isinstance(entries, builtins.list):
+        if not isinstance(entries, list):
             raise APIResponseError("The API's list of assets is no list.", status=reply.status)
-        items = Asset.list_from_wire(cast(builtins.list[object], entries))
+        items = Asset.list_from_wire(cast(list[object], entries))
         return AssetPage.from_wire({**reply.fields, "items": items})
 
     async def get(self, id: str, *, request_options: RequestOptions | None = None) -> Asset:

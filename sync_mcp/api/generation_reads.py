@@ -95,7 +95,7 @@ class GenerationReads:
         before each request.
         """
         states: dict[str, Generation | SyncError] = {}
-        asked: builtins.list[str] = []
+        asked: list[str] = []
         for id in dict.fromkeys(ids):
             try:
                 asked.append(check_id(id))

@@ -1,6 +1,5 @@
 """The usage export: what the finished jobs of the whole organization cost (API §3.10)."""
 
-from builtins import list as list_of
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from typing import cast
@@ -36,7 +35,7 @@ class UsageItem(GenerationCost):
 class UsagePage(CamelModel):
     """A page of ended jobs, oldest first; `next_cursor` asks for the next one, and is None on the last."""
 
-    items: list_of[UsageItem] = Field(default_factory=list_of[UsageItem])
+    items: list[UsageItem] = Field(default_factory=list[UsageItem])
     next_cursor: str | None = None
     unreadable: int = Field(default=0, exclude=True)
     """Entries of the API's that are no rows, and are left out."""
@@ -80,9 +79,9 @@ class Usage:
             Call("GET", "/v2/usage/generations", query=query, is_list=True), request_options
         )
         entries = reply.fields.get("items")
-        if not isinstance(entries, list_of):
+        if not isinstance(entries, list):
             raise APIResponseError("The API's usage export is no list.", status=reply.status)
-        entries = cast(list_of[object], entries)
+        entries = cast(list[object], entries)
         items = UsageItem.list_from_wire(entries)
         unreadable = len(entries) - len(items)
         page = UsagePage.from_wire({**reply.fields, "items": items, "unreadable": unreadable})
