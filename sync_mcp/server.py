@@ -21,7 +21,7 @@ from sync_mcp.errors import ReadOnlyError
 from sync_mcp.machine.scratch import ScratchFolder
 from sync_mcp.serving.caller import caller
 from sync_mcp.settings import Settings
-from sync_mcp.texts import clean, near, safe
+from sync_mcp.texts import FAULT_LIMIT, clean, near, safe
 from sync_mcp.tools.answers import SANDBOX_MARK, error_result
 from sync_mcp.tools.approval import NOBODY, QUESTION, User
 from sync_mcp.tools.backend import CALL_SECONDS, Backend, CallContext
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sync_mcp.server")
 
-_REASON_LIMIT = 300
 _LEAST_PROGRESS = 0.001
 _FORMS_HAVE_A_MODE = "2025-11-25"
 """The revision that brought questions of another kind than a form."""
@@ -185,7 +184,7 @@ def _user(context: ServerRequestContext[Backend], params: types.CallToolRequestP
             )
         except (MCPError, ValidationError) as error:
             # It says that it cannot, or what it says is no answer.
-            logger.warning("the client could not ask the user: %s", safe(repr(error), _REASON_LIMIT))
+            logger.warning("the client could not ask the user: %s", safe(repr(error), FAULT_LIMIT))
             return None
 
     return User(ask=ask)

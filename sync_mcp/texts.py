@@ -6,6 +6,24 @@ import unicodedata
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 
+# How long a text from elsewhere may be where it stands among our words. What two places must agree about has
+# its name here; a limit of one place alone stays there.
+
+MESSAGE_LIMIT = 600
+"""Of a message or a next step: a few sentences."""
+SAYING_LIMIT = 300
+"""Of what the API says, in its words."""
+REASON_LIMIT = 200
+"""Of why something failed, as a part of a sentence of ours."""
+FAULT_LIMIT = 300
+"""Of a fault that nobody expected, as the log shows it."""
+ID_LIMIT = 128
+"""Of an id, or of what stands in the place of one."""
+FILE_NAME_LIMIT = 120
+VOICE_NAME_LIMIT = 60
+WORD_LIMIT = 40
+"""Of one word, such as a kind or a type."""
+
 _SCHEME = r"[a-z][a-z0-9+.-]{0,20}://"
 # Up to the next space, quotes and all: a quote may stand in a URL, and what follows it may be a signature.
 _URL = re.compile(rf"{_SCHEME}\S*|\?[^\s?=]*=\S*", re.IGNORECASE)
@@ -15,7 +33,7 @@ _CLOSING = re.compile(r"[\"')\]}>]+[.,;:]*$")
 _CLOSING_LIMIT = 6
 # What is no word: the parts of a host or a path are shorter.
 _VALUE_LIMIT = 1000
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ID_LIMIT}}}")
 _LIKE = 0.6
 _AS_LIKE = 0.1
 _BEGINNING = 3

@@ -1,9 +1,12 @@
+import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sync_mcp
 from sync_mcp.texts import clean, folded, near, safe, unwrapped, without_queries
 
 SECRET = "sEcReT5ignature"
@@ -151,3 +154,10 @@ def test_a_word_that_is_the_beginning_of_one_means_it_and_two_that_are_as_like_a
 )
 def test_what_stands_around_a_pasted_text_is_taken_off_and_nothing_inside(text: str, bare: str) -> None:
     assert unwrapped(text) == bare
+
+
+def test_how_long_an_id_or_a_reason_may_be_is_written_once() -> None:
+    own = re.compile(r"^_(ID|REASON)_(LIMIT|SHOWN) = ", re.MULTILINE)
+    root = Path(sync_mcp.__file__).parent
+    paths = [path for room in ("api", "background", "cli", "errors") for path in (root / room).rglob("*.py")]
+    assert [path.name for path in paths if own.search(path.read_text(encoding="utf-8"))] == []

@@ -35,7 +35,7 @@ from sync_mcp.errors import (
     RequestRejectedError,
     SyncError,
 )
-from sync_mcp.texts import plain_id, safe
+from sync_mcp.texts import ID_LIMIT, plain_id, safe
 
 logger = logging.getLogger("sync_mcp.api")
 
@@ -46,7 +46,6 @@ list may lag behind for as long."""
 _SENDS = 2
 """In one call: what two sends under one key did not bring about, a third would not."""
 _SEND_SECONDS = 30.0
-_ID_SHOWN = 128
 
 
 class Creator:
@@ -117,7 +116,7 @@ class Creator:
                 self._owners.leave_unresolved(create.sought)
             raise
         self._owners.resolve(key)
-        shown = safe(generation.id, _ID_SHOWN)
+        shown = safe(generation.id, ID_LIMIT)
         logger.info("create key=%s accepted as generation %s%s", key, shown, self._mark())
         return generation
 

@@ -48,14 +48,13 @@ from sync_mcp.errors import (
     RateLimitError,
     SyncError,
 )
-from sync_mcp.texts import near, safe
+from sync_mcp.texts import REASON_LIMIT, near, safe
 
 _PAUSE_SECONDS = 5.0
 """Between two creates that the API has no room for, where it does not say itself when to come back."""
 
 _GRACE_SECONDS = 10.0
 _LONGEST_HOLD_BACK_SECONDS = 2.0
-_REASON_LIMIT = 200
 _END = object()
 
 
@@ -347,7 +346,7 @@ class CreateMany(AsyncIterator[CreateOutcome]):
             except SyncError as error:
                 self._tell(request, error)
             except Exception as error:  # noqa: BLE001 - one faulty create must not end the others
-                reason = safe(repr(error), _REASON_LIMIT)
+                reason = safe(repr(error), REASON_LIMIT)
                 message = f"The create failed in an unexpected way: {reason}."
                 self._tell(request, InternalError(message, money_spent="unknown"))
         if scope.cancelled_caught:

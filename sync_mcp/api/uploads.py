@@ -18,7 +18,7 @@ from sync_mcp.api.formats import HEAD_BYTES, MediaFormat, MediaKind, media_forma
 from sync_mcp.api.http import Transport
 from sync_mcp.api.storage import put
 from sync_mcp.errors import FileRefused
-from sync_mcp.texts import clean
+from sync_mcp.texts import FILE_NAME_LIMIT, clean
 
 Source = str | os.PathLike[str] | BinaryIO
 """A path, or a file that is open for reading bytes; it is read from its beginning, and its position moves."""
@@ -29,7 +29,6 @@ LARGEST_BYTES = 5 * 1024**3
 _PIECE = 256 * 1024
 _PIECES_AT_ONCE = 4
 _HASHED_AT_ONCE = 16 * 1024 * 1024
-_NAME_LIMIT = 120
 _NOT_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
 
@@ -259,8 +258,8 @@ class _Body:
 
 def name_to_send(name: str, format: MediaFormat) -> str:
     """Return a file's name as the API is told it: clean, and with an ending that fits the content."""
-    shown = PurePath(clean(name.replace("\\", "/"), 4 * _NAME_LIMIT))
-    stem, ending = shown.stem[:_NAME_LIMIT].strip() or format.kind, shown.suffix
+    shown = PurePath(clean(name.replace("\\", "/"), 4 * FILE_NAME_LIMIT))
+    stem, ending = shown.stem[:FILE_NAME_LIMIT].strip() or format.kind, shown.suffix
     if ending.lower() in format.endings:
         return stem + ending
     return f"{stem}{ending[:20]}{format.endings[0]}"

@@ -10,9 +10,8 @@ from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import CamelModel
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import APIResponseError, InvalidRequestError
-from sync_mcp.texts import folded, plain_id
+from sync_mcp.texts import VOICE_NAME_LIMIT, folded, plain_id
 
-_NAME_LIMIT = 60
 _SEARCH_LIMIT = 80
 # Whoever looks for a voice says these too, and they tell none from another.
 _SAYING_LITTLE = frozenset(("a", "an", "and", "the", "with", "voice", "voices"))
@@ -84,7 +83,7 @@ def find_voices(voices: Iterable[Voice], search: str) -> list[Voice]:
     ranked = [
         (rank, voice)
         for voice in voices
-        if (rank := _rank(folded(voice.name or "", _NAME_LIMIT), asked, words)) is not None
+        if (rank := _rank(folded(voice.name or "", VOICE_NAME_LIMIT), asked, words)) is not None
     ]
     return [voice for _, voice in sorted(ranked, key=lambda entry: entry[0])]
 

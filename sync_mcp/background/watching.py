@@ -27,7 +27,7 @@ from sync_mcp.errors import (
     SyncError,
     is_unknown_id,
 )
-from sync_mcp.texts import plain_id, safe
+from sync_mcp.texts import FAULT_LIMIT, plain_id, safe
 
 logger = logging.getLogger("sync_mcp.payments")
 
@@ -46,7 +46,6 @@ _FAILURES_OF_A_LIST = 3
 _CHARACTERS_OF_IDS = 6000
 """A longer address is refused by servers and proxies."""
 _COMMA_CHARACTERS = 3
-_REASON_LIMIT = 300
 
 Outcome = Generation | SyncError
 """The state of a job, or why it cannot be told."""
@@ -222,7 +221,7 @@ class Watcher:
                         await (self._follow(jobs[0]) if len(jobs) == 1 else self._tick(asking))
                     asking.cancel_scope.cancel()
         except Exception as error:  # noqa: BLE001 - a fault here must not end the process
-            logger.error("the watcher failed unexpectedly: %s", safe(repr(error), _REASON_LIMIT))
+            logger.error("the watcher failed unexpectedly: %s", safe(repr(error), FAULT_LIMIT))
             ending = "Waiting failed in an unexpected way."
         finally:
             self._running = False

@@ -11,11 +11,10 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from sync_mcp.errors import InternalError, SyncError
-from sync_mcp.texts import safe
+from sync_mcp.texts import FAULT_LIMIT, safe
 
 logger = logging.getLogger(__name__)
 
-_REASON_LIMIT = 300
 
 _ResultT = TypeVar("_ResultT")
 
@@ -81,7 +80,7 @@ class _Flight(Generic[_ResultT]):
             self.error = error
             if not self.is_awaited:
                 reason = str(error) if isinstance(error, SyncError) else repr(error)
-                logger.warning("a create whose call was cancelled ended: %s", safe(reason, _REASON_LIMIT))
+                logger.warning("a create whose call was cancelled ended: %s", safe(reason, FAULT_LIMIT))
         except BaseException:
             self.error = InternalError(
                 "The server stopped while the create was on its way.", money_spent="unknown"

@@ -28,7 +28,7 @@ from sync_mcp.payments.ledger import Ledger, remedy
 from sync_mcp.payments.limits import Spending, dollars
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.stores.sqlite import LOST_CODES
-from sync_mcp.texts import clean, count_of, format_id, plain_id, safe
+from sync_mcp.texts import ID_LIMIT, REASON_LIMIT, clean, count_of, format_id, plain_id, safe
 
 SHOWN = 20
 """Entries of a listing, unless it is told otherwise; what is open is listed in any case."""
@@ -36,9 +36,7 @@ PRUNED_AFTER_DAYS = 90
 
 _ACCOUNT_SHOWN = 16
 _MODEL_SHOWN = 20
-_ID_SHOWN = 128
 _TEXT_SHOWN = 400
-_REASON_SHOWN = 200
 _DAY_SECONDS = 86_400.0
 _LOOK: RequestOptions = {"timeout_in_seconds": 10.0, "max_retries": 1}
 _PAID_AGAIN = "a repeat of the call is sent as a new one and paid."
@@ -172,7 +170,7 @@ async def _looked_up(ledger: Ledger, entry: Entry, generation_id: str, api_key: 
         try:
             job = await _job(sync, generation_id)
         except SyncError as error:
-            return _unseen(f"the API could not tell: {safe(error.whole_message, _REASON_SHOWN).rstrip('.')}")
+            return _unseen(f"the API could not tell: {safe(error.whole_message, REASON_LIMIT).rstrip('.')}")
     if job is None:
         return Sighting(False, f"The API knows no generation {generation_id}.")
     made = f", made {_moment(job.created_at.timestamp())}" if job.created_at else ""
@@ -234,7 +232,7 @@ def resolving(
         f"{sighting.told}{_UNLESS_KNOWN[sighting.is_known]}",
     ]
     if entry.named_id and entry.named_id != generation_id:
-        told.append(f"The API itself named another job for it: {format_id(safe(entry.named_id, _ID_SHOWN))}.")
+        told.append(f"The API itself named another job for it: {format_id(safe(entry.named_id, ID_LIMIT))}.")
 
     def do() -> str:
         ledger.resolve(entry.id, generation_id, as_seen=entry)
@@ -291,7 +289,7 @@ def releasing(ledger: Ledger, entry_id: int, *, look: Callable[[Ledger, Entry, s
             else ""
         )
         told.append(
-            f"The API named generation {format_id(safe(entry.named_id, _ID_SHOWN))} for it, so it was "
+            f"The API named generation {format_id(safe(entry.named_id, ID_LIMIT))} for it, so it was "
             f"probably made{way}."
         )
     return Plan("\n".join(told), do)
@@ -501,7 +499,7 @@ def _table(entries: Sequence[Entry], now: float) -> list[str]:
             safe(entry.model, _MODEL_SHOWN),
             _amount(entry),
             safe(entry.account, _ACCOUNT_SHOWN),
-            safe(entry.generation_id or entry.named_id or "-", _ID_SHOWN),
+            safe(entry.generation_id or entry.named_id or "-", ID_LIMIT),
         )
         for entry in entries
     ]
@@ -512,7 +510,7 @@ def _table(entries: Sequence[Entry], now: float) -> list[str]:
 def _totals(account: str, base_url: str, spending: Spending) -> list[str]:
     unresolved = f" in {count_of(spending.unresolved, 'attempt')}" if spending.unresolved else ""
     return [
-        f"{safe(account, _ID_SHOWN)} at {safe(base_url, _TEXT_SHOWN)}",
+        f"{safe(account, ID_LIMIT)} at {safe(base_url, _TEXT_SHOWN)}",
         f"  spent today (UTC) {dollars(spending.today_usd)}, this month {dollars(spending.month_usd)}, "
         f"ever {dollars(spending.ever_usd)};",
         f"  of it reserved for jobs whose cost is not known yet {dollars(spending.reserved_usd)}, "
@@ -560,7 +558,7 @@ def _ways(entry: Entry, now: float) -> list[str]:
             f"  {ledger_command('release', id)}",
             "    it made nothing: its money stands free, and the same call is paid as a new attempt",
         ]
-    job = f"job {safe(entry.generation_id, _ID_SHOWN)}" if entry.generation_id else "job"
+    job = f"job {safe(entry.generation_id, ID_LIMIT)}" if entry.generation_id else "job"
     if entry.state == "accepted":
         return [
             f"It made {job}. {_held(entry)} counts until the real cost is known. {_COST_ASKED}",
@@ -569,7 +567,7 @@ def _ways(entry: Entry, now: float) -> list[str]:
                 if entry.status
                 else []
             ),
-            f"  {ledger_command('resolve', id, safe(entry.generation_id or '', _ID_SHOWN))}",
+            f"  {ledger_command('resolve', id, safe(entry.generation_id or '', ID_LIMIT))}",
             "    it has ended: its estimate stands for its cost until that is known",
             f"  {ledger_command('release', id)}",
             "    it was never made: its money stands free, and the same call is paid as a new attempt",

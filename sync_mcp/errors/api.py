@@ -2,9 +2,8 @@
 
 from sync_mcp.errors.base import SyncError
 from sync_mcp.errors.codes import Code
-from sync_mcp.texts import safe
+from sync_mcp.texts import SAYING_LIMIT, safe
 
-_SAYS_LIMIT = 300
 _NOT_OF_ONE_JOB = frozenset({401, 402, 403, 408, 409, 429})
 
 
@@ -83,14 +82,14 @@ class APIStatusError(SyncError):
         retry_after_seconds: float | None = None,
     ) -> None:
         self.status = status
-        self.suggestion = safe(suggestion, _SAYS_LIMIT) if suggestion else None
+        self.suggestion = safe(suggestion, SAYING_LIMIT) if suggestion else None
         self.field = safe(field, 120) if field else None
         self.request_id = safe(request_id, 120) if request_id else None
         super().__init__(
             f"{self.meaning} (HTTP {status}).",
             retry_after_seconds=retry_after_seconds,
             api_code=api_code,
-            api_says=" ".join(filter(None, (safe(said, _SAYS_LIMIT), self.suggestion))),
+            api_says=" ".join(filter(None, (safe(said, SAYING_LIMIT), self.suggestion))),
         )
 
 

@@ -4,11 +4,9 @@ import json
 from typing import Literal, Self
 
 from sync_mcp.errors.codes import Code, step_of
-from sync_mcp.texts import safe
+from sync_mcp.texts import MESSAGE_LIMIT, safe
 
 MoneySpent = Literal["no", "yes", "unknown"]
-
-_TEXT_LIMIT = 600
 
 
 class SyncError(Exception):
@@ -40,11 +38,11 @@ class SyncError(Exception):
         api_code: str | None = None,
         api_says: str = "",
     ) -> None:
-        self.message = safe(message, _TEXT_LIMIT)
+        self.message = safe(message, MESSAGE_LIMIT)
         self.code = code or self.code
         self.api_code = safe(api_code or "", 80) or None
-        self.api_says = safe(api_says, _TEXT_LIMIT)
-        self.next_step = safe(next_step or "", _TEXT_LIMIT) or step_of(self.code) or self.next_step
+        self.api_says = safe(api_says, MESSAGE_LIMIT)
+        self.next_step = safe(next_step or "", MESSAGE_LIMIT) or step_of(self.code) or self.next_step
         self.retry_after_seconds = retry_after_seconds
         super().__init__(self.message)
 

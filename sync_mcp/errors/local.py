@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from sync_mcp.errors.base import MoneySpent, SyncError
-from sync_mcp.texts import safe
-
-_TEXT_LIMIT = 600
+from sync_mcp.texts import MESSAGE_LIMIT, safe
 
 
 class ConfigurationError(SyncError):
@@ -37,7 +35,7 @@ class InvalidRequestError(SyncError):
         self.faults = (faults,) if isinstance(faults, str) else tuple(faults)
         super().__init__(" ".join(self.faults))
         # Several faults are several sentences: the limit of one message does not hold for them together.
-        self.message = " ".join(safe(fault, _TEXT_LIMIT) for fault in self.faults[:20])
+        self.message = " ".join(safe(fault, MESSAGE_LIMIT) for fault in self.faults[:20])
         self.args = (self.message,)
 
 

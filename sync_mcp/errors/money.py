@@ -8,7 +8,7 @@ from typing import Literal
 from sync_mcp.errors.base import SyncError
 from sync_mcp.errors.codes import Code
 from sync_mcp.machine.installed import ledger_command
-from sync_mcp.texts import format_id, plain_id, safe
+from sync_mcp.texts import ID_LIMIT, MESSAGE_LIMIT, REASON_LIMIT, format_id, plain_id, safe
 
 DoubtReason = Literal[
     "not_searched",
@@ -24,12 +24,9 @@ Standing = Literal["held", "spent", "let_go", "named"]
 """What the ledger says of a job that is not shown: its money is held; it has ended, and what it cost is
 spent; the user let go of it; the API named it for a create of unknown outcome, and no more is known."""
 
-_TEXT_LIMIT = 600
 _QUESTION_LIMIT = 900
 """Of one line: the question's own sentences, which are one, are never cut."""
-_REASON_LIMIT = 200
 _WHY_LIMIT = 120
-_ID_LIMIT = 128
 _IDS_KEPT = 20
 
 
@@ -69,15 +66,15 @@ class OutcomeUnknown(SyncError):
         api_says: str = "",
     ) -> None:
         self.idempotency_key = idempotency_key
-        self.generation_id = safe(generation_id, _ID_LIMIT) if generation_id else None
+        self.generation_id = safe(generation_id, ID_LIMIT) if generation_id else None
         self.sent_at = sent_at
-        self.advice = safe(advice, _TEXT_LIMIT)
+        self.advice = safe(advice, MESSAGE_LIMIT)
         self.reason: DoubtReason = reason
-        self.maybe_ids = tuple(safe(name, _ID_LIMIT) for name in maybe_ids[:_IDS_KEPT])
+        self.maybe_ids = tuple(safe(name, ID_LIMIT) for name in maybe_ids[:_IDS_KEPT])
         named = f"The API named generation {format_id(self.generation_id)}." if self.generation_id else ""
         sentences = (
             f"The create was sent at {sent_at}, and its outcome is unknown.",
-            _sentence(failure, _REASON_LIMIT),
+            _sentence(failure, REASON_LIMIT),
             named,
             self._why(search_failure),
             f"Idempotency key: {idempotency_key}.",
@@ -85,7 +82,7 @@ class OutcomeUnknown(SyncError):
         super().__init__(
             "", next_step="", retry_after_seconds=retry_after_seconds, api_code=api_code, api_says=api_says
         )
-        self.next_step = safe(self._way_out(), _TEXT_LIMIT)
+        self.next_step = safe(self._way_out(), MESSAGE_LIMIT)
         # Each is shortened for itself, so that the key at the end is not cut off.
         self.message = " ".join(filter(None, sentences))
         self.args = (self.message,)
@@ -153,7 +150,7 @@ class NotVisibleYet(SyncError):
         may_appear: bool,
         standing: Standing = "held",
     ) -> None:
-        self.generation_id = safe(generation_id, _ID_LIMIT)
+        self.generation_id = safe(generation_id, ID_LIMIT)
         self.ledger_id = ledger_id
         self.may_appear = may_appear
         self.standing: Standing = standing
@@ -305,7 +302,7 @@ class ApprovalRequired(SyncError):
     ) -> None:
         self.price_is_known = price_is_known
         self.question = tuple(safe(line, _QUESTION_LIMIT) for line in question.splitlines())
-        self.quote_id = safe(quote_id, _ID_LIMIT) if quote_id else None
+        self.quote_id = safe(quote_id, ID_LIMIT) if quote_id else None
         super().__init__(message, next_step=next_step)
 
 

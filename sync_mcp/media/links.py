@@ -17,11 +17,10 @@ from sync_mcp.errors import (
     FileRefused,
     SyncError,
 )
-from sync_mcp.texts import clean, safe
+from sync_mcp.texts import REASON_LIMIT, clean, safe
 
 PEEK_SECONDS = 8.0
 _HOST_LIMIT = 80
-_REASON_LIMIT = 200
 _NAME_LIMIT = 80
 # As systems word it, and by their numbers; a name server that fails says something else.
 _NO_SUCH_NAME = re.compile(
@@ -79,7 +78,7 @@ def why_unseen(error: SyncError, url: str, sync: AsyncSync) -> Unseen:
     if until is not None and until < sync.api_time:
         return Unseen(f"it has expired, by its own query on {until:%Y-%m-%d at %H:%M} UTC", is_gone=True)
     if isinstance(error, FileRefused):
-        told = clean(error.message, _REASON_LIMIT).rstrip(".")
+        told = clean(error.message, REASON_LIMIT).rstrip(".")
         return Unseen(told[:1].lower() + told[1:], is_gone=error.code not in _OF_THIS_SERVER)
     if isinstance(error, APIResponseError) and error.status is not None:
         said = _STATUSES.get(error.status)
@@ -91,7 +90,7 @@ def why_unseen(error: SyncError, url: str, sync: AsyncSync) -> Unseen:
         return Unseen(f"{host} cannot be reached from here", is_gone=True)
     if isinstance(error, APITimeoutError):
         return Unseen(f"{host} did not answer in time", is_gone=False)
-    return Unseen(safe(error.message, _REASON_LIMIT).rstrip("."), is_gone=False)
+    return Unseen(safe(error.message, REASON_LIMIT).rstrip("."), is_gone=False)
 
 
 def _host(url: str) -> str:

@@ -11,12 +11,11 @@ from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import APIResponseError, APIStatusError, AuthenticationError
 from sync_mcp.payments.call import LOOK_SECONDS, Account
 from sync_mcp.payments.ledger import Ledger
-from sync_mcp.texts import safe
+from sync_mcp.texts import ID_LIMIT, safe
 
 ORGANIZATION_HEADER = "x-sync-organization-id"
 _ACCOUNT_KEPT_SECONDS = 600.0
 """How long an account that the API would not name goes by its key, before it is asked again."""
-_ID_LIMIT = 128
 
 
 class Accounts:
@@ -42,7 +41,7 @@ class Accounts:
         if known is not None and anyio.current_time() < until:
             return known
         if chosen:
-            known = Account(f"org:{safe(chosen, _ID_LIMIT)}", sync.base_url, sync.sandboxed)
+            known = Account(f"org:{safe(chosen, ID_LIMIT)}", sync.base_url, sync.sandboxed)
         else:
             known = await self._own(sync, seconds)
         is_final = known.name.startswith("org:")
@@ -71,6 +70,6 @@ class Accounts:
                 raise
         if organization is None:
             return Account(f"key:{fingerprint}", base_url, sync.sandboxed)
-        name = f"org:{safe(organization, _ID_LIMIT)}"
+        name = f"org:{safe(organization, ID_LIMIT)}"
         note = partial(self.ledger.keep_account, fingerprint, base_url, name, is_sandbox=sync.sandboxed)
         return Account(await do_in_thread(note), base_url, sync.sandboxed)

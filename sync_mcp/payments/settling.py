@@ -25,7 +25,7 @@ from sync_mcp.errors import APIResponseError, APIStatusError, LedgerError, SyncE
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Charged, Entry
 from sync_mcp.payments.wish import Instant
-from sync_mcp.texts import safe
+from sync_mcp.texts import ID_LIMIT, safe
 
 logger = logging.getLogger("sync_mcp.payments")
 
@@ -60,7 +60,6 @@ _NO_EXPORT_KEPT_SECONDS = 900.0
 _EXPORTED_WITHIN_SECONDS = 900.0
 _STRANGE_STATUS_SECONDS = 86_400.0
 """How long a job may be in a status that nobody knows before its cost is asked for as of one that ended."""
-_ID_LIMIT = 128
 
 _ResultT = TypeVar("_ResultT")
 
@@ -393,7 +392,7 @@ class Settling:
             try:
                 await (self.settle_job if job.finished else self.settle_strange)(sync, entry, job, options)
             except LedgerError as error:
-                logger.warning("generation %s cannot be settled: %s", safe(job.id, _ID_LIMIT), error)
+                logger.warning("generation %s cannot be settled: %s", safe(job.id, ID_LIMIT), error)
 
     async def settle_strange(
         self, sync: AsyncSync, entry: Entry, job: Generation, options: RequestOptions
@@ -426,7 +425,7 @@ class Settling:
         try:
             await self._write(sync, entry, job_id, status, cost, ended_at=ended_at)
         except LedgerError as error:
-            logger.warning("generation %s cannot be settled: %s", safe(job_id, _ID_LIMIT), error)
+            logger.warning("generation %s cannot be settled: %s", safe(job_id, ID_LIMIT), error)
 
     async def _write(
         self,

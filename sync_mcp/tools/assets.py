@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.texts import plain_id, safe
+from sync_mcp.texts import FILE_NAME_LIMIT, ID_LIMIT, WORD_LIMIT, plain_id, safe
 from sync_mcp.tools.answers import Answer, finite
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
@@ -17,10 +17,6 @@ from sync_mcp.tools.registry import CHANGES, Tool, Tools
 if TYPE_CHECKING:
     from sync_mcp.api.assets import Asset
     from sync_mcp.media.decoding.probe import MediaInfo
-
-_ID_LIMIT = 128
-_NAME_LIMIT = 120
-_WORD_LIMIT = 40
 
 
 class UploadArguments(Arguments):
@@ -84,15 +80,15 @@ async def _from_url(context: CallContext, arguments: UploadArguments, url: str) 
 def _answer(asset: "Asset", info: "MediaInfo | None") -> UploadAnswer:
     from sync_mcp.media.suitability import notes_on_upload
 
-    kind = safe(asset.type or "", _WORD_LIMIT).lower()
-    asset_id = safe(asset.id, _ID_LIMIT)
+    kind = safe(asset.type or "", WORD_LIMIT).lower()
+    asset_id = safe(asset.id, ID_LIMIT)
     notes = ["Already uploaded: it is the same asset."] if asset.was_there else []
     notes.extend([UNSEEN] if info is None else notes_on_upload(info))
     seconds = finite(asset.duration_seconds) if info is None else info.duration_seconds
     return UploadAnswer(
         asset_id=asset_id,
         type=kind,
-        name=safe(asset.name, _NAME_LIMIT) if asset.name else None,
+        name=safe(asset.name, FILE_NAME_LIMIT) if asset.name else None,
         bytes=asset.size,
         # As a price that is counted by it shows it.
         duration_seconds=None if seconds is None else round(seconds, 2),

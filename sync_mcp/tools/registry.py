@@ -15,7 +15,7 @@ from sync_mcp.errors import (
     MoneySpent,
     SyncError,
 )
-from sync_mcp.texts import safe
+from sync_mcp.texts import FAULT_LIMIT, safe
 from sync_mcp.tools.answers import SANDBOX_MARK, Answer, Picture, answer_result, error_result
 from sync_mcp.tools.approval import InputNeeded
 from sync_mcp.tools.arguments import Arguments, parse_arguments
@@ -43,7 +43,6 @@ MAY_OVERWRITE = types.ToolAnnotations(
 
 logger = logging.getLogger("sync_mcp.tools")
 
-_REASON_LIMIT = 300
 
 ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
 
@@ -130,7 +129,7 @@ class Tool(Generic[ArgumentsT]):
         except TimeoutError:
             return self._failed(context, self._too_late(context))
         except Exception as error:
-            logger.error("%s failed unexpectedly: %s", self.name, safe(repr(error), _REASON_LIMIT))
+            logger.error("%s failed unexpectedly: %s", self.name, safe(repr(error), FAULT_LIMIT))
             logger.debug("the failure of %s", self.name, exc_info=error)
             message = f"{self.name} failed in an unexpected way."
             return self._failed(context, InternalError(message, money_spent=_may_have_spent(context)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 from pydantic import BaseModel, Field, JsonValue, WithJsonSchema
 
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.texts import folded, near, plain_id, safe
+from sync_mcp.texts import VOICE_NAME_LIMIT, WORD_LIMIT, folded, near, plain_id, safe
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from sync_mcp.api.voices import Voice
 
 _ROWS = 10
-_NAME_LIMIT = 60
-_WORD_LIMIT = 40
 _NOTE_LIMIT = 100
 _LIKE = 0.8
 _NEAR_AMONG = 2000
@@ -76,7 +74,7 @@ class _Known:
     def kind(self) -> str | None:
         """What stands behind its name, if anything does."""
         found = _KIND_IN_NAME.search(self.row.name or "")
-        return safe(found[1] or found[2], _WORD_LIMIT) if found else None
+        return safe(found[1] or found[2], WORD_LIMIT) if found else None
 
 
 async def _list_voices(context: CallContext, arguments: VoicesArguments) -> VoicesAnswer:
@@ -110,7 +108,7 @@ def _row(voice: "Voice") -> VoiceRow:
     notes = [*_told_languages(voice), *_restriction(voice)]
     return VoiceRow(
         voice_id=voice.id,
-        name=safe(voice.name or "", _NAME_LIMIT) or None,
+        name=safe(voice.name or "", VOICE_NAME_LIMIT) or None,
         kind="cloned" if voice.internal_voice_id else "premade",
         note=safe(", ".join(notes), _NOTE_LIMIT) or None,
     )
@@ -138,14 +136,14 @@ def _told_languages(voice: "Voice") -> Iterator[str]:
 
 def _compared(voice: "Voice") -> tuple[str, frozenset[str]]:
     """Return the name and the languages of a voice as they are searched."""
-    return folded(voice.name or "", _NAME_LIMIT), frozenset(map(_language, _told_languages(voice)))
+    return folded(voice.name or "", VOICE_NAME_LIMIT), frozenset(map(_language, _told_languages(voice)))
 
 
 def _language(text: str) -> str:
     """Return a language as it is compared: by its code, without the region."""
     from sync_mcp.api.languages import find_language
 
-    words = folded(text, _WORD_LIMIT)
+    words = folded(text, WORD_LIMIT)
     return find_language(words) or find_language(words.partition(" ")[0]) or words
 
 
@@ -154,7 +152,7 @@ def _each_kind_first(voices: Sequence[_Known]) -> list[_Known]:
     first: dict[str, _Known] = {}
     for voice in voices:
         is_cloned = voice.row.kind == "cloned"
-        kind = "cloned" if is_cloned else voice.kind and folded(voice.kind, _WORD_LIMIT)
+        kind = "cloned" if is_cloned else voice.kind and folded(voice.kind, WORD_LIMIT)
         if kind:
             first.setdefault(kind, voice)
     shown = {voice.row.voice_id for voice in first.values()}

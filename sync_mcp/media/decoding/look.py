@@ -26,7 +26,7 @@ from sync_mcp.errors import Code, FileRefused
 from sync_mcp.media.decoding.examining import Examination
 from sync_mcp.media.decoding.probe import MediaInfo
 from sync_mcp.media.decoding.sheet import SHEET_BYTES, ContactSheet
-from sync_mcp.texts import clean
+from sync_mcp.texts import FILE_NAME_LIMIT, REASON_LIMIT, clean
 
 LOOK_SECONDS = 10.0
 EXAMINE_SECONDS = 20.0
@@ -36,8 +36,6 @@ _WORKER = "sync_mcp.media.decoding.worker"
 _READY = b"ready\n"
 _PROCESSES_AT_ONCE = 2
 _ANSWER_BYTES = SHEET_BYTES + 64 * 1024
-_NAME_LIMIT = 120
-_REASON_LIMIT = 200
 _EXTRA = ("av", "PIL")
 _DAMAGED: tuple[Code, str] = (
     "file_damaged",
@@ -206,7 +204,7 @@ def _parsed(output: bytes, name: str) -> _Answer:
         case {"result": dict()}:
             return _Answer(cast(dict[str, object], fields["result"]), rest)
         case {"error": str(reason)}:
-            message = f"{name}{clean(reason, _REASON_LIMIT).removeprefix('It')}"
+            message = f"{name}{clean(reason, REASON_LIMIT).removeprefix('It')}"
             raise _refused(message, str(fields.get("why")))
         case _:
             message = f"{name} broke the decoder off: it is damaged, or too large to be decoded here."
@@ -262,4 +260,4 @@ async def _descriptor_of(file: BinaryIO | Path) -> AsyncGenerator[int]:
 
 def _name_of(file: BinaryIO | Path) -> str:
     name: object = getattr(file, "name", None)
-    return (clean(Path(name).name, _NAME_LIMIT) if isinstance(name, str) else "") or "The file"
+    return (clean(Path(name).name, FILE_NAME_LIMIT) if isinstance(name, str) else "") or "The file"

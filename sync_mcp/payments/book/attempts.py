@@ -46,11 +46,9 @@ from sync_mcp.payments.rows import (
     put,
 )
 from sync_mcp.payments.wish import Wish
-from sync_mcp.texts import safe
+from sync_mcp.texts import ID_LIMIT, safe
 
 logger = logging.getLogger(__name__)
-
-_ID_LIMIT = 80
 
 
 class Attempts(Book):
@@ -440,9 +438,9 @@ def _add_second_job(connection: Connection, entry: Entry, generation_id: str) ->
     second = add_entry(connection, with_second_job(entry, last + 1, generation_id))
     logger.error(
         "one attempt made two jobs, and both count: %s (entry %s) and %s (entry %s)",
-        safe(entry.generation_id or "", _ID_LIMIT),
+        safe(entry.generation_id or "", ID_LIMIT),
         entry.id,
-        safe(generation_id, _ID_LIMIT),
+        safe(generation_id, ID_LIMIT),
         second.id,
     )
 

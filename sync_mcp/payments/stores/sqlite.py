@@ -47,7 +47,7 @@ from sync_mcp.payments.stores.sqlite_file import (
     open_engine,
     prepare,
 )
-from sync_mcp.texts import safe
+from sync_mcp.texts import REASON_LIMIT, safe
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,6 @@ UNTOUCHED_CODE = "ledger_untouched"
 _SET_ASIDE = "ledger-corrupt-"
 _GIVEN_UP = "ledger-given-up-"
 _NEW = "ledger-new-"
-_REASON_LIMIT = 200
 
 
 def _through(statements: Sequence[str]) -> Callable[[Connection], None]:
@@ -388,7 +387,7 @@ class SqliteStore:
             advance_mark(self.mark_path, state)
         except OSError as error:
             # The ledger itself is written, and a mark may be behind.
-            logger.warning("the ledger's mark cannot be written: %s", safe(str(error), _REASON_LIMIT))
+            logger.warning("the ledger's mark cannot be written: %s", safe(str(error), REASON_LIMIT))
 
     def _fault(self, error: Exception) -> LedgerError:
         original = getattr(error, "orig", None) or error
@@ -406,7 +405,7 @@ class SqliteStore:
         used = "read" if self._read_only else "written"
         is_busy = code & 0xFF == sqlite3.SQLITE_BUSY
         return LedgerError(
-            f"The ledger {self.path} cannot be {used}: {safe(str(original), _REASON_LIMIT)}.",
+            f"The ledger {self.path} cannot be {used}: {safe(str(original), REASON_LIMIT)}.",
             next_step=_END_OTHERS if is_busy else _MAKE_ROOM,
         ).advise(retryable=is_busy)
 
