@@ -197,7 +197,9 @@ class Transport:
             if trace.sent:
                 failure = APIResponseError(f"The answer to {call.method} {call.path} broke off: {reason}.")
             else:
-                failure = APIConnectionError(f"{self.base_url} cannot be reached: {reason}.")
+                failure = APIConnectionError(
+                    f"{self.base_url} cannot be reached: {reason}.", by_certificate=_is_of_certificate(error)
+                )
         if reply is None:
             # Raised here it has no cause: that holds the request with the key, and quotes what came.
             raise failure or self._timeout_error(call, seconds, trace.sent)
@@ -470,6 +472,13 @@ class _Body(httpx.AsyncByteStream):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._chunks
+
+
+def _is_of_certificate(error: BaseException | None) -> bool:
+    """Return whether an exchange failed for the other side's certificate, however deep that stands."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _check_headers(headers: httpx.Headers) -> None:

@@ -18,7 +18,14 @@ from pydantic import SecretStr
 
 from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
-from sync_mcp.errors import APIStatusError, ConfigurationError, LedgerError, NotFoundError, SyncError
+from sync_mcp.errors import (
+    APIConnectionError,
+    APIStatusError,
+    ConfigurationError,
+    LedgerError,
+    NotFoundError,
+    SyncError,
+)
 from sync_mcp.machine.home import home_folder, open_fault, open_to_others
 from sync_mcp.machine.installed import ledger_command, media_install
 from sync_mcp.serving.tokens import check_own_token, named_tokens
@@ -332,7 +339,8 @@ def _remedy(error: SyncError) -> str:
     if isinstance(error, NotFoundError):
         return _CHECK_BASE_URL
     if not isinstance(error, APIStatusError):
-        return _CHECK_CERTIFICATE if "certificate" in error.message.lower() else _CHECK_NETWORK
+        is_of_certificate = isinstance(error, APIConnectionError) and error.by_certificate
+        return _CHECK_CERTIFICATE if is_of_certificate else _CHECK_NETWORK
     if error.retryable:
         return "Run this again in a while."
     return error.next_step or _CHECK_NETWORK

@@ -16,11 +16,19 @@ def is_unknown_id(status: int | None) -> bool:
 
 
 class APIConnectionError(SyncError):
-    """The API could not be reached (name, connection refused, TLS): nothing was sent."""
+    """The API could not be reached (name, connection refused, TLS): nothing was sent.
+
+    Attributes:
+        by_certificate: whether it answered with a certificate that is not trusted here.
+    """
 
     code = "api_unreachable"
     retryable = True
     next_step = "Check the network and SYNC_BASE_URL, then call again."
+
+    def __init__(self, message: str, *, next_step: str | None = None, by_certificate: bool = False) -> None:
+        self.by_certificate = by_certificate
+        super().__init__(message, next_step=next_step)
 
 
 class APITimeoutError(SyncError):

@@ -230,8 +230,9 @@ async def test_a_server_without_a_certificate_to_trust_gets_no_key(scheme: str, 
     with RawServer([answer(200, [])], tls=tls) as server:
         base_url = server.url.replace("https", scheme)
         async with AsyncSync(api_key=KEY, base_url=base_url, max_retries=0, timeout=10) as client:
-            with pytest.raises(APIConnectionError, match="certificate"):
+            with pytest.raises(APIConnectionError, match="certificate") as caught:
                 await client.models.list()
+    assert caught.value.by_certificate
     assert server.received == []
 
 

@@ -2,6 +2,7 @@ import os
 import re
 import shutil
 import sqlite3
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trustme
 
 from sync_mcp import Ledger, LedgerError
 from sync_mcp.sandbox import Fault, Sandbox
@@ -107,6 +109,16 @@ def test_a_key_that_the_api_does_not_know_is_wrong(sandbox: Sandbox) -> None:
     done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY="sk_invalid")
     assert done.returncode == 1
     assert "SYNC_API_KEY" in remedies(done.stdout)["key"]
+
+
+def test_an_api_whose_certificate_is_not_trusted_is_told_apart(tmp_path: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate = trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem
+    certificate.write_to_path(str(tmp_path / "server.pem"))
+    tls.load_cert_chain(tmp_path / "server.pem")
+    with RawServer([answer(200, [])], tls=tls) as server:
+        done = examined(SYNC_BASE_URL=server.url, SYNC_API_KEY=KEY)
+    assert "SSL_CERT_FILE" in remedies(done.stdout)["api"]
 
 
 def test_an_api_that_cannot_be_reached_is_wrong() -> None:
