@@ -159,6 +159,11 @@ class _Create:
         self._sends = 0
 
     async def run(self) -> Generation:
+        """Send it, and look for its job, until its outcome is known or the budget ends.
+
+        Raises:
+            SyncError: as `Creator.create`.
+        """
         logger.info("create key=%s model=%s sending", self.sought.key, self.sought.body.get("model"))
         if self._in_doubt:
             if not await self._may_send():

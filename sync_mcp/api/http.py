@@ -1,8 +1,8 @@
-"""HTTP to the Sync API: the only module that speaks it.
+"""HTTP to the Sync API, and to the hosts that it names: the only module that speaks it.
 
-It adds the key, keeps the time limits, retries what is safe to repeat, obeys Retry-After, and turns every
-way to fail into one of the errors of `sync_mcp.errors`. The key travels to the API's own origin only:
-redirects of it are never followed. Storages, which the API names by signed URLs, are spoken to without it.
+It adds the key, keeps the time limits, repeats what is safe to repeat, and turns every way to fail into one
+of the errors of `sync_mcp.errors`. The key travels to the API's own origin only: redirects of it are never
+followed. Others, which the API names by signed URLs, are spoken to without it (`send_without_key`).
 """
 
 import hashlib
@@ -153,7 +153,7 @@ class Transport:
                 if reply.ok and reply.data is not None:
                     return reply
                 if maybe_done and call.method == "DELETE" and reply.status == 404:
-                    # An attempt before this one did it, and its answer was lost.
+                    # A send before this one did it, and its answer was lost.
                     return reply
                 raise self.error_from(reply)
             except (APIConnectionError, APITimeoutError, APIResponseError, APIStatusError) as error:
@@ -162,7 +162,7 @@ class Transport:
                 if isinstance(error, APIStatusError | APIResponseError):
                     answered = error
                 elif answered is not None and not budget.seconds_left:
-                    # The end of the time cut this attempt short: the answer before it says more.
+                    # The end of the time cut this send short: the answer before it says more.
                     raise answered from None
                 if not is_worth_repeating(error) or not await budget.pause(error.retry_after_seconds):
                     raise

@@ -169,7 +169,7 @@ class Owners:
         self._unresolved.pop(key, None)
 
     @contextmanager
-    def expect_answer(self, create: "Sought") -> Generator[None]:
+    def expect_answer(self, create: Sought) -> Generator[None]:
         """Note that an answer to `create` is on its way."""
         self._unanswered.append(create)
         try:
@@ -179,7 +179,7 @@ class Owners:
             self._answered.set()
             self._answered = anyio.Event()
 
-    async def wait_for_others(self, generation: Generation, create: "Sought", seconds: float) -> bool:
+    async def wait_for_others(self, generation: Generation, create: Sought, seconds: float) -> bool:
         """Wait for the answers of other creates that may have made this job; return False if none is to come.
 
         One that ended in doubt may have made it, and never learn of it; between two that are kept book of,
@@ -195,7 +195,7 @@ class Owners:
         return False
 
     def is_owned_by_another(self, generation_id: str, key: str) -> bool:
-        """Whether another create made this job."""
+        """Return whether another create made this job."""
         owner = self._owners.get(generation_id)
         return owner is not None and owner.key != key
 
@@ -212,7 +212,7 @@ class Owners:
         return (self._transport.api_time - owner.since).total_seconds()
 
     def keeps_keys_for(self, seconds: float) -> bool:
-        """Whether the API has shown that it knows a key again after so long a time."""
+        """Return whether the API has shown that it knows a key again after so long a time."""
         return 0 < self._kept_seconds >= seconds
 
     def note_kept(self, seconds: float) -> None:

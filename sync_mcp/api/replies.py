@@ -127,6 +127,7 @@ def _error_class(
     status: int, code: str | None, message: str, body: Mapping[str, object]
 ) -> type[APIStatusError]:
     if status == 429:
+        # Without a code there are the API's words alone: too many jobs need another wait than too many calls.
         told = code in ("concurrency_limit_reached", "batch_concurrency_limit_reached")
         guessed = code is None and ("concurrencyLimit" in body or "concurren" in message.lower())
         return ConcurrencyLimitError if told or guessed else RateLimitError

@@ -17,7 +17,7 @@ _LONGEST_RETRY_AFTER = 86_400.0
 
 
 class Budget:
-    """The time and the retries that one call has, all attempts together."""
+    """The time and the retries that one call has, all its sends together."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Budget:
         return max(0.0, self._ends_at - anyio.current_time())
 
     async def pause(self, retry_after_seconds: float | None = None) -> bool:
-        """Wait for the next attempt; return False at once where none is left."""
+        """Wait for the next send; return False at once where none is left."""
         seconds = random.uniform(0, self._backoff_seconds)  # noqa: S311 - jitter, not a secret
         self._backoff_seconds = min(self._backoff_seconds * 2, _LONGEST_BACKOFF_SECONDS)
         if retry_after_seconds is not None:

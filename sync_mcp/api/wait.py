@@ -57,6 +57,7 @@ class _Wait:
         self._pause_seconds = _FIRST_PAUSE_SECONDS
 
     async def run(self) -> Generation:
+        """Read the job until it has ended or the time is up."""
         generation: Generation | None = None
         while True:
             try:
