@@ -100,7 +100,7 @@ def test_a_name_for_segments_is_gone_with_the_segments() -> None:
     assert named.request == plain.request
 
 
-def test_a_file_without_an_asset_is_no_key_error_later_but_at_once() -> None:
+def test_a_local_file_that_has_no_asset_is_sent_as_nothing_else() -> None:
     with pytest.raises(KeyError):
         intended(request(CLIP, Audio(url=URL))).with_assets({asset_key("audio", SHA): "a"})
 
