@@ -234,6 +234,12 @@ class LocalMedia(BaseModel):
     """What the file is called, for the user alone: under another name it is the same input."""
     ref_id: str | None = None
 
+    def to_wire(self) -> Json:
+        """Raise InvalidRequestError: it has no form that the API knows."""
+        raise InvalidRequestError(
+            "A file on this machine is sent as nothing: upload it, and give its asset_id."
+        )
+
 
 _KNOWN_INPUTS = ("video", "image", "audio", "text")
 

@@ -33,6 +33,8 @@ def local(type: Literal["video", "image", "audio"], sha256: str = SHA, **more: A
 def test_a_request_with_a_local_file_is_made_into_no_json() -> None:
     with pytest.raises(InvalidRequestError, match=r"input\[1\] is a file on this machine"):
         request(Audio(url=URL), CLIP).to_wire()
+    with pytest.raises(InvalidRequestError, match="upload it"):
+        CLIP.to_wire()
 
 
 def test_an_intention_with_a_local_file_has_nothing_that_could_be_sent() -> None:
