@@ -15,8 +15,10 @@ from jsonschema import Draft202012Validator
 
 from sync_mcp.payments.stores import sqlite
 from sync_mcp.sandbox import Sandbox
+from sync_mcp.sandbox.api import files
 from tests.media import forked_worker
 from tests.places import place_of_its_own
+from tests.sandbox.rendered import render_once
 
 # No verdict may depend on how fast the machine is, nor on what an earlier run found.
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
@@ -128,6 +130,19 @@ def _checks_each_schema_once() -> Iterator[None]:  # pyright: ignore[reportUnuse
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Draft202012Validator, "check_schema", staticmethod(check_once))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _renders_each_output_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Render what the sandboxes of this process deliver once, for all workers of a run."""
+    run = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        run = run.parent
+    folder = run / "rendered"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "render", render_once(files.render, folder))
         yield
 
 
