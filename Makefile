@@ -20,8 +20,10 @@ help: ## Show this list
 demo: $(READY) ## Make a video on the sandbox, through the MCP server, step by step
 	@$(BIN)/sync-mcp demo --output demo-output
 
+# What is compiled is kept, whatever the environment says: each worker, and each command that a test starts,
+# would compile all of it anew.
 test: $(READY) ## Run all tests
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(READY) ## Check format, lint, types, generated docs and schema snapshots
 	$(BIN)/ruff format --check .
