@@ -1,3 +1,4 @@
+import gc
 import json
 import math
 import os
@@ -47,6 +48,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     else:
         # No worker is to begin a long one, or to wait until it is alone, when the others are done.
         items.sort(key=lambda item: not (any(item.iter_markers("slow")) or any(item.iter_markers("alone"))))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what stays for the whole run, the tests themselves above all, out of each search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
