@@ -232,7 +232,8 @@ async def _guards(
 
 def _media_roots(settings: Settings) -> "MediaRoots":
     """Return where local files may be; over HTTP nowhere, unless the user says where."""
-    from sync_mcp.media.paths.roots import MediaRoots, usual_download_folder, usual_roots
+    from sync_mcp.media.paths.roots import MediaRoots
+    from sync_mcp.media.paths.usual import usual_download_folder, usual_roots
 
     if settings.http and settings.media_roots is None:
         return MediaRoots([], None)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from sync_mcp.errors import FileRefused
-from sync_mcp.media.paths.roots import MediaRoots, usual_download_folder, usual_roots
+from sync_mcp.media.paths.roots import MediaRoots
+from sync_mcp.media.paths.usual import usual_download_folder, usual_roots
 
 MP4 = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2" + b"\x00\x00\x00\x08free" * 600
 SECRET = b"the canary is dead"
