@@ -1,5 +1,6 @@
 """The demo: a clip is made to say a script, on the sandbox, by a client that starts the server as a host."""
 
+import argparse
 import base64
 import json
 import re
@@ -16,6 +17,8 @@ import anyio
 from mcp import Client, MCPError, StdioServerParameters
 from mcp_types import ImageContent, TextContent
 
+from sync_mcp.cli.sandbox import require_media
+
 _SERVER = StdioServerParameters(
     command=sys.executable, args=["-m", "sync_mcp", "--sandbox", "--log-level", "warning"]
 )
@@ -27,6 +30,12 @@ _SCRIPT = "Hello. Not a word of this was ever said before this very moment, and 
 
 class _DemoFailed(Exception):
     """A step did not give what the next one needs."""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Play the demo, and end the program with its exit code."""
+    require_media()
+    sys.exit(anyio.run(run_demo, arguments.output))
 
 
 async def run_demo(output: str) -> int:

@@ -1,23 +1,30 @@
 """One report that can be pasted into a bug report: what is installed, what is set, and what is wrong."""
 
+import argparse
 import errno
 import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import cast
 
+import anyio
 from anyio import to_thread
 from pydantic import SecretStr
 
 from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
+from sync_mcp.cli.flags import read_settings, settings_of_flags, sources
+from sync_mcp.cli.sandbox import embedded_sandbox, has_media
+from sync_mcp.cli.streams import print_text
 from sync_mcp.errors import (
     APIConnectionError,
     APIStatusError,
@@ -72,16 +79,35 @@ class Finding:
         return line if self.remedy is None else f"{line}\n  WRONG -> {safe(self.remedy, _SHOWN)}"
 
 
+def run(arguments: argparse.Namespace) -> None:
+    """Print the report, and end the program: exit code 1 where something is wrong."""
+    try:
+        findings = _examine(read_settings(arguments), arguments)
+    except ConfigurationError as error:
+        told = Settings.faults(os.environ, **settings_of_flags(arguments)) or [error.message]
+        findings = [*_software(), *(Finding("settings", "cannot be used", fault) for fault in told)]
+    print_text(report(findings))
+    sys.exit(1 if faults(findings) else 0)
+
+
+def _examine(settings: Settings, arguments: argparse.Namespace) -> list[Finding]:
+    is_here = has_media()
+    # Without PyAV there is no sandbox to ask; the report says what to do about it.
+    with embedded_sandbox(settings) if is_here else nullcontext() as sandbox:
+        url = sandbox.url if sandbox else None
+        return anyio.run(partial(examine, settings, sources(arguments), has_media=is_here, sandbox_url=url))
+
+
 async def examine(
-    settings: Settings, sources: Mapping[str, str], *, has_media: bool, sandbox_url: str | None
+    settings: Settings, origins: Mapping[str, str], *, has_media: bool, sandbox_url: str | None
 ) -> list[Finding]:
-    """Look at this installation and at the API; `sources` tells where each setting came from.
+    """Look at this installation and at the API; `origins` tells where each setting came from.
 
     With `sandbox_url` the sandbox there stands in for the API. Nothing costs money, and nothing is changed.
     """
     return [
         *_software(),
-        *_shown(settings, sources),
+        *_settings(settings, origins),
         *_exposure(settings),
         _media(has_media, needed=settings.sandbox),
         *await to_thread.run_sync(_folders, settings),
@@ -90,11 +116,6 @@ async def examine(
         *_open_home(settings),
         *await _network(settings, sandbox_url),
     ]
-
-
-def unusable(faults: Iterable[str]) -> list[Finding]:
-    """Return the findings of an installation whose settings cannot even be read: one for each fault."""
-    return [*_software(), *(Finding("settings", "cannot be used", fault) for fault in faults)]
 
 
 def report(findings: list[Finding]) -> str:
@@ -116,10 +137,10 @@ def _software() -> Iterator[Finding]:
     yield Finding("packages", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES))
 
 
-def _shown(settings: Settings, sources: Mapping[str, str]) -> Iterator[Finding]:
+def _settings(settings: Settings, origins: Mapping[str, str]) -> Iterator[Finding]:
     for name, variable in Settings.VARIABLES.items():
         value = getattr(settings, name)
-        yield Finding("setting", f"{variable} = {_plain(value)} ({sources[name]})")
+        yield Finding("setting", f"{variable} = {_plain(value)} ({origins[name]})")
 
 
 def _plain(value: object) -> str:

@@ -346,7 +346,10 @@ def test_a_server_with_a_file_of_tokens_is_started_with_it_and_called_with_one_o
 
 def test_letters_that_the_console_lacks_are_written_all_the_same() -> None:
     command = "/home/jürgen/模型/sync-mcp"
-    program = f"from sync_mcp.cli import main as cli; cli.this_command = lambda: ({command!r},); cli.main()"
+    program = (
+        "from sync_mcp.cli import config, main as cli; "
+        f"config.this_command = lambda: ({command!r},); cli.main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, "config", "cursor"],
         env={"PYTHONIOENCODING": "ascii"},

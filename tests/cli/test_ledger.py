@@ -19,9 +19,10 @@ import anyio
 import pytest
 
 from sync_mcp import AsyncSync, Audio, InvalidRequestError, Ledger, LedgerError, Video
-from sync_mcp.cli.ledger import Plan, Sighting, checked, giving_up, listed, pruning, shown
-from sync_mcp.cli.ledger import releasing as releasing_by
-from sync_mcp.cli.ledger import resolving as resolving_by
+from sync_mcp.cli.ledger.checks import check_ledger
+from sync_mcp.cli.ledger.entries import describe_entry, list_entries
+from sync_mcp.cli.ledger.plans import Plan, plan_loss, plan_prune, plan_release, plan_resolve
+from sync_mcp.cli.ledger.sightings import Sighting
 from sync_mcp.cli.main import main
 from sync_mcp.payments.rows import LEASE_SECONDS, Entry
 from sync_mcp.payments.wish import Instant
@@ -104,12 +105,12 @@ def look_in_vain(ledger: Ledger, entry: Entry, generation_id: str) -> Sighting:
 
 def resolving(ledger: Ledger, entry_id: int, generation_id: str) -> Plan:
     """The plan where the API cannot be asked."""
-    return resolving_by(ledger, entry_id, generation_id, look=look_in_vain)
+    return plan_resolve(ledger, entry_id, generation_id, look=look_in_vain)
 
 
 def releasing(ledger: Ledger, entry_id: int) -> Plan:
     """The plan where the API cannot be asked."""
-    return releasing_by(ledger, entry_id, look=look_in_vain)
+    return plan_release(ledger, entry_id, look=look_in_vain)
 
 
 def die(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +191,7 @@ def test_what_is_open_is_listed_first_and_the_unresolved_before_the_rest(ledger:
     done = ended(ledger, "done", "2", charged="yes", cost="1.2345", job="j2")
     failed = ended(ledger, "failed", charged="no", job="j3")
     sending = begun(ledger, "sending", None)
-    table = [re.split(r" {2,}", line) for line in listed(ledger, 20).splitlines()[:7]]
+    table = [re.split(r" {2,}", line) for line in list_entries(ledger, 20).splitlines()[:7]]
     assert table[0] == ["ID", "WRITTEN (UTC)", "STATE", "MODEL", "USD", "ACCOUNT", "GENERATION"]
     assert [(row[0], row[2], row[4], row[6]) for row in table[1:]] == [
         (str(unresolved), "unresolved", "~1.00", ANOTHER),
@@ -207,7 +208,7 @@ def test_what_each_account_has_spent_is_told(ledger: Ledger) -> None:
     ended(ledger, "done", "2", charged="yes", cost="1.25", job="j2")
     id = begun(ledger, usd="3", intention=intended(account="key:0123456789abcdef"))
     ledger.doubt(id, "me", None)
-    text = listed(ledger, 20)
+    text = list_entries(ledger, 20)
     assert "key:0123456789a…" in text
     assert (
         f"{ACCOUNT} at https://api.example.com\n"
@@ -228,15 +229,15 @@ def test_a_listing_is_limited_but_for_what_is_open(run: Run, ledger: Ledger) -> 
         begun(ledger, f"open-{number}")
 
     def shown_ids(limit: int | None) -> list[str]:
-        return re.findall(r"^(\d+) ", listed(ledger, limit), re.MULTILINE)
+        return re.findall(r"^(\d+) ", list_entries(ledger, limit), re.MULTILINE)
 
     assert shown_ids(2) == ["7", "6", "5"]
     assert shown_ids(4) == ["7", "6", "5", "4"]
     assert shown_ids(7) == shown_ids(None) == ["7", "6", "5", "4", "3", "2", "1"]
-    assert "--all shows them" in listed(ledger, 6)
-    assert "--all" not in listed(ledger, 7)
-    assert run("list", "--all").stdout.strip() == listed(ledger, None)
-    assert run("list", "--limit", "4").stdout.strip() == listed(ledger, 4)
+    assert "--all shows them" in list_entries(ledger, 6)
+    assert "--all" not in list_entries(ledger, 7)
+    assert run("list", "--all").stdout.strip() == list_entries(ledger, None)
+    assert run("list", "--limit", "4").stdout.strip() == list_entries(ledger, 4)
 
 
 # show
@@ -256,10 +257,10 @@ def test_no_line_breaks_inside_a_word(run: Run, ledger: Ledger, command: str) ->
 def test_a_text_that_is_too_long_is_cut_between_words(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.cli.ledger._TEXT_SHOWN", 30)
+    monkeypatch.setattr("sync_mcp.cli.ledger.entries._TEXT_LIMIT", 30)
     id = doubted(ledger)
     summary = next(entry.summary for entry in ledger.entries(limit=None, are_open=True) if entry.id == id)
-    told = shown(ledger, id)
+    told = describe_entry(ledger, id)
     cut = next(line for line in told.splitlines() if line.startswith("  what")).split(maxsplit=1)[1]
     assert cut.endswith(" …")
     assert set(cut.removesuffix(" …").split()) <= set(summary.split())
@@ -291,7 +292,7 @@ def test_all_of_an_entry_is_shown_without_query_strings(run: Run, ledger: Ledger
 
 def test_of_what_is_in_doubt_each_way_out_is_named_with_what_it_does_to_the_money(ledger: Ledger) -> None:
     id = doubted(ledger, named=ANOTHER)
-    text = shown(ledger, id)
+    text = describe_entry(ledger, id)
     assert "1.00 USD counts as spent" in text
     assert "Make the same call again" in text
     assert f"sync-mcp ledger resolve {id} {ANOTHER}\n    it made this job: its money counts" in text
@@ -300,7 +301,7 @@ def test_of_what_is_in_doubt_each_way_out_is_named_with_what_it_does_to_the_mone
 
 def test_what_the_api_named_and_is_no_id_is_quoted_and_stands_in_no_command(ledger: Ledger) -> None:
     id = doubted(ledger, named="x`; rm -r ~")
-    text = shown(ledger, id)
+    text = describe_entry(ledger, id)
     assert '"x`; rm -r ~"' in text
     assert f"sync-mcp ledger resolve {id} GENERATION_ID\n" in text
     told = releasing(ledger, id).told
@@ -336,7 +337,7 @@ def test_of_what_is_not_in_doubt_it_is_said_why_nothing_is_to_be_decided(
         charged = "no" if state == "free" else "yes"
         status = "COMPLETED" if state == "done" else "FAILED"
         settle(ledger, id, status, charged=charged, ended_at=time.time() - 3600)
-    assert told in shown(ledger, id)
+    assert told in describe_entry(ledger, id)
     before = found(ledger, id).state
     with pytest.raises(InvalidRequestError) as refused:
         releasing(ledger, id)
@@ -348,7 +349,7 @@ def test_of_what_is_not_in_doubt_it_is_said_why_nothing_is_to_be_decided(
 
 def test_a_job_that_was_made_can_be_ended_or_let_go_of_at_any_time(ledger: Ledger) -> None:
     id = made(ledger)
-    text = shown(ledger, id)
+    text = describe_entry(ledger, id)
     assert "1.00 USD counts until the real cost is known." in text
     assert f"sync-mcp ledger resolve {id} {JOB}\n    it has ended: its estimate stands" in text
     assert f"sync-mcp ledger release {id}\n    it was never made: its money stands free" in text
@@ -366,7 +367,7 @@ def test_what_was_or_may_have_been_charged_can_be_let_go_of_and_stays_spent(
     settle(ledger, id, "FAILED", charged="yes")
     if state == "deleted":
         ledger.delete_job(id, generation_id=JOB, now=time.time())
-    text = shown(ledger, id)
+    text = describe_entry(ledger, id)
     assert "The same call asks you before a new attempt is paid. 1.00 USD counts until its real cost" in text
     with pytest.raises(InvalidRequestError, match="not in doubt"):
         resolving(ledger, id, ANOTHER)
@@ -375,7 +376,7 @@ def test_what_was_or_may_have_been_charged_can_be_let_go_of_and_stays_spent(
     plan.do()
     entry = found(ledger, id)
     assert (entry.state, entry.counted_usd) == ("released", 1)
-    assert "released, charged" in shown(ledger, id)
+    assert "released, charged" in describe_entry(ledger, id)
 
 
 @pytest.mark.parametrize("cost", [None, "0.75"])
@@ -386,11 +387,11 @@ def test_of_a_failure_is_told_whether_its_cost_is_known_or_still_asked_for(
     settle(ledger, id, "FAILED", charged="unknown" if cost is None else "yes", cost=cost)
     asked = "1.00 USD counts until its real cost is known. Paid calls, and get_account, ask the API for it."
     told = asked if cost is None else "0.75 USD stays spent."
-    assert told in shown(ledger, id)
+    assert told in describe_entry(ledger, id)
     plan = releasing(ledger, id)
     assert told in plan.told
     plan.do()
-    assert told in shown(ledger, id)
+    assert told in describe_entry(ledger, id)
 
 
 # resolve and release
@@ -718,17 +719,17 @@ def test_a_ledger_that_others_can_read_or_replace_is_not_well(ledger: Ledger, ho
     begun(ledger)
     ledger.path.chmod(0o644)
     home.chmod(0o777)
-    text, is_well = checked(ledger)
+    text, is_well = check_ledger(ledger)
     assert not is_well
     assert f"chmod 600 '{ledger.path}'" in text
     assert f"chmod 700 '{home}'" in text
     ledger.path.chmod(0o600)
     ledger.mark_path.chmod(0o666)
-    assert f"chmod 600 '{ledger.mark_path}'" in checked(ledger)[0]
+    assert f"chmod 600 '{ledger.mark_path}'" in check_ledger(ledger)[0]
     ledger.mark_path.chmod(0o600)
     # That others can see its name is no harm.
     home.chmod(0o755)
-    assert checked(ledger)[1]
+    assert check_ledger(ledger)[1]
 
 
 def test_a_newer_ledger_is_left_alone_by_every_command(run: Run, ledger: Ledger) -> None:
@@ -771,7 +772,7 @@ def test_a_damaged_ledger_is_told_with_what_is_lost_and_given_up_on_the_users_wo
     assert given_up.read_bytes() == b"no database" * 1000
     assert given_up.name in done.stdout
     begun(ledger, "new")
-    assert given_up.name in checked(ledger)[0]
+    assert given_up.name in check_ledger(ledger)[0]
 
 
 def test_a_missing_ledger_is_told_with_what_is_lost_and_begun_anew_on_the_users_word_alone(
@@ -832,7 +833,7 @@ def test_an_older_ledger_is_told_with_what_is_lost_and_gone_on_with_on_the_users
 
 def test_nothing_is_given_up_where_nothing_is_damaged(run: Run, ledger: Ledger) -> None:
     begun(ledger)
-    assert giving_up(ledger) is None
+    assert plan_loss(ledger) is None
     done = run("check", "--accept-loss", "--yes")
     assert (done.returncode, len(ledger.entries(limit=None))) == (0, 1)
 
@@ -843,7 +844,7 @@ def test_a_folder_that_cannot_be_used_is_told(run: Run, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "WRONG -> Make room on the disk and the folder writable, or name another" in done.stdout
     with pytest.raises(LedgerError):
-        listed(Ledger(tmp_path / "file"), 20)
+        list_entries(Ledger(tmp_path / "file"), 20)
 
 
 # prune
@@ -871,18 +872,18 @@ def test_pruning_begins_ninety_days_back_by_default(ledger: Ledger, monkeypatch:
     began = time.time()
     for days, is_old in ((89, False), (91, True)):
         monkeypatch.setattr("time.time", lambda days=days: began + days * 86_400)
-        assert (pruning(ledger, 90) is not None) == is_old
+        assert (plan_prune(ledger, 90) is not None) == is_old
 
 
 def test_an_upload_is_shown_as_what_it_is_and_one_whose_process_died_counts_nothing(ledger: Ledger) -> None:
     id = begun(ledger, usd="0.5", has_files=True)
-    alive = shown(ledger, id)
+    alive = describe_entry(ledger, id)
     assert "uploading its files" in alive
     assert "0.5 USD against the budgets" in alive
     assert "A process is uploading its files; nothing was sent yet." in alive
     with closing(sqlite3.connect(ledger.path)) as file, file:
         file.execute("UPDATE entries SET leased_until = 0")
-    dead = shown(ledger, id)
+    dead = describe_entry(ledger, id)
     assert "given up before it was sent" in dead
     assert "0 USD against the budgets" in dead
 

@@ -5,7 +5,6 @@ A file is opened by its path, and Windows is asked afterwards where what is open
 
 import ctypes
 import errno
-import msvcrt
 import os
 import stat
 import sys
@@ -14,9 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sync_mcp.media.paths.inside import Outside, Place, is_marked_hidden, place_below, refuse_irregular
-
-# For the type checker, which looks for the functions of Windows on other systems too.
-assert sys.platform == "win32"
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
 # Not blocking: nobody may ever write to a pipe that was put in a file's place.
@@ -59,6 +55,10 @@ def is_at(descriptor: int, folder: Place, name: str) -> bool:
 
 def _path_of(descriptor: int) -> Path:
     """Return where an open file really is."""
+    assert sys.platform == "win32"
+    # Here, so that the module can be imported, and its types are checked, on every system.
+    import msvcrt
+
     buffer = ctypes.create_unicode_buffer(32_768)
     handle = ctypes.c_void_p(msvcrt.get_osfhandle(descriptor))
     if not ctypes.windll.kernel32.GetFinalPathNameByHandleW(handle, buffer, len(buffer), 0):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sync_mcp.cli.ledger import shown
+from sync_mcp.cli.ledger.entries import describe_entry
 from sync_mcp.machine.home import home_folder
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.sandbox import Sandbox
@@ -129,7 +129,7 @@ async def test_the_name_of_a_token_stands_in_the_ledger_and_in_the_log(
         ledger = Ledger(home)
         entries = ledger.entries(limit=None, are_open=True)
         assert sorted(str(entry.caller) for entry in entries) == ["ben", "eva"]
-        assert "\n  asked by   ben\n" in shown(ledger, 1)
+        assert "\n  asked by   ben\n" in describe_entry(ledger, 1)
     ledger.close()
 
 

@@ -1,0 +1,63 @@
+"""The settings of a command: those of the environment, and over them what its flags say."""
+
+import argparse
+import os
+
+from sync_mcp.errors import ConfigurationError
+from sync_mcp.machine.home import home_folder
+from sync_mcp.serving.tokens import named_tokens, own_token
+from sync_mcp.settings import Settings
+
+HTTP_FLAGS = {"http_host": "--host", "http_port": "--port", "http_allowed_hosts": "--allowed-host"}
+"""The flags of serving HTTP, by the settings that they override."""
+
+
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """Return the settings.
+
+    Raises:
+        ConfigurationError: one is wrong, or a flag says nothing without another.
+    """
+    settings = Settings.from_environment(os.environ, **settings_of_flags(arguments))
+    idle = [flag for name, flag in HTTP_FLAGS.items() if vars(arguments).get(name) is not None]
+    if idle and not settings.http:
+        raise ConfigurationError(f"{', '.join(idle)} says nothing without --http: add that, or leave it out.")
+    return settings
+
+
+def settings_of_flags(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return the settings that flags give, by their names."""
+    return {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
+
+
+def sources(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return where each setting came from, by its name: `flag`, `environment` or `default`."""
+    return {
+        name: "flag"
+        if vars(arguments).get(name) is not None
+        else "environment"
+        if os.environ.get(variable, "").strip()
+        else "default"
+        for name, variable in Settings.VARIABLES.items()
+    }
+
+
+def read_tokens(settings: Settings) -> dict[str, str | None]:
+    """Return the tokens that clients may come with over HTTP, and the name of each that has one.
+
+    The server's own token is made where it is needed and missing.
+
+    Raises:
+        ConfigurationError: a file of them cannot be used.
+    """
+    tokens: dict[str, str | None] = {}
+    try:
+        if settings.http_tokens_file is not None:
+            tokens.update(named_tokens(settings.http_tokens_file))
+        if settings.http_token is not None:
+            tokens.setdefault(settings.http_token.get_secret_value(), None)
+        if settings.makes_token:
+            tokens[own_token(home_folder(settings.home))] = None
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    return tokens

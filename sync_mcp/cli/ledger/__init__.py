@@ -1,0 +1,1 @@
+"""Looking at what was paid, and settling what hangs in doubt."""

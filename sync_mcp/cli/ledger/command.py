@@ -1,0 +1,117 @@
+"""`sync-mcp ledger`: whatever changes the ledger says first what it does to the money."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from sync_mcp.cli.flags import read_settings
+from sync_mcp.cli.ledger.checks import check_ledger
+from sync_mcp.cli.ledger.entries import ENTRIES_LISTED, describe_entry, list_entries
+from sync_mcp.cli.ledger.plans import Plan, plan_loss, plan_prune, plan_release, plan_resolve
+from sync_mcp.cli.ledger.sightings import Sighting, look_up
+from sync_mcp.cli.streams import print_lines, stop
+from sync_mcp.errors import InvalidRequestError, LedgerError
+from sync_mcp.payments.ledger import Ledger, remedy
+from sync_mcp.payments.rows import Entry
+
+PRUNED_AFTER_DAYS = 90
+
+_INTERRUPTED = 130
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what one command of `sync-mcp ledger` says, and end the program with its exit code."""
+    ledger = Ledger(read_settings(arguments).home)
+    try:
+        sys.exit(_ACTS[arguments.act](ledger, arguments))
+    except LedgerError as error:
+        stop(f"{error.message} {remedy(error)}")
+    except InvalidRequestError as error:
+        stop(error.message)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    finally:
+        ledger.close()
+
+
+def _list(ledger: Ledger, arguments: argparse.Namespace) -> int:
+    print_lines(list_entries(ledger, None if arguments.all else arguments.limit or ENTRIES_LISTED))
+    return 0
+
+
+def _show(ledger: Ledger, arguments: argparse.Namespace) -> int:
+    print_lines(describe_entry(ledger, arguments.entry))
+    return 0
+
+
+def _resolve(ledger: Ledger, arguments: argparse.Namespace) -> int:
+    plan = plan_resolve(
+        ledger, arguments.entry, arguments.generation, look=_look(arguments), unseen=arguments.unseen
+    )
+    return _carry_out(plan, arguments)
+
+
+def _release(ledger: Ledger, arguments: argparse.Namespace) -> int:
+    return _carry_out(plan_release(ledger, arguments.entry, look=_look(arguments)), arguments)
+
+
+def _look(arguments: argparse.Namespace) -> Callable[[Ledger, Entry, str], Sighting]:
+    """Return what asks the API for a job, by the key and the address of the settings."""
+    settings = read_settings(arguments)
+    key = None
+    # A placeholder is no key: the ledger can be looked at and settled without one.
+    if settings.api_key is not None and not settings.sandbox and not settings.sends_placeholder:
+        key = settings.api_key.get_secret_value()
+    return partial(look_up, api_key=key, base_url=settings.base_url)
+
+
+def _check(ledger: Ledger, arguments: argparse.Namespace) -> int:
+    plan = plan_loss(ledger) if arguments.accept_loss else None
+    if plan is not None and _carry_out(plan, arguments):
+        return 1
+    told, is_well = check_ledger(ledger)
+    print_lines(told)
+    return 0 if is_well else 1
+
+
+def _prune(ledger: Ledger, arguments: argparse.Namespace) -> int:
+    days = PRUNED_AFTER_DAYS if arguments.before is None else arguments.before
+    plan = plan_prune(ledger, days)
+    if plan is None:
+        print_lines(
+            f"Nothing that cost nothing was settled more than {days} days ago: there is nothing to delete."
+        )
+        return 0
+    return _carry_out(plan, arguments)
+
+
+_ACTS: Mapping[str, Callable[[Ledger, argparse.Namespace], int]] = {
+    "list": _list,
+    "show": _show,
+    "resolve": _resolve,
+    "release": _release,
+    "check": _check,
+    "prune": _prune,
+}
+"""By the names of the commands; each returns the exit code."""
+
+
+def _carry_out(plan: Plan, arguments: argparse.Namespace) -> int:
+    """Carry a plan out once the user has agreed; the exit code says whether it was."""
+    print_lines(plan.told)
+    if not arguments.yes and not _agrees():
+        print_lines("Nothing was changed.")
+        return 1
+    print_lines(plan.do())
+    return 0
+
+
+def _agrees() -> bool:
+    if not sys.stdin.isatty():
+        stop("nothing was changed: there is no terminal to ask on; give --yes to do it")
+    try:
+        return input("Do it? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        print()
+        return False

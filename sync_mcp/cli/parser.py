@@ -1,0 +1,204 @@
+"""The command line: its commands and flags, and the module that runs each command."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from sync_mcp._version import __version__
+from sync_mcp.cli.hosts import ALIASES, HOSTS
+from sync_mcp.cli.streams import stop
+from sync_mcp.machine.installed import called_by
+
+_PLANS = ("free", "hobbyist", "creator", "growth", "scale", "enterprise")
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+_LONG_WORD = re.compile(r"(?<![\w-])\w[^\s'\"=,()]{15,}")
+
+
+def create_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line.
+
+    What it parses has `module`, the name of the module whose `run` takes it. The flags that override settings
+    stand in it by the names of the settings.
+    """
+    parser = _OneLineParser(
+        prog=called_by(),
+        allow_abbrev=False,
+        description="MCP server for the Sync API: lip-synced and dubbed video. Without a command it serves "
+        "stdio.",
+        epilog="The README describes the environment variables SYNC_API_KEY, SYNC_BASE_URL and SYNC_MCP_*.",
+    )
+    parser.add_argument("--version", action="version", version=f"sync-mcp {__version__}")
+    _add_server_flags(parser, default=None)
+    parser.set_defaults(module="sync_mcp.cli.serve")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    config = commands.add_parser(
+        "config", allow_abbrev=False, help="print what to paste into a host, such as Claude Desktop"
+    )
+    config.add_argument("client", choices=(*HOSTS, *ALIASES), metavar="CLIENT", help=", ".join(HOSTS))
+    _add_server_flags(config, default=argparse.SUPPRESS)
+    config.set_defaults(module="sync_mcp.cli.config")
+
+    doctor = commands.add_parser(
+        "doctor", allow_abbrev=False, help="report what is installed and set, and what is wrong"
+    )
+    _add_server_flags(doctor, default=argparse.SUPPRESS)
+    doctor.set_defaults(module="sync_mcp.cli.doctor")
+
+    demo = commands.add_parser(
+        "demo",
+        allow_abbrev=False,
+        help="make a video on the sandbox, step by step, as an assistant would",
+    )
+    demo.add_argument(
+        "--output",
+        default="demo-output",
+        metavar="FOLDER",
+        help="where the video goes (default: demo-output)",
+    )
+    demo.set_defaults(module="sync_mcp.cli.demo")
+
+    _add_sandbox_flags(
+        commands.add_parser(
+            "sandbox", allow_abbrev=False, help="run the sandbox alone, for clients in any language"
+        )
+    )
+    _add_ledger_commands(
+        commands.add_parser(
+            "ledger", allow_abbrev=False, help="look at what was paid, and settle what hangs in doubt"
+        )
+    )
+    return parser
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """A wrong flag is one clear line; its subcommands' parsers are of the same kind."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with one line that says what is wrong."""
+        # A key that was given by mistake must not stand in the host's log.
+        stop(f"{_LONG_WORD.sub('...', message)} (try {self.prog} --help)")
+
+
+def _add_sandbox_flags(sandbox: argparse.ArgumentParser) -> None:
+    sandbox.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    sandbox.add_argument("--port", type=_port, default=8787, help="port to listen on (default: 8787)")
+    sandbox.add_argument(
+        "--allowed-host",
+        dest="http_allowed_hosts",
+        action="append",
+        metavar="NAME",
+        help="a further name that clients may call it by; may be given again. Who lets others in sets "
+        "SYNC_MCP_HTTP_TOKEN, which then is their x-api-key",
+    )
+    sandbox.add_argument(
+        "--plan", default="scale", choices=_PLANS, help="plan of the account (default: scale)"
+    )
+    sandbox.add_argument(
+        "--job-seconds",
+        type=_number("number of seconds", float, 0, sys.float_info.max),
+        default=3.0,
+        metavar="SECONDS",
+        help="how long a job takes (default: 3)",
+    )
+    sandbox.set_defaults(module="sync_mcp.cli.sandbox")
+
+
+def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
+    commands = ledger.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    ledger.set_defaults(module="sync_mcp.cli.ledger.command")
+
+    def add(name: str, told: str) -> Any:
+        command = commands.add_parser(name, allow_abbrev=False, help=told, description=told)
+        command.set_defaults(act=name)
+        return command
+
+    def add_yes(command: Any) -> None:
+        command.add_argument("--yes", action="store_true", help="do it without asking")
+
+    entry_id = _number("entry id", int, 1, 2**53)
+
+    listing = add("list", "list paid calls, what is unresolved first, and what was spent")
+    how_many = listing.add_mutually_exclusive_group()
+    how_many.add_argument("--all", action="store_true", help="list them all")
+    how_many.add_argument(
+        "--limit", type=_number("number", int, 1, 1_000_000), metavar="N", help="list so many (default: 20)"
+    )
+
+    show = add("show", "show all of one entry, and what can be done about it")
+    show.add_argument("entry", type=entry_id, metavar="ID")
+
+    resolve = add("resolve", "say which job an unresolved call made: its money counts")
+    resolve.add_argument("entry", type=entry_id, metavar="ID")
+    resolve.add_argument("generation", metavar="GENERATION_ID")
+    resolve.add_argument("--unseen", action="store_true", help="though the API knows no such job")
+    add_yes(resolve)
+
+    release = add("release", "say that an unresolved call made nothing: its money stands free again")
+    release.add_argument("entry", type=entry_id, metavar="ID")
+    add_yes(release)
+
+    check = add("check", "look whether the ledger is whole; it changes nothing about the money")
+    check.add_argument(
+        "--accept-loss",
+        action="store_true",
+        help="go on without what a damaged, missing or older ledger lost: what was spent counts no more",
+    )
+    add_yes(check)
+
+    prune = add("prune", "delete what is old and cost nothing; what was paid stays")
+    prune.add_argument(
+        "--before",
+        type=_number("number of days", int, 0, 36_500),
+        metavar="DAYS",
+        help="settled more than so many days ago (default: 90)",
+    )
+    add_yes(prune)
+
+
+def _add_server_flags(parser: argparse.ArgumentParser, *, default: object) -> None:
+    """Add the flags that override settings; their names in the namespace are those of the settings."""
+
+    def add(flag: str, setting: str, **how: Any) -> None:
+        parser.add_argument(flag, dest=setting, default=default, **how)
+
+    add("--sandbox", "sandbox", action="store_true", help="run on the embedded sandbox, without a key")
+    add(
+        "--log-level",
+        "log_level",
+        type=str.lower,
+        choices=_LOG_LEVELS,
+        metavar="LEVEL",
+        help=f"{', '.join(_LOG_LEVELS)} (default: info)",
+    )
+    add("--http", "http", action="store_true", help="serve Streamable HTTP at /mcp instead of stdio")
+    add("--host", "http_host", metavar="HOST", help="with --http: address (default: 127.0.0.1)")
+    add("--port", "http_port", type=_port, metavar="PORT", help="with --http: port (default: 8000)")
+    add(
+        "--allowed-host",
+        "http_allowed_hosts",
+        action="append",
+        metavar="NAME",
+        help="with --http: a further name that clients may call the server by; may be given again",
+    )
+
+
+def _number(noun: str, kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
+    """Return what reads a number from `least` to `most` off the command line.
+
+    `noun` is what argparse calls it when it complains: it takes the name of the function.
+    """
+
+    def read(text: str) -> float:
+        number = kind(text)
+        if not least <= number <= most:
+            raise ValueError
+        return number
+
+    read.__name__ = noun
+    return read
+
+
+_port = _number("port", int, 0, 65535)

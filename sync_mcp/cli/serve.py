@@ -1,0 +1,87 @@
+"""Serving over stdio or HTTP, as the settings say."""
+
+import argparse
+import gc
+import logging
+import sys
+from functools import partial
+
+import anyio
+
+from sync_mcp.cli.flags import read_settings, read_tokens
+from sync_mcp.cli.hosts import http_origin
+from sync_mcp.cli.sandbox import embedded_sandbox
+from sync_mcp.cli.streams import log_to_stderr
+from sync_mcp.machine.home import home_folder, open_fault, open_to_others
+from sync_mcp.machine.installed import called_by
+from sync_mcp.machine.scratch import sweep
+from sync_mcp.serving.tokens import FILE_NAME
+from sync_mcp.settings import Settings
+
+logger = logging.getLogger("sync_mcp")
+
+_LAST_MOMENTS_SECONDS = 0.5
+"""How long the end may take when something cannot be cancelled."""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Serve until the client goes away or the process is told to end."""
+    # The server's models are built yet: as in `main`.
+    gc.disable()
+    # First: what is set wrong needs no server to be told.
+    settings = read_settings(arguments)
+    settings.check_key()
+    log_to_stderr(settings.log_level)
+    _warn_of_open_home(settings)
+    sweep()
+    if settings.http:
+        _serve_http(settings)
+    else:
+        _serve_stdio(settings)
+
+
+def _warn_of_open_home(settings: Settings) -> None:
+    place = None if settings.sandbox else open_to_others(home_folder(settings.home))
+    if place is not None:
+        logger.warning("%s", open_fault(place))
+
+
+def _serve_stdio(settings: Settings) -> None:
+    # Over stdio no web server is loaded, and what is set wrong is told before any server is.
+    from sync_mcp.server import create_server
+    from sync_mcp.serving.ending import exit_within
+    from sync_mcp.serving.stdio import serve_stdio
+
+    if sys.stdin.isatty():
+        hint = (
+            f"Waiting for MCP on standard input: a host should start this, see {called_by()} config --help."
+        )
+        print(hint, file=sys.stderr)
+    with embedded_sandbox(settings) as sandbox:
+        server = create_server(settings, sandbox_url=sandbox.url if sandbox else None)
+        gc.freeze()
+        gc.enable()
+        anyio.run(partial(serve_stdio, server, on_stop=partial(exit_within, _LAST_MOMENTS_SECONDS)))
+
+
+def _serve_http(settings: Settings) -> None:
+    # As for stdio.
+    from sync_mcp.server import create_server
+    from sync_mcp.serving.http import MCP_PATH, check_exposure, create_app, listen, serve_http
+
+    check_exposure(settings.http_host, settings.http_allowed_hosts, has_token=settings.has_token)
+    tokens = read_tokens(settings)
+    with listen(settings.http_host, settings.http_port) as listening, embedded_sandbox(settings) as sandbox:
+        stopping = anyio.Event()
+        server = create_server(settings, sandbox_url=sandbox.url if sandbox else None, stopping=stopping)
+        app = create_app(server, allowed_hosts=settings.http_allowed_hosts, tokens=tokens)
+        gc.freeze()
+        gc.enable()
+        port = int(listening.getsockname()[1])
+        logger.info("serving %s%s", http_origin(settings.http_host, port), MCP_PATH)
+        if settings.makes_token:
+            place = home_folder(settings.home) / FILE_NAME
+            logger.info(
+                "clients need the token in %s: %s config CLIENT --http prints its header", place, called_by()
+            )
+        serve_http(app, listening, on_stop=stopping.set)
