@@ -18,6 +18,8 @@ from pydantic import SerializerFunctionWrapHandler, ValidationError, model_seria
 
 from sync_mcp._version import __version__
 from sync_mcp.errors import ReadOnlyError
+from sync_mcp.machine.home import default_home, home_folder
+from sync_mcp.machine.installed import name_home
 from sync_mcp.machine.scratch import ScratchFolder
 from sync_mcp.serving.caller import caller
 from sync_mcp.settings import Settings
@@ -222,7 +224,11 @@ async def _guards(
             folder = settings.home
             if sandbox_url is not None:
                 folder = ends.enter_context(ScratchFolder("ledger")).path
-            ledger = Ledger(folder)
+            home = home_folder(folder)
+            if home != default_home():
+                # The user's terminal has not the environment of this process.
+                ends.enter_context(name_home(home))
+            ledger = Ledger(home)
             ends.callback(ledger.close)
             limits = Limits(settings.max_usd_per_job, settings.budget_usd_per_day, settings.budget_usd)
             return Guard(ledger, limits, resend_hours=settings.resend_hours, task_group=task_group)

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
-from sync_mcp.cli.flags import read_settings, settings_of_flags, sources
+from sync_mcp.cli.flags import home_of_flags, read_settings, settings_of_flags, sources
 from sync_mcp.cli.sandbox import embedded_sandbox, has_media
 from sync_mcp.cli.streams import print_text
 from sync_mcp.errors import (
@@ -44,7 +44,7 @@ _TIMEOUT_SECONDS = 10.0
 _HEALTH_SECONDS = 2.0
 _HEALTH_BYTES = 100
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not served
-_SHOWN = 200
+_SHOWN = 400
 _NOT_INSTALLED = "not installed"
 _CLOCK_TOLERANCE_SECONDS = 120.0
 _WITHOUT_MEDIA = (
@@ -82,7 +82,8 @@ class Finding:
 def run(arguments: argparse.Namespace) -> None:
     """Print the report, and end the program: exit code 1 where something is wrong."""
     try:
-        findings = _examine(read_settings(arguments), arguments)
+        with home_of_flags(arguments):
+            findings = _examine(read_settings(arguments), arguments)
     except ConfigurationError as error:
         told = Settings.faults(os.environ, **settings_of_flags(arguments)) or [error.message]
         findings = [*_software(), *(Finding("settings", "cannot be used", fault) for fault in told)]

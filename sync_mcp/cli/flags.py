@@ -2,9 +2,12 @@
 
 import argparse
 import os
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.machine.home import home_folder
+from sync_mcp.machine.installed import name_home
 from sync_mcp.serving.tokens import named_tokens, own_token
 from sync_mcp.settings import Settings
 
@@ -23,6 +26,14 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     if idle and not settings.http:
         raise ConfigurationError(f"{', '.join(idle)} says nothing without --http: add that, or leave it out.")
     return settings
+
+
+@contextmanager
+def home_of_flags(arguments: argparse.Namespace) -> Generator[None]:
+    """Have the commands that are told meanwhile go to the ledger that `--home` names, where it is given."""
+    home = settings_of_flags(arguments).get("home")
+    with name_home(home_folder(str(home))) if home else nullcontext():
+        yield
 
 
 def settings_of_flags(arguments: argparse.Namespace) -> dict[str, object]:

@@ -45,6 +45,7 @@ def create_parser() -> argparse.ArgumentParser:
         "doctor", allow_abbrev=False, help="report what is installed and set, and what is wrong"
     )
     _add_server_flags(doctor, default=argparse.SUPPRESS)
+    _add_home(doctor)
     doctor.set_defaults(module="sync_mcp.cli.doctor")
 
     demo = commands.add_parser(
@@ -107,12 +108,14 @@ def _add_sandbox_flags(sandbox: argparse.ArgumentParser) -> None:
 
 
 def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
+    _add_home(ledger)
     commands = ledger.add_subparsers(title="commands", metavar="COMMAND", required=True)
     ledger.set_defaults(module="sync_mcp.cli.ledger.command")
 
     def add(name: str, told: str) -> Any:
         command = commands.add_parser(name, allow_abbrev=False, help=told, description=told)
         command.set_defaults(act=name)
+        _add_home(command)
         return command
 
     def add_yes(command: Any) -> None:
@@ -156,6 +159,17 @@ def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
         help="settled more than so many days ago (default: 90)",
     )
     add_yes(prune)
+
+
+def _add_home(parser: argparse.ArgumentParser) -> None:
+    # Without a default: what stands before a command must outlive what does not stand after it.
+    parser.add_argument(
+        "--home",
+        default=argparse.SUPPRESS,
+        metavar="DIR",
+        help="folder of the ledger, where a server has another one (default: SYNC_MCP_HOME, else your data "
+        "directory)",
+    )
 
 
 def _add_server_flags(parser: argparse.ArgumentParser, *, default: object) -> None:

@@ -8,12 +8,15 @@ from pathlib import Path
 def home_folder(named: Path | str | None = None) -> Path:
     """Return the folder named here, else in SYNC_MCP_HOME, else the user's data directory."""
     chosen = named or os.environ.get("SYNC_MCP_HOME")
-    if not chosen:
-        # Loaded where no folder is named alone.
-        import platformdirs
+    return Path(chosen).expanduser().absolute() if chosen else default_home()
 
-        chosen = platformdirs.user_data_path("sync-mcp")
-    return Path(chosen).expanduser().absolute()
+
+def default_home() -> Path:
+    """Return the folder in the user's data directory: the one of a terminal in which nothing is set."""
+    # Loaded where no folder is named alone.
+    import platformdirs
+
+    return platformdirs.user_data_path("sync-mcp").expanduser().absolute()
 
 
 def open_to_others(folder: Path) -> Path | None:

@@ -6,6 +6,8 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +15,13 @@ from typing import cast
 from urllib.parse import urlsplit
 
 _NAME = "sync-mcp"
+# What neither cmd nor PowerShell takes for anything else where it stands without quotes.
+_PLAIN_ON_WINDOWS = re.compile(r"[\w./\\:+-]+")
 _UV_CACHE = re.compile(r"(?:archive|environments|builds)-v\d+")
+
+
+_homes: list[Path] = []
+"""The folders of ledgers in use here that no terminal of the user's would look in; the last one counts."""
 
 
 def this_command() -> tuple[str, ...]:
@@ -30,21 +38,38 @@ def called_by() -> str:
     """Return what a user types to run this command where they are."""
     typed = sys.argv[0]
     if Path(typed).stem != _NAME:
-        return shlex.join([sys.executable, "-m", __name__.partition(".")[0]])
+        return join_words([sys.executable, "-m", __name__.partition(".")[0]])
     # Who runs it out of a cache puts that on the PATH as well, for as long as it runs.
     runner = _runner()
     if runner:
-        return shlex.join(runner)
+        return join_words(runner)
     found = shutil.which(_NAME)
-    return _NAME if found is not None and _is_same(found, typed) else shlex.quote(typed)
+    return _NAME if found is not None and _is_same(found, typed) else join_words([typed])
 
 
 def ledger_command(*words: str) -> str:
-    """Return what a user types for a command on the ledger, from any folder: a server's is not theirs."""
+    """Return what a user types for a command on the ledger, from any folder: a server's is not theirs.
+
+    It names the folder of the ledger where one is in use that a terminal would not look in: see `name_home`.
+    """
     command, typed = called_by(), Path(sys.argv[0])
-    if command == shlex.quote(sys.argv[0]) and typed.name != sys.argv[0]:
-        command = shlex.quote(str(typed.absolute()))
-    return f"{command} {shlex.join(['ledger', *words])}"
+    if command == join_words([sys.argv[0]]) and typed.name != sys.argv[0]:
+        command = join_words([str(typed.absolute())])
+    home = ["--home", str(_homes[-1])] if _homes else []
+    return f"{command} {join_words(['ledger', *words, *home])}"
+
+
+@contextmanager
+def name_home(folder: Path) -> Generator[None]:
+    """Have `ledger_command` name `folder` meanwhile; by default the user's terminal finds the ledger itself.
+
+    It holds for the process, which uses one ledger. `folder` is absolute.
+    """
+    _homes.append(folder)
+    try:
+        yield
+    finally:
+        _homes.remove(folder)
 
 
 def media_install() -> str:
@@ -52,8 +77,39 @@ def media_install() -> str:
     extra = f"{_NAME}[media]"
     runner = _runner()
     if not runner:
-        return f"pip install {shlex.quote(extra)}"
-    return shlex.join([*runner[:-2], _source(has_media=True), _NAME])
+        return join_words(["pip", "install", extra])
+    return join_words([*runner[:-2], _source(has_media=True), _NAME])
+
+
+def join_words(words: Sequence[str], *, is_windows: bool = os.name == "nt") -> str:
+    """Return a command line of these words, the program first, as a user's shell reads it.
+
+    On Windows both cmd and PowerShell read it so. Of what no quotes keep from being replaced, `%NAME%` in the
+    one and `$NAME` in the other, nothing is escaped: no one spelling is right for both.
+    """
+    if not is_windows:
+        return shlex.join(words)
+    program, *arguments = words
+    return " ".join([_program_on_windows(program), *map(_argument_on_windows, arguments)])
+
+
+def _program_on_windows(path: str) -> str:
+    # What begins with a quote is a text for PowerShell, and no program: each folder is quoted by itself.
+    parts = [part if _is_plain(part) else f'"{part}"' for part in path.split("\\")]
+    return ("" if _is_plain(parts[0]) else ".\\") + "\\".join(parts)
+
+
+def _argument_on_windows(word: str) -> str:
+    if word and _is_plain(word):
+        return word
+    # The rule of programs, not of shells: a quote needs a backslash, and those before a quote are doubled.
+    inner = re.sub(r'(\\*)"', r'\1\1\\"', word)
+    last = re.sub(r".*[^\\]", "", inner)
+    return f'"{inner}{last}"'
+
+
+def _is_plain(word: str) -> bool:
+    return not word or _PLAIN_ON_WINDOWS.fullmatch(word) is not None
 
 
 def _runner() -> tuple[str, ...] | None:

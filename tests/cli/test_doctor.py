@@ -278,6 +278,14 @@ def test_what_is_unresolved_in_the_ledger_is_told_and_is_no_fault(sandbox: Sandb
     )
 
 
+def test_the_ledger_that_home_names_is_looked_at(sandbox: Sandbox, tmp_path: Path) -> None:
+    with closing(Ledger(tmp_path / "there")) as ledger:
+        ledger.doubt(begun(ledger, "one"), "me", None)
+    done = examined("--home", str(ledger.folder), SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
+    assert f"SYNC_MCP_HOME = {ledger.folder} (flag)\n" in done.stdout
+    assert f"unresolved: 1: `{TYPED} ledger list --home {ledger.folder}` says" in done.stdout
+
+
 def _newer(ledger: Ledger) -> None:
     with closing(sqlite3.connect(ledger.path)) as connection, connection:
         connection.execute("UPDATE ledger SET version = 99")

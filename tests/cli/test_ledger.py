@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -238,6 +239,30 @@ def test_a_listing_is_limited_but_for_what_is_open(run: Run, ledger: Ledger) -> 
     assert "--all" not in list_entries(ledger, 7)
     assert run("list", "--all").stdout.strip() == list_entries(ledger, None)
     assert run("list", "--limit", "4").stdout.strip() == list_entries(ledger, 4)
+
+
+# --home
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the command", "after it"])
+def test_the_ledger_that_home_names_is_looked_at_and_named_in_every_command_that_is_told(
+    run: Run, ledger: Ledger, tmp_path: Path, before: bool
+) -> None:
+    there = tmp_path / "of a host's"
+    with closing(Ledger(there)) as another:
+        id = doubted(another)
+    home = ["--home", str(there)]
+    done = run(*home, "show", str(id)) if before else run("show", str(id), *home)
+    assert done.returncode == 0, done.stderr
+    named = shlex.quote(str(there))
+    assert f"sync-mcp ledger release {id} --home {named}\n" in done.stdout
+    assert f"sync-mcp ledger list --home {named} shows them" in complaint(run(*home, "show", "99"))
+    assert run(*home, "release", str(id), "--yes").returncode == 0
+    with closing(Ledger(there)) as another:
+        assert found(another, id).state == "released"
+    # The next command goes where it always went.
+    assert not ledger.exists()
+    assert complaint(run("show", "1")).endswith("sync-mcp ledger list shows them.")
 
 
 # show

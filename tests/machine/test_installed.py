@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import sync_mcp
+from sync_mcp.machine.installed import join_words, ledger_command, name_home
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the installations are made of links")
 
@@ -194,6 +195,40 @@ def test_an_error_names_the_command_so_that_it_can_be_typed_in_any_folder(tmp_pa
     assert told(from_here).endswith(f": {there.path}/{from_here} ledger list shows them.\n")
     (there.path / "sync-mcp").symlink_to(there.script)
     assert told("sync-mcp").endswith(": sync-mcp ledger list shows them.\n")
+
+
+def test_the_ledger_that_is_in_use_is_named_as_long_as_it_is() -> None:
+    plain = ledger_command("show", "3")
+    with name_home(Path("/one")), name_home(Path("/another one")):
+        assert ledger_command("show", "3") == f"{plain} --home '/another one'"
+    assert ledger_command("show", "3") == plain
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["sync-mcp", "ledger", "show", "3"], "sync-mcp ledger show 3"),
+        # Single quotes are letters to cmd; a text in quotes at the beginning is no program to PowerShell.
+        ([r"C:\Program Files\py\sync-mcp.exe", "ledger"], r'C:\"Program Files"\py\sync-mcp.exe ledger'),
+        ([r"my tools\sync-mcp.exe", "ledger"], r'.\"my tools"\sync-mcp.exe ledger'),
+        (["sync-mcp", "--home", r"C:\Users\Jörg Maier\sync"], r'sync-mcp --home "C:\Users\Jörg Maier\sync"'),
+        (["sync-mcp", "--home", r"C:\Users\O'Neil & (co)"], 'sync-mcp --home "C:\\Users\\O\'Neil & (co)"'),
+        # A backslash before the last quote would take that away from it.
+        (["sync-mcp", "--home", "C:\\a b\\"], r'sync-mcp --home "C:\a b\\"'),
+        (["sync-mcp", "--home", ""], 'sync-mcp --home ""'),
+        (["pip", "install", "sync-mcp[media]"], 'pip install "sync-mcp[media]"'),
+        # A comma makes a list of it in PowerShell, a semicolon ends the command, an at sign takes it apart.
+        (["sync-mcp", "a,b", "a;b", "@a"], 'sync-mcp "a,b" "a;b" "@a"'),
+    ],
+)
+def test_on_windows_a_command_is_quoted_as_cmd_and_powershell_both_read_it(
+    words: list[str], line: str
+) -> None:
+    assert join_words(words, is_windows=True) == line
+
+
+def test_elsewhere_a_command_is_quoted_for_a_shell_of_posix() -> None:
+    assert join_words(["sync-mcp", "--home", "/a b"], is_windows=False) == "sync-mcp --home '/a b'"
 
 
 def test_under_uvx_an_error_names_uvx(tmp_path: Path) -> None:

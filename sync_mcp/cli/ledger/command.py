@@ -4,8 +4,9 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NoReturn
 
-from sync_mcp.cli.flags import read_settings
+from sync_mcp.cli.flags import home_of_flags, read_settings
 from sync_mcp.cli.ledger.checks import check_ledger
 from sync_mcp.cli.ledger.entries import ENTRIES_LISTED, describe_entry, list_entries
 from sync_mcp.cli.ledger.plans import Plan, plan_loss, plan_prune, plan_release, plan_resolve
@@ -24,15 +25,21 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what one command of `sync-mcp ledger` says, and end the program with its exit code."""
     ledger = Ledger(read_settings(arguments).home)
     try:
+        with home_of_flags(arguments):
+            _act(ledger, arguments)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    finally:
+        ledger.close()
+
+
+def _act(ledger: Ledger, arguments: argparse.Namespace) -> NoReturn:
+    try:
         sys.exit(_ACTS[arguments.act](ledger, arguments))
     except LedgerError as error:
         stop(f"{error.message} {remedy(error)}")
     except InvalidRequestError as error:
         stop(error.message)
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
-    finally:
-        ledger.close()
 
 
 def _list(ledger: Ledger, arguments: argparse.Namespace) -> int:
