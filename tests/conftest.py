@@ -120,7 +120,7 @@ def _commits_without_the_disk() -> Iterator[None]:  # pyright: ignore[reportUnus
 def _forks_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork the worker that decodes: to import the decoders takes longer than a small clip does."""
     if sys.platform == "linux":
-        monkeypatch.setattr("sync_mcp.media.decoding.look._started", forked_worker.started)
+        monkeypatch.setattr("sync_mcp.media.decoding.look._start", forked_worker.started)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,5 @@
 """Local media of a call: opened once, looked at, hashed, and uploaded where that is wanted."""
 
-import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,10 +30,11 @@ _NAME_LIMIT = 80
 
 
 @dataclass(frozen=True, slots=True)
-class MediaFile:
+class InputFile:
     """A local media file that is open, and what is known of it."""
 
-    kept: "KeptFile"
+    file: BinaryIO
+    """Closed with the last one who knows of it."""
     name: str
     kind: MediaKind
     sha256: str
@@ -56,48 +56,47 @@ class LocalReader:
         *,
         until: float,
         progress_of: Callable[[str], OnProgress],
-    ) -> MediaFile:
+    ) -> InputFile:
         """Open a file, look at it and hash it; `progress_of` its name is told how far that is.
 
         Raises:
             FileRefused: it may not be read, is no media, damaged, of another kind, or changed meanwhile.
             TransferUnderWay: it could not be read whole by then; that goes on.
         """
-        with await run_sync(self._roots.open, path) as media:
-            name = clean(media.name, _NAME_LIMIT) or "the file"
-            async with open_file(media.file, name) as file:
-                found = file.format(kind).kind
-            kept = KeptFile(media.file)
-        identity = await run_sync(_identity, kept.file)
+        file = await run_sync(self._roots.open, path)
+        name = clean(file.path.name, _NAME_LIMIT) or "the file"
+        async with open_file(file, name) as local:
+            found = local.format(kind).kind
+        identity = await run_sync(_identity, file)
 
-        async def looked(_: OnProgress) -> MediaInfo | None:
+        async def look_at_it(_: OnProgress) -> MediaInfo | None:
             try:
-                return await look(kept.file)
+                return await look(file)
             except FileRefused as error:
                 if error.code == "media_worker_failed":
                     # It says nothing about the file.
                     return None
                 raise
 
-        async def hashed(on_progress: OnProgress) -> str:
-            async with open_file(kept.file, name) as file:
-                return await file.sha256(on_progress)
+        async def hash_it(on_progress: OnProgress) -> str:
+            async with open_file(file, name) as local:
+                return await local.sha256(on_progress)
 
         info: MediaInfo | None = None
         try:
             if is_available():
-                info = await self._transfers.join(("look", identity), looked, until=until)
+                info = await self._transfers.join(("look", identity), look_at_it, until=until)
             sha256 = await self._transfers.join(
-                ("hash", identity), hashed, until=until, on_progress=progress_of(name)
+                ("hash", identity), hash_it, until=until, on_progress=progress_of(name)
             )
-        except (FileRefused, TransferUnderWay) as error:
-            raise _named(error, name) from error
-        return MediaFile(kept, name, _kind(kind, found, info, name), sha256, info)
+        except TransferUnderWay as error:
+            raise _with_name(error, name) from error
+        return InputFile(file, name, _kind(kind, found, info, name), sha256, info)
 
     async def upload(
         self,
         sync: AsyncSync,
-        media: MediaFile,
+        media: InputFile,
         *,
         until: float,
         name: str | None = None,
@@ -110,9 +109,9 @@ class LocalReader:
             SyncError: it cannot be uploaded.
         """
 
-        async def uploaded(on_progress: OnProgress) -> Asset:
+        async def upload(on_progress: OnProgress) -> Asset:
             return await sync.assets.upload(
-                media.kept.file,
+                media.file,
                 name=name or media.name,
                 kind=media.kind,
                 sha256=media.sha256,
@@ -122,26 +121,24 @@ class LocalReader:
         key = _upload_key(sync, media)
         was_there = self._transfers.is_done(key)
         try:
-            asset = await self._transfers.join(key, uploaded, until=until, on_progress=on_progress)
+            asset = await self._transfers.join(key, upload, until=until, on_progress=on_progress)
             return asset.as_there_before() if was_there else asset
         except TransferUnderWay as error:
-            raise _named(error, media.name) from error
+            raise _with_name(error, media.name) from error
 
-    def under_way(self, sync: AsyncSync, media: Sequence[MediaFile]) -> TransferUnderWay:
+    def under_way(self, sync: AsyncSync, media: Sequence[InputFile]) -> TransferUnderWay:
         """Return what a call is told whose time is up before all of these are uploaded."""
         for each in media:
             transfer = self.how_far(sync, each)
             if transfer is not None:
-                error = TransferUnderWay(transfer)
-                error.message = f"{each.name}: {error.message}"
-                return error
+                return _with_name(TransferUnderWay(transfer), each.name)
         return TransferUnderWay(None)
 
-    def how_far(self, sync: AsyncSync, media: MediaFile) -> Transfer | None:
+    def how_far(self, sync: AsyncSync, media: InputFile) -> Transfer | None:
         """Return how far the upload of a file is that is under way."""
         return self._transfers.latest(_upload_key(sync, media))
 
-    def forget(self, sync: AsyncSync, media: MediaFile) -> None:
+    def forget(self, sync: AsyncSync, media: InputFile) -> None:
         """Have the next upload ask the API again: the asset is gone."""
         self._transfers.forget(_upload_key(sync, media))
 
@@ -162,7 +159,7 @@ class LocalReader:
             FileRefused, SyncError: it cannot be fetched, is no media, or cannot be uploaded.
         """
 
-        async def copied(on_progress: OnProgress) -> tuple[Asset, MediaInfo | None]:
+        async def copy(on_progress: OnProgress) -> tuple[Asset, MediaInfo | None]:
             async with temporary_copy(
                 sync, url, limit_bytes=LARGEST_COPY_BYTES, on_progress=on_progress
             ) as path:
@@ -180,7 +177,7 @@ class LocalReader:
 
         key = ("copy", sync.base_url, sync.key_fingerprint, url, kind, name)
         was_there = self._transfers.is_done(key)
-        asset, info = await self._transfers.join(key, copied, until=until, on_progress=on_progress)
+        asset, info = await self._transfers.join(key, copy, until=until, on_progress=on_progress)
         return asset.as_there_before() if was_there else asset, info
 
     async def look_at_url(self, sync: AsyncSync, url: str, *, until: float) -> MediaInfo:
@@ -190,32 +187,18 @@ class LocalReader:
             TransferUnderWay, SyncError: as `copy`.
         """
 
-        async def looked(on_progress: OnProgress) -> MediaInfo:
+        async def fetch_and_look(on_progress: OnProgress) -> MediaInfo:
             async with temporary_copy(
                 sync, url, limit_bytes=LARGEST_LOOK_BYTES, on_progress=on_progress
             ) as path:
                 check_head(await run_sync(_head, path), url)
                 return await look(path)
 
-        return await self._transfers.join(("look", url), looked, until=until)
+        return await self._transfers.join(("look", url), fetch_and_look, until=until)
 
 
-class KeptFile:
-    """An open file that work may need longer than who gave it; closed with the last one who knows of it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._descriptor = os.dup(file.fileno())
-        self.file: BinaryIO = io.FileIO(self._descriptor, "rb", closefd=False)
-
-    def __del__(self) -> None:
-        os.close(self._descriptor)
-
-
-def _named(error: FileRefused | TransferUnderWay, name: str) -> FileRefused | TransferUnderWay:
-    if name not in error.message:
-        rest = error.message.removeprefix("The file ")
-        error.message = f"{name}: {error.message}" if rest == error.message else f"{name} {rest}"
-    return error
+def _with_name(error: TransferUnderWay, name: str) -> TransferUnderWay:
+    return error.advise(message=f"{name}: {error.message}")
 
 
 def _kind(wanted: MediaKind | None, found: MediaKind, info: MediaInfo | None, name: str) -> MediaKind:
@@ -238,7 +221,7 @@ def _kind(wanted: MediaKind | None, found: MediaKind, info: MediaInfo | None, na
     return found if wanted is not None else info.kind
 
 
-def _upload_key(sync: AsyncSync, media: MediaFile) -> tuple[str, ...]:
+def _upload_key(sync: AsyncSync, media: InputFile) -> tuple[str, ...]:
     return ("upload", sync.base_url, sync.key_fingerprint, media.sha256, media.kind)
 
 

@@ -20,7 +20,7 @@ from sync_mcp.api.formats import HEAD_BYTES, media_format
 from sync_mcp.api.models import Audio, Generation, Image, Text, Video
 from sync_mcp.api.uploads import OnProgress, Transfer, open_file
 from sync_mcp.errors import APIResponseError, APITimeoutError, FileRefused, SyncError
-from sync_mcp.media.decoding.examining import Examination
+from sync_mcp.media.decoding.examine import Examination
 from sync_mcp.media.decoding.look import contact_sheet, examine, look
 from sync_mcp.media.decoding.sheet import ContactSheet
 from sync_mcp.media.paths.roots import MediaRoots
@@ -89,7 +89,9 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class _Findings:
+class _Checked:
+    """What the checks of an output have come to."""
+
     checks: dict[str, str]
     duration_seconds: float | None = None
     note: str | None = None
@@ -145,7 +147,7 @@ async def save(
     async with sync.generations.fetch(
         generation.id, destination.parent, known=generation, on_progress=note
     ) as part:
-        async with _opened(part) as file:
+        async with _open(part) as file:
             size = os.fstat(file.fileno()).st_size
             if not size:
                 raise APIResponseError(f"The output of generation {generation.id} is empty.")
@@ -153,10 +155,10 @@ async def save(
             was_there = size_there == size and await _has_content(destination, sha256)
             if size_there is not None and not was_there:
                 await run_sync(lambda: check_destination(destination, overwrite=False))
-            findings = await _findings(sync, generation, file, told_bytes)
+            checked = await _check(sync, generation, file, told_bytes)
             await run_sync(roots.check_open, file.fileno(), part)
         # On some systems what is open cannot be renamed.
-        failed = any(outcome.startswith(_FAILED) for outcome in findings.checks.values())
+        failed = any(outcome.startswith(_FAILED) for outcome in checked.checks.values())
         path = destination
         if failed and not was_there:
             path, was_there = await run_sync(_keep_as_failed, part, destination, size, sha256)
@@ -166,15 +168,15 @@ async def save(
         path=path,
         size=size,
         sha256=sha256,
-        duration_seconds=findings.duration_seconds,
-        checks=findings.checks,
-        note=findings.note,
+        duration_seconds=checked.duration_seconds,
+        checks=checked.checks,
+        note=checked.note,
         was_there=was_there,
         identity=await run_sync(_identity, path),
     )
 
 
-async def pictured(
+async def preview(
     sync: AsyncSync, generation: Generation, *, on_progress: OnProgress | None = None
 ) -> ContactSheet:
     """Return frames from the whole length of a completed job's output; the output itself is not kept.
@@ -193,7 +195,7 @@ async def pictured(
                     folder.path,
                     known=generation,
                     limit_bytes=LARGEST_PREVIEWED_BYTES,
-                    on_progress=folder.counted(on_progress),
+                    on_progress=folder.count(on_progress),
                 ) as part,
             ):
                 return await contact_sheet(part)
@@ -203,9 +205,7 @@ async def pictured(
         ) from None
 
 
-async def _findings(
-    sync: AsyncSync, generation: Generation, file: BinaryIO, told_bytes: int | None
-) -> _Findings:
+async def _check(sync: AsyncSync, generation: Generation, file: BinaryIO, told_bytes: int | None) -> _Checked:
     checks = {
         # A length that differs from what was told is no end, and the fetch goes on or fails.
         "length": OK if told_bytes is not None else f"{_NOT_CHECKED}: the storage tells none",
@@ -216,12 +216,12 @@ async def _findings(
     except FileRefused as error:
         unknown = dict.fromkeys(_BY_DECODING, _NOT_CHECKED)
         if error.code != "file_damaged":
-            return _Findings(checks | unknown, note=f"{error.message} {error.next_step}")
-        return _Findings(checks | unknown | {"decodes": f"{_FAILED}: no picture or sound can be decoded"})
+            return _Checked(checks | unknown, note=f"{error.message} {error.next_step}")
+        return _Checked(checks | unknown | {"decodes": f"{_FAILED}: no picture or sound can be decoded"})
     info = examined.info
     # A header may tell too little; what was seen is there.
     seconds = max(info.duration_seconds or 0.0, examined.counted_seconds)
-    voice = await _known_voice(sync, generation)
+    voice = await _find_voice(sync, generation)
     if checks["container"] == OK and "mp4" not in info.format_name.split(","):
         checks["container"] = f"{_FAILED}: it is {clean(info.format_name, _WORD_LIMIT)}"
     checks["decodes"] = _decodes(examined)
@@ -234,7 +234,7 @@ async def _findings(
         else _sound(examined, seconds, None if isinstance(voice, str) else voice)
     )
     checks["movement"] = await _movement(sync, generation, examined)
-    return _Findings(checks, duration_seconds=round(seconds, 3))
+    return _Checked(checks, duration_seconds=round(seconds, 3))
 
 
 def _container(file: BinaryIO) -> str:
@@ -262,7 +262,7 @@ def _decodes(examined: Examination) -> str:
     return OK
 
 
-async def _known_voice(sync: AsyncSync, generation: Generation) -> _Voice | str:
+async def _find_voice(sync: AsyncSync, generation: Generation) -> _Voice | str:
     """Return the voice that the whole output speaks with, or why it is not known."""
     item = _only_voice(generation)
     if item is None:
@@ -387,7 +387,7 @@ def _tolerance(seconds: float) -> float:
 
 
 @asynccontextmanager
-async def _opened(part: Path) -> AsyncGenerator[BinaryIO]:
+async def _open(part: Path) -> AsyncGenerator[BinaryIO]:
     def open_part() -> BinaryIO:
         try:
             return part.open("rb", buffering=0)

@@ -1,4 +1,4 @@
-"""What the chosen model or plan cannot make of the media at hand, and how long the output will be.
+"""What the chosen model or plan cannot make of the media at hand.
 
 Pure functions of a request and what is known of its files: nothing is read or asked here. A fault is said
 only where the API's documentation is plain (API §17, §18, §19): the formats that it names, its largest
@@ -7,12 +7,10 @@ that are formats of their own (FLAC, ALAC), so a codec is never a fault as long 
 limit of 300 s of sound contradicts the plans' own lengths (API §21), which hold here.
 """
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
-from sync_mcp.api.checks import is_visual, is_voice, segments_past_end
+from sync_mcp.api.checks import is_voice, segments_past_end
 from sync_mcp.api.models import (
     ActiveSpeaker,
     GenerationOptions,
@@ -21,9 +19,7 @@ from sync_mcp.api.models import (
     Text,
 )
 from sync_mcp.media.decoding.probe import LONGEST_SIDE, SHORTER_SIDE, MediaInfo, size_that_fits
-
-SPOKEN_CHARACTERS_PER_SECOND = 12
-"""Voices say about 15; a price should rather be too high than too low."""
+from sync_mcp.media.lengths import SPOKEN_CHARACTERS_PER_SECOND, clip_length, deciding_inputs, picture_input
 
 _FASTEST_CHARACTERS_PER_SECOND = 20
 """A script that is too long even so is refused for its length."""
@@ -51,50 +47,6 @@ _CONTAINERS = {"matroska,webm": "WebM", "avi": "AVI"}
 _KEEP_THE_VOICE = "save it with the sound that has the voice alone"
 _WEBM_PICTURES = ("vp8", "vp9", "av1", None)
 _WEBM_SOUNDS = ("vorbis", "opus", None)
-
-Lengths = Mapping[int, MediaInfo | float | None]
-"""What is known of inputs by their number: what they hold, or the seconds that they last."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExpectedLength:
-    """How long the output will be."""
-
-    seconds: float | None
-    note: str
-    """On what the length rests; or why it is not known."""
-
-
-def missing_lengths(request: GenerationRequest, lengths: Lengths) -> list[int]:
-    """Return the numbers of the inputs whose length decides that of the output and is not known."""
-    return [number for number in _deciding(request) if _seconds(request, lengths, number) is None]
-
-
-def clip_length(request: GenerationRequest, lengths: Lengths) -> float | None:
-    """Return how long the video of a request is, where there is one and that is known."""
-    picture = _picture(request)
-    if picture is None or request.input[picture].type != "video":
-        return None
-    return _seconds(request, lengths, picture)
-
-
-def expected_length(request: GenerationRequest, lengths: Lengths) -> ExpectedLength:
-    """Return how long the output will be, by what the request does with picture and sound (API §3.1.2)."""
-    picture, voice = _picture(request), _voice(request)
-    mode = _sync_mode(request)
-    if request.segments and picture is not None and request.input[picture].type == "image":
-        last = max(segment.end_time for segment in request.segments)
-        return ExpectedLength(last, "as long as the segments")
-    missing = missing_lengths(request, lengths)
-    deciding = _deciding(request)
-    if missing or not deciding:
-        places = " and ".join(f"input[{number}]" for number in missing) or "the media"
-        return ExpectedLength(None, f"the length of {places} is not known")
-    if mode not in (None, "bounce", "loop", "remap", "cut_off", "silence") and len(deciding) > 1:
-        return ExpectedLength(None, f"what sync_mode {mode} makes of the lengths is not known")
-    seconds = {number: _seconds(request, lengths, number) or 0.0 for number in deciding}
-    number = min(seconds, key=lambda each: seconds[each])
-    return ExpectedLength(seconds[number], _rests_on(request, number, picture, voice, mode))
 
 
 def faults_of_media(
@@ -124,7 +76,7 @@ def faults_of_media(
 def notes_on_media(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> list[str]:
     """Return a sentence for everything about these media that should be known before it is paid for."""
     notes = [note for number, info in infos.items() for note in notes_on_file(info, f"input[{number}]")]
-    picture = _picture(request)
+    picture = picture_input(request)
     info = infos.get(picture) if picture is not None else None
     if info is not None and info.is_turned and any(speaker.coordinates for _, speaker in _speakers(request)):
         notes.append(
@@ -174,68 +126,6 @@ def _fitting(info: MediaInfo) -> str:
     return f"{width} by {height}"
 
 
-# How long the output will be.
-
-
-def _deciding(request: GenerationRequest) -> list[int]:
-    """Return the numbers of the inputs whose lengths decide that of the output."""
-    picture, voice = _picture(request), _voice(request)
-    still = picture is not None and request.input[picture].type == "image"
-    if request.segments:
-        wanted = [] if still else [picture]
-    elif request.dub:
-        wanted = [picture]
-    elif still:
-        wanted = [voice]
-    else:
-        mode = _sync_mode(request)
-        by_mode = {"cut_off": [picture, voice], "silence": [picture]}
-        known = mode in (None, "bounce", "loop", "remap")
-        wanted = by_mode.get(mode or "", [voice] if known else [picture, voice])
-    return [number for number in wanted if number is not None]
-
-
-def _rests_on(
-    request: GenerationRequest, number: int, picture: int | None, voice: int | None, mode: str | None
-) -> str:
-    item = request.input[number]
-    if isinstance(item, Text):
-        return (
-            f"as long as a script of {len(item.script)} characters, taken to be said at "
-            f"{SPOKEN_CHARACTERS_PER_SECOND} a second"
-        )
-    what = "the video" if number == picture else "the voice"
-    told = f" (sync_mode {mode})" if mode and picture is not None and voice is not None else ""
-    return f"as long as {what}{told}"
-
-
-def _seconds(request: GenerationRequest, lengths: Lengths, number: int) -> float | None:
-    item = request.input[number]
-    if isinstance(item, Text):
-        return max(1.0, sum(map(_spoken_letters, item.script)) / SPOKEN_CHARACTERS_PER_SECOND)
-    known = lengths.get(number)
-    return known.duration_seconds if isinstance(known, MediaInfo) else known
-
-
-def _spoken_letters(character: str) -> int:
-    """Return how many letters a character is worth when it is said."""
-    if unicodedata.east_asian_width(character) in "WF":
-        return 3
-    return 4 if character.isdigit() else 1
-
-
-def _picture(request: GenerationRequest) -> int | None:
-    return next((n for n, item in enumerate(request.input) if is_visual(item)), None)
-
-
-def _voice(request: GenerationRequest) -> int | None:
-    return next((n for n, item in enumerate(request.input) if is_voice(item)), None)
-
-
-def _sync_mode(request: GenerationRequest) -> str | None:
-    return request.options.sync_mode if request.options else None
-
-
 # What cannot be done.
 
 
@@ -255,7 +145,7 @@ def _plan_faults(request: GenerationRequest, plan: str | None, output_seconds: f
     if plan == "free" and model == "sync-3":
         longest, whose = _FREE_SYNC_3_SECONDS, "the free plan, with sync-3,"
     seconds = output_seconds
-    if any(isinstance(request.input[number], Text) for number in _deciding(request)):
+    if any(isinstance(request.input[number], Text) for number in deciding_inputs(request)):
         seconds *= SPOKEN_CHARACTERS_PER_SECOND / _FASTEST_CHARACTERS_PER_SECOND
     if seconds > longest + _ROUNDING_SECONDS:
         yield (
@@ -364,7 +254,7 @@ def _length_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -
 
 
 def _speaker_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> Iterator[str]:
-    picture = _picture(request)
+    picture = picture_input(request)
     info = infos.get(picture) if picture is not None else None
     if info is None or info.width is None or info.height is None:
         return

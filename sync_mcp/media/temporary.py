@@ -29,29 +29,27 @@ class TemporaryFolder:
         self.path = path
         self._bytes = 0
 
-    def counted(self, on_progress: OnProgress | None = None) -> OnProgress:
+    def count(self, on_progress: OnProgress | None = None) -> OnProgress:
         """Return what is to be told how far the fetch into it is; it passes that on.
 
         It raises FileRefused once all such folders together would hold more than they may.
         """
 
-        async def told(transfer: Transfer) -> None:
+        async def note(transfer: Transfer) -> None:
             wanted = max(transfer.done_bytes, transfer.total_bytes or 0)
             held = sum(folder._bytes for folder in self._all if folder is not self)
             if held + wanted > MOST_BYTES:
-                refused = FileRefused(
+                raise FileRefused(
                     f"There is no room: {held:,} bytes of other files are in the temporary folder, this one "
                     f"has {wanted:,} or more, and {MOST_BYTES:,} may lie there together.",
                     code="file_not_writable",
                     next_step="Wait until what else is looked at or copied has ended, then call again.",
-                )
-                refused.retryable = True
-                raise refused
+                ).advise(retryable=True)
             self._bytes = wanted
             if on_progress is not None:
                 await on_progress(transfer)
 
-        return told
+        return note
 
     def __enter__(self) -> "TemporaryFolder":
         self._all.add(self)
@@ -80,8 +78,6 @@ async def temporary_copy(
     """
     async with (
         temporary_folder() as folder,
-        sync.fetch(
-            url, folder.path, limit_bytes=limit_bytes, on_progress=folder.counted(on_progress)
-        ) as path,
+        sync.fetch(url, folder.path, limit_bytes=limit_bytes, on_progress=folder.count(on_progress)) as path,
     ):
         yield path

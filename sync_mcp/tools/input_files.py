@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sync_mcp.api.models import GenerationRequest, Input
     from sync_mcp.api.uploads import OnProgress, Transfer
     from sync_mcp.media.decoding.probe import MediaInfo
-    from sync_mcp.media.inputs import LocalReader, MediaFile
+    from sync_mcp.media.inputs import InputFile, LocalReader
     from sync_mcp.media.links import Unseen
 
 UNSEEN = "What the files hold could not be checked: the user can install sync-mcp[media] for that."
@@ -39,7 +39,7 @@ class InputFiles:
         self,
         sync: "AsyncSync",
         reader: "LocalReader",
-        media: "Mapping[int, MediaFile]",
+        media: "Mapping[int, InputFile]",
     ) -> None:
         self.media = media
         self.on_progress: OnProgress | None = None
@@ -137,7 +137,7 @@ async def input_files(
         yield None
         return
     reader = context.backend.local_reader
-    media: dict[int, MediaFile] = {}
+    media: dict[int, InputFile] = {}
     failures: list[FileRefused | TransferUnderWay] = []
     for number, path in paths.items():
         kind = items[number].type
@@ -176,7 +176,7 @@ def _told_together(failures: Sequence[FileRefused | TransferUnderWay]) -> SyncEr
     return first
 
 
-def _place(request: "GenerationRequest", media: "Mapping[int, MediaFile]") -> None:
+def _place(request: "GenerationRequest", media: "Mapping[int, InputFile]") -> None:
     from sync_mcp.api.models import Audio, Image, LocalMedia, Video
 
     for number, each in media.items():
@@ -189,13 +189,8 @@ def _place(request: "GenerationRequest", media: "Mapping[int, MediaFile]") -> No
 
 async def _measure(context: CallContext, request: "GenerationRequest", files: InputFiles) -> None:
     """Find out how long the output will be, and whether the model and the plan can make it of these files."""
-    from sync_mcp.media.suitability import (
-        clip_length,
-        expected_length,
-        faults_of_media,
-        missing_lengths,
-        notes_on_media,
-    )
+    from sync_mcp.media.lengths import clip_length, expected_length, missing_lengths
+    from sync_mcp.media.suitability import faults_of_media, notes_on_media
 
     infos = {number: each.info for number, each in files.media.items() if each.info is not None}
     lengths: dict[int, MediaInfo | float | None] = {**infos}

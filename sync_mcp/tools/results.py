@@ -47,14 +47,14 @@ class DownloadAnswer(Answer):
 
 async def _preview_generation(context: CallContext, arguments: PreviewArguments) -> Picture:
     from sync_mcp.media.decoding.look import require_extra
-    from sync_mcp.media.saving import pictured
+    from sync_mcp.media.saving import preview
 
     require_extra()
     backend = context.backend
     generation = await _completed(context, arguments.generation_id)
 
     async def work(on_progress: "OnProgress") -> "ContactSheet":
-        return await pictured(backend.client, generation, on_progress=on_progress)
+        return await preview(backend.client, generation, on_progress=on_progress)
 
     key = ("preview", backend.client.base_url, backend.client.key_fingerprint, generation.id)
     sheet = await backend.transfers.join(

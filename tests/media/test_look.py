@@ -389,7 +389,7 @@ async def test_a_last_picture_that_is_held_counts_to_the_length(tmp_path: Path, 
 async def test_what_there_was_no_time_to_decode_is_told_by_its_packets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    from sync_mcp.media.decoding import examining
+    from sync_mcp.media.decoding import examine as examining
 
     def too_late(findings: Any, *_: object) -> bool:
         findings.out_of_time = True
@@ -409,9 +409,9 @@ async def test_what_there_was_no_time_to_decode_is_told_by_its_packets(
         clip.write_bytes(content[:middle])
     elif damage == "hole":
         clip.write_bytes(content[:middle] + bytes(2000) + content[middle + 2000 :])
-    monkeypatch.setattr("sync_mcp.media.decoding.examining._Findings.take", too_late)
+    monkeypatch.setattr("sync_mcp.media.decoding.examine._Viewer.decode", too_late)
     with clip.open("rb") as file:
-        examined = examining.examination(file, deadline=time.monotonic() + 60)
+        examined = examining.examine(file, deadline=time.monotonic() + 60)
     assert examined.decodes_to_end is (damage == "none")
     assert not examined.decoded_whole
     if damage == "none":
@@ -442,12 +442,12 @@ async def test_what_is_not_there_is_neither_moving_nor_heard(tmp_path: Path) -> 
 async def test_a_film_too_long_to_decode_whole_is_looked_at_from_both_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sync_mcp.media.decoding import examining
+    from sync_mcp.media.decoding import examine as examining
 
     clip = make_media(tmp_path / "clip.mp4", picture="mpeg4", frames=200, size=(640, 480))
     monkeypatch.setattr(examining, "_SEQUENTIAL_SHARE", 0.0)
     with clip.open("rb") as file:
-        examined = examining.examination(file, deadline=anyio.current_time() + 60)
+        examined = examining.examine(file, deadline=anyio.current_time() + 60)
     assert not examined.decoded_whole
     assert examined.decodes_to_end
     assert examined.counted_seconds == pytest.approx(20.0, abs=0.01)

@@ -17,9 +17,9 @@ from sync_mcp.machine.scratch import LOCK_NAME
 from sync_mcp.media import saving as saving_module
 from sync_mcp.media import temporary as temporary_module
 from sync_mcp.media.decoding import look as look_module
-from sync_mcp.media.decoding.examining import Examination
+from sync_mcp.media.decoding.examine import Examination
 from sync_mcp.media.paths.roots import MediaRoots
-from sync_mcp.media.saving import Saved, file_name, pictured, save
+from sync_mcp.media.saving import Saved, file_name, preview, save
 from sync_mcp.media.temporary import temporary_folder
 from sync_mcp.sandbox import Fault, Sandbox
 
@@ -453,7 +453,7 @@ async def test_a_preview_shows_nine_frames_and_leaves_nothing_behind(
         (place / LOCK_NAME).touch()
         (place / f".sync-mcp-{16 * '0'}.part").write_bytes(b"left by a killed process")
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    sheet = await pictured(sync, await completed(sandbox))
+    sheet = await preview(sync, await completed(sandbox))
     assert (len(sheet.frame_seconds), sheet.jpeg[:2]) == (9, b"\xff\xd8")
     assert names_in(temporary) == {nameless.name}
 
@@ -463,7 +463,7 @@ async def test_a_preview_of_a_large_output_is_refused_before_it_is_fetched(
 ) -> None:
     monkeypatch.setattr(saving_module, "LARGEST_PREVIEWED_BYTES", 1000)
     with pytest.raises(FileRefused) as caught:
-        await pictured(sync, await completed(sandbox))
+        await preview(sync, await completed(sandbox))
     assert caught.value.code == "file_too_large"
 
 
@@ -472,17 +472,17 @@ async def test_all_that_lies_in_the_temporary_folder_has_one_bound_together(
 ) -> None:
     generation = await completed(sandbox)
     async with temporary_folder() as other:
-        await other.counted()(Transfer("fetch", 1000, 9_999_000))
+        await other.count()(Transfer("fetch", 1000, 9_999_000))
         monkeypatch.setattr(temporary_module, "MOST_BYTES", 10_000_000)
         for _ in range(2):
             with pytest.raises(FileRefused) as caught:
-                await pictured(sync, generation)
+                await preview(sync, generation)
             assert "9,999,000 bytes of other files" in caught.value.message
             assert "call again" in caught.value.next_step
             assert caught.value.retryable
         # Who was there first goes on.
-        await other.counted()(Transfer("fetch", 9_999_000, 9_999_000))
-    assert (await pictured(sync, generation)).frame_seconds
+        await other.count()(Transfer("fetch", 9_999_000, 9_999_000))
+    assert (await preview(sync, generation)).frame_seconds
 
 
 @pytest.mark.parametrize(

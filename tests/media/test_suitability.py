@@ -6,14 +6,8 @@ import pytest
 from sync_mcp.api.checks import segments_past_end
 from sync_mcp.api.models import GenerationRequest, Text, Video
 from sync_mcp.media.decoding.probe import MediaInfo
-from sync_mcp.media.suitability import (
-    clip_length,
-    expected_length,
-    faults_of_media,
-    missing_lengths,
-    notes_on_media,
-    notes_on_upload,
-)
+from sync_mcp.media.lengths import clip_length, expected_length, missing_lengths
+from sync_mcp.media.suitability import faults_of_media, notes_on_media, notes_on_upload
 from sync_mcp.sandbox.api.planning import output_seconds
 
 VIDEO = MediaInfo(

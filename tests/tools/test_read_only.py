@@ -199,7 +199,7 @@ async def test_what_is_in_doubt_is_told_whole_with_the_create_that_is_switched_o
     assert "ledger show" in listed["next_step"]
     assert "1 create has an unknown outcome: the same create_generation call " in listed["next_step"]
     assert "its outcome is not known" in price["next_step"]
-    [settles] = re.findall(r"The user can settle it: .* ledger show \d+\.", price["next_step"])
+    [settles] = re.findall(r"The user can settle it: .* ledger show \d+ --home \S+\.", price["next_step"])
     assert settles
     for step in (listed["next_step"], price["next_step"]):
         assert step.endswith(off("create_generation"))

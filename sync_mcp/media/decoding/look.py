@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sync_mcp.api.uploads import open_regular
 from sync_mcp.errors import Code, FileRefused
-from sync_mcp.media.decoding.examining import Examination
+from sync_mcp.media.decoding.examine import Examination
 from sync_mcp.media.decoding.probe import MediaInfo
 from sync_mcp.media.decoding.sheet import SHEET_BYTES, ContactSheet
 from sync_mcp.texts import FILE_NAME_LIMIT, REASON_LIMIT, clean
@@ -133,7 +133,7 @@ async def _ask(task: str, file: BinaryIO | Path, seconds: float) -> _Answer:
                 code="file_too_slow",
                 next_step="Convert it to a smaller MP4 (H.264) and name that file.",
             ) from None
-    return _parsed(output, name)
+    return _read_answer(output, name)
 
 
 async def _output_of_worker(task: str, descriptor: int, seconds: float) -> bytes:
@@ -154,7 +154,7 @@ async def _output_of_worker(task: str, descriptor: int, seconds: float) -> bytes
 async def _worker(task: str, descriptor: int, seconds: float) -> AsyncGenerator[Process]:
     # Cancelled half way, starting would leave a process that nobody knows of.
     with anyio.CancelScope(shield=True) as scope:
-        process = await _started(task, descriptor, seconds)
+        process = await _start(task, descriptor, seconds)
         scope.shield = False
         try:
             yield process
@@ -166,9 +166,9 @@ async def _worker(task: str, descriptor: int, seconds: float) -> AsyncGenerator[
             await process.aclose()
 
 
-async def _started(task: str, descriptor: int, seconds: float) -> Process:
+async def _start(task: str, descriptor: int, seconds: float) -> Process:
     if not sys.executable:
-        raise _not_started("this program has no Python to start it with")
+        raise _no_worker("this program has no Python to start it with")
     # Not from the current folder, which may be anybody's; by the paths of this process instead.
     command = [sys.executable, "-P", "-m", _WORKER, task, str(seconds)]
     try:
@@ -180,7 +180,7 @@ async def _started(task: str, descriptor: int, seconds: float) -> Process:
             env=_environment(),
         )
     except OSError as error:
-        raise _not_started(f"{sys.executable}: {error.strerror or type(error).__name__}") from error
+        raise _no_worker(f"{sys.executable}: {error.strerror or type(error).__name__}") from error
 
 
 def _environment() -> dict[str, str]:
@@ -191,9 +191,9 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "MALLOC_ARENA_MAX": "2"}
 
 
-def _parsed(output: bytes, name: str) -> _Answer:
+def _read_answer(output: bytes, name: str) -> _Answer:
     if not output.startswith(_READY):
-        raise _not_started(f"{sys.executable} does not run it")
+        raise _no_worker(f"{sys.executable} does not run it")
     line, _, rest = output.removeprefix(_READY).partition(b"\n")
     try:
         answer: object = json.loads(line)
@@ -204,14 +204,13 @@ def _parsed(output: bytes, name: str) -> _Answer:
         case {"result": dict()}:
             return _Answer(cast(dict[str, object], fields["result"]), rest)
         case {"error": str(reason)}:
-            message = f"{name}{clean(reason, REASON_LIMIT).removeprefix('It')}"
-            raise _refused(message, str(fields.get("why")))
+            raise _refusal(f"{name} {clean(reason, REASON_LIMIT)}", str(fields.get("why")))
         case _:
             message = f"{name} broke the decoder off: it is damaged, or too large to be decoded here."
-    raise _refused(message)
+    raise _refusal(message)
 
 
-def _refused(message: str, why: str = "") -> FileRefused:
+def _refusal(message: str, why: str = "") -> FileRefused:
     # The step is this server's own: whoever answers for the worker only chooses among them.
     code, next_step = _REFUSALS.get(why, _DAMAGED)
     return FileRefused(message, code=code, next_step=next_step)
@@ -221,10 +220,10 @@ def _read(kind: type[T], fields: Mapping[str, object]) -> T:
     try:
         return TypeAdapter(kind).validate_python(fields)
     except ValidationError as error:
-        raise _not_started("its answer cannot be read") from error
+        raise _no_worker("its answer cannot be read") from error
 
 
-def _not_started(why: str) -> FileRefused:
+def _no_worker(why: str) -> FileRefused:
     return FileRefused(
         f"The program that decodes media could not be used: {why}.",
         code="media_worker_failed",

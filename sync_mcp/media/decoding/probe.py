@@ -89,7 +89,15 @@ _OPEN_OPTIONS = {
 
 
 class MediaError(Exception):
-    """A file is no media, or cannot be decoded; the message is a sentence about "It"."""
+    """A file is no media, or cannot be decoded.
+
+    Attributes:
+        fault: what is the matter with it, a sentence without its subject, such as "holds no picture.".
+    """
+
+    def __init__(self, fault: str, *, subject: str = "It") -> None:
+        self.fault = fault
+        super().__init__(f"{subject} {fault}")
 
 
 class NotDecodedHere(MediaError):
@@ -180,9 +188,9 @@ def opened_media(source: Path | BinaryIO) -> Generator[InputContainer]:
         ) as container:
             yield container
     except MemoryError as error:
-        raise MediaError("It is too large to be decoded here: its frames need too much memory.") from error
+        raise MediaError("is too large to be decoded here: its frames need too much memory.") from error
     except (FFmpegError, EOFError, ValueError, ArithmeticError) as error:
-        raise MediaError("It cannot be decoded: no picture, sound or video that FFmpeg knows.") from error
+        raise MediaError("cannot be decoded: no picture, sound or video that FFmpeg knows.") from error
 
 
 class _Nameless:
@@ -240,7 +248,7 @@ def _describe(container: InputContainer, until: float) -> MediaInfo:
     first = _decode_first(container, picture, sound, until)
     if sound is not None and not first.is_heard:
         if picture is None:
-            raise MediaError("It holds no sound that can be decoded.")
+            raise MediaError("holds no sound that can be decoded.")
         # What cannot be heard does not condemn what can be seen.
         sound = None
     still = picture is not None and sound is None and _is_still(container, picture)
@@ -283,7 +291,7 @@ def _decode_first(
 
     wanted = [stream for stream in (picture, sound) if stream is not None]
     if not wanted:
-        raise MediaError("It holds neither picture nor sound.")
+        raise MediaError("holds neither picture nor sound.")
     for stream in wanted:
         check_decoder(stream)
     first = _First()
@@ -303,7 +311,7 @@ def _decode_first(
         if time.monotonic() > until:
             break
     if picture and not first.size:
-        raise MediaError("It holds no picture that can be decoded.")
+        raise MediaError("holds no picture that can be decoded.")
     return first
 
 
@@ -317,11 +325,11 @@ def check_decoder(stream: VideoStream | AudioStream) -> None:
     if not is_decoded(stream):
         name = _codec_name(stream)
         named = f"in {name}, which" if name else "in a format that"
-        raise NotDecodedHere(f"It has its {kind} {named} is not decoded here.")
+        raise NotDecodedHere(f"has its {kind} {named} is not decoded here.")
     if stream.type == "video" and stream.width * stream.height > _MOST_PIXELS:
         width, height = size_that_fits(stream.width, stream.height)
         raise NotDecodedHere(
-            f"It is {stream.width} by {stream.height} pixels, too large to be decoded here: "
+            f"is {stream.width} by {stream.height} pixels, too large to be decoded here: "
             f"make it smaller, such as {width} by {height}."
         )
 
@@ -408,7 +416,7 @@ def _counted(container: InputContainer, info: MediaInfo, until: float) -> MediaI
     # What an encoder of MP3 puts before the sound is in its first frames.
     seconds = count.seconds - (_begins_at(container) if name == "mp3" else 0.0)
     if not 0 < seconds <= _LONGEST_SECONDS:
-        raise MediaError("It is empty: it lasts no time at all.")
+        raise MediaError("is empty: it lasts no time at all.")
     return replace(info, duration_seconds=seconds, fps=fps)
 
 

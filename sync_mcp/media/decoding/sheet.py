@@ -71,10 +71,10 @@ def draw_sheet(file: BinaryIO, deadline: float) -> ContactSheet:
     """
     info = probe(file, count_until=time.monotonic() + (deadline - time.monotonic()) / 3)
     if info.kind == "audio":
-        raise MediaError("It has sound alone, and no picture to look at.")
+        raise MediaError("has sound alone, and no picture to look at.")
     pictures = _pictures(file, info, deadline)
     if not pictures:
-        raise MediaError("It holds no picture that can be decoded.")
+        raise MediaError("holds no picture that can be decoded.")
     sheet = _assembled(pictures, timed=info.kind == "video")
     jpeg, width, height = _compressed(sheet)
     return ContactSheet(
@@ -130,7 +130,7 @@ class _Reel:
     def __init__(self, container: InputContainer, fps: float) -> None:
         stream = picture_stream(container)
         if stream is None:
-            raise MediaError("It holds no picture.")
+            raise MediaError("holds no picture.")
         decode_by_two(stream)
         self._container = container
         self._stream = stream

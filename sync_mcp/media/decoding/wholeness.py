@@ -27,17 +27,17 @@ def check_whole(file: BinaryIO) -> None:
     if not outermost:
         promised = promised_bytes(file)
     elif b"moov" not in outermost and b"moof" not in outermost:
-        raise CutShort("It is cut short: the index that an MP4 or MOV has at its end is missing.")
+        raise CutShort("is cut short: the index that an MP4 or MOV has at its end is missing.")
     elif b"moof" in outermost:
         # Each part has an index of its own.
         promised = max(end for name, end in outermost.items() if name in _MEDIA_BOXES)
     else:
         promised = _end_of_index(file)
     if promised is not None and promised > size:
-        raise CutShort(f"It is cut short: by its header it goes on after its {size:,} bytes.")
+        raise CutShort(f"is cut short: by its header it goes on after its {size:,} bytes.")
     told, there = _flac_seconds(file) if _begins_with(file, b"fLaC") else (0.0, 0.0)
     if there < told - _MISSING_SECONDS:
-        raise CutShort(f"It is cut short: its header tells {told:.1f} s, and {there:.1f} s are there.")
+        raise CutShort(f"is cut short: its header tells {told:.1f} s, and {there:.1f} s are there.")
 
 
 def _begins_with(file: BinaryIO, mark: bytes) -> bool:

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import BinaryIO, cast
 
-from sync_mcp.media.decoding.examining import examination
-from sync_mcp.media.decoding.noticing import notice
+from sync_mcp.media.decoding.examine import examine
+from sync_mcp.media.decoding.notice import notice
 from sync_mcp.media.decoding.probe import CutShort, MediaError, NotDecodedHere, probe
 from sync_mcp.media.decoding.sheet import draw_sheet
 from sync_mcp.media.decoding.wholeness import check_whole
@@ -33,27 +33,27 @@ _THREADS = 2
 _WHY: dict[type[MediaError], str] = {NotDecodedHere: "not decoded here", CutShort: "cut short"}
 
 
-def look(file: BinaryIO, deadline: float) -> _Answer:
+def _answer_look(file: BinaryIO, deadline: float) -> _Answer:
     """Answer with the fields of a `MediaInfo`, for a file that is whole."""
     check_whole(file)
     return asdict(notice(file, probe(file, count_until=deadline), deadline)), b""
 
 
-def examine(file: BinaryIO, deadline: float) -> _Answer:
+def _answer_examine(file: BinaryIO, deadline: float) -> _Answer:
     """Answer with the fields of an `Examination`."""
-    return asdict(examination(file, deadline)), b""
+    return asdict(examine(file, deadline)), b""
 
 
-def contact_sheet(file: BinaryIO, deadline: float) -> _Answer:
+def _answer_sheet(file: BinaryIO, deadline: float) -> _Answer:
     """Answer with the fields of a `ContactSheet`, and its JPEG apart."""
     sheet = asdict(draw_sheet(file, deadline))
     return sheet, cast(bytes, sheet.pop("jpeg"))
 
 
 TASKS: dict[str, Callable[[BinaryIO, float], _Answer]] = {
-    "look": look,
-    "examine": examine,
-    "contact_sheet": contact_sheet,
+    "look": _answer_look,
+    "examine": _answer_examine,
+    "contact_sheet": _answer_sheet,
 }
 
 
@@ -72,9 +72,9 @@ def main() -> None:
         result, more = task(cast(BinaryIO, io.FileIO(0, closefd=False)), deadline)
         answer: dict[str, object] = {"result": result}
     except MediaError as error:
-        answer = {"error": str(error), "why": _WHY.get(type(error), "damaged")}
+        answer = {"error": error.fault, "why": _WHY.get(type(error), "damaged")}
     except MemoryError:
-        answer = {"error": "It is too large to be decoded here."}
+        answer = {"error": "is too large to be decoded here."}
     answers.write(json.dumps(answer, allow_nan=False).encode() + b"\n" + more)
     answers.flush()
 

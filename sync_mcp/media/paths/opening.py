@@ -4,10 +4,7 @@ import io
 import os
 import stat
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO
 
 from sync_mcp.api.formats import HEAD_BYTES, media_format
 from sync_mcp.errors import FileRefused
@@ -19,29 +16,28 @@ if sys.platform == "win32":
 else:
     from sync_mcp.media.paths.open_posix import is_at, open_below, path_on_disk, walk
 
-__all__ = ["OpenMedia", "is_at", "open_media", "walk"]
+__all__ = ["MediaFile", "is_at", "open_media", "walk"]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenMedia:
-    """A media file that may be read, open for it; its content begins like a format that the API takes."""
+class MediaFile(io.FileIO):
+    """A media file that may be read, open for it; its content begins like a format that the API takes.
 
-    path: Path
-    """Without links."""
-    file: BinaryIO
-    """Unbuffered, at its beginning."""
-    name: str
+    It is closed with the last one who knows of it: work may need it longer than who has opened it.
 
-    def __enter__(self) -> "OpenMedia":
-        return self
+    Attributes:
+        path: where it is, without links.
+    """
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.file.close()
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        # By its path, so that who takes the file over knows its name.
+        super().__init__(str(path), "rb", opener=lambda _path, _flags: descriptor)
+
+    def __del__(self) -> None:
+        self.close()
 
 
-def open_media(place: Place) -> OpenMedia:
+def open_media(place: Place) -> MediaFile:
     """Open what `place` leads to without following any link, and look at its first bytes.
 
     Raises:
@@ -54,9 +50,6 @@ def open_media(place: Place) -> OpenMedia:
         refuse_irregular(path, stat.S_IFDIR)
     descriptor = open_below(place)
 
-    def opened_already(_path: str, _flags: int) -> int:
-        return descriptor
-
     try:
         opened = os.fstat(descriptor)
         refuse_irregular(path, opened.st_mode)
@@ -64,16 +57,14 @@ def open_media(place: Place) -> OpenMedia:
             raise Outside
         if not opened.st_size:
             raise FileRefused(f"{display_path(path)} is empty.", code="file_empty")
-        path = path_on_disk(descriptor, path)
-        # By its path, so that who takes the file over knows its name.
-        file = io.FileIO(str(path), "rb", opener=opened_already)
+        file = MediaFile(path_on_disk(descriptor, path), descriptor)
     except BaseException:
         os.close(descriptor)
         raise
     try:
-        media_format(file.read(HEAD_BYTES), path.name)
+        media_format(file.read(HEAD_BYTES), file.path.name)
         file.seek(0)
     except BaseException:
         file.close()
         raise
-    return OpenMedia(path, file, path.name)
+    return file

@@ -23,7 +23,7 @@ from sync_mcp.media.paths.inside import (
     visible_names,
 )
 from sync_mcp.media.paths.near import near_folder, near_paths
-from sync_mcp.media.paths.opening import OpenMedia, is_at, open_media
+from sync_mcp.media.paths.opening import MediaFile, is_at, open_media
 from sync_mcp.media.paths.typed import (
     DISPLAY_LIMIT,
     OF_A_CHAT,
@@ -72,7 +72,7 @@ class MediaRoots:
         """Whether there is any folder that may be written to; the disk is not looked at."""
         return bool(self._writable)
 
-    def open(self, path: str) -> OpenMedia:
+    def open(self, path: str) -> MediaFile:
         """Open a media file, named as users do: absolute, below `~`, relative, quoted, or by a file:// URL.
 
         Nothing is read of what is not a regular, visible file below an allowed folder.
@@ -102,7 +102,7 @@ class MediaRoots:
                 next_step="Check the path, or ask the user where the file lies.",
             ) from None
 
-    def _opened(self, place: Place) -> OpenMedia:
+    def _opened(self, place: Place) -> MediaFile:
         try:
             return open_media(place)
         except FileRefused as error:
@@ -123,11 +123,12 @@ class MediaRoots:
                 break
         more = " and more" if len(names) > _MEDIA_LISTED else ""
         shown = ", ".join(names[:_MEDIA_LISTED]) or "no media file"
-        error.message = f"{display_path(folder.path)} is a folder, and holds {shown}{more}."
-        if not names:
-            error.message += f" {self._allowed(self._folders)}"
-        error.next_step = (
-            "Name a file in it." if names else "Name another file, or ask the user where the file lies."
+        allowed = "" if names else f" {self._allowed(self._folders)}"
+        error.advise(
+            message=f"{display_path(folder.path)} is a folder, and holds {shown}{more}.{allowed}",
+            next_step=(
+                "Name a file in it." if names else "Name another file, or ask the user where the file lies."
+            ),
         )
 
     def _elsewhere(self, text: str) -> FileRefused | None:

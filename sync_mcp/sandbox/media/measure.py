@@ -64,7 +64,7 @@ def _measured(path: Path, changed: int, size: int) -> Measurement:
         picture, sound = picture_stream(container), sound_stream(container)
         streams = [stream for stream in (picture, sound) if stream is not None]
         if not streams:
-            raise MediaError("It holds neither picture nor sound.")
+            raise MediaError("holds neither picture nor sound.")
         seen, heard, is_heard = _Seen(), Fraction(0), False
         for frame in decoded(container, streams):
             if isinstance(frame, VideoFrame):
@@ -74,7 +74,7 @@ def _measured(path: Path, changed: int, size: int) -> Measurement:
                 is_heard = is_heard or is_loud(frame)
         first = seen.first
         if first is None and not heard:
-            raise MediaError("It holds no picture or sound that can be decoded.")
+            raise MediaError("holds no picture or sound that can be decoded.")
         still = first is not None and not heard and container.format.name.endswith("_pipe")
         seconds = seen.seconds(picture.average_rate if picture else None) if first is not None else heard
         _check_end(container, float(seconds))
@@ -130,4 +130,4 @@ def _check_end(container: InputContainer, seconds: float) -> None:
         return
     told = float((stream.duration or 0) * (stream.time_base or 0))
     if seconds < told - _MISSING_SECONDS:
-        raise MediaError(f"It breaks off after {seconds:.1f} of {told:.1f} seconds.")
+        raise MediaError(f"breaks off after {seconds:.1f} of {told:.1f} seconds.")

@@ -92,7 +92,7 @@ def try_picture(plan: RenderPlan) -> None:
     try:
         status = plan.visual.stat()
     except OSError as error:
-        raise MediaError("Its picture is not there any more.") from error
+        raise MediaError("is not there any more.", subject="Its picture") from error
     size, fps = output_size(plan.width, plan.height), _rate(plan.fps)
     _try_picture(plan.visual, status.st_mtime_ns, status.st_size, size, fps, still=plan.still)
 
@@ -105,9 +105,9 @@ def _try_picture(
     try:
         first = next(still_frames(path, size, fps, 1) if still else steady_frames(path, size, fps), None)
     except (FFmpegError, ValueError, ArithmeticError) as error:
-        raise MediaError("Its picture cannot be rendered.") from error
+        raise MediaError("cannot be rendered.", subject="Its picture") from error
     if first is None:
-        raise MediaError("It holds no picture that can be rendered.")
+        raise MediaError("holds no picture that can be rendered.")
 
 
 def _lay_voices(plan: RenderPlan, track: Track) -> None:

@@ -1,10 +1,12 @@
 import ctypes
+import gc
 import os
 import socket
 import struct
 import sys
 import time
 import unicodedata
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -412,7 +414,7 @@ def test_what_is_read_or_opened_does_not_go_unseen(hostile: Disk) -> None:
 def test_another_spelling_is_another_file_where_the_disk_tells_them_apart(hostile: Disk, path: str) -> None:
     if (hostile.home / "MOVIES").exists():
         with hostile.roots.open(hostile.path(path)) as media:
-            assert media.name in ("talk.mp4", "clip.mp4")
+            assert media.path.name in ("talk.mp4", "clip.mp4")
         return
     with nothing_is_read(hostile):
         refused = _refused(lambda: hostile.roots.open(hostile.path(path)))
@@ -544,7 +546,7 @@ def test_a_folder_swapped_while_it_is_walked_through_leads_nowhere_else(
 
     monkeypatch.setattr(os, "stat", swapping)
     with nothing_is_read(disk), disk.roots.open("Sub/clip.mp4") as media:
-        assert media.file.read() == MP4
+        assert media.read() == MP4
 
 
 @posix_alone
@@ -586,12 +588,25 @@ def test_a_file_below_a_root_is_opened_at_its_beginning_whatever_its_name(disk: 
     if name == "a\\ b.mp4":
         path = path.rename(path.with_name("a b.mp4"))
     with disk.roots.open(str(path.with_name(name))) as media:
-        assert (media.path, media.name) == (path, path.name)
-        assert media.file.tell() == 0
-        assert media.file.read() == MP4
-        assert media.file.name == str(path)
-        assert os.fstat(media.file.fileno()).st_ino == path.stat().st_ino
-    assert media.file.closed
+        assert media.path == path
+        assert media.tell() == 0
+        assert media.read() == MP4
+        assert media.name == str(path)
+        assert os.fstat(media.fileno()).st_ino == path.stat().st_ino
+    assert media.closed
+
+
+def test_an_open_file_is_closed_with_the_last_one_who_knows_of_it(disk: Disk) -> None:
+    path = _write(disk.root / "talk.mp4", MP4)
+    media = disk.roots.open(str(path))
+    descriptor = media.fileno()
+    with warnings.catch_warnings():
+        # What somebody forgot to close would be complained of.
+        warnings.simplefilter("error")
+        del media
+        gc.collect()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 @posix_alone
@@ -667,7 +682,7 @@ def test_opening_leaves_no_file_open_behind(hostile: Disk) -> None:
         "Sub",
     ):
         try:
-            roots.open(path).file.close()
+            roots.open(path).close()
         except FileRefused:
             continue
     assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before

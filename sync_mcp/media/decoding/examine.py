@@ -60,7 +60,7 @@ class Examination:
     """The loudest sample, 1 being the most there can be; what comes after one above 1/8 is not counted."""
 
 
-def examination(file: BinaryIO, deadline: float) -> Examination:
+def examine(file: BinaryIO, deadline: float) -> Examination:
     """Decode `file` until `time.monotonic()` reaches `deadline`.
 
     Raises:
@@ -68,29 +68,29 @@ def examination(file: BinaryIO, deadline: float) -> Examination:
     """
     began = time.monotonic()
     info = probe(file, count_until=deadline)
-    findings = _Findings(info)
+    viewer = _Viewer(info)
     with opened_media(file) as container:
-        whole = findings.take(container, began + (deadline - began) * _SEQUENTIAL_SHARE)
+        whole = viewer.decode(container, began + (deadline - began) * _SEQUENTIAL_SHARE)
     listed = False
-    if not whole and not findings.failed:
+    if not whole and not viewer.failed:
         with opened_media(file) as container:
-            listed = findings.list_packets(container, began + (deadline - began) * _PACKETS_SHARE)
-    if not whole and not findings.failed and info.duration_seconds:
+            listed = viewer.list_packets(container, began + (deadline - began) * _PACKETS_SHARE)
+    if not whole and not viewer.failed and info.duration_seconds:
         with opened_media(file) as container:
             _go_near_the_end(container, info.duration_seconds)
-            findings.take(container, deadline)
+            viewer.decode(container, deadline)
     told = info.duration_seconds
-    reached = told is None or findings.end >= told - _TOLERANCE_SECONDS
+    reached = told is None or viewer.end >= told - _TOLERANCE_SECONDS
     return Examination(
         info=info,
-        counted_seconds=findings.counted,
-        sound_seconds=findings.sound_end if info.has_audio and (whole or listed) else None,
+        counted_seconds=viewer.counted,
+        sound_seconds=viewer.sound_end if info.has_audio and (whole or listed) else None,
         # An end that there was no time to reach is not held against the file.
-        decodes_to_end=not findings.failed and (reached or (findings.out_of_time and not listed)),
+        decodes_to_end=not viewer.failed and (reached or (viewer.out_of_time and not listed)),
         decoded_whole=whole,
-        picture_moves=findings.moved if findings.pictures > 1 else None,
-        sound_is_heard=findings.loudness.is_heard if info.has_audio else None,
-        sound_peak=findings.loudness.peak / FULL_SCALE,
+        picture_moves=viewer.moved if viewer.pictures > 1 else None,
+        sound_is_heard=viewer.loudness.is_heard if info.has_audio else None,
+        sound_peak=viewer.loudness.peak / FULL_SCALE,
     )
 
 
@@ -103,8 +103,8 @@ def _go_near_the_end(container: InputContainer, seconds: float) -> None:
         container.seek(start + round(max(0.0, seconds - _END_SECONDS) * 1_000_000))
 
 
-class _Findings:
-    """What has been seen and heard so far."""
+class _Viewer:
+    """Decodes a file, in several goes, and notes what it sees and hears."""
 
     def __init__(self, info: MediaInfo) -> None:
         self.end = 0.0
@@ -122,7 +122,7 @@ class _Findings:
         self._usual = 1 / (info.fps or _DEFAULT_FPS)
         self._movement = Movement()
 
-    def take(self, container: InputContainer, until: float) -> bool:
+    def decode(self, container: InputContainer, until: float) -> bool:
         """Decode on from where the container stands; return whether the end was reached."""
         from av.audio.frame import AudioFrame
         from av.error import FFmpegError
