@@ -112,7 +112,7 @@ async def examine(
         *_exposure(settings),
         _media(has_media, needed=settings.sandbox),
         *await to_thread.run_sync(_folders, settings),
-        *_unlimited(settings),
+        *_check_budget(settings),
         await to_thread.run_sync(_ledger, settings),
         *_open_home(settings),
         *await _network(settings, sandbox_url),
@@ -225,7 +225,7 @@ def _folders(settings: Settings) -> list[Finding]:
 
 
 def _root(root: Path) -> Finding | None:
-    place = _expanded(root)
+    place = _expand(root)
     if place is None or not place.exists():
         return Finding("roots", f"{root} is not there, so no file in it can be used", _MEND_ROOTS)
     if not place.is_dir():
@@ -236,7 +236,7 @@ def _root(root: Path) -> Finding | None:
 
 
 def _results(folder: Path) -> Finding | None:
-    place = _expanded(folder)
+    place = _expand(folder)
     if place is None:
         return Finding("results", f"{folder} cannot be found: there is no such home folder", _MEND_RESULTS)
     # The folder itself is made when it is needed, none above it.
@@ -250,14 +250,14 @@ def _results(folder: Path) -> Finding | None:
     return None
 
 
-def _expanded(folder: Path) -> Path | None:
+def _expand(folder: Path) -> Path | None:
     try:
         return folder.expanduser()
     except RuntimeError:
         return None
 
 
-def _unlimited(settings: Settings) -> Iterator[Finding]:
+def _check_budget(settings: Settings) -> Iterator[Finding]:
     pays = not settings.sandbox and not settings.read_only
     has_budget = settings.budget_usd_per_day is not None or settings.budget_usd is not None
     if pays and settings.approve_above_usd == "never" and not has_budget:
@@ -317,13 +317,13 @@ async def _network(settings: Settings, sandbox_url: str | None) -> list[Finding]
         max_retries=0,
     ) as sync:
         try:
-            reached, answers = list(_reached(sync, await sync.ping())), True
+            reached, answers = list(_describe_answer(sync, await sync.ping())), True
         except SyncError as error:
             reached, answers = [Finding("api", error.whole_message, _remedy(error))], False
         return [*reached, await _key(sync, settings, answers=answers)]
 
 
-def _reached(sync: AsyncSync, ping: Ping) -> Iterator[Finding]:
+def _describe_answer(sync: AsyncSync, ping: Ping) -> Iterator[Finding]:
     mark = " (SANDBOX)" if sync.sandboxed else ""
     yield Finding("api", f"{sync.base_url} answers in {ping.latency_seconds * 1000:.0f} ms{mark}")
     if ping.clock_offset_seconds is None:

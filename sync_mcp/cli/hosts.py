@@ -36,10 +36,12 @@ class Installation:
 
     @property
     def name(self) -> str:
+        """What the host calls it."""
         return "sync-sandbox" if self.sandbox else "sync"
 
     @property
     def arguments(self) -> list[str]:
+        """What follows the first word of its command."""
         return [*self.command[1:], *(["--sandbox"] if self.sandbox else [])]
 
     @property
@@ -49,6 +51,7 @@ class Installation:
 
     @property
     def wants_token(self) -> bool:
+        """Whether the host has to hand it a token by a variable."""
         return self.has_token and self.url is not None and self.token is None
 
     @property
@@ -98,14 +101,14 @@ def _claude_code(server: Installation) -> str:
         if server.has_token:
             line += f" --header 'Authorization: Bearer {server.token or f'${{{TOKEN}}}'}'"
     where = [f"Run this in the folder of your project{_IN_SHELL}."]
-    where += _started(server, "Claude Code")
+    where += _start_line(server, "Claude Code")
     return _paste(where, line)
 
 
 def _cursor(server: Installation) -> str:
     entry = _entry(server, f"${{env:{KEY}}}", f"${{env:{TOKEN}}}")
     where = ["Add this to ~/.cursor/mcp.json, or to .cursor/mcp.json of a project."]
-    where += _started(server, "Cursor")
+    where += _start_line(server, "Cursor")
     return _paste(where, _json({"mcpServers": {server.name: entry}}))
 
 
@@ -113,7 +116,7 @@ def _gemini_cli(server: Installation) -> str:
     entry = _entry(server, f"${KEY}", f"${TOKEN}", place="httpUrl")
     where = [
         "Add this to ~/.gemini/settings.json, or to .gemini/settings.json of a project.",
-        *_started(server, "Gemini CLI"),
+        *_start_line(server, "Gemini CLI"),
         "It starts servers in folders alone that you have told it to trust.",
     ]
     return _paste(where, _json({"mcpServers": {server.name: entry}}))
@@ -127,14 +130,14 @@ def _opencode(server: Installation) -> str:
     else:
         entry = {"type": "remote", **_http(server, server.url, f"{{env:{TOKEN}}}")}
     where = ["Add this to ~/.config/opencode/opencode.json, or to opencode.json of a project."]
-    where += _started(server, "opencode")
+    where += _start_line(server, "opencode")
     return _paste(where, _json({"mcp": {server.name: entry}}))
 
 
 def _windsurf(server: Installation) -> str:
     entry = _entry(server, f"${{env:{KEY}}}", f"${{env:{TOKEN}}}", place="serverUrl")
     where = ["Add this to ~/.codeium/windsurf/mcp_config.json."]
-    where += _started(server, "Windsurf")
+    where += _start_line(server, "Windsurf")
     return _paste(where, _json({"mcpServers": {server.name: entry}}))
 
 
@@ -174,7 +177,7 @@ def _codex(server: Installation) -> str:
         if server.token:
             lines += [f"http_headers = {{ Authorization = {_toml(f'Bearer {server.token}')} }}"]
     where = ["Add this to ~/.codex/config.toml."]
-    where += _started(server, "Codex")
+    where += _start_line(server, "Codex")
     return _paste(where, "\n".join(lines))
 
 
@@ -218,7 +221,7 @@ def _with(variables: list[str]) -> str:
     return f" with {' and '.join(variables)} set" if variables else ""
 
 
-def _started(server: Installation, host: str) -> list[str]:
+def _start_line(server: Installation, host: str) -> list[str]:
     """Return the line for a host that puts variables in when it starts the server."""
     return [f"Start {host}{_with([name])}." for name in _variables(server)]
 

@@ -29,7 +29,7 @@ def this_command() -> tuple[str, ...]:
     script = shutil.which(_NAME, path=str(Path(sys.executable).parent))
     return (
         _runner()
-        or ((_linked(script),) if script else None)
+        or ((_link_to(script),) if script else None)
         or (sys.executable, "-m", __name__.partition(".")[0])
     )
 
@@ -165,7 +165,7 @@ def _origin(told: str | None) -> str | None:
     return f"{origin}#subdirectory={folder}" if folder else origin
 
 
-def _linked(script: str) -> str:
+def _link_to(script: str) -> str:
     """Return the name on the PATH that leads to `script`, where tools have put one, else `script`."""
     found = shutil.which(_NAME)
     return str(Path(found).absolute()) if found is not None and _is_same(found, script) else script

@@ -39,7 +39,7 @@ def clip_length(request: GenerationRequest, lengths: Lengths) -> float | None:
 
 def expected_length(request: GenerationRequest, lengths: Lengths) -> ExpectedLength:
     """Return how long the output will be, by what the request does with picture and sound (API §3.1.2)."""
-    picture, voice = picture_input(request), voice_input(request)
+    picture, voice = picture_input(request), _voice_input(request)
     mode = _sync_mode(request)
     if request.segments and picture is not None and request.input[picture].type == "image":
         last = max(segment.end_time for segment in request.segments)
@@ -58,7 +58,7 @@ def expected_length(request: GenerationRequest, lengths: Lengths) -> ExpectedLen
 
 def deciding_inputs(request: GenerationRequest) -> list[int]:
     """Return the numbers of the inputs whose lengths decide that of the output."""
-    picture, voice = picture_input(request), voice_input(request)
+    picture, voice = picture_input(request), _voice_input(request)
     still = picture is not None and request.input[picture].type == "image"
     if request.segments:
         wanted = [] if still else [picture]
@@ -91,12 +91,12 @@ def _rests_on(
 def _seconds(request: GenerationRequest, lengths: Lengths, number: int) -> float | None:
     item = request.input[number]
     if isinstance(item, Text):
-        return max(1.0, sum(map(_spoken_letters, item.script)) / SPOKEN_CHARACTERS_PER_SECOND)
+        return max(1.0, sum(map(_letters_said, item.script)) / SPOKEN_CHARACTERS_PER_SECOND)
     known = lengths.get(number)
     return known.duration_seconds if isinstance(known, MediaInfo) else known
 
 
-def _spoken_letters(character: str) -> int:
+def _letters_said(character: str) -> int:
     """Return how many letters a character is worth when it is said."""
     if unicodedata.east_asian_width(character) in "WF":
         return 3
@@ -108,7 +108,7 @@ def picture_input(request: GenerationRequest) -> int | None:
     return next((n for n, item in enumerate(request.input) if is_visual(item)), None)
 
 
-def voice_input(request: GenerationRequest) -> int | None:
+def _voice_input(request: GenerationRequest) -> int | None:
     return next((n for n, item in enumerate(request.input) if is_voice(item)), None)
 
 

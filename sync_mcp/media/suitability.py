@@ -64,7 +64,7 @@ def faults_of_media(
     What is not known is no fault.
     """
     return [
-        *_plan_faults(request, known_plan(plan), output_seconds),
+        *_plan_faults(request, plan_of(plan), output_seconds),
         *_kind_faults(request, infos),
         *_format_faults(infos),
         *_length_faults(request, infos),
@@ -94,7 +94,7 @@ def notes_on_file(info: MediaInfo, shown: str) -> list[str]:
     if info.first_sound_is_silent:
         notes.append(f"The first sound of {shown} is silent, and the API hears no other: {_KEEP_THE_VOICE}.")
     if info.kind == "image" and _is_large(info):
-        notes.append(f"{shown} is {_size(info)}: if the API refuses it, {_fitting(info)} fits.")
+        notes.append(f"{shown} is {_size(info)}: if the API refuses it, {_largest_size(info)} fits.")
     return notes
 
 
@@ -108,7 +108,7 @@ def _large_fault(info: MediaInfo) -> Iterator[str]:
     if info.kind == "video" and _is_large(info):
         yield (
             f"is {_size(info)}, and the API takes videos of {LONGEST_SIDE} by {SHORTER_SIDE} at most: "
-            f"make it {_fitting(info)}"
+            f"make it {_largest_size(info)}"
         )
 
 
@@ -121,7 +121,7 @@ def _size(info: MediaInfo) -> str:
     return f"{info.width} by {info.height} pixels"
 
 
-def _fitting(info: MediaInfo) -> str:
+def _largest_size(info: MediaInfo) -> str:
     width, height = size_that_fits(info.width or 1, info.height or 1)
     return f"{width} by {height}"
 
@@ -159,7 +159,7 @@ def _picks_speaker(options: GenerationOptions | None) -> bool:
     return speaker is not None and any(value not in (None, False) for _, value in speaker)
 
 
-def known_plan(name: str | None) -> str | None:
+def plan_of(name: str | None) -> str | None:
     """Return the plan that a name means, such as "Creator (monthly)"; None for one that is not known here."""
     words = "".join(letter if letter.isalpha() else " " for letter in (name or "").lower()).split()
     meant = [plan for plan in (*_PLAN_SECONDS, "enterprise") if plan in words]
@@ -191,7 +191,7 @@ def _kind_faults(request: GenerationRequest, infos: Mapping[int, MediaInfo]) -> 
                 yield f"The first sound of {place} is silent, and the API dubs no other: {_KEEP_THE_VOICE}."
         elif item.type == "image":
             if info.kind != "image":
-                yield f'{place} is {_said(info)}, not a still image: give it as type "{info.kind}".'
+                yield f'{place} is {_kind_in_words(info)}, not a still image: give it as type "{info.kind}".'
             elif not _takes_images(request):
                 yield f"{place}: {request.model} does not take an image: use sync-3, or a video."
         elif item.type == "audio":
@@ -219,7 +219,7 @@ def _takes_images(request: GenerationRequest) -> bool:
     return request.model.strip() in ("", "sync-3")
 
 
-def _said(info: MediaInfo) -> str:
+def _kind_in_words(info: MediaInfo) -> str:
     return "a video" if info.kind == "video" else "sound alone"
 
 

@@ -75,10 +75,10 @@ class ModelsAnswer(Answer):
 
 
 async def _list_models(context: CallContext, _: ModelsArguments) -> ModelsAnswer:
-    from sync_mcp.media.suitability import is_in_plan, known_plan
+    from sync_mcp.media.suitability import is_in_plan, plan_of
 
     listed = {model.name: model for model in await context.backend.models()}
-    plan = known_plan(await context.backend.plan())
+    plan = plan_of(await context.backend.plan())
     known = [name for name in MODEL_PURPOSES if name in listed and is_in_plan(name, plan)]
     # What cannot be shown letter for letter cannot be named in a create either.
     others = [name for name in listed if name not in MODEL_PURPOSES and name == clean(name, _NAME_LIMIT)]

@@ -96,10 +96,16 @@ def describe_entry(ledger: Ledger, entry_id: int) -> str:
 
 
 def none_yet(ledger: Ledger) -> str:
+    """Return what is said where there is no ledger."""
     return f"There is none yet; the first paid call makes {ledger.path}."
 
 
 def find_entry(ledger: Ledger, entry_id: int) -> Entry:
+    """Return an entry by its number.
+
+    Raises:
+        InvalidRequestError: there is none.
+    """
     entry = ledger.entry(entry_id) if ledger.exists() else None
     if entry is None:
         raise InvalidRequestError(
@@ -256,6 +262,7 @@ def _amount(entry: Entry) -> str:
 
 
 def amount_held(entry: Entry) -> str:
+    """Return the money of an entry that counts against the budgets, in US dollars."""
     if entry.cost_usd is None and entry.estimate_usd is None:
         return "an unknown amount (as 0.00 USD)"
     return dollars(entry.counted_usd)
@@ -266,12 +273,15 @@ def _exact(amount: Decimal | None) -> str:
 
 
 def moment(seconds: float) -> str:
+    """Return a time, in seconds since 1970, as it is told: in UTC, to the second."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def id_list(entries: Sequence[Entry]) -> str:
+    """Return the numbers of entries with commas between."""
     return ", ".join(str(entry.id) for entry in entries)
 
 
 def is_or_are(number: int) -> str:
+    """Return the verb for so many things."""
     return "is" if number == 1 else "are"

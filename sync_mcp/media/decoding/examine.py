@@ -12,7 +12,7 @@ from sync_mcp.media.decoding.movement import Movement
 from sync_mcp.media.decoding.probe import (
     MediaInfo,
     decode_by_two,
-    opened_media,
+    open_container,
     picture_stream,
     probe,
     sound_stream,
@@ -69,14 +69,14 @@ def examine(file: BinaryIO, deadline: float) -> Examination:
     began = time.monotonic()
     info = probe(file, count_until=deadline)
     viewer = _Viewer(info)
-    with opened_media(file) as container:
+    with open_container(file) as container:
         whole = viewer.decode(container, began + (deadline - began) * _SEQUENTIAL_SHARE)
     listed = False
     if not whole and not viewer.failed:
-        with opened_media(file) as container:
+        with open_container(file) as container:
             listed = viewer.list_packets(container, began + (deadline - began) * _PACKETS_SHARE)
     if not whole and not viewer.failed and info.duration_seconds:
-        with opened_media(file) as container:
+        with open_container(file) as container:
             _go_near_the_end(container, info.duration_seconds)
             viewer.decode(container, deadline)
     told = info.duration_seconds

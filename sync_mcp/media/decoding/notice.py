@@ -14,7 +14,7 @@ from sync_mcp.media.decoding.probe import (
     MediaInfo,
     decode_by_two,
     is_decoded,
-    opened_media,
+    open_container,
     picture_stream,
 )
 
@@ -44,7 +44,7 @@ def _stands_still(file: BinaryIO, info: MediaInfo, until: float) -> bool:
     """Return whether all pictures that were looked at are the same; False where there was no time for it."""
     movement, seconds = Movement(), info.duration_seconds or 0.0
     moments = [seconds * number / (_MOMENTS + 1) for number in range(1, _MOMENTS + 1)]
-    with suppress(MediaError), opened_media(file) as container:
+    with suppress(MediaError), open_container(file) as container:
         picture = picture_stream(container)
         if picture is None:
             return False
@@ -83,7 +83,7 @@ def _first_sound_is_silent(file: BinaryIO, until: float) -> bool:
     """Return whether the first of several sounds is silent, as far as there was time, and another is not."""
     from av.audio.frame import AudioFrame
 
-    with suppress(MediaError), opened_media(file) as container:
+    with suppress(MediaError), open_container(file) as container:
         sounds = [stream for stream in container.streams.audio if is_decoded(stream)]
         if len(sounds) < 2:
             return False

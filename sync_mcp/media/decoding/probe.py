@@ -148,7 +148,7 @@ def probe(source: Path | BinaryIO, *, count_until: float = math.inf) -> MediaInf
     if isinstance(source, Path):
         with source.open("rb", buffering=0) as file:
             return probe(file, count_until=count_until)
-    with opened_media(source) as container:
+    with open_container(source) as container:
         info = _describe(container, count_until)
         to_count = info.kind != "image" and _has_to_be_counted(source, container, info)
         if info.kind == "video" and info.duration_seconds and not to_count:
@@ -158,13 +158,13 @@ def probe(source: Path | BinaryIO, *, count_until: float = math.inf) -> MediaInf
                 # The same pictures over more time.
                 info = replace(info, duration_seconds=last, fps=info.fps and info.fps * told / last)
     if to_count:
-        with opened_media(source) as container:
-            info = _counted(container, info, count_until)
+        with open_container(source) as container:
+            info = _count_length(container, info, count_until)
     return info
 
 
 @contextmanager
-def opened_media(source: Path | BinaryIO) -> Generator[InputContainer]:
+def open_container(source: Path | BinaryIO) -> Generator[InputContainer]:
     """Open a file for decoding; its own position moves.
 
     Raises:
@@ -174,7 +174,7 @@ def opened_media(source: Path | BinaryIO) -> Generator[InputContainer]:
     from av.error import FFmpegError
 
     if isinstance(source, Path):
-        with source.open("rb", buffering=0) as file, opened_media(file) as container:
+        with source.open("rb", buffering=0) as file, open_container(file) as container:
             yield container
         return
     try:
@@ -256,7 +256,7 @@ def _describe(container: InputContainer, until: float) -> MediaInfo:
     return MediaInfo(
         kind="image" if still else "video" if picture else "audio",
         format_name=container.format.name,
-        duration_seconds=None if still else _told_seconds(container, picture or sound),
+        duration_seconds=None if still else _header_seconds(container, picture or sound),
         fps=float(rate) if rate and not still and 0 < rate <= _MOST_FPS else None,
         width=first.size[0] if first.size else None,
         height=first.size[1] if first.size else None,
@@ -350,7 +350,7 @@ def _is_still(container: InputContainer, stream: VideoStream) -> bool:
     return container.format.name.endswith("_pipe") and stream.frames <= 1
 
 
-def _told_seconds(container: InputContainer, stream: VideoStream | AudioStream | None) -> float | None:
+def _header_seconds(container: InputContainer, stream: VideoStream | AudioStream | None) -> float | None:
     told = None
     if stream is not None and stream.duration and stream.time_base:
         told = float(stream.duration * stream.time_base)
@@ -400,7 +400,7 @@ def _begins_at(container: InputContainer) -> float:
     return (container.start_time or 0) / _MICROSECONDS
 
 
-def _counted(container: InputContainer, info: MediaInfo, until: float) -> MediaInfo:
+def _count_length(container: InputContainer, info: MediaInfo, until: float) -> MediaInfo:
     """Return `info` with the length, and the rate of a picture, that its packets have."""
     told, name = info.duration_seconds, container.format.name
     # Where there is no time to count, what a header tells is better than nothing, and a guess is not.

@@ -16,7 +16,7 @@ from sync_mcp.media.decoding.probe import (
     MediaInfo,
     clockwise_degrees,
     decode_by_two,
-    opened_media,
+    open_container,
     picture_stream,
     probe,
 )
@@ -75,8 +75,8 @@ def draw_sheet(file: BinaryIO, deadline: float) -> ContactSheet:
     pictures = _pictures(file, info, deadline)
     if not pictures:
         raise MediaError("holds no picture that can be decoded.")
-    sheet = _assembled(pictures, timed=info.kind == "video")
-    jpeg, width, height = _compressed(sheet)
+    sheet = _assemble(pictures, timed=info.kind == "video")
+    jpeg, width, height = _compress(sheet)
     return ContactSheet(
         jpeg=jpeg,
         width=width,
@@ -94,7 +94,7 @@ def _pictures(file: BinaryIO, info: MediaInfo, deadline: float) -> list[tuple[fl
     last = pictures[-1][0] if pictures else 0.0
     if len(pictures) < FRAMES and last < seconds / 2 and time.monotonic() < deadline:
         # The header tells more than there is.
-        with opened_media(file) as container:
+        with open_container(file) as container:
             end = _Reel(container, info.fps or _DEFAULT_FPS).end_after(
                 last, (time.monotonic() + deadline) / 2
             )
@@ -114,11 +114,11 @@ def _pictures_at(
 ) -> list[tuple[float, Image]]:
     side = SHEET_WIDTH if len(moments) == 1 else _CELL
     found: dict[float, Image] = {}
-    with opened_media(file) as container:
+    with open_container(file) as container:
         reel = _Reel(container, info.fps or _DEFAULT_FPS)
         for number, moment in enumerate(moments):
             now = time.monotonic()
-            shown = reel.shown_at(moment, now + (deadline - now) / (len(moments) - number))
+            shown = reel.frame_at(moment, now + (deadline - now) / (len(moments) - number))
             if shown is not None and shown[0] not in found:
                 found[shown[0]] = _small(shown[1], side, reel.pixel_width)
     return sorted(found.items(), key=lambda item: item[0])
@@ -139,10 +139,10 @@ class _Reel:
         ratio = stream.sample_aspect_ratio
         self.pixel_width = float(ratio) if ratio and 0.1 < ratio < 10 else 1.0
         """Of a pixel's height."""
-        self._frames = self._decoded()
+        self._frames = self._decode()
         self._last: tuple[float, VideoFrame] | None = None
 
-    def shown_at(self, moment: float, until: float) -> tuple[float, VideoFrame] | None:
+    def frame_at(self, moment: float, until: float) -> tuple[float, VideoFrame] | None:
         """Return the frame of `moment`, or the nearest before it that is decoded in time."""
         shown = self._last
         if moment > (shown[0] if shown else 0.0) + _SEEK_SECONDS:
@@ -172,9 +172,9 @@ class _Reel:
         except (FFmpegError, OverflowError):
             # No index: what comes next is decoded on the way there.
             return
-        self._frames = self._decoded()
+        self._frames = self._decode()
 
-    def _decoded(self) -> Iterator[tuple[float, VideoFrame]]:
+    def _decode(self) -> Iterator[tuple[float, VideoFrame]]:
         from av.error import FFmpegError
 
         at = self._last[0] if self._last else -1 / self._fps
@@ -210,7 +210,7 @@ def _small(frame: VideoFrame, side: int, pixel_width: float) -> Image:
     return image.transpose(turns[degrees]) if degrees else image
 
 
-def _assembled(pictures: list[tuple[float, Image]], *, timed: bool) -> Image:
+def _assemble(pictures: list[tuple[float, Image]], *, timed: bool) -> Image:
     from PIL import Image, ImageDraw, ImageFont
 
     columns = min(_COLUMNS, len(pictures))
@@ -243,7 +243,7 @@ def _clock(seconds: float, *, whole: bool) -> str:
     return f"{minutes}:{rest:02}" if whole else f"{minutes}:{rest:02}.{tenths % 10}"
 
 
-def _compressed(sheet: Image) -> tuple[bytes, int, int]:
+def _compress(sheet: Image) -> tuple[bytes, int, int]:
     """Return a JPEG that is small enough: of less quality first, then of less size."""
     from PIL.Image import Resampling
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from sync_mcp.media.decoding.headers import boxes, promised_bytes
-from sync_mcp.media.decoding.probe import CutShort, MediaError, opened_media, sound_stream
+from sync_mcp.media.decoding.probe import CutShort, MediaError, open_container, sound_stream
 
 _MEDIA_BOXES = (b"moov", b"moof", b"mdat")
 _END_SECONDS = 1.0
@@ -48,7 +48,7 @@ def _begins_with(file: BinaryIO, mark: bytes) -> bool:
 def _end_of_index(file: BinaryIO) -> int | None:
     """Return where the last picture or sound ends of which the index of an MP4 or MOV tells."""
     end = 0
-    with suppress(MediaError), opened_media(file) as container:
+    with suppress(MediaError), open_container(file) as container:
         for stream in (*container.streams.video, *container.streams.audio):
             end = max(end, *(entry.pos + entry.size for entry in stream.index_entries), 0)
     return end or None
@@ -57,7 +57,7 @@ def _end_of_index(file: BinaryIO) -> int | None:
 def _flac_seconds(file: BinaryIO) -> tuple[float, float]:
     """Return how long the header of a FLAC tells it to be, and when its last sound ends."""
     told = there = 0.0
-    with suppress(MediaError), opened_media(file) as container:
+    with suppress(MediaError), open_container(file) as container:
         sound = sound_stream(container)
         if container.format.name == "flac" and sound is not None and sound.duration and sound.time_base:
             told = float(sound.duration * sound.time_base)

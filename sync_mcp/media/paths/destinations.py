@@ -17,7 +17,7 @@ _FORBIDDEN = re.compile(r"[<>:\"/\\|?*]")
 _TURNING = re.compile(r"[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
 
 
-def named_file(folder: Place, name: str) -> Path:
+def file_in(folder: Place, name: str) -> Path:
     """Return the path of a file called `name` in `folder`, where that can be a file.
 
     Raises:
@@ -37,7 +37,8 @@ def named_file(folder: Place, name: str) -> Path:
     return path
 
 
-def with_ending(name: str, ending: str) -> str:
+def add_ending(name: str, ending: str) -> str:
+    """Return a name with this ending, such as ".mp4": added where it has another, or none."""
     return name if name.lower().endswith(ending.lower()) else f"{name}{ending}"
 
 

@@ -34,6 +34,7 @@ class Place:
 
     @property
     def path(self) -> Path:
+        """The absolute path of it."""
         return self.root.joinpath(*self.parts)
 
 
@@ -70,14 +71,17 @@ def _parts_below(path: Path, root: Path) -> tuple[str, ...] | None:
 
 
 def is_no_disk(path: Path) -> bool:
+    """Return whether an absolute path leads to what is made as it is read, by its letters."""
     return any(fold(f"{path}/").startswith(f"{place}/") for place in _NO_DISK)
 
 
 def is_hidden_name(name: str) -> bool:
+    """Return whether a file or folder of this name is hidden, or is a device of Windows there."""
     return name.startswith(".") or (WINDOWS and (":" in name or DEVICE_NAME.fullmatch(name) is not None))
 
 
 def is_marked_hidden(found: os.stat_result) -> bool:
+    """Return whether Windows or macOS notes that a file or folder is hidden."""
     attributes = getattr(found, "st_file_attributes", 0) & stat.FILE_ATTRIBUTE_HIDDEN
     return bool(attributes or getattr(found, "st_flags", 0) & getattr(stat, "UF_HIDDEN", 0x8000))
 
@@ -113,6 +117,7 @@ def respell(place: Place) -> Path:
 
 
 def visible_names(folder: Path) -> list[str]:
+    """Return the names in a folder that are not hidden, 2,000 at most; none where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             return [entry.name for entry in islice(entries, _NAMES_LISTED) if not is_hidden_name(entry.name)]
@@ -121,6 +126,7 @@ def visible_names(folder: Path) -> list[str]:
 
 
 def fold(name: str) -> str:
+    """Return a name by which those are equal that differ in case, or in what nobody sees, alone."""
     return _normal_form(name).casefold()
 
 
@@ -129,6 +135,12 @@ def _normal_form(name: str) -> str:
 
 
 def refuse_irregular(path: Path, mode: int) -> None:
+    """Check by its mode that what lies at `path` is a regular file.
+
+    Raises:
+        Outside: it is a link.
+        FileRefused: `file_not_readable`.
+    """
     if stat.S_ISLNK(mode):
         raise Outside
     if not stat.S_ISREG(mode):
@@ -140,4 +152,5 @@ def refuse_irregular(path: Path, mode: int) -> None:
 
 
 def kind_of_mode(mode: int) -> str:
+    """Return what has this mode, as a message says it; it is no regular file."""
     return "a folder" if stat.S_ISDIR(mode) else "a link" if stat.S_ISLNK(mode) else "no regular file"

@@ -35,6 +35,13 @@ def walk(root: Path, parts: Sequence[str]) -> Generator[int]:
 
 
 def open_below(place: Place) -> int:
+    """Open a file for reading without following a link, and return its descriptor.
+
+    Raises:
+        Outside: a link or a hidden folder stands in the way.
+        OSError: it is missing, or must not be read.
+        FileRefused: it is no regular file.
+    """
     *folders, name = place.parts
     with walk(place.root, folders) as folder:
         # Looked at before it is opened: opening alone makes some devices act, and a pipe's writer go on.
@@ -48,6 +55,12 @@ def open_below(place: Place) -> int:
 
 
 def is_at(descriptor: int, folder: Place, name: str) -> bool:
+    """Return whether an open file is the one called `name` in `folder`.
+
+    Raises:
+        Outside: a link or a hidden folder stands in the way.
+        OSError: there is none of this name.
+    """
     with walk(folder.root, folder.parts) as parent:
         there = os.stat(name, dir_fd=parent, follow_symlinks=False)
     return stat.S_ISREG(there.st_mode) and os.path.samestat(there, os.fstat(descriptor))

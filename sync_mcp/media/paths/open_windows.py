@@ -35,6 +35,13 @@ def walk(root: Path, parts: Sequence[str]) -> Generator[None]:
 
 
 def open_below(place: Place) -> int:
+    """Open a file for reading without following a link, and return its descriptor.
+
+    Raises:
+        Outside: a link or a hidden folder stands in the way.
+        OSError: it is missing, or must not be read.
+        FileRefused: it is no regular file.
+    """
     with walk(place.root, place.parts[:-1]):
         refuse_irregular(place.path, place.path.lstat().st_mode)
         descriptor = os.open(place.path, _FILE)
@@ -49,6 +56,12 @@ def open_below(place: Place) -> int:
 
 
 def is_at(descriptor: int, folder: Place, name: str) -> bool:
+    """Return whether an open file is the one called `name` in `folder`.
+
+    Raises:
+        Outside: a link or a hidden folder stands in the way.
+        OSError: there is none of this name.
+    """
     with walk(folder.root, folder.parts):
         return os.path.normcase(_path_of(descriptor)) == os.path.normcase(folder.path / name)
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath, PureWindowsPath
 
 from sync_mcp.api.formats import kind_of_name
 from sync_mcp.errors import FileRefused
-from sync_mcp.media.paths.destinations import named_file, with_ending
+from sync_mcp.media.paths.destinations import add_ending, file_in
 from sync_mcp.media.paths.inside import (
     Outside,
     Place,
@@ -85,11 +85,11 @@ class MediaRoots:
         text = plain_path(path)
         shown = display_text(text)
         try:
-            return self._opened(self._place(absolute_path(text), self._folders, network=is_network(text)))
+            return self._open_place(self._place(absolute_path(text), self._folders, network=is_network(text)))
         except Outside:
             raise self._elsewhere(text) or FileRefused(
                 f"{shown} is not in a folder that may be read, or is hidden there{self._near_miss(text)} "
-                f"{self._allowed(self._folders)}",
+                f"{self._name_folders(self._folders)}",
                 code="file_not_allowed",
                 next_step=_ANOTHER_FILE,
             ) from None
@@ -97,12 +97,12 @@ class MediaRoots:
             if not _is_missing(error):
                 raise _unreadable(shown, error) from error
             raise self._elsewhere(text) or FileRefused(
-                f"{shown} is not there{self._near_miss(text)} {self._allowed(self._folders)}",
+                f"{shown} is not there{self._near_miss(text)} {self._name_folders(self._folders)}",
                 code="file_not_found",
                 next_step="Check the path, or ask the user where the file lies.",
             ) from None
 
-    def _opened(self, place: Place) -> MediaFile:
+    def _open_place(self, place: Place) -> MediaFile:
         try:
             return open_media(place)
         except FileRefused as error:
@@ -123,7 +123,7 @@ class MediaRoots:
                 break
         more = " and more" if len(names) > _MEDIA_LISTED else ""
         shown = ", ".join(names[:_MEDIA_LISTED]) or "no media file"
-        allowed = "" if names else f" {self._allowed(self._folders)}"
+        allowed = "" if names else f" {self._name_folders(self._folders)}"
         error.advise(
             message=f"{display_path(folder.path)} is a folder, and holds {shown}{more}.{allowed}",
             next_step=(
@@ -142,7 +142,7 @@ class MediaRoots:
         else:
             return None
         return FileRefused(
-            f"{display_text(text)} {what}{self._near_miss(text)} {self._allowed(self._folders)}",
+            f"{display_text(text)} {what}{self._near_miss(text)} {self._name_folders(self._folders)}",
             code="file_not_found",
             next_step=step,
         )
@@ -171,7 +171,7 @@ class MediaRoots:
             )
         if path is None and self._download_folder is None:
             raise FileRefused(
-                f"There is no download folder. {self._allowed(folders)}",
+                f"There is no download folder. {self._name_folders(folders)}",
                 code="folder_not_found",
                 next_step="Give path, in an allowed folder, or ask the user to set SYNC_MCP_DOWNLOAD_DIR.",
             )
@@ -184,27 +184,27 @@ class MediaRoots:
             self._make_downloads(asked)
             place = self._place(asked, folders, network=is_network(text))
             if place.path.is_dir():
-                return named_file(place, file_name)
+                return file_in(place, file_name)
             is_folder = text.endswith(("/", os.sep))
             folder = Place(place.root, place.parts if is_folder else place.parts[:-1])
             if not folder.path.is_dir():
                 raise FileRefused(
                     f"The folder {display_path(folder.path)} is not there{near_folder(folder)} "
-                    f"{self._allowed(folders)}",
+                    f"{self._name_folders(folders)}",
                     code="folder_not_found",
                     next_step="Name a folder that exists, or ask the user to make this one.",
                 )
-            return named_file(folder, with_ending(place.parts[-1], PurePath(file_name).suffix))
+            return file_in(folder, add_ending(place.parts[-1], PurePath(file_name).suffix))
         except Outside:
             raise FileRefused(
                 f"{shown} is not in a folder that may be written to, or is hidden there. "
-                f"{self._allowed(folders)}",
+                f"{self._name_folders(folders)}",
                 code="file_not_allowed",
                 next_step=_ANOTHER_PLACE,
             ) from None
         except OSError as error:
             raise FileRefused(
-                f"{shown} cannot be written: {_reason(error)}. {self._allowed(folders)}",
+                f"{shown} cannot be written: {_reason(error)}. {self._name_folders(folders)}",
                 code="file_not_writable",
                 next_step="Name another file or folder, or ask the user to make this one writable.",
             ) from error
@@ -218,12 +218,12 @@ class MediaRoots:
             FileRefused: `file_not_allowed`.
         """
         with suppress(Outside, OSError):
-            folder = place_below(path.parent, self._existing(self._writable))
+            folder = place_below(path.parent, self._real_folders(self._writable))
             if folder is not None and is_at(descriptor, folder, path.name):
                 return
         raise FileRefused(
             f"The folder of {display_text(str(path))} was changed while a file was written to it. "
-            f"{self._allowed(self._writable)}",
+            f"{self._name_folders(self._writable)}",
             code="file_not_allowed",
             next_step=_ANOTHER_PLACE,
         )
@@ -232,7 +232,7 @@ class MediaRoots:
     def _writable(self) -> tuple[Path, ...]:
         return self._folders if self._download_folder is None else (*self._folders, self._download_folder)
 
-    def _existing(self, folders: Sequence[Path]) -> list[Path]:
+    def _real_folders(self, folders: Sequence[Path]) -> list[Path]:
         """Return the real places of the folders that are there; each is resolved once, when first needed."""
         for folder in folders:
             if folder not in self._real:
@@ -247,7 +247,7 @@ class MediaRoots:
         Raises:
             Outside: it leads out of `folders`, or to what is hidden.
         """
-        real = self._existing(folders)
+        real = self._real_folders(folders)
         named = place_below(asked, [*folders, *real])
         if (network and not (WINDOWS and named)) or (named is None and is_no_disk(asked)):
             # Not even looked at: looking can take long there, or tell others.
@@ -271,9 +271,9 @@ class MediaRoots:
                 next_step="Name another folder, or ask the user to set SYNC_MCP_DOWNLOAD_DIR.",
             ) from error
 
-    def _allowed(self, folders: Sequence[Path]) -> str:
+    def _name_folders(self, folders: Sequence[Path]) -> str:
         """Return a sentence that names the folders that are there."""
-        existing = [folder for folder in folders if self._existing([folder])]
+        existing = [folder for folder in folders if self._real_folders([folder])]
         if not existing:
             return "None of the allowed folders exists."
         shown = list(dict.fromkeys(clean(display_path(folder), DISPLAY_LIMIT // 2) for folder in existing))
@@ -290,7 +290,7 @@ class MediaRoots:
 
     def _candidates(self, text: str) -> Iterator[Path]:
         asked = absolute_path(text)
-        real = self._existing(self._folders)
+        real = self._real_folders(self._folders)
         with suppress(Outside):
             place = resolve(asked, real)
             yield from near_paths(place.root, place.parts)

@@ -80,19 +80,23 @@ def absolute_path(text: str) -> Path:
 
 
 def is_name_alone(text: str) -> bool:
+    """Return whether a path is the name of a file, without any folder."""
     name = PureWindowsPath(text) if WINDOWS else PurePath(text)
     return text not in ("~", ".", "..") and text == name.name
 
 
 def path_without_dots(path: str) -> Path:
+    """Return an absolute path in which `..` went back in the text; no link is followed."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - pathlib keeps `..`, or follows links
 
 
 def is_network(text: str) -> bool:
+    """Return whether a path begins as one of another machine does, with two slashes."""
     return _OTHER_MACHINE.match(text) is not None
 
 
 def home_of_user() -> Path | None:
+    """Return the user's home folder; None where nobody knows it."""
     try:
         return Path.home()
     except RuntimeError:
@@ -110,6 +114,7 @@ def expand_folders(folders: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def display_text(text: str) -> str:
+    """Return what a user typed as it stands in a message: on one line, and cut where it is long."""
     return clean(text, DISPLAY_LIMIT)
 
 

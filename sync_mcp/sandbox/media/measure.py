@@ -15,7 +15,7 @@ from typing import Literal
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 
-from sync_mcp.media.decoding.probe import MediaError, opened_media, picture_stream, sound_stream
+from sync_mcp.media.decoding.probe import MediaError, open_container, picture_stream, sound_stream
 from sync_mcp.sandbox.media.decoding import decoded
 from sync_mcp.sandbox.media.picture import is_sideways, shown_size, upright_steps
 from sync_mcp.sandbox.media.sound import is_loud
@@ -60,7 +60,7 @@ def measure(path: Path) -> Measurement:
 @lru_cache(maxsize=_REMEMBERED)
 def _measured(path: Path, changed: int, size: int) -> Measurement:
     del changed, size
-    with opened_media(path) as container:
+    with open_container(path) as container:
         picture, sound = picture_stream(container), sound_stream(container)
         streams = [stream for stream in (picture, sound) if stream is not None]
         if not streams:

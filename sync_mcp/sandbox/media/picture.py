@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
-from sync_mcp.media.decoding.probe import opened_media, picture_stream
+from sync_mcp.media.decoding.probe import open_container, picture_stream
 from sync_mcp.sandbox.media.decoding import decoded
 
 Walk = Literal["forward", "loop", "bounce", "stretch"]
@@ -109,7 +109,7 @@ def steady_frames(source: Path, size: tuple[int, int], fps: Fraction) -> Iterato
 
 def still_frames(source: Path, size: tuple[int, int], fps: Fraction, wanted: int) -> Iterator[VideoFrame]:
     """Yield frames of a camera that slowly comes nearer to a photo and draws back."""
-    with opened_media(source) as container:
+    with open_container(source) as container:
         stream = picture_stream(container)
         frames = decoded(container, [stream]) if stream else iter(())
         photo = next((frame for frame in frames if isinstance(frame, VideoFrame)), None)
@@ -195,7 +195,7 @@ def _first(frames: Iterator[VideoFrame], count: int) -> Iterator[VideoFrame]:
 
 
 def _timed_frames(source: Path, size: tuple[int, int]) -> Iterator[tuple[float, VideoFrame]]:
-    with opened_media(source) as container:
+    with open_container(source) as container:
         stream = picture_stream(container)
         if stream is None:
             return

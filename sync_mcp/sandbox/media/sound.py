@@ -8,7 +8,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from sync_mcp.media.decoding.probe import opened_media, picture_stream, sound_stream
+from sync_mcp.media.decoding.probe import open_container, picture_stream, sound_stream
 from sync_mcp.sandbox.media.decoding import decoded
 
 RATE = 48_000
@@ -78,7 +78,7 @@ def _decoded(source: Path) -> Iterator[bytes]:
     """Yield the sound of a file from where its picture begins, if it has one."""
     resampler: AudioResampler | None = None
     shape: tuple[str, str, int] | None = None
-    with opened_media(source) as container:
+    with open_container(source) as container:
         stream = sound_stream(container)
         if stream is None:
             return
