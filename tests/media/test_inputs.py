@@ -8,7 +8,7 @@ import pytest
 from sync_mcp.api.uploads import OnProgress, Transfer
 from sync_mcp.background.transfers import Transfers
 from sync_mcp.errors import FileRefused, TransferUnderWay
-from sync_mcp.media.inputs import LocalMedia, LocalReader
+from sync_mcp.media.inputs import InputFile, LocalReader
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.sandbox.media.storage import SAMPLES
 
@@ -26,8 +26,8 @@ def untold(name: str) -> OnProgress:
     return note
 
 
-async def read(path: Path, seconds: float = WAIT_SECONDS) -> LocalMedia | FileRefused | TransferUnderWay:
-    found: LocalMedia | FileRefused | TransferUnderWay | None = None
+async def read(path: Path, seconds: float = WAIT_SECONDS) -> InputFile | FileRefused | TransferUnderWay:
+    found: InputFile | FileRefused | TransferUnderWay | None = None
     async with anyio.create_task_group() as task_group:
         reader = LocalReader(MediaRoots([path.parent], None), Transfers(task_group))
         until = anyio.current_time() + seconds
@@ -63,7 +63,7 @@ async def test_what_was_read_stays_open_and_is_named_as_on_the_disk(tmp_path: Pa
     path = tmp_path / "talk.mp4"
     path.write_bytes((SAMPLES / "speaker.mp4").read_bytes())
     media = await read(path)
-    assert isinstance(media, LocalMedia)
+    assert isinstance(media, InputFile)
     path.unlink()
     media.file.seek(0)
     assert media.file.read() == (SAMPLES / "speaker.mp4").read_bytes()
