@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import mcp_types as types
 from anyio.abc import TaskGroup
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
@@ -17,19 +17,20 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from sync_mcp._version import __version__
-from sync_mcp.errors import ReadOnlyError
+from sync_mcp.errors import ConfigurationError, ReadOnlyError, SyncError, ToolOff
 from sync_mcp.machine.home import default_home, home_folder
 from sync_mcp.machine.installed import name_home
 from sync_mcp.machine.scratch import ScratchFolder
-from sync_mcp.serving.caller import caller
+from sync_mcp.serving.caller import asked_toolsets, caller
 from sync_mcp.settings import Settings
 from sync_mcp.texts import FAULT_LIMIT, clean, near, safe
 from sync_mcp.tools.answers import SANDBOX_MARK, error_result
-from sync_mcp.tools.approval import NOBODY, QUESTION, User
 from sync_mcp.tools.backend import CALL_SECONDS, Backend, CallContext
 from sync_mcp.tools.catalogue import TOOLS
-from sync_mcp.tools.registry import Tool, Tools
-from sync_mcp.tools.withheld import READ_ONLY
+from sync_mcp.tools.registry import Tools, Withheld
+from sync_mcp.tools.toolsets import Selection, select_tools
+from sync_mcp.tools.user import NOBODY, QUESTION, User
+from sync_mcp.tools.withheld import READ_ONLY_SETTING
 
 if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
@@ -39,26 +40,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sync_mcp.server")
 
 _LEAST_PROGRESS = 0.001
+_TELL_INSTRUCTIONS = ("initialize", "server/discover")
 _FORMS_HAVE_A_MODE = "2025-11-25"
 """The revision that brought questions of another kind than a form."""
-
-INSTRUCTIONS = (
-    "Lip-synced and dubbed video with Sync. The way: list_voices if a script needs a voice, estimate_cost, "
-    "the user's yes to the price, create_generation, get_generation with wait_seconds 45 until it has ended "
-    "(several: wait_for_generations), preview_generation to look, download_generation. A generation costs "
-    "money, cannot be cancelled, takes up to ten minutes. The same create_generation call returns the same "
-    "job and pays nothing; another take makes it again. Where the user must approve, ask, and never answer "
-    "for them; limits are theirs alone. Each next_step says how to go on. Media: path on the user's disk or "
-    "public url. Copy signed output URLs letter for letter."
-)
-
-READ_ONLY_INSTRUCTIONS = (
-    f"Lip-synced and dubbed video with Sync. {READ_ONLY} list_generations and get_generation tell of the "
-    "account's jobs (for several, wait_for_generations), preview_generation shows a result. estimate_cost "
-    "prices a video without making it, list_models and list_voices tell what there is, get_account tells of "
-    "the money. Each answer's next_step says how to go on. Media are given as path, a file on the user's "
-    "disk, or as public url; output URLs are signed, so copy them letter for letter."
-)
 
 
 def create_server(
@@ -72,15 +56,16 @@ def create_server(
 
     `sandbox_url` is the origin of an embedded sandbox that stands in for the API. Once `stopping` is set,
     calls that wait for a job are answered with its present state, and all others within `STOP_SECONDS`.
+
+    Raises:
+        ConfigurationError: a toolset or a tool is named in the settings that does not exist.
     """
     above = settings.approve_above_usd
-    withheld = {
-        tool.name: tool for tool in tools if settings.read_only and not tool.annotations.read_only_hint
-    }
-    by_name: Mapping[str, Tool[Any]] = {tool.name: tool.without(withheld) for tool in tools}
-    definitions = types.ListToolsResult(
-        tools=[tool.definition for name, tool in by_name.items() if name not in withheld]
+    selection = select_tools(
+        tools, toolsets=settings.toolsets, names=settings.tools, is_read_only=settings.read_only
     )
+    # Made now, while whoever starts the server lets the garbage collector rest.
+    listing = selection.listing
 
     @asynccontextmanager
     async def lifespan(_: Server[Backend]) -> AsyncGenerator[Backend]:
@@ -94,7 +79,6 @@ def create_server(
                 approve_above_usd=None if above == "never" else above,
                 approve_by=settings.approve_by,
                 webhook_hosts=settings.webhook_hosts,
-                withheld=withheld,
                 sandboxed=sandbox_url is not None,
                 stopping=stopping,
             )
@@ -109,41 +93,74 @@ def create_server(
     async def list_tools(
         _: ServerRequestContext[Backend], __: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        return definitions
+        selected = _select(selection)
+        return listing if selected is selection else selected.listing
 
     async def call_tool(
         context: ServerRequestContext[Backend], params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult:
-        if params.name in withheld:
+        selected = _select(selection)
+        off = selected.withheld.get(params.name)
+        if off is not None:
             backend = context.lifespan_context
             await backend.ask_whether_sandboxed()
-            error = ReadOnlyError(f"{params.name} is switched off.")
-            return error_result(error, sandboxed=backend.sandboxed)
-        tool = by_name.get(params.name)
+            return error_result(_off_error(off), sandboxed=backend.sandboxed)
+        tool = selected.tools.get(params.name)
         if tool is None:
             raise MCPError(
                 code=types.INVALID_PARAMS,
-                message=f"Unknown tool {clean(params.name, 60)!r}{near(params.name[:80], by_name)}",
+                message=f"Unknown tool {clean(params.name, 60)!r}{near(params.name[:80], selected.tools)}",
             )
-        return await tool.call(_call_context(context, params), params.arguments or {})
+        return await tool.call(_call_context(context, params, selected), params.arguments or {})
 
     def schema_of(name: str) -> Mapping[str, Any] | None:
-        return by_name[name].input_schema if name in by_name else None
+        tool = selection.tools.get(name)
+        return None if tool is None else tool.input_schema
 
-    return Server(
+    async def narrow_instructions(
+        ctx: ServerRequestContext[Backend, Any], call_next: CallNext
+    ) -> HandlerResult:
+        told = await call_next(ctx)
+        if ctx.method in _TELL_INSTRUCTIONS and asked_toolsets.get() and isinstance(told, dict):
+            told["instructions"] = instructions(sandbox_url, _select(selection))
+        return told
+
+    server = Server(
         "sync-mcp",
         version=__version__,
         title="Sync lip-sync and dubbing",
-        instructions=instructions(sandbox_url, is_read_only=settings.read_only),
+        instructions=instructions(sandbox_url, selection),
         website_url="https://sync.so",
         lifespan=lifespan,
         get_tool_input_schema=schema_of,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
+    server.middleware.append(narrow_instructions)
+    return server
 
 
-def _call_context(context: ServerRequestContext[Backend], params: types.CallToolRequestParams) -> CallContext:
+def _select(selection: Selection) -> Selection:
+    """Return which tools are on for this request: over HTTP a header of its own can narrow them."""
+    asked = asked_toolsets.get()
+    try:
+        return selection.narrow(asked) if asked else selection
+    except ConfigurationError as error:
+        raise MCPError(code=types.INVALID_PARAMS, message=error.message) from error
+
+
+def _off_error(off: Withheld) -> SyncError:
+    message, toolset = f"{off.tool.name} is switched off.", off.tool.toolset.name
+    if off.setting == READ_ONLY_SETTING:
+        return ReadOnlyError(message)
+    return ToolOff(
+        message, next_step=f"Tell the user: {off.setting} does not include it (its toolset is {toolset})."
+    )
+
+
+def _call_context(
+    context: ServerRequestContext[Backend], params: types.CallToolRequestParams, selected: Selection
+) -> CallContext:
     started_at = anyio.current_time()
     told = 0.0
 
@@ -159,6 +176,7 @@ def _call_context(context: ServerRequestContext[Backend], params: types.CallTool
         ends_at=started_at + CALL_SECONDS,
         user=_user(context, params),
         caller=caller.get(),
+        withheld=selected.withheld,
     )
 
 
@@ -238,6 +256,7 @@ async def _guards(
 
 def _media_roots(settings: Settings) -> "MediaRoots":
     """Return where local files may be; over HTTP nowhere, unless the user says where."""
+    # Folders are looked at by the first call that names a file.
     from sync_mcp.media.paths.roots import MediaRoots
     from sync_mcp.media.paths.usual import usual_download_folder, usual_roots
 
@@ -263,13 +282,12 @@ def _connector(settings: Settings, sandbox_url: str | None) -> "Callable[[], Asy
     return connect
 
 
-def instructions(sandbox_url: str | None, *, is_read_only: bool = False) -> str:
+def instructions(sandbox_url: str | None, selection: Selection) -> str:
     """Return what a model is told of this server before any call."""
-    way = READ_ONLY_INSTRUCTIONS if is_read_only else INSTRUCTIONS
     if sandbox_url is None:
-        return way
+        return selection.instructions
     samples = f"{sandbox_url}/samples"
     return (
-        f"{way} {SANDBOX_MARK} Samples: {samples}/speaker.mp4, {samples}/speaker.jpg, "
+        f"{selection.instructions} {SANDBOX_MARK} Samples: {samples}/speaker.mp4, {samples}/speaker.jpg, "
         f"{samples}/speech.wav, {samples}/speaking.mp4 (to dub)."
     )

@@ -77,7 +77,18 @@ class Settings(BaseModel):
         description="How long after its first send a create of unknown outcome may be sent again, under the "
         "same key.",
     )
-    read_only: bool = Field(default=False, description="Offer no tool that pays for or changes anything.")
+    toolsets: tuple[str, ...] = Field(
+        default=(),
+        description="Sets of tools to offer, with commas between: `default`, `all`, or names such as `core`; "
+        "where nothing is set `default`, beside `SYNC_MCP_TOOLS` none.",
+    )
+    tools: tuple[str, ...] = Field(
+        default=(), description="Single tools to offer beside the sets, by name, with commas between."
+    )
+    read_only: bool = Field(
+        default=False,
+        description="Offer no tool that pays for or changes anything, whichever is named above.",
+    )
 
     media_roots: tuple[Path, ...] | None = Field(
         default=None,
@@ -122,6 +133,8 @@ class Settings(BaseModel):
         "budget_usd_per_day": "SYNC_MCP_BUDGET_USD_PER_DAY",
         "budget_usd": "SYNC_MCP_BUDGET_USD",
         "resend_hours": "SYNC_MCP_RESEND_HOURS",
+        "toolsets": "SYNC_MCP_TOOLSETS",
+        "tools": "SYNC_MCP_TOOLS",
         "read_only": "SYNC_MCP_READ_ONLY",
         "media_roots": "SYNC_MCP_MEDIA_ROOTS",
         "download_dir": "SYNC_MCP_DOWNLOAD_DIR",
@@ -156,6 +169,16 @@ class Settings(BaseModel):
         return (
             [host.strip() for host in hosts.split(",") if host.strip()] if isinstance(hosts, str) else hosts
         )
+
+    @field_validator("toolsets", "tools", mode="before")
+    @classmethod
+    def _split_names(cls, names: object) -> object:
+        if not isinstance(names, str):
+            return names
+        given = [name.strip().lower() for name in names.split(",") if name.strip()]
+        if not given:
+            raise ValueError("names nothing")
+        return given
 
     @field_validator("webhook_hosts")
     @classmethod
@@ -283,6 +306,8 @@ _WANTED = {
     "budget_usd_per_day": "an amount of US dollars such as 20",
     "budget_usd": "an amount of US dollars such as 100",
     "resend_hours": "a number of hours from 0 to 168",
+    "toolsets": "default, all, or names of toolsets such as core, with commas between",
+    "tools": "names of tools such as list_voices, with commas between",
     "read_only": "1 or 0",
     "media_roots": f"whole paths of folders, such as ~/Movies, with {os.pathsep!r} between",
     "download_dir": "the whole path of a folder, such as ~/Movies/dubbed",

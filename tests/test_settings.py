@@ -261,3 +261,9 @@ def test_a_folder_that_is_no_whole_path_is_refused(folder: str) -> None:
 
 def test_roots_that_name_no_folder_are_not_no_setting() -> None:
     assert _complaint({"SYNC_MCP_MEDIA_ROOTS": os.pathsep}).endswith(f", not {os.pathsep!r}.")
+
+
+def test_names_of_tools_and_sets_stand_with_commas_between_in_any_case() -> None:
+    settings = _read({"SYNC_MCP_TOOLSETS": " Core, ,all", "SYNC_MCP_TOOLS": "list_voices"})
+    assert (settings.toolsets, settings.tools) == (("core", "all"), ("list_voices",))
+    assert (_read({}).toolsets, _read({}).tools) == ((), ())

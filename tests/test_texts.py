@@ -3,8 +3,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import sync_mcp
 from sync_mcp.texts import clean, folded, near, safe, unwrapped, without_queries

@@ -38,6 +38,8 @@ from sync_mcp.machine.installed import ledger_command, media_install
 from sync_mcp.serving.tokens import check_own_token, named_tokens
 from sync_mcp.settings import Settings
 from sync_mcp.texts import safe
+from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.toolsets import select_tools
 
 _PACKAGES = ("mcp", "httpx", "pydantic", "anyio", "starlette", "uvicorn", "sqlalchemy")
 _TIMEOUT_SECONDS = 10.0
@@ -109,6 +111,7 @@ async def examine(
     return [
         *_software(),
         *_settings(settings, origins),
+        _tools(settings),
         *_exposure(settings),
         _media(has_media, needed=settings.sandbox),
         *await to_thread.run_sync(_folders, settings),
@@ -158,6 +161,17 @@ def _plain(value: object) -> str:
             return ", ".join(map(str, cast(tuple[object, ...], value)))
         case _:
             return str(value)
+
+
+def _tools(settings: Settings) -> Finding:
+    try:
+        selection = select_tools(
+            TOOLS, toolsets=settings.toolsets, names=settings.tools, is_read_only=settings.read_only
+        )
+    except ConfigurationError as error:
+        return Finding("tools", "the server does not start", error.message)
+    off = f"; off: {', '.join(selection.withheld)}" if selection.withheld else ""
+    return Finding("tools", f"{len(TOOLS) - len(selection.withheld)} of {len(TOOLS)} are on{off}")
 
 
 def _exposure(settings: Settings) -> Iterator[Finding]:

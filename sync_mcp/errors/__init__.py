@@ -26,6 +26,7 @@ SyncError
  x ApprovalRequired           the user has to agree first; nothing was sent
  x ApprovalDenied             the user did not agree; nothing was sent
  x ReadOnlyError              the server was started so that nothing can be paid or changed
+ x ToolOff                    the tool is of a set that is not switched on
  x CreateUnderWay             the same create is on its way elsewhere; nothing was sent by this call
  x NotSent                    a create may not go out any more, and nothing was sent; for who keeps book
  x TransferUnderWay           a file is still read, sent or fetched; that goes on
@@ -50,8 +51,8 @@ from sync_mcp.errors.api import (
     RateLimitError,
     RequestRejectedError,
     ServerError,
+    is_unknown_id as is_unknown_id,
 )
-from sync_mcp.errors.api import is_unknown_id as is_unknown_id
 from sync_mcp.errors.base import MoneySpent, SyncError
 from sync_mcp.errors.codes import Code
 from sync_mcp.errors.local import (
@@ -60,21 +61,22 @@ from sync_mcp.errors.local import (
     InternalError,
     InvalidRequestError,
     ReadOnlyError,
+    ToolOff,
     TransferUnderWay,
 )
 from sync_mcp.errors.money import (
     ApprovalDenied,
     ApprovalRequired,
     CreateUnderWay,
+    DoubtReason as DoubtReason,
     LedgerError,
     LimitReached,
     NotSent,
     NotVisibleYet,
     OutcomeUnknown,
     QuoteRefused,
+    Standing as Standing,
 )
-from sync_mcp.errors.money import DoubtReason as DoubtReason
-from sync_mcp.errors.money import Standing as Standing
 
 __all__ = [
     "APIConnectionError",
@@ -108,5 +110,6 @@ __all__ = [
     "RequestRejectedError",
     "ServerError",
     "SyncError",
+    "ToolOff",
     "TransferUnderWay",
 ]

@@ -62,6 +62,7 @@ Code = Literal[
     "server_error",
     "storage_refused",
     "sync_error",
+    "tool_off",
     "transfer_under_way",
     "url_refused",
     "webhook_changed",

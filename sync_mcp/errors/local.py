@@ -88,6 +88,13 @@ class ReadOnlyError(SyncError):
     next_step = "Tell the user: SYNC_MCP_READ_ONLY=1 is set in the server's environment, by their own choice."
 
 
+class ToolOff(SyncError):
+    """The tool is of a set that is switched off on this server."""
+
+    code = "tool_off"
+    next_step = "Tell the user: SYNC_MCP_TOOLSETS in the server's environment leaves the tool out."
+
+
 class InternalError(SyncError):
     """A fault of this package; the log on standard error says more."""
 

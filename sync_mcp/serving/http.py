@@ -33,7 +33,7 @@ from uvicorn.server import HANDLED_SIGNALS
 from sync_mcp.access import LOOPBACK
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.machine.listen import BACKLOG, listening_socket
-from sync_mcp.serving.caller import caller
+from sync_mcp.serving.caller import asked_toolsets, caller
 from sync_mcp.serving.connections import Connections, raise_descriptors
 from sync_mcp.serving.ending import exit_within
 from sync_mcp.texts import clean
@@ -189,6 +189,7 @@ class _Entrance:
                 async def again() -> Message:
                     return messages.popleft() if messages else await receive()
 
+                asked_toolsets.set(",".join(_header(scope, b"x-mcp-toolsets")))
                 await (self._protocol if is_protocol else self._routes)(scope, again, send)
                 return
         await refusal(scope, receive, send)

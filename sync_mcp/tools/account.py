@@ -1,11 +1,12 @@
 """The tool for the account: what the API says of it, and what the ledger says of the money."""
 
-from typing import TYPE_CHECKING
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 import anyio
-from pydantic import BaseModel
 
+from sync_mcp.api.account import AccountInfo
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import (
     APIConnectionError,
     APIResponseError,
@@ -14,20 +15,12 @@ from sync_mcp.errors import (
     AuthenticationError,
     LedgerError,
 )
+from sync_mcp.payments.limits import Limits, Spending, minute
 from sync_mcp.texts import safe
-from sync_mcp.tools.answers import Answer
-from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
-from sync_mcp.tools.generation_answers import creates_in_doubt
+from sync_mcp.tools.core import AccountAnswer, AccountArguments, LimitRow
+from sync_mcp.tools.job_answers import creates_in_doubt
 from sync_mcp.tools.limit_words import LIMIT_WORDS, NO_BUDGET
-from sync_mcp.tools.registry import READS, Tool, Tools
-
-if TYPE_CHECKING:
-    from decimal import Decimal
-
-    from sync_mcp.api.account import AccountInfo
-    from sync_mcp.api.options import RequestOptions
-    from sync_mcp.payments.limits import Limits, Spending
 
 _WORD_LIMIT = 80
 _URL_LIMIT = 300
@@ -38,39 +31,7 @@ _RESERVED = "What is spent includes reserved_usd: estimates of jobs that run, or
 _BY_USAGE = "The account is billed by usage, so there is no balance."
 
 
-class AccountArguments(Arguments):
-    """None: there is one account."""
-
-
-class LimitRow(BaseModel):
-    limit: str
-    period: str
-    usd: float
-    left_usd: float | None = None
-    until: str | None = None
-
-
-class AccountAnswer(Answer):
-    plan: str | None = None
-    billing_model: str | None = None
-    balance_usd: float | None = None
-    balance_credits: float | None = None
-    concurrency: int | None = None
-    billing_url: str | None = None
-    spent_today_usd: float | None = None
-    spent_this_month_usd: float | None = None
-    spent_ever_usd: float | None = None
-    reserved_usd: float | None = None
-    unresolved: int | None = None
-    unresolved_usd: float | None = None
-    limits: list[LimitRow] | None = None
-    approve_above_usd: float | None = None
-    approve_above_period: str | None = None
-    unasked_left_usd: float | None = None
-    note: str | None = None
-
-
-async def _get_account(context: CallContext, _: AccountArguments) -> AccountAnswer:
+async def get_account(context: CallContext, _: AccountArguments) -> AccountAnswer:
     backend = context.backend
     answer = AccountAnswer(next_step="estimate_cost prices a job; create_generation makes it.")
     notes: list[str] = []
@@ -113,7 +74,7 @@ async def _get_account(context: CallContext, _: AccountArguments) -> AccountAnsw
     return answer
 
 
-def _tell_account(answer: AccountAnswer, told: "AccountInfo") -> None:
+def _tell_account(answer: AccountAnswer, told: AccountInfo) -> None:
     answer.plan = _word(told.plan_name)
     answer.billing_model = _word(told.billing_model)
     answer.balance_usd = _number(told.balance_usd)
@@ -133,7 +94,7 @@ def _billing_url(url: str) -> str | None:
     return url if is_syncs and "@" not in url and url == safe(url, _URL_LIMIT) and " " not in url else None
 
 
-def _tell_spending(answer: AccountAnswer, spending: "Spending") -> None:
+def _tell_spending(answer: AccountAnswer, spending: Spending) -> None:
     answer.spent_today_usd = _number(spending.today_usd)
     answer.spent_this_month_usd = _number(spending.month_usd)
     answer.spent_ever_usd = _number(spending.ever_usd)
@@ -142,9 +103,7 @@ def _tell_spending(answer: AccountAnswer, spending: "Spending") -> None:
     answer.unresolved_usd = _number(spending.unresolved_usd) if spending.unresolved else None
 
 
-def _limit_rows(limits: "Limits", spending: "Spending") -> list[LimitRow] | None:
-    from sync_mcp.payments.limits import minute
-
+def _limit_rows(limits: Limits, spending: Spending) -> list[LimitRow] | None:
     return [
         LimitRow(
             limit=LIMIT_WORDS[standing.name].setting,
@@ -158,25 +117,9 @@ def _limit_rows(limits: "Limits", spending: "Spending") -> list[LimitRow] | None
     ] or None
 
 
-def _number(amount: "Decimal | None") -> float | None:
+def _number(amount: Decimal | None) -> float | None:
     return None if amount is None else float(amount)
 
 
 def _word(text: str | None) -> str | None:
     return safe(text, _WORD_LIMIT) if text else None
-
-
-TOOLS: Tools = (
-    Tool(
-        name="get_account",
-        title="Get the account and the money",
-        description=(
-            "Plan, balance and concurrency; what this server's ledger counts as spent, reserved and "
-            "unresolved money included; the user's limits and what is left of each."
-        ),
-        arguments=AccountArguments,
-        answer=AccountAnswer,
-        annotations=READS,
-        run=_get_account,
-    ),
-)

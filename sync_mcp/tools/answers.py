@@ -7,7 +7,7 @@ import json
 import math
 import re
 from base64 import b64encode
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from sync_mcp.errors import APIStatusError, ApprovalDenied, ApprovalRequired, Li
 from sync_mcp.texts import visible
 from sync_mcp.tools.limit_words import limit_ends_at, limit_message
 from sync_mcp.tools.remedies import next_step
-from sync_mcp.tools.withheld import tell_withheld
+from sync_mcp.tools.withheld import Off, tell_withheld
 
 _SANDBOX = "SANDBOX:"
 SANDBOX_MARK = f"{_SANDBOX} nothing real is made or paid."
@@ -35,6 +35,7 @@ _OWN_VOICE = ("sandbox", "next_step")
 _MAY_WORK = ("uploaded_file_not_found", "IDEMPOTENCY_CONFLICT")
 """Codes of the API's, of a status by which a call is not made again, though by these it can be."""
 _SHOWN_NAMES = {"api_says": "The API says"}
+_NONE_OFF: Mapping[str, Off] = {}
 
 
 class Answer(BaseModel):
@@ -55,10 +56,10 @@ class Picture:
     sandbox: str | None = None
 
 
-def answer_result(answer: Answer | Picture, *, withheld: Collection[str] = ()) -> CallToolResult:
-    """Return the result of a call that did what it was asked; a next step says which tools are withheld."""
+def answer_result(answer: Answer | Picture, *, withheld: Mapping[str, Off] = _NONE_OFF) -> CallToolResult:
+    """Return the result of a call that did what it was asked; a next step says which tools are off."""
     if isinstance(answer, Picture):
-        line = visible(f"{answer.line} {answer.sandbox or ''}".rstrip())
+        line = visible(f"{tell_withheld(answer.line, withheld)} {answer.sandbox or ''}".rstrip())
         data = b64encode(answer.jpeg).decode()
         return CallToolResult(
             content=[
@@ -82,7 +83,7 @@ def error_result(
     sandboxed: bool,
     tool: str = "",
     sample_urls: str = "",
-    withheld: Collection[str] = (),
+    withheld: Mapping[str, Off] = _NONE_OFF,
 ) -> CallToolResult:
     """Return the result of a call that failed: what went wrong, the money, a retry, and the next step.
 
@@ -103,7 +104,7 @@ def error_result(
     request_id = error.request_id if isinstance(error, APIStatusError) else None
     said = {"api_code": error.api_code, "request_id": request_id, "api_says": error.api_says}
     foreign = {name: visible(text) for name, text in said.items() if text}
-    lines.extend(f"{_shown_name(name)}: {_said(name, text)}" for name, text in foreign.items())
+    lines.extend(f"{_label(name)}: {_quote_value(name, text)}" for name, text in foreign.items())
     meta.update(foreign)
     if sample_urls:
         lines.append(f"Sandbox samples: {sample_urls}.")
@@ -139,15 +140,15 @@ def as_text(structured: Mapping[str, Any]) -> str:
             lines.append(f"{name}:" if value else f"{name}: none")
             lines.extend(f"- {_row(entry)}" for entry in cast(list[object], value))
         else:
-            lines.append(f"{_shown_name(name)}: {_said(name, value)}")
+            lines.append(f"{_label(name)}: {_quote_value(name, value)}")
     return "\n".join(lines)
 
 
-def _shown_name(name: str) -> str:
+def _label(name: str) -> str:
     return _SHOWN_NAMES.get(name, name)
 
 
-def _said(name: str, value: object) -> str:
+def _quote_value(name: str, value: object) -> str:
     if name in _OWN_VOICE:
         return str(value)
     # What the API says is quoted even where it is one word.
@@ -162,12 +163,12 @@ def finite(number: float | None) -> float | None:
 def _row(entry: object) -> str:
     if isinstance(entry, Mapping):
         return ", ".join(
-            f"{name} {_shown(value)}" for name, value in cast(Mapping[str, object], entry).items()
+            f"{name} {_show(value)}" for name, value in cast(Mapping[str, object], entry).items()
         )
-    return _shown(entry)
+    return _show(entry)
 
 
-def _shown(value: object) -> str:
+def _show(value: object) -> str:
     if isinstance(value, str) and not _PLAIN_WORD.fullmatch(value):
         return json.dumps(value, ensure_ascii=False)
     return str(value).lower() if isinstance(value, bool) else str(value)

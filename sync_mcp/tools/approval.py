@@ -7,60 +7,20 @@ user's no worth nothing.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
 
 import anyio
 import mcp_types as types
 
 from sync_mcp.errors import ApprovalDenied, ApprovalRequired
-
-if TYPE_CHECKING:
-    from sync_mcp.payments.consent import Proposal, Reason
-
-ApproveBy = Literal["ask", "user", "quote"]
-
-QUESTION = "approve_payment"
-"""Name of the question among the requests to a client of the modern era."""
+from sync_mcp.payments.consent import Proposal, Reason, pieces
+from sync_mcp.payments.limits import dollars
+from sync_mcp.tools.user import ApproveBy, InputNeeded, User, form_of
 
 AT_ONCE_SECONDS = 0.5
 """A no that comes sooner was given by no person: some hosts answer by themselves at once."""
 
 NOBODY_IS_ASKED = "nobody is asked on this server (SYNC_MCP_APPROVE_ABOVE_USD=never)"
 _NO_FORM = "the user has to agree by the host's own form (SYNC_MCP_APPROVE_BY=user), and this host has none"
-
-# Accept is the yes: a box to tick besides would only be forgotten.
-_FORM: dict[str, object] = {"type": "object", "properties": {}}
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """The user behind a client, as far as the client lets them be asked.
-
-    `ask` puts a form to them while the call waits (handshake era); a client of the modern era is answered
-    with the question, and makes the call again with `choice` and the question's token.
-    """
-
-    ask: Callable[[types.ElicitRequestFormParams], Awaitable[types.ElicitResult | None]] | None = None
-    is_asked_by_answer: bool = False
-    choice: types.ElicitResult | None = None
-    question_id: str = ""
-
-    @property
-    def can_be_asked(self) -> bool:
-        """Whether the host can put a form to them."""
-        return self.ask is not None or self.is_asked_by_answer
-
-
-NOBODY = User()
-
-
-class InputNeeded(Exception):
-    """The call is answered with a question, and made again with what the user says."""
-
-    def __init__(self, message: str, state: str) -> None:
-        super().__init__(message)
-        request = types.ElicitRequest(params=_form(message))
-        self.result = types.InputRequiredResult(input_requests={QUESTION: request}, request_state=state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +44,7 @@ class UserApproval:
             return NOBODY_IS_ASKED
         return _NO_FORM if self.by == "user" and not self.user.can_be_asked else None
 
-    async def ask(self, proposal: "Proposal") -> None:
+    async def ask(self, proposal: Proposal) -> None:
         """Return when the user has agreed.
 
         Raises:
@@ -104,7 +64,7 @@ class UserApproval:
             await self._ask_by_form(self.user.ask, proposal, question)
             return
         if self.by == "user":
-            raise _required(
+            raise _approval_error(
                 proposal,
                 f"Nothing was sent: {_NO_FORM}.",
                 "Tell the user: a host with elicitation can ask them, or they change SYNC_MCP_APPROVE_BY in "
@@ -115,32 +75,30 @@ class UserApproval:
     async def _ask_by_form(
         self,
         ask: Callable[[types.ElicitRequestFormParams], Awaitable[types.ElicitResult | None]],
-        proposal: "Proposal",
+        proposal: Proposal,
         question: str,
     ) -> None:
         asked_at = anyio.current_time()
         with anyio.move_on_after(self.seconds_left()):
-            said = await ask(_form(question))
+            said = await ask(form_of(question))
             if said is None:
-                failed = _required(
+                failed = _approval_error(
                     proposal,
                     "Nothing was sent: the user has to agree, and the host failed to ask them.",
                     "Make the same call again. If it fails again tell the user: for a host whose forms do "
                     "not work they set SYNC_MCP_APPROVE_BY=quote in the server's settings.",
                 )
-                failed.retryable = True
-                raise failed
+                raise failed.advise(retryable=True)
             denied = denial_of(said, anyio.current_time() - asked_at)
             if denied is not None:
                 raise denied
             return
-        error = _required(
+        error = _approval_error(
             proposal,
             "Nothing was sent: the user has not answered the question yet.",
             "Make the same call again when the user is there: they are asked again.",
         )
-        error.retryable = True
-        raise error
+        raise error.advise(retryable=True)
 
 
 def denial_of(said: types.ElicitResult, seconds: float | None) -> ApprovalDenied | None:
@@ -159,15 +117,15 @@ def denial_of(said: types.ElicitResult, seconds: float | None) -> ApprovalDenied
     return ApprovalDenied("The user declined to pay for it.")
 
 
-def _nobody_is_asked(proposal: "Proposal") -> ApprovalRequired:
-    return _required(
+def _nobody_is_asked(proposal: Proposal) -> ApprovalRequired:
+    return _approval_error(
         proposal,
         f"Nothing was sent: the user would have to agree, and {NOBODY_IS_ASKED}. {_reasons(proposal)}",
         ways_on(proposal.reasons),
     )
 
 
-async def _by_quote(proposal: "Proposal", question: str, why: str) -> ApprovalRequired:
+async def _by_quote(proposal: Proposal, question: str, why: str) -> ApprovalRequired:
     quote_id = await proposal.hand_out("quote")
     return ApprovalRequired(
         f"Nothing was sent: the user has to agree first. {why}",
@@ -181,7 +139,7 @@ async def _by_quote(proposal: "Proposal", question: str, why: str) -> ApprovalRe
     )
 
 
-def _required(proposal: "Proposal", message: str, next_step: str) -> ApprovalRequired:
+def _approval_error(proposal: Proposal, message: str, next_step: str) -> ApprovalRequired:
     return ApprovalRequired(
         message,
         question="",
@@ -191,18 +149,11 @@ def _required(proposal: "Proposal", message: str, next_step: str) -> ApprovalReq
     )
 
 
-def _form(message: str) -> types.ElicitRequestFormParams:
-    return types.ElicitRequestFormParams(message=message, requested_schema=_FORM)
-
-
-def question_of(proposal: "Proposal", doubts: Sequence[str] = ()) -> str:
+def question_of(proposal: Proposal, doubts: Sequence[str] = ()) -> str:
     """Return the question in lines: the server's own sentences, whole; then what others wrote, in quotes.
 
     `doubts` say why the job would most likely fail.
     """
-    from sync_mcp.payments.consent import pieces
-    from sync_mcp.payments.limits import dollars
-
     usd, note = proposal.price.usd, proposal.price.note
     price = "an unknown price" if usd is None else f"about {dollars(usd)}"
     sentences = [f"Pay {price} for this video?"]
@@ -225,10 +176,10 @@ def question_of(proposal: "Proposal", doubts: Sequence[str] = ()) -> str:
     return "\n".join([*mark, " ".join(sentences), *pieces(proposal.intention, proposal.voice_names)])
 
 
-def ways_on(reasons: "Sequence[Reason]") -> str:
+def ways_on(reasons: Sequence[Reason]) -> str:
     """Return what can be done where nobody can be asked."""
     return " ".join(dict.fromkeys(reason.way_on for reason in reasons if reason.way_on))
 
 
-def _reasons(proposal: "Proposal") -> str:
+def _reasons(proposal: Proposal) -> str:
     return " ".join(reason.text for reason in proposal.reasons)

@@ -1,45 +1,21 @@
 """The tool for files: into the account's storage, from this machine or from the network."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
+from sync_mcp.api.assets import Asset
 from sync_mcp.errors import InvalidRequestError
+from sync_mcp.media.decoding.probe import MediaInfo
+from sync_mcp.media.suitability import notes_on_upload
 from sync_mcp.texts import FILE_NAME_LIMIT, ID_LIMIT, WORD_LIMIT, plain_id, safe
-from sync_mcp.tools.answers import Answer, finite
-from sync_mcp.tools.arguments import Arguments
+from sync_mcp.tools.answers import finite
 from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.core import UploadAnswer, UploadArguments
 from sync_mcp.tools.input_files import UNSEEN
-from sync_mcp.tools.progress import reporting_transfers
-from sync_mcp.tools.registry import CHANGES, Tool, Tools
-
-if TYPE_CHECKING:
-    from sync_mcp.api.assets import Asset
-    from sync_mcp.media.decoding.probe import MediaInfo
+from sync_mcp.tools.lookups import find_url_fault
+from sync_mcp.tools.progress import transfer_reporter
 
 
-class UploadArguments(Arguments):
-    path: str | None = Field(None, description="Local file.")
-    url: str | None = Field(None, description="Or a public https URL to copy.")
-    type: Literal["video", "audio", "image"] | None = Field(
-        None, description="What it has to be; default: as it is."
-    )
-    name: str | None = Field(None, description="What to call it.")
-
-
-class UploadAnswer(Answer):
-    asset_id: str
-    type: str
-    name: str | None = None
-    bytes: int | None = None
-    duration_seconds: float | None = None
-    width: int | None = None
-    height: int | None = None
-    note: str | None = None
-
-
-async def _upload_asset(context: CallContext, arguments: UploadArguments) -> UploadAnswer:
+async def upload_asset(context: CallContext, arguments: UploadArguments) -> UploadAnswer:
     if (arguments.path is None) == (arguments.url is None):
         raise InvalidRequestError("Give path or url, and not both.")
     if arguments.path is not None:
@@ -49,7 +25,7 @@ async def _upload_asset(context: CallContext, arguments: UploadArguments) -> Upl
 
 async def _from_path(context: CallContext, arguments: UploadArguments, path: str) -> UploadAnswer:
     reader, until = context.backend.local_reader, context.answer_at
-    progress_of = partial(reporting_transfers, context)
+    progress_of = partial(transfer_reporter, context)
     media = await reader.read(path, arguments.type, until=until, progress_of=progress_of)
     asset = await reader.upload(
         context.backend.client,
@@ -63,7 +39,7 @@ async def _from_path(context: CallContext, arguments: UploadArguments, path: str
 
 async def _from_url(context: CallContext, arguments: UploadArguments, url: str) -> UploadAnswer:
     client = context.backend.client
-    fault = await context.backend.url_fault(url, "url")
+    fault = await find_url_fault(context.backend, url, "url")
     if fault is not None:
         raise InvalidRequestError(fault)
     asset, info = await context.backend.local_reader.copy(
@@ -72,14 +48,12 @@ async def _from_url(context: CallContext, arguments: UploadArguments, url: str) 
         kind=arguments.type,
         name=arguments.name,
         until=context.answer_at,
-        on_progress=reporting_transfers(context, "the file"),
+        on_progress=transfer_reporter(context, "the file"),
     )
     return _answer(asset, info)
 
 
-def _answer(asset: "Asset", info: "MediaInfo | None") -> UploadAnswer:
-    from sync_mcp.media.suitability import notes_on_upload
-
+def _answer(asset: Asset, info: MediaInfo | None) -> UploadAnswer:
     kind = safe(asset.type or "", WORD_LIMIT).lower()
     asset_id = safe(asset.id, ID_LIMIT)
     notes = ["Already uploaded: it is the same asset."] if asset.was_there else []
@@ -105,19 +79,3 @@ def _next_step(kind: str, asset_id: str) -> str:
     return (
         f'Give it to estimate_cost and create_generation as {{"type": "{kind}", "asset_id": "{asset_id}"}}.'
     )
-
-
-TOOLS: Tools = (
-    Tool(
-        name="upload_asset",
-        title="Upload a file",
-        description=(
-            "Put a video, audio or image file into the account's storage, free; the same content is not sent "
-            "twice. create_generation takes a path by itself."
-        ),
-        arguments=UploadArguments,
-        answer=UploadAnswer,
-        annotations=CHANGES,
-        run=_upload_asset,
-    ),
-)

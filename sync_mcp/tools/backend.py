@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,17 +13,18 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sync_mcp.access import is_on_loopback
-from sync_mcp.errors import ConfigurationError, LedgerError, NotFoundError, SyncError
-from sync_mcp.texts import clean, did_you_mean, near, plain_id
-from sync_mcp.tools.approval import NOBODY, ApproveBy, User
-from sync_mcp.tools.own_outputs import SIGNATURE_IS_MISSING, OwnOutputs
+from sync_mcp.background.transfers import Transfers
+from sync_mcp.errors import ConfigurationError, LedgerError, SyncError
+from sync_mcp.texts import clean, near
+from sync_mcp.tools.own_outputs import OwnOutputs
+from sync_mcp.tools.user import NOBODY, ApproveBy, User
+from sync_mcp.tools.withheld import Off
 
 if TYPE_CHECKING:
     from sync_mcp.api.client import AsyncSync
     from sync_mcp.api.models import ErrorInfo, ModelInfo
     from sync_mcp.api.options import RequestOptions
     from sync_mcp.api.voices import Voice
-    from sync_mcp.background.transfers import Transfers
     from sync_mcp.background.watching import Watcher
     from sync_mcp.media.inputs import LocalReader
     from sync_mcp.media.paths.roots import MediaRoots
@@ -41,12 +42,9 @@ ANSWER_SECONDS = 2.0
 _LAST_WORD_SECONDS = 0.5
 _ASKING_SECONDS = 2.0
 _CATALOGUE_SECONDS = 300.0
-_CATALOGUE_TIMEOUT_SECONDS = 8.0
+CATALOGUE_TIMEOUT_SECONDS = 8.0
 _VOICES_TIMEOUT_SECONDS = 30.0
 _MODELS_NAMED = 20
-_SHORTEST_PART_OF_NAME = 3
-_VOICES_NAMED = 2
-_VOICE_SHOWN = 60
 
 _KeptT = TypeVar("_KeptT")
 
@@ -94,7 +92,6 @@ class Backend:
         approve_above_usd: Decimal | None,
         approve_by: ApproveBy,
         webhook_hosts: Sequence[str],
-        withheld: Collection[str],
         sandboxed: bool,
         stopping: anyio.Event | None = None,
     ) -> None:
@@ -117,8 +114,6 @@ class Backend:
         self.approve_by: ApproveBy = approve_by
         self.webhook_hosts = webhook_hosts
         """The hosts that may be told of a job's end unasked."""
-        self.withheld = withheld
-        """The tools that are not there."""
         self._task_group = task_group
         self._watcher: Watcher | None = None
         self._make_roots = make_roots
@@ -141,7 +136,7 @@ class Backend:
                 self._client = self._connect()
             except ConfigurationError as error:
                 if error.code != "api_key_missing":
-                    error.next_step = "Ask the user to correct the server's settings and to restart it."
+                    error.advise(next_step="Ask the user to correct the server's settings and to restart it.")
                     raise
                 raise ConfigurationError(
                     "The server has no API key, so it cannot reach the Sync API.",
@@ -179,28 +174,17 @@ class Backend:
         return self._roots
 
     @property
-    def can_save(self) -> bool:
-        """Whether results can be saved by this server: it may write, and there is a folder for them."""
-        return "download_generation" not in self.withheld and self.roots.can_save
-
-    @property
-    def can_create(self) -> bool:
-        """Whether this server makes anything."""
-        return "create_generation" not in self.withheld
-
-    @property
     def local_reader(self) -> "LocalReader":
         """What local media are read and uploaded by."""
+        # With it comes what reads media, which is loaded by the first call with a file.
         from sync_mcp.media.inputs import LocalReader
 
         return LocalReader(self.roots, self.transfers)
 
     @property
-    def transfers(self) -> "Transfers":
+    def transfers(self) -> Transfers:
         """What goes on when the call that began it has ended."""
         if self._transfers is None:
-            from sync_mcp.background.transfers import Transfers
-
             self._transfers = Transfers(self._task_group)
         return self._transfers
 
@@ -273,12 +257,12 @@ class Backend:
         except ConfigurationError:
             raise
         except SyncError as error:
-            error.message = (
-                f"Whether there is a model {shown!r} cannot be told: the API's own list could not be read "
-                f"({error.code}). {error.message}"
+            again = f"Call again, or take one of {', '.join(MODEL_PURPOSES)}."
+            error.advise(
+                message=f"Whether there is a model {shown!r} cannot be told: the API's own list could not be "
+                f"read ({error.code}). {error.message}",
+                next_step=again if error.retryable else None,
             )
-            if error.retryable:
-                error.next_step = f"Call again, or take one of {', '.join(MODEL_PURPOSES)}."
             raise
         if name in listed:
             return []
@@ -287,30 +271,6 @@ class Backend:
         known = [*MODEL_PURPOSES, *others]
         named = ", ".join(known[:_MODELS_NAMED])
         return [f"There is no model {shown!r}{near(name[:80], known)} Models: {named}."]
-
-    async def url_fault(self, url: str, place: str, *, takes_path: bool = True) -> str | None:
-        """Return what is wrong with a URL of a file that the API is to fetch; None if nothing is.
-
-        Nothing is fetched to find out. `place` and `takes_path` are as in `link_fault`.
-        """
-        from sync_mcp.api.links import link_fault
-
-        fault = link_fault(url, place, base_url=self.base_url, takes_path=takes_path)
-        if fault is None and await self.outputs.lacks_signature(url):
-            return f"{place} is a job's output, and {SIGNATURE_IS_MISSING}"
-        return fault
-
-    async def find_voices(self, wanted: Iterable[str]) -> dict[str, tuple[str, str | None]]:
-        """Return for each of `wanted` the id of the voice that is called so, and what is wrong with it.
-
-        An id stands for itself. Where the voices cannot be listed, nothing is known to be wrong.
-        """
-        names = dict.fromkeys(wanted)
-        # The list is waited for once, and not for each of them.
-        voices = await self._voices_soon() if names else None
-        if voices is None:
-            return {name: (name, None) for name in names}
-        return {name: await self._find_voice(name, voices) for name in names}
 
     @property
     def voice_names(self) -> Mapping[str, str]:
@@ -321,50 +281,6 @@ class Backend:
             for id in (voice.id, voice.voice_id, voice.internal_voice_id)
             if id and voice.name
         }
-
-    async def _voices_soon(self) -> "list[Voice] | None":
-        """Return the account's voices; None where they cannot be listed soon."""
-        try:
-            with anyio.move_on_after(_CATALOGUE_TIMEOUT_SECONDS):
-                return await self.voices()
-        except ConfigurationError:
-            raise
-        except SyncError as error:
-            logger.info("whether there is such a voice is not known: %s", error)
-        return None
-
-    async def _find_voice(self, wanted: str, voices: "list[Voice]") -> tuple[str, str | None]:
-        from sync_mcp.api.voices import find_voices
-
-        asked = wanted.strip()
-        if any(asked in (voice.id, voice.voice_id, voice.internal_voice_id) for voice in voices):
-            return wanted, None
-        ids = list(dict.fromkeys(voice.id for voice in voices if _is_called(voice, asked)))
-        if len(ids) == 1:
-            return ids[0], None
-        shown = clean(asked, _VOICE_SHOWN)
-        if ids:
-            some = ", ".join(clean(id, _VOICE_SHOWN) for id in ids[:_VOICES_NAMED])
-            return wanted, f"{shown!r} is the name of {len(ids)} voices: give the id of one ({some})."
-        if plain_id(asked) and await self._may_have_voice(asked):
-            return wanted, None
-        # A letter or two stand in many names.
-        found = find_voices(voices, asked) if len(asked) >= _SHORTEST_PART_OF_NAME else []
-        nearest = [clean(voice.name or "", _VOICE_SHOWN) for voice in found[:_VOICES_NAMED]]
-        meant = did_you_mean(*nearest)
-        return wanted, f"{shown!r} is no voice of this account{meant} list_voices tells their ids."
-
-    async def _may_have_voice(self, voice_id: str) -> bool:
-        """Return whether there may be a voice that the list does not show, such as a new one."""
-        try:
-            await self.client.voices.get(
-                voice_id, request_options={"timeout_in_seconds": _CATALOGUE_TIMEOUT_SECONDS}
-            )
-        except NotFoundError:
-            return False
-        except SyncError as error:
-            logger.info("whether there is such a voice is not known: %s", error)
-        return True
 
     async def models(self) -> "list[ModelInfo]":
         """Return the models that the account can use, as the API told them some minutes ago at most."""
@@ -410,7 +326,7 @@ class Backend:
 
     async def _fetch_models(self) -> "list[ModelInfo]":
         return await self.client.models.list(
-            request_options={"timeout_in_seconds": _CATALOGUE_TIMEOUT_SECONDS}
+            request_options={"timeout_in_seconds": CATALOGUE_TIMEOUT_SECONDS}
         )
 
     async def _fetch_voices(self) -> "list[Voice]":
@@ -418,19 +334,15 @@ class Backend:
 
     async def _fetch_plan(self) -> str | None:
         account = await self.client.account.get(
-            request_options={"timeout_in_seconds": _CATALOGUE_TIMEOUT_SECONDS}
+            request_options={"timeout_in_seconds": CATALOGUE_TIMEOUT_SECONDS}
         )
         return account.plan_name
 
     async def _fetch_errors(self) -> "dict[str, ErrorInfo]":
         listed = await self.client.errors.list(
-            request_options={"timeout_in_seconds": _CATALOGUE_TIMEOUT_SECONDS}
+            request_options={"timeout_in_seconds": CATALOGUE_TIMEOUT_SECONDS}
         )
         return {entry.code: entry for entry in listed}
-
-
-def _is_called(voice: "Voice", name: str) -> bool:
-    return bool(name) and (voice.name or "").casefold().split() == name.casefold().split()
 
 
 ReportProgress = Callable[[str], Awaitable[None]]
@@ -458,6 +370,18 @@ class CallContext:
     payment: Payment = field(default_factory=Payment)
     caller: str | None = None
     """The name of the token that the call came with over HTTP, where it has one."""
+    withheld: Mapping[str, Off] = field(default_factory=dict[str, Off])
+    """The tools that are off for this call, by name."""
+
+    @property
+    def can_save(self) -> bool:
+        """Whether a result can be saved by another call: the tool is on, and there is a folder for it."""
+        return "download_generation" not in self.withheld and self.backend.roots.can_save
+
+    @property
+    def can_create(self) -> bool:
+        """Whether a video can be made by another call."""
+        return "create_generation" not in self.withheld
 
     @property
     def seconds_left(self) -> float:

@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import anyio
 
+from sync_mcp.api.models import Generation
 from sync_mcp.errors import LedgerError, SyncError
 from sync_mcp.texts import safe
 from sync_mcp.tools.backend import Backend, CallContext
 from sync_mcp.tools.remedies import REMEDY_ELSE, api_remedy
-
-if TYPE_CHECKING:
-    from sync_mcp.api.models import Generation
 
 _COST_TIMEOUT_SECONDS = 5.0
 _ANSWER_SECONDS = 1.0
@@ -34,7 +32,7 @@ class Explanation:
     cost_usd: Decimal | None = None
 
 
-async def explain_failure(context: CallContext, generation: "Generation") -> Explanation:
+async def explain_failure(context: CallContext, generation: Generation) -> Explanation:
     """Explain a job that ended without a result, from the API's own catalogue where that can be read.
 
     What cannot be found out within the call's time is left unknown.
@@ -52,7 +50,7 @@ async def explain_failure(context: CallContext, generation: "Generation") -> Exp
 
 
 async def _cost(
-    backend: Backend, generation: "Generation"
+    backend: Backend, generation: Generation
 ) -> tuple[Literal["yes", "no", "unknown"], Decimal | None]:
     """Return whether a job was charged, and what it cost where that is known.
 

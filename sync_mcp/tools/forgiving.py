@@ -29,7 +29,7 @@ def without_injected(given: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in given.items() if name not in INJECTED}
 
 
-def unnested(given: Mapping[str, object], tool: str) -> Mapping[str, object]:
+def unnest(given: Mapping[str, object], tool: str) -> Mapping[str, object]:
     """Return the arguments of a call to `tool` that came inside `arguments`, which stands alone."""
     if (
         "arguments" not in given
@@ -140,6 +140,7 @@ def _item_of(kind: str, value: object) -> object:
 
 def _item_at(text: str) -> object:
     """Return the item that a path or a URL stands for, of the kind that its ending tells; or None."""
+    # The client's words come with the client, by the first call.
     from sync_mcp.api.formats import kind_of_name
 
     place = _place(text)

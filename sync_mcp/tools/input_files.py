@@ -5,23 +5,23 @@ import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 import anyio
 
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.formats import MediaKind
+from sync_mcp.api.models import Audio, GenerationRequest, Image, Input, LocalMedia, Video
+from sync_mcp.api.uploads import OnProgress, Transfer
 from sync_mcp.errors import FileRefused, InvalidRequestError, NotFoundError, SyncError, TransferUnderWay
+from sync_mcp.media.decoding.probe import MediaInfo
+from sync_mcp.media.inputs import InputFile, LocalReader
+from sync_mcp.media.lengths import clip_length, expected_length, missing_lengths
+from sync_mcp.media.links import Unseen, peek, why_unseen
+from sync_mcp.media.suitability import faults_of_media, notes_on_media
+from sync_mcp.payments.files import asset_key
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.generation_arguments import InputItem
-from sync_mcp.tools.progress import reporting_transfers
-
-if TYPE_CHECKING:
-    from sync_mcp.api.client import AsyncSync
-    from sync_mcp.api.formats import MediaKind
-    from sync_mcp.api.models import GenerationRequest, Input
-    from sync_mcp.api.uploads import OnProgress, Transfer
-    from sync_mcp.media.decoding.probe import MediaInfo
-    from sync_mcp.media.inputs import InputFile, LocalReader
-    from sync_mcp.media.links import Unseen
+from sync_mcp.tools.progress import transfer_reporter
 
 UNSEEN = "What the files hold could not be checked: the user can install sync-mcp[media] for that."
 _LOOK_SECONDS = 20.0
@@ -37,9 +37,9 @@ class InputFiles:
 
     def __init__(
         self,
-        sync: "AsyncSync",
-        reader: "LocalReader",
-        media: "Mapping[int, InputFile]",
+        sync: AsyncSync,
+        reader: LocalReader,
+        media: Mapping[int, InputFile],
     ) -> None:
         self.media = media
         self.on_progress: OnProgress | None = None
@@ -69,20 +69,16 @@ class InputFiles:
         """What could not be checked of the files, and why."""
         return UNSEEN if any(media.info is None for media in self.media.values()) else None
 
-    async def upload(self, sync: "AsyncSync") -> Mapping[str, str]:
+    async def upload(self, sync: AsyncSync) -> Mapping[str, str]:
         """Return the asset of each file, by its key; what is not there yet is uploaded."""
-        from sync_mcp.payments.files import asset_key
-
         assets: dict[str, str] = {}
         for media in self.media.values():
             asset = await self._reader.upload(sync, media, until=math.inf, on_progress=self._note)
             assets[asset_key(media.kind, media.sha256)] = asset.id
         return assets
 
-    async def known_assets(self, sync: "AsyncSync") -> Mapping[str, str] | None:
+    async def known_assets(self, sync: AsyncSync) -> Mapping[str, str] | None:
         """Return the asset of each file, by its key, where all are there already."""
-        from sync_mcp.payments.files import asset_key
-
         assets: dict[str, str] = {}
         for media in self.media.values():
             asset = await sync.assets.find_uploaded(media.sha256, media.kind)
@@ -98,7 +94,7 @@ class InputFiles:
             if transfer is not None:
                 await self._note(transfer)
 
-    async def _note(self, transfer: "Transfer") -> None:
+    async def _note(self, transfer: Transfer) -> None:
         if self.on_progress is not None:
             try:
                 await self.on_progress(transfer)
@@ -109,11 +105,10 @@ class InputFiles:
     def under_way(self) -> SyncError:
         """Return what a call is told whose time is up before all files are uploaded."""
         error = self._reader.under_way(self._sync, list(self.media.values()))
-        error.next_step = (
-            "Make exactly this call again: it joins the upload, after which the job is made by itself. Do "
-            "not upload the files another way."
+        return error.advise(
+            next_step="Make exactly this call again: it joins the upload, after which the job is made by "
+            "itself. Do not upload the files another way."
         )
-        return error
 
     def forget(self) -> None:
         """Have the next upload ask the API again: an asset is gone."""
@@ -123,8 +118,8 @@ class InputFiles:
 
 @asynccontextmanager
 async def input_files(
-    context: CallContext, items: Sequence[InputItem], request: "GenerationRequest"
-) -> "AsyncGenerator[InputFiles | None]":
+    context: CallContext, items: Sequence[InputItem], request: GenerationRequest
+) -> AsyncGenerator[InputFiles | None]:
     """Open and read the local files among inputs, and put what they hold into `request`; None without any.
 
     Raises:
@@ -146,39 +141,36 @@ async def input_files(
                 path,
                 None if kind == "text" else kind,
                 until=context.answer_at,
-                progress_of=partial(reporting_transfers, context),
+                progress_of=partial(transfer_reporter, context),
             )
         except FileRefused as error:
-            error.message = f"input[{number}]: {error.message}"
-            failures.append(error)
+            failures.append(error.advise(message=f"input[{number}]: {error.message}"))
         except TransferUnderWay as error:
             failures.append(error)
     if failures:
-        raise _told_together(failures)
+        raise _join_failures(failures)
     files = InputFiles(context.backend.client, reader, media)
     _place(request, media)
     await _measure(context, request, files)
-    files.on_progress = reporting_transfers(context, ", ".join(files.names.values()))
+    files.on_progress = transfer_reporter(context, ", ".join(files.names.values()))
     try:
         yield files
     finally:
         files.on_progress = None
 
 
-def _told_together(failures: Sequence[FileRefused | TransferUnderWay]) -> SyncError:
+def _join_failures(failures: Sequence[FileRefused | TransferUnderWay]) -> SyncError:
     """Return one error that says what is wrong with all files; what only takes its time comes last."""
     refused = [error for error in failures if isinstance(error, FileRefused)]
     if not refused:
         return failures[0]
-    first = refused[0]
-    first.message = " ".join(error.message for error in refused)
-    first.next_step = " ".join(dict.fromkeys(error.next_step for error in refused))
-    return first
+    return refused[0].advise(
+        message=" ".join(error.message for error in refused),
+        next_step=" ".join(dict.fromkeys(error.next_step for error in refused)),
+    )
 
 
-def _place(request: "GenerationRequest", media: "Mapping[int, InputFile]") -> None:
-    from sync_mcp.api.models import Audio, Image, LocalMedia, Video
-
+def _place(request: GenerationRequest, media: Mapping[int, InputFile]) -> None:
     for number, each in media.items():
         item = request.input[number]
         if isinstance(item, Video | Image | Audio):
@@ -187,11 +179,8 @@ def _place(request: "GenerationRequest", media: "Mapping[int, InputFile]") -> No
             )
 
 
-async def _measure(context: CallContext, request: "GenerationRequest", files: InputFiles) -> None:
+async def _measure(context: CallContext, request: GenerationRequest, files: InputFiles) -> None:
     """Find out how long the output will be, and whether the model and the plan can make it of these files."""
-    from sync_mcp.media.lengths import clip_length, expected_length, missing_lengths
-    from sync_mcp.media.suitability import faults_of_media, notes_on_media
-
     infos = {number: each.info for number, each in files.media.items() if each.info is not None}
     lengths: dict[int, MediaInfo | float | None] = {**infos}
     reasons: list[str] = []
@@ -218,14 +207,11 @@ async def _measure(context: CallContext, request: "GenerationRequest", files: In
     files.notes = notes_on_media(request, infos)
 
 
-async def gone_links(context: CallContext, request: "GenerationRequest") -> list[str]:
+async def gone_links(context: CallContext, request: GenerationRequest) -> list[str]:
     """Return which files of a request cannot be had from their URLs, and why, as far as one look tells."""
-    from sync_mcp.api.models import Audio, Image, Video
-    from sync_mcp.media.links import peek
-
     gone: dict[int, str] = {}
 
-    async def look(number: int, url: str, kind: "MediaKind") -> None:
+    async def look(number: int, url: str, kind: MediaKind) -> None:
         unseen = await peek(context.backend.client, url, kind)
         if unseen is not None and unseen.is_gone:
             gone[number] = f"input[{number}].url: {unseen.reason}"
@@ -239,11 +225,9 @@ async def gone_links(context: CallContext, request: "GenerationRequest") -> list
 
 
 async def _length_elsewhere(
-    context: CallContext, item: "Input"
-) -> "tuple[MediaInfo | float | None, Unseen | None]":
+    context: CallContext, item: Input
+) -> tuple[MediaInfo | float | None, Unseen | None]:
     """Return the length of what is not on this machine; or why it cannot be told soon."""
-    from sync_mcp.media.links import Unseen, why_unseen
-
     backend = context.backend
     until = min(context.answer_at, anyio.current_time() + _LOOK_SECONDS)
     asset_id, url = getattr(item, "asset_id", None), getattr(item, "url", None)

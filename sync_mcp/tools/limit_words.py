@@ -50,6 +50,7 @@ def limit_message(error: LimitReached) -> str:
 
 def limit_ends_at(error: LimitReached) -> str | None:
     """Return from when on the job may be within the limit; None where that is never by itself."""
+    # As above.
     from sync_mcp.payments.limits import minute
 
     if error.until is None or error.price_usd is None or error.limit_usd is None:

@@ -3,18 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
-
+from sync_mcp.api.estimate import PRICED_FPS
+from sync_mcp.api.models import ModelInfo
+from sync_mcp.media.suitability import is_in_plan, plan_of
 from sync_mcp.texts import clean, safe
-from sync_mcp.tools.answers import Answer
-from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import MODEL_PURPOSES, CallContext
-from sync_mcp.tools.registry import READS, Tool, Tools
-
-if TYPE_CHECKING:
-    from sync_mcp.api.models import ModelInfo
+from sync_mcp.tools.core import ModelRow, ModelsAnswer, ModelsArguments
 
 _MOST_ROWS = 25
 _NAME_LIMIT = 60
@@ -37,8 +32,6 @@ class ModelFacts:
 
         For a plan it is what an estimate comes to, so that no two tools tell two prices.
         """
-        from sync_mcp.api.estimate import PRICED_FPS
-
         price = f"{(self.usd_per_frame * PRICED_FPS).normalize():f}"
         return price if plan_is_known else f"{self.lowest_usd_per_second}-{price}"
 
@@ -56,27 +49,7 @@ KNOWN_MODELS: Mapping[str, ModelFacts] = {
 }
 
 
-class ModelsArguments(Arguments):
-    """None: all models of the account are listed."""
-
-
-class ModelRow(BaseModel):
-    model: str
-    purpose: str | None = None
-    takes: str | None = None
-    usd_per_second: str | None = None
-    limits: str | None = None
-    deprecated: str | None = None
-
-
-class ModelsAnswer(Answer):
-    models: list[ModelRow]
-    note: str | None = None
-
-
-async def _list_models(context: CallContext, _: ModelsArguments) -> ModelsAnswer:
-    from sync_mcp.media.suitability import is_in_plan, plan_of
-
+async def list_models(context: CallContext, _: ModelsArguments) -> ModelsAnswer:
     listed = {model.name: model for model in await context.backend.models()}
     plan = plan_of(await context.backend.plan())
     known = [name for name in MODEL_PURPOSES if name in listed and is_in_plan(name, plan)]
@@ -94,7 +67,7 @@ async def _list_models(context: CallContext, _: ModelsArguments) -> ModelsAnswer
     )
 
 
-def _row(model: "ModelInfo", *, plan_is_known: bool) -> ModelRow:
+def _row(model: ModelInfo, *, plan_is_known: bool) -> ModelRow:
     facts = KNOWN_MODELS.get(model.name)
     told = safe(model.description or "", _TEXT_LIMIT)
     return ModelRow(
@@ -124,16 +97,3 @@ def _note(plan: str | None, *, beyond_plan: Sequence[str], lacking: Sequence[str
     if lacking:
         sentences.append(f"This account's list lacks {', '.join(lacking)}.")
     return " ".join(sentences)
-
-
-TOOLS: Tools = (
-    Tool(
-        name="list_models",
-        title="List models",
-        description="What each of the account's models is for, takes, and costs about.",
-        arguments=ModelsArguments,
-        answer=ModelsAnswer,
-        annotations=READS,
-        run=_list_models,
-    ),
-)

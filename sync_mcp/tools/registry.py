@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import import_module
 from typing import Any, Generic, TypeVar
 
 import mcp_types as types
@@ -17,10 +18,9 @@ from sync_mcp.errors import (
 )
 from sync_mcp.texts import FAULT_LIMIT, safe
 from sync_mcp.tools.answers import SANDBOX_MARK, Answer, Picture, answer_result, error_result
-from sync_mcp.tools.approval import InputNeeded
 from sync_mcp.tools.arguments import Arguments, parse_arguments
 from sync_mcp.tools.backend import CallContext
-from sync_mcp.tools.forgiving import unnested, without_injected
+from sync_mcp.tools.forgiving import unnest, without_injected
 from sync_mcp.tools.schema import (
     Schema,
     input_schema,
@@ -29,6 +29,7 @@ from sync_mcp.tools.schema import (
     with_descriptions,
     with_words_of,
 )
+from sync_mcp.tools.user import InputNeeded
 from sync_mcp.tools.withheld import without_tools
 
 READS = types.ToolAnnotations(
@@ -44,7 +45,49 @@ MAY_OVERWRITE = types.ToolAnnotations(
 logger = logging.getLogger("sync_mcp.tools")
 
 
+@dataclass(frozen=True, slots=True)
+class Toolset:
+    """Tools that are switched on together; `is_default` says whether they are where nothing is set.
+
+    Of its `ways`, a sentence each, the instructions tell the first that names no tool that is off.
+    """
+
+    name: str
+    ways: Sequence[str]
+    is_default: bool = True
+
+
 ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
+
+
+Run = Callable[[CallContext, ArgumentsT], Awaitable[Answer | Picture]]
+
+
+@dataclass(frozen=True, slots=True)
+class LateRun:
+    """The run of a tool, loaded by its first call: who lists the tools needs nothing of it.
+
+    `place` is the module in `sync_mcp.tools` and the function there, as in "jobs:get_generation".
+    """
+
+    place: str
+
+    async def __call__(self, context: CallContext, arguments: Any) -> Answer | Picture:
+        return await self.load()(context, arguments)
+
+    def load(self) -> Run[Any]:
+        """Return the function itself."""
+        module, _, name = self.place.partition(":")
+        run: Run[Any] = getattr(import_module(f"sync_mcp.tools.{module}"), name)
+        return run
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A tool that is off, and by which setting."""
+
+    tool: "Tool[Any]"
+    setting: str
 
 
 @dataclass(frozen=True)
@@ -55,29 +98,31 @@ class Tool(Generic[ArgumentsT]):
     `answer` is None for a tool that answers with a picture: it has no structured content.
     `arguments_told_by` names a tool that describes the arguments inside this one's: said once, read once. Of
     those in `arguments_outlined` this one tells the names and types all the same. `description_alone` is what
-    this one is where that tool is withheld.
+    this one is where that tool is off.
     """
 
     name: str
+    toolset: Toolset
     title: str
     description: str
     arguments: type[ArgumentsT]
     answer: type[Answer] | None
     annotations: types.ToolAnnotations
-    run: Callable[[CallContext, ArgumentsT], Awaitable[Answer | Picture]]
+    run: Run[ArgumentsT]
     paid: bool = False
     arguments_told_by: str = ""
     arguments_outlined: Collection[str] = ()
     description_alone: str = ""
-    withheld: "Mapping[str, Tool[Any]]" = field(default_factory=dict[str, "Tool[Any]"])
-    """The tools that are not there, by name: this one says nothing of them."""
+    withheld: Mapping[str, Withheld] = field(default_factory=dict[str, Withheld])
+    """The tools that are off, by name: this one says nothing of them."""
     other_names: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @cached_property
     def input_schema(self) -> Schema:
         """What `tools/list` says of the arguments."""
-        teller = self.withheld.get(self.arguments_told_by)
-        if teller is not None:
+        off = self.withheld.get(self.arguments_told_by)
+        if off is not None:
+            teller = off.tool
             schema = with_words_of(teller.input_schema, input_schema(self.arguments), teller.name)
         else:
             told_by, outlined = self.arguments_told_by, self.arguments_outlined
@@ -96,19 +141,19 @@ class Tool(Generic[ArgumentsT]):
         return types.Tool(
             name=self.name,
             title=self.title,
-            description=self._told_description,
+            description=self._description_here,
             input_schema=self.input_schema,
             output_schema=output_schema(self.answer) if self.answer else None,
             annotations=self.annotations,
         )
 
     @property
-    def _told_description(self) -> str:
+    def _description_here(self) -> str:
         is_alone = self.arguments_told_by in self.withheld
         return self.description_alone if is_alone else without_tools(self.description, self.withheld)
 
-    def without(self, withheld: "Mapping[str, Tool[Any]]") -> "Tool[ArgumentsT]":
-        """Return it as it is where these tools are not there."""
+    def without(self, withheld: Mapping[str, Withheld]) -> "Tool[ArgumentsT]":
+        """Return it as it is where these tools are off."""
         return replace(self, withheld=withheld) if withheld else self
 
     async def call(
@@ -125,14 +170,14 @@ class Tool(Generic[ArgumentsT]):
         except InputNeeded as needed:
             return needed.result
         except SyncError as error:
-            return self._failed(context, error)
+            return self._answer_failure(context, error)
         except TimeoutError:
-            return self._failed(context, self._too_late(context))
+            return self._answer_failure(context, self._too_late(context))
         except Exception as error:
             logger.error("%s failed unexpectedly: %s", self.name, safe(repr(error), FAULT_LIMIT))
             logger.debug("the failure of %s", self.name, exc_info=error)
             message = f"{self.name} failed in an unexpected way."
-            return self._failed(context, InternalError(message, money_spent=_may_have_spent(context)))
+            return self._answer_failure(context, InternalError(message, money_spent=_may_have_spent(context)))
         if context.backend.sandboxed:
             answer.sandbox = SANDBOX_MARK
         if notes and isinstance(answer, Answer):
@@ -146,23 +191,26 @@ class Tool(Generic[ArgumentsT]):
             logger.info(
                 "%s: left out what the host adds: %s", self.name, ", ".join(sorted(given.keys() - own))
             )
-        return without_injected(unnested(own, self.name))
+        return without_injected(unnest(own, self.name))
 
     def _too_late(self, context: CallContext) -> SyncError:
         again = "Make exactly this call again"
         joins = "it joins what goes on in the server"
         error = APITimeoutError("The call took too long.")
         if context.backend.stopping.is_set():
-            error.message = "The server is ending, and this call was not done yet."
             again = f"{again} once the server runs again"
             joins = "what was sent stands in its ledger"
-            error.next_step = f"{again}."
+            error.advise(
+                message="The server is ending, and this call was not done yet.", next_step=f"{again}."
+            )
         if self.paid:
-            error.money_spent = _may_have_spent(context)
-            error.next_step = f"{again}: {joins}, and nothing is paid twice. Or look in list_generations."
+            error.advise(
+                money_spent=_may_have_spent(context),
+                next_step=f"{again}: {joins}, and nothing is paid twice. Or look in list_generations.",
+            )
         return error
 
-    def _failed(self, context: CallContext, error: SyncError) -> types.CallToolResult:
+    def _answer_failure(self, context: CallContext, error: SyncError) -> types.CallToolResult:
         sandboxed = context.backend.sandboxed
         logger.info("%s: %s%s", self.name, error, " (SANDBOX)" if sandboxed else "")
         samples = context.backend.sample_urls if sandboxed and _could_not_be_fetched(error) else ""

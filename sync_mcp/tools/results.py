@@ -1,84 +1,57 @@
 """The tools for results: look at one, and save it."""
 
 import logging
-from typing import TYPE_CHECKING
 
 from anyio.to_thread import run_sync
-from pydantic import Field
 
+from sync_mcp.api.generations import output_url
+from sync_mcp.api.models import Generation
+from sync_mcp.api.uploads import OnProgress
 from sync_mcp.errors import LedgerError, NoOutput
+from sync_mcp.media.decoding.look import require_extra
+from sync_mcp.media.decoding.sheet import ContactSheet
+from sync_mcp.media.saving import Saved, file_name, preview, save
 from sync_mcp.texts import clean, count_of, plain_id
-from sync_mcp.tools.answers import Answer, Picture
-from sync_mcp.tools.arguments import Arguments
+from sync_mcp.tools.answers import Picture
 from sync_mcp.tools.backend import CallContext
-from sync_mcp.tools.generation_answers import explained_if_missing
-from sync_mcp.tools.progress import reporting_transfers
-from sync_mcp.tools.registry import MAY_OVERWRITE, READS, Tool, Tools
-
-if TYPE_CHECKING:
-    from sync_mcp.api.models import Generation
-    from sync_mcp.api.uploads import OnProgress
-    from sync_mcp.media.decoding.sheet import ContactSheet
-    from sync_mcp.media.saving import Saved
+from sync_mcp.tools.core import DownloadAnswer, DownloadArguments, PreviewArguments
+from sync_mcp.tools.job_answers import explain_if_missing
+from sync_mcp.tools.progress import transfer_reporter
 
 _PATH_LIMIT = 4096
 
 logger = logging.getLogger("sync_mcp.tools")
 
 
-class PreviewArguments(Arguments):
-    generation_id: str = Field(description="A COMPLETED one.")
-
-
-class DownloadArguments(Arguments):
-    generation_id: str = Field(description="A COMPLETED one.")
-    path: str | None = Field(None, description="File or folder; default: the download folder.")
-    overwrite: bool = Field(False, description="Default false.")
-
-
-class DownloadAnswer(Answer):
-    path: str
-    bytes: int
-    sha256: str
-    duration_seconds: float | None = None
-    checks: dict[str, str]
-    note: str | None = None
-
-
-async def _preview_generation(context: CallContext, arguments: PreviewArguments) -> Picture:
-    from sync_mcp.media.decoding.look import require_extra
-    from sync_mcp.media.saving import preview
-
+async def preview_generation(context: CallContext, arguments: PreviewArguments) -> Picture:
     require_extra()
     backend = context.backend
-    generation = await _completed(context, arguments.generation_id)
+    generation = await _get_completed(context, arguments.generation_id)
 
-    async def work(on_progress: "OnProgress") -> "ContactSheet":
+    async def work(on_progress: OnProgress) -> ContactSheet:
         return await preview(backend.client, generation, on_progress=on_progress)
 
     key = ("preview", backend.client.base_url, backend.client.key_fingerprint, generation.id)
     sheet = await backend.transfers.join(
-        key, work, until=context.answer_at, on_progress=reporting_transfers(context, "the output")
+        key, work, until=context.answer_at, on_progress=transfer_reporter(context, "the output")
     )
     seconds = "" if sheet.duration_seconds is None else f" of {sheet.duration_seconds:.1f} s"
     times = ", ".join(f"{at:.1f}" for at in sheet.frame_seconds)
     shown = f"{count_of(len(sheet.frame_seconds), 'frame')}{seconds}, row by row, at {times} s."
     next_step = (
         "Next: download_generation with this generation_id saves it."
-        if backend.can_save
+        if context.can_save
         else "Next: give the user its output_url, which get_generation tells."
     )
     return Picture(sheet.jpeg, f"{plain_id(generation.id) or 'The output'}: {shown} {next_step}")
 
 
-async def _download_generation(context: CallContext, arguments: DownloadArguments) -> DownloadAnswer:
-    from sync_mcp.media.saving import file_name, save
-
+async def download_generation(context: CallContext, arguments: DownloadArguments) -> DownloadAnswer:
     backend = context.backend
-    generation = await _completed(context, arguments.generation_id)
+    generation = await _get_completed(context, arguments.generation_id)
     destination = await run_sync(backend.roots.destination, arguments.path, file_name(generation))
 
-    async def work(on_progress: "OnProgress") -> "Saved":
+    async def work(on_progress: OnProgress) -> Saved:
         return await save(
             backend.client,
             generation,
@@ -91,7 +64,7 @@ async def _download_generation(context: CallContext, arguments: DownloadArgument
     client = backend.client
     key = ("save", client.base_url, client.key_fingerprint, generation.id, destination, arguments.overwrite)
     until = context.answer_at
-    report = reporting_transfers(context, clean(destination.name, _PATH_LIMIT))
+    report = transfer_reporter(context, clean(destination.name, _PATH_LIMIT))
     saved = await backend.transfers.join(key, work, until=until, on_progress=report)
     if not await run_sync(saved.is_still_there):
         # It was saved some minutes ago, and is gone or another by now.
@@ -105,7 +78,7 @@ async def _download_generation(context: CallContext, arguments: DownloadArgument
     return _answer(saved)
 
 
-async def _note_saved(context: CallContext, generation_id: str, saved: "Saved") -> None:
+async def _note_saved(context: CallContext, generation_id: str, saved: Saved) -> None:
     backend = context.backend
     try:
         await backend.guard.note_saved(backend.client, generation_id, clean(str(saved.path), _PATH_LIMIT))
@@ -114,7 +87,7 @@ async def _note_saved(context: CallContext, generation_id: str, saved: "Saved") 
         logger.warning("where a result was saved cannot be noted: %s", error)
 
 
-def _answer(saved: "Saved") -> DownloadAnswer:
+def _answer(saved: Saved) -> DownloadAnswer:
     notes = [*(["This content was there already."] if saved.was_there else []), saved.note or ""]
     return DownloadAnswer(
         path=clean(str(saved.path), _PATH_LIMIT),
@@ -127,7 +100,7 @@ def _answer(saved: "Saved") -> DownloadAnswer:
     )
 
 
-def _next_step(saved: "Saved") -> str:
+def _next_step(saved: Saved) -> str:
     if saved.failed == ["movement"]:
         return (
             "Tell the user that the picture stands still; preview_generation shows it. Fetched again it is "
@@ -145,50 +118,20 @@ def _next_step(saved: "Saved") -> str:
     return "Done: tell the user the path."
 
 
-async def _completed(context: CallContext, generation_id: str) -> "Generation":
+async def _get_completed(context: CallContext, generation_id: str) -> Generation:
     """Return a job as it is now, with a fresh URL of its output."""
-    from sync_mcp.api.generations import output_url
-
     try:
-        async with explained_if_missing(context, generation_id):
+        async with explain_if_missing(context, generation_id):
             generation = await context.backend.client.generations.get(
                 generation_id.strip(), request_options=context.reading
             )
         output_url(generation)
     except NoOutput as error:
-        error.next_step = (
-            "Call wait_for_generations with its id, then this again."
-            if error.code == "generation_running"
-            else "get_generation says what went wrong and what to change."
-            if error.code == "generation_failed"
-            else "Call get_generation in a while: it tells when there is one."
-        )
+        steps = {
+            "generation_running": "Call wait_for_generations with its id, then this again.",
+            "generation_failed": "get_generation says what went wrong and what to change.",
+        }
+        otherwise = "Call get_generation in a while: it tells when there is one."
+        error.advise(next_step=steps.get(error.code, otherwise))
         raise
     return generation
-
-
-TOOLS: Tools = (
-    Tool(
-        name="preview_generation",
-        title="Look at a result",
-        description="Nine frames over the whole length of a finished video, as one picture.",
-        arguments=PreviewArguments,
-        answer=None,
-        annotations=READS,
-        run=_preview_generation,
-        other_names={"id": "generation_id"},
-    ),
-    Tool(
-        name="download_generation",
-        title="Save a result",
-        description=(
-            "Save a finished video on the user's disk and check it. A video that fails a check is kept under "
-            "another name."
-        ),
-        arguments=DownloadArguments,
-        answer=DownloadAnswer,
-        annotations=MAY_OVERWRITE,
-        run=_download_generation,
-        other_names={"id": "generation_id"},
-    ),
-)

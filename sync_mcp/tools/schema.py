@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 from pydantic import BaseModel, JsonValue
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
 Schema = dict[str, Any]
 
@@ -56,14 +58,14 @@ def with_words_of(teller: Schema, schema: Schema, name: str) -> Schema:
     return {**schema, "properties": arguments}
 
 
-def with_descriptions(node: Schema, tell: Callable[[str], str]) -> Schema:
-    """Return a schema whose descriptions are told in another way."""
+def with_descriptions(node: Schema, tell: Callable[[str], str], name: str = "") -> Schema:
+    """Return a schema whose descriptions are told in another way; what is left empty, by its name."""
     told: Schema = dict(node)
     if "description" in node:
-        told["description"] = tell(node["description"])
+        told["description"] = tell(node["description"]) or f"{name.replace('_', ' ').capitalize()}."
     if "properties" in node:
         inner = cast(Mapping[str, Schema], node["properties"])
-        told["properties"] = {name: with_descriptions(part, tell) for name, part in inner.items()}
+        told["properties"] = {name: with_descriptions(part, tell, name) for name, part in inner.items()}
     if "items" in node:
         told["items"] = with_descriptions(node["items"], tell)
     return told
@@ -98,41 +100,52 @@ def _leave_type(argument: Schema) -> None:
         inner.pop("description", None)
 
 
+class _Bare(GenerateJsonSchema):
+    """Makes no defaults and titles, which would be dropped: they take as long as all the rest."""
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        del schema
+        return False
+
+
 def output_schema(model: type[BaseModel]) -> Schema:
     """Return the portable schema of a tool's structured answer."""
     return _portable(model, closed=False)
 
 
 def _portable(model: type[BaseModel], *, closed: bool) -> Schema:
-    raw = model.model_json_schema()
+    raw = model.model_json_schema(schema_generator=_Bare)
     definitions = cast(Mapping[str, Schema], raw.get("$defs", {}))
-    schema = _simplified(raw, definitions, closed=closed)
+    schema = _simplify(raw, definitions, closed=closed)
     schema.pop("description", None)
     return schema
 
 
-def _simplified(node: Schema, definitions: Mapping[str, Schema], *, closed: bool) -> Schema:
+def _simplify(node: Schema, definitions: Mapping[str, Schema], *, closed: bool) -> Schema:
     if "$ref" in node:
         target = definitions[str(node["$ref"]).rsplit("/", 1)[-1]]
         # What is said where a model is used is truer than what is said of the model.
-        return _simplified(
+        return _simplify(
             {**target, **{k: v for k, v in node.items() if k != "$ref"}}, definitions, closed=closed
         )
     if "anyOf" in node:
         branches = [branch for branch in cast(list[Schema], node["anyOf"]) if branch.get("type") != "null"]
         rest = {name: value for name, value in node.items() if name != "anyOf"}
-        return _simplified({**branches[0], **rest}, definitions, closed=closed)
+        return _simplify({**branches[0], **rest}, definitions, closed=closed)
     schema: Schema = {}
     for name, value in node.items():
         if name in _DROPPED or (name == "additionalProperties" and not closed):
             continue
         if name == "properties":
             schema[name] = {
-                field: _simplified(cast(Schema, inner), definitions, closed=closed)
+                field: _simplify(cast(Schema, inner), definitions, closed=closed)
                 for field, inner in cast(Schema, value).items()
             }
         elif name == "items":
-            schema[name] = _simplified(cast(Schema, value), definitions, closed=closed)
+            schema[name] = _simplify(cast(Schema, value), definitions, closed=closed)
         elif name == "const":
             schema["enum"] = [value]
         else:

@@ -5,19 +5,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import cast
 
-from pydantic import BaseModel, Field, JsonValue, WithJsonSchema
+from pydantic import JsonValue
 
+from sync_mcp.api.languages import find_language
+from sync_mcp.api.voices import Voice, find_voices, split_search
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.texts import VOICE_NAME_LIMIT, WORD_LIMIT, folded, near, plain_id, safe
-from sync_mcp.tools.answers import Answer
-from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
-from sync_mcp.tools.registry import READS, Tool, Tools
-
-if TYPE_CHECKING:
-    from sync_mcp.api.voices import Voice
+from sync_mcp.tools.core import VoiceRow, VoicesAnswer, VoicesArguments
 
 _ROWS = 10
 _NOTE_LIMIT = 100
@@ -35,37 +32,11 @@ _NO_LANGUAGE = "The API tells no voice's language: all of them speak the script'
 
 
 # A plain string in the schema: two words go without saying.
-_Kind = Annotated[Literal["cloned", "premade"], WithJsonSchema({"type": "string"})]
-
-
-class VoicesArguments(Arguments):
-    search: str | None = Field(None, description="In the name.")
-    language: str | None = Field(None, description="If told.")
-    cursor: str | None = Field(None, description="A next_cursor.")
-
-
-class VoiceRow(BaseModel):
-    voice_id: str
-    name: str | None = None
-    kind: _Kind = "premade"
-    note: str | None = None
-    """The language, where the API tells one, and what stands in the way of its use."""
-
-
-class VoicesAnswer(Answer):
-    kinds: str | None = None
-    """Which kinds of voices there are, by the names that the API gives them, and how many of each."""
-    voices: list[VoiceRow]
-    next_cursor: str | None = None
-    note: str | None = None
-    """Which words no voice has, or why none was found: it may quote names that others have given."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Known:
     """A voice as it is shown and searched."""
 
-    told: "Voice"
+    told: Voice
     row: VoiceRow
     folded_name: str
     languages: frozenset[str]
@@ -77,8 +48,8 @@ class _Known:
         return safe(found[1] or found[2], WORD_LIMIT) if found else None
 
 
-async def _list_voices(context: CallContext, arguments: VoicesArguments) -> VoicesAnswer:
-    known = _known(await context.backend.voices())
+async def list_voices(context: CallContext, arguments: VoicesArguments) -> VoicesAnswer:
+    known = _list_known(await context.backend.voices())
     found = known
     if arguments.language and any(voice.languages for voice in known):
         asked = _language(arguments.language)
@@ -96,16 +67,16 @@ async def _list_voices(context: CallContext, arguments: VoicesArguments) -> Voic
     )
 
 
-def _known(voices: "Sequence[Voice]") -> list[_Known]:
+def _list_known(voices: Sequence[Voice]) -> list[_Known]:
     """Return the voices that can be named in a create, each once, the account's own first."""
     # What is no id is text of a stranger's.
     usable = {voice.id: voice for voice in voices if plain_id(voice.id)}
-    known = [_Known(voice, _row(voice), *_compared(voice)) for voice in usable.values()]
+    known = [_Known(voice, _row(voice), *_comparison_keys(voice)) for voice in usable.values()]
     return sorted(known, key=lambda voice: voice.row.kind != "cloned")
 
 
-def _row(voice: "Voice") -> VoiceRow:
-    notes = [*_told_languages(voice), *_restriction(voice)]
+def _row(voice: Voice) -> VoiceRow:
+    notes = [*_languages_of(voice), *_restriction(voice)]
     return VoiceRow(
         voice_id=voice.id,
         name=safe(voice.name or "", VOICE_NAME_LIMIT) or None,
@@ -114,7 +85,7 @@ def _row(voice: "Voice") -> VoiceRow:
     )
 
 
-def _restriction(voice: "Voice") -> Iterator[str]:
+def _restriction(voice: Voice) -> Iterator[str]:
     told = voice.restriction
     if isinstance(told, Mapping):
         yield from (f"{name}: {value}" for name, value in told.items())
@@ -124,7 +95,7 @@ def _restriction(voice: "Voice") -> Iterator[str]:
         yield str(told)
 
 
-def _told_languages(voice: "Voice") -> Iterator[str]:
+def _languages_of(voice: Voice) -> Iterator[str]:
     """Yield the languages of a voice, should the API tell them: none is documented."""
     more = cast(Mapping[str, JsonValue], voice.model_extra or {})
     labels = more.get("labels")
@@ -134,15 +105,13 @@ def _told_languages(voice: "Voice") -> Iterator[str]:
         yield from (word for word in words if isinstance(word, str) and word)
 
 
-def _compared(voice: "Voice") -> tuple[str, frozenset[str]]:
+def _comparison_keys(voice: Voice) -> tuple[str, frozenset[str]]:
     """Return the name and the languages of a voice as they are searched."""
-    return folded(voice.name or "", VOICE_NAME_LIMIT), frozenset(map(_language, _told_languages(voice)))
+    return folded(voice.name or "", VOICE_NAME_LIMIT), frozenset(map(_language, _languages_of(voice)))
 
 
 def _language(text: str) -> str:
     """Return a language as it is compared: by its code, without the region."""
-    from sync_mcp.api.languages import find_language
-
     words = folded(text, WORD_LIMIT)
     return find_language(words) or find_language(words.partition(" ")[0]) or words
 
@@ -168,8 +137,6 @@ def _kinds(voices: Sequence[_Known]) -> str | None:
 
 def _best_first(voices: Sequence[_Known], search: str) -> list[_Known]:
     """Return the voices whose name has a word of `search`, those that it stands for best first."""
-    from sync_mcp.api.voices import find_voices
-
     by_id = {voice.row.voice_id: voice for voice in voices}
     return [by_id[voice.id] for voice in find_voices([voice.told for voice in voices], search)]
 
@@ -214,8 +181,6 @@ def _unheard(known: Sequence[_Known], arguments: VoicesArguments) -> str | None:
 
 def _words_of_none(known: Sequence[_Known], search: str) -> Iterator[str]:
     """Yield what no voice has in its name of what was searched for, with the name that was meant."""
-    from sync_mcp.api.voices import split_search
-
     spoken = sorted({part for voice in known[:_NEAR_AMONG] for part in voice.folded_name.split()})
     for word in split_search(search) if search else ():
         if not any(word in voice.folded_name for voice in known):
@@ -228,16 +193,3 @@ def _none_step(known: Sequence[_Known]) -> str:
     if not known:
         return "Give an audio item instead of a text to create_generation."
     return f"Leave a word of search out, or the language. {_ALL}"
-
-
-TOOLS: Tools = (
-    Tool(
-        name="list_voices",
-        title="List voices",
-        description="Voices for a script, one of each kind first.",
-        arguments=VoicesArguments,
-        answer=VoicesAnswer,
-        annotations=READS,
-        run=_list_voices,
-    ),
-)

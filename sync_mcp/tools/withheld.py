@@ -1,13 +1,16 @@
-"""What a server says that withholds tools.
+"""What a server says where tools are off.
 
-What it lists names none of them. An answer is told whole, and a next step that names one says that it is off.
+What it lists names none of them. An answer is told whole, and a next step that names one says that it is off,
+and by which setting.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
+READ_ONLY_SETTING = "SYNC_MCP_READ_ONLY=1"
 READ_ONLY = (
-    "This server is read-only, by the user's own choice (SYNC_MCP_READ_ONLY=1): it makes, uploads and saves "
+    f"This server is read-only, by the user's own choice ({READ_ONLY_SETTING}): it makes, uploads and saves "
     "nothing."
 )
 _SENTENCES = re.compile(r"(?<=[.!?])\s+")
@@ -19,25 +22,55 @@ _NO_PATH_BEFORE = r"(?<![\w/\\.-])"
 _NO_PATH_AFTER = r"(?![\w/\\-]|\.\w)"
 
 
+class Off(Protocol):
+    """A tool that is off, as far as the words go."""
+
+    @property
+    def setting(self) -> str:
+        """By which setting it is off."""
+        ...
+
+
+def names_any(withheld: Collection[str], text: str) -> bool:
+    """Return whether a text of ours names one of these tools."""
+    return bool(withheld) and re.search(_names(withheld), text) is not None
+
+
+def say_no_video_is_made(withheld: Mapping[str, Off]) -> str:
+    """Return why this server makes no video, where `create_generation` is off."""
+    setting = withheld["create_generation"].setting
+    if setting == READ_ONLY_SETTING:
+        return READ_ONLY
+    return f"No video is made here, by the user's own choice ({setting})."
+
+
 def without_tools(text: str, withheld: Collection[str]) -> str:
     """Return a text of ours without what it says of tools that are withheld."""
-    names = rf"\b(?:{'|'.join(map(re.escape, sorted(withheld)))})\b"
-    if not withheld or not re.search(names, text):
+    if not names_any(withheld, text):
         return text
+    names = _names(withheld)
     return " ".join(filter(None, (_before(names, sentence) for sentence in _SENTENCES.split(text))))
 
 
-def tell_withheld(step: str, withheld: Collection[str]) -> str:
-    """Return a next step, whole, and behind it which of the tools that it names are withheld."""
+def tell_withheld(step: str, withheld: Mapping[str, Off]) -> str:
+    """Return a next step, whole, and behind it which of the tools that it names are off, and by what."""
     if not withheld:
         return step
     every = "|".join(map(re.escape, sorted(withheld)))
     named = re.findall(rf"{_NO_PATH_BEFORE}(?:{every}){_NO_PATH_AFTER}", _QUOTED.sub("", step))
-    names = list(dict.fromkeys(named))
-    if not names:
-        return step
-    told = f"{', '.join(names[:-1])} and {names[-1]} are" if len(names) > 1 else f"{names[0]} is"
-    return f"{step} {told} switched off on this server (SYNC_MCP_READ_ONLY=1)."
+    by_setting: dict[str, list[str]] = {}
+    for name in dict.fromkeys(named):
+        by_setting.setdefault(withheld[name].setting, []).append(name)
+    return " ".join([step, *(_off_sentence(names, setting) for setting, names in by_setting.items())])
+
+
+def _off_sentence(names: Sequence[str], setting: str) -> str:
+    are = f"{', '.join(names[:-1])} and {names[-1]} are" if len(names) > 1 else f"{names[0]} is"
+    return f"{are} switched off on this server ({setting})."
+
+
+def _names(withheld: Collection[str]) -> str:
+    return rf"\b(?:{'|'.join(map(re.escape, sorted(withheld)))})\b"
 
 
 def _before(names: str, sentence: str) -> str:

@@ -22,8 +22,7 @@ from sync_mcp import (
     PermissionDeniedError,
     Transfer,
 )
-from sync_mcp.api import downloads as downloads_module
-from sync_mcp.api import storage
+from sync_mcp.api import downloads as downloads_module, storage
 from sync_mcp.api.downloads import fetch_file, move_into_place
 from sync_mcp.api.http import Transport
 from sync_mcp.sandbox import Fault, Sandbox

@@ -10,8 +10,7 @@ from pkgutil import walk_packages
 from typing import get_args
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 import sync_mcp
 from sync_mcp import errors

@@ -1,8 +1,7 @@
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sync_mcp import InvalidRequestError
 from sync_mcp.api.languages import AUTO, LANGUAGES, find_language, language_code

@@ -22,6 +22,8 @@ from mcp_types import Tool
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.server import instructions
+from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.toolsets import select_tools
 from tests.bench.wire import (
     BARE,
     OURS,
@@ -168,7 +170,8 @@ async def sizes() -> list[bool]:
                 answer = await server.tool("list_generations")
                 asked = len(sandbox.requests) - before
                 memory_paid = await _memory_after_a_paid_create(server, sandbox)
-    on_the_sandbox = len(instructions(SANDBOX_ORIGIN).encode())
+    selection = select_tools(TOOLS)
+    on_the_sandbox = len(instructions(SANDBOX_ORIGIN, selection).encode())
     return [
         row("tools/list for the four tools", length, 13_000, unit="bytes"),
         row(f"list_generations on an account of {JOBS} jobs", len(answer), 6000, unit="bytes"),
@@ -178,7 +181,12 @@ async def sizes() -> list[bool]:
         row("the definition of create_generation", create, 6000, unit="bytes"),
         row("tools/list for all tools", whole, 20_000, unit="bytes"),
         row("all tools as a model sees them", listing_bytes(seen), LARGEST_LISTING, unit="bytes"),
-        row("the instructions", len(instructions(None).encode()), LARGEST_INSTRUCTIONS, unit="bytes"),
+        row(
+            "the instructions",
+            len(instructions(None, selection).encode()),
+            LARGEST_INSTRUCTIONS,
+            unit="bytes",
+        ),
         row("the instructions on the sandbox", on_the_sandbox, LARGEST_INSTRUCTIONS, unit="bytes"),
     ]
 

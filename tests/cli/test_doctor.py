@@ -206,6 +206,14 @@ def test_settings_that_end_every_start_are_reported_and_not_repeated(
     assert "hunter2" not in done.stdout
 
 
+def test_which_tools_are_on_is_told_and_a_name_that_does_not_exist_is_wrong(sandbox: Sandbox) -> None:
+    wrong = examined(SYNC_BASE_URL=sandbox.url, SYNC_MCP_TOOLSETS="cora")
+    assert "did you mean 'core'?" in remedies(wrong.stdout)["tools"]
+    report = examined(SYNC_BASE_URL=sandbox.url, SYNC_MCP_READ_ONLY="1").stdout
+    off = "create_generation, upload_asset, download_generation"
+    assert re.search(rf"^tools +8 of 11 are on; off: {off}$", report, re.MULTILINE)
+
+
 def test_http_that_would_not_start_is_wrong_and_says_what_is_missing() -> None:
     done = examined("--sandbox", "--http", "--host", "0.0.0.0", "--allowed-host", "mcp.example.com")
     assert done.returncode == 1

@@ -126,6 +126,17 @@ def test_a_key_on_the_command_line_is_not_repeated(arguments: list[str]) -> None
             "SYNC_API_KEY is a placeholder: put a key in its place, made at "
             "https://sync.so/settings/api-keys, or take --sandbox, which needs none.",
         ),
+        (
+            {"SYNC_MCP_TOOLSETS": "cor", "SYNC_MCP_TOOLS": "list_voice"},
+            "SYNC_MCP_TOOLSETS names a toolset that does not exist, 'cor'; did you mean 'core'? There are "
+            "default, all, core. SYNC_MCP_TOOLS names a tool that does not exist, 'list_voice'; did you mean "
+            "'list_voices'?",
+        ),
+        (
+            {"SYNC_MCP_TOOLSETS": ","},
+            "SYNC_MCP_TOOLSETS must be default, all, or names of toolsets such as core, with commas between, "
+            "not ','.",
+        ),
     ],
 )
 def test_a_bad_variable_is_one_line_that_names_it(environment: dict[str, str], complaint: str) -> None:

@@ -1,27 +1,20 @@
 // A client on the SDK for Node makes a video on the sandbox. It runs from a folder that has the SDK installed.
 //
-// node node_client.mjs URL
-// node node_client.mjs COMMAND [ARGUMENT...]
+// SNAPSHOTS=tests/snapshots node node_client.mjs URL
+// SNAPSHOTS=tests/snapshots node node_client.mjs COMMAND [ARGUMENT...]
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { readdirSync } from "node:fs";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
-const TOOLS = [
-  "create_generation",
-  "download_generation",
-  "estimate_cost",
-  "get_account",
-  "get_generation",
-  "list_generations",
-  "list_models",
-  "list_voices",
-  "preview_generation",
-  "upload_asset",
-  "wait_for_generations",
-];
+// The snapshots are generated, one for each tool.
+const TOOLS = readdirSync(process.env.SNAPSHOTS)
+  .filter((file) => file.startsWith("tool_"))
+  .map((file) => file.slice("tool_".length, -".json".length))
+  .sort();
 const LIMIT_MS = 60_000;
 
 async function makeVideo(client) {

@@ -12,6 +12,7 @@ import re
 import sys
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,19 +21,8 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client import streamable_http
 from mcp.client.stdio import stdio_client
 
-TOOLS = {
-    "create_generation",
-    "get_generation",
-    "wait_for_generations",
-    "list_generations",
-    "estimate_cost",
-    "upload_asset",
-    "preview_generation",
-    "download_generation",
-    "list_voices",
-    "list_models",
-    "get_account",
-}
+SNAPSHOTS = Path(__file__).parents[1] / "snapshots"
+TOOLS = {path.stem.removeprefix("tool_") for path in SNAPSHOTS.glob("tool_*.json")}
 LIMIT_SECONDS = 60
 
 

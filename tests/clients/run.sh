@@ -67,6 +67,7 @@ done
 for number in "${!PYTHON_SDKS[@]}"; do
     run_client "$work/python$number/bin/python" "$here/python_1x.py"
 done
+export SNAPSHOTS=$here/../snapshots
 # Node looks for modules beside the script.
 cp "$here/node_client.mjs" "$work/"
 run_client "$work/node_modules/.bin/node" "$work/node_client.mjs"

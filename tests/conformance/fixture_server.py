@@ -19,7 +19,7 @@ from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.catalogue import TOOLS as PRODUCT_TOOLS
-from sync_mcp.tools.registry import ArgumentsT, Tool
+from sync_mcp.tools.registry import ArgumentsT, Tool, Toolset
 
 # One red pixel, and a sound without a sample.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC"
@@ -93,6 +93,7 @@ def tool(
 ) -> Tool[ArgumentsT]:
     return ContentTool(
         name=name,
+        toolset=Toolset("conformance", ()),
         title=name,
         description="A tool of the conformance suite.",
         arguments=arguments,

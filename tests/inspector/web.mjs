@@ -4,7 +4,7 @@
 //   node web.mjs FOLDER_OF_NODE_MODULES BROWSER SCREENSHOT SERVER_COMMAND...
 
 import { spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,19 +13,10 @@ const [modules, executablePath, screenshot, ...server] = process.argv.slice(2);
 const { chromium } = createRequire(join(modules, "node_modules", "/"))("playwright-core");
 
 const WAIT_MS = 60_000;
-const TOOLS = [
-  "create_generation",
-  "get_generation",
-  "wait_for_generations",
-  "list_generations",
-  "estimate_cost",
-  "upload_asset",
-  "preview_generation",
-  "download_generation",
-  "list_voices",
-  "list_models",
-  "get_account",
-];
+// The snapshots are generated, one for each tool.
+const TOOLS = (await readdir(new URL("../snapshots/", import.meta.url)))
+  .filter((file) => file.startsWith("tool_"))
+  .map((file) => file.slice("tool_".length, -".json".length));
 // The media of the API's own documentation; the sandbox serves its samples in their place.
 const MEDIA = [
   ["video", "https://assets.sync.so/docs/example-video.mp4"],
@@ -70,7 +61,7 @@ try {
   process.kill(-inspector.pid);
   await rm(home, { recursive: true, force: true });
 }
-console.log("connected, eleven tools, a form filled, an answer read");
+console.log(`connected, ${TOOLS.length} tools, a form filled, an answer read`);
 process.exit(0);
 
 async function address() {

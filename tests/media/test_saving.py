@@ -14,8 +14,7 @@ from sync_mcp import AsyncSync, Audio, FileRefused, GenerationOptions, Image, No
 from sync_mcp.api.models import Generation
 from sync_mcp.errors import APIResponseError
 from sync_mcp.machine.scratch import LOCK_NAME
-from sync_mcp.media import saving as saving_module
-from sync_mcp.media import temporary as temporary_module
+from sync_mcp.media import saving as saving_module, temporary as temporary_module
 from sync_mcp.media.decoding import look as look_module
 from sync_mcp.media.decoding.examine import Examination
 from sync_mcp.media.paths.roots import MediaRoots

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sync_mcp import InvalidRequestError
 from sync_mcp.api.models import GenerationRequest, LocalMedia

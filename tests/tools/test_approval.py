@@ -394,7 +394,7 @@ async def test_a_refusal_for_want_of_consent_names_the_sandbox_once(
 async def test_a_form_that_is_not_answered_in_time_is_asked_again_and_never_ends_in_a_quote(
     sandbox: Sandbox, host: Hosts, media: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.tools.generations._SENDING_SECONDS", 54.5)
+    monkeypatch.setattr("sync_mcp.tools.terms._SENDING_SECONDS", 54.5)
     async with on_an_api(
         sandbox, says="nothing", sandbox_mode=True, approve_above_usd=Decimal(0)
     ) as assistant:

@@ -16,38 +16,11 @@ from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.catalogue import TOOLS
 
 from .assistant import AUDIO, MARK, VIDEO, Assistant, Facts, creates, media, sent
+from .calls import ARGUMENTS, NAMES
 
 pytestmark = pytest.mark.anyio
 
 KEY = "sk_Live-0123456789"
-NAMES = (
-    "create_generation",
-    "get_generation",
-    "wait_for_generations",
-    "list_generations",
-    "estimate_cost",
-    "upload_asset",
-    "preview_generation",
-    "download_generation",
-    "list_voices",
-    "list_models",
-    "get_account",
-)
-ARGUMENTS: dict[str, Facts] = {
-    "create_generation": {
-        "input": [{"type": "video", "url": "https://h/v"}, {"type": "audio", "url": "https://h/a"}]
-    },
-    "get_generation": {"id": "g-1"},
-    "wait_for_generations": {"ids": ["g-1", "g-2"], "wait_seconds": 0},
-    "list_generations": {},
-    "estimate_cost": {"input": [{"type": "video", "url": "https://h/v"}], "dub": {"target_lang": "es"}},
-    "upload_asset": {"url": "http://127.0.0.1:9/v.mp4"},
-    "preview_generation": {"generation_id": "g-1"},
-    "download_generation": {"generation_id": "g-1"},
-    "list_voices": {},
-    "list_models": {},
-    "get_account": {},
-}
 
 
 @asynccontextmanager
@@ -62,7 +35,7 @@ async def test_without_a_key_the_tools_are_listed_and_each_call_says_how_to_go_o
     # The key comes from the settings, whatever the environment of this process holds.
     monkeypatch.setenv("SYNC_API_KEY", KEY)
     async with serving(Settings()) as assistant:
-        assert [tool.name for tool in (await assistant.client.list_tools()).tools] == list(NAMES)
+        assert [tool.name for tool in (await assistant.client.list_tools()).tools] == NAMES
         for name in NAMES:
             for more in ({}, {"model": "sync-9"} if "input" in ARGUMENTS[name] else {}):
                 told = await assistant.error(name, ARGUMENTS[name], **more)

@@ -8,8 +8,7 @@ from uuid import UUID
 
 import pytest
 from anyio.from_thread import start_blocking_portal
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from mcp import Client
 
 from sync_mcp import Settings, create_server

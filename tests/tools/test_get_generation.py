@@ -261,7 +261,7 @@ async def test_a_wait_reports_progress_every_five_seconds_with_the_percentage_th
 async def test_a_percentage_that_the_api_does_not_tell_is_not_made_up(
     assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.tools.generations._PROGRESS_SECONDS", 0.1)
+    monkeypatch.setattr("sync_mcp.tools.jobs._PROGRESS_SECONDS", 0.1)
     show(sandbox, status="PROCESSING")
     told = await assistant.facts("get_generation", id="g-1", wait_seconds=0.5)
     assert "progress_percent" not in told

@@ -18,6 +18,7 @@ from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools.answers import error_result
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.remedies import API_REMEDIES
+from sync_mcp.tools.toolsets import select_tools
 from sync_mcp.tools.withheld import READ_ONLY, tell_withheld, without_tools
 from tests.sandbox.wire import VOICE
 
@@ -26,7 +27,7 @@ from .test_next_steps import API_CODES, own, refusal
 
 pytestmark = pytest.mark.anyio
 
-WITHHELD = {tool.name for tool in TOOLS if not (tool.annotations.read_only_hint)}
+WITHHELD = select_tools(TOOLS, is_read_only=True).withheld
 NOBODY = "00000000-0000-0000-0000-000000000000"
 _NAMED = re.compile("|".join(sorted(WITHHELD)))
 
@@ -81,7 +82,7 @@ def descriptions(node: object) -> Iterator[str]:
 
 
 def test_what_is_withheld_is_what_pays_or_changes_anything() -> None:
-    assert {"create_generation", "upload_asset", "download_generation"} == WITHHELD
+    assert WITHHELD.keys() == {"create_generation", "upload_asset", "download_generation"}
 
 
 async def test_the_listing_and_the_instructions_name_no_tool_that_is_not_there(
@@ -90,7 +91,7 @@ async def test_the_listing_and_the_instructions_name_no_tool_that_is_not_there(
     async with serving(sandbox, home, read_only=True) as assistant:
         listed = (await assistant.client.list_tools()).tools
         instructions = assistant.client.instructions or ""
-    assert not {tool.name for tool in listed} & WITHHELD
+    assert not {tool.name for tool in listed} & WITHHELD.keys()
     assert READ_ONLY in instructions
     for text in (instructions, *(text for tool in listed for text in _words_of(tool))):
         assert says_nothing_of_what_is_withheld(text), text
@@ -320,4 +321,4 @@ def test_a_sentence_ends_before_it_comes_to_a_tool_that_is_not_there(text: str, 
 )
 def test_a_step_is_followed_by_the_withheld_tools_that_it_names_itself(step: str, named: list[str]) -> None:
     assert tell_withheld(step, WITHHELD) == (f"{step} {off(*named)}" if named else step)
-    assert tell_withheld(step, ()) == step
+    assert tell_withheld(step, {}) == step

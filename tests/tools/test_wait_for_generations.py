@@ -10,7 +10,7 @@ from mcp import Client
 
 from sync_mcp import AsyncSync, Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.tools.generations import TOOLS
+from sync_mcp.tools.catalogue import TOOLS
 from tests.api.conftest import make, until
 
 from .assistant import MARK, Assistant, Facts, arrived, refusal
@@ -159,7 +159,7 @@ async def test_a_row_says_how_far_a_job_is_and_only_while_it_runs(
 async def test_how_far_jobs_are_is_left_out_where_the_api_does_not_tell_it_soon(
     assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.tools.generations._PROGRESS_READ_SECONDS", 0.1)
+    monkeypatch.setattr("sync_mcp.tools.jobs._PROGRESS_READ_SECONDS", 0.1)
     ids = await made(sandbox, 2)
     sandbox.advance(sandbox.settings.job_seconds / 2)
     for fault in (

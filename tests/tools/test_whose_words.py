@@ -17,7 +17,8 @@ from sync_mcp.tools.answers import as_text, error_result
 from sync_mcp.tools.catalogue import TOOLS
 
 from .assistant import Assistant, Facts, media
-from .test_foreign_text import ARGUMENTS, answering, arguments_of, hostile, job
+from .calls import ARGUMENTS
+from .test_foreign_text import answering, arguments_of, hostile, job
 from .test_next_steps import own
 
 pytestmark = pytest.mark.anyio
@@ -94,7 +95,7 @@ async def arguments_that_work(assistant: Assistant, sandbox: Sandbox, tool: str)
     if tool == "upload_asset":
         return {"url": sandbox.samples.video}
     if not {"generation_id", "generation_ids"} & ARGUMENTS[tool].keys():
-        return {}
+        return ARGUMENTS[tool]
     sandbox.add_fault(Fault(job="fail", error="It, broke: status COMPLETED", skip=1))
     ids = [
         (await assistant.facts("create_generation", input=media(sandbox, number)))["generation_id"]

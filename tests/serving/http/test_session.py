@@ -7,22 +7,9 @@ from mcp import Client
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.server.host import KEY, media, until
 from tests.serving.http.web import TOKEN, Mode, RoundRobin, Web, both_eras, connected, post, serving
+from tests.tools.calls import NAMES
 
 pytestmark = pytest.mark.anyio
-
-TOOLS = {
-    "create_generation",
-    "get_generation",
-    "wait_for_generations",
-    "list_generations",
-    "estimate_cost",
-    "upload_asset",
-    "preview_generation",
-    "download_generation",
-    "list_voices",
-    "list_models",
-    "get_account",
-}
 
 
 async def a_whole_session(url: str, mode: Mode, sandbox: Sandbox) -> list[float]:
@@ -35,7 +22,7 @@ async def a_whole_session(url: str, mode: Mode, sandbox: Sandbox) -> list[float]
 
     with anyio.fail_after(30):
         async with connected(url, mode) as client:
-            assert {tool.name for tool in (await client.list_tools()).tools} == TOOLS
+            assert {tool.name for tool in (await client.list_tools()).tools} == set(NAMES)
             asked: dict[str, Any] = {"input": media(sandbox.url, f"?{mode}")}
             assert (await answered(client, "estimate_cost", asked))["cost_usd"] > 0
             job = await answered(client, "create_generation", asked)

@@ -1,0 +1,119 @@
+"""On which terms a job may be made: whose yes counts, and what the user is told before."""
+
+import math
+from collections.abc import Sequence
+
+from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.option_matrix import find_ignored_options
+from sync_mcp.errors import QuoteRefused
+from sync_mcp.payments.call import Terms
+from sync_mcp.payments.wish import Token
+from sync_mcp.tools.approval import NOBODY_IS_ASKED, UserApproval, denial_of
+from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.generation_arguments import CreateArguments, EstimateArguments
+from sync_mcp.tools.input_files import InputFiles
+
+MEND_LINKS = (
+    "Nothing was started, and the job would most likely fail: tell the user what is wrong with the file. "
+    "Give a URL that anybody can fetch, or the file as path; do not guess its length."
+)
+_SENDING_SECONDS = 15.0
+"""What is left of a call for the create itself, once the user has been asked."""
+
+
+def terms_of(
+    context: CallContext,
+    arguments: CreateArguments | EstimateArguments,
+    files: InputFiles | None,
+    *,
+    notes: Sequence[str],
+    slot_until: float = -math.inf,
+) -> Terms:
+    backend = context.backend
+    return Terms(
+        take=arguments.take,
+        max_cost_usd=arguments.max_cost_usd,
+        duration_seconds=arguments.duration_seconds,
+        files=files,
+        token=_token(context, arguments.quote_id),
+        approval=approval_of(context),
+        webhook_hosts=backend.webhook_hosts,
+        refuses_late_segments=True,
+        notes=notes,
+        voice_names=backend.voice_names,
+        on_begin=context.payment.begin,
+        slot_until=slot_until,
+        ends_at=context.answer_at,
+        caller=context.caller,
+    )
+
+
+def approval_of(context: CallContext) -> UserApproval:
+    backend = context.backend
+    return UserApproval(
+        context.user,
+        backend.approve_above_usd,
+        backend.approve_by,
+        seconds_left=lambda: context.seconds_left - _SENDING_SECONDS,
+    )
+
+
+def _token(context: CallContext, quote_id: str | None) -> Token | None:
+    """Return what the user agreed by: a question of the host's that came back, or a quote.
+
+    Where forms are switched off no answer to one counts, whichever it is: another server may have put it.
+    """
+    if context.user.choice is not None and context.backend.approve_by != "quote":
+        return Token(context.user.question_id, "question")
+    return None if quote_id is None else Token(quote_id)
+
+
+async def check_answer(context: CallContext, request: GenerationRequest, terms: Terms) -> None:
+    """Check what came with a call as the user's yes.
+
+    Raises:
+        ApprovalDenied: the user was asked by the host, and did not agree: then no quote of it holds any more.
+        QuoteRefused: the host asks the user by itself, or no quote counts on this server.
+    """
+    backend, said = context.backend, context.user.choice
+    if said is not None and backend.approve_by != "quote":
+        denied = denial_of(said, await backend.guard.question_age(context.user.question_id, terms.caller))
+        if denied is not None:
+            if denied.is_the_users:
+                await backend.guard.revoke(backend.client, request, terms)
+            raise denied
+    if terms.token is not None and backend.approve_above_usd is None:
+        raise QuoteRefused(
+            f"No quote is taken: {NOBODY_IS_ASKED}.",
+            next_step=(
+                "Make the same call without quote_id: no price is asked about here. What must be asked "
+                "about whatever the price is refused, and the refusal says what the user can do."
+            ),
+        )
+    if said is None and terms.token is not None and not do_quotes_count(context):
+        why = (
+            "on this server only the user's own answer counts (SYNC_MCP_APPROVE_BY=user)"
+            if backend.approve_by == "user"
+            else "this host asks the user by itself"
+        )
+        counts = (
+            "Make the same call without quote_id: where the user has to agree, the host asks them."
+            if context.user.can_be_asked
+            else "This host cannot ask the user: tell them to use a host with elicitation, or to change "
+            "SYNC_MCP_APPROVE_BY in the server's settings."
+        )
+        raise QuoteRefused(f"No quote is taken: {why}.", next_step=counts)
+
+
+def do_quotes_count(context: CallContext) -> bool:
+    """Return whether a quote can stand for the user's yes."""
+    by = context.backend.approve_by
+    if context.backend.approve_above_usd is None or not context.can_create:
+        return False
+    return by == "quote" or (by == "ask" and not context.user.can_be_asked)
+
+
+def notes_before(request: GenerationRequest, files: InputFiles | None) -> list[str]:
+    """Return what is told before a request is paid for: options that do nothing, and what its files are."""
+    ignored = [option.sentence for option in find_ignored_options(request)]
+    return [*ignored, *(files.notes if files is not None else ())]

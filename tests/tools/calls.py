@@ -1,0 +1,38 @@
+"""Arguments for a call of each tool: a new tool needs no line here, where what it requires can be made up."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sync_mcp.tools.catalogue import TOOLS
+
+Facts = dict[str, Any]
+
+NAMES = [tool.name for tool in TOOLS]
+_INPUT = [
+    {"type": "video", "url": "https://example.com/v.mp4"},
+    {"type": "audio", "url": "https://example.com/a.wav"},
+]
+# What a schema alone does not say.
+_SPECIAL: Mapping[str, Facts] = {
+    "create_generation": {"input": _INPUT},
+    "estimate_cost": {"input": _INPUT},
+    "wait_for_generations": {"generation_ids": ["job-1"], "wait_seconds": 0},
+    "upload_asset": {"url": "https://example.com/v.mp4"},
+}
+_MADE_UP: Facts = {"string": "job-1", "integer": 1, "number": 1, "boolean": False, "object": {}}
+
+
+def _required(schema: Facts) -> Facts:
+    """Return what a schema requires, each of a value that its type allows."""
+    parts = schema["properties"]
+    return {
+        name: parts[name]["enum"][0]
+        if "enum" in parts[name]
+        else _MADE_UP.get(parts[name]["type"], ["job-1"])
+        for name in schema.get("required", ())
+    }
+
+
+ARGUMENTS: Mapping[str, Facts] = {
+    tool.name: _SPECIAL.get(tool.name) or _required(tool.input_schema) for tool in TOOLS
+}
