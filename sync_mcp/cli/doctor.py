@@ -46,7 +46,8 @@ _TIMEOUT_SECONDS = 10.0
 _HEALTH_SECONDS = 2.0
 _HEALTH_BYTES = 100
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not served
-_SHOWN = 400
+_SHOWN = 200
+_OURS_SHOWN = 400
 _NOT_INSTALLED = "not installed"
 _CLOCK_TOLERANCE_SECONDS = 120.0
 _WITHOUT_MEDIA = (
@@ -74,11 +75,13 @@ class Finding:
     name: str
     state: str
     remedy: str | None = None
+    is_ours: bool = False
+    """Whether the state is in our words alone: it may name a command, which is told whole."""
 
     def __str__(self) -> str:
         # Much of it is the API's own words: they must not make lines of their own.
-        line = f"{self.name:<10} {safe(self.state, _SHOWN)}"
-        return line if self.remedy is None else f"{line}\n  WRONG -> {safe(self.remedy, _SHOWN)}"
+        line = f"{self.name:<10} {safe(self.state, _OURS_SHOWN if self.is_ours else _SHOWN)}"
+        return line if self.remedy is None else f"{line}\n  WRONG -> {safe(self.remedy, _OURS_SHOWN)}"
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -286,7 +289,7 @@ def _ledger(settings: Settings) -> Finding:
     if settings.sandbox:
         return Finding("ledger", "not looked at: the sandbox has its own, which ends with it")
     # Takes long to import, and blocks for as long as the disk takes.
-    from sync_mcp.payments.ledger import Ledger, remedy
+    from sync_mcp.payments.ledger import Ledger
     from sync_mcp.payments.stores.sqlite import UNTOUCHED_CODE
 
     ledger = Ledger(settings.home, read_only=True)
@@ -296,7 +299,8 @@ def _ledger(settings: Settings) -> Finding:
         entries = ledger.check()
         unresolved = sum(spending.unresolved for _, _, spending in ledger.accounts())
     except LedgerError as error:
-        return Finding("ledger", error.message, None if error.code == UNTOUCHED_CODE else remedy(error))
+        remedy = None if error.code == UNTOUCHED_CODE else error.to_user
+        return Finding("ledger", error.message, remedy, is_ours=True)
     finally:
         ledger.close()
     more = f": `{ledger_command('list')}` says what to do" if unresolved else ""

@@ -3,7 +3,7 @@
 import json
 from typing import Literal, Self
 
-from sync_mcp.errors.codes import Code, step_of
+from sync_mcp.errors.codes import NEXT_STEPS, Code
 from sync_mcp.texts import MESSAGE_LIMIT, safe
 
 MoneySpent = Literal["no", "yes", "unknown"]
@@ -42,7 +42,7 @@ class SyncError(Exception):
         self.code = code or self.code
         self.api_code = safe(api_code or "", 80) or None
         self.api_says = safe(api_says, MESSAGE_LIMIT)
-        self.next_step = safe(next_step or "", MESSAGE_LIMIT) or step_of(self.code) or self.next_step
+        self.next_step = safe(next_step or "", MESSAGE_LIMIT) or NEXT_STEPS.get(self.code) or self.next_step
         self.retry_after_seconds = retry_after_seconds
         super().__init__(self.message)
 

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from sync_mcp.machine.installed import ledger_command
-
 Code = Literal[
     "api_error",
     "api_key_missing",
@@ -69,7 +67,7 @@ Code = Literal[
 ]
 """Every word that an error's `code` can be."""
 
-_NEXT_STEPS: Mapping[Code, str] = {
+NEXT_STEPS: Mapping[Code, str] = {
     "api_key_missing": "Set SYNC_API_KEY (made at https://sync.so/settings/api-keys).",
     "approval_cancelled": (
         "Nothing was sent, and the user has not decided: the same call asks them again, when they want it."
@@ -78,16 +76,6 @@ _NEXT_STEPS: Mapping[Code, str] = {
         "Nothing was sent. Tell the user. For unattended work they set SYNC_MCP_APPROVE_ABOVE_USD together "
         "with SYNC_MCP_BUDGET_USD_PER_DAY or SYNC_MCP_BUDGET_USD."
     ),
-    "ledger_corrupt": "Ask the user to run `{ledger_check}`, which says what can be done.",
-    "ledger_missing": (
-        "Ask the user to run `{ledger_check}`, which says what can be done; they may know where it is."
-    ),
-    "ledger_newer": "Ask the user to update sync-mcp. The file was left as it is.",
-    "ledger_replaced": (
-        "Ask the user to run `{ledger_check}`, which says what can be done; the newer file may exist."
-    ),
-    "ledger_unavailable": "Ask the user to look at the ledger: {ledger_check}.",
-    "ledger_untouched": "Ask the user to run `{ledger_check}`.",
     "price_changed": "Tell the user the price of now: estimate_cost tells it, with a new quote.",
     "quote_revoked": "Do not repeat the call by yourself: ask the user what to do instead.",
     "storage_refused": "Call again; if it stays, quote this to Sync's support.",
@@ -99,10 +87,4 @@ _NEXT_STEPS: Mapping[Code, str] = {
         "Tell the user who gets the finished job's URL; estimate_cost gives a new quote for that."
     ),
 }
-"""Where a class has several codes, of different causes, or the step names a command."""
-
-
-def step_of(code: Code) -> str:
-    """Return the step of a code, "" where its class has it; a command is named as it is typed here."""
-    step = _NEXT_STEPS.get(code, "")
-    return step.format(ledger_check=ledger_command("check")) if "{" in step else step
+"""Where a class has several codes, of different causes."""

@@ -1,6 +1,6 @@
 """What stands between a create and the money: limits, consent, the ledger, and outcomes in doubt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
@@ -214,9 +214,37 @@ class LedgerError(SyncError):
 
     `code` says why: `ledger_corrupt`, `ledger_missing`, `ledger_newer`, `ledger_replaced`,
     `ledger_untouched`, and `ledger_unavailable` for everything else.
+
+    Attributes:
+        to_user: what the user can do about it, put to them; the next step asks them to.
     """
 
     code = "ledger_unavailable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: Code | None = None,
+        to_user: str | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        what = to_user or _TO_USER.get(code or self.code, "").format(check=ledger_command("check"))
+        super().__init__(
+            message, code=code, next_step=next_step or f"Ask the user to {what[:1].lower()}{what[1:]}"
+        )
+        self.to_user = safe(what, MESSAGE_LIMIT)
+
+
+_TO_USER: Mapping[Code, str] = {
+    "ledger_corrupt": "Run `{check}`, which says what can be done.",
+    "ledger_missing": "Run `{check}`, which says what can be done; they may know where it is.",
+    "ledger_newer": "Update sync-mcp. The file was left as it is.",
+    "ledger_replaced": "Run `{check}`, which says what can be done; the newer file may exist.",
+    "ledger_unavailable": "Look at the ledger: {check}.",
+    "ledger_untouched": "Run `{check}`.",
+}
+"""What each code asks of the user."""
 
 
 class LimitReached(SyncError):

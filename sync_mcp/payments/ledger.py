@@ -45,19 +45,12 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from sync_mcp.errors import LedgerError
 from sync_mcp.payments.book.agreements import Agreements
 from sync_mcp.payments.book.attempts import Attempts
 from sync_mcp.payments.book.decisions import Decisions
 from sync_mcp.payments.book.endings import Endings
 from sync_mcp.payments.book.sums import Sums
 from sync_mcp.payments.rows import ACCOUNTS, put
-
-
-def remedy(error: LedgerError) -> str:
-    """Return what the user can do about a ledger that cannot be used: the next step, put to the user."""
-    told = error.next_step.removeprefix("Ask the user to ")
-    return f"{told[:1].upper()}{told[1:]}"
 
 
 class Ledger(Attempts, Agreements, Sums, Endings, Decisions):

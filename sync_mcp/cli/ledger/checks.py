@@ -9,7 +9,7 @@ from pathlib import Path
 from sync_mcp.cli.ledger.entries import id_list, is_or_are, none_yet
 from sync_mcp.errors import LedgerError
 from sync_mcp.machine.installed import ledger_command
-from sync_mcp.payments.ledger import Ledger, remedy
+from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.stores.sqlite import LOST_CODES
@@ -82,7 +82,7 @@ def _counts(entries: int, is_open: int, unresolved: Sequence[Entry]) -> Iterator
 
 def _unusable(ledger: Ledger, error: LedgerError) -> Iterator[_Finding]:
     if error.code not in LOST_CODES:
-        yield "ledger", error.message, remedy(error)
+        yield "ledger", error.message, error.to_user
         return
     yield "ledger", error.message, None
     for path in ledger.set_aside():

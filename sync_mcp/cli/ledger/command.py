@@ -13,7 +13,7 @@ from sync_mcp.cli.ledger.plans import Plan, plan_loss, plan_prune, plan_release,
 from sync_mcp.cli.ledger.sightings import Sighting, look_up
 from sync_mcp.cli.streams import print_lines, stop
 from sync_mcp.errors import InvalidRequestError, LedgerError
-from sync_mcp.payments.ledger import Ledger, remedy
+from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Entry
 
 PRUNED_AFTER_DAYS = 90
@@ -37,7 +37,7 @@ def _act(ledger: Ledger, arguments: argparse.Namespace) -> NoReturn:
     try:
         sys.exit(_ACTS[arguments.act](ledger, arguments))
     except LedgerError as error:
-        stop(f"{error.message} {remedy(error)}")
+        stop(f"{error.message} {error.to_user}")
     except InvalidRequestError as error:
         stop(error.message)
 

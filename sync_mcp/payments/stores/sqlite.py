@@ -406,7 +406,8 @@ class SqliteStore:
         is_busy = code & 0xFF == sqlite3.SQLITE_BUSY
         return LedgerError(
             f"The ledger {self.path} cannot be {used}: {safe(str(original), REASON_LIMIT)}.",
-            next_step=_END_OTHERS if is_busy else _MAKE_ROOM,
+            to_user=_END_OTHERS if is_busy else _MAKE_ROOM,
+            next_step=_END_OTHERS if is_busy else None,
         ).advise(retryable=is_busy)
 
     def _set_aside_now(self) -> None:
@@ -452,7 +453,7 @@ class SqliteStore:
 
 
 _MAKE_ROOM = (
-    "Ask the user to make room on the disk and the folder writable, or name another folder in SYNC_MCP_HOME. "
+    "Make room on the disk and the folder writable, or name another folder in SYNC_MCP_HOME. "
     "Nothing is paid for without the ledger."
 )
 _END_OTHERS = (
