@@ -304,7 +304,9 @@ def _ledger(settings: Settings) -> Finding:
     finally:
         ledger.close()
     more = f": `{ledger_command('list')}` says what to do" if unresolved else ""
-    return Finding("ledger", f"{ledger.path}; entries: {entries}, unresolved: {unresolved}{more}")
+    return Finding(
+        "ledger", f"{ledger.path}; entries: {entries}, unresolved: {unresolved}{more}", is_ours=True
+    )
 
 
 def _open_home(settings: Settings) -> Iterator[Finding]:
@@ -319,8 +321,10 @@ def _open_home(settings: Settings) -> Iterator[Finding]:
 def _future(path: Path) -> Finding:
     place = next(folder for folder in path.parents if folder.exists())
     if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
-        return Finding("ledger", f"none yet; the first paid call makes {path}")
-    return Finding("ledger", f"{path} cannot be made: {place} cannot be written to", _ANOTHER_HOME)
+        return Finding("ledger", f"none yet; the first paid call makes {path}", is_ours=True)
+    return Finding(
+        "ledger", f"{path} cannot be made: {place} cannot be written to", _ANOTHER_HOME, is_ours=True
+    )
 
 
 async def _network(settings: Settings, sandbox_url: str | None) -> list[Finding]:
