@@ -10,13 +10,12 @@ from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Spending, dollars
 from sync_mcp.payments.rows import Entry
-from sync_mcp.texts import clean, count_of, format_id, plain_id, safe
+from sync_mcp.texts import ID_LIMIT, clean, count_of, format_id, plain_id, safe
 
 ENTRIES_LISTED = 20
 """Entries of a listing, unless it is told otherwise; what is open is listed in any case."""
 _ACCOUNT_LIMIT = 16
 MODEL_LIMIT = 20
-ID_LIMIT = 128
 _TEXT_LIMIT = 400
 _ARGUMENT_NAMES = {
     "outputFileName": "output_file_name",

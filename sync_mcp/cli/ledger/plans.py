@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from sync_mcp.cli.ledger.checks import fault_of, losses
 from sync_mcp.cli.ledger.entries import (
     COST_ASKED,
-    ID_LIMIT,
     amount_held,
     cut_between_words,
     find_entry,
@@ -23,7 +22,7 @@ from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.stores.sqlite import LOST_CODES
-from sync_mcp.texts import count_of, format_id, plain_id, safe
+from sync_mcp.texts import ID_LIMIT, count_of, format_id, plain_id, safe
 
 _DAY_SECONDS = 86_400.0
 _PAID_AGAIN = "a repeat of the call is sent as a new one and paid."

@@ -11,9 +11,8 @@ from sync_mcp.cli.ledger.entries import MODEL_LIMIT, moment
 from sync_mcp.errors import APIResponseError, NotFoundError, RequestRejectedError, SyncError
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Entry
-from sync_mcp.texts import safe
+from sync_mcp.texts import REASON_LIMIT, safe
 
-_REASON_LIMIT = 200
 _LOOK: RequestOptions = {"timeout_in_seconds": 10.0, "max_retries": 1}
 
 
@@ -46,7 +45,7 @@ async def _look_up(ledger: Ledger, entry: Entry, generation_id: str, api_key: st
         try:
             job = await _job(sync, generation_id)
         except SyncError as error:
-            return _unseen(f"the API could not tell: {safe(error.whole_message, _REASON_LIMIT).rstrip('.')}")
+            return _unseen(f"the API could not tell: {safe(error.whole_message, REASON_LIMIT).rstrip('.')}")
     if job is None:
         return Sighting(False, f"The API knows no generation {generation_id}.")
     made = f", made {moment(job.created_at.timestamp())}" if job.created_at else ""
