@@ -123,6 +123,13 @@ def _forks_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sync_mcp.media.decoding.look._start", forked_worker.started)
 
 
+@pytest.fixture(autouse=True)
+def _decodes_without_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the decoder take as long as a busy machine needs: its limits have tests of their own."""
+    monkeypatch.setattr("sync_mcp.media.decoding.look.LOOK_SECONDS", 45.0)
+    monkeypatch.setattr("sync_mcp.media.decoding.look.EXAMINE_SECONDS", 45.0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _checks_each_schema_once() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
     """Check a schema against its dialect once: each client of a test would check those of the tools anew."""
