@@ -105,6 +105,7 @@ class Asking:
             await do_in_thread(partial(self.ledger.revoke, call.intention, sent, caller=call.terms.caller))
 
     async def hand_out(self, call: Call, following: Next, price: Price, kind: TokenKind) -> str:
+        """Write down a quote or a question for a call at this price; return its name."""
         return await do_in_thread(
             partial(
                 self.ledger.quote,

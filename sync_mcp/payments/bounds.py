@@ -46,6 +46,7 @@ class Bounds:
         return self.limits.refusal(usd, spent)
 
     def max_cost_refusal(self, call: Call, usd: Decimal | None) -> LimitReached | None:
+        """Return that the call's own limit stands against a price, if it does."""
         most = call.terms.max_cost_usd
         return None if most is None else call_refusal(usd, most)
 
@@ -62,4 +63,5 @@ class Bounds:
         return min(bounds, default=None)
 
     async def left_usd(self, call: Call) -> Decimal | None:
+        """Return what is left of the budgets, or None where there is none."""
         return self.limits.left_usd(await self._spent(call)) if self.limits.has_budget else None

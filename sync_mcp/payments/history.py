@@ -201,6 +201,7 @@ def as_first_sent(call: Call, following: Next) -> tuple[Call, Next]:
 
 
 def notes_on_extras(entry: Entry, intention: Intention) -> list[str]:
+    """Return what differs from the first call and does not count, as a sentence."""
     names = differing_extras(entry.extras, intention.extras)
     if not names:
         return []
@@ -233,8 +234,10 @@ def named_job_of(entry: Entry) -> str:
 
 
 def job_of(entry: Entry) -> str:
+    """Return the id of the job of an attempt, as it may stand in a sentence of our own."""
     return plain_id(entry.generation_id or "") or "whose id is none"
 
 
 def moment(seconds: float) -> str:
+    """Return a time as the user reads it, UTC."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%MZ}"

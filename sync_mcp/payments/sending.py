@@ -78,6 +78,7 @@ class Sender:
         self._resend_seconds = resend_seconds
 
     def wish(self, call: Call, attempt: int, usd: Decimal | None, *, repeated_key: str | None) -> Wish:
+        """Return the paid call as the ledger judges it."""
         return Wish(
             intention=call.intention,
             attempt=attempt,
@@ -282,6 +283,7 @@ class Sender:
         return await do_in_thread(self.ledger.known_to_others, entry_id, list(generation_ids))
 
     async def stay_alive(self, entry_id: int) -> None:
+        """Renew the lease of an attempt until it is cancelled."""
         while True:
             await anyio.sleep(RENEWAL_SECONDS)
             try:

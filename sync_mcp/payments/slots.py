@@ -39,6 +39,7 @@ async def slot_came_free(call: Call, error: ConcurrencyLimitError) -> bool:
 
 
 async def list_running(call: Call) -> list[Generation]:
+    """Return the jobs of the account that run; none where they cannot be listed."""
     try:
         return await call.sync.generations.list(
             status=["PENDING", "PROCESSING"], request_options=call.reading()
