@@ -1,14 +1,10 @@
 """sync_mcp: lip-synced and dubbed video for AI assistants, and the async Sync API client beneath it."""
 
-import ast
-from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sync_mcp._version import __version__ as __version__
 
-# Every public name, once: type checkers read it as it stands, and `_homes` reads it for the first use.
 if TYPE_CHECKING:
     from sync_mcp.api.account import AccountInfo as AccountInfo
     from sync_mcp.api.assets import Asset as Asset, AssetPage as AssetPage
@@ -84,24 +80,98 @@ if TYPE_CHECKING:
     from sync_mcp.settings import Settings as Settings
 
 
-@cache
-def _homes() -> dict[str, str]:
-    """Return which module each public name comes from, by the imports above.
-
-    None of them is made before its name is used: importing the package must not pay for an HTTP library or a
-    hundred models.
-    """
-    source = ast.parse(Path(__file__).read_text(encoding="utf-8"))
-    [block] = [node for node in source.body if isinstance(node, ast.If)]
-    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
-    return {alias.name: node.module for node in imports if node.module for alias in node.names}
+# What is above for type checkers, for the first use of a name: importing the package must not pay for an HTTP
+# library or a hundred models. A program without its source, in a zip or frozen, has this alone.
+_HOMES = {
+    "sync_mcp.api.account": ("AccountInfo",),
+    "sync_mcp.api.assets": (
+        "Asset",
+        "AssetPage",
+    ),
+    "sync_mcp.api.client": (
+        "AsyncSync",
+        "Ping",
+    ),
+    "sync_mcp.api.many": (
+        "CreateFields",
+        "CreateMany",
+        "CreateOutcome",
+    ),
+    "sync_mcp.api.models": (
+        "ActiveSpeaker",
+        "Audio",
+        "CostEstimate",
+        "Dub",
+        "ErrorInfo",
+        "Generation",
+        "GenerationCost",
+        "GenerationOptions",
+        "GenerationRequest",
+        "GenerationStatus",
+        "Image",
+        "Input",
+        "ModelInfo",
+        "ModelName",
+        "OtherInput",
+        "Segment",
+        "SegmentAudioInput",
+        "SegmentOptions",
+        "Text",
+        "Video",
+    ),
+    "sync_mcp.api.options": ("RequestOptions",),
+    "sync_mcp.api.uploads": ("Transfer",),
+    "sync_mcp.api.usage": (
+        "UsageItem",
+        "UsagePage",
+    ),
+    "sync_mcp.api.voices": ("Voice",),
+    "sync_mcp.errors": (
+        "APIConnectionError",
+        "APIResponseError",
+        "APIStatusError",
+        "APITimeoutError",
+        "ApprovalDenied",
+        "ApprovalRequired",
+        "AuthenticationError",
+        "ConcurrencyLimitError",
+        "ConfigurationError",
+        "ConflictError",
+        "CreateUnderWay",
+        "FileRefused",
+        "InternalError",
+        "InvalidRequestError",
+        "LedgerError",
+        "LimitReached",
+        "NoOutput",
+        "NotFoundError",
+        "NotSent",
+        "NotVisibleYet",
+        "OutcomeUnknown",
+        "PaymentRequiredError",
+        "PermissionDeniedError",
+        "QuoteRefused",
+        "RateLimitError",
+        "ReadOnlyError",
+        "RequestRejectedError",
+        "ServerError",
+        "SyncError",
+        "ToolOff",
+        "TransferUnderWay",
+    ),
+    "sync_mcp.payments.guard": ("Guard",),
+    "sync_mcp.payments.ledger": ("Ledger",),
+    "sync_mcp.payments.limits": ("Limits",),
+    "sync_mcp.server": ("create_server",),
+    "sync_mcp.settings": ("Settings",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     if name == "__all__":
         return __dir__()
-    # What begins with an underscore is looked for by the interpreter itself, and is never public.
-    home = None if name.startswith("_") else _homes().get(name)
+    home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(home), name)
@@ -110,4 +180,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_homes(), "__version__"])
+    return sorted([*_HOME_OF, "__version__"])

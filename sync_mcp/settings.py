@@ -156,6 +156,15 @@ class Settings(BaseModel):
     def _possible_key(cls, key: SecretStr | None) -> SecretStr | None:
         return SecretStr(checked_key(key.get_secret_value())) if key else None
 
+    @field_validator("home")
+    @classmethod
+    def _possible_home(cls, home: str | None) -> str | None:
+        try:
+            Path(home or "").expanduser()
+        except RuntimeError:
+            raise ValueError("is no folder of a user") from None
+        return home
+
     @field_validator("http_token")
     @classmethod
     def _possible_token(cls, token: SecretStr | None) -> SecretStr | None:

@@ -23,7 +23,8 @@ class WireField:
     Attributes:
         wire: its name on the wire.
         default: the value that the API takes where it is left out, where one is documented; spelled out it
-            means the same, so it is not sent. One that was declared never changes: a digest rests on it.
+            means the same, so it does not count in the digest. One that was declared never changes: a digest
+            rests on it.
         role: what it decides.
     """
 

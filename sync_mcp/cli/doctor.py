@@ -174,7 +174,9 @@ def _tools(settings: Settings) -> Finding:
     except ConfigurationError as error:
         return Finding("tools", "the server does not start", error.message)
     off = f"; off: {', '.join(selection.withheld)}" if selection.withheld else ""
-    return Finding("tools", f"{len(TOOLS) - len(selection.withheld)} of {len(TOOLS)} are on{off}")
+    on = len(TOOLS) - len(selection.withheld)
+    remedy = None if on else "Correct SYNC_MCP_TOOLSETS and SYNC_MCP_TOOLS: an assistant sees no tool."
+    return Finding("tools", f"{on} of {len(TOOLS)} are on{off}", remedy, is_ours=True)
 
 
 def _exposure(settings: Settings) -> Iterator[Finding]:

@@ -32,7 +32,11 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
 def home_of_flags(arguments: argparse.Namespace) -> Generator[None]:
     """Have the commands that are told meanwhile go to the ledger that `--home` names, where it is given."""
     home = settings_of_flags(arguments).get("home")
-    with name_home(home_folder(str(home))) if home else nullcontext():
+    try:
+        folder = home_folder(str(home)) if home else None
+    except RuntimeError:
+        raise ConfigurationError("--home names no user's folder: give the whole path.") from None
+    with nullcontext() if folder is None else name_home(folder):
         yield
 
 

@@ -26,7 +26,7 @@ _LAST_MOMENTS_SECONDS = 0.5
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve until the client goes away or the process is told to end."""
-    # The server's models are built yet: as in `main`.
+    # The server's models are still to be built: as in `main`.
     gc.disable()
     # First: what is set wrong needs no server to be told.
     settings = read_settings(arguments)

@@ -26,7 +26,7 @@ SyncError
  x ApprovalRequired           the user has to agree first; nothing was sent
  x ApprovalDenied             the user did not agree; nothing was sent
  x ReadOnlyError              the server was started so that nothing can be paid or changed
- x ToolOff                    the tool is of a set that is not switched on
+ x ToolOff                    the tool is not among those that are on
  x CreateUnderWay             the same create is on its way elsewhere; nothing was sent by this call
  x NotSent                    a create may not go out any more, and nothing was sent; for who keeps book
  x TransferUnderWay           a file is still read, sent or fetched; that goes on

@@ -89,10 +89,12 @@ class ReadOnlyError(SyncError):
 
 
 class ToolOff(SyncError):
-    """The tool is of a set that is switched off on this server."""
+    """The tool is not among those that are on."""
 
     code = "tool_off"
-    next_step = "Tell the user: SYNC_MCP_TOOLSETS in the server's environment leaves the tool out."
+    next_step = (
+        "Tell the user: SYNC_MCP_TOOLSETS or SYNC_MCP_TOOLS in the server's environment leaves it out."
+    )
 
 
 class InternalError(SyncError):

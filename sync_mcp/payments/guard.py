@@ -56,15 +56,15 @@ class Guard:
         resend_hours: float = RESEND_HOURS,
         task_group: TaskGroup | None = None,
     ) -> None:
+        self._limits = limits or Limits()
         self.ledger = ledger
-        self.limits = limits or Limits()
         self.pricing = Pricing()
         self._settling = Settling(ledger)
         self._accounts = Accounts(ledger)
         self._history = History(ledger, self._settling)
-        self._bounds = Bounds(ledger, self.limits, self._settling)
+        self._bounds = Bounds(ledger, self._limits, self._settling)
         self._asking = Asking(ledger, self._bounds)
-        self._sender = Sender(ledger, self.limits, self._settling, secrets.token_hex(8), resend_hours * 3600)
+        self._sender = Sender(ledger, self._limits, self._settling, secrets.token_hex(8), resend_hours * 3600)
         self._payer = Payer(
             ledger,
             self._settling,
@@ -76,6 +76,11 @@ class Guard:
             task_group,
         )
         self._turns = Turns()
+
+    @property
+    def limits(self) -> Limits:
+        """How much may be spent."""
+        return self._limits
 
     async def create_for(
         self, sync: AsyncSync, request: GenerationRequest, options: RequestOptions | None, take: int
@@ -291,6 +296,8 @@ class Guard:
             raise InvalidRequestError(
                 "With a guard the idempotency key follows from the request: leave it out."
             )
+        if terms.files is None:
+            request.check_is_sendable()
         more = cast(Mapping[str, object], given.pop("additional_body_parameters", {}))
         account = await look_patiently(
             terms, lambda: self._accounts.get(sync, options, seconds=terms.ends_at - anyio.current_time())

@@ -201,7 +201,7 @@ def as_first_sent(call: Call, following: Next) -> tuple[Call, Next]:
 
 
 def notes_on_extras(entry: Entry, intention: Intention) -> list[str]:
-    """Return what differs from the first call and does not count, as a sentence."""
+    """Return what differs from the first call and does not count; at most one sentence."""
     names = differing_extras(entry.extras, intention.extras)
     if not names:
         return []

@@ -43,14 +43,14 @@ without a job.
 
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from sync_mcp.payments.book.agreements import Agreements
 from sync_mcp.payments.book.attempts import Attempts
 from sync_mcp.payments.book.decisions import Decisions
 from sync_mcp.payments.book.endings import Endings
 from sync_mcp.payments.book.sums import Sums
-from sync_mcp.payments.rows import ACCOUNTS, put
+from sync_mcp.payments.rows import ACCOUNTS
 
 
 class Ledger(Attempts, Agreements, Sums, Endings, Decisions):
@@ -102,6 +102,8 @@ class Ledger(Attempts, Agreements, Sums, Endings, Decisions):
     def give_up(self) -> list[Path]:
         """Go on without what was lost, on the user's word; return the damaged files, which keep another name.
 
+        A file that is in the ledger's place, such as an older copy, is the ledger from now on.
+
         Raises:
             LedgerError: they cannot be renamed, or the ledger cannot be written.
         """
@@ -125,5 +127,7 @@ class Ledger(Attempts, Agreements, Sums, Endings, Decisions):
         with self._transaction() as connection:
             known = connection.execute(select(ACCOUNTS.c.account).where(*is_it)).scalar()
             if known is None:
-                put(connection, ACCOUNTS, key, account=account, is_sandbox=is_sandbox)
-            return known or account
+                connection.execute(
+                    insert(ACCOUNTS).values({**key, "account": account, "is_sandbox": is_sandbox})
+                )
+            return account if known is None else known

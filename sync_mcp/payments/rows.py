@@ -89,6 +89,7 @@ def from_nano(billionths: int) -> Decimal:
 
 
 METADATA = MetaData()
+# What the file has of these, `stores/schema.py` makes, version by version.
 ENTRIES = Table(
     "entries",
     METADATA,
@@ -331,9 +332,13 @@ def find_entry(connection: Connection, entry_id: int) -> Entry | None:
 
 
 def get_entry(connection: Connection, entry_id: int) -> Entry:
-    """Return an entry that is known to be there."""
-    [entry] = entries_in(connection.execute(_ENTRY_BY_ID, {"which": entry_id}))
-    return entry
+    """Return an entry that is to be there.
+
+    Raises:
+        NoResultFound: it is not, as in a ledger that was begun anew meanwhile.
+    """
+    row = connection.execute(_ENTRY_BY_ID, {"which": entry_id}).one()
+    return Entry(**dict(zip(_NAMES_OF_ENTRY, row, strict=True)))
 
 
 def find_quote(connection: Connection, quote_id: str) -> Quote | None:
@@ -344,8 +349,9 @@ def find_quote(connection: Connection, quote_id: str) -> Quote | None:
 def add_entry(connection: Connection, entry: Entry) -> Entry:
     """Write a new entry down; return it with its number."""
     written = {name: getattr(entry, name) for name in _NAMES_OF_ENTRY if name != "id"}
-    [number] = connection.execute(_ADD_ENTRY, written).inserted_primary_key or (0,)
-    return replace(entry, id=number)
+    added = connection.execute(_ADD_ENTRY, written).inserted_primary_key
+    assert added is not None
+    return replace(entry, id=added[0])
 
 
 def add_quote(connection: Connection, quote: Quote) -> None:

@@ -296,7 +296,7 @@ class _Sending:
     """Whether an attempt may go out, asked before each send, and whether it did."""
 
     def __init__(
-        self, sender: "Sender", call: Call, entry: Entry, *, is_new: bool, obstacle: str | None
+        self, sender: Sender, call: Call, entry: Entry, *, is_new: bool, obstacle: str | None
     ) -> None:
         self._sender = sender
         self._call = call
@@ -321,6 +321,8 @@ class _Sending:
         self.refusal = await self._sender.move_to_today(self._call, self.entry)
         if self.refusal is not None:
             self._obstacle = LIMIT_NOW
+        else:
+            self.entry = replace(self.entry, created_at=self._call.now.seconds)
         return self.refusal is None
 
     async def note(self, step: Step) -> None:

@@ -33,7 +33,7 @@ async def find_url_fault(backend: Backend, url: str, place: str, *, takes_path: 
 async def match_voices(backend: Backend, wanted: Iterable[str]) -> dict[str, tuple[str, str | None]]:
     """Return for each of `wanted` the id of the voice that is called so, and what is wrong with it.
 
-    An id stands for itbackend. Where the voices cannot be listed, nothing is known to be wrong.
+    An id stands for itself. Where the voices cannot be listed, nothing is known to be wrong.
     """
     names = dict.fromkeys(wanted)
     # The list is waited for once, and not for each of them.

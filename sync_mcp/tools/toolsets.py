@@ -1,6 +1,6 @@
-"""Which tools are on: by the sets and the names in the settings, by read-only, and by a connection's header.
+"""Which tools are on: by the sets and the names in the settings, by read-only, and by a request's header.
 
-`select_tools` says it of a server; `Selection.narrow` says it of a connection that asked for less.
+`select_tools` says it of a server; `Selection.narrow` says it of a request that asks for less.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -13,7 +13,7 @@ import mcp_types as types
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.texts import clean, near
 from sync_mcp.tools.registry import Tool, Tools, Withheld
-from sync_mcp.tools.withheld import READ_ONLY, READ_ONLY_SETTING, names_any
+from sync_mcp.tools.withheld import HEADER_SETTING, READ_ONLY, READ_ONLY_SETTING, names_any
 
 DEFAULT = "default"
 ALL = "all"
@@ -54,7 +54,7 @@ class Selection:
 
     @cached_property
     def instructions(self) -> str:
-        """What a model is told before any call: one sentence for each set that is on."""
+        """What a model is told before any call: at most one sentence for each set that is on."""
         pays = any(tool.paid for tool in self._on)
         is_read_only = any(off.setting == READ_ONLY_SETTING for off in self.withheld.values())
         toolsets = dict.fromkeys(tool.toolset for tool in self.tools.values())
@@ -89,7 +89,7 @@ class Selection:
             raise ConfigurationError(" ".join(faults))
         asked = _in_sets(toolsets, self.tools.values())
         off = {
-            name: Withheld(tool, f"the header {TOOLSETS_HEADER}")
+            name: Withheld(tool, HEADER_SETTING)
             for name, tool in self.tools.items()
             if toolsets and name not in asked
         }
@@ -146,7 +146,7 @@ def _unknown_sets(toolsets: Collection[str], tools: Iterable[Tool[Any]], where: 
     return [
         f"{where} names a toolset that does not exist, {clean(name, _NAME_SHOWN)!r}"
         f"{near(name[:_NEAR_AMONG], known)} There are {', '.join(known)}."
-        for name in toolsets
+        for name in dict.fromkeys(toolsets)
         if name not in known
     ]
 

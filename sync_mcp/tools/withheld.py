@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 READ_ONLY_SETTING = "SYNC_MCP_READ_ONLY=1"
+HEADER_SETTING = "the header X-MCP-Toolsets"
 READ_ONLY = (
     f"This server is read-only, by the user's own choice ({READ_ONLY_SETTING}): it makes, uploads and saves "
     "nothing."
@@ -41,7 +42,8 @@ def say_no_video_is_made(withheld: Mapping[str, Off]) -> str:
     setting = withheld["create_generation"].setting
     if setting == READ_ONLY_SETTING:
         return READ_ONLY
-    return f"No video is made here, by the user's own choice ({setting})."
+    whose = "this client's" if setting == HEADER_SETTING else "the user's own"
+    return f"No video is made here, by {whose} choice ({setting})."
 
 
 def without_tools(text: str, withheld: Collection[str]) -> str:
@@ -66,7 +68,8 @@ def tell_withheld(step: str, withheld: Mapping[str, Off]) -> str:
 
 def _off_sentence(names: Sequence[str], setting: str) -> str:
     are = f"{', '.join(names[:-1])} and {names[-1]} are" if len(names) > 1 else f"{names[0]} is"
-    return f"{are} switched off on this server ({setting})."
+    where = "for this client" if setting == HEADER_SETTING else "on this server"
+    return f"{are} switched off {where} ({setting})."
 
 
 def _names(withheld: Collection[str]) -> str:

@@ -214,6 +214,24 @@ async def test_a_call_that_names_the_asset_and_one_that_names_the_path_make_one_
     assert len(paid(sandbox)) == 2
 
 
+async def test_a_create_in_doubt_that_named_the_asset_is_gone_on_with_by_the_path(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, files: Files
+) -> None:
+    asset = await sync.assets.upload(files.clip)
+    of_path = files.request(sandbox)
+    named = GenerationRequest.model_validate(
+        {"model": "lipsync-2", "input": [Video(asset_id=asset.id), of_path.input[1]]}
+    )
+    sandbox.add_fault(Fault(path=CREATE, drop="before"))
+    sandbox.add_fault(Fault(path="/v2/generations", status=503, times=None))
+    with pytest.raises(OutcomeUnknown):
+        await guard.create(sync, named, {"max_retries": 0}, Terms())
+    sandbox.clear_faults()
+    made = await guard.create(sync, of_path, None, Terms(files=files))
+    assert made.how == "sent now"
+    assert len(paid(sandbox)) == 1
+
+
 async def test_what_costs_more_than_it_seemed_to_is_held_against_the_limits_again(
     sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, files: Files
 ) -> None:

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from multiprocessing import get_context
@@ -797,3 +797,23 @@ def test_the_mark_is_plain_to_read(ledger: Ledger) -> None:
     told = json.loads(ledger.mark_path.read_text(encoding="utf-8"))
     assert told.keys() == {"ledger", "revision", "last_entry", "counted_usd"}
     assert (told["last_entry"], told["counted_usd"]) == (1, "1.5")
+
+
+_OF_AN_ENTRY: Mapping[str, Callable[[Ledger], object]] = {
+    "known_to_others": lambda ledger: ledger.known_to_others(7, [JOB]),
+    "take_over": lambda ledger: ledger.take_over(7, wished()),
+    "move_to_today": lambda ledger: ledger.move_to_today(7, wished()),
+    "claim": lambda ledger: ledger.claim(7, JOB),
+    "accept": lambda ledger: ledger.accept(7, JOB),
+    "doubt": lambda ledger: ledger.doubt(7, "me", None),
+    "refuse": lambda ledger: ledger.refuse(7, "me", "nope", gives_quote_back=False),
+}
+
+
+@pytest.mark.parametrize("act", _OF_AN_ENTRY)
+def test_an_act_on_an_entry_that_a_ledger_begun_anew_does_not_have_is_an_error_of_the_ledger(
+    ledger: Ledger, act: str
+) -> None:
+    begun(ledger)
+    with pytest.raises(LedgerError):
+        _OF_AN_ENTRY[act](ledger)

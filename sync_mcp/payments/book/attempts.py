@@ -185,6 +185,8 @@ class Attempts(Book):
             )
             if twin is not None and twin.may_be_paid and not is_known_here:
                 withdraw(connection, entry)
+                # Who goes on with it by its files needs to know what they became.
+                twin = change(connection, twin, assets={**assets, **twin.assets})
                 if twin.sent_digest is not None:
                     _keep_name(connection, entry.digest, sent.digest)
                     return "made"

@@ -39,7 +39,7 @@ class Moment:
     """The time of a transaction, in seconds since 1970."""
 
     day_time: float
-    """What days are counted by: the API's where it was heard, and never before the ledger's last entry."""
+    """What days are counted by: the API's where it was heard, else the later of the clock and the ledger."""
     clock: float
     """What leases and the age of quotes are judged by: the store's own."""
 

@@ -111,8 +111,8 @@ class Decisions(Book):
         Raises:
             LedgerError: it cannot be used.
         """
-        self.store.check()
-        with self._reading() as connection:
+        with self._transaction() as connection:
+            self.store.check(connection)
             return connection.execute(select(func.count()).select_from(ENTRIES)).scalar_one()
 
 

@@ -170,15 +170,10 @@ class SqliteStore:
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise self._fault(error) from error
 
-    def check(self) -> None:
-        """Look through the whole file.
-
-        Raises:
-            LedgerError: it is damaged, or cannot be used.
-        """
-        with self.transaction() as connection:
-            if connection.execute(text("PRAGMA integrity_check(1)")).scalar() != "ok":
-                raise _DamagedError
+    def check(self, connection: Connection) -> None:
+        """Look through the whole file, within a transaction, which fails where that is damaged."""
+        if connection.execute(text("PRAGMA integrity_check(1)")).scalar() != "ok":
+            raise _DamagedError
 
     # What is there, and what was lost
 
@@ -407,7 +402,7 @@ class SqliteStore:
         return LedgerError(
             f"The ledger {self.path} cannot be {used}: {safe(str(original), REASON_LIMIT)}.",
             to_user=_END_OTHERS if is_busy else _MAKE_ROOM,
-            next_step=_END_OTHERS if is_busy else None,
+            next_step=_CALL_AGAIN if is_busy else None,
         ).advise(retryable=is_busy)
 
     def _set_aside_now(self) -> None:
@@ -457,6 +452,10 @@ _MAKE_ROOM = (
     "Nothing is paid for without the ledger."
 )
 _END_OTHERS = (
+    "Try again in a while. If it stays so, end other processes of sync-mcp, above all those of an earlier "
+    "version."
+)
+_CALL_AGAIN = (
     "Make the same call again in a while; nothing was paid for. If it stays so, ask the user to end other "
     "processes of sync-mcp, above all those of an earlier version."
 )
