@@ -214,6 +214,11 @@ def test_which_tools_are_on_is_told_and_a_name_that_does_not_exist_is_wrong(sand
     assert re.search(rf"^tools +8 of 11 are on; off: {off}$", report, re.MULTILINE)
 
 
+def test_a_server_without_any_tool_is_wrong(sandbox: Sandbox) -> None:
+    done = examined(SYNC_BASE_URL=sandbox.url, SYNC_MCP_READ_ONLY="1", SYNC_MCP_TOOLS="create_generation")
+    assert "an assistant sees no tool" in remedies(done.stdout)["tools"]
+
+
 def test_http_that_would_not_start_is_wrong_and_says_what_is_missing() -> None:
     done = examined("--sandbox", "--http", "--host", "0.0.0.0", "--allowed-host", "mcp.example.com")
     assert done.returncode == 1

@@ -7,6 +7,7 @@ import pytest
 
 from sync_mcp import AsyncSync, Audio, Guard, InvalidRequestError, Video
 from sync_mcp.api.models import GenerationRequest, LocalMedia, OtherInput, Segment, SegmentAudioInput
+from sync_mcp.payments.call import Terms
 from sync_mcp.payments.files import asset_key, by_content, with_assets
 from sync_mcp.payments.intention import Intention
 from sync_mcp.sandbox import Sandbox
@@ -141,3 +142,13 @@ async def test_the_client_alone_makes_nothing_of_a_local_file(
             await client.generations.create(model="lipsync-2", input=media)
     assert not [one for one in sandbox.requests if one.path.startswith("/v2/")]
     assert guard.ledger.entries(limit=10) == []
+
+
+@pytest.mark.anyio
+async def test_a_guard_that_is_given_no_files_asks_nobody_about_a_local_one(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard
+) -> None:
+    given, before = request(CLIP, Audio(url=sandbox.samples.audio)), len(sandbox.requests)
+    with pytest.raises(InvalidRequestError, match=r"input\[0\] is a file on this machine"):
+        await guard.create(sync, given, None, Terms())
+    assert len(sandbox.requests) == before

@@ -20,7 +20,7 @@ from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.registry import READS, LateRun, Tool, Toolset
 from sync_mcp.tools.toolsets import select_tools
-from sync_mcp.tools.withheld import READ_ONLY
+from sync_mcp.tools.withheld import READ_ONLY, say_no_video_is_made, tell_withheld
 
 from .assistant import Assistant, media
 from .test_read_only import descriptions
@@ -184,6 +184,17 @@ def test_a_connection_narrows_what_is_on_and_never_widens_it() -> None:
     assert both.narrow("extra") is both.narrow(" EXTRA,")
     with pytest.raises(ConfigurationError, match="did you mean 'core'"):
         core.narrow("cores")
+
+
+def test_what_a_client_left_out_by_its_header_is_told_as_its_own_choice() -> None:
+    withheld = select_tools(MORE).narrow("extra").withheld
+    off = {"create_generation": withheld["create_generation"]}
+    assert say_no_video_is_made(off) == (
+        "No video is made here, by this client's choice (the header X-MCP-Toolsets)."
+    )
+    assert tell_withheld("Call create_generation.", off).endswith(
+        " create_generation is switched off for this client (the header X-MCP-Toolsets)."
+    )
 
 
 async def test_a_request_with_the_header_lists_calls_and_is_told_of_its_sets_alone(
