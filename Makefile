@@ -10,6 +10,8 @@ CREATES := 2000
 SEED := 4
 PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS
+# What is compiled once need not be compiled by each process that a target starts.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check snapshots docs bench torture live constraints clean
@@ -23,7 +25,7 @@ demo: $(READY) ## Make a video on the sandbox, through the MCP server, step by s
 # What is compiled is kept, whatever the environment says: each worker, and each command that a test starts,
 # would compile all of it anew.
 test: $(READY) ## Run all tests
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(READY) ## Check format, lint, types, generated docs and schema snapshots
 	$(BIN)/ruff format --check .
