@@ -65,7 +65,7 @@ def create_server(
         tools, toolsets=settings.toolsets, names=settings.tools, is_read_only=settings.read_only
     )
     # Made now, while whoever starts the server lets the garbage collector rest.
-    listing = selection.listing
+    _ = selection.listing
 
     @asynccontextmanager
     async def lifespan(_: Server[Backend]) -> AsyncGenerator[Backend]:
@@ -93,8 +93,7 @@ def create_server(
     async def list_tools(
         _: ServerRequestContext[Backend], __: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        selected = _select(selection)
-        return listing if selected is selection else selected.listing
+        return _select(selection).listing
 
     async def call_tool(
         context: ServerRequestContext[Backend], params: types.CallToolRequestParams

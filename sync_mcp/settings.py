@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from sync_mcp.access import checked_key, checked_origin, is_on_loopback, is_placeholder
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.serving.tokens import SHORTEST, is_token
-from sync_mcp.texts import near, safe, without_secrets
+from sync_mcp.texts import near, safe, split_names, without_secrets
 
 PREFIX = "SYNC_MCP_"
 
@@ -175,16 +175,14 @@ class Settings(BaseModel):
     @field_validator("http_allowed_hosts", "webhook_hosts", mode="before")
     @classmethod
     def _split(cls, hosts: object) -> object:
-        return (
-            [host.strip() for host in hosts.split(",") if host.strip()] if isinstance(hosts, str) else hosts
-        )
+        return split_names(hosts) if isinstance(hosts, str) else hosts
 
     @field_validator("toolsets", "tools", mode="before")
     @classmethod
     def _split_names(cls, names: object) -> object:
         if not isinstance(names, str):
             return names
-        given = [name.strip().lower() for name in names.split(",") if name.strip()]
+        given = split_names(names.lower())
         if not given:
             raise ValueError("names nothing")
         return given

@@ -132,6 +132,11 @@ def count_of(number: int, one: str, several: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
+def split_names(text: str) -> list[str]:
+    """Return the names in a text with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def near(word: str, known: Iterable[str]) -> str:
     """Return the end of a sentence: "; did you mean X?" for the known word most like `word`, else ".".
 

@@ -11,7 +11,7 @@ from typing import Any
 import mcp_types as types
 
 from sync_mcp.errors import ConfigurationError
-from sync_mcp.texts import clean, near
+from sync_mcp.texts import clean, near, split_names
 from sync_mcp.tools.registry import Tool, Tools, Withheld
 from sync_mcp.tools.withheld import HEADER_SETTING, READ_ONLY, READ_ONLY_SETTING, names_any
 
@@ -76,7 +76,7 @@ class Selection:
         Raises:
             ConfigurationError: there is no such set.
         """
-        return self._narrow_once(frozenset(split_names(toolsets)))
+        return self._narrow_once(frozenset(split_names(toolsets.lower())))
 
     @cached_property
     def _narrow_once(self) -> "Callable[[frozenset[str]], Selection]":
@@ -119,11 +119,6 @@ def select_tools(
         elif tool.name not in wanted:
             withheld[tool.name] = Withheld(tool, setting)
     return _selection(tools, withheld)
-
-
-def split_names(text: str) -> list[str]:
-    """Return the names in a text with commas between them."""
-    return [name.strip().lower() for name in text.split(",") if name.strip()]
 
 
 def _selection(tools: Iterable[Tool[Any]], withheld: Mapping[str, Withheld]) -> Selection:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from sync_mcp.api.fields import EXTRAS
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.ledger import Ledger
@@ -17,11 +18,6 @@ ENTRIES_LISTED = 20
 _ACCOUNT_LIMIT = 16
 MODEL_LIMIT = 20
 _TEXT_LIMIT = 400
-_ARGUMENT_NAMES = {
-    "outputFileName": "output_file_name",
-    "webhookUrl": "webhook_url",
-    "projectId": "project_id",
-}
 COST_ASKED = "Paid calls, and get_account, ask the API for it."
 
 
@@ -243,11 +239,8 @@ def cut_between_words(text: str) -> str:
 def _besides(entry: Entry) -> Iterator[str]:
     for name, value in entry.extras.items():
         # The webhook's address may be a secret: its digest alone is kept.
-        yield (
-            _ARGUMENT_NAMES.get(name, name)
-            if name == "webhookUrl"
-            else f"{_ARGUMENT_NAMES.get(name, name)} {value}"
-        )
+        argument = EXTRAS.get(name, name)
+        yield argument if name == "webhookUrl" else f"{argument} {value}"
 
 
 def _amount(entry: Entry) -> str:
