@@ -15,7 +15,6 @@ from sync_mcp.texts import FAULT_LIMIT, safe
 
 logger = logging.getLogger(__name__)
 
-
 _ResultT = TypeVar("_ResultT")
 
 

@@ -18,7 +18,7 @@ from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.pricing import Price
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.settling import instant
-from sync_mcp.payments.wish import Instant, Token
+from sync_mcp.payments.wish import Account, Instant, Token
 
 LOOK_SECONDS = 8.0
 
@@ -106,15 +106,6 @@ class Foresight:
     """Why the user would be asked; empty where they would not."""
     token: str | None = None
     """A quote to go ahead with, where one was wanted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Whose money it is."""
-
-    name: str
-    base_url: str
-    is_sandbox: bool
 
 
 @dataclass(frozen=True, slots=True)

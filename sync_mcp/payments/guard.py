@@ -23,7 +23,7 @@ from sync_mcp.errors import CreateUnderWay, InvalidRequestError, LedgerError, No
 from sync_mcp.payments.accounts import Accounts
 from sync_mcp.payments.asking import Asking
 from sync_mcp.payments.bounds import Bounds
-from sync_mcp.payments.call import LOOK_SECONDS, Account, Call, Foresight, Made, Terms, look_patiently
+from sync_mcp.payments.call import LOOK_SECONDS, Call, Foresight, Made, Terms, look_patiently
 from sync_mcp.payments.history import History, not_visible
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.ledger import Ledger
@@ -33,6 +33,7 @@ from sync_mcp.payments.pricing import Price, Pricing
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.sending import Sender
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling, instant
+from sync_mcp.payments.wish import Account
 
 RESEND_HOURS = 12.0
 

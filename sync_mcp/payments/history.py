@@ -18,7 +18,7 @@ from sync_mcp.errors import (
 from sync_mcp.payments.call import Call, Made, Next, look_patiently
 from sync_mcp.payments.intention import Intention, differing_extras
 from sync_mcp.payments.ledger import Ledger
-from sync_mcp.payments.limits import dollars
+from sync_mcp.payments.limits import dollars, minute
 from sync_mcp.payments.rows import REPEATED_IN_VAIN, Entry
 from sync_mcp.payments.settling import RUNNING_STATUSES, SETTLE_SECONDS, Settling
 from sync_mcp.texts import plain_id
@@ -79,9 +79,9 @@ class History:
         if entry.state == "released":
             return Next(following, "The user let go of the attempt before: this is a new one.")
         if entry.state == "ended":
-            return after_failure(entry, entry.charged)
+            return _after_failure(entry, entry.charged)
         gone = "was deleted" if entry.state == "deleted" else "is no longer shown by the API"
-        note = f"The job of this call, {job_of(entry)}, {gone}; what it cost stays spent."
+        note = f"The job of this call, {_job_of(entry)}, {gone}; what it cost stays spent."
         return Next(following, note, entry.id)
 
     async def _present(self, call: Call, entry: Entry) -> Made | Next:
@@ -102,7 +102,7 @@ class History:
         options = call.reading(SETTLE_SECONDS)
         if generation.finished and generation.status != "COMPLETED":
             charged = await self._settling.settle_failure(call.sync, call.account, entry, generation, options)
-            return after_failure(replace(entry, status=generation.status), charged)
+            return _after_failure(replace(entry, status=generation.status), charged)
         if generation.finished:
             if entry.state == "ended" and entry.status != "COMPLETED":
                 # What was written down of it is not true any more, and its cost may not be.
@@ -113,7 +113,7 @@ class History:
             await self._settling.settle_strange(call.sync, entry, generation, options)
             now = await do_in_thread(self.ledger.entry, entry.id)
             if now is not None and now.state == "ended":
-                return after_failure(now, now.charged)
+                return _after_failure(now, now.charged)
         made = Made(generation, entry.attempt, "was there")
         made.notes.extend(notes_on_extras(entry, call.intention))
         if call.intention.dropped_signatures:
@@ -154,15 +154,15 @@ class History:
         now = call.now.seconds
         if now - entry.last_sent_at < VISIBLE_WITHIN_SECONDS:
             raise not_visible(entry, now)
-        sent_on = moment(entry.last_sent_at)
+        sent_on = minute(datetime.fromtimestamp(entry.last_sent_at, UTC))
         if entry.generation_id is None:
             note = (
-                f"The API named {named_job_of(entry)} for this call, sent on {sent_on}, and does not show "
+                f"The API named {_named_job_of(entry)} for this call, sent on {sent_on}, and does not show "
                 "it; its money stays held."
             )
         else:
             note = (
-                f"The job of this call, {job_of(entry)}, was made on {sent_on}, and the API does not show "
+                f"The job of this call, {_job_of(entry)}, was made on {sent_on}, and the API does not show "
                 "it now; its money stays held."
             )
         if entry.error_code == REPEATED_IN_VAIN:
@@ -177,10 +177,10 @@ def _may_be_another_clip(entry: Entry, intention: Intention) -> bool:
     return intention.has_loose_earlier_digest and not is_of_now
 
 
-def after_failure(entry: Entry, charged: str) -> Next:
+def _after_failure(entry: Entry, charged: str) -> Next:
     """Return the attempt that follows a job without a result: the user is asked unless it was surely free."""
     status = entry.status if entry.status in _STATUSES else "in a status that is not known here"
-    number = f"Attempt {entry.attempt} ({job_of(entry)}) ended {status}"
+    number = f"Attempt {entry.attempt} ({_job_of(entry)}) ended {status}"
     if charged == "no":
         return Next(entry.attempt + 1, f"{number} and was not charged: this is a new one.")
     fate = "was charged" if charged == "yes" else "may have been charged"
@@ -213,7 +213,7 @@ def not_visible(entry: Entry, now: float) -> NotVisibleYet:
     return NotVisibleYet(
         entry.generation_id or entry.named_id or "",
         ledger_id=entry.id,
-        made_at=moment(entry.last_sent_at),
+        made_at=minute(datetime.fromtimestamp(entry.last_sent_at, UTC)),
         may_appear=now - entry.last_sent_at < VISIBLE_WITHIN_SECONDS,
         standing=_standing(entry),
     )
@@ -227,17 +227,12 @@ def _standing(entry: Entry) -> Standing:
     return "held" if entry.generation_id is not None else "named"
 
 
-def named_job_of(entry: Entry) -> str:
+def _named_job_of(entry: Entry) -> str:
     """Return the job that the API named, as it may stand in a sentence of our own."""
     named = plain_id(entry.named_id or "")
     return f"the job {named}" if named else "a job, by what is no id,"
 
 
-def job_of(entry: Entry) -> str:
+def _job_of(entry: Entry) -> str:
     """Return the id of the job of an attempt, as it may stand in a sentence of our own."""
     return plain_id(entry.generation_id or "") or "whose id is none"
-
-
-def moment(seconds: float) -> str:
-    """Return a time as the user reads it, UTC."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%MZ}"

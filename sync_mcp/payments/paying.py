@@ -116,7 +116,7 @@ class Payer:
         price = await self._price(call)
         if isinstance(price.fault, RateLimitError) and await pause_for(call.terms, price.fault):
             price = await self._price(call)
-        check_segments(call, call.intention.request, price)
+        _check_segments(call, call.intention.request, price)
         refusal = await self._bounds.standing_refusal(call, price)
         if refusal is not None:
             raise refusal
@@ -230,7 +230,7 @@ class Payer:
                 error.advise(retryable=True, next_step=told)
             raise
 
-    async def _uploaded(self, call: Call, wish: Wish, files: LocalFiles, entry: Entry) -> "_Ready | None":
+    async def _uploaded(self, call: Call, wish: Wish, files: LocalFiles, entry: Entry) -> _Ready | None:
         """Upload and price the files of an attempt; it is withdrawn where that comes to nothing.
 
         Return None where the caller is gone, or it costs more than it seemed to: then it begins anew.
@@ -251,12 +251,12 @@ class Payer:
             raise ready
         return None if call.gone.is_set() else ready
 
-    async def _ready(self, call: Call, wish: Wish, files: LocalFiles) -> "_Ready | None":
+    async def _ready(self, call: Call, wish: Wish, files: LocalFiles) -> _Ready | None:
         assets = await files.upload(call.sync)
         sent = call.intention.with_assets(assets)
         # The API has the files now: what it measures is what it charges by.
         price = await self.pricing.price(call.sync, sent.request, None, {"timeout_in_seconds": LOOK_SECONDS})
-        check_segments(call, sent.request, price)
+        _check_segments(call, sent.request, price)
         if price.usd is not None and wish.estimate_usd is not None and price.usd > wish.estimate_usd:
             self.pricing.learn(call.intention, price)
             return None
@@ -381,7 +381,7 @@ async def _outcome_of(work: Awaitable[_ResultT]) -> _ResultT | SyncError:
         return error
 
 
-def check_segments(call: Call, request: GenerationRequest, price: Price) -> None:
+def _check_segments(call: Call, request: GenerationRequest, price: Price) -> None:
     """Refuse, or warn of, segments that end after the video does."""
     faults = price.segments_past_end(request)
     if faults and call.terms.refuses_late_segments:

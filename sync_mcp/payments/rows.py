@@ -21,6 +21,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Row,
     String,
     Table,
     UniqueConstraint,
@@ -318,7 +319,16 @@ QUOTE = [QUOTES.c[name] for name in _NAMES_OF_QUOTE]
 
 def entries_in(found: CursorResult[Any]) -> list[Entry]:
     """Return the entries that were selected by `ENTRY`."""
-    return [Entry(**dict(zip(_NAMES_OF_ENTRY, row, strict=True))) for row in found]
+    return [_as_entry(row) for row in found]
+
+
+def first_entry(found: CursorResult[Any]) -> Entry | None:
+    """Return the first of the entries that were selected by `ENTRY`; None where there is none."""
+    return next(iter(entries_in(found)), None)
+
+
+def _as_entry(row: Row[Any]) -> Entry:
+    return Entry(**dict(zip(_NAMES_OF_ENTRY, row, strict=True)))
 
 
 def quotes_in(found: CursorResult[Any]) -> list[Quote]:
@@ -328,7 +338,7 @@ def quotes_in(found: CursorResult[Any]) -> list[Quote]:
 
 def find_entry(connection: Connection, entry_id: int) -> Entry | None:
     """Return an entry, or None where there is none of this number."""
-    return next(iter(entries_in(connection.execute(_ENTRY_BY_ID, {"which": entry_id}))), None)
+    return first_entry(connection.execute(_ENTRY_BY_ID, {"which": entry_id}))
 
 
 def get_entry(connection: Connection, entry_id: int) -> Entry:
@@ -337,8 +347,7 @@ def get_entry(connection: Connection, entry_id: int) -> Entry:
     Raises:
         NoResultFound: it is not, as in a ledger that was begun anew meanwhile.
     """
-    row = connection.execute(_ENTRY_BY_ID, {"which": entry_id}).one()
-    return Entry(**dict(zip(_NAMES_OF_ENTRY, row, strict=True)))
+    return _as_entry(connection.execute(_ENTRY_BY_ID, {"which": entry_id}).one())
 
 
 def find_quote(connection: Connection, quote_id: str) -> Quote | None:

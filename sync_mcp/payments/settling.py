@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import anyio
 from anyio import to_thread
@@ -24,7 +24,7 @@ from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem, UsagePage
 from sync_mcp.errors import APIResponseError, APIStatusError, LedgerError, SyncError
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Charged, Entry
-from sync_mcp.payments.wish import Instant
+from sync_mcp.payments.wish import Account, Instant
 from sync_mcp.texts import ID_LIMIT, safe
 
 logger = logging.getLogger("sync_mcp.payments")
@@ -62,16 +62,6 @@ _STRANGE_STATUS_SECONDS = 86_400.0
 """How long a job may be in a status that nobody knows before its cost is asked for as of one that ended."""
 
 _ResultT = TypeVar("_ResultT")
-
-
-class Payer(Protocol):
-    """Whose money it is."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def base_url(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -158,21 +148,21 @@ class Settling:
         self._accounts: dict[tuple[str, str], _Account] = {}
 
     async def settle_account(
-        self, sync: AsyncSync, payer: Payer, options: RequestOptions, *, is_due: bool = False
+        self, sync: AsyncSync, whose: Account, options: RequestOptions, *, is_due: bool = False
     ) -> None:
         """Write down what has ended; what cannot be read stays as it is.
 
         An account is settled at most every ten seconds, or where it `is_due`: because a call would be refused
         otherwise, or somebody asks for the sum. Where another call is settling it, only who is due waits.
         """
-        account = self._account_of(payer)
+        account = self._account_of(whose)
         if account.lock.locked() and not is_due:
             # The API may be slow, and what it tells is written down for the next call as well.
             return
         async with account.lock:
             if not is_due and anyio.current_time() - account.settled_at < _PAUSE_SECONDS:
                 return
-            asked = (payer.name, payer.base_url, _SETTLED_AT_ONCE, instant(sync).seconds)
+            asked = (whose.name, whose.base_url, _SETTLED_AT_ONCE, instant(sync).seconds)
             entries = await self._do(partial(self._ledger.unsettled, *asked))
             every = await self._do(partial(self._ledger.left_open, *asked))
             left_open = [entry for entry in every if not account.is_put_off(entry.id)]
@@ -187,13 +177,13 @@ class Settling:
                     await self._settle_left_open(account, sync, left_open, options)
 
     async def settle_failure(
-        self, sync: AsyncSync, payer: Payer, entry: Entry, job: Generation, options: RequestOptions
+        self, sync: AsyncSync, whose: Account, entry: Entry, job: Generation, options: RequestOptions
     ) -> Charged:
         """Write down how a job ended that has no result; return whether it was charged.
 
         The export says when it ended, by which a cost of 0 is believed or not; the single cost does not.
         """
-        await self.settle_account(sync, payer, options, is_due=True)
+        await self.settle_account(sync, whose, options, is_due=True)
         now = await self._do(partial(self._ledger.entry, entry.id))
         return await self.settle_job(sync, now or entry, job, options)
 
@@ -210,33 +200,33 @@ class Settling:
     async def settle_let_go(
         self,
         sync: AsyncSync,
-        payer: Payer,
+        whose: Account,
         shown: Sequence[tuple[Entry, Generation]],
         options: RequestOptions,
     ) -> None:
         """Write down what ended jobs cost that the user let go of as never made, and that the API shows."""
-        account = self._account_of(payer)
+        account = self._account_of(whose)
         with anyio.move_on_after(SETTLE_SECONDS):
             for entry, job in shown:
                 cost = await self._cost(sync, job.id, options) if account.take_request() else None
                 await self._write_quietly(sync, entry, job.status, cost or GenerationCost())
 
     async def finished_since(
-        self, sync: AsyncSync, payer: Payer, since: datetime, options: RequestOptions
+        self, sync: AsyncSync, whose: Account, since: datetime, options: RequestOptions
     ) -> Finished:
         """Return the jobs that finished since a time, by the export, which is read to its end.
 
         It is read whatever was asked of the API before: what it tells decides whether a create is paid again.
         """
-        account = self._account_of(payer)
+        account = self._account_of(whose)
         if not account.has_export:
             return Finished()
         with anyio.move_on_after(_EXPORT_SECONDS):
             return await self._read_export(account, sync, since - EXPORT_TOLERANCE, options)
         return _unknown("cannot be read to its end in time")
 
-    def _account_of(self, payer: Payer) -> _Account:
-        return self._accounts.setdefault((payer.name, payer.base_url), _Account())
+    def _account_of(self, whose: Account) -> _Account:
+        return self._accounts.setdefault((whose.name, whose.base_url), _Account())
 
     async def _read_export(
         self, account: _Account, sync: AsyncSync, since: datetime, options: RequestOptions

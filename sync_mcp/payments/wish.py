@@ -1,4 +1,4 @@
-"""A paid call that is about to be sent, and what is known of the time and the user's word."""
+"""A paid call that is about to be sent: whose money it is, the time, and the user's word."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,6 +22,15 @@ class Token:
 
     id: str
     kind: TokenKind = "quote"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whose money it is."""
+
+    name: str
+    base_url: str
+    is_sandbox: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -681,7 +681,7 @@ def _schema(path: Path) -> dict[str, object]:
 
 def test_every_column_and_index_that_is_mapped_is_in_the_file(ledger: Ledger) -> None:
     ledger.check()
-    mapped = METADATA.tables  # pyright: ignore[reportPrivateUsage]
+    mapped = METADATA.tables
     with closing(sqlite3.connect(ledger.path)) as connection:
         for name, table in mapped.items():
             columns = connection.execute(f"PRAGMA table_info({name})").fetchall()

@@ -17,10 +17,10 @@ from sync_mcp.payments.book.book import (
     find_maker,
     find_owners,
     find_standing,
-    settle,
+    note_end,
+    take_back,
     tokens_of,
     with_second_job,
-    withdraw,
 )
 from sync_mcp.payments.book.sums import check_limits, check_unasked, is_covered, refusal_besides
 from sync_mcp.payments.intention import DIGEST_VERSION, Intention
@@ -184,7 +184,7 @@ class Attempts(Book):
                 is_other_name or entry.digest in (twin.digest, twin.sent_digest)
             )
             if twin is not None and twin.may_be_paid and not is_known_here:
-                withdraw(connection, entry)
+                take_back(connection, entry)
                 # Who goes on with it by its files needs to know what they became.
                 twin = change(connection, twin, assets={**assets, **twin.assets})
                 if twin.sent_digest is not None:
@@ -197,7 +197,7 @@ class Attempts(Book):
             if refusal is None:
                 refusal = refusal_since(connection, entry, wish, sent)
             if refusal is None and entry.estimate_usd is None and not is_covered(connection, None, wish, now):
-                withdraw(connection, entry)
+                take_back(connection, entry)
                 return "asks"
             if refusal is None:
                 if is_other_name and twin is not None:
@@ -217,7 +217,7 @@ class Attempts(Book):
                     leased_until=now.clock + LEASE_SECONDS,
                 )
                 return "mine"
-            withdraw(connection, entry)
+            take_back(connection, entry)
         raise refusal
 
     def withdraw(self, entry_id: int, owner: str) -> None:
@@ -232,14 +232,14 @@ class Attempts(Book):
         with self._transaction() as connection:
             entry = find_entry(connection, entry_id)
             if entry is not None and entry.state == state and entry.owner == owner:
-                withdraw(connection, entry)
+                take_back(connection, entry)
 
     def withdraw_abandoned(self, intention: Intention) -> None:
         """Take back the last attempt at an intention where its process died before anything was sent."""
         with self._transaction() as connection:
             entry = find_latest(connection, intention)
             if entry is not None and entry.is_abandoned(self.store.now()):
-                withdraw(connection, entry)
+                take_back(connection, entry)
 
     def take_over(self, entry_id: int, wish: Wish) -> Literal["send", "look", "lost"]:
         """Make an attempt whose outcome is unknown, or whose process died, this owner's to go on with.
@@ -381,7 +381,7 @@ class Attempts(Book):
             entry = get_entry(connection, entry_id)
             if entry.state == "sending" and entry.owner == owner:
                 why = safe(error_code, 80)
-                settle(connection, entry, "refused", "no", Decimal(0), self.store.now(), error_code=why)
+                note_end(connection, entry, "refused", "no", Decimal(0), self.store.now(), error_code=why)
                 for quote in tokens_of(connection, entry) if gives_quote_back else ():
                     change_quote(connection, quote, used_at=None, attempt=entry.attempt + 1)
 

@@ -26,6 +26,7 @@ from sync_mcp.payments.rows import (
     delete_entry,
     entries_in,
     find_entry,
+    first_entry,
     quotes_in,
 )
 from sync_mcp.payments.stores.sqlite import SqliteStore
@@ -87,7 +88,7 @@ def _first(connection: Connection, query: Select[Any], intention: Intention) -> 
     # What an earlier version wrote down is the same attempt: an upgrade must not pay again.
     [earlier] = intention.earlier_digests
     asked = {"digest_asked": intention.digest, "earlier_asked": earlier}
-    return next(iter(entries_in(connection.execute(query, asked))), None)
+    return first_entry(connection.execute(query, asked))
 
 
 def find_owners(connection: Connection, entry: Entry, generation_id: str) -> list[Entry]:
@@ -99,7 +100,7 @@ def find_owners(connection: Connection, entry: Entry, generation_id: str) -> lis
 def find_maker(connection: Connection, generation_id: str, base_url: str) -> Entry | None:
     """Return the attempt that made a job, or whose answer named it; of several the latest."""
     job = {"generation_id": generation_id, "base_url": base_url}
-    return next(iter(entries_in(connection.execute(_MAKER, job))), None)
+    return first_entry(connection.execute(_MAKER, job))
 
 
 def find_with_job(
@@ -167,14 +168,14 @@ def _accepted(entry: Entry, generation_id: str, *, was_found: bool) -> dict[str,
     }
 
 
-def withdraw(connection: Connection, entry: Entry) -> None:
+def take_back(connection: Connection, entry: Entry) -> None:
     """Take an attempt back; what the user agreed by is good again."""
     for quote in tokens_of(connection, entry):
         change_quote(connection, quote, used_at=None)
     delete_entry(connection, entry)
 
 
-def settle(
+def note_end(
     connection: Connection,
     entry: Entry,
     state: State,

@@ -6,7 +6,7 @@ from decimal import Decimal
 from sqlalchemy import Connection, delete, exists, func, select
 
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.payments.book.book import Book, accept_job, find_owners, settle
+from sync_mcp.payments.book.book import Book, accept_job, find_owners, note_end
 from sync_mcp.payments.rows import (
     DECLINED,
     ENTRIES,
@@ -60,7 +60,7 @@ class Decisions(Book):
             for other in find_owners(connection, entry, generation_id):
                 raise InvalidRequestError(f"Generation {generation_id} is the job of entry {other.id}.")
             if entry.state == "accepted" and entry.generation_id == generation_id:
-                settle(connection, entry, "ended", "unknown", entry.counted_usd, now)
+                note_end(connection, entry, "ended", "unknown", entry.counted_usd, now)
             else:
                 accept_job(connection, entry, generation_id, was_found=False)
 
@@ -80,9 +80,9 @@ class Decisions(Book):
             if entry is not None:
                 _check_as_seen(entry, as_seen)
             if entry is not None and entry.asks_again:
-                settle(connection, entry, "released", entry.charged, entry.counted_usd, now)
+                note_end(connection, entry, "released", entry.charged, entry.counted_usd, now)
             else:
-                settle(connection, _get_open(connection, entry_id, now), "released", "no", Decimal(0), now)
+                note_end(connection, _get_open(connection, entry_id, now), "released", "no", Decimal(0), now)
 
     def prunable(self, before: float) -> tuple[int, int]:
         """Return how many entries and how many quotes `prune` would delete."""

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from sqlalchemy import ColumnElement, func, select
 
-from sync_mcp.payments.book.book import Book, find_maker, find_with_job, settle
+from sync_mcp.payments.book.book import Book, find_maker, find_with_job, note_end
 from sync_mcp.payments.rows import (
     ENTRIES,
     ENTRY,
@@ -144,7 +144,7 @@ class Endings(Book):
             counted = (
                 max(entry.estimate_usd or nothing, counted_usd or nothing) if cost_usd is None else cost_usd
             )
-            return settle(
+            return note_end(
                 connection,
                 entry,
                 entry.state if entry.state in LET_GO else "ended",
@@ -179,7 +179,7 @@ class Endings(Book):
         with self._transaction() as connection:
             entry = find_with_job(connection, entry_id, generation_id)
             if entry is not None:
-                settle(connection, entry, "deleted", entry.charged, entry.counted_usd, now)
+                note_end(connection, entry, "deleted", entry.charged, entry.counted_usd, now)
 
 
 def _may_cost(*states: State) -> ColumnElement[bool]:
