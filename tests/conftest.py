@@ -2,7 +2,6 @@ import gc
 import json
 import math
 import os
-import signal
 import sys
 from collections.abc import Generator, Iterator
 from functools import wraps
@@ -20,6 +19,7 @@ from sync_mcp.sandbox.api import files
 from tests.media import forked_worker
 from tests.places import place_of_its_own
 from tests.sandbox.rendered import render_once
+from tests.signals import hear_sigint
 
 # No verdict may depend on how fast the machine is, nor on what an earlier run found.
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
@@ -70,10 +70,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def sigint_is_heard() -> None:
-    """Let what tests start hear SIGINT: a script has it ignored by what it puts into the background."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _sigint_is_heard() -> None:
+    hear_sigint()
 
 
 @pytest.fixture(scope="session", autouse=True)

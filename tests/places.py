@@ -1,6 +1,5 @@
 """Which tests may run at once, in the processes of one run or of several of this checkout."""
 
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +11,12 @@ except ImportError:
     fcntl = None
 
 _TESTS = Path(__file__).parent
-_IS_WITHIN_A_TEST = "PYTEST_CURRENT_TEST" in os.environ
-"""Of a run that a test has started: the test has a place already."""
 
 
 @contextmanager
 def place_of_its_own(*, is_alone: bool) -> Generator[None]:
     """Be beside others, or alone once those that are there have gone; nothing new comes before that."""
-    if fcntl is None or _IS_WITHIN_A_TEST:
+    if fcntl is None:
         yield
         return
     # Two files that are there in any case; nothing is written.
