@@ -23,6 +23,8 @@ FILE_NAME_LIMIT = 120
 VOICE_NAME_LIMIT = 60
 WORD_LIMIT = 40
 """Of one word, such as a kind or a type."""
+PIECE_LIMIT = 80
+"""Of anything in a question to the user that somebody else has written."""
 
 _SCHEME = r"[a-z][a-z0-9+.-]{0,20}://"
 # Up to the next space, quotes and all: a quote may stand in a URL, and what follows it may be a signature.
@@ -111,6 +113,12 @@ def format_id(name: str) -> str:
 def without_quotes(text: str) -> str:
     """Return `text` without any kind of quotation mark: what stands in quotes must not close them."""
     return text.translate(_QUOTES)
+
+
+def in_quotes(text: str) -> str:
+    """Return another's text as it stands in a question: bounded, in quotes that it cannot close."""
+    plain = clean(without_quotes(without_queries(clean(text, 4 * PIECE_LIMIT))), PIECE_LIMIT)
+    return f'"{plain}"'
 
 
 def folded(text: str, limit: int) -> str:

@@ -18,10 +18,9 @@ from sync_mcp.payments.consent import (
     Reason,
     price_reasons,
     repeat_reason,
-    webhook_host,
 )
 from sync_mcp.payments.ledger import Ledger
-from sync_mcp.payments.pricing import Price
+from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import TokenKind
 
 logger = logging.getLogger("sync_mcp.payments")
@@ -115,6 +114,6 @@ class Asking:
                 call.now,
                 kind,
                 caller=call.terms.caller,
-                webhook_host=webhook_host(call.intention.request),
+                webhook_host=call.intention.act.webhook_host,
             )
         )

@@ -8,7 +8,7 @@ from sync_mcp.errors import LimitReached
 from sync_mcp.payments.call import Call
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits, Spent, call_refusal, until_priced
-from sync_mcp.payments.pricing import Price
+from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling
 

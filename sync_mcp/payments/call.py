@@ -4,18 +4,18 @@ import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import anyio
 
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.models import Generation
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import LimitReached, RateLimitError, SyncError
-from sync_mcp.payments.consent import NOBODY_TO_ASK, Approval, Reason, webhook_host
+from sync_mcp.payments.acts.act import Job
+from sync_mcp.payments.consent import NOBODY_TO_ASK, Approval, Reason
 from sync_mcp.payments.files import LocalFiles
 from sync_mcp.payments.intention import Intention
-from sync_mcp.payments.pricing import Price
+from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.settling import instant
 from sync_mcp.payments.wish import Account, Instant, Token
@@ -60,11 +60,14 @@ class Terms:
     caller: str | None = None
 
 
+JobT = TypeVar("JobT", bound=Job)
+
+
 @dataclass(slots=True)
-class Made:
+class Made(Generic[JobT]):
     """A job, and how this call came by it."""
 
-    generation: Generation
+    job: JobT
     attempt: int
     how: How
     price_usd: Decimal | None = None
@@ -89,7 +92,7 @@ class Foresight:
     """What a create would meet with now."""
 
     course: Course
-    job: Generation | None = None
+    job: Job | None = None
     """The job that is there."""
     ledger_id: int | None = None
     """The attempt that is in doubt or under way."""
@@ -158,7 +161,7 @@ class Call:
 
 def host_to_ask_about(call: Call) -> str | None:
     """Return who gets the finished job's URL and may not without the user's word; None for nobody."""
-    allowed, host = call.terms.webhook_hosts, webhook_host(call.intention.request)
+    allowed, host = call.terms.webhook_hosts, call.intention.act.webhook_host
     return host if allowed is not None and host not in allowed else None
 
 

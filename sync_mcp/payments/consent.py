@@ -7,23 +7,14 @@ thing is paid again that was or may have been charged, and before a finished job
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Protocol, cast
+from typing import Protocol
 
-from sync_mcp.api.checks import plain_host
-from sync_mcp.api.models import GenerationRequest, Json
 from sync_mcp.errors import ApprovalRequired
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.limits import dollars
-from sync_mcp.payments.pricing import Price
+from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import TokenKind
-from sync_mcp.texts import clean, count_of, without_queries, without_quotes
-
-PIECE_CHARACTERS = 80
-"""The most that is shown of anything in a question that somebody else has written."""
-_SHORT_ID = 40
-"""A voice's id of no more characters is shown beside its name."""
-_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,62 +144,3 @@ def _price_reason(price: Price, unasked_usd: Decimal, above_usd: Decimal | None,
             f"{dollars(above_usd)}."
         )
     return None
-
-
-def webhook_host(request: GenerationRequest) -> str | None:
-    """Return the host that is told of the end of a job, and gets its URL."""
-    url = request.webhook_url
-    if not url:
-        return None
-    # What names no host plainly is on nobody's list.
-    return plain_host(url) or clean(url, PIECE_CHARACTERS)
-
-
-def pieces(intention: Intention, voice_names: Mapping[str, str] | None = None) -> list[str]:
-    """Return what is to be made, a line for each piece, with what others wrote in quotes and bounded.
-
-    `voice_names` are what voices are called, by their ids.
-    """
-    wire = intention.body
-    lines = [f"model: {quoted(str(wire.get('model', '')))}"]
-    for item, name in intention.inputs:
-        lines.extend(_input_lines(item, name, voice_names or {}))
-    dub = wire.get("dubParams")
-    if isinstance(dub, Mapping):
-        lines.append(f"dubbed into: {quoted(str(cast(Json, dub).get('targetLang')))}")
-    if wire.get("projectId"):
-        lines.append(f"project: {quoted(str(wire['projectId']))}")
-    host = webhook_host(intention.request)
-    if host is not None:
-        lines.append(f"the finished video's URL goes to: {quoted(host)}")
-    return lines
-
-
-def _input_lines(item: Json, name: str | None, voice_names: Mapping[str, str]) -> list[str]:
-    kind = str(item.get("type"))
-    label = kind if kind in ("video", "image", "audio", "text") else "input"
-    provider = item.get("provider")
-    if isinstance(provider, Mapping):
-        voice = str(cast(Json, provider).get("voiceId"))
-        script = str(cast(Json, provider).get("script", ""))
-        # It is cut where it is long, and all of it is said and paid for.
-        length = count_of(len(script), "character")
-        return [
-            f"script ({length}): {quoted(script)}",
-            f"voice: {_shown_voice(voice, voice_names.get(voice))}",
-        ]
-    return [f"{label}: {quoted(name or str(item.get('url') or item.get('assetId') or ''))}"]
-
-
-def _shown_voice(voice: str, name: str | None) -> str:
-    # A voice id has its own alphabet: a sentence in it is none.
-    id = quoted("".join(character for character in voice if character in _ID_CHARACTERS))
-    if not name:
-        return id
-    return f"{quoted(name)}, id {id}" if len(voice) <= _SHORT_ID else quoted(name)
-
-
-def quoted(text: str) -> str:
-    """Return another's text as it stands in a question: bounded, in quotes that it cannot close."""
-    plain = clean(without_quotes(without_queries(clean(text, 4 * PIECE_CHARACTERS))), PIECE_CHARACTERS)
-    return f'"{plain}"'

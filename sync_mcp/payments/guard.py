@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
-from typing import cast
+from typing import TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -21,6 +21,8 @@ from sync_mcp.api.options import RequestOptions
 from sync_mcp.background.work import Turns, do_in_thread
 from sync_mcp.errors import CreateUnderWay, InvalidRequestError, LedgerError, NotVisibleYet, SyncError
 from sync_mcp.payments.accounts import Accounts
+from sync_mcp.payments.acts.act import Job, PaidAct
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.asking import Asking
 from sync_mcp.payments.bounds import Bounds
 from sync_mcp.payments.call import LOOK_SECONDS, Call, Foresight, Made, Terms, look_patiently
@@ -29,13 +31,16 @@ from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits, Spending
 from sync_mcp.payments.paying import Payer
-from sync_mcp.payments.pricing import Price, Pricing
+from sync_mcp.payments.price import Price
+from sync_mcp.payments.pricing import Pricing
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.sending import Sender
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling, instant
 from sync_mcp.payments.wish import Account
 
 RESEND_HOURS = 12.0
+
+JobT = TypeVar("JobT", bound=Job)
 
 
 class Guard:
@@ -94,19 +99,19 @@ class Guard:
             NotVisibleYet: its job was made, and the API does not show it yet.
             SyncError: as of a create without a guard.
         """
-        made = await self.create(sync, request, options, Terms(take=take))
-        return made.generation
+        made = await self.create(sync, GenerationAct.of(request), options, Terms(take=take))
+        return made.job
 
     async def create(
         self,
         sync: AsyncSync,
-        request: GenerationRequest,
+        act: PaidAct[JobT],
         options: RequestOptions | None,
         terms: Terms,
         *,
         tool: str = "create_generation",
-    ) -> Made:
-        """Make a request's job on these terms, or return the one that it made before.
+    ) -> Made[JobT]:
+        """Make an act's job on these terms, or return the one that it made before.
 
         Raises:
             LimitReached, LedgerError, QuoteRefused, ApprovalRequired, ApprovalDenied: nothing was sent.
@@ -114,14 +119,15 @@ class Guard:
             NotVisibleYet: its job was made, and the API does not show it yet.
             SyncError: as of a create without a guard.
         """
-        call = await self._call(sync, request, options, terms, tool)
+        call = await self._call(sync, act, options, terms, tool)
         async with self._turns.turn(call.intention.digest, terms.ends_at, _busy):
-            return await self._payer.pay(call)
+            # An act finds and makes jobs of its own type alone.
+            return cast("Made[JobT]", await self._payer.pay(call))
 
     async def foresee(
         self,
         sync: AsyncSync,
-        request: GenerationRequest,
+        act: PaidAct[Job],
         terms: Terms,
         price: Price,
         *,
@@ -135,11 +141,11 @@ class Guard:
             LedgerError: the ledger cannot be read.
             SyncError: whose money it is cannot be told now.
         """
-        call = await self._call(sync, request, None, terms, "estimate_cost")
+        call = await self._call(sync, act, None, terms, "estimate_cost")
         try:
             found = await self._history.find(call)
             if isinstance(found, Made):
-                return Foresight("was there", job=found.generation)
+                return Foresight("was there", job=found.job)
             if isinstance(found, Entry) and found.is_leased(time.time()):
                 return Foresight("under way", ledger_id=found.id)
             if isinstance(found, Entry):
@@ -161,7 +167,7 @@ class Guard:
             return Foresight(course, failure=error)
         reasons = await self._asking.reasons_for(call, following, price)
         token = None
-        if reasons and refusal is None and wants_quote and request.input:
+        if reasons and refusal is None and wants_quote:
             token = await self._asking.hand_out(call, following, price, "quote")
         note = following.note if following.paid_before is None else None
         return Foresight(
@@ -172,9 +178,9 @@ class Guard:
         """Return how many seconds ago a question was put to a caller, or None where there was none."""
         return await do_in_thread(self.ledger.question_age, token_id, caller)
 
-    async def revoke(self, sync: AsyncSync, request: GenerationRequest, terms: Terms) -> None:
-        """Take back every quote and question of what a request makes: the user said no to it."""
-        call = await self._call(sync, request, None, terms, "create_generation")
+    async def revoke(self, sync: AsyncSync, act: PaidAct[Job], terms: Terms) -> None:
+        """Take back every quote and question of an act: the user said no to it."""
+        call = await self._call(sync, act, None, terms, "create_generation")
         await self._asking.revoke(call)
 
     async def delete_for(self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]) -> None:
@@ -287,7 +293,7 @@ class Guard:
     async def _call(
         self,
         sync: AsyncSync,
-        request: GenerationRequest,
+        act: PaidAct[Job],
         options: RequestOptions | None,
         terms: Terms,
         tool: str,
@@ -298,17 +304,13 @@ class Guard:
                 "With a guard the idempotency key follows from the request: leave it out."
             )
         if terms.files is None:
-            request.check_is_sendable()
+            act.check_is_sendable()
         more = cast(Mapping[str, object], given.pop("additional_body_parameters", {}))
         account = await look_patiently(
             terms, lambda: self._accounts.get(sync, options, seconds=terms.ends_at - anyio.current_time())
         )
-        intention = Intention.of(
-            request.with_fields(more) if more else request,
-            account=account.name,
-            base_url=account.base_url,
-            take=terms.take,
-        )
+        act = act.with_body_parameters(more) if more else act
+        intention = Intention(act, account.name, account.base_url, terms.take)
         return Call(sync, account, intention, cast(RequestOptions, given), terms, tool, anyio.Event())
 
 

@@ -5,22 +5,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from sync_mcp.api.models import Generation
 from sync_mcp.background.work import do_in_thread
-from sync_mcp.errors import (
-    APIResponseError,
-    APIStatusError,
-    NotVisibleYet,
-    Standing,
-    SyncError,
-    is_unknown_id,
-)
+from sync_mcp.errors import NotVisibleYet, Standing, SyncError
+from sync_mcp.payments.acts.act import COMPLETED, Job
 from sync_mcp.payments.call import Call, Made, Next, look_patiently
 from sync_mcp.payments.intention import Intention, differing_extras
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import dollars, minute
 from sync_mcp.payments.rows import REPEATED_IN_VAIN, Entry
-from sync_mcp.payments.settling import RUNNING_STATUSES, SETTLE_SECONDS, Settling
+from sync_mcp.payments.settling import SETTLE_SECONDS, Settling
 from sync_mcp.texts import plain_id
 
 VISIBLE_WITHIN_SECONDS = 3600.0
@@ -36,7 +29,7 @@ class History:
         self.ledger = ledger
         self._settling = settling
 
-    async def find(self, call: Call) -> Made | Next | Entry:
+    async def find(self, call: Call) -> Made[Job] | Next | Entry:
         """Return the job that is there, or the attempt that is to be made, or the one whose job nobody knows.
 
         Nothing is sent. What foretells a create goes by it as well, so that both are of one mind.
@@ -84,12 +77,11 @@ class History:
         note = f"The job of this call, {_job_of(entry)}, {gone}; what it cost stays spent."
         return Next(following, note, entry.id)
 
-    async def _present(self, call: Call, entry: Entry) -> Made | Next:
+    async def _present(self, call: Call, entry: Entry) -> Made[Job] | Next:
         """Return the state of a job that was made, or what is to be made after it."""
         assert entry.generation_id is not None
         try:
-            look = partial(self.look_for, call, entry.generation_id)
-            generation = await look_patiently(call.terms, look)
+            job = await look_patiently(call.terms, partial(look_for, call, entry.generation_id))
         except SyncError as error:
             told = (
                 f"This call's job {plain_id(entry.generation_id)} was made before; its state cannot be read "
@@ -97,51 +89,32 @@ class History:
             )
             error.advise(next_step=told.rstrip())
             raise
-        if generation is None:
+        if job is None:
             return self.repeat_of_unseen(call, entry)
-        options = call.reading(SETTLE_SECONDS)
-        if generation.finished and generation.status != "COMPLETED":
-            charged = await self._settling.settle_failure(call.sync, call.account, entry, generation, options)
-            return _after_failure(replace(entry, status=generation.status), charged)
-        if generation.finished:
-            if entry.state == "ended" and entry.status != "COMPLETED":
+        act, options = call.intention.act, call.reading(SETTLE_SECONDS)
+        if job.finished and act.status_of(job) != COMPLETED:
+            charged = await self._settling.settle_failure(call.sync, call.account, entry, job, options)
+            return _after_failure(replace(entry, status=job.status), charged)
+        if job.finished:
+            if entry.state == "ended" and entry.status != COMPLETED:
                 # What was written down of it is not true any more, and its cost may not be.
-                await self._settling.settle_job(call.sync, entry, generation, options)
+                await self._settling.settle_job(call.sync, entry, job, options)
             await self._settling.settle_account(call.sync, call.account, options)
             entry = await do_in_thread(self.ledger.entry, entry.id) or entry
-        elif generation.status not in RUNNING_STATUSES:
-            await self._settling.settle_strange(call.sync, entry, generation, options)
+        elif job.status not in act.running_statuses:
+            await self._settling.settle_strange(call.sync, entry, job, options)
             now = await do_in_thread(self.ledger.entry, entry.id)
             if now is not None and now.state == "ended":
                 return _after_failure(now, now.charged)
-        made = Made(generation, entry.attempt, "was there")
+        made = Made(job, entry.attempt, "was there")
         made.notes.extend(notes_on_extras(entry, call.intention))
-        if call.intention.dropped_signatures:
-            left_out = ", ".join(call.intention.dropped_signatures)
+        if act.dropped_signatures:
+            left_out = ", ".join(act.dropped_signatures)
             made.notes.append(f"Its URLs were compared without what only lets them be fetched: {left_out}.")
         cost, estimate = entry.cost_usd, entry.estimate_usd
         if cost is not None and estimate is not None and cost > estimate:
             made.notes.append(f"It cost {dollars(cost)}, more than the estimate, {dollars(estimate)}.")
         return made
-
-    async def look_for(self, call: Call, generation_id: str) -> Generation | None:
-        """Return a job, or None where neither it nor the list shows it."""
-        try:
-            return await call.sync.generations.get(generation_id, request_options=call.reading())
-        except APIStatusError as error:
-            if not is_unknown_id(error.status):
-                raise
-        try:
-            listed = await call.sync.generations.list(ids=[generation_id], request_options=call.reading())
-        except APIStatusError as error:
-            if not is_unknown_id(error.status):
-                raise
-            # It does not take the id there either.
-            return None
-        found = next((job for job in listed if job.id == generation_id), None)
-        if found is None and listed.unreadable:
-            raise APIResponseError("The API's list has an entry that cannot be read.")
-        return found
 
     def repeat_of_unseen(self, call: Call, entry: Entry) -> Next:
         """Return the repeat of a job that was made and that the API shows nowhere.
@@ -171,10 +144,15 @@ class History:
         return Next(entry.attempt + 1, note, entry.id, entry)
 
 
+async def look_for(call: Call, job_id: str) -> Job | None:
+    """Return a job of a call's own, or None where the API shows it nowhere."""
+    return await call.intention.act.find(call.sync, job_id, call.reading())
+
+
 def _may_be_another_clip(entry: Entry, intention: Intention) -> bool:
     """Return whether an older version's entry may be of another clip: it took more for signatures."""
     is_of_now = intention.digest in (entry.digest, entry.sent_digest)
-    return intention.has_loose_earlier_digest and not is_of_now
+    return intention.act.has_loose_earlier_digest and not is_of_now
 
 
 def _after_failure(entry: Entry, charged: str) -> Next:
@@ -202,7 +180,7 @@ def as_first_sent(call: Call, following: Next) -> tuple[Call, Next]:
 
 def notes_on_extras(entry: Entry, intention: Intention) -> list[str]:
     """Return what differs from the first call and does not count; at most one sentence."""
-    names = differing_extras(entry.extras, intention.extras)
+    names = differing_extras(entry.extras, intention.act.extras)
     if not names:
         return []
     return [f"{', '.join(names)} of this call differ from the first one's, which hold for this job."]

@@ -12,7 +12,6 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sync_mcp.api.create import is_of_the_key
-from sync_mcp.api.models import GenerationRequest
 from sync_mcp.background.work import do_in_thread, do_to_its_end
 from sync_mcp.errors import (
     APIStatusError,
@@ -22,15 +21,17 @@ from sync_mcp.errors import (
     RateLimitError,
     SyncError,
 )
+from sync_mcp.payments.acts.act import Job, PaidAct
 from sync_mcp.payments.asking import Asking
 from sync_mcp.payments.bounds import Bounds
 from sync_mcp.payments.call import LOOK_SECONDS, Call, Made, Next, pause_for
 from sync_mcp.payments.consent import Reason, price_reasons
 from sync_mcp.payments.files import LocalFiles
-from sync_mcp.payments.history import History, as_first_sent, notes_on_extras
+from sync_mcp.payments.history import History, as_first_sent, look_for, notes_on_extras
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.ledger import Ledger
-from sync_mcp.payments.pricing import Price, Pricing
+from sync_mcp.payments.price import Price
+from sync_mcp.payments.pricing import Pricing
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.sending import LIMIT_NOW, TOO_LATE, Sender, Sent
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling
@@ -84,7 +85,7 @@ class Payer:
         self._sender = sender
         self._task_group = task_group
 
-    async def pay(self, call: Call) -> Made:
+    async def pay(self, call: Call) -> Made[Job]:
         """Make the job of a call, or return the one that it made before.
 
         Raises:
@@ -95,7 +96,7 @@ class Payer:
             if made is not None:
                 return made
 
-    async def _try_once(self, call: Call) -> Made | None:
+    async def _try_once(self, call: Call) -> Made[Job] | None:
         """Return the job, or None where the ledger has changed meanwhile and is to be read again."""
         found = await self._history.find(call)
         if isinstance(found, Made):
@@ -110,13 +111,13 @@ class Payer:
             return None
         return await self._resume(call, found)
 
-    async def _attempt(self, call: Call, following: Next) -> Made | None:
+    async def _attempt(self, call: Call, following: Next) -> Made[Job] | None:
         """Price an attempt, have it agreed to, write it down and send it."""
         await self._settling.settle_account(call.sync, call.account, call.reading(SETTLE_SECONDS))
         price = await self._price(call)
         if isinstance(price.fault, RateLimitError) and await pause_for(call.terms, price.fault):
             price = await self._price(call)
-        _check_segments(call, call.intention.request, price)
+        _check_media(call, call.intention.act, price)
         refusal = await self._bounds.standing_refusal(call, price)
         if refusal is not None:
             raise refusal
@@ -143,14 +144,13 @@ class Payer:
     async def _price(self, call: Call) -> Price:
         return await self.pricing.price(
             call.sync,
-            call.intention.request,
-            call.terms.duration_seconds,
+            call.intention.act,
             call.reading(),
+            hint_seconds=call.terms.duration_seconds,
             files=call.terms.files,
-            intention=call.intention,
         )
 
-    async def _made(self, call: Call, following: Next, price: Price, wish: Wish) -> Made | None:
+    async def _made(self, call: Call, following: Next, price: Price, wish: Wish) -> Made[Job] | None:
         """Write an attempt down and send it."""
         try:
             sent = await self._sent(call, wish)
@@ -171,8 +171,8 @@ class Payer:
         notes = [text for text in (following.note, sent.note) if text]
         if sent.was_there and following.repeats is not None:
             notes.append(_ASKS_ONCE_MORE)
-            return Made(sent.generation, following.repeats.attempt, "was there", notes=notes)
-        return Made(sent.generation, following.attempt, "made", sent.price_usd, price, notes)
+            return Made(sent.job, following.repeats.attempt, "was there", notes=notes)
+        return Made(sent.job, following.attempt, "made", sent.price_usd, price, notes)
 
     async def _sent(self, call: Call, wish: Wish) -> Sent | Intention | None:
         files = call.terms.files if wish.has_files else None
@@ -189,12 +189,12 @@ class Payer:
         return sent
 
     async def _begin_and_send(self, call: Call, wish: Wish) -> Sent | None:
-        body = call.intention.wire
+        call.intention.act.check_is_sendable()
         entry, is_ours = await self._begin(call, wish)
         if not is_ours:
             return None
         is_repeat = wish.repeated_key is not None
-        return await self._sender.send(call, entry, body, is_new=True, is_repeat=is_repeat)
+        return await self._sender.send(call, entry, call.intention.act, is_new=True, is_repeat=is_repeat)
 
     async def _begin(self, call: Call, wish: Wish) -> tuple[Entry, bool]:
         if call.terms.on_begin is not None:
@@ -217,12 +217,12 @@ class Payer:
             wish = replace(wish, now=call.now, estimate_usd=usd)
             whose = await do_in_thread(self.ledger.send, entry.id, wish, sent, assets)
             if whose == "asks":
-                self.pricing.learn(call.intention, price)
+                self.pricing.learn(call.intention.act, price)
             if whose != "mine":
                 return sent if whose == "made" else None
             entry = replace(entry, estimate_usd=usd)
             is_repeat = wish.repeated_key is not None
-            return await self._sender.send(call, entry, sent.wire, is_new=True, is_repeat=is_repeat)
+            return await self._sender.send(call, entry, sent.act, is_new=True, is_repeat=is_repeat)
         except SyncError as error:
             if (error.api_code or "").startswith("asset_") and error.money_spent == "no":
                 files.forget()
@@ -255,14 +255,14 @@ class Payer:
         assets = await files.upload(call.sync)
         sent = call.intention.with_assets(assets)
         # The API has the files now: what it measures is what it charges by.
-        price = await self.pricing.price(call.sync, sent.request, None, {"timeout_in_seconds": LOOK_SECONDS})
-        _check_segments(call, sent.request, price)
+        price = await self.pricing.price(call.sync, sent.act, {"timeout_in_seconds": LOOK_SECONDS})
+        _check_media(call, sent.act, price)
         if price.usd is not None and wish.estimate_usd is not None and price.usd > wish.estimate_usd:
-            self.pricing.learn(call.intention, price)
+            self.pricing.learn(call.intention.act, price)
             return None
         return sent, assets, price
 
-    async def _resume(self, call: Call, entry: Entry) -> Made | None:
+    async def _resume(self, call: Call, entry: Entry) -> Made[Job] | None:
         """Go on with an attempt whose outcome nobody knows: look for its job, or send it again."""
         if not call.sync.has_heard_time:
             # A process that was just started knows no time but this machine's, and the money counts on a day.
@@ -292,9 +292,9 @@ class Payer:
         notes = [*told, *([sent.note] if sent.note else [])]
         if sent.was_there:
             # It was sent under the key of a job that nobody sees, and answered with that one.
-            return Made(sent.generation, entry.attempt, "was there", notes=[*notes, _ASKS_ONCE_MORE])
+            return Made(sent.job, entry.attempt, "was there", notes=[*notes, _ASKS_ONCE_MORE])
         how = "sent now" if sent.went_out else "found"
-        return Made(sent.generation, entry.attempt, how, sent.price_usd, notes=notes)
+        return Made(sent.job, entry.attempt, how, sent.price_usd, notes=notes)
 
     async def named_but_unseen(self, call: Call, entry: Entry) -> Next | None:
         """Return why the user is asked before an attempt is sent again whose job the API named and hides.
@@ -307,7 +307,7 @@ class Payer:
             return None
         try:
             is_id = plain_id(entry.named_id)
-            if is_id and await self._history.look_for(call, entry.named_id) is not None:
+            if is_id and await look_for(call, entry.named_id) is not None:
                 return None
         except SyncError:
             # It is not known to be hidden: the search says what it finds, and nothing goes out.
@@ -333,11 +333,12 @@ class Payer:
         # Another process may have sent it since it was read.
         entry = await do_in_thread(self.ledger.entry, entry.id) or entry
         logger.warning("create key=%s goes on from an earlier call", entry.idempotency_key)
-        body = call.intention.with_assets(entry.assets).wire
+        act = call.intention.act.with_assets(entry.assets)
+        act.check_is_sendable()
         if fate != "send" or self._bounds.max_cost_refusal(call, entry.estimate_usd) is not None:
             obstacle = LIMIT_NOW
         return await self._sender.send(
-            call, entry, body, is_new=False, obstacle=obstacle, despite_named=despite_named
+            call, entry, act, is_new=False, obstacle=obstacle, despite_named=despite_named
         )
 
     async def _wait_for_other(self, call: Call, entry: Entry) -> None:
@@ -381,9 +382,9 @@ async def _outcome_of(work: Awaitable[_ResultT]) -> _ResultT | SyncError:
         return error
 
 
-def _check_segments(call: Call, request: GenerationRequest, price: Price) -> None:
-    """Refuse, or warn of, segments that end after the video does."""
-    faults = price.segments_past_end(request)
+def _check_media(call: Call, act: PaidAct[Job], price: Price) -> None:
+    """Refuse, or warn of, what does not go with the media as they were measured."""
+    faults = act.faults_at(price)
     if faults and call.terms.refuses_late_segments:
         raise InvalidRequestError(faults)
     for fault in faults:

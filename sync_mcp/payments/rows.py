@@ -34,6 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from sync_mcp.payments.acts.act import COMPLETED, FIRST_KIND
 from sync_mcp.payments.intention import ABOUT_LIMIT
 from sync_mcp.payments.limits import HIGHEST_USD
 from sync_mcp.texts import safe
@@ -132,6 +133,7 @@ ENTRIES = Table(
     Column("caller", String),
     Column("about", String),
     Column("saved_as", String),
+    Column("kind", String, nullable=False),
     UniqueConstraint("digest", "attempt"),
     Index("entries_by_account", "account", "base_url", "created_at"),
     Index("entries_by_generation", "generation_id"),
@@ -244,6 +246,8 @@ class Entry:
     """What it is called in a list; the versions before noted none."""
     saved_as: str | None = None
     """Where its result was saved last."""
+    kind: str = FIRST_KIND
+    """Of what kind its act is."""
 
     @property
     def title(self) -> str:
@@ -274,12 +278,12 @@ class Entry:
     def may_be_paid(self) -> bool:
         """Whether a job stands behind it that is paid for, or may be."""
         has_ended = self.state in ("ended", "deleted", "closed")
-        return self.is_open or (has_ended and (self.charged != "no" or self.status == "COMPLETED"))
+        return self.is_open or (has_ended and (self.charged != "no" or self.status == COMPLETED))
 
     @property
     def asks_again(self) -> bool:
         """Whether the same call asks before it makes another attempt: this one may have been paid."""
-        has_no_result = self.state == "ended" and self.status != "COMPLETED" and self.charged != "no"
+        has_no_result = self.state == "ended" and self.status != COMPLETED and self.charged != "no"
         return has_no_result or self.state in ("deleted", "closed")
 
     def is_unresolved(self, now: float) -> bool:

@@ -12,7 +12,6 @@ from functools import partial
 import anyio
 
 from sync_mcp.api.attempt import Attempt, Claim, Step
-from sync_mcp.api.models import Generation, Json
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import (
@@ -27,14 +26,15 @@ from sync_mcp.errors import (
     SyncError,
 )
 from sync_mcp.machine.installed import ledger_command
+from sync_mcp.payments.acts.act import Job, PaidAct
 from sync_mcp.payments.call import Call, host_to_ask_about, pause_for
 from sync_mcp.payments.export import Hindrance, hindrance_in_export
-from sync_mcp.payments.intention import unsigned
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits, utc_midnight
 from sync_mcp.payments.rows import RENEWAL_SECONDS, Entry
 from sync_mcp.payments.settling import Settling
 from sync_mcp.payments.slots import slot_came_free
+from sync_mcp.payments.spelling import in_one_spelling
 from sync_mcp.payments.wish import Instant, Wish
 
 logger = logging.getLogger("sync_mcp.payments")
@@ -48,7 +48,7 @@ TOO_LATE = "too much time has passed since its first send"
 class Sent:
     """A job that an attempt came to."""
 
-    generation: Generation
+    job: Job
     price_usd: Decimal | None
     note: str | None
     went_out: bool
@@ -89,7 +89,7 @@ class Sender:
             now=call.now,
             token=call.terms.token,
             unasked_usd=call.terms.approval.above_usd,
-            has_files=bool(call.intention.request.local_media),
+            has_files=bool(call.intention.act.local_media),
             is_sandbox=call.is_sandbox,
             caller=call.terms.caller,
             webhook_host=host_to_ask_about(call),
@@ -100,7 +100,7 @@ class Sender:
         self,
         call: Call,
         entry: Entry,
-        body: Json,
+        act: PaidAct[Job],
         *,
         is_new: bool,
         obstacle: str | None = None,
@@ -123,17 +123,17 @@ class Sender:
             last_sent_at=None if is_new else datetime.fromtimestamp(entry.last_sent_at, UTC),
             tell=sending.note,
             is_repeat=is_repeat,
-            unsigned=unsigned,
+            unsigned=in_one_spelling,
         )
-        result: Generation | BaseException | None = None
+        result: Job | BaseException | None = None
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(self.stay_alive, entry.id)
-            result = await self._outcome(call, attempt, body)
+            result = await self._outcome(call, attempt, act)
             task_group.cancel_scope.cancel()
         entry = sending.entry
-        if isinstance(result, Generation):
-            return await self._accepted(entry, result, went_out=sending.went_out)
         assert result is not None
+        if not isinstance(result, BaseException):
+            return await self._accepted(entry, result, went_out=sending.went_out)
         if isinstance(result, OutcomeUnknown):
             hindrance = await sending.hindrance()
             if hindrance is not None:
@@ -148,17 +148,17 @@ class Sender:
             raise CreateUnderWay("Another process has taken this create over.") from result
         raise result
 
-    async def _accepted(self, entry: Entry, generation: Generation, *, went_out: bool) -> Sent:
+    async def _accepted(self, entry: Entry, job: Job, *, went_out: bool) -> Sent:
         try:
-            fate = await do_in_thread(self.ledger.accept, entry.id, generation.id)
+            fate = await do_in_thread(self.ledger.accept, entry.id, job.id)
         except LedgerError as error:
             # It is made and paid: its handle must reach the caller whatever the disk does.
             logger.error("create key=%s: %s", entry.idempotency_key, error)
             note = f"The ledger could not be written after the job was accepted: {error.message}"
-            return Sent(generation, entry.estimate_usd, note, went_out=went_out)
-        return Sent(generation, entry.estimate_usd, None, went_out=went_out, was_there=fate == "was there")
+            return Sent(job, entry.estimate_usd, note, went_out=went_out)
+        return Sent(job, entry.estimate_usd, None, went_out=went_out, was_there=fate == "was there")
 
-    async def _outcome(self, call: Call, attempt: Attempt, body: Json) -> Generation | BaseException:
+    async def _outcome(self, call: Call, attempt: Attempt, act: PaidAct[Job]) -> Job | BaseException:
         while True:
             options: RequestOptions = {**call.options}
             if math.isfinite(call.seconds_left):
@@ -166,7 +166,7 @@ class Sender:
                 least = _SEND_SECONDS if call.terms.files else 1.0
                 options["timeout_in_seconds"] = max(least, call.seconds_left)
             try:
-                return await call.sync.generations.create_as(attempt, body, request_options=options)
+                return await act.send(call.sync, attempt, options)
             except ConcurrencyLimitError as error:
                 try:
                     if not await slot_came_free(call, error):
@@ -368,7 +368,7 @@ class _Sending:
     def _is_key_kept(self) -> bool:
         """Whether the API has shown that it keeps a key so long: then it answers a repeat with the job."""
         age = self._call.now.seconds - self.entry.first_sent_at
-        return self._call.sync.generations.keeps_keys_for(age)
+        return self._call.intention.act.keeps_key_for(self._call.sync, age)
 
     async def _hindrance_in_export(self) -> Hindrance | None:
         if not self._has_asked_export:

@@ -18,10 +18,12 @@ import anyio
 from anyio import to_thread
 
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.models import Generation, GenerationCost
+from sync_mcp.api.models import GenerationCost
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem, UsagePage
 from sync_mcp.errors import APIResponseError, APIStatusError, LedgerError, SyncError
+from sync_mcp.payments.acts.act import Job
+from sync_mcp.payments.acts.kinds import KINDS
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Charged, Entry
 from sync_mcp.payments.wish import Account, Instant
@@ -29,7 +31,6 @@ from sync_mcp.texts import ID_LIMIT, safe
 
 logger = logging.getLogger("sync_mcp.payments")
 
-RUNNING_STATUSES = frozenset({"PENDING", "PROCESSING"})
 SETTLE_SECONDS = 6.0
 """The longest that settling holds a call up."""
 _PAUSE_SECONDS = 10.0
@@ -163,9 +164,11 @@ class Settling:
             if not is_due and anyio.current_time() - account.settled_at < _PAUSE_SECONDS:
                 return
             asked = (whose.name, whose.base_url, _SETTLED_AT_ONCE, instant(sync).seconds)
-            entries = await self._do(partial(self._ledger.unsettled, *asked))
+            # What another version has made of a kind of its own is left to it.
+            recent = await self._do(partial(self._ledger.unsettled, *asked))
+            entries = [entry for entry in recent if entry.kind in KINDS]
             every = await self._do(partial(self._ledger.left_open, *asked))
-            left_open = [entry for entry in every if not account.is_put_off(entry.id)]
+            left_open = [entry for entry in every if entry.kind in KINDS and not account.is_put_off(entry.id)]
             if not entries and not left_open:
                 return
             account.settled_at = anyio.current_time()
@@ -177,7 +180,7 @@ class Settling:
                     await self._settle_left_open(account, sync, left_open, options)
 
     async def settle_failure(
-        self, sync: AsyncSync, whose: Account, entry: Entry, job: Generation, options: RequestOptions
+        self, sync: AsyncSync, whose: Account, entry: Entry, job: Job, options: RequestOptions
     ) -> Charged:
         """Write down how a job ended that has no result; return whether it was charged.
 
@@ -187,29 +190,29 @@ class Settling:
         now = await self._do(partial(self._ledger.entry, entry.id))
         return await self.settle_job(sync, now or entry, job, options)
 
-    async def settle_job(
-        self, sync: AsyncSync, entry: Entry, job: Generation, options: RequestOptions
-    ) -> Charged:
+    async def settle_job(self, sync: AsyncSync, entry: Entry, job: Job, options: RequestOptions) -> Charged:
         """Write down how a job ended and what it cost; return whether it was charged."""
-        if entry.state == "ended" and entry.cost_usd is not None and entry.status == job.status:
+        status = KINDS[entry.kind].status_of(job)
+        if entry.state == "ended" and entry.cost_usd is not None and entry.status == status:
             return entry.charged
-        cost = await self._cost(sync, job.id, options) or GenerationCost()
-        settled = await self._write(sync, entry, job.id, job.status, cost, error_code=job.error_code)
+        cost = await self._cost(sync, entry, options) or GenerationCost()
+        settled = await self._write(sync, entry, job.id, status, cost, error_code=job.error_code)
         return settled.charged if settled else cost.charged
 
     async def settle_let_go(
         self,
         sync: AsyncSync,
         whose: Account,
-        shown: Sequence[tuple[Entry, Generation]],
+        shown: Sequence[tuple[Entry, Job]],
         options: RequestOptions,
     ) -> None:
         """Write down what ended jobs cost that the user let go of as never made, and that the API shows."""
         account = self._account_of(whose)
         with anyio.move_on_after(SETTLE_SECONDS):
             for entry, job in shown:
-                cost = await self._cost(sync, job.id, options) if account.take_request() else None
-                await self._write_quietly(sync, entry, job.status, cost or GenerationCost())
+                cost = await self._cost(sync, entry, options) if account.take_request() else None
+                status = KINDS[entry.kind].status_of(job)
+                await self._write_quietly(sync, entry, status, cost or GenerationCost())
 
     async def finished_since(
         self, sync: AsyncSync, whose: Account, since: datetime, options: RequestOptions
@@ -288,9 +291,12 @@ class Settling:
     async def _settle_recent(
         self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
     ) -> None:
-        if account.has_export and await self._settle_by_export(account, sync, entries, options):
-            return
-        await self._settle_by_list(account, sync, entries, options)
+        listed = [entry for entry in entries if KINDS[entry.kind].is_listed]
+        if listed and not (
+            account.has_export and await self._settle_by_export(account, sync, listed, options)
+        ):
+            await self._settle_by_list(account, sync, listed, options)
+        await self._settle_singly(account, sync, [entry for entry in entries if entry not in listed], options)
 
     async def _settle_by_export(
         self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
@@ -342,8 +348,11 @@ class Settling:
         for entry in first:
             # Before anything is asked: an API that never answers must not be asked the same each time.
             account.put_entry_off(entry.id)
-        by_id = {entry.generation_id: entry for entry in entries}
-        if account.has_export and account.take_request():
+        by_id = {entry.generation_id: entry for entry in entries if KINDS[entry.kind].is_listed}
+        await self._settle_singly(
+            account, sync, [entry for entry in first if entry.generation_id not in by_id], options
+        )
+        if by_id and account.has_export and account.take_request():
             since = datetime.fromtimestamp(first[0].first_sent_at, UTC) - _EXPORT_MARGIN
             with contextlib.suppress(SyncError):
                 page = await self._export_page(account, sync, since, None, options)
@@ -357,7 +366,7 @@ class Settling:
         for entry in missing:
             if entry in unknown or not account.take_request():
                 continue
-            cost = await self._cost(sync, str(entry.generation_id), options)
+            cost = await self._cost(sync, entry, options)
             if cost is not None:
                 status = cost.generation_status or str(entry.status)
                 await self._write_quietly(sync, entry, status, cost)
@@ -377,30 +386,42 @@ class Settling:
         by_id = {job.id: job for job in listed}
         for entry in entries:
             job = by_id.get(str(entry.generation_id))
-            if job is None or job.status in RUNNING_STATUSES or not account.take_request():
-                continue
-            try:
-                await (self.settle_job if job.finished else self.settle_strange)(sync, entry, job, options)
-            except LedgerError as error:
-                logger.warning("generation %s cannot be settled: %s", safe(job.id, ID_LIMIT), error)
+            if job is not None and _may_have_ended(entry, job) and account.take_request():
+                await self._settle_as_seen(sync, entry, job, options)
 
-    async def settle_strange(
-        self, sync: AsyncSync, entry: Entry, job: Generation, options: RequestOptions
+    async def _settle_singly(
+        self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
     ) -> None:
+        """Settle jobs of kinds that the API neither lists nor exports."""
+        for entry in entries:
+            if not account.take_request():
+                return
+            try:
+                job = await KINDS[entry.kind].find(sync, str(entry.generation_id), options)
+            except SyncError as error:
+                logger.warning("whether entry %s has ended cannot be asked: %s", entry.id, error)
+                continue
+            if job is not None and _may_have_ended(entry, job):
+                await self._settle_as_seen(sync, entry, job, options)
+
+    async def _settle_as_seen(self, sync: AsyncSync, entry: Entry, job: Job, options: RequestOptions) -> None:
+        try:
+            await (self.settle_job if job.finished else self.settle_strange)(sync, entry, job, options)
+        except LedgerError as error:
+            logger.warning("job %s cannot be settled: %s", safe(job.id, ID_LIMIT), error)
+
+    async def settle_strange(self, sync: AsyncSync, entry: Entry, job: Job, options: RequestOptions) -> None:
         """Write down the status of a job that has been in one that nobody knows for a day, and its cost."""
         if instant(sync).seconds - entry.first_sent_at >= _STRANGE_STATUS_SECONDS:
             note = partial(self._ledger.note_status, entry.id, generation_id=job.id, status=job.status)
             await self._do(note)
-            cost = await self._cost(sync, job.id, options)
+            cost = await self._cost(sync, entry, options)
             if cost is not None and cost.final_usd is not None:
                 await self._write(sync, entry, job.id, job.status, cost, error_code=job.error_code)
 
-    async def _cost(self, sync: AsyncSync, job_id: str, options: RequestOptions) -> GenerationCost | None:
+    async def _cost(self, sync: AsyncSync, entry: Entry, options: RequestOptions) -> GenerationCost | None:
         """Return what a job did cost as the API tells it, or None where it cannot be asked now."""
-        try:
-            return await sync.generations.get_cost(job_id, request_options={**options, "max_retries": 1})
-        except SyncError:
-            return None
+        return await KINDS[entry.kind].cost_of(sync, str(entry.generation_id), options)
 
     async def _write_quietly(
         self,
@@ -445,6 +466,10 @@ class Settling:
 
     async def _do(self, work: Callable[[], _ResultT]) -> _ResultT:
         return await to_thread.run_sync(work)
+
+
+def _may_have_ended(entry: Entry, job: Job) -> bool:
+    return job.status not in KINDS[entry.kind].running_statuses
 
 
 def _seconds() -> float:

@@ -12,7 +12,7 @@ import anyio
 import mcp_types as types
 
 from sync_mcp.errors import ApprovalDenied, ApprovalRequired
-from sync_mcp.payments.consent import Proposal, Reason, pieces
+from sync_mcp.payments.consent import Proposal, Reason
 from sync_mcp.payments.limits import dollars
 from sync_mcp.tools.user import ApproveBy, InputNeeded, User, form_of
 
@@ -156,7 +156,8 @@ def question_of(proposal: Proposal, doubts: Sequence[str] = ()) -> str:
     """
     usd, note = proposal.price.usd, proposal.price.note
     price = "an unknown price" if usd is None else f"about {dollars(usd)}"
-    sentences = [f"Pay {price} for this video?"]
+    noun = proposal.intention.act.noun
+    sentences = [f"Pay {price} for {noun}?"]
     sentences.extend(reason.to_user or reason.text for reason in proposal.reasons)
     if doubts:
         sentences.append(f"It would most likely fail: {'; '.join(doubts)}.")
@@ -173,7 +174,7 @@ def question_of(proposal: Proposal, doubts: Sequence[str] = ()) -> str:
     sentences.extend(proposal.notes)
     sentences.append("It cannot be cancelled once started.")
     mark = ["SANDBOX: no real video is made and no real money is spent."] if proposal.is_sandbox else []
-    return "\n".join([*mark, " ".join(sentences), *pieces(proposal.intention, proposal.voice_names)])
+    return "\n".join([*mark, " ".join(sentences), *proposal.intention.act.pieces(proposal.voice_names)])
 
 
 def ways_on(reasons: Sequence[Reason]) -> str:

@@ -8,6 +8,7 @@ import anyio
 
 from sync_mcp.api.models import Generation
 from sync_mcp.errors import ApprovalRequired
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Made
 from sync_mcp.payments.limits import dollars
 from sync_mcp.texts import FAULT_LIMIT, ID_LIMIT, clean, safe
@@ -38,15 +39,16 @@ async def create_generation(context: CallContext, arguments: CreateArguments) ->
 
         terms = terms_of(context, arguments, files, notes=told, slot_until=wait_until)
         terms = replace(terms, approval=replace(approval_of(context), doubts=look_at_links))
-        await check_answer(context, request, terms)
+        act = GenerationAct.of(request)
+        await check_answer(context, act, terms)
         try:
-            made = await backend.guard.create(backend.client, request, None, terms)
+            made = await backend.guard.create(backend.client, act, None, terms)
         except ApprovalRequired as error:
             if gone:
                 _tell_gone(error, gone)
             raise
     wait_seconds = max(0.0, wait_until - anyio.current_time())
-    answer = await _wait_and_answer(context, made.generation, wait_seconds)
+    answer = await _wait_and_answer(context, made.job, wait_seconds)
     # Who makes a job knows what it is about.
     answer.about = None
     answer.reused = made.reused or None
@@ -74,7 +76,7 @@ def _tell_gone(error: ApprovalRequired, gone: Sequence[str]) -> None:
     )
 
 
-def _how_told(made: Made) -> Iterator[str]:
+def _how_told(made: Made[Generation]) -> Iterator[str]:
     if made.how == "was there":
         yield "The same call made this job before: nothing new was made or paid."
     elif made.how == "found":

@@ -11,9 +11,10 @@ from sync_mcp.api.models import GenerationRequest, Text
 from sync_mcp.api.option_matrix import options_to_refuse
 from sync_mcp.errors import InvalidRequestError, NotVisibleYet, SyncError
 from sync_mcp.machine.installed import ledger_command
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Foresight, Terms
 from sync_mcp.payments.limits import dollars
-from sync_mcp.payments.pricing import Price
+from sync_mcp.payments.price import Price
 from sync_mcp.texts import ID_LIMIT, count_of, format_id, safe
 from sync_mcp.tools.answers import finite
 from sync_mcp.tools.approval import ways_on
@@ -34,18 +35,19 @@ async def estimate_cost(context: CallContext, arguments: EstimateArguments) -> E
     backend = context.backend
     request = await read_request(backend, arguments)
     async with input_files(context, arguments.input, request) as files:
+        act = GenerationAct.of(request)
         price = await backend.guard.pricing.price(
             backend.client,
-            request,
-            arguments.duration_seconds,
+            act,
             context.reading,
-            files=files,
+            hint_seconds=arguments.duration_seconds,
             fps=arguments.fps,
+            files=files,
         )
         fault = price.fault or price.hint_fault
         if fault is not None and price.hint_usd is None:
             raise fault
-        late = price.segments_past_end(request)
+        late = act.faults_at(price)
         if late:
             raise InvalidRequestError(late)
         gone = [] if files is None else files.gone
@@ -54,7 +56,7 @@ async def estimate_cost(context: CallContext, arguments: EstimateArguments) -> E
             price = _with_reasons(price, gone)
         told = notes_before(request, files)
         terms = terms_of(context, arguments, files, notes=told)
-        foresight, unforeseen = await _foreseen(context, request, replace(terms, token=None), price)
+        foresight, unforeseen = await _foresee(context, act, replace(terms, token=None), price)
     usd, frames = price.usd, finite(price.frames)
     answer = EstimateAnswer(
         model=request.model,
@@ -122,17 +124,18 @@ def _unseen(files: InputFiles | None) -> list[str]:
     return [files.unseen] if files is not None and files.unseen else []
 
 
-async def _foreseen(
-    context: CallContext, request: GenerationRequest, terms: Terms, price: Price
+async def _foresee(
+    context: CallContext, act: GenerationAct, terms: Terms, price: Price
 ) -> tuple[Foresight | None, list[str]]:
     """Return what a create would meet with, or why that cannot be told now."""
     backend = context.backend
-    if not request.input and price.hint_usd is not None:
+    has_input = bool(act.request.input)
+    if not has_input and price.hint_usd is not None:
         # There is nothing to pay for yet: the limits are told as they would be.
         price = replace(price, usd=price.hint_usd)
     try:
         foresight = await backend.guard.foresee(
-            backend.client, request, terms, price, wants_quote=do_quotes_count(context)
+            backend.client, act, terms, price, wants_quote=has_input and do_quotes_count(context)
         )
     except SyncError as error:
         logger.warning("what a create would meet with is not known: %s", error)

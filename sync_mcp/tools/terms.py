@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.api.option_matrix import find_ignored_options
 from sync_mcp.errors import QuoteRefused
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Terms
 from sync_mcp.payments.wish import Token
 from sync_mcp.tools.approval import NOBODY_IS_ASKED, UserApproval, denial_of
@@ -68,7 +69,7 @@ def _token(context: CallContext, quote_id: str | None) -> Token | None:
     return None if quote_id is None else Token(quote_id)
 
 
-async def check_answer(context: CallContext, request: GenerationRequest, terms: Terms) -> None:
+async def check_answer(context: CallContext, act: GenerationAct, terms: Terms) -> None:
     """Check what came with a call as the user's yes.
 
     Raises:
@@ -80,7 +81,7 @@ async def check_answer(context: CallContext, request: GenerationRequest, terms: 
         denied = denial_of(said, await backend.guard.question_age(context.user.question_id, terms.caller))
         if denied is not None:
             if denied.is_the_users:
-                await backend.guard.revoke(backend.client, request, terms)
+                await backend.guard.revoke(backend.client, act, terms)
             raise denied
     if terms.token is not None and backend.approve_above_usd is None:
         raise QuoteRefused(

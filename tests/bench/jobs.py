@@ -34,6 +34,7 @@ from sync_mcp.api.models import GenerationRequest, Video
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.wish import Instant, Wish
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.limits import Limits
 
 folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -43,7 +44,7 @@ seconds = []
 for number in range(count):
     request = GenerationRequest(model="lipsync-2", input=[Video(url=f"https://example.com/{name}/{number}")])
     began = time.perf_counter()
-    intention = Intention.of(request, account="key:bench", base_url="https://api.sync.so")
+    intention = Intention(GenerationAct.of(request), account="key:bench", base_url="https://api.sync.so")
     ledger.latest(intention)
     wish = Wish(intention, 1, "bench", name, Decimal("0.5"), limits, Instant(time.time()))
     entry, _ = ledger.begin(wish)

@@ -24,6 +24,7 @@ from mcp import Client, StdioServerParameters
 
 from sync_mcp import Video
 from sync_mcp.api.models import GenerationRequest
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits
@@ -338,7 +339,7 @@ def test_the_ledger_commands_work_on_a_create_of_unknown_outcome(sandbox: Sandbo
     for number in range(1, 13):
         video = Video(url=f"https://example.com/{number}.mp4")
         request = GenerationRequest(model="lipsync-2", input=[video])
-        intention = Intention.of(request, account="key:1", base_url="https://api.sync.so")
+        intention = Intention(GenerationAct.of(request), account="key:1", base_url="https://api.sync.so")
         wish = Wish(intention, 1, "create_generation", "owner", Decimal(1), Limits(), Instant(time.time()))
         entry, _ = ledger.begin(wish)
         ledger.doubt(entry.id, "owner", None)

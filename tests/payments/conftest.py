@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from sync_mcp import AsyncSync, Audio, Ledger, OutcomeUnknown, Video
-from sync_mcp.api.models import GenerationRequest, LocalMedia
+from sync_mcp.api.models import Generation, GenerationRequest, LocalMedia
 from sync_mcp.errors import APITimeoutError, ApprovalDenied, ApprovalRequired, SyncError
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Made, Terms
 from sync_mcp.payments.consent import Proposal
 from sync_mcp.payments.files import asset_key
@@ -146,8 +147,8 @@ def make(sync: AsyncSync, guard: Guard, request_of: Callable[..., GenerationRequ
 
     async def create(
         request: GenerationRequest | None = None, *, by: Guard = guard, client: AsyncSync = sync, **terms: Any
-    ) -> Made:
-        return await by.create(client, request or request_of(), None, Terms(**terms))
+    ) -> Made[Generation]:
+        return await by.create(client, GenerationAct.of(request or request_of()), None, Terms(**terms))
 
     return create
 
@@ -167,7 +168,7 @@ async def leave_in_doubt(
     sandbox.add_fault(fault)
     sandbox.add_fault(Fault(path="/v2/generations", status=503, times=None))
     with pytest.raises(OutcomeUnknown):
-        await guard.create(sync, request, {"max_retries": 0}, Terms(take=take))
+        await guard.create(sync, GenerationAct.of(request), {"max_retries": 0}, Terms(take=take))
     sandbox.clear_faults()
 
 

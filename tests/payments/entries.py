@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sync_mcp import Ledger
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.models import GenerationRequest, Json
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.limits import Limits
 from sync_mcp.payments.rows import Charged, Entry
@@ -32,7 +33,21 @@ def intended(name: str = "clip", account: str = ACCOUNT, take: int = 1, query: s
             {"type": "audio", "url": "https://h/a.wav"},
         ],
     }
-    return Intention.of(GenerationRequest.from_wire(request), account=account, base_url=BASE_URL, take=take)
+    return Intention(
+        GenerationAct.of(GenerationRequest.from_wire(request)), account=account, base_url=BASE_URL, take=take
+    )
+
+
+def generation_of(intention: Intention) -> GenerationAct:
+    """Return what is to be made, where it is a generation."""
+    assert isinstance(intention.act, GenerationAct)
+    return intention.act
+
+
+def wire_of(intention: Intention) -> Json:
+    """Return the body as it is sent."""
+    intention.act.check_is_sendable()
+    return intention.act.body
 
 
 def wished(

@@ -9,8 +9,9 @@ import anyio.lowlevel
 import pytest
 
 from sync_mcp import AsyncSync, Guard, OutcomeUnknown, SyncError, Video
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.errors import ApprovalRequired
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Made, Terms
 from sync_mcp.payments.consent import Proposal
 from sync_mcp.sandbox import Fault, Sandbox
@@ -19,7 +20,7 @@ from .conftest import CREATE, PRICE, Files, paid, sent
 
 pytestmark = pytest.mark.anyio
 
-Make = Callable[..., Awaitable[Made]]
+Make = Callable[..., Awaitable[Made[Generation]]]
 GuardOf = Callable[..., Guard]
 RequestOf = Callable[..., GenerationRequest]
 
@@ -69,9 +70,9 @@ async def test_after_a_refused_repeat_of_a_hidden_job_the_next_repeat_asks_too_a
     sandbox.advance(3700)
     for _ in range(2):
         await be_refused(sandbox, make, refusal)
-        await assert_it_asks(sandbox, make, first.generation.id)
+        await assert_it_asks(sandbox, make, first.job.id)
     again = await make(approval=User(agrees=True))
-    assert (again.generation.id, again.attempt, again.how) == (first.generation.id, 1, "was there")
+    assert (again.job.id, again.attempt, again.how) == (first.job.id, 1, "was there")
     assert len(set(sent(sandbox))) == 1
     assert paid(sandbox) == [PRICE]
 
@@ -86,7 +87,7 @@ async def test_a_job_that_is_seen_again_is_given_back_though_a_repeat_of_it_was_
     await be_refused(sandbox, make, refusal)
     sandbox.advance(400)
     again = await make()
-    assert (again.generation.id, again.how) == (first.generation.id, "was there")
+    assert (again.job.id, again.how) == (first.job.id, "was there")
     assert paid(sandbox) == [PRICE]
 
 
@@ -98,7 +99,7 @@ async def test_after_a_refused_attempt_that_followed_a_charged_failure_the_next_
     first = await make()
     sandbox.advance(1000)
     await be_refused(sandbox, make, refusal)
-    await assert_it_asks(sandbox, make, f"Attempt 1 ({first.generation.id}) ended FAILED and was charged")
+    await assert_it_asks(sandbox, make, f"Attempt 1 ({first.job.id}) ended FAILED and was charged")
     third = await make(approval=User(agrees=True))
     assert (third.attempt, third.how) == (3, "made")
     assert len(set(sent(sandbox))) == 3
@@ -109,7 +110,7 @@ async def test_after_a_refused_attempt_that_followed_a_deleted_job_the_next_one_
 ) -> None:
     first = await make()
     sandbox.advance(100)
-    id = first.generation.id
+    id = first.job.id
     await guard.delete_for(sync, id, lambda: sync.generations.delete(id))
     await be_refused(sandbox, make, "rate_limit_exceeded")
     await assert_it_asks(sandbox, make, f"{id}, was deleted")
@@ -126,7 +127,7 @@ async def test_a_file_whose_asset_made_a_hidden_job_asks_though_a_repeat_of_that
     first = await make(by_asset)
     sandbox.advance(3700)
     await be_refused(sandbox, partial(make, by_asset), refusal)
-    await assert_it_asks(sandbox, partial(make, by_path, files=files), first.generation.id)
+    await assert_it_asks(sandbox, partial(make, by_path, files=files), first.job.id)
     assert paid(sandbox) == [PRICE]
 
 
@@ -155,7 +156,9 @@ async def test_a_create_in_doubt_is_not_sent_again_for_a_caller_that_goes_away_w
 ) -> None:
     sandbox.add_fault(NEVER_ARRIVES)
     with pytest.raises(OutcomeUnknown):
-        await guard_of().create(sync, request_of(), None, Terms(ends_at=anyio.current_time() + 2))
+        await guard_of().create(
+            sync, GenerationAct.of(request_of()), None, Terms(ends_at=anyio.current_time() + 2)
+        )
     sandbox.clear_faults()
     before = len(sent(sandbox))
     create_as, caller = sync.generations.create_as, anyio.CancelScope()
@@ -172,12 +175,12 @@ async def test_a_create_in_doubt_is_not_sent_again_for_a_caller_that_goes_away_w
         async with anyio.create_task_group() as work:
             guard = guard_of(task_group=work if has_group else None)
             with caller:
-                await guard.create(sync, request_of(), None, Terms())
+                await guard.create(sync, GenerationAct.of(request_of()), None, Terms())
     assert caller.cancelled_caught
     assert len(sent(sandbox)) == before
     assert paid(sandbox) == []
     assert [entry.state for entry in guard_of().ledger.entries(limit=10)] == ["unknown"]
     monkeypatch.setattr(sync.generations, "create_as", create_as)
-    made = await guard_of().create(sync, request_of(), None, Terms())
+    made = await guard_of().create(sync, GenerationAct.of(request_of()), None, Terms())
     assert made.how == "sent now"
     assert paid(sandbox) == [PRICE]

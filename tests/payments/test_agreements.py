@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 
 from sync_mcp import AsyncSync, Audio, Guard, Ledger, OutcomeUnknown, QuoteRefused
-from sync_mcp.api.models import GenerationRequest, LocalMedia
+from sync_mcp.api.models import Generation, GenerationRequest, LocalMedia
 from sync_mcp.errors import ApprovalDenied, ApprovalRequired, SyncError
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Made, Terms
-from sync_mcp.payments.consent import webhook_host
 from sync_mcp.payments.files import asset_key, with_assets
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.wish import Token
@@ -24,7 +24,7 @@ from .entries import begun, intended, now_of, wished
 
 pytestmark = pytest.mark.anyio
 
-Make = Callable[..., Awaitable[Made]]
+Make = Callable[..., Awaitable[Made[Generation]]]
 RequestOf = Callable[..., GenerationRequest]
 
 MINE, OTHER = "https://hooks.example.com/done?key=1", "https://other.example.net/x"
@@ -59,7 +59,7 @@ async def test_a_quote_does_not_count_for_a_webhook_that_it_does_not_name_and_th
     assert sent(sandbox) == []
     [proposal] = asker.asked
     assert "What the user agreed to names" in proposal.reasons[0].text
-    assert webhook_host(proposal.intention.request) == "other.example.net"
+    assert proposal.intention.act.webhook_host == "other.example.net"
     new = Token(required.value.quote_id or "")
     await make(request_of(webhook_url=OTHER), approval=asker, token=new, webhook_hosts=())
     assert [body.get("webhookUrl") for body in bodies(sandbox)] == [OTHER]
@@ -90,7 +90,7 @@ async def test_a_question_covers_no_other_webhook_either(
 ) -> None:
     await quote_for(make, request_of())
     account = await guard.account(sync)
-    asked = Intention.of(request_of(), account=account.name, base_url=account.base_url)
+    asked = Intention(GenerationAct.of(request_of()), account=account.name, base_url=account.base_url)
     token = Token(guard.ledger.quote(asked, 1, Decimal(1), now_of(), "question"), "question")
     asker = Asker("0", "no")
     with pytest.raises(ApprovalDenied):
@@ -164,7 +164,7 @@ async def test_a_repeat_under_the_key_of_an_unseen_job_has_that_ones_body(
     assert (
         "output_file_name, webhook_url of this call differ from the first one's" in proposal.reasons[0].text
     )
-    assert webhook_host(proposal.intention.request) is None
+    assert proposal.intention.act.webhook_host is None
     assert len(paid(sandbox)) == 1
 
 
@@ -181,7 +181,7 @@ async def test_a_repeat_under_the_key_of_an_unseen_job_has_that_ones_body(
     ],
 )
 def test_a_url_that_names_no_host_plainly_is_on_no_list(request_of: RequestOf, url: str) -> None:
-    assert webhook_host(request_of(webhook_url=url)) != "hooks.example.com"
+    assert GenerationAct.of(request_of(webhook_url=url)).webhook_host != "hooks.example.com"
 
 
 # A price that is known once the files are there
@@ -240,7 +240,7 @@ async def test_who_agreed_to_an_unknown_price_is_asked_again_with_the_figure_onc
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, files: Files
 ) -> None:
     asker = Asker("0.1")
-    made = await guard.create(sync, files.request, None, Terms(files=files, approval=asker))
+    made = await guard.create(sync, GenerationAct.of(files.request), None, Terms(files=files, approval=asker))
     first, second = (proposal.price.usd for proposal in asker.asked)
     assert first is None
     assert paid(sandbox) == [second] == [made.price_usd]
@@ -258,7 +258,7 @@ async def test_nothing_is_paid_where_the_figure_is_declined(
 
     files.on_upload = deny
     with pytest.raises(ApprovalDenied):
-        await guard.create(sync, files.request, None, Terms(files=files, approval=asker))
+        await guard.create(sync, GenerationAct.of(files.request), None, Terms(files=files, approval=asker))
     assert len(asker.asked) == 2
     assert sent(sandbox) == []
     assert guard.ledger.entries(limit=10) == []
@@ -269,9 +269,9 @@ async def test_a_quote_for_an_unknown_price_asks_again_with_the_figure_and_its_q
 ) -> None:
     asker = Asker("0.1", "quote")
 
-    async def call(token: Token | None) -> Made:
+    async def call(token: Token | None) -> Made[Generation]:
         terms = Terms(files=files, approval=asker, token=token)
-        return await guard.create(sync, files.request, None, terms)
+        return await guard.create(sync, GenerationAct.of(files.request), None, terms)
 
     token: Token | None = None
     for _ in range(2):
@@ -291,7 +291,7 @@ async def test_a_figure_is_judged_with_what_was_paid_unasked(
     asker = Asker("0.3")
     await make(request_of("?n=1"), approval=asker)
     assert asker.asked == []
-    await guard.create(sync, files.request, None, Terms(files=files, approval=asker))
+    await guard.create(sync, GenerationAct.of(files.request), None, Terms(files=files, approval=asker))
     # Each of the two is below the threshold, and both together are not.
     assert [proposal.price.usd is None for proposal in asker.asked] == [True, False]
 
@@ -300,7 +300,7 @@ async def test_who_agreed_to_an_unknown_price_is_not_asked_again_about_one_that_
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, files: Files
 ) -> None:
     asker = Asker("100")
-    await guard.create(sync, files.request, None, Terms(files=files, approval=asker))
+    await guard.create(sync, GenerationAct.of(files.request), None, Terms(files=files, approval=asker))
     assert len(asker.asked) == 1
     [entry] = guard.ledger.entries(limit=10)
     assert not entry.is_unasked
@@ -313,7 +313,7 @@ async def test_a_price_below_the_threshold_that_rises_with_the_upload_is_asked_a
     clip = tmp_path / "clip.mp4"
     shutil.copy(SAMPLES / "speaker.mp4", clip)
     files, asker = Files(sandbox, clip, seconds=1.0), Asker("0.1")
-    await guard.create(sync, files.request, None, Terms(files=files, approval=asker))
+    await guard.create(sync, GenerationAct.of(files.request), None, Terms(files=files, approval=asker))
     assert [proposal.price.usd for proposal in asker.asked] == paid(sandbox)
     assert uploads(sandbox) == 1
 
@@ -335,7 +335,9 @@ async def test_a_no_to_files_revokes_the_quotes_of_their_assets(
     by_asset = with_assets(files.request, await files.upload(sync))
     token = await quote_for(make, by_asset)
     with pytest.raises(ApprovalDenied):
-        await guard.create(sync, files.request, None, Terms(files=files, approval=Asker("0", "no")))
+        await guard.create(
+            sync, GenerationAct.of(files.request), None, Terms(files=files, approval=Asker("0", "no"))
+        )
     with pytest.raises(QuoteRefused, match="said no"):
         await make(by_asset, token=token)
     assert sent(sandbox) == []
@@ -360,7 +362,7 @@ async def test_a_no_while_the_files_are_uploaded_holds_too(
 ) -> None:
     token = await quote_for(make, files.request, files=files)
     account = await guard.account(sync)
-    named = Intention.of(files.request, account=account.name, base_url=account.base_url)
+    named = Intention(GenerationAct.of(files.request), account=account.name, base_url=account.base_url)
     files.on_upload = lambda: guard.ledger.revoke(named)
     with pytest.raises(QuoteRefused, match="said no"):
         await make(files.request, files=files, token=token)

@@ -19,6 +19,7 @@ from sync_mcp.api.fields import BESIDE_THE_REQUEST, EXTRAS, REQUEST, Fields, Wir
 from sync_mcp.api.generations import Generations
 from sync_mcp.api.many import CreateFields
 from sync_mcp.api.models import GenerationRequest, Json
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.intention import Intention
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.api import contract
@@ -223,7 +224,9 @@ async def test_one_of_many_creates_with_a_field_that_nobody_declared_is_refused_
 
 
 def digest_of(wire: Json) -> str:
-    return Intention.of(GenerationRequest.from_wire(wire), account="org:one", base_url="https://h").digest
+    return Intention(
+        GenerationAct.of(GenerationRequest.from_wire(wire)), account="org:one", base_url="https://h"
+    ).digest
 
 
 def in_place(table: str, more: Json) -> Json:
@@ -304,9 +307,9 @@ def test_a_field_counts_in_the_digest_exactly_where_it_says_what_is_made(name: s
         assert makes
         return
     given = GenerationRequest.model_validate(said)
-    intention = Intention.of(given, account="org:one", base_url="https://h")
+    intention = Intention(GenerationAct.of(given), account="org:one", base_url="https://h")
     assert (intention.digest != digest_of(plain)) is makes
-    assert (REQUEST[name].wire in intention.extras) is not makes
+    assert (REQUEST[name].wire in intention.act.extras) is not makes
     assert (REQUEST[name].wire in EXTRAS) is not makes
 
 
@@ -315,4 +318,4 @@ def test_the_ledger_keeps_an_address_by_its_digest_alone() -> None:
         assert (field.role == "tells") == field.wire.endswith("Url"), field.wire
     hook = "https://example.com/hook?secret=1"
     given = GenerationRequest(input=[], webhook_url=hook)
-    assert hook not in str(Intention.of(given, account="org:one", base_url="https://h").extras)
+    assert hook not in str(GenerationAct.of(given).extras)

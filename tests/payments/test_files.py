@@ -22,6 +22,7 @@ from sync_mcp import (
 )
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.errors import APITimeoutError, ApprovalRequired, CreateUnderWay
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.book import attempts
 from sync_mcp.payments.call import Terms
 from sync_mcp.payments.consent import Proposal
@@ -53,9 +54,9 @@ class Asking:
 async def test_the_asset_of_a_local_file_is_what_is_sent(
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, files: Files
 ) -> None:
-    made = await guard.create(sync, files.request(sandbox), None, Terms(files=files))
+    made = await guard.create(sync, GenerationAct.of(files.request(sandbox)), None, Terms(files=files))
     [entry] = guard.ledger.entries(limit=10)
-    [video, _] = made.generation.input or []
+    [video, _] = made.job.input or []
     assert isinstance(video, Video)
     assert entry.assets == {asset_key("video", files.sha256): video.asset_id}
     assert "clip.mp4" in entry.summary
@@ -69,9 +70,9 @@ async def test_the_asset_of_a_local_file_is_what_is_sent(
 async def test_the_same_content_again_is_the_same_job_and_not_uploaded(
     sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, files: Files
 ) -> None:
-    first = await guard_of().create(sync, files.request(sandbox), None, Terms(files=files))
-    again = await guard_of().create(sync, files.request(sandbox), None, Terms(files=files))
-    assert (again.reused, again.generation.id) == (True, first.generation.id)
+    first = await guard_of().create(sync, GenerationAct.of(files.request(sandbox)), None, Terms(files=files))
+    again = await guard_of().create(sync, GenerationAct.of(files.request(sandbox)), None, Terms(files=files))
+    assert (again.reused, again.job.id) == (True, first.job.id)
     assert files.uploads == len(paid(sandbox)) == 1
 
 
@@ -86,11 +87,13 @@ async def test_what_an_upload_is_for_is_held_against_the_budgets_meanwhile(
     files.may_go = anyio.Event()
     guard, other = guard_of(ever="0.3"), guard_of(ever="0.3")
     async with anyio.create_task_group() as task_group:
-        task_group.start_soon(guard.create, sync, files.request(sandbox), None, Terms(files=files))
+        task_group.start_soon(
+            guard.create, sync, GenerationAct.of(files.request(sandbox)), None, Terms(files=files)
+        )
         with anyio.fail_after(10):
             await files.begun.wait()
         with pytest.raises(LimitReached):
-            await other.create(sync, request_of(), None, Terms())
+            await other.create(sync, GenerationAct.of(request_of()), None, Terms())
         files.may_go.set()
     assert len(paid(sandbox)) == 1
 
@@ -100,17 +103,17 @@ async def test_an_upload_that_fails_leaves_nothing_behind_and_its_quote_good(
 ) -> None:
     request = files.request(sandbox)
     terms = Terms(files=files, approval=Asking())
-    price = await guard.pricing.price(sync, request, None, {}, files=files)
-    foresight = await guard.foresee(sync, request, terms, price, wants_quote=True)
+    price = await guard.pricing.price(sync, GenerationAct.of(request), {}, files=files)
+    foresight = await guard.foresee(sync, GenerationAct.of(request), terms, price, wants_quote=True)
     assert foresight.token
     token = Token(foresight.token)
     files.error = APITimeoutError("The storage did not answer.")
     with pytest.raises(APITimeoutError, match="storage"):
-        await guard.create(sync, request, None, Terms(files=files, token=token))
+        await guard.create(sync, GenerationAct.of(request), None, Terms(files=files, token=token))
     assert guard.ledger.entries(limit=10) == []
     assert (await guard.spending(sync)).ever_usd == 0
     files.error = None
-    made = await guard.create(sync, request, None, Terms(files=files, token=token))
+    made = await guard.create(sync, GenerationAct.of(request), None, Terms(files=files, token=token))
     assert made.attempt == 1
     assert len(paid(sandbox)) == 1
 
@@ -125,14 +128,22 @@ async def test_an_upload_outlasts_its_call_and_a_repeat_joins_it(
         async with anyio.create_task_group() as task_group:
             guard = guard_of(task_group=task_group)
             with pytest.raises(APITimeoutError, match="half way"):
-                await guard.create(sync, request, None, Terms(files=files, ends_at=anyio.current_time() + 2))
+                await guard.create(
+                    sync,
+                    GenerationAct.of(request),
+                    None,
+                    Terms(files=files, ends_at=anyio.current_time() + 2),
+                )
             # In another process too.
             with pytest.raises(APITimeoutError, match="half way"):
                 await guard_of().create(
-                    sync, request, None, Terms(files=files, ends_at=anyio.current_time() + 2)
+                    sync,
+                    GenerationAct.of(request),
+                    None,
+                    Terms(files=files, ends_at=anyio.current_time() + 2),
                 )
             files.may_go.set()
-            made = await guard.create(sync, request, None, Terms(files=files))
+            made = await guard.create(sync, GenerationAct.of(request), None, Terms(files=files))
             assert made.reused
     assert files.uploads == len(paid(sandbox)) == 1
 
@@ -147,8 +158,10 @@ async def test_one_whose_upload_is_done_when_the_time_is_up_is_said_to_be_on_its
             guard = guard_of(task_group=task_group)
             terms = Terms(files=files, ends_at=anyio.current_time() + 5)
             with pytest.raises(CreateUnderWay):
-                await guard.create(sync, files.request(sandbox), None, terms)
-            made = await guard.create(sync, files.request(sandbox), None, Terms(files=files))
+                await guard.create(sync, GenerationAct.of(files.request(sandbox)), None, terms)
+            made = await guard.create(
+                sync, GenerationAct.of(files.request(sandbox)), None, Terms(files=files)
+            )
             assert made.reused
     assert len(paid(sandbox)) == len(sent(sandbox)) == 1
 
@@ -163,17 +176,19 @@ async def test_an_upload_whose_process_died_counts_for_nothing_and_the_call_begi
     request = files.request(sandbox)
     guard = guard_of(ever="0.3")
     account = await guard.account(sync)
-    intention = Intention.of(request, account=account.name, base_url=account.base_url)
+    intention = Intention(GenerationAct.of(request), account=account.name, base_url=account.base_url)
     with monkeypatch.context() as patch:
         patch.setattr(attempts, "LEASE_SECONDS", -1.0)
         begun(guard.ledger, usd="0.2", intention=intention, has_files=True)
     spending = await guard.spending(sync)
     assert (spending.ever_usd, spending.reserved_usd, spending.unresolved) == (0, 0, 0)
     assert await guard.unresolved(sync) == []
-    price = await guard.pricing.price(sync, request, None, {}, files=files)
-    foresight = await guard.foresee(sync, request, Terms(files=files), price, wants_quote=False)
+    price = await guard.pricing.price(sync, GenerationAct.of(request), {}, files=files)
+    foresight = await guard.foresee(
+        sync, GenerationAct.of(request), Terms(files=files), price, wants_quote=False
+    )
     assert foresight.course == "new attempt"
-    made = await guard.create(sync, request, None, Terms(files=files))
+    made = await guard.create(sync, GenerationAct.of(request), None, Terms(files=files))
     assert (made.attempt, made.reused) == (1, False)
     assert len(paid(sandbox)) == len(guard.ledger.entries(limit=10)) == 1
 
@@ -186,11 +201,11 @@ async def test_a_create_in_doubt_goes_on_with_the_asset_that_it_was_sent_with(
     sandbox.add_fault(Fault(path="/v2/generations", status=503, times=None))
     request = files.request(sandbox)
     with pytest.raises(OutcomeUnknown):
-        await guard_of().create(sync, request, {"max_retries": 0}, Terms(files=files))
+        await guard_of().create(sync, GenerationAct.of(request), {"max_retries": 0}, Terms(files=files))
     sandbox.clear_faults()
-    made = await guard_of().create(sync, request, None, Terms(files=files))
+    made = await guard_of().create(sync, GenerationAct.of(request), None, Terms(files=files))
     [entry] = guard_of().ledger.entries(limit=10)
-    [video, _] = made.generation.input or []
+    [video, _] = made.job.input or []
     assert isinstance(video, Video)
     assert list(entry.assets.values()) == [video.asset_id]
     assert files.uploads == len(paid(sandbox)) == 1
@@ -205,12 +220,14 @@ async def test_a_call_that_names_the_asset_and_one_that_names_the_path_make_one_
     named = GenerationRequest.model_validate(
         {"model": "lipsync-2", "input": [Video(asset_id=asset.id), named.input[1]]}
     )
-    first = await guard.create(sync, named, None, Terms())
-    second = await guard.create(sync, files.request(sandbox), None, Terms(files=files))
-    assert (second.reused, second.generation.id) == (True, first.generation.id)
-    third = await guard.create(sync, files.request(sandbox), None, Terms(files=files, take=2))
-    fourth = await guard.create(sync, named, None, Terms(take=2))
-    assert (fourth.reused, fourth.generation.id) == (True, third.generation.id)
+    first = await guard.create(sync, GenerationAct.of(named), None, Terms())
+    second = await guard.create(sync, GenerationAct.of(files.request(sandbox)), None, Terms(files=files))
+    assert (second.reused, second.job.id) == (True, first.job.id)
+    third = await guard.create(
+        sync, GenerationAct.of(files.request(sandbox)), None, Terms(files=files, take=2)
+    )
+    fourth = await guard.create(sync, GenerationAct.of(named), None, Terms(take=2))
+    assert (fourth.reused, fourth.job.id) == (True, third.job.id)
     assert len(paid(sandbox)) == 2
 
 
@@ -225,9 +242,9 @@ async def test_a_create_in_doubt_that_named_the_asset_is_gone_on_with_by_the_pat
     sandbox.add_fault(Fault(path=CREATE, drop="before"))
     sandbox.add_fault(Fault(path="/v2/generations", status=503, times=None))
     with pytest.raises(OutcomeUnknown):
-        await guard.create(sync, named, {"max_retries": 0}, Terms())
+        await guard.create(sync, GenerationAct.of(named), {"max_retries": 0}, Terms())
     sandbox.clear_faults()
-    made = await guard.create(sync, of_path, None, Terms(files=files))
+    made = await guard.create(sync, GenerationAct.of(of_path), None, Terms(files=files))
     assert made.how == "sent now"
     assert len(paid(sandbox)) == 1
 
@@ -238,10 +255,12 @@ async def test_what_costs_more_than_it_seemed_to_is_held_against_the_limits_agai
     files.output_seconds = 0.5
     guard = guard_of(per_job="0.1")
     with pytest.raises(LimitReached):
-        await guard.create(sync, files.request(sandbox), None, Terms(files=files))
+        await guard.create(sync, GenerationAct.of(files.request(sandbox)), None, Terms(files=files))
     assert (paid(sandbox), sent(sandbox)) == ([], [])
     assert guard.ledger.entries(limit=10) == []
-    made = await guard_of(per_job="0.3").create(sync, files.request(sandbox), None, Terms(files=files))
+    made = await guard_of(per_job="0.3").create(
+        sync, GenerationAct.of(files.request(sandbox)), None, Terms(files=files)
+    )
     assert made.price is not None
     assert made.price.usd == PRICE
 
@@ -255,7 +274,9 @@ async def test_a_create_that_is_cancelled_while_its_files_are_uploaded_is_not_ma
         async with anyio.create_task_group() as server:
             guard = guard_of(task_group=server)
             async with anyio.create_task_group() as call:
-                call.start_soon(guard.create, sync, files.request(sandbox), None, Terms(files=files))
+                call.start_soon(
+                    guard.create, sync, GenerationAct.of(files.request(sandbox)), None, Terms(files=files)
+                )
                 await files.begun.wait()
                 call.cancel_scope.cancel()
     assert guard_of().ledger.entries(limit=10) == []
@@ -305,7 +326,7 @@ async def test_what_stands_for_a_local_file_is_no_asset_id(
     media = [Video(asset_id=asset_id), Audio(url=sandbox.samples.audio)]
     request = GenerationRequest.model_validate({"model": "lipsync-2", "input": media})
     with pytest.raises(InvalidRequestError, match="no asset"):
-        await guard.create(sync, request, None, Terms())
+        await guard.create(sync, GenerationAct.of(request), None, Terms())
     assert guard.ledger.entries(limit=10) == []
 
 
@@ -329,11 +350,11 @@ async def test_the_same_bytes_under_another_name_are_asked_about_after_a_failure
     by_path = files.request(sandbox)
     by_asset = with_assets(by_path, await files.upload(sync))
     sandbox.add_fault(Fault(path=CREATE, job="fail", charged=True))
-    await guard.create(sync, by_asset, None, Terms())
+    await guard.create(sync, GenerationAct.of(by_asset), None, Terms())
     sandbox.advance(100)
     for request, terms in ((by_asset, Terms()), (by_path, Terms(files=files)), (by_path, Terms(files=files))):
         with pytest.raises(ApprovalRequired, match="ended FAILED and was charged"):
-            await guard.create(sync, request, None, terms)
+            await guard.create(sync, GenerationAct.of(request), None, terms)
     assert len(sent(sandbox)) == 1
 
 
@@ -342,13 +363,15 @@ async def test_a_file_whose_job_failed_and_was_charged_is_made_again_when_the_us
 ) -> None:
     request = files.request(sandbox)
     sandbox.add_fault(Fault(path=CREATE, job="fail", charged=True))
-    await guard.create(sync, request, None, Terms(files=files))
+    await guard.create(sync, GenerationAct.of(request), None, Terms(files=files))
     sandbox.advance(100)
     terms = Terms(files=files, approval=Asking())
-    price = await guard.pricing.price(sync, request, None, {}, files=files)
+    price = await guard.pricing.price(sync, GenerationAct.of(request), {}, files=files)
     with pytest.raises(ApprovalRequired):
-        await guard.create(sync, request, None, Terms(files=files))
-    foresight = await guard.foresee(sync, request, terms, price, wants_quote=True)
+        await guard.create(sync, GenerationAct.of(request), None, Terms(files=files))
+    foresight = await guard.foresee(sync, GenerationAct.of(request), terms, price, wants_quote=True)
     assert foresight.token
-    made = await guard.create(sync, request, None, Terms(files=files, token=Token(foresight.token)))
+    made = await guard.create(
+        sync, GenerationAct.of(request), None, Terms(files=files, token=Token(foresight.token))
+    )
     assert (made.how, made.attempt) == ("made", 2)

@@ -23,9 +23,10 @@ from sync_mcp import (
     RequestRejectedError,
     SyncError,
 )
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.errors import ApprovalRequired, CreateUnderWay
 from sync_mcp.payments import sending, slots
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Made, Terms
 from sync_mcp.payments.rows import ENTRIES
 from sync_mcp.sandbox import Fault, Sandbox
@@ -34,7 +35,7 @@ from .conftest import CREATE, PRICE, Asker, paid, sent
 
 pytestmark = pytest.mark.anyio
 
-Make = Callable[..., Awaitable[Made]]
+Make = Callable[..., Awaitable[Made[Generation]]]
 GuardOf = Callable[..., Guard]
 RequestOf = Callable[..., GenerationRequest]
 
@@ -49,7 +50,7 @@ async def test_the_same_call_again_returns_the_same_job_and_pays_nothing(
     first, again = await make(), await make()
     assert not first.reused
     assert again.reused
-    assert again.generation.id == first.generation.id
+    assert again.job.id == first.job.id
     assert paid(sandbox) == [PRICE]
     assert len(sent(sandbox)) == 1
 
@@ -62,7 +63,7 @@ async def test_a_call_that_means_the_same_is_the_same(
     respelled = request_of(
         input=plain.input[::-1], options={"sync_mode": "bounce", "temperature": 0.5}, segments=None
     )
-    assert (await make(respelled)).generation.id == first.generation.id
+    assert (await make(respelled)).job.id == first.job.id
     assert len(paid(sandbox)) == 1
 
 
@@ -72,7 +73,7 @@ async def test_a_finished_job_is_returned_in_another_process_too(
     first = await make()
     sandbox.advance(100)
     again = await make(by=guard_of())
-    assert (again.generation.id, again.generation.status) == (first.generation.id, "COMPLETED")
+    assert (again.job.id, again.job.status) == (first.job.id, "COMPLETED")
     assert len(paid(sandbox)) == 1
 
 
@@ -81,7 +82,7 @@ async def test_what_does_not_count_is_told_when_it_differs(
 ) -> None:
     first = await make(request_of(output_file_name="one"))
     again = await make(request_of(output_file_name="two", webhook_url="https://example.com/hook"))
-    assert again.generation.id == first.generation.id
+    assert again.job.id == first.job.id
     assert again.notes == [
         "output_file_name, webhook_url of this call differ from the first one's, which hold for this job."
     ]
@@ -89,9 +90,9 @@ async def test_what_does_not_count_is_told_when_it_differs(
 
 async def test_another_take_is_another_job(sandbox: Sandbox, make: Make) -> None:
     first, second = await make(), await make(take=2)
-    assert first.generation.id != second.generation.id
+    assert first.job.id != second.job.id
     assert len(paid(sandbox)) == 2
-    assert (await make(take=2)).generation.id == second.generation.id
+    assert (await make(take=2)).job.id == second.job.id
 
 
 @BOTH
@@ -99,7 +100,7 @@ async def test_the_same_call_at_the_same_moment_makes_one_job(sandbox: Sandbox, 
     ids: list[str] = []
 
     async def create() -> None:
-        ids.append((await make()).generation.id)
+        ids.append((await make()).job.id)
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as task_group:
@@ -115,7 +116,7 @@ async def test_two_processes_that_make_the_same_call_at_the_same_moment_make_one
     ids: list[str] = []
 
     async def create(by: Guard) -> None:
-        ids.append((await make(by=by)).generation.id)
+        ids.append((await make(by=by)).job.id)
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as task_group:
@@ -146,7 +147,7 @@ async def test_a_create_whose_answer_is_lost_is_found_and_paid_once(
     sandbox.configure(idempotency=idempotency)
     sandbox.add_fault(Fault(path=CREATE, drop="after"))
     made = await make()
-    assert (await make()).generation.id == made.generation.id
+    assert (await make()).job.id == made.job.id
     assert len(paid(sandbox)) == 1
 
 
@@ -235,7 +236,7 @@ async def test_a_dead_process_holds_nobody_up_for_longer_than_its_lease(
     # As a process leaves it that died after it had written the intention down.
     _leave_sending(guard, entry.id, "dead", leased_for=0.3)
     again = await make()
-    assert again.generation.id == entry.generation_id
+    assert again.job.id == entry.generation_id
     assert len(paid(sandbox)) == 1
 
 
@@ -281,7 +282,7 @@ async def test_a_caller_that_goes_away_leaves_a_create_that_is_written_down(
         await arrived.wait()
     [entry] = guard.ledger.entries(limit=10)
     assert entry.state == "accepted"
-    assert (await make()).generation.id == entry.generation_id
+    assert (await make()).job.id == entry.generation_id
     assert len(paid(sandbox)) == 1
 
 
@@ -299,7 +300,7 @@ async def test_after_an_uncharged_failure_the_same_call_is_the_next_attempt(
     assert second.attempt == 2
     assert not second.reused
     assert second.notes == [
-        f"Attempt 1 ({first.generation.id}) ended FAILED and was not charged: this is a new one."
+        f"Attempt 1 ({first.job.id}) ended FAILED and was not charged: this is a new one."
     ]
     assert paid(sandbox) == [PRICE]
     assert len(set(sent(sandbox))) == 2
@@ -319,7 +320,7 @@ async def test_a_job_that_was_made_a_short_time_ago_and_that_nobody_sees_is_wait
     await make_in_vain(make, NotVisibleYet)
     with pytest.raises(NotVisibleYet) as unseen:
         await make()
-    assert unseen.value.generation_id == first.generation.id
+    assert unseen.value.generation_id == first.job.id
     assert "do not create it again" in unseen.value.next_step
     assert (unseen.value.retryable, unseen.value.money_spent) == (True, "yes")
     assert (await guard.spending(sync)).ever_usd == PRICE
@@ -337,7 +338,7 @@ async def test_after_an_hour_a_job_that_nobody_sees_is_asked_about_and_nothing_c
         await make()
     assert "another take" in required.value.next_step
     [entry] = guard.ledger.entries(limit=10)
-    assert (entry.state, entry.generation_id) == ("accepted", first.generation.id)
+    assert (entry.state, entry.generation_id) == ("accepted", first.job.id)
     assert (await guard.spending(sync)).ever_usd == PRICE
     guard.ledger.release(entry.id)
     assert (await make()).how == "made"
@@ -364,7 +365,7 @@ async def test_a_repeat_of_a_job_that_nobody_sees_goes_out_under_the_same_key_fi
         assert len(paid(sandbox)) == 2
     elif idempotency == "honour":
         # The API answered with the job that is there: nothing new was made.
-        assert (second.generation.id, second.how) == (first.generation.id, "was there")
+        assert (second.job.id, second.how) == (first.job.id, "was there")
         assert [entry.state for entry in guard.ledger.entries(limit=10)] == ["accepted"]
         assert len(paid(sandbox)) == 1
     else:
@@ -381,12 +382,12 @@ async def test_a_repeat_that_the_api_answers_with_the_hidden_job_is_asked_for_on
     sandbox.advance(3601)
     user = Asker("1000")
     again = await make(approval=user)
-    assert (again.generation.id, again.how) == (first.generation.id, "was there")
+    assert (again.job.id, again.how) == (first.job.id, "was there")
     assert "a new one goes out under a new key" in again.notes[-1]
     second = await make(approval=user)
     assert second.how == "made"
     assert "A repeat under its key was answered with it and made nothing" in user.asked[1].reasons[0].text
-    assert (await make(approval=user)).generation.id == second.generation.id
+    assert (await make(approval=user)).job.id == second.job.id
     assert len(user.asked) == 2
     assert len(paid(sandbox)) == 2
     assert [key == sent(sandbox)[0] for key in sent(sandbox)] == [True, True, False]
@@ -423,7 +424,7 @@ async def test_a_repeat_in_doubt_that_is_answered_with_the_hidden_job_made_and_p
     sandbox.clear_faults()
     sandbox.advance(70)
     again = await make(approval=Asker("1000"))
-    assert (again.generation.id, again.how, again.price_usd) == (first.generation.id, "was there", None)
+    assert (again.job.id, again.how, again.price_usd) == (first.job.id, "was there", None)
     assert len(set(sent(sandbox))) == 1
     assert len(paid(sandbox)) == 1
 
@@ -437,7 +438,7 @@ async def test_a_job_that_shows_again_after_a_repeat_in_vain_is_given_back_and_s
     sandbox.advance(3601)
     await make(approval=Asker("1000"))
     sandbox.advance(7000)
-    assert (await make()).generation.id == first.generation.id
+    assert (await make()).job.id == first.job.id
     assert (await guard.spending(sync)).ever_usd == PRICE
     [entry] = guard.ledger.entries(limit=10)
     assert (entry.state, entry.error_code) == ("ended", None)
@@ -449,7 +450,7 @@ async def test_a_job_that_this_client_deleted_stays_spent_and_is_made_again_only
     first = await make()
     sandbox.advance(100)
     async with AsyncSync(api_key="sk_first", base_url=sandbox.url, guard=guard) as guarded:
-        await guarded.generations.delete(first.generation.id)
+        await guarded.generations.delete(first.job.id)
     [entry] = guard.ledger.entries(limit=10)
     assert (entry.state, entry.status, entry.cost_usd) == ("deleted", "COMPLETED", PRICE)
     with pytest.raises(ApprovalRequired, match="was deleted"):
@@ -463,7 +464,7 @@ async def test_a_job_that_this_client_deleted_stays_spent_and_is_made_again_only
 async def test_a_job_that_only_one_path_forgets_is_not_made_again(sandbox: Sandbox, make: Make) -> None:
     first = await make()
     sandbox.add_fault(Fault.api_error("generation_not_found", path="/v2/generat*/*", times=None))
-    assert (await make()).generation.id == first.generation.id
+    assert (await make()).job.id == first.job.id
     assert len(paid(sandbox)) == 1
 
 
@@ -479,7 +480,7 @@ async def test_another_key_of_an_unknown_account_is_asked_before_it_pays_the_sam
         with pytest.raises(ApprovalRequired, match="with another key of this address"):
             await make(client=other)
         second = await make(client=other, approval=Asker("1000"))
-    assert second.generation.id != first.generation.id
+    assert second.job.id != first.job.id
     accounts = {entry.account for entry in guard.ledger.entries(limit=10)}
     assert len(accounts) == 2
     assert all(account.startswith("key:") and "sk_" not in account for account in accounts)
@@ -510,7 +511,7 @@ async def test_the_budget_is_one_for_all_accounts_of_the_ledger(
 async def test_two_keys_of_one_organization_are_one_account(sandbox: Sandbox, make: Make) -> None:
     first = await make()
     async with AsyncSync(api_key="sk_second", base_url=sandbox.url) as other:
-        assert (await make(client=other)).generation.id == first.generation.id
+        assert (await make(client=other)).job.id == first.job.id
 
 
 async def test_an_account_that_cannot_be_told_now_sends_nothing(sandbox: Sandbox, make: Make) -> None:
@@ -538,7 +539,7 @@ async def test_a_ledger_that_breaks_after_the_api_has_accepted_loses_no_handle(
 
     monkeypatch.setattr(guard.ledger, "accept", full)
     made = await make()
-    assert made.generation.id
+    assert made.job.id
     assert "could not be written after the job was accepted" in made.notes[0]
 
 
@@ -546,7 +547,7 @@ async def test_an_idempotency_key_of_the_callers_own_is_refused(
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, request_of: RequestOf
 ) -> None:
     with pytest.raises(InvalidRequestError, match="leave it out"):
-        await guard.create(sync, request_of(), {"idempotency_key": "mine"}, Terms())
+        await guard.create(sync, GenerationAct.of(request_of()), {"idempotency_key": "mine"}, Terms())
     assert sent(sandbox) == []
 
 
@@ -557,7 +558,7 @@ async def test_a_full_plan_answers_which_jobs_hold_the_slots_and_costs_nothing(
     first = await make()
     with pytest.raises(ConcurrencyLimitError) as full:
         await make(request_of("?n=2"))
-    assert first.generation.id in str(full.value)
+    assert first.job.id in str(full.value)
     assert "wait_for_generations" in full.value.next_step
     assert full.value.next_step.startswith("Nothing was sent or charged.")
     assert [entry.state for entry in guard.ledger.entries(limit=10)] == ["refused", "accepted"]
@@ -582,7 +583,7 @@ async def test_a_create_waits_for_a_slot_within_its_time(
         await waiting.wait()
         sandbox.advance(100)
 
-    made: Made | None = None
+    made: Made[Generation] | None = None
     with anyio.fail_after(10):
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(end_the_first)
@@ -629,13 +630,13 @@ async def test_a_create_that_waits_for_a_slot_over_midnight_counts_on_the_day_of
                 sandbox.advance(100)
         is_next_day.set()
 
-    result: Made | SyncError | None = None
+    result: Made[Generation] | SyncError | None = None
     with anyio.fail_after(20):
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(pass_midnight)
             terms = Terms(slot_until=anyio.current_time() + 15)
             try:
-                result = await guard.create(sync, request_of("?n=2"), None, terms)
+                result = await guard.create(sync, GenerationAct.of(request_of("?n=2")), None, terms)
             except SyncError as error:
                 result = error
     spending = await guard.spending(sync)
@@ -670,18 +671,18 @@ async def test_a_create_in_doubt_that_goes_out_again_after_midnight_counts_on_th
             await sync.account.get()
             price: Any = [{"estimatedFrameCount": 1, "estimatedGenerationCost": others_usd}]
             sandbox.add_fault(Fault(path="/v2/analyze/cost", status=200, body=price))
-            await guard_of(per_day="0.5").create(sync, request_of("?today"), None, Terms())
+            await guard_of(per_day="0.5").create(sync, GenerationAct.of(request_of("?today")), None, Terms())
         return await look(*arguments)
 
     monkeypatch.setattr(sending, "hindrance_in_export", pass_midnight)
     sandbox.add_fault(Fault(method="POST", path=CREATE, drop="before"))
     if others_usd == 0.1:
-        await guard.create(sync, request_of(), None, Terms())
+        await guard.create(sync, GenerationAct.of(request_of()), None, Terms())
         assert (await guard.spending(sync)).today_usd == PRICE + Decimal("0.1")
         assert len(sent(sandbox)) == 3
     else:
         with pytest.raises(OutcomeUnknown) as unknown:
-            await guard.create(sync, request_of(), None, Terms())
+            await guard.create(sync, GenerationAct.of(request_of()), None, Terms())
         assert "a limit stands against it by now" in unknown.value.next_step
         assert len(sent(sandbox)) == 2
 
@@ -715,7 +716,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_for_a_slot_sends_nothing_
             async with anyio.create_task_group() as caller:
                 slot_until = anyio.current_time() + 15
                 terms = Terms(slot_until=slot_until)
-                caller.start_soon(guard.create, sync, request_of("?n=2"), None, terms)
+                caller.start_soon(guard.create, sync, GenerationAct.of(request_of("?n=2")), None, terms)
                 await waiting.wait()
                 caller.cancel_scope.cancel()
             sandbox.advance(100)

@@ -12,9 +12,12 @@ from hypothesis import given, strategies as st
 
 from sync_mcp import InvalidRequestError
 from sync_mcp.api.models import GenerationRequest, LocalMedia
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.files import asset_key
-from sync_mcp.payments.intention import DIGEST_VERSION, Intention, differing_extras, unsigned
+from sync_mcp.payments.intention import DIGEST_VERSION, Intention, differing_extras
+from sync_mcp.payments.spelling import in_one_spelling
 from sync_mcp.payments.urls import plain_spelling
+from tests.payments.entries import generation_of, wire_of
 
 Wire = dict[str, Any]
 ACCOUNT, BASE_URL = "org:one", "https://api.sync.so"
@@ -25,7 +28,9 @@ PLAIN: Wire = {"model": "lipsync-2", "input": [VIDEO, AUDIO]}
 
 
 def intended(wire: Wire, *, account: str = ACCOUNT, base_url: str = BASE_URL, take: int = 1) -> Intention:
-    return Intention.of(GenerationRequest.from_wire(wire), account=account, base_url=base_url, take=take)
+    return Intention(
+        GenerationAct.of(GenerationRequest.from_wire(wire)), account=account, base_url=base_url, take=take
+    )
 
 
 def digest(wire: Wire, **more: Any) -> str:
@@ -74,7 +79,8 @@ def test_digests_and_keys_are_those_of_the_version_that_is_written(name: str) ->
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_digests_of_version_1_are_those_that_version_1_wrote(name: str) -> None:
     intention, known = golden(name), GOLDEN[name]["version1"]
-    assert intention.earlier_body_digests == (known["body"],)
+    made = intention.act.earlier_body_digests(intention.account, intention.base_url)
+    assert made == (known["body"],)
     assert intention.earlier_digests == (known["intention"],)
 
 
@@ -87,9 +93,9 @@ def test_what_is_sent_is_what_version_1_sent(name: str) -> None:
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_body_that_is_kept_is_the_request_in_json(name: str) -> None:
     intention = golden(name)
-    kinds = {media.type for media in intention.request.local_media}
+    kinds = {media.type for media in intention.act.local_media}
     with_assets = intention.with_assets({asset_key(kind, SHA): "asset" for kind in kinds})
-    assert json.dumps(with_assets.wire) == json.dumps(with_assets.request.to_wire())
+    assert json.dumps(wire_of(with_assets)) == json.dumps(generation_of(with_assets).request.to_wire())
 
 
 def test_no_digest_of_one_version_or_kind_is_one_of_another() -> None:
@@ -262,12 +268,12 @@ def test_a_link_that_was_signed_again_is_the_same_clip_and_the_vendor_is_named(
     for signed in (f"id=7&{signature}", f"{signature}&id=7", f"id=7&{signature.replace('=s', '=other')}"):
         intention = intended(video(f"https://h/clip.mp4?{signed}"))
         assert intention.digest == digest(plain)
-        assert intention.dropped_signatures == (vendor,)
+        assert intention.act.dropped_signatures == (vendor,)
     assert digest(video(f"https://h/clip.mp4?id=8&{signature}")) != digest(plain)
     assert digest(video(f"https://h/clip.mp4?{signature}")) == digest(video("https://h/clip.mp4"))
     # It is only the digest that leaves it out: without it the API could not fetch the clip.
     assert f"https://h/clip.mp4?id=7&{signature}" in str(
-        intended(video(f"https://h/clip.mp4?id=7&{signature}")).request
+        generation_of(intended(video(f"https://h/clip.mp4?id=7&{signature}"))).request
     )
 
 
@@ -301,7 +307,7 @@ def test_a_name_of_a_signature_counts_where_its_company_is_not_whole(company: st
 
     assert signed("a").digest == signed("b").digest
     assert signed("a", missing).digest != signed("b", missing).digest
-    assert signed("a", missing).dropped_signatures == ()
+    assert signed("a", missing).act.dropped_signatures == ()
 
 
 @pytest.mark.parametrize(
@@ -345,8 +351,8 @@ def test_every_vendor_whose_signature_was_left_out_is_named_once() -> None:
         options={"active_speaker_detection": {"bounding_boxes_url": f"https://h/boxes.json?{s3}"}},
         webhookUrl="https://h/hook?Key-Pair-Id=K&Signature=s&Expires=1",
     )
-    assert sorted(intended(wire).dropped_signatures) == ["Amazon S3 signature", "Azure Storage signature"]
-    assert intended(PLAIN).dropped_signatures == ()
+    assert sorted(intended(wire).act.dropped_signatures) == ["Amazon S3 signature", "Azure Storage signature"]
+    assert intended(PLAIN).act.dropped_signatures == ()
 
 
 @pytest.mark.parametrize(
@@ -363,7 +369,7 @@ def test_every_vendor_whose_signature_was_left_out_is_named_once() -> None:
 def test_an_earlier_digest_is_loose_where_version_1_left_out_what_is_no_signature(
     query: str, is_loose: bool
 ) -> None:
-    assert intended(video(f"https://h/clip.mp4?{query}")).has_loose_earlier_digest is is_loose
+    assert intended(video(f"https://h/clip.mp4?{query}")).act.has_loose_earlier_digest is is_loose
     other = f"https://h/clip.mp4?{query.replace('=a', '=b').replace('=1', '=2')}"
     if is_loose:
         first, second = intended(video(f"https://h/clip.mp4?{query}")), intended(video(other))
@@ -429,7 +435,7 @@ SAME_URLS = [
 def test_urls_that_the_standard_calls_equal_are_one_intention(first: str, second: str) -> None:
     assert digest(video(first)) == digest(video(second))
     # So does a search for the job of one know it by the other.
-    assert unsigned(video(first)) == unsigned(video(second))
+    assert in_one_spelling(video(first)) == in_one_spelling(video(second))
 
 
 def test_a_link_that_was_signed_again_may_have_another_spelling_too() -> None:
@@ -573,11 +579,11 @@ def test_a_take_that_is_none_is_refused(take: int) -> None:
 def test_what_does_not_count_is_kept_beside_it_and_a_webhook_by_its_digest_alone() -> None:
     first = intended(_changed(outputFileName="one", webhookUrl="https://h/x?secret=1", projectId="p"))
     second = intended(_changed(outputFileName="two", webhookUrl="https://h/x?secret=2", projectId="p"))
-    assert first.extras["outputFileName"] == "one"
-    assert "secret" not in json.dumps(first.extras)
-    assert differing_extras(first.extras, first.extras) == []
-    assert differing_extras(first.extras, second.extras) == ["output_file_name", "webhook_url"]
-    assert differing_extras(first.extras, {}) == ["output_file_name", "webhook_url", "project_id"]
+    assert first.act.extras["outputFileName"] == "one"
+    assert "secret" not in json.dumps(first.act.extras)
+    assert differing_extras(first.act.extras, first.act.extras) == []
+    assert differing_extras(first.act.extras, second.act.extras) == ["output_file_name", "webhook_url"]
+    assert differing_extras(first.act.extras, {}) == ["output_file_name", "webhook_url", "project_id"]
 
 
 def test_the_summary_is_one_line_without_query_strings() -> None:
@@ -620,7 +626,7 @@ def test_whatever_a_request_holds_it_can_be_told_apart(odd: Wire) -> None:
     assert intention.digest != digest(PLAIN) or "webhookUrl" in odd
     assert intention.digest == digest(_changed(**deepcopy(odd)))
     assert intention.summary
-    assert isinstance(intention.extras, dict)
+    assert isinstance(intention.act.extras, dict)
 
 
 # The same key always carries the same body
@@ -670,7 +676,7 @@ _REQUESTS: st.SearchStrategy[Wire] = st.fixed_dictionaries(
 
 
 def _body(intention: Intention) -> str:
-    return json.dumps(intention.body, sort_keys=True)
+    return json.dumps(intention.act.body, sort_keys=True)
 
 
 def test_urls_that_are_the_same_clip_are_sent_in_one_spelling() -> None:
@@ -714,7 +720,7 @@ def test_a_request_in_another_spelling_has_the_same_key_and_body(wire: Wire, dat
 @given(_REQUESTS)
 def test_what_is_canonical_stays_as_it_is(wire: Wire) -> None:
     first = intended(wire)
-    again = Intention.of(first.request, account=ACCOUNT, base_url=BASE_URL)
+    again = Intention(GenerationAct.of(generation_of(first).request), account=ACCOUNT, base_url=BASE_URL)
     assert (again.digest, _body(again)) == (first.digest, _body(first))
 
 
@@ -736,7 +742,7 @@ def test_what_goes_out_is_untouched_by_what_the_digest_makes_of_it(rest: str, wo
     intention = intended({**video(url), "input": [*video(url)["input"][:1], *_said(script)["input"][1:]]})
     assert intention.digest
     assert intention.content_digest
-    picture, text = intention.body["input"]
+    picture, text = intention.act.body["input"]
     assert (picture["url"], text["provider"]["script"]) == (url, script)
 
 
@@ -745,15 +751,15 @@ def test_no_url_is_too_odd_to_be_told_apart(rest: str, start: str) -> None:
     intention = intended(video(start + rest))
     assert intention.digest == digest(video(start + rest))
     assert len(intention.earlier_digests) == 1
-    assert isinstance(intention.dropped_signatures, tuple)
-    assert isinstance(intention.has_loose_earlier_digest, bool)
+    assert isinstance(intention.act.dropped_signatures, tuple)
+    assert isinstance(intention.act.has_loose_earlier_digest, bool)
 
 
 @given(st.text())
 def test_half_a_character_in_a_url_breaks_nothing(rest: str) -> None:
     # Python's text can hold it, JSON can spell it, and no encoding has it.
     assert plain_spelling(f"https://h\ud800/{rest}").startswith("https://h\ud800/")
-    assert unsigned({"newUrl": f"https://h/\udfff?{rest}", "note": "\ud800"})["note"] == "\ud800"
+    assert in_one_spelling({"newUrl": f"https://h/\udfff?{rest}", "note": "\ud800"})["note"] == "\ud800"
 
 
 @given(_HOSTILE, st.sampled_from(["https://", "HTTP://u@"]))
@@ -831,7 +837,7 @@ def test_what_a_job_is_about_is_said_in_few_words(fields: Wire, about: str) -> N
 
 def _named(fields: Wire, take: int = 1) -> Intention:
     request = GenerationRequest.from_wire({"model": "lipsync-2", **fields})
-    return Intention.of(request, account=ACCOUNT, base_url=BASE_URL, take=take)
+    return Intention(GenerationAct.of(request), account=ACCOUNT, base_url=BASE_URL, take=take)
 
 
 def test_jobs_that_differ_in_their_language_or_take_alone_are_told_apart() -> None:

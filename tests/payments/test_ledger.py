@@ -20,6 +20,7 @@ from sqlalchemy import Connection, text, update
 
 from sync_mcp import Ledger, LedgerError, LimitReached
 from sync_mcp.errors import InvalidRequestError, QuoteRefused
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.book.agreements import QUOTE_SECONDS
 from sync_mcp.payments.book.endings import LEFT_OPEN_AFTER_SECONDS
 from sync_mcp.payments.intention import Intention
@@ -38,6 +39,7 @@ from .entries import (
     counted,
     ended,
     found,
+    generation_of,
     intended,
     is_taken,
     left_open,
@@ -124,8 +126,10 @@ def test_a_folder_may_have_any_name(ledger_of: LedgerOf, tmp_path: Path, name: s
 
 def test_no_query_string_and_no_key_stands_in_the_file(ledger: Ledger) -> None:
     intention = intended(query="?X-Amz-Signature=SECRET&token=SECRET")
-    request = intention.request.model_copy(update={"webhook_url": "https://h/hook?secret=SECRET"})
-    begun(ledger, intention=Intention.of(request, account=ACCOUNT, base_url=BASE_URL))
+    request = generation_of(intention).request.model_copy(
+        update={"webhook_url": "https://h/hook?secret=SECRET"}
+    )
+    begun(ledger, intention=Intention(GenerationAct.of(request), account=ACCOUNT, base_url=BASE_URL))
     ledger.close()
     kept = ledger.path.read_bytes()
     assert b"https://h/clip.mp4" in kept
@@ -894,13 +898,14 @@ def test_a_ledger_from_before_callers_had_names_is_brought_up_to_date_and_keeps_
         older.execute("ALTER TABLE quotes DROP COLUMN webhook_host")
         older.execute("DROP TABLE declined")
         older.execute("DROP TABLE names")
-        _drop_sums_of_days(older)
+        _take_back_to_version_6(older)
         older.execute("UPDATE ledger SET version = 3")
     assert found(ledger, begun(ledger, token=token)).caller is None
 
 
-def _drop_sums_of_days(older: sqlite3.Connection) -> None:
+def _take_back_to_version_6(older: sqlite3.Connection) -> None:
     """Make a ledger what it was before version 7."""
+    older.execute("ALTER TABLE entries DROP COLUMN kind")
     for trigger in ("day_added", "day_changed", "day_deleted"):
         older.execute(f"DROP TRIGGER {trigger}")
     older.execute("DROP TABLE days")
@@ -915,7 +920,7 @@ def test_a_ledger_from_before_days_had_sums_keeps_its_money(
     before = [ledger.spending(is_sandbox=is_sandbox) for is_sandbox in (False, True)]
     ledger.close()
     with closing(sqlite3.connect(home / "ledger.sqlite3")) as older, older:
-        _drop_sums_of_days(older)
+        _take_back_to_version_6(older)
         older.execute("UPDATE ledger SET version = 6")
     newer = ledger_of(home)
     assert [newer.spending(is_sandbox=is_sandbox) for is_sandbox in (False, True)] == before
@@ -1304,6 +1309,7 @@ _PRELUDE = """
 import json, os, sys, time
 from decimal import Decimal
 from sync_mcp import Ledger
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.errors import LedgerError, LimitReached
 from tests.payments.entries import begun, wished
 folder = sys.argv[1]

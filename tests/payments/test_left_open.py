@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from sync_mcp import AsyncSync, Guard, LimitReached
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.payments.call import Made
 from sync_mcp.sandbox import Fault, Sandbox
 
@@ -14,7 +14,7 @@ from .conftest import CREATE, PRICE, paid
 
 pytestmark = pytest.mark.anyio
 
-Make = Callable[..., Awaitable[Made]]
+Make = Callable[..., Awaitable[Made[Generation]]]
 GuardOf = Callable[..., Guard]
 RequestOf = Callable[..., GenerationRequest]
 
@@ -101,7 +101,7 @@ async def test_a_free_failure_that_was_let_go_of_gives_its_money_back_too(
     if state == "released":
         guard.ledger.release(1)
     else:
-        await guard.delete_for(sync, made.generation.id, _nothing)
+        await guard.delete_for(sync, made.job.id, _nothing)
     assert (await guard.spending(sync)).ever_usd == PRICE
     await pass_days(sandbox, sync, 1.1)
     assert (await guard_of().spending(sync)).ever_usd == 0

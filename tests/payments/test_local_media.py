@@ -7,10 +7,12 @@ import pytest
 
 from sync_mcp import AsyncSync, Audio, Guard, InvalidRequestError, Video
 from sync_mcp.api.models import GenerationRequest, LocalMedia, OtherInput, Segment, SegmentAudioInput
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Terms
 from sync_mcp.payments.files import asset_key, by_content, with_assets
 from sync_mcp.payments.intention import Intention
 from sync_mcp.sandbox import Sandbox
+from tests.payments.entries import generation_of, wire_of
 
 from .conftest import Files, sent
 
@@ -24,7 +26,7 @@ def request(*items: object, **fields: Any) -> GenerationRequest:
 
 
 def intended(given: GenerationRequest) -> Intention:
-    return Intention.of(given, account="org:one", base_url="https://h")
+    return Intention(GenerationAct.of(given), account="org:one", base_url="https://h")
 
 
 def local(type: Literal["video", "image", "audio"], sha256: str = SHA, **more: Any) -> LocalMedia:
@@ -40,7 +42,7 @@ def test_a_request_with_a_local_file_is_made_into_no_json() -> None:
 
 def test_an_intention_with_a_local_file_has_nothing_that_could_be_sent() -> None:
     with pytest.raises(InvalidRequestError, match="is a file on this machine"):
-        _ = intended(request(CLIP, Audio(url=URL))).wire
+        _ = wire_of(intended(request(CLIP, Audio(url=URL))))
 
 
 @pytest.mark.parametrize("type", ["local", "video"])
@@ -63,7 +65,7 @@ def test_fields_take_the_place_of_those_of_a_request_as_in_its_json() -> None:
 
 
 def test_a_local_file_stands_in_the_canonical_form_by_what_it_holds() -> None:
-    body = intended(request(Audio(url=URL), CLIP)).body
+    body = intended(request(Audio(url=URL), CLIP)).act.body
     assert json.dumps(body["input"]) == json.dumps(
         [{"assetId": f"sha256:{SHA}", "type": "video"}, {"url": URL, "type": "audio"}]
     )
@@ -78,9 +80,9 @@ def test_under_another_name_a_local_file_is_the_same_input() -> None:
 
 def test_one_content_as_a_picture_and_as_a_voice_is_two_inputs_in_their_canonical_order() -> None:
     both = intended(request(local("audio"), local("video")))
-    assert [item.type for item in both.request.local_media] == ["video", "audio"]
+    assert [item.type for item in generation_of(both).request.local_media] == ["video", "audio"]
     assets = {asset_key("video", SHA): "v", asset_key("audio", SHA): "a"}
-    assert both.with_assets(assets).wire["input"] == [
+    assert wire_of(both.with_assets(assets))["input"] == [
         {"assetId": "v", "type": "video"},
         {"assetId": "a", "type": "audio"},
     ]
@@ -91,16 +93,16 @@ def test_what_is_sent_of_local_files_is_what_would_be_made_of_their_assets() -> 
     given = request(CLIP, local("audio", "11" * 32, ref_id="a"), segments=[part], output_file_name="clip")
     assets = {asset_key("video", SHA): "v", asset_key("audio", "11" * 32): "a"}
     sent = intended(given).with_assets(assets)
-    assert json.dumps(sent.wire) == json.dumps(sent.request.to_wire())
-    assert sent.wire["input"][1] == {"assetId": "a", "refId": "a", "type": "audio"}
+    assert json.dumps(wire_of(sent)) == json.dumps(generation_of(sent).request.to_wire())
+    assert wire_of(sent)["input"][1] == {"assetId": "a", "refId": "a", "type": "audio"}
     assert sent.digest == intended(with_assets(given, assets)).digest
 
 
 def test_a_name_for_segments_is_gone_with_the_segments() -> None:
     plain = intended(request(CLIP, local("audio", "11" * 32)))
     named = intended(request(CLIP, local("audio", "11" * 32, ref_id="a")))
-    assert (named.digest, named.body) == (plain.digest, plain.body)
-    assert named.request == plain.request
+    assert (named.digest, named.act.body) == (plain.digest, plain.act.body)
+    assert generation_of(named).request == generation_of(plain).request
 
 
 def test_a_local_file_that_has_no_asset_is_sent_as_nothing_else() -> None:
@@ -150,5 +152,5 @@ async def test_a_guard_that_is_given_no_files_asks_nobody_about_a_local_one(
 ) -> None:
     given, before = request(CLIP, Audio(url=sandbox.samples.audio)), len(sandbox.requests)
     with pytest.raises(InvalidRequestError, match=r"input\[0\] is a file on this machine"):
-        await guard.create(sync, given, None, Terms())
+        await guard.create(sync, GenerationAct.of(given), None, Terms())
     assert len(sandbox.requests) == before

@@ -8,8 +8,9 @@ import anyio
 import pytest
 
 from sync_mcp import AsyncSync, Guard, OutcomeUnknown
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.machine.installed import ledger_command
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Made, Terms
 from sync_mcp.sandbox import Fault, Sandbox
 
@@ -17,7 +18,7 @@ from .conftest import CREATE, paid, sent
 
 pytestmark = pytest.mark.anyio
 
-Make = Callable[..., Awaitable[Made]]
+Make = Callable[..., Awaitable[Made[Generation]]]
 GuardOf = Callable[..., Guard]
 RequestOf = Callable[..., GenerationRequest]
 
@@ -368,7 +369,7 @@ async def test_where_keys_are_kept_a_finished_job_that_may_be_it_does_not_stand_
     sandbox.add_fault(Fault(method="POST", path=CREATE, drop="after", job="hide"))
     shows(sandbox, finished(createdAt=None))
     made = await make()
-    assert made.generation.id == sandbox.charges[-1].generation_id
+    assert made.job.id == sandbox.charges[-1].generation_id
     assert len(paid(sandbox)) == 2
 
 
@@ -387,7 +388,7 @@ async def test_two_takes_that_are_both_looked_for_at_once_each_come_to_a_job_of_
     first, second = guard_of(), guard_of()
     for take, guard in ((1, first), (2, second)):
         with pytest.raises(OutcomeUnknown):
-            await guard.create(sync, request_of(), {"max_retries": 0}, Terms(take=take))
+            await guard.create(sync, GenerationAct.of(request_of()), {"max_retries": 0}, Terms(take=take))
     sandbox.clear_faults()
     # Both are taken over before either has seen the list.
     sandbox.add_fault(Fault(method="GET", path="/v2/generations", delay_seconds=1, times=2))
@@ -396,8 +397,10 @@ async def test_two_takes_that_are_both_looked_for_at_once_each_come_to_a_job_of_
 
         async def again(take: int) -> None:
             guard, client = (first, sync) if take == 1 or processes == 1 else (second, another)
-            made = await guard.create(client, request_of(), {"max_retries": 0}, Terms(take=take))
-            told.append(made.generation.id)
+            made = await guard.create(
+                client, GenerationAct.of(request_of()), {"max_retries": 0}, Terms(take=take)
+            )
+            told.append(made.job.id)
 
         with anyio.fail_after(30):
             async with anyio.create_task_group() as calls:

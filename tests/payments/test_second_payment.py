@@ -9,7 +9,7 @@ import pytest
 from pydantic import JsonValue
 
 from sync_mcp import AsyncSync, Dub, Guard, LimitReached, OutcomeUnknown, SyncError, Video
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.errors import ApprovalRequired
 from sync_mcp.payments.call import Made
 from sync_mcp.payments.consent import Proposal
@@ -19,7 +19,7 @@ from .conftest import CREATE, PRICE, paid, sent
 
 pytestmark = pytest.mark.anyio
 
-Make = Callable[..., Awaitable[Made]]
+Make = Callable[..., Awaitable[Made[Generation]]]
 GuardOf = Callable[..., Guard]
 RequestOf = Callable[..., GenerationRequest]
 
@@ -49,7 +49,7 @@ async def test_one_guard_keeps_two_apis_apart(
             first = await make()
             await make(client=other)
             again = await make()
-        assert again.generation.id == first.generation.id
+        assert again.job.id == first.job.id
         assert len(paid(sandbox)) == len(paid(second)) == 1
 
 
@@ -121,7 +121,7 @@ async def test_money_stays_held_until_the_cost_is_final(
 async def test_a_list_that_cannot_be_read_whole_closes_no_job(sandbox: Sandbox, make: Make) -> None:
     first = await make()
     sandbox.add_fault(Fault.api_error("generation_not_found", path="/v2/generat*/*", times=None))
-    listed: JsonValue = [{"id": first.generation.id, "state": "PROCESSING"}]
+    listed: JsonValue = [{"id": first.job.id, "state": "PROCESSING"}]
     sandbox.add_fault(Fault(path="/v2/generations", status=200, body=listed, times=None))
     with pytest.raises(SyncError, match="cannot be read"):
         await make()
@@ -134,7 +134,7 @@ async def test_an_answer_that_tells_of_no_account_fixes_none(sandbox: Sandbox, m
         await make()
     first = await make()
     async with AsyncSync(api_key="sk_second", base_url=sandbox.url) as other:
-        assert (await make(client=other)).generation.id == first.generation.id
+        assert (await make(client=other)).job.id == first.job.id
 
 
 async def test_a_gateways_refusal_of_what_went_through_is_no_refusal_of_the_apis(
@@ -142,7 +142,7 @@ async def test_a_gateways_refusal_of_what_went_through_is_no_refusal_of_the_apis
 ) -> None:
     sandbox.add_fault(Fault(path=CREATE, status=403, body={"error": "proxy"}, when="after"))
     made = await make()
-    assert (await make()).generation.id == made.generation.id
+    assert (await make()).job.id == made.job.id
     assert len(paid(sandbox)) == 1
 
 
@@ -183,5 +183,5 @@ async def test_a_dub_into_another_language_is_not_taken_for_ours(
     ]
     sandbox.add_fault(Fault(path="/v2/generations", status=200, body=shown, times=None))
     made = await make(request)
-    assert made.generation.id != other.id
+    assert made.job.id != other.id
     assert len(paid(sandbox)) == 2

@@ -9,7 +9,7 @@ import pytest
 from pydantic import JsonValue
 
 from sync_mcp import AsyncSync, Guard, LimitReached, Limits, QuoteRefused
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.errors import ApprovalRequired
 from sync_mcp.payments.call import Made
 from sync_mcp.payments.limits import Spending, dollars
@@ -20,7 +20,7 @@ from .conftest import CREATE, PRICE, Asker, paid, sent
 
 pytestmark = pytest.mark.anyio
 
-Make = Callable[..., Awaitable[Made]]
+Make = Callable[..., Awaitable[Made[Generation]]]
 GuardOf = Callable[..., Guard]
 RequestOf = Callable[..., GenerationRequest]
 
@@ -462,7 +462,7 @@ async def test_a_real_cost_above_the_estimate_is_shown_and_counts(
     body: JsonValue = {"availability": "complete", "totalCostUsd": "0.4", "knownSubtotalUsd": "0.4"}
     sandbox.add_fault(Fault(path="/v2/generate/*/costs", status=200, body=body))
     again = await make(by=guard)
-    assert again.generation.id == made.generation.id
+    assert again.job.id == made.job.id
     assert again.notes == ["It cost 0.40 USD, more than the estimate, 0.226 USD."]
     assert (await guard.spending(sync)).ever_usd == Decimal("0.4")
     with pytest.raises(LimitReached, match=r"of which 0\.10 USD is left"):

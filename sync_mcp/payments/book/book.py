@@ -86,7 +86,7 @@ def find_standing(connection: Connection, intention: Intention) -> Entry | None:
 
 def _first(connection: Connection, query: Select[Any], intention: Intention) -> Entry | None:
     # What an earlier version wrote down is the same attempt: an upgrade must not pay again.
-    [earlier] = intention.earlier_digests
+    earlier = next(iter(intention.earlier_digests), intention.digest)
     asked = {"digest_asked": intention.digest, "earlier_asked": earlier}
     return first_entry(connection.execute(query, asked))
 

@@ -155,6 +155,11 @@ VERSION_7 = (
     "CREATE INDEX ix_entries_created_at ON entries (created_at)",
 )
 
+VERSION_8 = (
+    # Of what kind the paid act is. All that stood here before made a video.
+    "ALTER TABLE entries ADD COLUMN kind VARCHAR NOT NULL DEFAULT 'generation'",
+)
+
 STATE = (
     "SELECT id, revision, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0), counted_usd "
     "FROM ledger"

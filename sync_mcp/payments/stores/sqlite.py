@@ -35,6 +35,7 @@ from sync_mcp.payments.stores.schema import (
     VERSION_5,
     VERSION_6,
     VERSION_7,
+    VERSION_8,
 )
 from sync_mcp.payments.stores.sqlite_file import (
     BUSY_SECONDS,
@@ -79,6 +80,7 @@ _MIGRATIONS: Sequence[Callable[[Connection], None]] = (
     _through(VERSION_5),
     _through(VERSION_6),
     _through(VERSION_7),
+    _through(VERSION_8),
 )
 """From each version to the next; a ledger's version is how many of them it has been through."""
 
