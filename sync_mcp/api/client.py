@@ -14,16 +14,19 @@ import anyio
 
 from sync_mcp.api.account import Account
 from sync_mcp.api.assets import Assets
+from sync_mcp.api.attempt import Attempt
+from sync_mcp.api.create import Creator
 from sync_mcp.api.downloads import fetch_file
 from sync_mcp.api.generations import Generations
 from sync_mcp.api.http import Call, Transport
-from sync_mcp.api.models import CamelModel, ErrorInfo, Generation, GenerationRequest, ModelInfo
-from sync_mcp.api.options import RequestOptions
+from sync_mcp.api.kinds import JobKind, JobT
+from sync_mcp.api.models import CamelModel, ErrorInfo, Generation, GenerationRequest, Json, ModelInfo
+from sync_mcp.api.options import RequestOptions, take_idempotency_key
 from sync_mcp.api.storage import download
 from sync_mcp.api.uploads import LARGEST_BYTES, OnProgress
 from sync_mcp.api.usage import Usage
 from sync_mcp.api.voices import Voices
-from sync_mcp.errors import APIResponseError
+from sync_mcp.errors import APIResponseError, InvalidRequestError
 
 DEFAULT_BASE_URL = "https://api.sync.so"
 DEFAULT_TIMEOUT_SECONDS = 60.0
@@ -90,7 +93,8 @@ class AsyncSync:
         )
         guarded = partial(guard.create_for, self) if guard else None
         deletes = partial(guard.delete_for, self) if guard else None
-        self.generations = Generations(self._transport, guarded, deletes)
+        self._creator = Creator(self._transport)
+        self.generations = Generations(self._transport, self._creator, guarded, deletes)
         self.assets = Assets(self._transport)
         self.voices = Voices(self._transport)
         self.account = Account(self._transport)
@@ -122,6 +126,31 @@ class AsyncSync:
     def sandboxed(self) -> bool:
         """Whether answers come from a sandbox, which marks them; False until the first answer."""
         return self._transport.sandboxed
+
+    async def create_as(
+        self,
+        kind: JobKind[JobT],
+        attempt: Attempt,
+        body: Json,
+        *,
+        request_options: RequestOptions | None = None,
+    ) -> JobT:
+        """Make a job of any kind of this JSON, of which the caller keeps book; what a guard uses.
+
+        Raises:
+            APIConnectionError: the API could not be reached; nothing was sent.
+            APIStatusError: the API refused; nothing was made.
+            NotSent: the book does not let it go out; nothing was sent.
+            OutcomeUnknown: it was sent, and whether it was accepted could not be found out.
+        """
+        key, options = take_idempotency_key(request_options)
+        if key not in (None, attempt.idempotency_key):
+            raise InvalidRequestError("request_options names another idempotency key than the attempt's.")
+        return await self._creator.create_as(kind, attempt, body, options)
+
+    def keeps_keys_for(self, seconds: float) -> bool:
+        """Return whether the API has shown to this client that it keeps an idempotency key for so long."""
+        return self._creator.keeps_keys_for(seconds)
 
     async def ping(self, *, request_options: RequestOptions | None = None) -> Ping:
         """Ask the API for what it tells without a key, and say how that went."""

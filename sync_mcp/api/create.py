@@ -12,11 +12,13 @@ import logging
 import math
 import time
 from datetime import datetime
+from typing import Generic
 
 from pydantic import ValidationError
 
 from sync_mcp.api.attempt import Attempt, Step
 from sync_mcp.api.http import Call, Transport
+from sync_mcp.api.kinds import GENERATIONS, JobKind, JobT
 from sync_mcp.api.models import Generation, GenerationRequest, Json
 from sync_mcp.api.options import IDEMPOTENCY_HEADER, RequestOptions
 from sync_mcp.api.owners import Owners, Sought
@@ -67,20 +69,21 @@ class Creator:
         """
         earlier = self._owners.find_unresolved(key)
         since = earlier.first_sent_at if earlier else None
-        create = self._new(request.to_wire(), key, options, since)
+        create = self._new(GENERATIONS, request.to_wire(), key, options, since)
         if earlier is not None:
             create.sought.learn_from(earlier)
         return await self._finish(create)
 
     async def create_as(
-        self, attempt: Attempt, body: Json, options: RequestOptions | None = None
-    ) -> Generation:
-        """Make a create of this JSON that is kept book of; one that was sent before is looked for first.
+        self, kind: JobKind[JobT], attempt: Attempt, body: Json, options: RequestOptions | None = None
+    ) -> JobT:
+        """Make a job of any kind of this JSON, which is kept book of; one that was sent before is looked for.
 
         Raises:
             SyncError: as `create`.
         """
-        return await self._finish(self._new(body, attempt.idempotency_key, options, attempt.sent_at, attempt))
+        key, since = attempt.idempotency_key, attempt.sent_at
+        return await self._finish(self._new(kind, body, key, options, since, attempt))
 
     def keeps_keys_for(self, seconds: float) -> bool:
         """Return whether the API has shown that it knows a key again after so long a time."""
@@ -88,13 +91,15 @@ class Creator:
 
     def _new(
         self,
+        kind: JobKind[JobT],
         body: Json,
         key: str,
         options: RequestOptions | None,
         in_doubt_since: datetime | None,
         attempt: Attempt | None = None,
-    ) -> "_Create":
+    ) -> "_Create[JobT]":
         return _Create(
+            kind,
             self._owners,
             self._transport,
             body,
@@ -104,10 +109,10 @@ class Creator:
             attempt,
         )
 
-    async def _finish(self, create: "_Create") -> Generation:
+    async def _finish(self, create: "_Create[JobT]") -> JobT:
         key = create.sought.key
         try:
-            generation = await create.run()
+            job = await create.run()
         except BaseException as error:
             if isinstance(error, SyncError) and not isinstance(error, OutcomeUnknown):
                 self._owners.resolve(key)
@@ -116,19 +121,20 @@ class Creator:
                 self._owners.leave_unresolved(create.sought)
             raise
         self._owners.resolve(key)
-        shown = safe(generation.id, ID_LIMIT)
-        logger.info("create key=%s accepted as generation %s%s", key, shown, self._mark())
-        return generation
+        shown = f"{create.kind.name} {safe(job.id, ID_LIMIT)}"
+        logger.info("create key=%s accepted as %s%s", key, shown, self._mark())
+        return job
 
     def _mark(self) -> str:
         return " (SANDBOX)" if self._transport.sandboxed else ""
 
 
-class _Create:
+class _Create(Generic[JobT]):
     """One create on its way."""
 
     def __init__(
         self,
+        kind: JobKind[JobT],
         owners: Owners,
         transport: Transport,
         body: Json,
@@ -137,28 +143,30 @@ class _Create:
         in_doubt_since: datetime | None,
         attempt: Attempt | None,
     ) -> None:
+        self.kind = kind
         self._owners = owners
         self._transport = transport
         self._options = options
         self._budget = transport.budget(options)
-        self._call = Call("POST", "/v2/generate", body=body, headers={IDEMPOTENCY_HEADER: key})
+        self._call = Call("POST", kind.path, body=body, headers={IDEMPOTENCY_HEADER: key})
         self._attempt = attempt
         self.sought = Sought(
             owners,
             transport,
+            kind=kind,
             key=key,
             body={**body, **options.get("additional_body_parameters", {})},
             in_doubt_since=in_doubt_since,
             attempt=attempt,
         )
-        self._search = Search(transport, owners, self.sought, self._budget, options)
+        self._search = Search(kind, transport, owners, self.sought, self._budget, options)
         self._in_doubt = in_doubt_since is not None
         if self._in_doubt:
             # The first send of this call is no repeat of its own.
             self._budget.retries_left += 1
         self._sends = 0
 
-    async def run(self) -> Generation:
+    async def run(self) -> JobT:
         """Send it, and look for its job, until its outcome is known or the budget ends.
 
         Raises:
@@ -191,7 +199,7 @@ class _Create:
             elif not isinstance(failure, APIConnectionError) or not await self._budget.pause():
                 raise failure
 
-    async def _send(self) -> Generation:
+    async def _send(self) -> JobT:
         if not await self._may_send():
             self._budget.retries_left = 0
             raise NotSent("It may not be sent any more by this call.")
@@ -226,7 +234,7 @@ class _Create:
                 await self._tell("made nothing")
             raise
 
-    async def _look(self) -> Finding:
+    async def _look(self) -> Finding[JobT]:
         await self._tell("looks")
         return await self._search.run()
 
@@ -238,25 +246,26 @@ class _Create:
         hook = self._attempt.may_send if self._attempt else None
         return hook is None or await hook()
 
-    def _accept(self, reply: Reply, since_last_send: float) -> Generation:
+    def _accept(self, reply: Reply, since_last_send: float) -> JobT:
         body = reply.fields
         if reply.ok and body:
             try:
-                generation = Generation.from_wire(body)
+                job = self.kind.model.from_wire(body)
             except ValidationError:
                 pass
             else:
-                if plain_id(generation.id):
-                    if generation.id == self.sought.named_id:
+                if plain_id(job.id):
+                    if job.id == self.sought.named_id:
                         self._owners.note_kept(since_last_send)
-                    self._owners.note_kept(self._owners.seconds_since_made(generation.id, self.sought.key))
-                    self._owners.claim(generation.id, self.sought.key)
-                    return generation
+                    self._owners.note_kept(self._owners.seconds_since_made(job.id, self.sought.key))
+                    self._owners.claim(job.id, self.sought.key)
+                    return job
             self._in_doubt = True
-            self.sought.note_named(body.get("generationId"))
+            self.sought.note_named(body.get(self.kind.named_in or ""))
             self.sought.note_named(body.get("id"))
             raise APIResponseError(
-                f"The API's answer to the create (HTTP {reply.status}) is no generation.", status=reply.status
+                f"The API's answer to the create (HTTP {reply.status}) is no {self.kind.name}.",
+                status=reply.status,
             )
         error = self._transport.error_from(reply)
         if _is_refusal(error) and not _is_the_apis_own(reply):
@@ -272,11 +281,11 @@ class _Create:
             raise error
         if not _is_refusal(error):
             self._in_doubt = True
-            self.sought.note_named(body.get("generationId"))
+            self.sought.note_named(body.get(self.kind.named_in or ""))
         # A refusal of a repeat says nothing about the attempt before it: the doubt stays.
         raise error
 
-    async def _find_or_pause(self, failure: SyncError) -> Generation | None:
+    async def _find_or_pause(self, failure: SyncError) -> JobT | None:
         """Return the job that was made after all, or None when the same request may go out again."""
         search = await self._look()
         while search.found is None:
@@ -285,7 +294,7 @@ class _Create:
             # Looked for once more: it may have come into the list during the pause.
             search = await self._look()
             may_repeat = self._sends < _SENDS and self._seconds_to_wait <= 0
-            if search.found is None and search.reason == "not_found" and may_repeat:
+            if search.found is None and search.reason in ("not_found", "no_list") and may_repeat:
                 return None
         return search.found
 
@@ -297,7 +306,7 @@ class _Create:
             return 0.0
         return max(0.0, min(LISTED_WITHIN_SECONDS, LISTED_WITHIN_SECONDS - self.sought.seconds_since_send))
 
-    def _unknown(self, failure: SyncError, search: Finding) -> OutcomeUnknown:
+    def _unknown(self, failure: SyncError, search: Finding[JobT]) -> OutcomeUnknown:
         is_missing = search.reason == "not_found"
         used_up = is_missing and self._sends >= _SENDS
         wait = self._seconds_to_wait if is_missing else 0.0

@@ -18,7 +18,6 @@ from anyio.to_thread import run_sync
 from pydantic import ValidationError
 
 from sync_mcp.api.account import Account
-from sync_mcp.api.attempt import Attempt
 from sync_mcp.api.checks import faults_of, faults_without_input
 from sync_mcp.api.create import Creator
 from sync_mcp.api.downloads import check_destination, fetch_file, move_into_place
@@ -33,7 +32,6 @@ from sync_mcp.api.models import (
     GenerationOptions,
     GenerationRequest,
     Input,
-    Json,
     ModelName,
     Segment,
 )
@@ -72,11 +70,12 @@ class Generations(GenerationReads):
     def __init__(
         self,
         transport: Transport,
+        creator: Creator,
         guarded: GuardedCreate | None = None,
         guarded_delete: GuardedDelete | None = None,
     ) -> None:
         super().__init__(transport)
-        self._creator = Creator(transport)
+        self._creator = creator
         self._guarded = guarded
         self._guarded_delete = guarded_delete
 
@@ -192,23 +191,6 @@ class Generations(GenerationReads):
             logger.warning("the account's concurrency cannot be read: %s", error)
             return None
         return account.concurrency
-
-    async def create_as(
-        self, attempt: Attempt, body: Json, *, request_options: RequestOptions | None = None
-    ) -> Generation:
-        """Make a create of this JSON, of which the caller keeps book; what a guard uses.
-
-        Raises:
-            SyncError: as `create`.
-        """
-        key, options = take_idempotency_key(request_options)
-        if key not in (None, attempt.idempotency_key):
-            raise InvalidRequestError("request_options names another idempotency key than the attempt's.")
-        return await self._creator.create_as(attempt, body, options)
-
-    def keeps_keys_for(self, seconds: float) -> bool:
-        """Return whether the API has shown to this client that it keeps an idempotency key for so long."""
-        return self._creator.keeps_keys_for(seconds)
 
     async def estimate_cost(
         self,

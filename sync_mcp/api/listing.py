@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from sync_mcp.api.models import Generation
+from sync_mcp.api.kinds import Job, JobT
 
 _State = Literal["goes on", "whole", "stuck"]
 
@@ -35,7 +35,7 @@ class Reading:
         """How many jobs the pages have shown."""
         return len(self._seen)
 
-    def add(self, page: Sequence[Generation], since: datetime) -> list[Generation]:
+    def add(self, page: Sequence[JobT], since: datetime) -> list[JobT]:
         """Take in a page of the list and return the jobs that no page before it has shown."""
         self.pages += 1
         fresh = list({job.id: job for job in page if job.id not in self._seen}.values())
@@ -52,7 +52,7 @@ class Reading:
         self._seen.update((job.id, job.created_at) for job in fresh)
         return fresh
 
-    def _note_order(self, page: Sequence[Generation], fresh: Sequence[Generation]) -> None:
+    def _note_order(self, page: Sequence[Job], fresh: Sequence[Job]) -> None:
         """Note which way the list goes: a first page with its oldest job first may be of either kind."""
         before = [moment for moment in self._seen.values() if moment is not None]
         now = [job.created_at for job in fresh if job.created_at is not None]
@@ -65,10 +65,10 @@ class Reading:
             self._is_newest_first = None if _is_oldest_first(page) else True
 
 
-def _is_older(job: Generation, moment: datetime) -> bool:
+def _is_older(job: Job, moment: datetime) -> bool:
     return job.created_at is not None and job.created_at < moment
 
 
-def _is_oldest_first(page: Sequence[Generation]) -> bool:
+def _is_oldest_first(page: Sequence[Job]) -> bool:
     first, last = page[0].created_at, page[-1].created_at
     return first is not None and last is not None and first < last

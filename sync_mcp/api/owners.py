@@ -12,8 +12,9 @@ import anyio
 
 from sync_mcp.api.attempt import Attempt
 from sync_mcp.api.http import Transport
-from sync_mcp.api.matching import Likeness, Verdict, compare
-from sync_mcp.api.models import Generation, Json
+from sync_mcp.api.kinds import Job, JobKind
+from sync_mcp.api.matching import Likeness, Verdict
+from sync_mcp.api.models import Json
 from sync_mcp.texts import plain_id
 
 _LOOK_BACK = timedelta(hours=1)
@@ -39,6 +40,7 @@ class Sought:
         owners: "Owners",
         transport: Transport,
         *,
+        kind: JobKind[Job],
         key: str,
         body: Json,
         in_doubt_since: datetime | None,
@@ -46,6 +48,7 @@ class Sought:
     ) -> None:
         self._owners = owners
         self._transport = transport
+        self.kind = kind
         self.key = key
         self.body = body
         """What goes out, with what the caller added to it: that is what the API's list shows."""
@@ -63,7 +66,7 @@ class Sought:
         """How far the API's clock is ahead of this machine's, as its list told it."""
         self.sent_at: float | None = None
         """When it last went out in this process, on the machine's clock that is never set."""
-        self.maybes: dict[str, Generation] = {}
+        self.maybes: dict[str, Job] = {}
         """Jobs that may be this one's, of all searches: a list may leave out what it showed before."""
 
     @property
@@ -106,7 +109,7 @@ class Sought:
         """What was made before this moment is not its job."""
         return self.sent_by_the_apis_clock - _LOOK_BACK
 
-    def match(self, generation: Generation) -> Verdict:
+    def match(self, generation: Job) -> Verdict:
         """Return whether this is the job that this create made, as far as the API shows it."""
         likeness = self._likeness(generation)
         if likeness == "other" or self._owners.is_owned_by_another(generation.id, self.key):
@@ -123,7 +126,7 @@ class Sought:
         # What is kept book of is looked for long after, when others may have asked for what is hidden.
         return "maybe" if likeness == "hidden" and self.is_booked else "yes"
 
-    def may_have_made(self, generation: Generation) -> bool:
+    def may_have_made(self, generation: Job) -> bool:
         """Return whether this create may be told that the job is its own, while another looks for one."""
         return (
             self._likeness(generation) in ("same", "hidden")
@@ -131,7 +134,10 @@ class Sought:
             and not self._owners.is_owned_by_another(generation.id, self.key)
         )
 
-    def _likeness(self, generation: Generation) -> Likeness:
+    def _likeness(self, generation: Job) -> Likeness:
+        if self.kind.listed is None:
+            # It is looked for by its name alone.
+            return "same"
         sent, shown = self.body, generation.to_wire()
         if self._is_resumed:
             # The webhook of the first call holds, and is not known here.
@@ -139,7 +145,7 @@ class Sought:
         unsigned = self.attempt.unsigned if self.attempt else None
         if unsigned is not None:
             sent, shown = cast(Json, unsigned(sent)), cast(Json, unsigned(shown))
-        return compare(sent, shown)
+        return self.kind.listed.compare(sent, shown)
 
 
 class Owners:
@@ -179,7 +185,7 @@ class Owners:
             self._answered.set()
             self._answered = anyio.Event()
 
-    async def wait_for_others(self, generation: Generation, create: Sought, seconds: float) -> bool:
+    async def wait_for_others(self, generation: Job, create: Sought, seconds: float) -> bool:
         """Wait for the answers of other creates that may have made this job; return False if none is to come.
 
         One that ended in doubt may have made it, and never learn of it; between two that are kept book of,
@@ -220,8 +226,11 @@ class Owners:
         self._kept_seconds = max(self._kept_seconds, seconds - _CLOCK_TOLERANCE.total_seconds())
 
 
-def _any_may_have_made(generation: Generation, others: Iterable[Sought], create: Sought) -> bool:
-    return any(other.key != create.key and other.may_have_made(generation) for other in others)
+def _any_may_have_made(generation: Job, others: Iterable[Sought], create: Sought) -> bool:
+    return any(
+        other.kind is create.kind and other.key != create.key and other.may_have_made(generation)
+        for other in others
+    )
 
 
 def _forget_oldest(entries: OrderedDict[str, Any]) -> None:
@@ -229,5 +238,5 @@ def _forget_oldest(entries: OrderedDict[str, Any]) -> None:
         entries.popitem(last=False)
 
 
-def _is_created_since(generation: Generation, moment: datetime) -> bool:
+def _is_created_since(generation: Job, moment: datetime) -> bool:
     return generation.created_at is not None and generation.created_at >= moment

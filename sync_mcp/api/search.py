@@ -4,14 +4,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Generic
 from urllib.parse import quote
 
 import anyio
 
 from sync_mcp.api.attempt import Claim
 from sync_mcp.api.http import Call, Transport
+from sync_mcp.api.kinds import JobKind, JobList, JobT
 from sync_mcp.api.listing import Reading
-from sync_mcp.api.models import Generation
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.owners import Owners, Sought
 from sync_mcp.api.replies import Reply
@@ -36,35 +37,44 @@ _LAST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Generic[JobT]):
     """What a search brought: the job, or the reason why it did not."""
 
-    found: Generation | None = None
+    found: JobT | None = None
     reason: DoubtReason = "not_found"
     failure: str = ""
     """Why the API could not be asked."""
     maybe_ids: Sequence[str] = ()
 
 
-class Search:
+class Search(Generic[JobT]):
     """The search for one create's job; it may be made several times, and remembers what may be the job."""
 
     def __init__(
-        self, transport: Transport, owners: Owners, sought: Sought, budget: Budget, options: RequestOptions
+        self,
+        kind: JobKind[JobT],
+        transport: Transport,
+        owners: Owners,
+        sought: Sought,
+        budget: Budget,
+        options: RequestOptions,
     ) -> None:
+        self._kind = kind
         self._transport = transport
         self._owners = owners
         self._sought = sought
         self._budget = budget
         self._options = options
 
-    async def run(self) -> Finding:
+    async def run(self) -> Finding[JobT]:
         """Look for the job by the name that the API gave it, and in the API's list."""
         failure = ""
-        named: Generation | DoubtReason | None = None
+        named: JobT | DoubtReason | None = None
         try:
             named = await self._find_named()
-            found = named if isinstance(named, Generation) else await self._find_listed()
+            found = named if named is not None and not isinstance(named, str) else None
+            if found is None and self._kind.listed is not None:
+                found = await self._find_listed(self._kind.listed)
             if found is not None:
                 self._owners.claim(found.id, self._sought.key)
                 return Finding(found)
@@ -76,30 +86,34 @@ class Search:
             return Finding(reason=named, maybe_ids=maybe_ids)
         if maybe_ids:
             return Finding(reason="maybe_seen", maybe_ids=maybe_ids)
-        return Finding(reason="list_unreadable" if failure else "not_found", failure=failure)
+        if failure:
+            return Finding(reason="list_unreadable", failure=failure)
+        if self._kind.listed is not None:
+            return Finding()
+        return Finding(reason="no_list" if self._kind.keeps_keys else "untraceable")
 
-    async def _find_named(self) -> "Generation | DoubtReason | None":
+    async def _find_named(self) -> JobT | DoubtReason | None:
         """Return the job that the API named, or why it is not taken; None where it named none."""
         if self._sought.named_id is None:
             return None
         if not plain_id(self._sought.named_id):
             return "named_not_visible"
-        reply = await self._ask(f"/v2/generate/{quote(self._sought.named_id, safe='')}", {})
+        reply = await self._ask(f"{self._kind.path}/{quote(self._sought.named_id, safe='')}", {})
         if is_unknown_id(reply.status):
             return "named_not_visible"
-        found = Generation.list_from_wire([reply.data]) if reply.ok else []
+        found = self._kind.model.list_from_wire([reply.data]) if reply.ok else []
         if not found:
             raise self._transport.error_from(reply)
         job = found[0]
         if job.id != self._sought.named_id:
-            raise APIResponseError("The API was asked for one generation and shows another.")
+            raise APIResponseError(f"The API was asked for one {self._kind.name} and shows another.")
         claim = await self._claim_in_book(job) if self._sought.match(job) != "no" else "another's"
         if claim == "unclear":
             self._sought.maybes[job.id] = job
             return "maybe_seen"
         return job if claim == "mine" else "named_is_anothers"
 
-    async def _find_listed(self) -> Generation | None:
+    async def _find_listed(self, listed: JobList) -> JobT | None:
         """Return the job where the API's list shows it; what may be it is noted.
 
         Raises:
@@ -110,21 +124,21 @@ class Search:
         while reading.state == "goes on":
             if reading.pages >= self._most_pages:
                 raise APIResponseError(f"The API's list goes on after {reading.pages} pages.")
-            page, length = await self._next_page(reading)
+            page, length = await self._next_page(listed, reading)
             is_readable = is_readable and len(page) == length
             found = await self._own_of(reading.add(page, self._sought.earliest))
             if found is not None:
                 return found
         if not is_readable:
             raise APIResponseError("The API's list has an entry that cannot be read.")
-        if reading.state == "stuck" and await self._count() != reading.length:
+        if reading.state == "stuck" and await self._count(listed) != reading.length:
             raise APIResponseError("The API's list repeats itself, and has more jobs than it shows.")
         if reading.pages >= _PAGES_THAT_SHIFT:
-            page, _ = await self._page({})
+            page, _ = await self._page(listed, {})
             return await self._own_of(reading.add(page, self._sought.earliest))
         return None
 
-    async def _own_of(self, jobs: Sequence[Generation]) -> Generation | None:
+    async def _own_of(self, jobs: Sequence[JobT]) -> JobT | None:
         """Return which of these jobs this create made; note those that it may have made."""
         for generation in jobs:
             verdict = self._sought.match(generation)
@@ -137,7 +151,7 @@ class Search:
                 self._sought.maybes[generation.id] = generation
         return None
 
-    async def _claim(self, generation: Generation) -> Claim:
+    async def _claim(self, generation: JobT) -> Claim:
         """Return whose job it is that looks like this create's."""
         patience = self._budget.seconds_left - _LAST_SECONDS
         if not await self._owners.wait_for_others(generation, self._sought, patience):
@@ -147,7 +161,7 @@ class Search:
             return "another's"
         return await self._claim_in_book(generation)
 
-    async def _claim_in_book(self, generation: Generation) -> Claim:
+    async def _claim_in_book(self, generation: JobT) -> Claim:
         return await self._sought.attempt.claim(generation.id) if self._sought.attempt else "mine"
 
     async def _maybe_ids(self) -> Sequence[str]:
@@ -162,33 +176,33 @@ class Search:
             return ids
         return [name for name in ids if name not in known]
 
-    async def _next_page(self, reading: Reading) -> tuple[list[Generation], int]:
+    async def _next_page(self, listed: JobList, reading: Reading) -> tuple[list[JobT], int]:
         query = {"cursor": reading.cursor} if reading.cursor else {}
         # What was read before would have to be read again: a later page is worth some tries.
         for _ in range(_PAGE_TRIES if reading.pages else 0):
             try:
-                return await self._page(query)
+                return await self._page(listed, query)
             except SyncError as error:
                 seconds = error.retry_after_seconds or _PAGE_PAUSE_SECONDS
                 if not error.retryable or seconds + _LAST_SECONDS > self._budget.seconds_left:
                     raise
             await anyio.sleep(seconds)
-        return await self._page(query)
+        return await self._page(listed, query)
 
-    async def _page(self, query: Mapping[str, str]) -> tuple[list[Generation], int]:
+    async def _page(self, listed: JobList, query: Mapping[str, str]) -> tuple[list[JobT], int]:
         """Return a page of the API's list, and how many entries it has, readable or not."""
-        reply = await self._ask("/v2/generations", {"limit": str(_PAGE), **query}, is_list=True)
+        reply = await self._ask(listed.path, {"limit": str(_PAGE), **query}, is_list=True)
         if not reply.ok or reply.entries is None:
             raise self._transport.error_from(reply)
         told = reply.server_time
         if told is not None:
             # The times in the list are the API's own, and this machine's clock may be wrong.
             self._sought.api_is_ahead = told - datetime.now(UTC)
-        return Generation.list_from_wire(reply.entries), len(reply.entries)
+        return self._kind.model.list_from_wire(reply.entries), len(reply.entries)
 
-    async def _count(self) -> object:
+    async def _count(self, listed: JobList) -> object:
         """Return how many jobs the API says there are."""
-        reply = await self._ask("/v2/generations/count", {})
+        reply = await self._ask(listed.count_path, {})
         return reply.fields.get("count") if reply.ok else None
 
     async def _ask(self, path: str, query: Mapping[str, str], *, is_list: bool = False) -> Reply:

@@ -18,6 +18,8 @@ DoubtReason = Literal[
     "named_is_anothers",
     "sends_used_up",
     "not_found",
+    "no_list",
+    "untraceable",
 ]
 """Why the outcome of a create stays unknown."""
 Standing = Literal["held", "spent", "let_go", "named"]
@@ -108,6 +110,10 @@ class OutcomeUnknown(SyncError):
                 return "It went out twice in this call, and the API's list does not show the job."
             case "not_found":
                 return "The API's list does not show the job."
+            case "no_list":
+                return "The API has no list of such jobs in which to look for it."
+            case "untraceable":
+                return "The API has no list of such jobs, and keeps no key of them."
 
     def _way_out(self) -> str:
         look = "Look for the job in the list of generations before making it again"

@@ -166,7 +166,7 @@ class Sender:
                 least = _SEND_SECONDS if call.terms.files else 1.0
                 options["timeout_in_seconds"] = max(least, call.seconds_left)
             try:
-                return await act.send(call.sync, attempt, options)
+                return await call.sync.create_as(act.job_kind, attempt, act.body, request_options=options)
             except ConcurrencyLimitError as error:
                 try:
                     if not await slot_came_free(call, error):
@@ -368,7 +368,7 @@ class _Sending:
     def _is_key_kept(self) -> bool:
         """Whether the API has shown that it keeps a key so long: then it answers a repeat with the job."""
         age = self._call.now.seconds - self.entry.first_sent_at
-        return self._call.intention.act.keeps_key_for(self._call.sync, age)
+        return self._call.sync.keeps_keys_for(age)
 
     async def _hindrance_in_export(self) -> Hindrance | None:
         if not self._has_asked_export:

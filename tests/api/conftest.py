@@ -10,6 +10,7 @@ import pytest
 
 from sync_mcp import AsyncSync, Audio, Generation, RequestOptions, Video
 from sync_mcp.api.attempt import Attempt, Claim
+from sync_mcp.api.kinds import GENERATIONS
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.sandbox import RecordedRequest, Sandbox
 
@@ -65,8 +66,8 @@ async def make_as(
     media = [{"type": "video", "url": VIDEO}, {"type": "audio", "url": AUDIO}]
     request = GenerationRequest.from_wire({"model": "lipsync-2", "input": media, **(more or {})})
     kept = replace(Attempt("mine", claim), **attempt)
-    return await client.generations.create_as(
-        kept, request.to_wire(), request_options={"max_retries": retries}
+    return await client.create_as(
+        GENERATIONS, kept, request.to_wire(), request_options={"max_retries": retries}
     )
 
 

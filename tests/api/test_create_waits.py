@@ -196,4 +196,4 @@ async def test_a_first_answer_shows_nothing_of_keys(
     await make(sync, sandbox, MINE)
     sandbox.advance(30)
     await make(sync, sandbox, MINE)
-    assert not sync.generations.keeps_keys_for(1)
+    assert not sync.keeps_keys_for(1)

@@ -161,7 +161,7 @@ async def test_a_create_in_doubt_is_not_sent_again_for_a_caller_that_goes_away_w
         )
     sandbox.clear_faults()
     before = len(sent(sandbox))
-    create_as, caller = sync.generations.create_as, anyio.CancelScope()
+    create_as, caller = sync.create_as, anyio.CancelScope()
 
     async def be_left(*arguments: Any, **options: Any) -> Any:
         caller.cancel()
@@ -170,7 +170,7 @@ async def test_a_create_in_doubt_is_not_sent_again_for_a_caller_that_goes_away_w
             await anyio.lowlevel.checkpoint()
         return await create_as(*arguments, **options)
 
-    monkeypatch.setattr(sync.generations, "create_as", be_left)
+    monkeypatch.setattr(sync, "create_as", be_left)
     with anyio.fail_after(20):
         async with anyio.create_task_group() as work:
             guard = guard_of(task_group=work if has_group else None)
@@ -180,7 +180,7 @@ async def test_a_create_in_doubt_is_not_sent_again_for_a_caller_that_goes_away_w
     assert len(sent(sandbox)) == before
     assert paid(sandbox) == []
     assert [entry.state for entry in guard_of().ledger.entries(limit=10)] == ["unknown"]
-    monkeypatch.setattr(sync.generations, "create_as", create_as)
+    monkeypatch.setattr(sync, "create_as", create_as)
     made = await guard_of().create(sync, GenerationAct.of(request_of()), None, Terms())
     assert made.how == "sent now"
     assert paid(sandbox) == [PRICE]

@@ -256,13 +256,13 @@ async def test_a_caller_that_goes_away_leaves_a_create_that_is_written_down(
     sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sending, arrived = anyio.Event(), anyio.Event()
-    create_as = sync.generations.create_as
+    create_as = sync.create_as
 
     async def tell(*arguments: Any, **options: Any) -> Any:
         sending.set()
         return await create_as(*arguments, **options)
 
-    monkeypatch.setattr(sync.generations, "create_as", tell)
+    monkeypatch.setattr(sync, "create_as", tell)
     sandbox.add_fault(Fault(path=CREATE, delay_seconds=0.5))
 
     async def create() -> None:

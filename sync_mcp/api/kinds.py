@@ -1,0 +1,84 @@
+"""The kinds of jobs that the API makes, as the one resolver of doubt knows them.
+
+A kind says all that `create` has to know of what it makes: where it is posted, how an answer is read, and how
+the API's list of such jobs is searched, or that there is none.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Protocol, Self, TypeVar
+
+from sync_mcp.api.matching import Likeness, compare
+from sync_mcp.api.models import Generation, Json
+
+
+class Job(Protocol):
+    """What the API makes of a create: a model of the wire, such as `Generation`."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def created_at(self) -> datetime | None: ...
+
+    @classmethod
+    def from_wire(cls, data: object) -> Self: ...
+
+    @classmethod
+    def list_from_wire(cls, entries: Sequence[object]) -> list[Self]: ...
+
+    def to_wire(self) -> Json: ...
+
+
+JobT = TypeVar("JobT", bound=Job)
+_JobT_co = TypeVar("_JobT_co", bound=Job, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class JobList:
+    """The API's list of the jobs of a kind: pages of at most 100, newest first, and their number.
+
+    Attributes:
+        path: where it is read, by `limit` and `cursor`.
+        count_path: where the API says how many there are.
+        compare: says how like a job that is shown is to a body that was sent.
+    """
+
+    path: str
+    count_path: str
+    compare: Callable[[Json, Json], Likeness]
+
+
+@dataclass(frozen=True, slots=True)
+class JobKind(Generic[_JobT_co]):
+    """A kind of job that is made by a POST under an `Idempotency-Key`.
+
+    Attributes:
+        name: what such a job is called in a sentence.
+        path: where it is posted; one job is read at `path`/`id`.
+        model: what an answer is read as.
+        listed: the API's list of them; None where it has none.
+        keeps_keys: whether the API's documentation says that a repeat under the same key is answered with the
+            job of the first. It counts where there is no list alone: there a repeat is the one way to find
+            out what came of a lost answer, and without that word nothing goes out again.
+        named_in: the field in which an answer of unknown outcome names the job; None where it has none.
+    """
+
+    name: str
+    path: str
+    model: type[_JobT_co]
+    listed: JobList | None = None
+    keeps_keys: bool = False
+    named_in: str | None = None
+
+
+GENERATIONS = JobKind(
+    name="generation",
+    path="/v2/generate",
+    model=Generation,
+    listed=JobList("/v2/generations", "/v2/generations/count", compare),
+    named_in="generationId",
+)
+"""Lip-sync jobs (API §3.1, §3.4). Their keys are documented too (API §14), and nobody has seen them kept on
+the live API: the list is asked."""
