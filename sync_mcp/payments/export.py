@@ -49,7 +49,7 @@ async def hindrance_in_export(
     A job that may be the attempt's and that the list lacks stands against it; so does not to know. Of a kind
     that is not exported it tells nothing.
     """
-    if not call.intention.act.is_listed:
+    if call.intention.act.job_kind().listed is None:
         return None
     since = datetime.fromtimestamp(entry.first_sent_at, UTC)
     told = await settling.finished_since(call.sync, call.account, since, call.reading())

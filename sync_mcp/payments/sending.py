@@ -166,7 +166,7 @@ class Sender:
                 least = _SEND_SECONDS if call.terms.files else 1.0
                 options["timeout_in_seconds"] = max(least, call.seconds_left)
             try:
-                return await call.sync.create_as(act.job_kind, attempt, act.body, request_options=options)
+                return await call.sync.create_as(act.job_kind(), attempt, act.body, request_options=options)
             except ConcurrencyLimitError as error:
                 try:
                     if not await slot_came_free(call, error):

@@ -291,7 +291,7 @@ class Settling:
     async def _settle_recent(
         self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
     ) -> None:
-        listed = [entry for entry in entries if KINDS[entry.kind].is_listed]
+        listed = [entry for entry in entries if KINDS[entry.kind].job_kind().listed]
         if listed and not (
             account.has_export and await self._settle_by_export(account, sync, listed, options)
         ):
@@ -348,7 +348,7 @@ class Settling:
         for entry in first:
             # Before anything is asked: an API that never answers must not be asked the same each time.
             account.put_entry_off(entry.id)
-        by_id = {entry.generation_id: entry for entry in entries if KINDS[entry.kind].is_listed}
+        by_id = {entry.generation_id: entry for entry in entries if KINDS[entry.kind].job_kind().listed}
         await self._settle_singly(
             account, sync, [entry for entry in first if entry.generation_id not in by_id], options
         )

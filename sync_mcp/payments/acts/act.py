@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
-from sync_mcp.api.attempt import Attempt
+from sync_mcp.api import kinds
 from sync_mcp.api.checks import plain_host
 from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.kinds import JobKind
 from sync_mcp.api.models import GenerationCost, Json, LocalMedia
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.payments.canonical import sha256_of
@@ -16,13 +17,8 @@ from sync_mcp.payments.price import Price
 from sync_mcp.texts import PIECE_LIMIT, clean
 
 
-class Job(Protocol):
+class Job(kinds.Job, Protocol):
     """What the API runs for an act."""
-
-    @property
-    def id(self) -> str:
-        """What it is asked for by."""
-        ...
 
     @property
     def status(self) -> str:
@@ -59,7 +55,6 @@ class PaidAct(ABC, Generic[JobT_co]):
         noun: what it makes, as it stands in a question: "this video".
         completed_status: the API's word for a job that has its result.
         running_statuses: the API's words for a job that is to end yet.
-        is_listed: whether the API lists its jobs, and exports them once they have finished.
         body: its canonical JSON; what a local file holds stands in the place of its asset.
     """
 
@@ -67,7 +62,6 @@ class PaidAct(ABC, Generic[JobT_co]):
     noun: ClassVar[str]
     completed_status: ClassVar[str] = COMPLETED
     running_statuses: ClassVar[frozenset[str]] = frozenset({"PENDING", "PROCESSING"})
-    is_listed: ClassVar[bool] = False
 
     body: Json
 
@@ -199,18 +193,10 @@ class PaidAct(ABC, Generic[JobT_co]):
             InvalidRequestError: why.
         """
 
-    @abstractmethod
-    async def send(self, sync: AsyncSync, attempt: Attempt, options: RequestOptions) -> JobT_co:
-        """Send an attempt until its outcome is known, and return the job that it made.
-
-        Raises:
-            SyncError: as a create of the client.
-        """
-
     @classmethod
-    def keeps_key_for(cls, sync: AsyncSync, seconds: float) -> bool:
-        """Return whether the API answers a repeat under a key so old with the job that was made."""
-        return False
+    @abstractmethod
+    def job_kind(cls) -> JobKind[JobT_co]:
+        """Return how the API makes such jobs, and whether it lists them: then it exports them too."""
 
     @classmethod
     @abstractmethod

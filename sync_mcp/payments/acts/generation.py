@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Self, cast
 
-from sync_mcp.api.attempt import Attempt
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.fields import EXTRAS, REQUEST
+from sync_mcp.api.kinds import GENERATIONS, JobKind
 from sync_mcp.api.models import Generation, GenerationCost, GenerationRequest, Json, LocalMedia
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import APIResponseError, APIStatusError, SyncError, is_unknown_id
@@ -36,7 +36,6 @@ class GenerationAct(PaidAct[Generation]):
 
     kind: ClassVar[str] = "generation"
     noun: ClassVar[str] = "this video"
-    is_listed: ClassVar[bool] = True
 
     request: GenerationRequest
     body: Json
@@ -190,18 +189,10 @@ class GenerationAct(PaidAct[Generation]):
         """
         self.request.check_is_sendable()
 
-    async def send(self, sync: AsyncSync, attempt: Attempt, options: RequestOptions) -> Generation:
-        """Send an attempt until its outcome is known, and return the job that it made.
-
-        Raises:
-            SyncError: as `generations.create`.
-        """
-        return await sync.generations.create_as(attempt, self.body, request_options=options)
-
     @classmethod
-    def keeps_key_for(cls, sync: AsyncSync, seconds: float) -> bool:
-        """Return whether the API has shown that it keeps a key so long."""
-        return sync.generations.keeps_keys_for(seconds)
+    def job_kind(cls) -> JobKind[Generation]:
+        """Return how the API makes generations."""
+        return GENERATIONS
 
     @classmethod
     async def find(cls, sync: AsyncSync, job_id: str, options: RequestOptions) -> Generation | None:
