@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
+from urllib.parse import quote
 
 import anyio
+from pydantic import ValidationError
 
 from sync_mcp.api.account import Account
 from sync_mcp.api.assets import Assets
@@ -147,6 +149,21 @@ class AsyncSync:
         if key not in (None, attempt.idempotency_key):
             raise InvalidRequestError("request_options names another idempotency key than the attempt's.")
         return await self._creator.create_as(kind, attempt, body, options)
+
+    async def get_job(
+        self, kind: JobKind[JobT], id: str, *, request_options: RequestOptions | None = None
+    ) -> JobT:
+        """Return a job of any kind.
+
+        Raises:
+            NotFoundError: there is none of this id, as far as the API shows it.
+            SyncError: as any read.
+        """
+        reply = await self._transport.read(Call("GET", f"{kind.path}/{quote(id, safe='')}"), request_options)
+        try:
+            return kind.model.from_wire(reply.data)
+        except ValidationError:
+            raise APIResponseError(f"The API's answer is no {kind.name}.") from None
 
     def keeps_keys_for(self, seconds: float) -> bool:
         """Return whether the API has shown to this client that it keeps an idempotency key for so long."""

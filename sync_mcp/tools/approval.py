@@ -157,7 +157,7 @@ def question_of(proposal: Proposal, doubts: Sequence[str] = ()) -> str:
     usd, note = proposal.price.usd, proposal.price.note
     price = "an unknown price" if usd is None else f"about {dollars(usd)}"
     noun = proposal.intention.act.noun
-    sentences = [f"Pay {price} for {noun}?"]
+    sentences = [f"Pay {price} for this {noun}?"]
     sentences.extend(reason.to_user or reason.text for reason in proposal.reasons)
     if doubts:
         sentences.append(f"It would most likely fail: {'; '.join(doubts)}.")
@@ -173,7 +173,7 @@ def question_of(proposal: Proposal, doubts: Sequence[str] = ()) -> str:
         sentences.append(f"Paid or held without asking within a day: {dollars(proposal.unasked_usd)}.")
     sentences.extend(proposal.notes)
     sentences.append("It cannot be cancelled once started.")
-    mark = ["SANDBOX: no real video is made and no real money is spent."] if proposal.is_sandbox else []
+    mark = [f"SANDBOX: no real {noun} is made and no real money is spent."] if proposal.is_sandbox else []
     return "\n".join([*mark, " ".join(sentences), *proposal.intention.act.pieces(proposal.voice_names)])
 
 

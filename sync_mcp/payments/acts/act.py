@@ -52,7 +52,7 @@ class PaidAct(ABC, Generic[JobT_co]):
 
     Attributes:
         kind: the name of its kind, as it stands in the ledger.
-        noun: what it makes, as it stands in a question: "this video".
+        noun: what it makes, in one word: "video".
         completed_status: the API's word for a job that has its result.
         running_statuses: the API's words for a job that is to end yet.
         body: its canonical JSON; what a local file holds stands in the place of its asset.

@@ -35,7 +35,7 @@ class GenerationAct(PaidAct[Generation]):
     """
 
     kind: ClassVar[str] = "generation"
-    noun: ClassVar[str] = "this video"
+    noun: ClassVar[str] = "video"
 
     request: GenerationRequest
     body: Json
