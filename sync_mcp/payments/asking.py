@@ -14,6 +14,7 @@ from sync_mcp.payments.call import LOOK_SECONDS, Call, Next, host_to_ask_about
 from sync_mcp.payments.consent import (
     DECLINED_REASON,
     WEBHOOK_REASON,
+    PricedAct,
     Proposal,
     Reason,
     price_reasons,
@@ -22,6 +23,7 @@ from sync_mcp.payments.consent import (
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import TokenKind
+from sync_mcp.payments.wish import Token
 
 logger = logging.getLogger("sync_mcp.payments")
 
@@ -35,6 +37,12 @@ class Asking:
 
     async def reasons_for(self, call: Call, following: Next, price: Price) -> list[Reason]:
         """Return why the user is asked about an attempt; nothing where they need not be."""
+        return [
+            *await self._reasons_besides_price(call, following),
+            *await self._price_reasons(call, price, call.intention.take),
+        ]
+
+    async def _reasons_besides_price(self, call: Call, following: Next) -> list[Reason]:
         reasons: list[Reason] = []
         if following.paid_before is not None:
             reasons.append(repeat_reason(following.note or "", following.paid_before))
@@ -51,8 +59,12 @@ class Asking:
             self.ledger.was_declined, call.intention, call.terms.caller
         ):
             reasons.append(DECLINED_REASON)
+        return reasons
+
+    async def _price_reasons(self, call: Call, price: Price, take: int) -> list[Reason]:
+        above = call.terms.approval.above_usd
         unasked = Decimal(0) if above is None else await self._unasked_usd(call)
-        return [*reasons, *price_reasons(price, unasked, above, take=call.intention.take)]
+        return price_reasons(price, unasked, above, take=take)
 
     async def _unasked_usd(self, call: Call) -> Decimal:
         return await do_in_thread(partial(self.ledger.unasked_usd, is_sandbox=call.is_sandbox, now=call.now))
@@ -66,26 +78,57 @@ class Asking:
         reasons = because or await self.reasons_for(call, following, price)
         if not reasons:
             return False
-        approval = call.terms.approval
-        proposal = Proposal(
-            call.intention,
-            following.attempt,
-            price,
-            reasons,
-            call.terms.notes,
-            None if approval.above_usd is None else await self._unasked_usd(call),
-            await self._bounds.left_usd(call),
-            call.is_sandbox,
-            partial(self.hand_out, call, following, price),
-            call.terms.voice_names,
-        )
         try:
-            await approval.ask(proposal)
+            await self._propose(call, [PricedAct(call.intention, following.attempt, price)], price, reasons)
         except ApprovalDenied as denied:
             if denied.is_the_users:
                 await self.revoke(call)
             raise
         return True
+
+    async def ask_for_all(self, calls: Sequence[tuple[Call, Next, Price]]) -> Token | None:
+        """Have the user agree to several attempts at once, with their total; None where that is not needed.
+
+        Raises:
+            ApprovalRequired, ApprovalDenied: the user has not agreed; nothing was sent.
+        """
+        first = calls[0][0]
+        total = _total_of([price for _, _, price in calls])
+        reasons: list[Reason] = []
+        for call, following, _ in calls:
+            reasons += await self._reasons_besides_price(call, following)
+        # Whether each is one that is made again on purpose, it says by itself.
+        take = max(call.intention.take for call, _, _ in calls)
+        reasons += await self._price_reasons(first, total, take)
+        if not reasons:
+            return None
+        acts = [PricedAct(call.intention, following.attempt, price) for call, following, price in calls]
+        try:
+            await self._propose(first, acts, total, list(dict.fromkeys(reasons)))
+        except ApprovalDenied as denied:
+            if denied.is_the_users:
+                for call, _, _ in calls:
+                    await self.revoke(call)
+            raise
+        return Token(await self._hand_out(first, acts, "quote"))
+
+    async def _propose(
+        self, call: Call, acts: Sequence[PricedAct], total: Price, reasons: Sequence[Reason]
+    ) -> None:
+        approval = call.terms.approval
+        await approval.ask(
+            Proposal(
+                acts,
+                total,
+                reasons,
+                call.terms.notes,
+                None if approval.above_usd is None else await self._unasked_usd(call),
+                await self._bounds.left_usd(call),
+                call.is_sandbox,
+                partial(self._hand_out, call, acts),
+                call.terms.voice_names,
+            )
+        )
 
     async def revoke(self, call: Call) -> None:
         """Take back what the user was told of a call they said no to, also where it names known assets."""
@@ -103,17 +146,18 @@ class Asking:
             sent = call.intention.with_assets(assets)
             await do_in_thread(partial(self.ledger.revoke, call.intention, sent, caller=call.terms.caller))
 
-    async def hand_out(self, call: Call, following: Next, price: Price, kind: TokenKind) -> str:
-        """Write down a quote or a question for a call at this price; return its name."""
-        return await do_in_thread(
-            partial(
-                self.ledger.quote,
-                call.intention,
-                following.attempt,
-                price.usd,
-                call.now,
-                kind,
-                caller=call.terms.caller,
-                webhook_host=call.intention.act.webhook_host,
-            )
-        )
+    async def hand_out(self, call: Call, following: Next, price: Price) -> str:
+        """Write down a quote for a call at this price; return its name."""
+        return await self._hand_out(call, [PricedAct(call.intention, following.attempt, price)], "quote")
+
+    async def _hand_out(self, call: Call, acts: Sequence[PricedAct], kind: TokenKind) -> str:
+        return await do_in_thread(partial(self.ledger.quote, acts, call.now, kind, caller=call.terms.caller))
+
+
+def _total_of(prices: Sequence[Price]) -> Price:
+    """Return the price of several acts together: unknown where that of one is."""
+    known = [price.usd for price in prices if price.usd is not None]
+    unknown = len(prices) - len(known)
+    if unknown:
+        return Price(None, f"that of {unknown} of {len(prices)} is not known")
+    return Price(sum(known, Decimal(0)))

@@ -45,6 +45,10 @@ class Bounds:
             spent = spent.without(held_by.counted_usd, held_by.created_at)
         return self.limits.refusal(usd, spent)
 
+    async def refusal_of_all(self, call: Call, total_usd: Decimal) -> LimitReached | None:
+        """Return which budget several calls of an account would pass together, if any."""
+        return self.limits.refusal_of_all(total_usd, await self._spent(call)) if self.limits.any else None
+
     def max_cost_refusal(self, call: Call, usd: Decimal | None) -> LimitReached | None:
         """Return that the call's own limit stands against a price, if it does."""
         most = call.terms.max_cost_usd

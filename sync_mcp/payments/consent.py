@@ -30,24 +30,31 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class PricedAct:
+    """An attempt at an act, which the user may agree to at its price."""
+
+    intention: Intention
+    attempt: int
+    price: Price
+
+
+@dataclass(frozen=True, slots=True)
 class Proposal:
-    """A paid call that the user is to agree to.
+    """What the user is to agree to: one act, or several with a total.
 
     Attributes:
-        intention: what is to be made.
-        attempt: the number of the attempt that is agreed to.
-        price: what it is likely to cost.
+        acts: what is to be made, each at its price; at least one.
+        price: what all of it is likely to cost.
         reasons: why the user is asked.
         notes: what is to be known of the request besides, in sentences of our own.
         unasked_usd: what was paid or is held within a day without asking; None where that is not bounded.
         left_usd: what the budgets leave, or None where there is none.
         is_sandbox: whether no real money is spent.
-        hand_out: makes a quote or a question's token for it.
+        hand_out: makes a quote or a question's token for all of it.
         voice_names: what voices are called, by their ids, as far as that is known.
     """
 
-    intention: Intention
-    attempt: int
+    acts: Sequence[PricedAct]
     price: Price
     reasons: Sequence[Reason]
     notes: Sequence[str]

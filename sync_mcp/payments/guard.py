@@ -25,7 +25,7 @@ from sync_mcp.payments.acts.act import Job, PaidAct
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.asking import Asking
 from sync_mcp.payments.bounds import Bounds
-from sync_mcp.payments.call import LOOK_SECONDS, Call, Foresight, Made, Terms, look_patiently
+from sync_mcp.payments.call import LOOK_SECONDS, Call, Foresight, Made, Next, Terms, look_patiently
 from sync_mcp.payments.history import History, not_visible
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.ledger import Ledger
@@ -36,7 +36,7 @@ from sync_mcp.payments.pricing import Pricing
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.sending import Sender
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling, instant
-from sync_mcp.payments.wish import Account
+from sync_mcp.payments.wish import Account, Token
 
 RESEND_HOURS = 12.0
 
@@ -168,11 +168,47 @@ class Guard:
         reasons = await self._asking.reasons_for(call, following, price)
         token = None
         if reasons and refusal is None and wants_quote:
-            token = await self._asking.hand_out(call, following, price, "quote")
+            token = await self._asking.hand_out(call, following, price)
         note = following.note if following.paid_before is None else None
         return Foresight(
             "new attempt", note=note, refusal=refusal, most_usd=most_usd, reasons=reasons, token=token
         )
+
+    async def agree(self, sync: AsyncSync, acts: Sequence[tuple[PaidAct[Job], Terms]]) -> Token | None:
+        """Have the user agree at once to several acts of one account, with their total; nothing is sent.
+
+        The token goes into the terms of each of the creates. It is good once for each act, as long as that
+        costs no more than its price of now. None where nobody need be asked. What was made before is not in
+        it, nor is what another call is busy with: a create finds those.
+
+        Args:
+            sync: whose money it is.
+            acts: each on its own terms; how the user is asked follows from the first's.
+
+        Raises:
+            LimitReached: one of them, or all together, would pass a limit.
+            ApprovalRequired, ApprovalDenied: the user has not agreed.
+            LedgerError, SyncError: as of a create.
+        """
+        calls: list[tuple[Call, Next, Price]] = []
+        digests: set[str] = set()
+        for act, terms in acts:
+            call = await self._call(sync, act, None, terms, "create_generation")
+            found = await self._history.find(call)
+            if isinstance(found, Next) and call.intention.digest not in digests:
+                digests.add(call.intention.digest)
+                calls.append((call, found, await self._payer.price(call)))
+        if not calls:
+            return None
+        for call, _, price in calls:
+            refusal = await self._bounds.standing_refusal(call, price)
+            if refusal is not None:
+                raise refusal
+        total = sum((price.usd or Decimal(0) for _, _, price in calls), Decimal(0))
+        refusal = await self._bounds.refusal_of_all(calls[0][0], total)
+        if refusal is not None:
+            raise refusal
+        return await self._asking.ask_for_all(calls)
 
     async def question_age(self, token_id: str, caller: str | None) -> float | None:
         """Return how many seconds ago a question was put to a caller, or None where there was none."""

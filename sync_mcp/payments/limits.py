@@ -128,6 +128,17 @@ class Limits:
         told = min(reached, key=lambda limit: limit.until is not None, default=None)
         return None if told is None else _reached(told, price_usd)
 
+    def refusal_of_all(self, total_usd: Decimal, spent: Spent) -> LimitReached | None:
+        """Return which budget several jobs would pass together, or None where none stands in their way."""
+        reached = [
+            limit
+            for limit in self.standings(spent)
+            if limit.name != "per_job_usd" and total_usd > limit.left_usd
+        ]
+        # One that begins anew is no reason to wait where another never does.
+        told = min(reached, key=lambda limit: limit.until is not None, default=None)
+        return None if told is None else _reached(told, total_usd, what="The jobs")
+
     def left_usd(self, spent: Spent) -> Decimal | None:
         """Return what the budgets leave for all further jobs, or None where there is none."""
         left = [limit.left_usd for limit in self.standings(spent) if limit.name != "per_job_usd"]
@@ -164,12 +175,12 @@ def until_priced(refusal: LimitReached, fault: SyncError) -> LimitReached:
     return refusal
 
 
-def _reached(limit: Standing, price_usd: Decimal) -> LimitReached:
+def _reached(limit: Standing, price_usd: Decimal, *, what: str = "The job") -> LimitReached:
     until = f" until {minute(limit.until)}" if limit.until else ""
     left = f", of which {dollars(limit.left_usd)} is left{until}" if limit.name != "per_job_usd" else ""
     amount = dollars(limit.limit_usd)
     return LimitReached(
-        f"The job would cost {dollars(price_usd)}, and Limits.{limit.name} is {amount}{left}.",
+        f"{what} would cost {dollars(price_usd)}, and Limits.{limit.name} is {amount}{left}.",
         limit=limit.name,
         limit_usd=limit.limit_usd,
         left_usd=limit.left_usd,

@@ -114,9 +114,9 @@ class Payer:
     async def _attempt(self, call: Call, following: Next) -> Made[Job] | None:
         """Price an attempt, have it agreed to, write it down and send it."""
         await self._settling.settle_account(call.sync, call.account, call.reading(SETTLE_SECONDS))
-        price = await self._price(call)
+        price = await self.price(call)
         if isinstance(price.fault, RateLimitError) and await pause_for(call.terms, price.fault):
-            price = await self._price(call)
+            price = await self.price(call)
         _check_media(call, call.intention.act, price)
         refusal = await self._bounds.standing_refusal(call, price)
         if refusal is not None:
@@ -141,7 +141,8 @@ class Payer:
         await self._asking.ask(call, following, price, because=reasons)
         return await self._made(call, following, price, replace(wish, token=None, is_agreed=True))
 
-    async def _price(self, call: Call) -> Price:
+    async def price(self, call: Call) -> Price:
+        """Return what a call's act is likely to cost, as the API and its files tell it now."""
         return await self.pricing.price(
             call.sync,
             call.intention.act,

@@ -155,6 +155,7 @@ QUOTES = Table(
     Column("revoked_at", Double),
     Column("caller", String),
     Column("webhook_host", String),
+    Column("consent", String, index=True),
 )
 DECLINED = Table(
     "declined",
@@ -311,6 +312,14 @@ class Quote:
     """For whom it is good: the name of the token that it was asked for with."""
     webhook_host: str | None
     """Who was told to the user to get the finished job's URL; None for nobody."""
+    consent: str | None = None
+    """What names the user's yes to several acts; each of them has a row, which is good once. Of a yes to one
+    act the row itself is named."""
+
+    @property
+    def token_id(self) -> str:
+        """What it is brought by."""
+        return self.consent or self.id
 
 
 _NAMES_OF_ENTRY = tuple(field.name for field in fields(Entry))
@@ -354,9 +363,9 @@ def get_entry(connection: Connection, entry_id: int) -> Entry:
     return _as_entry(connection.execute(_ENTRY_BY_ID, {"which": entry_id}).one())
 
 
-def find_quote(connection: Connection, quote_id: str) -> Quote | None:
-    """Return a quote or question, or None where there is none of this name."""
-    return next(iter(quotes_in(connection.execute(_QUOTE_BY_ID, {"which": quote_id}))), None)
+def find_quotes(connection: Connection, token_id: str) -> list[Quote]:
+    """Return what a token brings: a quote or a question for each act; nothing where there is none."""
+    return quotes_in(connection.execute(_QUOTES_BY_TOKEN, {"which": token_id}))
 
 
 def add_entry(connection: Connection, entry: Entry) -> Entry:
@@ -436,7 +445,9 @@ IS_LET_GO_UNSEEN: ColumnElement[bool] = (
 
 # Put together once: that takes longer than their running.
 _ENTRY_BY_ID = select(*ENTRY).where(_COLUMNS.id == bindparam("which"))
-_QUOTE_BY_ID = select(*QUOTE).where(QUOTES.c.id == bindparam("which"))
+_QUOTES_BY_TOKEN = select(*QUOTE).where(
+    (QUOTES.c.id == bindparam("which")) | (QUOTES.c.consent == bindparam("which"))
+)
 _ADD_ENTRY = insert(ENTRIES)
 _ADD_QUOTE = insert(QUOTES)
 _CHANGE_ENTRY = update(ENTRIES).where(_COLUMNS.id == bindparam("which"))

@@ -12,13 +12,16 @@ import anyio
 import mcp_types as types
 
 from sync_mcp.errors import ApprovalDenied, ApprovalRequired
-from sync_mcp.payments.consent import Proposal, Reason
+from sync_mcp.payments.consent import PricedAct, Proposal, Reason
 from sync_mcp.payments.limits import dollars
+from sync_mcp.texts import in_quotes
 from sync_mcp.tools.user import ApproveBy, InputNeeded, User, form_of
 
 AT_ONCE_SECONDS = 0.5
 """A no that comes sooner was given by no person: some hosts answer by themselves at once."""
 
+_ACTS_SHOWN = 20
+"""Of several acts, so many have a line of their own in the question."""
 NOBODY_IS_ASKED = "nobody is asked on this server (SYNC_MCP_APPROVE_ABOVE_USD=never)"
 _NO_FORM = "the user has to agree by the host's own form (SYNC_MCP_APPROVE_BY=user), and this host has none"
 
@@ -156,8 +159,9 @@ def question_of(proposal: Proposal, doubts: Sequence[str] = ()) -> str:
     """
     usd, note = proposal.price.usd, proposal.price.note
     price = "an unknown price" if usd is None else f"about {dollars(usd)}"
-    noun = proposal.intention.act.noun
-    sentences = [f"Pay {price} for this {noun}?"]
+    acts = proposal.acts
+    noun = acts[0].intention.act.noun
+    sentences = [f"Pay {price} for {f'this {noun}' if len(acts) == 1 else f'these {len(acts)} jobs'}?"]
     sentences.extend(reason.to_user or reason.text for reason in proposal.reasons)
     if doubts:
         sentences.append(f"It would most likely fail: {'; '.join(doubts)}.")
@@ -174,7 +178,20 @@ def question_of(proposal: Proposal, doubts: Sequence[str] = ()) -> str:
     sentences.extend(proposal.notes)
     sentences.append("It cannot be cancelled once started.")
     mark = [f"SANDBOX: no real {noun} is made and no real money is spent."] if proposal.is_sandbox else []
-    return "\n".join([*mark, " ".join(sentences), *proposal.intention.act.pieces(proposal.voice_names)])
+    told = acts[0].intention.act.pieces(proposal.voice_names) if len(acts) == 1 else _list_acts(acts)
+    return "\n".join([*mark, " ".join(sentences), *told])
+
+
+def _list_acts(acts: Sequence[PricedAct]) -> list[str]:
+    """Return a line for each act, with its price; of many the first ones, and how many more there are."""
+    lines = [
+        f"{in_quotes(one.intention.about)}: "
+        f"{'price unknown' if one.price.usd is None else f'about {dollars(one.price.usd)}'}"
+        for one in acts[:_ACTS_SHOWN]
+    ]
+    if len(acts) > _ACTS_SHOWN:
+        lines.append(f"and {len(acts) - _ACTS_SHOWN} more")
+    return lines
 
 
 def ways_on(reasons: Sequence[Reason]) -> str:

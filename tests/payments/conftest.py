@@ -17,6 +17,7 @@ from sync_mcp.payments.consent import Proposal
 from sync_mcp.payments.files import asset_key
 from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.limits import Limits
+from sync_mcp.payments.stores.sqlite import SqliteStore
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .entries import LedgerOf
@@ -25,6 +26,14 @@ CREATE = "/v2/generate"
 PRICE = Decimal("0.226")
 """Of a job from the samples with lipsync-2."""
 NEVER_MADE = Fault(method="POST", path=CREATE, drop="before")
+
+
+class Clock:
+    """The time by which a ledger goes, moved by hand."""
+
+    def __init__(self) -> None:
+        # In the middle of a day, and of a month.
+        self.now = 1_789_560_000.0
 
 
 class Asker:
@@ -114,6 +123,17 @@ def ledger_of(home: Path) -> Iterator[LedgerOf]:
 @pytest.fixture
 def ledger(ledger_of: LedgerOf) -> Ledger:
     return ledger_of()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+
+    def now(_: SqliteStore) -> float:
+        return clock.now
+
+    monkeypatch.setattr(SqliteStore, "now", now)
+    return clock
 
 
 @pytest.fixture

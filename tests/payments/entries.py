@@ -8,8 +8,10 @@ from typing import Any
 from sync_mcp import Ledger
 from sync_mcp.api.models import GenerationRequest, Json
 from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.consent import PricedAct
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.limits import Limits
+from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import Charged, Entry
 from sync_mcp.payments.stores.sqlite import SqliteStore
 from sync_mcp.payments.wish import Instant, Token, Wish
@@ -120,8 +122,13 @@ def now_of() -> Instant:
     return Instant(clock_time())
 
 
+def priced(intention: Intention, attempt: int = 1, usd: str | Decimal | None = "1") -> PricedAct:
+    """Return an attempt at a price, as the user is asked about it."""
+    return PricedAct(intention, attempt, Price(None if usd is None else Decimal(usd)))
+
+
 def quoted(ledger: Ledger, intention: Intention, attempt: int, usd: Decimal | None) -> Token:
-    return Token(ledger.quote(intention, attempt, usd, now_of()))
+    return Token(ledger.quote([priced(intention, attempt, usd)], now_of()))
 
 
 def refuse(ledger: Ledger, id: int, owner: str, code: str, *, gives_quote_back: bool = False) -> None:

@@ -20,7 +20,7 @@ from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 
 from .conftest import CREATE, NEVER_MADE, Asker, leave_in_doubt, paid, sent
-from .entries import begun, intended, now_of, wished
+from .entries import begun, intended, now_of, priced, wished
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +59,7 @@ async def test_a_quote_does_not_count_for_a_webhook_that_it_does_not_name_and_th
     assert sent(sandbox) == []
     [proposal] = asker.asked
     assert "What the user agreed to names" in proposal.reasons[0].text
-    assert proposal.intention.act.webhook_host == "other.example.net"
+    assert proposal.acts[0].intention.act.webhook_host == "other.example.net"
     new = Token(required.value.quote_id or "")
     await make(request_of(webhook_url=OTHER), approval=asker, token=new, webhook_hosts=())
     assert [body.get("webhookUrl") for body in bodies(sandbox)] == [OTHER]
@@ -91,7 +91,7 @@ async def test_a_question_covers_no_other_webhook_either(
     await quote_for(make, request_of())
     account = await guard.account(sync)
     asked = Intention(GenerationAct.of(request_of()), account=account.name, base_url=account.base_url)
-    token = Token(guard.ledger.quote(asked, 1, Decimal(1), now_of(), "question"), "question")
+    token = Token(guard.ledger.quote([priced(asked, 1)], now_of(), "question"), "question")
     asker = Asker("0", "no")
     with pytest.raises(ApprovalDenied):
         await make(request_of(webhook_url=OTHER), approval=asker, token=token, webhook_hosts=())
@@ -164,7 +164,7 @@ async def test_a_repeat_under_the_key_of_an_unseen_job_has_that_ones_body(
     assert (
         "output_file_name, webhook_url of this call differ from the first one's" in proposal.reasons[0].text
     )
-    assert proposal.intention.act.webhook_host is None
+    assert proposal.acts[0].intention.act.webhook_host is None
     assert len(paid(sandbox)) == 1
 
 
@@ -320,7 +320,7 @@ async def test_a_price_below_the_threshold_that_rises_with_the_upload_is_asked_a
 
 def test_a_quote_for_an_unknown_price_does_not_pay_one_that_passes_the_sum_of_the_day(ledger: Ledger) -> None:
     begun(ledger, "before", "0.6", unasked_usd=Decimal(1))
-    token = Token(ledger.quote(intended(), 1, None, now_of()))
+    token = Token(ledger.quote([priced(intended(), 1, None)], now_of()))
     with pytest.raises(QuoteRefused, match="price"):
         begun(ledger, usd="0.6", token=token, unasked_usd=Decimal(1))
     begun(ledger, usd="0.4", token=token, unasked_usd=Decimal(1))
@@ -386,7 +386,7 @@ def test_a_no_to_one_name_is_one_to_the_other_once_an_attempt_had_both(ledger: L
     assert ledger.send(id, wished("path"), by_asset, {"video:hash": "asset"}) == "mine"
     ledger.refuse(id, "me", "rate_limit_exceeded", gives_quote_back=False)
     for named, other in ((by_path, by_asset), (by_asset, by_path)):
-        token = Token(ledger.quote(other, 2, Decimal(1), now_of()))
+        token = Token(ledger.quote([priced(other, 2)], now_of()))
         ledger.revoke(named)
         with pytest.raises(QuoteRefused) as refused:
             begun(ledger, intention=other, attempt=2, token=token)
@@ -433,7 +433,7 @@ async def test_a_no_of_one_caller_takes_back_no_quote_of_another(make: Make, req
 
 
 def test_a_question_of_one_caller_is_not_anothers_to_answer(ledger: Ledger) -> None:
-    question = ledger.quote(intended(), 1, Decimal(1), now_of(), "question", caller="alice")
+    question = ledger.quote([priced(intended(), 1)], now_of(), "question", caller="alice")
     assert ledger.question_age(question, "bob") is None
     assert ledger.question_age(question, "alice") is not None
 

@@ -124,7 +124,7 @@ async def test_the_user_is_asked_about_this_speech_in_its_own_words(
     with pytest.raises(ApprovalDenied):
         await guard.create(speaker, HELLO, None, Terms(approval=asker))
     [proposal] = asker.asked
-    act = proposal.intention.act
+    act = proposal.acts[0].intention.act
     assert act.noun == "speech"
     assert act.pieces({}) == ['script: "Hello, and welcome."', 'voice: "voice-1"']
     assert proposal.price.usd == PRICE

@@ -30,6 +30,7 @@ from sync_mcp.payments.stores import sqlite, sqlite_file
 from sync_mcp.payments.stores.sqlite import SqliteStore
 from sync_mcp.payments.wish import Instant, MustAsk, Token
 
+from .conftest import Clock
 from .entries import (
     ACCOUNT,
     BASE_URL,
@@ -45,6 +46,7 @@ from .entries import (
     left_open,
     made,
     now_of,
+    priced,
     quoted,
     refuse,
     settle,
@@ -56,25 +58,6 @@ ANOTHER = "0b5fda45-0001"
 DAY_SECONDS = 86_400.0
 PATIENCE_SECONDS = 60
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs modes, forks or limits of POSIX")
-
-
-class Clock:
-    """The time by which a ledger goes, moved by hand."""
-
-    def __init__(self) -> None:
-        # In the middle of a day, and of a month.
-        self.now = 1_789_560_000.0
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-
-    def now(_: SqliteStore) -> float:
-        return clock.now
-
-    monkeypatch.setattr(SqliteStore, "now", now)
-    return clock
 
 
 # The file
@@ -868,7 +851,7 @@ def test_a_quote_for_a_file_is_good_for_its_asset_once_an_attempt_had_both_names
 
 def test_a_question_is_no_quote_and_a_quote_no_question(ledger: Ledger) -> None:
     quote = quoted(ledger, intended(), 1, Decimal(1))
-    question = Token(ledger.quote(intended(), 1, Decimal(1), now_of(), "question"), "question")
+    question = Token(ledger.quote([priced(intended(), 1)], now_of(), "question"), "question")
     with pytest.raises(QuoteRefused, match="no such question"):
         begun(ledger, token=Token(quote.id, "question"))
     with pytest.raises(QuoteRefused, match="no such quote"):
@@ -878,7 +861,7 @@ def test_a_question_is_no_quote_and_a_quote_no_question(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("kind", ["quote", "question"])
 def test_what_one_caller_was_asked_is_not_anothers_to_agree_to(ledger: Ledger, kind: TokenKind) -> None:
-    token = Token(ledger.quote(intended(), 1, Decimal(1), now_of(), kind, caller="ben"), kind)
+    token = Token(ledger.quote([priced(intended(), 1)], now_of(), kind, caller="ben"), kind)
     for other in ("eva", None):
         with pytest.raises(QuoteRefused, match=f"no such {kind}"):
             begun(ledger, token=token, caller=other)
@@ -906,6 +889,8 @@ def test_a_ledger_from_before_callers_had_names_is_brought_up_to_date_and_keeps_
 def _take_back_to_version_6(older: sqlite3.Connection) -> None:
     """Make a ledger what it was before version 7."""
     older.execute("ALTER TABLE entries DROP COLUMN kind")
+    older.execute("DROP INDEX ix_quotes_consent")
+    older.execute("ALTER TABLE quotes DROP COLUMN consent")
     for trigger in ("day_added", "day_changed", "day_deleted"):
         older.execute(f"DROP TRIGGER {trigger}")
     older.execute("DROP TABLE days")
@@ -960,7 +945,7 @@ def test_a_clock_that_was_far_ahead_lets_nothing_pass_the_budget_of_now(ledger: 
 
 
 def test_a_question_has_no_time_of_ours(ledger: Ledger, clock: Clock) -> None:
-    question = Token(ledger.quote(intended(), 1, Decimal(1), now_of(), "question"), "question")
+    question = Token(ledger.quote([priced(intended(), 1)], now_of(), "question"), "question")
     clock.now += 10 * QUOTE_SECONDS
     begun(ledger, token=question)
 

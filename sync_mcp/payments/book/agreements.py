@@ -1,13 +1,14 @@
 """What the user agreed to, and what they said no to: quotes and questions, each good once."""
 
 import secrets
-from decimal import Decimal
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, delete, func, select
 
 from sync_mcp.errors import QuoteRefused
 from sync_mcp.payments.book.book import DAY_SECONDS, Book, Moment, names_of
 from sync_mcp.payments.book.sums import is_covered
+from sync_mcp.payments.consent import PricedAct
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.rows import (
     DECLINED,
@@ -18,7 +19,7 @@ from sync_mcp.payments.rows import (
     TokenKind,
     add_quote,
     change_quote,
-    find_quote,
+    find_quotes,
     put,
     quotes_in,
 )
@@ -26,6 +27,8 @@ from sync_mcp.payments.wish import Instant, Wish
 from sync_mcp.texts import plain_id
 
 QUOTE_SECONDS = 600.0
+CONSENT_SECONDS = 3600.0
+"""How long a quote for several acts waits for the user's yes."""
 _STEP_BACK_SECONDS = 60.0
 """How far the clock may be set back under a quote."""
 _ASK_AGAIN = {"question": "Make the same call again: the host puts the question to the user."}
@@ -36,42 +39,44 @@ class Agreements(Book):
 
     def quote(
         self,
-        intention: Intention,
-        attempt: int,
-        price_usd: Decimal | None,
+        acts: Sequence[PricedAct],
         now: Instant,
         kind: TokenKind = "quote",
         *,
         caller: str | None = None,
-        webhook_host: str | None = None,
     ) -> str:
-        """Hand out what a user can agree by: good once, for this attempt at this intention and this caller.
+        """Hand out what a user can agree by: good once for each of these acts, at its price, for this caller.
 
-        It covers that the finished job's URL goes to `webhook_host`, and to nobody else that must be asked
-        about. A quote is good for ten minutes; a question has no time of ours.
+        It covers that a finished job's URL goes to the webhook of its act, and to nobody else that must be
+        asked about. A quote for one act is good for ten minutes. One for several is good for an hour, and
+        once the first of them has been made by it, for the others without end. A question has no time of
+        ours.
         """
         token_id = f"{'q' if kind == 'quote' else 's'}_{secrets.token_urlsafe(9)}"
+        is_one = len(acts) == 1
         with self._transaction() as connection:
             moment = self._moment(connection, now)
-            quote = Quote(
-                id=token_id,
-                kind=kind,
-                digest=intention.digest,
-                body_digest=intention.body_digest,
-                attempt=attempt,
-                price_usd=price_usd,
-                made_at=moment.day_time,
-                made_at_by_clock=moment.clock,
-                caller=caller,
-                webhook_host=webhook_host,
-            )
-            add_quote(connection, quote)
+            for number, priced in enumerate(acts, start=1):
+                quote = Quote(
+                    id=token_id if is_one else f"{token_id}.{number}",
+                    consent=None if is_one else token_id,
+                    kind=kind,
+                    digest=priced.intention.digest,
+                    body_digest=priced.intention.body_digest,
+                    attempt=priced.attempt,
+                    price_usd=priced.price.usd,
+                    made_at=moment.day_time,
+                    made_at_by_clock=moment.clock,
+                    caller=caller,
+                    webhook_host=priced.intention.act.webhook_host,
+                )
+                add_quote(connection, quote)
         return token_id
 
     def question_age(self, token_id: str, caller: str | None = None) -> float | None:
         """Return how many seconds ago a question was put to a caller, or None where there was none."""
         with self._reading() as connection:
-            question = find_quote(connection, token_id)
+            question = next(iter(find_quotes(connection, token_id)), None)
             if question is None or question.kind != "question" or question.caller != caller:
                 return None
             return self.store.now() - question.made_at_by_clock
@@ -116,7 +121,10 @@ def use_token(connection: Connection, wish: Wish, now: Moment, latest: Entry | N
     """
     token = wish.token
     assert token is not None
-    quote = find_quote(connection, token.id)
+    # What is named by its file and what is named by its asset is one thing, once an attempt had both names.
+    names = {wish.intention.digest, *((latest.digest, latest.sent_digest) if latest else ())}
+    quotes = find_quotes(connection, token.id)
+    quote = _quote_of(quotes, names)
     # What another was asked about is not this one's to agree to, and not this one's to know of.
     if quote is None or quote.kind != token.kind or quote.caller != wish.caller:
         raise QuoteRefused(f"There is no such {token.kind}.", next_step=_ASK_AGAIN.get(token.kind))
@@ -130,12 +138,11 @@ def use_token(connection: Connection, wish: Wish, now: Moment, latest: Entry | N
                 f" That one was refused: {plain_id(latest.error_code or '') or 'the API did not say why'}."
             )
         raise QuoteRefused(told)
-    # What is named by its file and what is named by its asset is one thing, once an attempt had both names.
-    names = {wish.intention.digest, *((latest.digest, latest.sent_digest) if latest else ())}
     if quote.digest not in names or quote.attempt != wish.attempt:
         raise QuoteRefused(f"The {token.kind} is for another call than this one.")
-    if token.kind == "quote" and _has_expired(quote, now):
-        raise QuoteRefused("The quote has expired: it is good for ten minutes.")
+    if token.kind == "quote" and _has_expired(quotes, now):
+        good_for = "an hour, until the first of its jobs" if quote.consent else "ten minutes"
+        raise QuoteRefused(f"The quote has expired: it is good for {good_for}.")
     if wish.webhook_host is not None and quote.webhook_host != wish.webhook_host:
         told = "another host for its webhook" if quote.webhook_host else "no webhook"
         raise QuoteRefused(
@@ -152,15 +159,27 @@ def use_token(connection: Connection, wish: Wish, now: Moment, latest: Entry | N
     change_quote(connection, quote, used_at=now.day_time)
 
 
-def _has_expired(quote: Quote, now: Moment) -> bool:
+def _quote_of(quotes: Sequence[Quote], names: Collection[str | None]) -> Quote | None:
+    """Return which of a token's quotes is for an act of these names; where none is, what the token is for."""
+    return next((quote for quote in quotes if quote.digest in names), next(iter(quotes), None))
+
+
+def _has_expired(quotes: Sequence[Quote], now: Moment) -> bool:
+    """Return whether nobody may agree any more by what a token brings."""
+    if any(quote.used_at is not None for quote in quotes):
+        # They have agreed to all of it: what is made in its turn may be made hours later.
+        return False
+    quote, good_seconds = quotes[0], CONSENT_SECONDS if quotes[0].consent else QUOTE_SECONDS
     # The ledger's time stands still while the clock is behind it, and the clock may be set back.
     age = now.clock - quote.made_at_by_clock
-    return now.day_time - quote.made_at > QUOTE_SECONDS or not -_STEP_BACK_SECONDS <= age <= QUOTE_SECONDS
+    return now.day_time - quote.made_at > good_seconds or not -_STEP_BACK_SECONDS <= age <= good_seconds
 
 
 def refusal_since(connection: Connection, entry: Entry, wish: Wish, sent: Intention) -> QuoteRefused | None:
     """Return that the user has said no to it, by either name, since they were told what they agreed to."""
-    token = None if wish.token is None else find_quote(connection, wish.token.id)
+    names = (entry.digest, wish.intention.digest, sent.digest)
+    quotes = [] if wish.token is None else find_quotes(connection, wish.token.id)
+    token = _quote_of(quotes, names)
     if token is None:
         return None
     said_no = (

@@ -158,6 +158,9 @@ VERSION_7 = (
 VERSION_8 = (
     # Of what kind the paid act is. All that stood here before made a video.
     "ALTER TABLE entries ADD COLUMN kind VARCHAR NOT NULL DEFAULT 'generation'",
+    # Which of several acts the user agreed to at once.
+    "ALTER TABLE quotes ADD COLUMN consent VARCHAR",
+    "CREATE INDEX ix_quotes_consent ON quotes (consent)",
 )
 
 STATE = (

@@ -1,0 +1,164 @@
+"""One yes to several acts, with their total: spent once for each, and for nothing else."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from sync_mcp import AsyncSync, Ledger
+from sync_mcp.api.models import GenerationRequest
+from sync_mcp.errors import ApprovalDenied, ApprovalRequired, LimitReached, QuoteRefused
+from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.book.agreements import CONSENT_SECONDS, QUOTE_SECONDS
+from sync_mcp.payments.call import Terms
+from sync_mcp.payments.guard import Guard
+from sync_mcp.payments.wish import Token
+from sync_mcp.sandbox import Sandbox
+from sync_mcp.tools.approval import question_of
+
+from .conftest import PRICE, Asker, Clock, paid
+from .entries import begun, intended, now_of, priced, wished
+
+pytestmark = pytest.mark.anyio
+
+GuardOf = Callable[..., Guard]
+RequestOf = Callable[..., GenerationRequest]
+NAMES = ("one", "two", "three")
+
+
+@pytest.fixture
+def acts(request_of: RequestOf) -> list[GenerationAct]:
+    return [GenerationAct.of(request_of(f"?clip={name}")) for name in NAMES]
+
+
+def on_terms(acts: Sequence[GenerationAct], asker: Asker) -> list[tuple[GenerationAct, Terms]]:
+    return [(act, Terms(approval=asker)) for act in acts]
+
+
+async def test_the_user_is_asked_once_and_each_act_is_made_once_by_their_yes(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
+) -> None:
+    asker = Asker("0")
+    token = await guard.agree(sync, on_terms(acts, asker))
+    [proposal] = asker.asked
+    assert proposal.price.usd == 3 * PRICE
+    assert paid(sandbox) == []
+    silent = Asker("0", "no")
+    for act in acts:
+        await guard.create(sync, act, None, Terms(token=token, approval=silent))
+    assert paid(sandbox) == [PRICE] * 3
+    assert silent.asked == []
+    with pytest.raises(QuoteRefused):
+        await guard.create(sync, acts[0], None, Terms(token=token, take=2, approval=silent))
+    assert len(paid(sandbox)) == 3
+
+
+async def test_where_nobody_can_be_asked_here_one_quote_is_for_all_of_them(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
+) -> None:
+    asker = Asker("0", "quote")
+    with pytest.raises(ApprovalRequired) as required:
+        await guard.agree(sync, on_terms(acts, asker))
+    token = Token(required.value.quote_id or "")
+    for act in acts:
+        await guard.create(sync, act, None, Terms(token=token, approval=asker))
+    assert len(paid(sandbox)) == 3
+    assert len(asker.asked) == 1
+
+
+async def test_what_was_made_before_is_not_paid_for_again_and_is_not_in_the_total(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
+) -> None:
+    await guard.create(sync, acts[0], None, Terms())
+    asker = Asker("0")
+    # The same one twice is one.
+    await guard.agree(sync, on_terms([*acts, acts[1]], asker))
+    assert asker.asked[0].price.usd == 2 * PRICE
+    assert [len(proposal.acts) for proposal in asker.asked] == [2]
+
+
+async def test_where_all_of_it_may_be_paid_unasked_nobody_is_asked(
+    sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
+) -> None:
+    asker = Asker("1")
+    assert await guard.agree(sync, on_terms(acts, asker)) is None
+    assert asker.asked == []
+    # One alone would pass unasked, the three together do not.
+    asker = Asker("0.5")
+    assert await guard.agree(sync, on_terms(acts, asker)) is not None
+    assert len(asker.asked) == 1
+
+
+async def test_a_total_above_the_budget_is_refused_before_anybody_is_asked(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, acts: list[GenerationAct]
+) -> None:
+    asker = Asker("0")
+    with pytest.raises(LimitReached, match=r"The jobs would cost 0\.678 USD"):
+        await guard_of(per_day="0.5", per_job="0.3").agree(sync, on_terms(acts, asker))
+    assert asker.asked == []
+    assert await guard_of(per_day="0.7", per_job="0.3").agree(sync, on_terms(acts, asker)) is not None
+
+
+async def test_a_no_to_all_of_them_takes_back_what_was_handed_out_for_each(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
+) -> None:
+    with pytest.raises(ApprovalRequired) as required:
+        await guard.agree(sync, on_terms(acts, Asker("0", "quote")))
+    with pytest.raises(ApprovalDenied):
+        await guard.agree(sync, on_terms(acts, Asker("0", "no")))
+    token = Token(required.value.quote_id or "")
+    for act in acts:
+        with pytest.raises(QuoteRefused, match="said no"):
+            await guard.create(sync, act, None, Terms(token=token, approval=Asker("0", "no")))
+    assert paid(sandbox) == []
+
+
+def test_a_quote_for_several_holds_for_each_at_its_own_price(ledger: Ledger) -> None:
+    acts = [priced(intended(name), 1, usd) for name, usd in zip(NAMES, "123", strict=True)]
+    token = Token(ledger.quote(acts, now_of()))
+    with pytest.raises(QuoteRefused) as refused:
+        begun(ledger, "one", "1.5", token=token)
+    assert refused.value.code == "price_changed"
+    begun(ledger, "two", "2", token=token)
+    with pytest.raises(QuoteRefused, match="another call"):
+        begun(ledger, "four", "1", token=token)
+    begun(ledger, "one", "1", token=token)
+    with pytest.raises(QuoteRefused, match="has been used"):
+        ledger.begin(wished("one", "1", attempt=2, token=token))
+
+
+def test_a_no_to_one_of_several_leaves_the_others(ledger: Ledger) -> None:
+    names = [intended(name) for name in NAMES]
+    token = Token(ledger.quote([priced(one) for one in names], now_of()))
+    ledger.revoke(names[1])
+    with pytest.raises(QuoteRefused, match="said no"):
+        begun(ledger, "two", "1", token=token)
+    begun(ledger, "one", "1", token=token)
+    begun(ledger, "three", "1", token=token)
+
+
+def test_a_quote_for_several_waits_an_hour_for_the_yes_and_then_holds_for_the_others(
+    ledger: Ledger, clock: Clock
+) -> None:
+    names = [intended(name) for name in NAMES]
+    late = Token(ledger.quote([priced(one) for one in names], now_of()))
+    clock.now += CONSENT_SECONDS + 1
+    with pytest.raises(QuoteRefused, match="good for an hour"):
+        begun(ledger, "one", "1", token=late)
+    in_time = Token(ledger.quote([priced(one) for one in names], now_of()))
+    clock.now += QUOTE_SECONDS + 1
+    begun(ledger, "one", "1", token=in_time)
+    clock.now += 24 * 3600
+    begun(ledger, "two", "1", token=in_time)
+
+
+async def test_the_question_about_several_says_the_total_and_names_each_with_its_price(
+    sync: AsyncSync, guard: Guard, request_of: RequestOf
+) -> None:
+    asker = Asker("0")
+    every = [GenerationAct.of(request_of(f"?clip={number}")) for number in range(22)]
+    await guard.agree(sync, on_terms(every, asker))
+    first, *lines = question_of(asker.asked[0]).splitlines()[1:]
+    assert first.startswith("Pay about 4.972 USD for these 22 jobs?")
+    assert "It cannot be cancelled once started." in first
+    assert lines[:-1] == ['"speaker.mp4 + speech.wav": about 0.226 USD'] * 20
+    assert lines[-1] == "and 2 more"
