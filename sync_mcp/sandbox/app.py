@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from sync_mcp.sandbox.api.account import Account
-from sync_mcp.sandbox.api.answers import refused, storage_refused
+from sync_mcp.sandbox.api.answers import refusal_answer, storage_refusal_answer
 from sync_mcp.sandbox.api.assets import Assets
 from sync_mcp.sandbox.api.catalogue import Refusal, refusal
 from sync_mcp.sandbox.api.estimates import Estimates
@@ -51,9 +51,9 @@ def create_app(world: World) -> tuple[ASGIApp, Generations]:
         routes=[route for part in parts for route in part.routes()],
         exception_handlers={
             HTTPException: _no_route,
-            Refusal: _refused,
-            StorageRefusal: _storage_refused,
-            Exception: _broken(world),
+            Refusal: _answer_refusal,
+            StorageRefusal: _answer_storage_refusal,
+            Exception: _answer_errors(world),
         },
     )
     app.router.redirect_slashes = False
@@ -67,21 +67,21 @@ async def _no_route(request: Request, error: Exception) -> Response:
     return JSONResponse({"message": message, "error": "Not Found", "statusCode": 404}, 404)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _answer_refusal(request: Request, error: Exception) -> Response:
     del request
     assert isinstance(error, Refusal)
-    return refused(error)
+    return refusal_answer(error)
 
 
-async def _storage_refused(request: Request, error: Exception) -> Response:
+async def _answer_storage_refusal(request: Request, error: Exception) -> Response:
     del request
     assert isinstance(error, StorageRefusal)
-    return storage_refused(error)
+    return storage_refusal_answer(error)
 
 
-def _broken(world: World):
+def _answer_errors(world: World):
     async def answer(request: Request, error: Exception) -> Response:
         del request, error
-        return refused(refusal("internal_error", more={"requestId": world.new_id("request")}))
+        return refusal_answer(refusal("internal_error", more={"requestId": world.new_id("request")}))
 
     return answer

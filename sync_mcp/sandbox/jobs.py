@@ -58,27 +58,27 @@ class Job:
 
     def is_found(self, now: datetime, settings: SandboxSettings) -> bool:
         """Return whether the paths of one job know it by now."""
-        lag = _chosen(self.fate and self.fate.get_lag_seconds, settings.get_lag_seconds)
-        return not self.forgotten and self._age_seconds(now) >= lag
+        lag = _choose(self.fate and self.fate.get_lag_seconds, settings.get_lag_seconds)
+        return not self.is_forgotten and self._age_seconds(now) >= lag
 
     def is_listed(self, now: datetime, settings: SandboxSettings) -> bool:
         """Return whether lists show it by now."""
-        hidden = self.forgotten or (self.fate is not None and self.fate.job == "hide")
-        lag = _chosen(self.fate and self.fate.list_lag_seconds, settings.list_lag_seconds)
+        hidden = self.is_forgotten or (self.fate is not None and self.fate.job == "hide")
+        lag = _choose(self.fate and self.fate.list_lag_seconds, settings.list_lag_seconds)
         return not hidden and self._age_seconds(now) >= lag
 
     def cost_at_first(self, now: datetime, settings: SandboxSettings) -> CostAtFirst | None:
         """Return what is told of its cost before the truth is, or None once that is told."""
         left = self.cost_seconds_left(now, settings)
-        return _chosen(self.fate and self.fate.cost_at_first, settings.cost_at_first) if left > 0 else None
+        return _choose(self.fate and self.fate.cost_at_first, settings.cost_at_first) if left > 0 else None
 
     def cost_seconds_left(self, now: datetime, settings: SandboxSettings) -> float:
         """Return how long it takes, once it has ended, until its true cost is told."""
-        late = _chosen(self.fate and self.fate.cost_seconds, settings.cost_seconds)
+        late = _choose(self.fate and self.fate.cost_seconds, settings.cost_seconds)
         return self.seconds + late - self._age_seconds(now)
 
     @property
-    def forgotten(self) -> bool:
+    def is_forgotten(self) -> bool:
         """Whether the API knows nothing of it any more."""
         return self.fate is not None and self.fate.job == "forget"
 
@@ -181,14 +181,14 @@ def to_wire(
     }
     if speech_url:
         generation["synthesizedAudioUrl"] = speech_url
-    return _spelled(generation, settings)
+    return _spell(generation, settings)
 
 
-def _chosen(own: T | None, setting: T) -> T:
+def _choose(own: T | None, setting: T) -> T:
     return setting if own is None else own
 
 
-def _spelled(generation: JsonObject, settings: SandboxSettings) -> JsonObject:
+def _spell(generation: JsonObject, settings: SandboxSettings) -> JsonObject:
     shown: JsonObject = {}
     for name, value in generation.items():
         if value is None and settings.unset_fields != "null":

@@ -91,7 +91,7 @@ class Sandbox:
         app, self._generations = create_app(self._world)
         app = Entrance(app, allowed_hosts, tokens)
         config = uvicorn.Config(
-            _dated(app, self._world),
+            _date_answers(app, self._world),
             http=_Protocol,
             ws="none",
             lifespan="off",
@@ -215,7 +215,7 @@ class _Protocol(H11Protocol):
         self.transport.close()
 
 
-def _dated(app: ASGIApp, world: World) -> ASGIApp:
+def _date_answers(app: ASGIApp, world: World) -> ASGIApp:
     """Return an app that dates its answers by the sandbox's clock: an API has one for all it says."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

@@ -141,7 +141,7 @@ class SandboxSettings(BaseModel):
         """Return the price of one frame of output in US dollars."""
         return FRAME_PRICES.get(model, DEFAULT_FRAME_PRICE)
 
-    def changed(self, changes: dict[str, object]) -> "SandboxSettings":
+    def with_changes(self, changes: dict[str, object]) -> "SandboxSettings":
         """Return these settings with some of them changed.
 
         Raises:

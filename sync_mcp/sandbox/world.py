@@ -117,14 +117,14 @@ class World:
         names = self.contents.key_names
         return names.setdefault(key, f"Sandbox key {len(names) + 1}")
 
-    def known_jobs(self) -> list[Job]:
+    def list_jobs(self) -> list[Job]:
         """Return the jobs that the API knows, oldest first."""
-        return [job for job in list(self.contents.jobs.values()) if not job.forgotten]
+        return [job for job in list(self.contents.jobs.values()) if not job.is_forgotten]
 
     def running_jobs(self) -> list[Job]:
         """Return the jobs that count against the plan's concurrency."""
         now = self.clock.now()
-        return [job for job in self.known_jobs() if not job.has_ended(now)]
+        return [job for job in self.list_jobs() if not job.has_ended(now)]
 
     def accept(self, job: Job) -> None:
         """Take a job in, and charge for it."""
@@ -136,7 +136,7 @@ class World:
         now = self.clock.now()
         return [job.charge(now) for job in list(self.contents.accepted)]
 
-    def remembered(self, key: str) -> Remembered | None:
+    def recall(self, key: str) -> Remembered | None:
         """Return what an idempotency key stands for, unless it is forgotten by now."""
         found = self.contents.keys.get(key)
         if found is None or (found.until is not None and self.clock.now() >= found.until):
@@ -150,7 +150,7 @@ class World:
         until = self.clock.now() + lasting if expires else None
         self.contents.keys[key] = Remembered(body_hash, answer, until)
 
-    def signed(self, path: str) -> str:
+    def sign_url(self, path: str) -> str:
         """Return a whole signed URL for a path of the storage."""
         return f"{self.base_url}{path}?{self.signer.query(path, self.settings.output_url_seconds)}"
 
@@ -176,7 +176,7 @@ class World:
 
     def configure(self, changes: dict[str, object]) -> None:
         """Change settings; jobs that were made already keep their length."""
-        self.settings = self.settings.changed(changes)
+        self.settings = self.settings.with_changes(changes)
         self.pulse.beat()
 
     def reset(self) -> None:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sync_mcp.sandbox.api.answers import as_json, keyed
+from sync_mcp.sandbox.api.answers import as_json, require_key
 from sync_mcp.sandbox.api.catalogue import CATALOGUE
 from sync_mcp.sandbox.world import World
 
@@ -29,9 +29,9 @@ class Account:
     def routes(self) -> list[Route]:
         """Return the routes."""
         return [
-            Route("/v2/models", keyed(self.models), methods=["GET"]),
+            Route("/v2/models", require_key(self.models), methods=["GET"]),
             Route("/v2/errors", self.errors, methods=["GET"]),
-            Route("/v2/account", keyed(self.account), methods=["GET"]),
+            Route("/v2/account", require_key(self.account), methods=["GET"]),
         ]
 
     async def models(self, request: Request) -> Response:

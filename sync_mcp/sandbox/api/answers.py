@@ -19,10 +19,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 _NO_KEY = "Neither Cookie nor x-api-key header was given: one of them is needed"
 
 
-def keyed(handler: Handler) -> Handler:
+def require_key(handler: Handler) -> Handler:
     """Let only requests with an API key through to `handler` (API §1.2)."""
 
-    async def checked(request: Request) -> Response:
+    async def handle(request: Request) -> Response:
         key = request.headers.get("x-api-key", "")
         if not key.strip():
             raise bare_refusal(401, _NO_KEY)
@@ -30,7 +30,7 @@ def keyed(handler: Handler) -> Handler:
             raise Refusal(401, {"message": "Unauthorized", "statusCode": 401})
         return await handler(request)
 
-    return checked
+    return handle
 
 
 def api_key(request: Request) -> str:
@@ -53,7 +53,7 @@ async def json_body(request: Request) -> object:
         raise bare_refusal(400, "The body is not valid JSON.") from error
 
 
-def listed(request: Request, name: str) -> list[str]:
+def query_values(request: Request, name: str) -> list[str]:
     """Return the values of a query parameter: by commas, repeated, or as a JSON array (API §23.8)."""
     values: list[str] = []
     for text in request.query_params.getlist(name):
@@ -111,12 +111,12 @@ def page_start(request: Request, ids: list[str]) -> int:
     return ids.index(cursor) + 1
 
 
-def refused(refusal: Refusal) -> Response:
+def refusal_answer(refusal: Refusal) -> Response:
     """Return the answer for a refusal."""
     return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
 
-def storage_refused(refusal: StorageRefusal) -> Response:
+def storage_refusal_answer(refusal: StorageRefusal) -> Response:
     """Return the answer of the storage for a refusal: XML, as object stores write it."""
     error = f"<Error><Code>{refusal.code}</Code><Message>{refusal.message}</Message></Error>"
     page = f'<?xml version="1.0" encoding="UTF-8"?>\n{error}'

@@ -17,11 +17,11 @@ from sync_mcp.sandbox.api.answers import (
     api_key,
     as_json,
     json_body,
-    keyed,
-    listed,
     page_limit,
     page_start,
     plain,
+    query_values,
+    require_key,
 )
 from sync_mcp.sandbox.api.catalogue import bare_refusal, refusal
 from sync_mcp.sandbox.api.contract import OptionalText, is_uuid, sentences
@@ -82,16 +82,16 @@ class Assets:
     def routes(self) -> list[Route]:
         """Return the routes, the more special paths first."""
         return [
-            Route("/v2/assets/upload", keyed(self.start_upload), methods=["POST"]),
-            Route("/v2/assets", keyed(self.register), methods=["POST"]),
-            Route("/v2/assets", keyed(self.index), methods=["GET"]),
-            Route("/v2/assets/batch", keyed(self.batch), methods=["POST"]),
-            Route("/v2/assets/count", keyed(self.count), methods=["GET"]),
-            Route("/v2/assets/uploaded", keyed(self.uploaded), methods=["GET"]),
-            Route("/v2/assets/{id}", keyed(self.get), methods=["GET"]),
-            Route("/v2/assets/{id}", keyed(self.edit), methods=["PATCH"]),
-            Route("/v2/assets/{id}", keyed(self.delete), methods=["DELETE"]),
-            Route("/v2/assets/{id}/download", keyed(self.download), methods=["GET"]),
+            Route("/v2/assets/upload", require_key(self.start_upload), methods=["POST"]),
+            Route("/v2/assets", require_key(self.register), methods=["POST"]),
+            Route("/v2/assets", require_key(self.index), methods=["GET"]),
+            Route("/v2/assets/batch", require_key(self.batch), methods=["POST"]),
+            Route("/v2/assets/count", require_key(self.count), methods=["GET"]),
+            Route("/v2/assets/uploaded", require_key(self.find_uploaded), methods=["GET"]),
+            Route("/v2/assets/{id}", require_key(self.get), methods=["GET"]),
+            Route("/v2/assets/{id}", require_key(self.edit), methods=["PATCH"]),
+            Route("/v2/assets/{id}", require_key(self.delete), methods=["DELETE"]),
+            Route("/v2/assets/{id}/download", require_key(self.download), methods=["GET"]),
         ]
 
     async def start_upload(self, request: Request) -> Response:
@@ -121,7 +121,7 @@ class Assets:
     async def index(self, request: Request) -> Response:
         """List assets in pages, newest first unless `sortBy` says otherwise (API §6.3)."""
         limit = page_limit(request) or _DEFAULT_PAGE
-        assets = self._filtered(request)
+        assets = self._filter(request)
         start = page_start(request, [asset.id for asset in assets])
         page = assets[start : start + limit]
         answer: dict[str, JsonValue] = {
@@ -144,9 +144,9 @@ class Assets:
 
     async def count(self, request: Request) -> Response:
         """Answer the number of assets, bare."""
-        return as_json(len(self._filtered(request)))
+        return as_json(len(self._filter(request)))
 
-    async def uploaded(self, request: Request) -> Response:
+    async def find_uploaded(self, request: Request) -> Response:
         """Find the newest asset that the same key has registered with this hash."""
         sha256 = request.query_params.get("contentSha256", "")
         kind = request.query_params.get("type")
@@ -188,7 +188,7 @@ class Assets:
 
     async def download(self, request: Request) -> Response:
         """Answer a signed URL of an asset's file as bare text."""
-        return plain(self._world.signed(self._find(request).url_path))
+        return plain(self._world.sign_url(self._find(request).url_path))
 
     def _asset(self, body: _RegisterBody, key: str) -> Asset:
         place = body.url.partition("?")[0].removeprefix(self._world.base_url)
@@ -209,7 +209,7 @@ class Assets:
             "inputType": "UPLOAD",
             "visibility": body.visibility,
             "projectId": body.project_id,
-            **_measured(stored.path),
+            **_measure(stored.path),
         }
         shown: dict[str, JsonValue] = {label: value for label, value in fields.items() if value is not None}
         # The API keeps the hash that it is told; that it is the right one is looked at here alone.
@@ -226,8 +226,8 @@ class Assets:
             raise refusal("asset_not_found")
         return asset
 
-    def _filtered(self, request: Request) -> list[Asset]:
-        types = listed(request, "types")
+    def _filter(self, request: Request) -> list[Asset]:
+        types = query_values(request, "types")
         search = request.query_params.get("searchQuery", "").casefold()
         project = request.query_params.get("projectId")
         assets = [
@@ -237,7 +237,7 @@ class Assets:
             and search in str(asset.fields["name"]).casefold()
             and (project is None or asset.fields.get("projectId") == project)
         ]
-        return _sorted(assets, request.query_params.get("sortBy", "dateDesc"))
+        return _sort(assets, request.query_params.get("sortBy", "dateDesc"))
 
 
 async def _read(request: Request, kind: type[B]) -> B:
@@ -252,7 +252,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _measured(path: Path) -> dict[str, JsonValue]:
+def _measure(path: Path) -> dict[str, JsonValue]:
     try:
         info = measure(path)
     except MediaError:
@@ -263,7 +263,7 @@ def _measured(path: Path) -> dict[str, JsonValue]:
 _SORT_FIELDS = {"name": "name", "duration": "durationSeconds", "size": "size", "kind": "type"}
 
 
-def _sorted(assets: list[Asset], order: str) -> list[Asset]:
+def _sort(assets: list[Asset], order: str) -> list[Asset]:
     name, descending = (order[:-4], True) if order.endswith("Desc") else (order.removesuffix("Asc"), False)
     field = _SORT_FIELDS.get(name)
     if field is not None:

@@ -1,4 +1,4 @@
-"""What the API tells of a job's cost, which may come late; what is true, `Job.charge` tells (API §3.9)."""
+"""What the API tells of a job's cost, which may come late (API §3.9); `Job.charge` tells the truth."""
 
 import math
 from datetime import datetime
@@ -13,7 +13,7 @@ from sync_mcp.sandbox.settings import SandboxSettings
 def to_costs(job: Job, now: datetime, settings: SandboxSettings) -> JsonObject:
     """Return a job's cost as the API shows it; money is a decimal string."""
     job.fail_without_sources(now)
-    availability, known = _known(job, now, settings)
+    availability, known = _cost_so_far(job, now, settings)
     is_complete = availability == "complete"
     component: JsonValue = {
         "type": "dubbing" if "dubParams" in job.asked else "lipsync",
@@ -32,7 +32,7 @@ def to_costs(job: Job, now: datetime, settings: SandboxSettings) -> JsonObject:
     }
 
 
-def _known(job: Job, now: datetime, settings: SandboxSettings) -> tuple[str, Decimal]:
+def _cost_so_far(job: Job, now: datetime, settings: SandboxSettings) -> tuple[str, Decimal]:
     if not job.has_ended(now):
         return "pending", Decimal(0)
     truth = job.charge(now).amount_usd

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sync_mcp.sandbox.api.answers import refused
+from sync_mcp.sandbox.api.answers import refusal_answer
 from sync_mcp.sandbox.api.catalogue import Refusal
 from sync_mcp.sandbox.api.files import STORAGE
 
@@ -44,7 +44,7 @@ class Entrance:
                 return PlainTextResponse("Invalid Origin header", 403)
         # The storage's URLs are signed or known to nobody else, and no key may be sent to them.
         if self._tokens and not scope["path"].startswith(STORAGE) and not self._has_token(headers):
-            return refused(Refusal(401, {"message": "Unauthorized", "statusCode": 401}))
+            return refusal_answer(Refusal(401, {"message": "Unauthorized", "statusCode": 401}))
         return None
 
     def _is_named(self, place: str) -> bool:

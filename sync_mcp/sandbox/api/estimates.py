@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sync_mcp.sandbox.api import rules
-from sync_mcp.sandbox.api.answers import as_json, json_body, keyed
+from sync_mcp.sandbox.api.answers import as_json, json_body, require_key
 from sync_mcp.sandbox.api.catalogue import Refusal, bare_refusal, refusal
 from sync_mcp.sandbox.api.contract import read_create, sentences
 from sync_mcp.sandbox.api.inputs import MediaInputs
@@ -38,9 +38,9 @@ class Estimates:
     def routes(self) -> list[Route]:
         """Return the routes."""
         return [
-            Route("/v2/analyze/cost", keyed(self.by_request), methods=["POST"]),
-            Route("/v2/generations/estimate", keyed(self.by_duration), methods=["POST"]),
-            Route("/v2/generate/estimate-cost", keyed(self.by_duration), methods=["POST"]),
+            Route("/v2/analyze/cost", require_key(self.by_request), methods=["POST"]),
+            Route("/v2/generations/estimate", require_key(self.by_duration), methods=["POST"]),
+            Route("/v2/generate/estimate-cost", require_key(self.by_duration), methods=["POST"]),
         ]
 
     async def by_request(self, request: Request) -> Response:

@@ -43,11 +43,11 @@ class Files:
 
     def output_url(self, job: Job) -> str:
         """Return a fresh signed URL of a job's output."""
-        return self._world.signed(f"/outputs/{job.id}.mp4")
+        return self._world.sign_url(f"/outputs/{job.id}.mp4")
 
     def speech_url(self, job: Job) -> str:
         """Return a fresh signed URL of the speech made for a job."""
-        return self._world.signed(f"/speech/{job.id}.wav")
+        return self._world.sign_url(f"/speech/{job.id}.wav")
 
     async def find(self, path: str, query: str) -> Path | None:
         """Return the file that a URL of this server means, or None; for inputs that name one."""

@@ -19,11 +19,11 @@ from sync_mcp.sandbox.api.answers import (
     api_key,
     as_json,
     json_body,
-    keyed,
-    listed,
     page_limit,
     page_start,
     plain,
+    query_values,
+    require_key,
 )
 from sync_mcp.sandbox.api.catalogue import bare_refusal, refusal
 from sync_mcp.sandbox.api.contract import CreateBody, is_uuid, read_create
@@ -32,7 +32,7 @@ from sync_mcp.sandbox.api.files import Files
 from sync_mcp.sandbox.api.inputs import MediaInputs
 from sync_mcp.sandbox.api.limits import Limits
 from sync_mcp.sandbox.api.planning import check_limits, quote
-from sync_mcp.sandbox.faults.oddities import cut, rewritten, skipped
+from sync_mcp.sandbox.faults.oddities import cut, jobs_to_skip, rewrite
 from sync_mcp.sandbox.faults.script import CREATE_PATH, Fault
 from sync_mcp.sandbox.jobs import STATUSES, Job, JsonObject, sources_of, to_wire
 from sync_mcp.sandbox.world import World
@@ -54,14 +54,14 @@ class Generations:
     def routes(self) -> list[Route]:
         """Return the routes, the more special paths first."""
         return [
-            Route(CREATE_PATH, keyed(self.create), methods=["POST"]),
-            Route("/v2/generate/{id}/costs", keyed(self.costs), methods=["GET"]),
-            Route("/v2/generate/{id}", keyed(self.get), methods=["GET"]),
-            Route("/v2/generations", keyed(self.index), methods=["GET"]),
-            Route("/v2/generations/count", keyed(self.count), methods=["GET"]),
-            Route("/v2/generations/{id}/download", keyed(self.download), methods=["GET"]),
-            Route("/v2/generations/{id}", keyed(self.get), methods=["GET"]),
-            Route("/v2/generations/{id}", keyed(self.delete), methods=["DELETE"]),
+            Route(CREATE_PATH, require_key(self.create), methods=["POST"]),
+            Route("/v2/generate/{id}/costs", require_key(self.costs), methods=["GET"]),
+            Route("/v2/generate/{id}", require_key(self.get), methods=["GET"]),
+            Route("/v2/generations", require_key(self.index), methods=["GET"]),
+            Route("/v2/generations/count", require_key(self.count), methods=["GET"]),
+            Route("/v2/generations/{id}/download", require_key(self.download), methods=["GET"]),
+            Route("/v2/generations/{id}", require_key(self.get), methods=["GET"]),
+            Route("/v2/generations/{id}", require_key(self.delete), methods=["DELETE"]),
         ]
 
     async def create(self, request: Request) -> Response:
@@ -89,7 +89,7 @@ class Generations:
         """Show a job, at once or when it has ended (API §3.3)."""
         query = request.query_params
         waits = query.get("wait", "false").lower() in ("true", "1")
-        progress = "progress" in listed(request, "include")
+        progress = "progress" in query_values(request, "include")
         if waits and progress:
             raise bare_refusal(400, ["wait and include=progress do not go together"])
         timeout = _wait_seconds(query.get("timeout"))
@@ -112,18 +112,18 @@ class Generations:
         """List jobs: newest first in pages, or all of them in no promised order (API §3.4)."""
         limit = page_limit(request)
         oddities = self._world.settings.list_oddities
-        jobs = self._filtered(request)
-        left_out = self._left_out(jobs)
+        jobs = self._filter(request)
+        left_out = self._ids_to_skip(jobs)
         is_newest_first = (limit is not None) != ("reverse" in oddities)
         if is_newest_first:
             jobs.reverse()
         rest = jobs[page_start(request, [job.id for job in jobs]) :]
         page = cut([job for job in rest if job.id not in left_out], limit, oddities)
-        return as_json([rewritten(self.wire(job), job.created_at, oddities) for job in page])
+        return as_json([rewrite(self.wire(job), job.created_at, oddities) for job in page])
 
     async def count(self, request: Request) -> Response:
         """Count jobs (API §3.6)."""
-        return as_json({"count": len(self._filtered(request))})
+        return as_json({"count": len(self._filter(request))})
 
     async def delete(self, request: Request) -> Response:
         """Delete a job that has ended (API §3.7)."""
@@ -201,7 +201,7 @@ class Generations:
         return shown | {"status": "PENDING"}
 
     def _replay(self, key: str, body_hash: str) -> JsonObject | None:
-        found = self._world.remembered(key)
+        found = self._world.recall(key)
         if found is None:
             return None
         if self._world.settings.idempotency == "conflict":
@@ -219,12 +219,12 @@ class Generations:
             raise refusal("generation_not_found")
         return job
 
-    def _left_out(self, jobs: list[Job]) -> set[str]:
+    def _ids_to_skip(self, jobs: list[Job]) -> set[str]:
         contents = self._world.contents
         if "skip" not in self._world.settings.list_oddities:
             return set()
         contents.skipping_readings += 1
-        return {job.id for job in skipped(jobs, contents.skipping_readings)}
+        return {job.id for job in jobs_to_skip(jobs, contents.skipping_readings)}
 
     async def _wait(self, job: Job, timeout: float) -> None:
         world = self._world
@@ -236,16 +236,16 @@ class Generations:
             ends_at = min(deadline, job.ends_at or deadline)
             await world.pulse.wait((ends_at - now).total_seconds())
 
-    def _filtered(self, request: Request) -> list[Job]:
-        statuses = listed(request, "status")
+    def _filter(self, request: Request) -> list[Job]:
+        statuses = query_values(request, "status")
         unknown = [status for status in statuses if status not in STATUSES]
         if unknown:
             raise bare_refusal(400, [f"status must be one of: {', '.join(STATUSES)}"])
-        ids = listed(request, "ids")
-        sources = listed(request, "source") + listed(request, "generationSource")
+        ids = query_values(request, "ids")
+        sources = query_values(request, "source") + query_values(request, "generationSource")
         project = request.query_params.get("projectId")
         now = self._world.clock.now()
-        jobs = self._world.known_jobs()
+        jobs = self._world.list_jobs()
         for job in jobs if statuses else ():
             job.fail_without_sources(now)
         return [
@@ -283,11 +283,11 @@ def _echo(wire: Mapping[str, JsonValue], create: CreateBody) -> JsonObject:
     shown.setdefault("options", {})
     shown.setdefault("segments", None)
     shown.setdefault("webhookUrl", None)
-    shown["outputFileName"] = sanitized(create.output_file_name)
+    shown["outputFileName"] = sanitize(create.output_file_name)
     return shown
 
 
-def sanitized(file_name: str | None) -> str | None:
+def sanitize(file_name: str | None) -> str | None:
     """Return a file name as the API rewrites it: spaces to underscores, the rest stripped."""
     if file_name is None:
         return None

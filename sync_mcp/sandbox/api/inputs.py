@@ -52,7 +52,7 @@ class MediaInputs:
         if item.asset_id is not None:
             path = self._asset_file(item, field)
         else:
-            path = await self._fetched(item, item.url or "", field)
+            path = await self._fetch(item, item.url or "", field)
         try:
             info = await self._world.in_worker(lambda: measure(path))
         except MediaError as error:
@@ -95,7 +95,7 @@ class MediaInputs:
             raise refusal("generation_input_asset_type_mismatch", field=f"{field}.assetId")
         return self._world.storage.uploads[asset.url_path].path
 
-    async def _fetched(self, item: MediaItem, url: str, field: str) -> Path:
+    async def _fetch(self, item: MediaItem, url: str, field: str) -> Path:
         alias = sample(ALIASES.get(url, ""))
         if alias:
             return alias

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sync_mcp.sandbox.api.answers import as_json, keyed, page_start, whole_limit
+from sync_mcp.sandbox.api.answers import as_json, page_start, require_key, whole_limit
 from sync_mcp.sandbox.api.catalogue import bare_refusal
 from sync_mcp.sandbox.api.costs import to_costs
 from sync_mcp.sandbox.clock import timestamp
@@ -26,7 +26,7 @@ class Usage:
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        return [Route("/v2/usage/generations", keyed(self.index), methods=["GET"])]
+        return [Route("/v2/usage/generations", require_key(self.index), methods=["GET"])]
 
     async def index(self, request: Request) -> Response:
         """List the jobs that finished in a time, the first to finish first."""
@@ -37,7 +37,7 @@ class Usage:
         if start > end:
             raise bare_refusal(400, ["endTime must not be before startTime"])
         limit = whole_limit(query.get("limit", str(_DEFAULT_LIMIT)), _MOST)
-        rows = self._finished(start, end)
+        rows = self._list_finished(start, end)
         rows = rows[page_start(request, [job.id for _, job in rows]) :]
         is_last = len(rows) <= limit
         return as_json(
@@ -47,9 +47,9 @@ class Usage:
             }
         )
 
-    def _finished(self, start: datetime, end: datetime) -> list[tuple[datetime, Job]]:
+    def _list_finished(self, start: datetime, end: datetime) -> list[tuple[datetime, Job]]:
         now, lag = self._world.clock.now(), self._world.settings.usage_lag_seconds
-        jobs = [(job.ends_at, job) for job in self._world.contents.accepted if not job.forgotten]
+        jobs = [(job.ends_at, job) for job in self._world.contents.accepted if not job.is_forgotten]
         rows = [
             (ends_at, job)
             for ends_at, job in jobs

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sync_mcp.sandbox.api.answers import as_json, keyed
+from sync_mcp.sandbox.api.answers import as_json, require_key
 from sync_mcp.sandbox.api.catalogue import bare_refusal, refusal
 from sync_mcp.sandbox.world import World
 
@@ -32,7 +32,7 @@ PREMADE_COUNT = len(_NAMES) * len(_MANNERS)
 
 def is_voice(voice_id: str) -> bool:
     """Return whether a script can be spoken in a voice, named by its id or the provider's."""
-    return voice_id in _known_ids()
+    return voice_id in _voice_ids()
 
 
 class Voices:
@@ -44,8 +44,8 @@ class Voices:
     def routes(self) -> list[Route]:
         """Return the routes."""
         return [
-            Route("/v2/voices", keyed(self.index), methods=["GET"]),
-            Route("/v2/voices/{id}", keyed(self.get), methods=["GET"]),
+            Route("/v2/voices", require_key(self.index), methods=["GET"]),
+            Route("/v2/voices/{id}", require_key(self.get), methods=["GET"]),
         ]
 
     async def index(self, request: Request) -> Response:
@@ -68,23 +68,23 @@ class Voices:
 
 
 @cache
-def _known_ids() -> frozenset[str]:
+def _voice_ids() -> frozenset[str]:
     return frozenset(str(voice[name]) for voice in _all_voices("") for name in ("id", "voiceId"))
 
 
 def _all_voices(preview: str) -> list[dict[str, JsonValue]]:
-    cloned = [_cloned(name) for name in _CLONED]
-    premade = [_premade(f"{name} - {manner}", preview) for manner in _MANNERS for name in _NAMES]
+    cloned = [_make_cloned(name) for name in _CLONED]
+    premade = [_make_premade(f"{name} - {manner}", preview) for manner in _MANNERS for name in _NAMES]
     return cloned + premade
 
 
-def _cloned(name: str) -> dict[str, JsonValue]:
+def _make_cloned(name: str) -> dict[str, JsonValue]:
     id = str(uuid5(NAMESPACE_URL, f"sync-sandbox/voice/{name}"))
     voice_id = _provider_id(f"cloned {name}")
     return {"id": id, "internalVoiceId": id, "voiceId": voice_id, "name": name, "provider": "elevenlabs"}
 
 
-def _premade(name: str, preview: str) -> dict[str, JsonValue]:
+def _make_premade(name: str, preview: str) -> dict[str, JsonValue]:
     id = _provider_id(name)
     return {"id": id, "voiceId": id, "name": name, "provider": "elevenlabs", "previewUrl": preview}
 

@@ -11,7 +11,7 @@ from pydantic import JsonValue, ValidationError
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sync_mcp.sandbox.api.answers import refused
+from sync_mcp.sandbox.api.answers import refusal_answer
 from sync_mcp.sandbox.api.catalogue import bare_refusal, refusal
 from sync_mcp.sandbox.api.contract import sentences
 from sync_mcp.sandbox.api.files import STORAGE
@@ -71,16 +71,18 @@ class Exchanges:
             body, receive = await _read_ahead(receive)
         record = self._record(scope, body)
         if body is not None and len(body) > BODY_BYTES:
-            await refused(bare_refusal(413, "The body is too large."))(scope, receive, _noting(send, record))
+            await refusal_answer(bare_refusal(413, "The body is too large."))(
+                scope, receive, _note_status(send, record)
+            )
             return
         try:
             fault = self._fault(scope, record)
         except ValidationError as error:
             faults = [f"{FAULT_HEADER}: {sentence}" for sentence in sentences(error)]
-            await refused(bare_refusal(400, faults))(scope, receive, _noting(send, record))
+            await refusal_answer(bare_refusal(400, faults))(scope, receive, _note_status(send, record))
             return
         if fault is None:
-            await self._app(scope, receive, _noting(send, record))
+            await self._app(scope, receive, _note_status(send, record))
         else:
             await _Struck(self._app, self._world, fault, record).run(scope, receive, send)
 
@@ -95,7 +97,7 @@ class Exchanges:
                 name: _NOT_RECORDED if name in _SECRETS else ", ".join(headers.getlist(name))
                 for name in headers
             },
-            body=_parsed(body),
+            body=_parse(body),
             at=self._world.clock.now(),
         )
         if "x-api-key" in headers and record.path.startswith(STORAGE):
@@ -131,12 +133,12 @@ class _Struck:
         early = fault.when == "before" or (fault.when is None and not fault.processes)
         if late and early and not await self._world.pause(late):
             return await self._hang_up(scope, receive)
-        answer = await self._processed(scope, receive) if fault.processes else self._unprocessed(scope)
+        answer = await self._process(scope, receive) if fault.processes else self._make_up_answer(scope)
         if late and not early and not await self._world.pause(late):
             return await self._hang_up(scope, receive)
         if fault.drop:
             return await self._hang_up(scope, receive)
-        answer = self._spoilt(answer, scope)
+        answer = self._spoil(answer, scope)
         answer.headers += [(name.lower().encode(), value.encode()) for name, value in fault.headers.items()]
         self._record.status = answer.status
         if fault.cut_body:
@@ -151,7 +153,7 @@ class _Struck:
         _transport(scope).abort()
         await _until_gone(receive)
 
-    async def _processed(self, scope: Scope, receive: Receive) -> Answer:
+    async def _process(self, scope: Scope, receive: Receive) -> Answer:
         scope["state"]["fault"] = self._fault
         answer = Answer()
 
@@ -165,13 +167,13 @@ class _Struck:
         await self._app(scope, receive, collect)
         return answer
 
-    def _unprocessed(self, scope: Scope) -> Answer:
+    def _make_up_answer(self, scope: Scope) -> Answer:
         return Answer.of_json(201 if scope["method"] == "POST" else 200, _MADE_UP)
 
-    def _spoilt(self, answer: Answer, scope: Scope) -> Answer:
+    def _spoil(self, answer: Answer, scope: Scope) -> Answer:
         fault = self._fault
         if fault.status is not None:
-            return _dictated(fault.status, fault.body)
+            return _dictate(fault.status, fault.body)
         if fault.html:
             return Answer(502, [(b"content-type", b"text/html")], _GATEWAY_PAGE)
         if fault.empty:
@@ -191,13 +193,13 @@ def _is_control(path: str) -> bool:
     return path == "/sandbox" or path.startswith("/sandbox/")
 
 
-def _noting(send: Send, record: RecordedRequest) -> Send:
-    async def noted(message: Message) -> None:
+def _note_status(send: Send, record: RecordedRequest) -> Send:
+    async def note(message: Message) -> None:
         if message["type"] == "http.response.start":
             record.status = message["status"]
         await send(message)
 
-    return noted
+    return note
 
 
 async def _read_ahead(receive: Receive) -> tuple[bytes, Receive]:
@@ -220,13 +222,13 @@ async def _read_ahead(receive: Receive) -> tuple[bytes, Receive]:
     return body, again
 
 
-def _parsed(body: bytes | None) -> JsonValue:
+def _parse(body: bytes | None) -> JsonValue:
     with suppress(ValueError):
         return cast(JsonValue, json.loads(body or b"null"))
     return None
 
 
-def _dictated(status: int, body: JsonValue) -> Answer:
+def _dictate(status: int, body: JsonValue) -> Answer:
     if body is None:
         return Answer(status)
     if isinstance(body, str):
@@ -235,7 +237,7 @@ def _dictated(status: int, body: JsonValue) -> Answer:
 
 
 def _without_id(body: bytes) -> JsonValue:
-    found = _parsed(body)
+    found = _parse(body)
     if not isinstance(found, dict):
         return {}
     return {name: value for name, value in found.items() if name != "id"}

@@ -18,7 +18,7 @@ _OTHER_HOST = "https://media.sandbox.invalid"
 _SHIFT = timedelta(minutes=-10)
 
 
-def skipped(jobs: list[Job], reading: int) -> list[Job]:
+def jobs_to_skip(jobs: list[Job], reading: int) -> list[Job]:
     """Return what a reading, the first or a later one, leaves out of jobs that stand oldest first."""
     newest_first = jobs[::-1]
     return newest_first[(reading - 1) % _SKIPPED_OF :: _SKIPPED_OF]
@@ -34,7 +34,7 @@ def cut(jobs: list[Job], limit: int | None, oddities: Collection[ListOddity]) ->
     return page[::-1] if "reversed_pages" in oddities else page
 
 
-def rewritten(shown: JsonObject, created_at: datetime, oddities: Collection[ListOddity]) -> JsonObject:
+def rewrite(shown: JsonObject, created_at: datetime, oddities: Collection[ListOddity]) -> JsonObject:
     """Return a generation as a list shows it."""
     entry = dict(shown)
     items = cast(list[JsonObject], entry["input"])

@@ -196,7 +196,7 @@ class _Rule:
     struck: int = 0
 
     @property
-    def spent(self) -> bool:
+    def is_spent(self) -> bool:
         return self.fault.times is not None and self.struck >= self.fault.times
 
 
@@ -220,7 +220,7 @@ class FaultBook:
         """Return the rule that strikes this request and count it."""
         with self._lock:
             for rule_id, rule in self._rules.items():
-                if rule.spent or not rule.fault.strikes(method, path):
+                if rule.is_spent or not rule.fault.strikes(method, path):
                     continue
                 if rule.passed < rule.fault.skip:
                     rule.passed += 1

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from sync_mcp.media.decoding.probe import check_decoder
 
 
-def decoded(
+def decode_frames(
     container: InputContainer, streams: Sequence[VideoStream | AudioStream]
 ) -> Iterator[VideoFrame | AudioFrame]:
     """Yield the frames of some streams of a file.

@@ -16,8 +16,8 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from sync_mcp.media.decoding.probe import MediaError, open_container, picture_stream, sound_stream
-from sync_mcp.sandbox.media.decoding import decoded
-from sync_mcp.sandbox.media.picture import is_sideways, shown_size, upright_steps
+from sync_mcp.sandbox.media.decoding import decode_frames
+from sync_mcp.sandbox.media.picture import is_sideways, size_as_shown, upright_steps
 from sync_mcp.sandbox.media.sound import is_loud
 
 _MISSING_SECONDS = 0.5
@@ -54,11 +54,11 @@ def measure(path: Path) -> Measurement:
         MediaError: it is no media, breaks off, or holds nothing that can be decoded.
     """
     status = path.stat()
-    return _measured(path, status.st_mtime_ns, status.st_size)
+    return _measure(path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _measured(path: Path, changed: int, size: int) -> Measurement:
+def _measure(path: Path, changed: int, size: int) -> Measurement:
     del changed, size
     with open_container(path) as container:
         picture, sound = picture_stream(container), sound_stream(container)
@@ -66,7 +66,7 @@ def _measured(path: Path, changed: int, size: int) -> Measurement:
         if not streams:
             raise MediaError("holds neither picture nor sound.")
         seen, heard, is_heard = _Seen(), Fraction(0), False
-        for frame in decoded(container, streams):
+        for frame in decode_frames(container, streams):
             if isinstance(frame, VideoFrame):
                 seen.take(frame)
             else:
@@ -81,7 +81,7 @@ def _measured(path: Path, changed: int, size: int) -> Measurement:
         steps = upright_steps(first, path) if first is not None else []
         turned = is_sideways(steps)
         width, height = (first.width, first.height) if first is not None else (None, None)
-        shown = shown_size(first, picture, steps) if first is not None and picture is not None else None
+        shown = size_as_shown(first, picture, steps) if first is not None and picture is not None else None
     return Measurement(
         kind="audio" if first is None else "image" if still else "video",
         duration_seconds=None if still else round(float(seconds), 6),

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from sync_mcp.media.decoding.probe import open_container, picture_stream
-from sync_mcp.sandbox.media.decoding import decoded
+from sync_mcp.sandbox.media.decoding import decode_frames
 
 Walk = Literal["forward", "loop", "bounce", "stretch"]
 """How the frames of the source are taken: once, again and again, to and fro, or slower or faster."""
@@ -85,7 +85,7 @@ def moving_frames(
     forward = all(later >= earlier for earlier, later in pairwise(wanted))
     steady = steady_frames(source, size, fps)
     if forward:
-        yield from _picked(steady, wanted)
+        yield from _pick(steady, wanted)
         return
     with FrameStore(work / "frames.mjpeg", size) as store:
         for frame in _first(steady, max(wanted) + 1):
@@ -98,7 +98,7 @@ def steady_frames(source: Path, size: tuple[int, int], fps: Fraction) -> Iterato
     """Yield a video's frames upright, in `size`, yuv420p, at a constant rate."""
     shown: VideoFrame | None = None
     slot = 0
-    for time, frame in _timed_frames(source, size):
+    for time, frame in _frames_with_times(source, size):
         while shown is not None and Fraction(slot) / fps < time:
             yield shown
             slot += 1
@@ -111,7 +111,7 @@ def still_frames(source: Path, size: tuple[int, int], fps: Fraction, wanted: int
     """Yield frames of a camera that slowly comes nearer to a photo and draws back."""
     with open_container(source) as container:
         stream = picture_stream(container)
-        frames = decoded(container, [stream]) if stream else iter(())
+        frames = decode_frames(container, [stream]) if stream else iter(())
         photo = next((frame for frame in frames if isinstance(frame, VideoFrame)), None)
     if photo is None:
         return
@@ -179,7 +179,7 @@ def _jpeg(mode: Literal["r", "w"]) -> VideoCodecContext:
     return context
 
 
-def _picked(frames: Iterator[VideoFrame], wanted: list[int]) -> Iterator[VideoFrame]:
+def _pick(frames: Iterator[VideoFrame], wanted: list[int]) -> Iterator[VideoFrame]:
     shown: VideoFrame | None = None
     at = -1
     for index in wanted:
@@ -194,7 +194,7 @@ def _first(frames: Iterator[VideoFrame], count: int) -> Iterator[VideoFrame]:
         yield frame
 
 
-def _timed_frames(source: Path, size: tuple[int, int]) -> Iterator[tuple[float, VideoFrame]]:
+def _frames_with_times(source: Path, size: tuple[int, int]) -> Iterator[tuple[float, VideoFrame]]:
     with open_container(source) as container:
         stream = picture_stream(container)
         if stream is None:
@@ -203,7 +203,7 @@ def _timed_frames(source: Path, size: tuple[int, int]) -> Iterator[tuple[float, 
         graph: Graph | None = None
         shape: tuple[int, int, str] | None = None
         start: float | None = None
-        frames = (frame for frame in decoded(container, [stream]) if isinstance(frame, VideoFrame))
+        frames = (frame for frame in decode_frames(container, [stream]) if isinstance(frame, VideoFrame))
         for number, frame in enumerate(frames):
             if graph is None or shape != (frame.width, frame.height, frame.format.name):
                 shape = frame.width, frame.height, frame.format.name
@@ -239,7 +239,7 @@ def is_sideways(steps: Sequence[str]) -> bool:
     return any(step.startswith("transpose") for step in steps)
 
 
-def shown_size(frame: VideoFrame, stream: VideoStream, steps: Sequence[str]) -> tuple[int, int]:
+def size_as_shown(frame: VideoFrame, stream: VideoStream, steps: Sequence[str]) -> tuple[int, int]:
     """Return how large a picture is shown, upright and in square pixels."""
     ratio = stream.sample_aspect_ratio
     pixel_width = float(ratio) if ratio and 0.1 < ratio < 10 else 1.0
@@ -248,7 +248,7 @@ def shown_size(frame: VideoFrame, stream: VideoStream, steps: Sequence[str]) -> 
 
 
 def _exif_orientation(source: Path) -> int | None:
-    """Return the orientation of a photo; None for what is none."""
+    """Return the orientation of a photo; None for a file that is no photo."""
     faults = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
     with suppress(*faults), Image.open(source, formats=_PHOTOS) as image:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))

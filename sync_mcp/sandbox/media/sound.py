@@ -9,7 +9,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from sync_mcp.media.decoding.probe import open_container, picture_stream, sound_stream
-from sync_mcp.sandbox.media.decoding import decoded
+from sync_mcp.sandbox.media.decoding import decode_frames
 
 RATE = 48_000
 _FRAME_BYTES = 4
@@ -37,14 +37,14 @@ class Track:
     def lay(self, source: Path, *, at: float = 0.0, skip: float = 0.0, seconds: float | None = None) -> None:
         """Write the sound of `source` at `at` seconds, leaving out its first `skip` seconds.
 
-        What is there already is written over, for `seconds` at most.
+        It replaces what is there already, for `seconds` at most.
         """
         start = round(at * RATE)
         end = self.samples if seconds is None else min(self.samples, start + round(seconds * RATE))
         to_skip = round(skip * RATE)
         self._file.seek(start * _FRAME_BYTES)
         left = end - start
-        for data in _decoded(source):
+        for data in _decode(source):
             if left <= 0:
                 return
             skipped = min(to_skip, len(data) // _FRAME_BYTES)
@@ -74,7 +74,7 @@ class Track:
             yield frame
 
 
-def _decoded(source: Path) -> Iterator[bytes]:
+def _decode(source: Path) -> Iterator[bytes]:
     """Yield the sound of a file from where its picture begins, if it has one."""
     resampler: AudioResampler | None = None
     shape: tuple[str, str, int] | None = None
@@ -88,7 +88,7 @@ def _decoded(source: Path) -> Iterator[bytes]:
             late -= samples
             yield bytes(samples * _FRAME_BYTES)
         early = -late * _FRAME_BYTES
-        for frame in decoded(container, [stream]):
+        for frame in decode_frames(container, [stream]):
             if not isinstance(frame, AudioFrame):
                 continue
             parts: list[AudioFrame] = []

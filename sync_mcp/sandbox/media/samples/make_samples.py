@@ -70,7 +70,7 @@ def _around(x: float, y: float, width: float, height: float) -> Box:
     return x - width, y - height, x + width, y + height
 
 
-def filmed(mouths: Sequence[float]) -> Iterator[Image.Image]:
+def film(mouths: Sequence[float]) -> Iterator[Image.Image]:
     """Yield the face as a camera sees it that comes slowly nearer."""
     for number, opened in enumerate(mouths):
         blinks = any(0 <= number - begin < 4 for begin in _BLINKS)
@@ -92,7 +92,7 @@ def make_clip(name: str, mouths: Sequence[float], sound: bytes = b"") -> None:
         audio = container.add_stream("aac", rate=RATE, layout="mono") if sound else None
         if audio is not None:
             audio.bit_rate = 24_000
-        for number, picture in enumerate(filmed(mouths)):
+        for number, picture in enumerate(film(mouths)):
             frame = VideoFrame.from_image(picture)
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             container.mux(stream.encode(frame))
@@ -108,7 +108,7 @@ def make_clip(name: str, mouths: Sequence[float], sound: bytes = b"") -> None:
         container.mux(audio.encode(None))
 
 
-def spoken() -> bytes:
+def speech_samples() -> bytes:
     """Return the samples of speech.wav, with silence behind them until the end of a clip."""
     with wave.open(str(HERE / "speech.wav"), "rb") as source:
         return source.readframes(source.getnframes()).ljust(CLIP_SECONDS * RATE * 2, b"\0")
@@ -143,4 +143,4 @@ if __name__ == "__main__":
         make_speech()
     make_photo()
     make_clip("speaker.mp4", [0.0] * FRAMES)
-    make_clip("speaking.mp4", mouths_of(spoken()), spoken())
+    make_clip("speaking.mp4", mouths_of(speech_samples()), speech_samples())
