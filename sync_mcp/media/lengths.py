@@ -37,7 +37,7 @@ def clip_length(request: GenerationRequest, lengths: Lengths) -> float | None:
     return _seconds(request, lengths, picture)
 
 
-def expected_length(request: GenerationRequest, lengths: Lengths) -> ExpectedLength:
+def output_length(request: GenerationRequest, lengths: Lengths) -> ExpectedLength:
     """Return how long the output will be, by what the request does with picture and sound (API §3.1.2)."""
     picture, voice = picture_input(request), _voice_input(request)
     mode = _sync_mode(request)

@@ -15,7 +15,7 @@ from sync_mcp.api.uploads import OnProgress, Transfer
 from sync_mcp.errors import FileRefused, InvalidRequestError, NotFoundError, SyncError, TransferUnderWay
 from sync_mcp.media.decoding.probe import MediaInfo
 from sync_mcp.media.inputs import InputFile, LocalReader
-from sync_mcp.media.lengths import clip_length, expected_length, missing_lengths
+from sync_mcp.media.lengths import clip_length, missing_lengths, output_length
 from sync_mcp.media.links import Unseen, peek, why_unseen
 from sync_mcp.media.suitability import faults_of_media, notes_on_media
 from sync_mcp.payments.files import asset_key
@@ -189,7 +189,7 @@ async def _measure(context: CallContext, request: GenerationRequest, files: Inpu
         if unseen is not None:
             reasons.append(f"input[{number}]: {unseen.reason}")
             files.gone.extend(reasons[-1:] if unseen.is_gone else [])
-    expected = expected_length(request, lengths)
+    expected = output_length(request, lengths)
     files.output_seconds = expected.seconds
     files.length_note = (
         "; ".join([expected.note, *reasons]) if expected.seconds is None else f"the output is {expected.note}"

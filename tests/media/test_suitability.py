@@ -6,7 +6,7 @@ import pytest
 from sync_mcp.api.checks import segments_past_end
 from sync_mcp.api.models import GenerationRequest, Text, Video
 from sync_mcp.media.decoding.probe import MediaInfo
-from sync_mcp.media.lengths import clip_length, expected_length, missing_lengths
+from sync_mcp.media.lengths import clip_length, missing_lengths, output_length
 from sync_mcp.media.suitability import faults_of_media, notes_on_media, notes_on_upload
 from sync_mcp.sandbox.api.planning import output_seconds
 
@@ -294,7 +294,7 @@ def test_an_image_has_no_end_that_a_segment_could_pass() -> None:
 @pytest.mark.parametrize("mode", ["bounce", "loop", "cut_off", "silence", "remap"])
 @pytest.mark.parametrize(("video", "voice"), [(10.0, 8.0), (8.0, 10.0)])
 def test_the_output_is_as_long_as_the_sandbox_makes_it(mode: str, video: float, voice: float) -> None:
-    expected = expected_length(
+    expected = output_length(
         _request("video", "audio", options={"sync_mode": mode}),
         {0: replace(VIDEO, duration_seconds=video), 1: replace(VOICE, duration_seconds=voice)},
     )
@@ -302,26 +302,26 @@ def test_the_output_is_as_long_as_the_sandbox_makes_it(mode: str, video: float, 
 
 
 def test_without_a_mode_the_output_is_as_long_as_the_voice() -> None:
-    expected = expected_length(_request("video", "audio"), {0: VIDEO, 1: 8.0})
+    expected = output_length(_request("video", "audio"), {0: VIDEO, 1: 8.0})
     assert (expected.seconds, expected.note) == (8.0, "as long as the voice")
 
 
 def test_an_image_lasts_as_long_as_its_voice() -> None:
     request = _request("image", "audio", model="sync-3", options={"sync_mode": "silence"})
-    assert expected_length(request, {0: PHOTO, 1: VOICE}).seconds == 8.0
+    assert output_length(request, {0: PHOTO, 1: VOICE}).seconds == 8.0
 
 
 def test_a_dub_and_segments_last_as_long_as_the_video() -> None:
-    assert expected_length(_request("video", dub={"target_lang": "es"}), {0: VIDEO}).seconds == 10.0
+    assert output_length(_request("video", dub={"target_lang": "es"}), {0: VIDEO}).seconds == 10.0
     audio = {"ref_id": "r1"}
     segments = [{"start_time": 0, "end_time": 3, "audio_input": audio}]
-    assert expected_length(_request("video", "audio", segments=segments), {0: VIDEO}).seconds == 10.0
+    assert output_length(_request("video", "audio", segments=segments), {0: VIDEO}).seconds == 10.0
     still = _request("image", "audio", model="sync-3", segments=segments)
-    assert expected_length(still, {0: PHOTO}).seconds == 3.0
+    assert output_length(still, {0: PHOTO}).seconds == 3.0
 
 
 def test_a_script_is_measured_by_its_characters_and_says_so() -> None:
-    expected = expected_length(_request("video", "text"), {})
+    expected = output_length(_request("video", "text"), {})
     assert expected.seconds == 20.0
     assert expected.note == "as long as a script of 240 characters, taken to be said at 12 a second"
 
@@ -330,14 +330,14 @@ def test_a_length_that_is_needed_and_not_known_is_asked_for() -> None:
     request = _request("video", "audio", options={"sync_mode": "cut_off"})
     assert missing_lengths(request, {}) == [0, 1]
     assert missing_lengths(request, {0: VIDEO, 1: None}) == [1]
-    expected = expected_length(request, {0: VIDEO})
+    expected = output_length(request, {0: VIDEO})
     assert (expected.seconds, expected.note) == (None, "the length of input[1] is not known")
     assert missing_lengths(_request("video", "audio"), {1: VOICE}) == []
 
 
 def test_a_mode_of_tomorrow_leaves_the_length_open() -> None:
     request = _request("video", "audio", options={"sync_mode": "weave"})
-    expected = expected_length(request, {0: VIDEO, 1: VOICE})
+    expected = output_length(request, {0: VIDEO, 1: VOICE})
     assert (expected.seconds, expected.note) == (
         None,
         "what sync_mode weave makes of the lengths is not known",
@@ -349,4 +349,4 @@ def test_a_script_is_as_long_as_it_takes_to_say_it(script: str, seconds: float) 
     request = GenerationRequest(
         model="lipsync-2", input=[Video(url="https://h/v.mp4"), Text(script=script, voice_id="v")]
     )
-    assert expected_length(request, {0: 3.0}).seconds == seconds
+    assert output_length(request, {0: 3.0}).seconds == seconds

@@ -27,7 +27,7 @@ _MARK = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _NO_LENGTH = (0x01, *range(0xD0, 0xD9))
 
 
-def promised_bytes(file: BinaryIO) -> int | None:
+def bytes_by_header(file: BinaryIO) -> int | None:
     """Return how many bytes `file` has to have by its header; None where none tells, as for MP4."""
     head = _read(file, 0, _HEAD_BYTES)
     if head[:4] in (b"RIFF", b"RF64", b"BW64"):

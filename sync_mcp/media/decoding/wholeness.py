@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from typing import BinaryIO
 
-from sync_mcp.media.decoding.headers import boxes, promised_bytes
+from sync_mcp.media.decoding.headers import boxes, bytes_by_header
 from sync_mcp.media.decoding.probe import CutShort, MediaError, open_container, sound_stream
 
 _MEDIA_BOXES = (b"moov", b"moof", b"mdat")
@@ -25,7 +25,7 @@ def check_whole(file: BinaryIO) -> None:
     size = file.seek(0, os.SEEK_END)
     outermost = dict(boxes(file))
     if not outermost:
-        promised = promised_bytes(file)
+        promised = bytes_by_header(file)
     elif b"moov" not in outermost and b"moof" not in outermost:
         raise CutShort("is cut short: the index that an MP4 or MOV has at its end is missing.")
     elif b"moof" in outermost:
