@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
 from sync_mcp.cli.flags import home_of_flags, read_settings, settings_of_flags, sources
-from sync_mcp.cli.sandbox import embedded_sandbox, has_media
+from sync_mcp.cli.sandbox import has_media, own_sandbox
 from sync_mcp.cli.streams import print_text
 from sync_mcp.errors import (
     APIConnectionError,
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _examine(settings: Settings, arguments: argparse.Namespace) -> list[Finding]:
     is_here = has_media()
     # Without PyAV there is no sandbox to ask; the report says what to do about it.
-    with embedded_sandbox(settings) if is_here else nullcontext() as sandbox:
+    with own_sandbox(settings) if is_here else nullcontext() as sandbox:
         url = sandbox.url if sandbox else None
         return anyio.run(partial(examine, settings, sources(arguments), has_media=is_here, sandbox_url=url))
 

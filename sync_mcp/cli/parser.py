@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from sync_mcp._version import __version__
 from sync_mcp.cli.hosts import ALIASES, HOSTS
 from sync_mcp.cli.streams import stop
-from sync_mcp.machine.installed import called_by
+from sync_mcp.machine.installed import command_here
 
 _PLANS = ("free", "hobbyist", "creator", "growth", "scale", "enterprise")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -23,7 +23,7 @@ def create_parser() -> argparse.ArgumentParser:
     stand in it by the names of the settings.
     """
     parser = _OneLineParser(
-        prog=called_by(),
+        prog=command_here(),
         allow_abbrev=False,
         description="MCP server for the Sync API: lip-synced and dubbed video. Without a command it serves "
         "stdio.",

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         stop(error.strerror or str(error))
 
 
-def embedded_sandbox(settings: Settings) -> "AbstractContextManager[Sandbox | None]":
+def own_sandbox(settings: Settings) -> "AbstractContextManager[Sandbox | None]":
     """Return what runs a sandbox of this process's own, None where the settings want none.
 
     The program ends where PyAV is missing.

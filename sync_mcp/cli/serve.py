@@ -10,10 +10,10 @@ import anyio
 
 from sync_mcp.cli.flags import read_settings, read_tokens
 from sync_mcp.cli.hosts import http_origin
-from sync_mcp.cli.sandbox import embedded_sandbox
+from sync_mcp.cli.sandbox import own_sandbox
 from sync_mcp.cli.streams import log_to_stderr
 from sync_mcp.machine.home import home_folder, open_fault, open_to_others
-from sync_mcp.machine.installed import called_by
+from sync_mcp.machine.installed import command_here
 from sync_mcp.machine.scratch import sweep
 from sync_mcp.serving.tokens import FILE_NAME
 from sync_mcp.settings import Settings
@@ -53,11 +53,9 @@ def _serve_stdio(settings: Settings) -> None:
     from sync_mcp.serving.stdio import serve_stdio
 
     if sys.stdin.isatty():
-        hint = (
-            f"Waiting for MCP on standard input: a host should start this, see {called_by()} config --help."
-        )
-        print(hint, file=sys.stderr)
-    with embedded_sandbox(settings) as sandbox:
+        hint = "Waiting for MCP on standard input: a host should start this, see"
+        print(f"{hint} {command_here()} config --help.", file=sys.stderr)
+    with own_sandbox(settings) as sandbox:
         server = create_server(settings, sandbox_url=sandbox.url if sandbox else None)
         gc.freeze()
         gc.enable()
@@ -71,7 +69,7 @@ def _serve_http(settings: Settings) -> None:
 
     check_exposure(settings.http_host, settings.http_allowed_hosts, has_token=settings.has_token)
     tokens = read_tokens(settings)
-    with listen(settings.http_host, settings.http_port) as listening, embedded_sandbox(settings) as sandbox:
+    with listen(settings.http_host, settings.http_port) as listening, own_sandbox(settings) as sandbox:
         stopping = anyio.Event()
         server = create_server(settings, sandbox_url=sandbox.url if sandbox else None, stopping=stopping)
         app = create_app(server, allowed_hosts=settings.http_allowed_hosts, tokens=tokens)
@@ -82,6 +80,8 @@ def _serve_http(settings: Settings) -> None:
         if settings.makes_token:
             place = home_folder(settings.home) / FILE_NAME
             logger.info(
-                "clients need the token in %s: %s config CLIENT --http prints its header", place, called_by()
+                "clients need the token in %s: %s config CLIENT --http prints its header",
+                place,
+                command_here(),
             )
         serve_http(app, listening, on_stop=stopping.set)

@@ -34,7 +34,7 @@ def this_command() -> tuple[str, ...]:
     )
 
 
-def called_by() -> str:
+def command_here() -> str:
     """Return what a user types to run this command where they are."""
     typed = sys.argv[0]
     if Path(typed).stem != _NAME:
@@ -52,7 +52,7 @@ def ledger_command(*words: str) -> str:
 
     It names the folder of the ledger where one is in use that a terminal would not look in: see `name_home`.
     """
-    command, typed = called_by(), Path(sys.argv[0])
+    command, typed = command_here(), Path(sys.argv[0])
     if command == join_words([sys.argv[0]]) and typed.name != sys.argv[0]:
         command = join_words([str(typed.absolute())])
     home = ["--home", str(_homes[-1])] if _homes else []

@@ -31,9 +31,9 @@ def look_up(
 ) -> Sighting:
     """Ask the API for a job, where this key can see the jobs of the entry's account."""
     if api_key is None:
-        return _unseen("no key is set (SYNC_API_KEY)")
+        return _no_sighting("no key is set (SYNC_API_KEY)")
     if base_url != entry.base_url:
-        return _unseen(f"the call went to {entry.base_url}, and SYNC_BASE_URL is {base_url}")
+        return _no_sighting(f"the call went to {entry.base_url}, and SYNC_BASE_URL is {base_url}")
     return anyio.run(_look_up, ledger, entry, generation_id, api_key)
 
 
@@ -41,11 +41,13 @@ async def _look_up(ledger: Ledger, entry: Entry, generation_id: str, api_key: st
     async with AsyncSync(api_key=api_key, base_url=entry.base_url) as sync:
         account = ledger.account_of(sync.key_fingerprint, entry.base_url)
         if account is not None and account[0] != entry.account:
-            return _unseen(f"the key is of {account[0]}, and the call was of {entry.account}")
+            return _no_sighting(f"the key is of {account[0]}, and the call was of {entry.account}")
         try:
             job = await _job(sync, generation_id)
         except SyncError as error:
-            return _unseen(f"the API could not tell: {safe(error.whole_message, REASON_LIMIT).rstrip('.')}")
+            return _no_sighting(
+                f"the API could not tell: {safe(error.whole_message, REASON_LIMIT).rstrip('.')}"
+            )
     if job is None:
         return Sighting(False, f"The API knows no generation {generation_id}.")
     made = f", made {moment(job.created_at.timestamp())}" if job.created_at else ""
@@ -67,5 +69,5 @@ async def _job(sync: AsyncSync, generation_id: str) -> Generation | None:
         return job
 
 
-def _unseen(reason: str) -> Sighting:
+def _no_sighting(reason: str) -> Sighting:
     return Sighting(None, f"The id is not looked up, as {reason}.")
