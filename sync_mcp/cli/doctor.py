@@ -35,7 +35,7 @@ from sync_mcp.errors import (
 )
 from sync_mcp.machine.home import home_folder, open_fault, open_to_others
 from sync_mcp.machine.installed import ledger_command, media_install
-from sync_mcp.serving.tokens import check_own_token, named_tokens
+from sync_mcp.serving.tokens import check_own_token, read_named_tokens
 from sync_mcp.settings import Settings
 from sync_mcp.texts import safe
 from sync_mcp.tools.catalogue import TOOLS
@@ -188,7 +188,7 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
     try:
         check_exposure(settings.http_host, settings.http_allowed_hosts, has_token=settings.has_token)
         if settings.http_tokens_file is not None:
-            named_tokens(settings.http_tokens_file)
+            read_named_tokens(settings.http_tokens_file)
         if settings.makes_token:
             check_own_token(home_folder(settings.home))
     except (ConfigurationError, ValueError) as error:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.machine.home import home_folder
 from sync_mcp.machine.installed import name_home
-from sync_mcp.serving.tokens import named_tokens, own_token
+from sync_mcp.serving.tokens import own_token, read_named_tokens
 from sync_mcp.settings import Settings
 
 HTTP_FLAGS = {"http_host": "--host", "http_port": "--port", "http_allowed_hosts": "--allowed-host"}
@@ -68,7 +68,7 @@ def read_tokens(settings: Settings) -> dict[str, str | None]:
     tokens: dict[str, str | None] = {}
     try:
         if settings.http_tokens_file is not None:
-            tokens.update(named_tokens(settings.http_tokens_file))
+            tokens.update(read_named_tokens(settings.http_tokens_file))
         if settings.http_token is not None:
             tokens.setdefault(settings.http_token.get_secret_value(), None)
         if settings.makes_token:

@@ -133,9 +133,9 @@ class _CountedLine:
         more = f" ({self._times:,} times within a second)" if self._times > 1 else ""
         logger.warning("%s%s", self._text, more)
         self._times = 0
-        self._rest = get_running_loop().call_later(_LINE_SECONDS, self._rested)
+        self._rest = get_running_loop().call_later(_LINE_SECONDS, self._end_rest)
 
-    def _rested(self) -> None:
+    def _end_rest(self) -> None:
         self._rest = None
         if self._times:
             self._log()

@@ -343,7 +343,7 @@ def _decode(line: bytes) -> types.JSONRPCMessage:
     if len(line) > MAX_LINE_BYTES:
         raise _Refused(types.INVALID_REQUEST, f"a line is longer than {MAX_LINE_BYTES} bytes")
     try:
-        frame = _parsed(line)
+        frame = _parse(line)
     except ValueError as exc:
         raise _Refused(types.PARSE_ERROR, f"not JSON: {exc}") from None
     if not isinstance(frame, dict):
@@ -364,7 +364,7 @@ def _decode(line: bytes) -> types.JSONRPCMessage:
     return message
 
 
-def _parsed(line: bytes) -> object:
+def _parse(line: bytes) -> object:
     try:
         return from_json(line, allow_inf_nan=False)
     except ValueError:

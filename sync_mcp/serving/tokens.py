@@ -78,7 +78,7 @@ def _own(path: Path) -> str:
     return token
 
 
-def named_tokens(path: Path) -> dict[str, str]:
+def read_named_tokens(path: Path) -> dict[str, str]:
     """Return the name of each token in a file, one `name token` a line; `#` begins a comment.
 
     Raises:

@@ -13,7 +13,7 @@ from sync_mcp.cli.ledger.entries import describe_entry
 from sync_mcp.machine.home import home_folder
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.serving.tokens import named_tokens, own_token
+from sync_mcp.serving.tokens import own_token, read_named_tokens
 from tests.server.host import COMMAND, media
 from tests.serving.http.web import TOKEN, Mode, Web, both_eras, connected, post, serving
 from tests.serving.stdio.forked import run_forked
@@ -176,7 +176,7 @@ def test_a_line_that_is_no_name_and_token_is_named_and_not_shown(
     path = tmp_path / "tokens"
     path.write_text(lines, encoding="utf-8")
     with pytest.raises(ValueError, match=f"^Line {number} of ") as refusal:
-        named_tokens(path)
+        read_named_tokens(path)
     assert BEN not in str(refusal.value)
     assert EVA not in str(refusal.value)
 
