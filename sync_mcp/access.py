@@ -14,7 +14,7 @@ _VARIABLE = re.compile(r"\$?\{[^{}]*\}|\{\{[^{}]*\}\}|%\w+%|\$[A-Z_]*KEY")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def checked_origin(url: str) -> str:
+def check_origin(url: str) -> str:
     """Return the API's origin without a slash at its end.
 
     Raises:
@@ -42,7 +42,7 @@ def is_on_loopback(url: str) -> bool:
     return urlsplit(url).hostname in LOOPBACK
 
 
-def checked_key(key: str) -> str:
+def check_key(key: str) -> str:
     """Return the key without the spaces around it; it may be empty.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from sync_mcp.access import checked_key, checked_origin, is_on_loopback, is_placeholder
+from sync_mcp.access import check_key, check_origin, is_on_loopback, is_placeholder
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.serving.tokens import SHORTEST, is_token
 from sync_mcp.texts import near, safe, split_names, without_secrets
@@ -149,12 +149,12 @@ class Settings(BaseModel):
     @field_validator("base_url")
     @classmethod
     def _usable_origin(cls, url: str) -> str:
-        return checked_origin(url)
+        return check_origin(url)
 
     @field_validator("api_key")
     @classmethod
     def _possible_key(cls, key: SecretStr | None) -> SecretStr | None:
-        return SecretStr(checked_key(key.get_secret_value())) if key else None
+        return SecretStr(check_key(key.get_secret_value())) if key else None
 
     @field_validator("home")
     @classmethod

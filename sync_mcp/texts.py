@@ -121,7 +121,7 @@ def in_quotes(text: str) -> str:
     return f'"{plain}"'
 
 
-def folded(text: str, limit: int) -> str:
+def fold_words(text: str, limit: int) -> str:
     """Return words as they are compared: in lower case, without accents and marks, one space between."""
     parts = unicodedata.normalize("NFKD", clean(text, limit)).casefold()
     letters = "".join(character for character in parts if not unicodedata.combining(character))
@@ -169,7 +169,7 @@ def _likeness(word: str, name: str) -> float:
     return SequenceMatcher(None, name, word).ratio()
 
 
-def unwrapped(text: str) -> str:
+def unwrap(text: str) -> str:
     """Return what was pasted without what stands around it: blanks, quotes, brackets, Markdown."""
     bare = text.strip()
     while True:

@@ -1,6 +1,6 @@
 import pytest
 
-from sync_mcp.access import checked_origin, is_placeholder
+from sync_mcp.access import check_origin, is_placeholder
 
 
 @pytest.mark.parametrize(
@@ -8,14 +8,14 @@ from sync_mcp.access import checked_origin, is_placeholder
     ["https://API.sync.so", "HTTPS://api.sync.so/", "https://api.sync.so:443", " https://api.sync.so:443/ "],
 )
 def test_one_api_has_one_spelling(url: str) -> None:
-    assert checked_origin(url) == "https://api.sync.so"
+    assert check_origin(url) == "https://api.sync.so"
 
 
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:8080", "http://[::1]:8080", "https://api.sync.so:8443", "https://host/V2"]
 )
 def test_what_tells_one_api_from_another_stays(url: str) -> None:
-    assert checked_origin(url) == url
+    assert check_origin(url) == url
 
 
 PLACEHOLDERS = (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import sync_mcp
-from sync_mcp.texts import clean, folded, near, safe, unwrapped, without_queries
+from sync_mcp.texts import clean, fold_words, near, safe, unwrap, without_queries
 
 SECRET = "sEcReT5ignature"
 _WORDS = st.text(st.characters(exclude_categories=["Z", "Cc"], exclude_characters="?#/@\\"), max_size=12)
@@ -63,8 +63,8 @@ def test_a_terminals_command_without_an_end_hides_nothing_that_follows() -> None
 
 
 def test_names_are_compared_without_case_accents_and_marks() -> None:
-    assert folded("  Señora\u200b Núñez_2 - ÉLÉGANT!", 80) == "senora nunez 2 elegant"
-    assert folded("x" * 100, 5) == "xxxx"
+    assert fold_words("  Señora\u200b Núñez_2 - ÉLÉGANT!", 80) == "senora nunez 2 elegant"
+    assert fold_words("x" * 100, 5) == "xxxx"
 
 
 def test_line_ends_of_every_kind_become_spaces() -> None:
@@ -152,7 +152,7 @@ def test_a_word_that_is_the_beginning_of_one_means_it_and_two_that_are_as_like_a
     ],
 )
 def test_what_stands_around_a_pasted_text_is_taken_off_and_nothing_inside(text: str, bare: str) -> None:
-    assert unwrapped(text) == bare
+    assert unwrap(text) == bare
 
 
 def test_how_long_an_id_or_a_reason_may_be_is_written_once() -> None:

@@ -89,8 +89,8 @@ class AccountInfo(CamelModel):
             return told
         credits = next(_values(self.balance, ("credits",)), None)
         if credits is not None:
-            return _left(credits)
-        return _left(self.balance) if self._unit == "credits" else None
+            return _amount_left(credits)
+        return _amount_left(self.balance) if self._unit == "credits" else None
 
     @property
     def balance_usd(self) -> Decimal | None:
@@ -101,7 +101,7 @@ class AccountInfo(CamelModel):
         cents = next(_numbers(self.balance, _CENTS), None)
         if cents is not None:
             return cents / 100
-        return _left(self.balance) if self._unit == "usd" else None
+        return _amount_left(self.balance) if self._unit == "usd" else None
 
     @property
     def _unit(self) -> str | None:
@@ -158,7 +158,7 @@ def _number(value: JsonValue) -> Decimal | None:
     return number if number.is_finite() and abs(number) <= _HIGHEST else None
 
 
-def _left(value: JsonValue) -> Decimal | None:
+def _amount_left(value: JsonValue) -> Decimal | None:
     """Return a figure that stands alone, or what an object says is left."""
     number = _number(value)
     return number if number is not None else next(_numbers(value, _LEFT), None)

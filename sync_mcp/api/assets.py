@@ -149,7 +149,7 @@ class Assets:
         Raises:
             NotFoundError: the account has no asset by this id.
         """
-        reply = await self._transport.read(Call("GET", f"/v2/assets/{_checked_id(id)}"), request_options)
+        reply = await self._transport.read(Call("GET", f"/v2/assets/{_check_id(id)}"), request_options)
         return _asset(reply.data, reply.status)
 
     async def delete(self, id: str, *, request_options: RequestOptions | None = None) -> None:
@@ -159,7 +159,7 @@ class Assets:
             PermissionDeniedError: it belongs to another member of the organization.
             NotFoundError: the account has no asset by this id.
         """
-        await self._transport.read(Call("DELETE", f"/v2/assets/{_checked_id(id)}"), request_options)
+        await self._transport.read(Call("DELETE", f"/v2/assets/{_check_id(id)}"), request_options)
 
     async def download(
         self,
@@ -181,7 +181,7 @@ class Assets:
             FileRefused: there is a file by that name already, or it cannot be written.
             APIConnectionError, APITimeoutError, APIResponseError: it could not be had in all tries.
         """
-        call = Call("GET", f"/v2/assets/{_checked_id(id)}/download", plain=True)
+        call = Call("GET", f"/v2/assets/{_check_id(id)}/download", plain=True)
 
         async def fresh_url() -> str:
             reply = await self._transport.read(call, request_options)
@@ -351,7 +351,7 @@ def _names_hash(error: RequestRejectedError) -> bool:
     return error.status == 400 and "contentsha256" in f"{error.api_says} {error.field}".lower()
 
 
-def _checked_id(id: str) -> str:
+def _check_id(id: str) -> str:
     if not plain_id(id):
         raise InvalidRequestError("An asset id has letters, digits, _ and - only: copy it whole.")
     return id

@@ -1,6 +1,6 @@
 """The key and the origin that a client is given, checked before anything is sent."""
 
-from sync_mcp.access import checked_key, checked_origin, is_on_loopback, is_placeholder
+from sync_mcp.access import check_key, check_origin, is_on_loopback, is_placeholder
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.texts import without_secrets
 
@@ -12,7 +12,7 @@ def check_base_url(base_url: str) -> str:
         ConfigurationError: it is none, or the key would travel in the clear.
     """
     try:
-        return checked_origin(base_url)
+        return check_origin(base_url)
     except ValueError as error:
         raise ConfigurationError(f"The API's base URL {without_secrets(base_url)!r} {error}.") from None
 
@@ -24,7 +24,7 @@ def check_api_key(api_key: str, base_url: str) -> str:
         ConfigurationError: there is none, or it cannot be one.
     """
     try:
-        key = checked_key(api_key)
+        key = check_key(api_key)
     except ValueError as error:
         raise ConfigurationError(f"The API key {error}.") from None
     if not key:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.texts import clean, folded
+from sync_mcp.texts import clean, fold_words
 
 AUTO = "auto"
 """As `source_lang`: the API finds it out by itself, as where it is left out."""
@@ -188,7 +188,7 @@ _LIKE_ENOUGH = 0.8
 _LEAST_LETTERS = 3
 
 _NAMES: Mapping[str, str] = {
-    folded(name, _TEXT_LIMIT): code
+    fold_words(name, _TEXT_LIMIT): code
     for name, code in (*((name, code) for code, name in LANGUAGES.items()), *_OTHER_NAMES.items())
 }
 
@@ -201,7 +201,7 @@ def language_code(text: str, *, source: bool) -> str:
     Raises:
         InvalidRequestError: it is none that is known here; the sentence names the near one.
     """
-    if source and folded(text, _TEXT_LIMIT) == AUTO:
+    if source and fold_words(text, _TEXT_LIMIT) == AUTO:
         return AUTO
     code = find_language(text)
     if code is None:
@@ -211,7 +211,7 @@ def language_code(text: str, *, source: bool) -> str:
 
 def find_language(text: str) -> str | None:
     """Return the code of the language that `text` is the code or the name of, or None."""
-    name = folded(text, _TEXT_LIMIT)
+    name = fold_words(text, _TEXT_LIMIT)
     return name if name in LANGUAGES else _NAMES.get(name)
 
 
@@ -229,7 +229,7 @@ def _sentence(text: str, kind: str, *, source: bool) -> str:
     place = "dub.source_lang" if source else "dub.target_lang"
     if not text.strip():
         return f"{place} is empty: give a language code, such as es."
-    name = folded(text, _TEXT_LIMIT)
+    name = fold_words(text, _TEXT_LIMIT)
     if name == AUTO and not source:
         return f"{place} cannot be auto: name the language to dub into."
     code = find_language(text) or _nearest(name)

@@ -74,10 +74,10 @@ class LocalFile:
         self._before = os.fstat(file.fileno())
         self.size = self._before.st_size
         if not self.size:
-            raise FileRefused(f"{self._shown} is empty.", code="file_empty")
+            raise FileRefused(f"{self._label} is empty.", code="file_empty")
         if self.size > LARGEST_BYTES:
             raise FileRefused(
-                f"{self._shown} has {self.size:,} bytes; the API takes {LARGEST_BYTES:,} at most.",
+                f"{self._label} has {self.size:,} bytes; the API takes {LARGEST_BYTES:,} at most.",
                 code="file_too_large",
                 next_step="Cut or compress it and name the smaller file.",
             )
@@ -211,15 +211,15 @@ class LocalFile:
             raise self._change_error()
 
     @property
-    def _shown(self) -> str:
+    def _label(self) -> str:
         return self.name or "The file"
 
     def _unreadable(self, error: OSError) -> FileRefused:
-        return _unreadable(self._shown, error)
+        return _unreadable(self._label, error)
 
     def _change_error(self) -> FileRefused:
         return FileRefused(
-            f"{self._shown} changed while it was read, and was not uploaded.",
+            f"{self._label} changed while it was read, and was not uploaded.",
             code="file_changed",
             next_step="Wait until nothing writes to the file any more, then call again.",
         ).advise(retryable=True)

@@ -10,7 +10,7 @@ from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import CamelModel
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import APIResponseError, InvalidRequestError
-from sync_mcp.texts import VOICE_NAME_LIMIT, folded, plain_id
+from sync_mcp.texts import VOICE_NAME_LIMIT, fold_words, plain_id
 
 _SEARCH_LIMIT = 80
 # Whoever looks for a voice says these too, and they tell none from another.
@@ -78,19 +78,19 @@ def find_voices(voices: Iterable[Voice], search: str) -> list[Voice]:
 
     Case, accents and marks make no difference. Without a word in it, `search` finds all as they are.
     """
-    asked = folded(search, _SEARCH_LIMIT)
+    asked = fold_words(search, _SEARCH_LIMIT)
     words = split_search(asked)
     ranked = [
         (rank, voice)
         for voice in voices
-        if (rank := _rank(folded(voice.name or "", VOICE_NAME_LIMIT), asked, words)) is not None
+        if (rank := _rank(fold_words(voice.name or "", VOICE_NAME_LIMIT), asked, words)) is not None
     ]
     return [voice for _, voice in sorted(ranked, key=lambda entry: entry[0])]
 
 
 def split_search(search: str) -> list[str]:
     """Return the words of a search that tell one voice from another; all of them where none does."""
-    words = list(dict.fromkeys(folded(search, _SEARCH_LIMIT).split()))
+    words = list(dict.fromkeys(fold_words(search, _SEARCH_LIMIT).split()))
     return [word for word in words if word not in _SAYING_LITTLE] or words
 
 

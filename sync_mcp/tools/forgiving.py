@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from sync_mcp.texts import plain_id, unwrapped
+from sync_mcp.texts import plain_id, unwrap
 
 INJECTED = frozenset(("toolCallId", "sessionId", "action", "chatInput", "random_string"))
 """Arguments that some hosts add to every call, and cannot leave out."""
@@ -87,7 +87,7 @@ def _meant_id(value: object) -> object:
     """Return the id that a text is, without what stands around it, or the only one in a sentence."""
     if not isinstance(value, str) or plain_id(value.strip()):
         return value
-    bare = unwrapped(value)
+    bare = unwrap(value)
     if plain_id(bare):
         return bare
     found = {id.lower(): id for id in _UUID.findall(value)}
@@ -105,7 +105,7 @@ def _meant_ids(value: object) -> object:
 
 
 def _meant_url(value: object) -> object:
-    return unwrapped(value) if isinstance(value, str) else value
+    return unwrap(value) if isinstance(value, str) else value
 
 
 _READINGS: Mapping[str, Callable[[object], object]] = {
@@ -149,5 +149,5 @@ def _item_at(text: str) -> object:
 
 
 def _place(text: str) -> dict[str, str]:
-    bare = unwrapped(text)
+    bare = unwrap(text)
     return {"url": bare} if _WEB.match(bare) else {"path": bare}

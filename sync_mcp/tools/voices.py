@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from sync_mcp.api.languages import find_language
 from sync_mcp.api.voices import Voice, find_voices, split_search
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.texts import VOICE_NAME_LIMIT, WORD_LIMIT, folded, near, plain_id, safe
+from sync_mcp.texts import VOICE_NAME_LIMIT, WORD_LIMIT, fold_words, near, plain_id, safe
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.core import VoiceRow, VoicesAnswer, VoicesArguments
 
@@ -107,12 +107,12 @@ def _languages_of(voice: Voice) -> Iterator[str]:
 
 def _comparison_keys(voice: Voice) -> tuple[str, frozenset[str]]:
     """Return the name and the languages of a voice as they are searched."""
-    return folded(voice.name or "", VOICE_NAME_LIMIT), frozenset(map(_language, _languages_of(voice)))
+    return fold_words(voice.name or "", VOICE_NAME_LIMIT), frozenset(map(_language, _languages_of(voice)))
 
 
 def _language(text: str) -> str:
     """Return a language as it is compared: by its code, without the region."""
-    words = folded(text, WORD_LIMIT)
+    words = fold_words(text, WORD_LIMIT)
     return find_language(words) or find_language(words.partition(" ")[0]) or words
 
 
@@ -121,7 +121,7 @@ def _each_kind_first(voices: Sequence[_Known]) -> list[_Known]:
     first: dict[str, _Known] = {}
     for voice in voices:
         is_cloned = voice.row.kind == "cloned"
-        kind = "cloned" if is_cloned else voice.kind and folded(voice.kind, WORD_LIMIT)
+        kind = "cloned" if is_cloned else voice.kind and fold_words(voice.kind, WORD_LIMIT)
         if kind:
             first.setdefault(kind, voice)
     shown = {voice.row.voice_id for voice in first.values()}

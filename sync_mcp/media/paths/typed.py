@@ -7,7 +7,7 @@ from pathlib import Path, PurePath, PureWindowsPath
 from urllib.parse import unquote
 
 from sync_mcp.errors import FileRefused
-from sync_mcp.texts import clean, unwrapped
+from sync_mcp.texts import clean, unwrap
 
 WINDOWS = os.name == "nt"
 _PATH_LIMIT = 4096
@@ -31,7 +31,7 @@ def plain_path(path: str) -> str:
     text = path.strip()
     if len(text) > _PATH_LIMIT:
         raise _no_path(text, "is too long for a path")
-    bare = unwrapped(text)
+    bare = unwrap(text)
     is_wrapped = bare != text
     url = None if OF_A_CHAT.match(bare) else _URL.fullmatch(bare)
     if url:
