@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.texts import clean, did_you_mean, near
-from sync_mcp.tools.forgiving import meant, stands_for_nothing
+from sync_mcp.tools.forgiving import interpret, stands_for_nothing
 from sync_mcp.tools.schema import Schema
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -60,7 +60,7 @@ def parse_arguments(
         InvalidRequestError: a sentence for every fault.
     """
     reader = _Reader(schema)
-    plain = reader.named_values(dict(given), schema, "", other_names)
+    plain = reader.read_values(dict(given), schema, "", other_names)
     notes = _cut_to_most(model, plain)
     known_faults = list(reader.faults)
     try:
@@ -108,7 +108,7 @@ class _Reader:
         if kind in ("object", "array") and isinstance(value, str):
             value = self._from_json(value, schema, place)
         if kind == "object" and isinstance(value, Mapping):
-            return self.named_values(dict(cast(Mapping[str, object], value)), schema, place, {})
+            return self.read_values(dict(cast(Mapping[str, object], value)), schema, place, {})
         if kind == "array" and isinstance(value, Sequence) and not isinstance(value, str):
             items = cast(Sequence[object], value)
             return [self.value(item, schema["items"], f"{place}[{n}]") for n, item in enumerate(items)]
@@ -120,7 +120,7 @@ class _Reader:
             self._fault(place, f"{place} must be {_KINDS[kind]}, not {str(value).lower()}.")
         return value
 
-    def named_values(
+    def read_values(
         self, given: dict[str, object], schema: Schema, place: str, other_names: Mapping[str, str]
     ) -> dict[str, object]:
         if len(given) > MOST_NAMES:
@@ -140,11 +140,11 @@ class _Reader:
             elif stands_for_nothing(name, value, in_options="options" in place):
                 continue
             elif name not in required and self._is_left_out_in_words(value, properties[name], place):
-                wanted = _wanted(properties[name])
+                wanted = _kind_of_value(properties[name])
                 shown = clean(str(value), _SHOWN_VALUE)
                 self._fault(where, f"{where} must be {wanted}, not {shown!r}; leave it out for the default.")
             else:
-                said = self.value(meant(name, value), properties[name], where)
+                said = self.value(interpret(name, value), properties[name], where)
                 if read.setdefault(name, said) != said:
                     self._fault(where, f"{where} is given twice with different values: keep one.")
         return read
@@ -201,7 +201,7 @@ class _Reader:
         self.places.add(place)
 
 
-def _wanted(schema: Schema) -> str:
+def _kind_of_value(schema: Schema) -> str:
     return _one_of(schema["enum"]) if "enum" in schema else _PLAIN[schema["type"]]
 
 

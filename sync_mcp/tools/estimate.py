@@ -68,7 +68,7 @@ async def estimate_cost(context: CallContext, arguments: EstimateArguments) -> E
         assumptions=[
             *price.assumptions,
             *([price.note] if price.note else []),
-            *_unseen(files),
+            *_list_unseen(files),
             *([] if files is not None else _lengths_of_scripts(request)),
             *told,
             *unforeseen,
@@ -120,7 +120,7 @@ def _lengths_of_scripts(request: GenerationRequest) -> list[str]:
     ]
 
 
-def _unseen(files: InputFiles | None) -> list[str]:
+def _list_unseen(files: InputFiles | None) -> list[str]:
     return [files.unseen] if files is not None and files.unseen else []
 
 

@@ -53,13 +53,13 @@ def stands_for_nothing(name: str, value: object, *, in_options: bool) -> bool:
     return takes_word and not in_options and value in _NOTHING
 
 
-def meant(name: str, value: object) -> object:
+def interpret(name: str, value: object) -> object:
     """Return the value of an argument in the form that its tool takes it in."""
     reading = _READINGS.get(name)
     return value if reading is None else reading(value)
 
 
-def _meant_items(value: object) -> object:
+def _interpret_items(value: object) -> object:
     """Return the items of an input that came as one of them, by their kinds, or as where they lie."""
     value = _read(value)
     if isinstance(value, str):
@@ -76,14 +76,14 @@ def _meant_items(value: object) -> object:
     return value
 
 
-def _meant_dub(value: object) -> object:
+def _interpret_dub(value: object) -> object:
     """Return a dub that came as the language alone."""
     if not isinstance(value, str) or _read(value) is not value or value.strip().casefold() == _NO:
         return value
     return {"target_lang": value}
 
 
-def _meant_id(value: object) -> object:
+def _interpret_id(value: object) -> object:
     """Return the id that a text is, without what stands around it, or the only one in a sentence."""
     if not isinstance(value, str) or plain_id(value.strip()):
         return value
@@ -94,30 +94,30 @@ def _meant_id(value: object) -> object:
     return next(iter(found.values())) if len(found) == 1 else value
 
 
-def _meant_ids(value: object) -> object:
-    """Return a list of ids, each as `_meant_id` does."""
+def _interpret_ids(value: object) -> object:
+    """Return a list of ids, each as `_interpret_id` does."""
     read = _read(value)
     if isinstance(read, str):
-        parts = [_meant_id(part) for part in read.split(",") if part.strip()]
+        parts = [_interpret_id(part) for part in read.split(",") if part.strip()]
         are_ids = all(isinstance(part, str) and plain_id(part.strip()) for part in parts)
-        return parts if are_ids else [_meant_id(read)]
-    return list(map(_meant_id, cast(Sequence[object], read))) if isinstance(read, Sequence) else value
+        return parts if are_ids else [_interpret_id(read)]
+    return list(map(_interpret_id, cast(Sequence[object], read))) if isinstance(read, Sequence) else value
 
 
-def _meant_url(value: object) -> object:
+def _interpret_url(value: object) -> object:
     return unwrap(value) if isinstance(value, str) else value
 
 
 _READINGS: Mapping[str, Callable[[object], object]] = {
-    "input": _meant_items,
-    "dub": _meant_dub,
-    "generation_id": _meant_id,
-    "generation_ids": _meant_ids,
-    "asset_id": _meant_id,
-    "project_id": _meant_id,
-    "url": _meant_url,
-    "webhook_url": _meant_url,
-    "bounding_boxes_url": _meant_url,
+    "input": _interpret_items,
+    "dub": _interpret_dub,
+    "generation_id": _interpret_id,
+    "generation_ids": _interpret_ids,
+    "asset_id": _interpret_id,
+    "project_id": _interpret_id,
+    "url": _interpret_url,
+    "webhook_url": _interpret_url,
+    "bounding_boxes_url": _interpret_url,
 }
 
 

@@ -72,7 +72,7 @@ async def explain_if_missing(context: CallContext, generation_id: str) -> AsyncG
         raise
 
 
-async def known_jobs(context: CallContext, jobs: Sequence[Generation]) -> Mapping[str, Entry]:
+async def find_entries(context: CallContext, jobs: Sequence[Generation]) -> Mapping[str, Entry]:
     """Return what the ledger knows of jobs, by their ids; nothing where it cannot be read."""
     backend = context.backend
     try:
@@ -108,7 +108,7 @@ def _tell_cost(answer: _OfLedger, cost_usd: Decimal | None, estimate_usd: Decima
 
 
 async def generation_answer(context: CallContext, generation: Generation) -> GenerationAnswer:
-    known = await known_jobs(context, [generation])
+    known = await find_entries(context, [generation])
     answer = GenerationAnswer(
         generation_id=safe(generation.id, ID_LIMIT),
         status=safe(generation.status, _WORD_LIMIT),

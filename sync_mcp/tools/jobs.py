@@ -17,10 +17,10 @@ from sync_mcp.tools.job_answers import (
     COPY_THE_ID,
     advise_unresolved,
     explain_if_missing,
+    find_entries,
     fit_rows,
     generation_answer,
     is_about_job,
-    known_jobs,
     list_next_step,
     list_unresolved,
     wait_answer,
@@ -68,7 +68,7 @@ async def wait_for_generations(context: CallContext, arguments: WaitArguments) -
     if len(failures) == len(ids) and not any(map(is_about_job, failures)):
         # What stands in the way of all of them is no matter of the jobs.
         raise failures[0]
-    known = await known_jobs(context, [job for job in outcomes.values() if not isinstance(job, SyncError)])
+    known = await find_entries(context, [job for job in outcomes.values() if not isinstance(job, SyncError)])
     progress = await _progress(context, outcomes)
     can_save = context.can_save
     answer = wait_answer(ids, outcomes, known, progress, wants_urls=arguments.urls, can_save=can_save)
@@ -115,7 +115,7 @@ async def list_generations(context: CallContext, arguments: ListArguments) -> Li
                 f"while. {advise_unresolved(len(unresolved))}"
             ),
         )
-    rows = fit_rows(page[: arguments.limit], await known_jobs(context, page[: arguments.limit]))
+    rows = fit_rows(page[: arguments.limit], await find_entries(context, page[: arguments.limit]))
     more = len(page) > len(rows) or len(page) + page.unreadable > arguments.limit
     # What is no id is text of a stranger's.
     cursor = (plain_id(page[len(rows) - 1].id) or None) if rows and more else None

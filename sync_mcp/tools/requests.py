@@ -22,7 +22,7 @@ _SHOWN_ID = 40
 
 async def read_request(backend: Backend, arguments: RequestArguments) -> GenerationRequest:
     """Return what is to be made or priced."""
-    model = _chosen_model(arguments)
+    model = _choose_model(arguments)
     fields = arguments.model_dump(exclude_none=True, include=set(REQUEST))
     faults = [fault for number, item in enumerate(arguments.input) for fault in _find_misplaced(item, number)]
     told: set[str] = set()
@@ -133,7 +133,7 @@ def _put_languages(dub: dict[str, str]) -> Iterator[tuple[str, Sequence[str]]]:
             yield name, error.faults
 
 
-def _chosen_model(arguments: RequestArguments) -> str:
+def _choose_model(arguments: RequestArguments) -> str:
     if arguments.model:
         return arguments.model.strip()
     return "sync-3" if has_image(arguments) else "lipsync-2"

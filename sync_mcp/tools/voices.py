@@ -62,7 +62,7 @@ async def list_voices(context: CallContext, arguments: VoicesArguments) -> Voice
         kinds=None if arguments.search or arguments.cursor else _kinds(found),
         voices=page,
         next_cursor=cursor,
-        note=_unheard(known, arguments) if found else _none_found(known, arguments),
+        note=_name_missing_words(known, arguments) if found else _none_found(known, arguments),
         next_step=_next_step(known, arguments, len(found), cursor) if found else _none_step(known),
     )
 
@@ -172,10 +172,10 @@ def _none_found(known: Sequence[_Known], arguments: VoicesArguments) -> str:
         return f"No voice is told to speak {asked!r}{near(asked, languages)} Told: {some}."
     if arguments.language and languages:
         return "No voice of this language has that in its name."
-    return _unheard(known, arguments) or "No voice has that in its name."
+    return _name_missing_words(known, arguments) or "No voice has that in its name."
 
 
-def _unheard(known: Sequence[_Known], arguments: VoicesArguments) -> str | None:
+def _name_missing_words(known: Sequence[_Known], arguments: VoicesArguments) -> str | None:
     return " ".join(_words_of_none(known, arguments.search or "")) or None
 
 
