@@ -202,7 +202,7 @@ def _user(context: ServerRequestContext[Backend], params: types.CallToolRequestP
                 metadata=ServerMessageMetadata(related_request_id=context.request_id),
             )
         except (MCPError, ValidationError) as error:
-            # It says that it cannot, or what it says is no answer.
+            # It says that it cannot, or its answer is no answer.
             logger.warning("the client could not ask the user: %s", safe(repr(error), FAULT_LIMIT))
             return None
 

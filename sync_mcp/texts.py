@@ -10,24 +10,24 @@ from difflib import SequenceMatcher, get_close_matches
 # its name here; a limit of one place alone stays there.
 
 MESSAGE_LIMIT = 600
-"""Of a message or a next step: a few sentences."""
+"""The longest message or next step: a few sentences."""
 SAYING_LIMIT = 300
-"""Of what the API says, in its words."""
+"""The most of what the API says, in its words."""
 REASON_LIMIT = 200
-"""Of why something failed, as a part of a sentence of ours."""
+"""The longest reason of a failure, as a part of a sentence of ours."""
 FAULT_LIMIT = 300
-"""Of a fault that nobody expected, as the log shows it."""
+"""The most of a fault that nobody expected, as the log shows it."""
 ID_LIMIT = 128
-"""Of an id, or of what stands in the place of one."""
+"""The longest id, or text in the place of one."""
 FILE_NAME_LIMIT = 120
 VOICE_NAME_LIMIT = 60
 WORD_LIMIT = 40
-"""Of one word, such as a kind or a type."""
+"""The longest single word, such as a kind or a type."""
 PIECE_LIMIT = 80
-"""Of anything in a question to the user that somebody else has written."""
+"""The longest piece in a question to the user that somebody else has written."""
 
 _SCHEME = r"[a-z][a-z0-9+.-]{0,20}://"
-# Up to the next space, quotes and all: a quote may stand in a URL, and what follows it may be a signature.
+# Up to the next space, quotes and all: a quote may stand in a URL, and a signature may follow it.
 _URL = re.compile(rf"{_SCHEME}\S*|\?[^\s?=]*=\S*", re.IGNORECASE)
 _QUERY = re.compile(r"[?#]")
 _USERINFO = re.compile(rf"(?P<scheme>{_SCHEME})[^\s/?#]*@", re.IGNORECASE)
@@ -101,17 +101,17 @@ def safe(text: str, limit: int) -> str:
 
 
 def plain_id(text: str) -> str:
-    """Return an id that may stand in a path and in our words, or "" for what is none: a stranger's text."""
+    """Return an id that may stand in a path and in our words, or "" for a text that is no id."""
     return text if _ID.fullmatch(text) else ""
 
 
 def format_id(name: str) -> str:
-    """Return an id as it stands in a sentence: what is none is in quotes, which it cannot close."""
+    """Return an id as it stands in a sentence; one that is no id is quoted, and cannot close that."""
     return plain_id(name) or json.dumps(name, ensure_ascii=False)
 
 
 def without_quotes(text: str) -> str:
-    """Return `text` without any kind of quotation mark: what stands in quotes must not close them."""
+    """Return `text` without any kind of quotation mark: a text in quotes must not close them."""
     return text.translate(_QUOTES)
 
 

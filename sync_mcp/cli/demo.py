@@ -123,7 +123,7 @@ class _Assistant:
 
 def _new_folder(output: str) -> Path:
     folder = Path(output).resolve()
-    # Before anything is made: what cannot be kept need not be.
+    # Before anything is made: a video that cannot be kept need not be made.
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Serve until the client goes away or the process is told to end."""
     # The server's models are still to be built: as in `main`.
     gc.disable()
-    # First: what is set wrong needs no server to be told.
+    # First: no server is needed to tell what is set wrong.
     settings = read_settings(arguments)
     settings.check_key()
     log_to_stderr(settings.log_level)
@@ -47,7 +47,7 @@ def _warn_of_open_home(settings: Settings) -> None:
 
 
 def _serve_stdio(settings: Settings) -> None:
-    # Over stdio no web server is loaded, and what is set wrong is told before any server is.
+    # Over stdio no web server is loaded, and a wrong setting is told before any server is loaded.
     from sync_mcp.server import create_server
     from sync_mcp.serving.ending import exit_within
     from sync_mcp.serving.stdio import serve_stdio

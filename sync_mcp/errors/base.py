@@ -54,7 +54,7 @@ class SyncError(Exception):
         retryable: bool | None = None,
         money_spent: MoneySpent | None = None,
     ) -> Self:
-        """Say more, or better, what is known only where the error is met; what is None stays.
+        """Say more, or better, where more is known than where the error was built; None changes nothing.
 
         It is the only way to change an error that was made. The words are taken as they are: whoever adds
         foreign ones cleans them first.

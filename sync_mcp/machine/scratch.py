@@ -108,7 +108,7 @@ def _make(use: Use) -> tuple[Path, int | None]:
 
 def _remove(folder: Path, lock: int | None) -> None:
     _clear(folder)
-    # The lock's file goes last: what a sweep that is killed has left is swept in its turn.
+    # The lock's file goes last: the next sweep then takes what a killed one has left.
     if lock is not None:
         os.close(lock)
     with suppress(OSError):

@@ -23,9 +23,9 @@ from sync_mcp.media.temporary import temporary_copy
 from sync_mcp.texts import clean
 
 LARGEST_COPY_BYTES = 1024**3
-"""Of what is fetched from the network, to be copied into the account's storage."""
+"""The most that is fetched from the network to be copied into the account's storage."""
 LARGEST_LOOK_BYTES = 200 * 1024**2
-"""Of what is fetched from the network only to see how long it is."""
+"""The most that is fetched from the network only to see how long it is."""
 _NAME_LIMIT = 80
 
 

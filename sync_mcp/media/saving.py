@@ -90,7 +90,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """What the checks of an output have come to."""
+    """The outcome of the checks of an output."""
 
     checks: dict[str, str]
     duration_seconds: float | None = None

@@ -25,7 +25,7 @@ from sync_mcp.tools.limit_words import LIMIT_WORDS, NO_BUDGET
 _WORD_LIMIT = 80
 _URL_LIMIT = 300
 _API_SECONDS = 4.0
-"""How long the API is waited for: what the ledger knows is there at once."""
+"""How long an answer waits for the API; the ledger answers at once."""
 _UNASKED_PERIOD = "all jobs paid or held without asking within 24 hours"
 _RESERVED = "What is spent includes reserved_usd: estimates of jobs that run, or whose cost is not known yet."
 _BY_USAGE = "The account is billed by usage, so there is no balance."

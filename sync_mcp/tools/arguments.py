@@ -26,7 +26,7 @@ _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _BROKEN_TEXT = re.compile("[\ud800-\udfff]")
 _PLAIN = {"number": "a number", "integer": "a whole number", "boolean": "true or false"}
 _KINDS = {"array": "a JSON array", "object": "a JSON object", **_PLAIN}
-# Never taken for one: what stands in an option decides what is paid for.
+# Never taken for one: the value of an option decides what is paid for.
 _LEFT_OUT = ("none", "null", "undefined", "default")
 _MOST_FAULTS = 12
 MOST_NAMES = 200

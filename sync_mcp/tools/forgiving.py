@@ -1,6 +1,6 @@
-"""What hosts and assistants put around what they mean: taken off, or taken for what it can only mean.
+"""Arguments as they were meant: hosts and assistants wrap them in ways that have only one meaning.
 
-Only where it is safe: nothing here touches what may be paid (`max_cost_usd`), a script, or an option.
+Nothing here touches what may be paid (`max_cost_usd`), a script, or an option.
 """
 
 import json
@@ -122,7 +122,7 @@ _READINGS: Mapping[str, Callable[[object], object]] = {
 
 
 def _read(value: object) -> object:
-    """Return what a text says in JSON; any other, and a text that is none, as it is."""
+    """Return what a text says in JSON; another value, and a text that is no JSON, as it is."""
     if not isinstance(value, str):
         return value
     try:

@@ -34,7 +34,7 @@ _THEIRS = "Only the user can change it, in the settings of the server."
 
 def limit_message(error: LimitReached) -> str:
     """Return what stands in a job's way, for an assistant."""
-    # The ledger's words come with the ledger: what lists the tools does not need them.
+    # The ledger's words come with the ledger: a listing of the tools does not need them.
     from sync_mcp.payments.limits import dollars, minute
 
     words = LIMIT_WORDS.get(error.limit or "")

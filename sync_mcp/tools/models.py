@@ -21,7 +21,7 @@ class ModelFacts:
     """What is known of a model beside the API's own list (API §17, §18)."""
 
     usd_per_frame: Decimal
-    """What an estimate counts with; it is the price of the lowest plan."""
+    """The price of the lowest plan: an estimate counts with it."""
     lowest_usd_per_second: Decimal
     """On the highest plan. Which of the others has which price is documented nowhere."""
     limits: str | None = None

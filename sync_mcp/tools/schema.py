@@ -92,7 +92,7 @@ def _leave_names_and_types(argument: Schema) -> None:
 
 
 def _leave_type(argument: Schema) -> None:
-    # Open: what may stand inside is checked by the server.
+    # Open: the server checks what stands inside.
     inner = argument.get("items", argument)
     for told in ("properties", "required", "additionalProperties"):
         inner.pop(told, None)

@@ -80,7 +80,7 @@ class Selection:
 
     @cached_property
     def _narrow_once(self) -> "Callable[[frozenset[str]], Selection]":
-        # Every request of a connection asks for the same: what it comes to is worked out once.
+        # Every request of a connection asks for the same: the selection is worked out once.
         return lru_cache(_NARROWED_KEPT)(self._narrow)
 
     def _narrow(self, toolsets: frozenset[str]) -> "Selection":

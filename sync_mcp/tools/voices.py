@@ -96,7 +96,7 @@ def _restriction(voice: Voice) -> Iterator[str]:
 
 
 def _languages_of(voice: Voice) -> Iterator[str]:
-    """Yield the languages of a voice, should the API tell them: none is documented."""
+    """Yield the languages of a voice, where the API tells them, which no document says."""
     more = cast(Mapping[str, JsonValue], voice.model_extra or {})
     labels = more.get("labels")
     inside = labels.get("language") if isinstance(labels, Mapping) else None
@@ -184,7 +184,7 @@ def _words_of_none(known: Sequence[_Known], search: str) -> Iterator[str]:
     spoken = sorted({part for voice in known[:_NEAR_AMONG] for part in voice.folded_name.split()})
     for word in split_search(search) if search else ():
         if not any(word in voice.folded_name for voice in known):
-            # Names are short: what is only a little like one is another word.
+            # Names are short: a word that is only a little like one is another word.
             meant = near(word, get_close_matches(word, spoken, n=1, cutoff=_LIKE))
             yield f"No voice has {word!r} in its name{meant}"
 

@@ -142,7 +142,7 @@ def plan_release(ledger: Ledger, entry_id: int, *, look: Callable[[Ledger, Entry
 
 
 def _why_not_released(entry: Entry, job: str, sighting: Sighting) -> str:
-    """Return why an attempt is not let go of whose job the API shows, and what to do instead."""
+    """Return why an attempt whose job the API shows is not let go of, and what to do instead."""
     if entry.generation_id is None:
         way = f"Note it as this entry's job: {ledger_command('resolve', str(entry.id), job)}"
     elif sighting.is_running:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 _SEQUENTIAL_SHARE = 0.7
-"""Of the time there is, what decoding from the beginning gets before the end has to be looked at."""
+"""Decoding from the beginning gets this share of the time; after it the end is looked at."""
 _PACKETS_SHARE = 0.85
-"""Of the time there is, when going through the packets of a file too long to decode has to end."""
+"""A walk through the packets of a file too long to decode has to end at this share of the time."""
 _END_SECONDS = 2.0
 _SAMPLES = 40
 _LOUD_PEAK = 4096

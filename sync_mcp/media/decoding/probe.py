@@ -31,7 +31,7 @@ _BUFFER_BYTES = 64 * 1024
 _COUNTED = ("mp3", "aac", "ogg", "asf")
 """Of these FFmpeg guesses a length by the bit rate, or counts what lies before the first sound."""
 _LATE_SECONDS = 0.1
-"""What begins later than this has a length in its header that counts the time before it."""
+"""The header of a file that begins later than this counts the time before it as length too."""
 _LONGEST_SECONDS = 7 * 24 * 3600
 """A header that tells more than a week lies."""
 _MOST_FPS = 1000

@@ -28,7 +28,7 @@ MEMORY_BYTES = 1536 * 1024 * 1024
 
 _Answer = tuple[dict[str, object], bytes]
 _TIME_SHARE = 0.8
-"""Of the time that the parent gives, what decoding gets; the rest is for starting and answering."""
+"""Decoding gets this share of the time that the parent gives; the rest is for starting and answering."""
 _THREADS = 2
 _WHY: dict[type[MediaError], str] = {NotDecodedHere: "not decoded here", CutShort: "cut short"}
 

@@ -1,4 +1,4 @@
-"""What a user may have meant who named a file or a folder that is not there."""
+"""Near misses: which file or folder a user may have meant by a name that is not there."""
 
 import os
 from collections.abc import Iterator, Sequence
