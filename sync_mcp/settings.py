@@ -252,7 +252,7 @@ class Settings(BaseModel):
     def _read(
         cls, environment: Mapping[str, str], flags: Mapping[str, object]
     ) -> tuple[Self | None, list[str]]:
-        faults = _unknown(environment, set(cls.VARIABLES.values()))
+        faults = _find_unknown(environment, set(cls.VARIABLES.values()))
         values: dict[str, object] = {
             name: environment[variable].strip()
             for name, variable in cls.VARIABLES.items()
@@ -332,7 +332,7 @@ def _complaint(variable: str, name: str, value: object) -> str:
     return f"{variable} must be {_WANTED[name]}{shown}."
 
 
-def _unknown(environment: Mapping[str, str], known: set[str]) -> list[str]:
+def _find_unknown(environment: Mapping[str, str], known: set[str]) -> list[str]:
     # A misspelt limit must not be no limit.
     return [
         f"There is no setting {variable}{near(variable, known)}"

@@ -71,12 +71,12 @@ class Saved:
     identity: tuple[int, ...]
 
     @property
-    def failed(self) -> list[str]:
+    def failures(self) -> list[str]:
         """The names of the checks that failed."""
         return [name for name, outcome in self.checks.items() if outcome.startswith(_FAILED)]
 
     @property
-    def unchecked(self) -> list[str]:
+    def not_checked(self) -> list[str]:
         """The names of the checks of picture and sound that could not be made."""
         return [name for name in _BY_LOOKING if self.checks[name].startswith(_NOT_CHECKED)]
 

@@ -15,7 +15,7 @@ from sync_mcp.texts import FAULT_LIMIT, ID_LIMIT, clean, safe
 from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.generation_answers import GenerationAnswer
 from sync_mcp.tools.generation_arguments import CreateArguments
-from sync_mcp.tools.input_files import gone_links, input_files
+from sync_mcp.tools.input_files import find_gone_links, input_files
 from sync_mcp.tools.job_answers import generation_answer
 from sync_mcp.tools.jobs import wait_for_job
 from sync_mcp.tools.requests import read_request
@@ -34,7 +34,7 @@ async def create_generation(context: CallContext, arguments: CreateArguments) ->
 
         async def look_at_links() -> Sequence[str]:
             # Beside a local file they were looked at, and the price says it.
-            gone[:] = await gone_links(context, request) if files is None else []
+            gone[:] = await find_gone_links(context, request) if files is None else []
             return gone
 
         terms = terms_of(context, arguments, files, notes=told, slot_until=wait_until)
@@ -61,8 +61,8 @@ async def create_generation(context: CallContext, arguments: CreateArguments) ->
         # Once it has the files, the API may price them by a length of its own.
         is_ours = made.price_usd in (None, made.price.usd)
         notes.append(f"Price: {made.price.note if is_ours else 'as the API measured the files'}.")
-    if files is not None and files.unseen and not made.reused:
-        notes.append(files.unseen)
+    if files is not None and files.note_on_unseen and not made.reused:
+        notes.append(files.note_on_unseen)
     notes.extend(told)
     answer.note = " ".join(notes) or None
     return answer

@@ -21,7 +21,7 @@ from sync_mcp.tools.approval import ways_on
 from sync_mcp.tools.backend import MODEL_PURPOSES, CallContext
 from sync_mcp.tools.generation_answers import EstimateAnswer
 from sync_mcp.tools.generation_arguments import EstimateArguments, RequestArguments
-from sync_mcp.tools.input_files import InputFiles, gone_links, input_files
+from sync_mcp.tools.input_files import InputFiles, find_gone_links, input_files
 from sync_mcp.tools.limit_words import NOT_ROUND_IT, limit_message
 from sync_mcp.tools.models import KNOWN_MODELS
 from sync_mcp.tools.requests import has_image, read_request
@@ -52,7 +52,7 @@ async def estimate_cost(context: CallContext, arguments: EstimateArguments) -> E
             raise InvalidRequestError(late)
         gone = [] if files is None else files.gone
         if price.usd is None and files is None:
-            gone = await gone_links(context, request)
+            gone = await find_gone_links(context, request)
             price = _with_reasons(price, gone)
         told = notes_before(request, files)
         terms = terms_of(context, arguments, files, notes=told)
@@ -121,7 +121,7 @@ def _lengths_of_scripts(request: GenerationRequest) -> list[str]:
 
 
 def _list_unseen(files: InputFiles | None) -> list[str]:
-    return [files.unseen] if files is not None and files.unseen else []
+    return [files.note_on_unseen] if files is not None and files.note_on_unseen else []
 
 
 async def _foresee(

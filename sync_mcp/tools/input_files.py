@@ -65,7 +65,7 @@ class InputFiles:
         return not self.gone
 
     @property
-    def unseen(self) -> str | None:
+    def note_on_unseen(self) -> str | None:
         """What could not be checked of the files, and why."""
         return UNSEEN if any(media.info is None for media in self.media.values()) else None
 
@@ -207,7 +207,7 @@ async def _measure(context: CallContext, request: GenerationRequest, files: Inpu
     files.notes = notes_on_media(request, infos)
 
 
-async def gone_links(context: CallContext, request: GenerationRequest) -> list[str]:
+async def find_gone_links(context: CallContext, request: GenerationRequest) -> list[str]:
     """Return which files of a request cannot be had from their URLs, and why, as far as one look tells."""
     gone: dict[int, str] = {}
 

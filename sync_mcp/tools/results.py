@@ -70,7 +70,7 @@ async def download_generation(context: CallContext, arguments: DownloadArguments
         # It was saved some minutes ago, and is gone or another by now.
         backend.transfers.forget(key)
         saved = await backend.transfers.join(key, work, until=until, on_progress=report)
-    if saved.failed:
+    if saved.failures:
         # Told once: the next call fetches the output anew.
         backend.transfers.forget(key)
     else:
@@ -101,20 +101,20 @@ def _answer(saved: Saved) -> DownloadAnswer:
 
 
 def _next_step(saved: Saved) -> str:
-    if saved.failed == ["movement"]:
+    if saved.failures == ["movement"]:
         return (
             "Tell the user that the picture stands still; preview_generation shows it. Fetched again it is "
             "the same: a new job takes a video whose speaker moves."
         )
-    if saved.failed:
+    if saved.failures:
         return (
-            f"Tell the user that {' and '.join(saved.failed)} failed the check; preview_generation shows the "
-            "video. This call again fetches it anew."
+            f"Tell the user that {' and '.join(saved.failures)} failed the check; preview_generation shows "
+            "the video. This call again fetches it anew."
         )
     if saved.note is not None:
         return "Tell the user the path, and that only the length and the container were checked."
-    if saved.unchecked:
-        return f"Tell the user the path, and that {' and '.join(saved.unchecked)} could not be checked."
+    if saved.not_checked:
+        return f"Tell the user the path, and that {' and '.join(saved.not_checked)} could not be checked."
     return "Done: tell the user the path."
 
 

@@ -84,7 +84,7 @@ class Selection:
         return lru_cache(_NARROWED_KEPT)(self._narrow)
 
     def _narrow(self, toolsets: frozenset[str]) -> "Selection":
-        faults = _unknown_sets(toolsets, self.tools.values(), f"The header {TOOLSETS_HEADER}")
+        faults = _find_unknown_sets(toolsets, self.tools.values(), f"The header {TOOLSETS_HEADER}")
         if faults:
             raise ConfigurationError(" ".join(faults))
         asked = _in_sets(toolsets, self.tools.values())
@@ -107,7 +107,7 @@ def select_tools(
     Raises:
         ConfigurationError: there is no such set, or no such tool.
     """
-    faults = [*_unknown_sets(toolsets, tools, TOOLSETS_SETTING), *_unknown_tools(names, tools)]
+    faults = [*_find_unknown_sets(toolsets, tools, TOOLSETS_SETTING), *_find_unknown_tools(names, tools)]
     if faults:
         raise ConfigurationError(" ".join(faults))
     wanted = {*_in_sets(toolsets or ([] if names else [DEFAULT]), tools), *names}
@@ -136,7 +136,7 @@ def _in_sets(toolsets: Collection[str], tools: Iterable[Tool[Any]]) -> set[str]:
     }
 
 
-def _unknown_sets(toolsets: Collection[str], tools: Iterable[Tool[Any]], where: str) -> list[str]:
+def _find_unknown_sets(toolsets: Collection[str], tools: Iterable[Tool[Any]], where: str) -> list[str]:
     known = [DEFAULT, ALL, *dict.fromkeys(tool.toolset.name for tool in tools)]
     return [
         f"{where} names a toolset that does not exist, {clean(name, _NAME_SHOWN)!r}"
@@ -146,7 +146,7 @@ def _unknown_sets(toolsets: Collection[str], tools: Iterable[Tool[Any]], where: 
     ]
 
 
-def _unknown_tools(names: Collection[str], tools: Iterable[Tool[Any]]) -> list[str]:
+def _find_unknown_tools(names: Collection[str], tools: Iterable[Tool[Any]]) -> list[str]:
     known = [tool.name for tool in tools]
     return [
         f"{TOOLS_SETTING} names a tool that does not exist, {clean(name, _NAME_SHOWN)!r}"

@@ -80,7 +80,7 @@ async def test_an_output_is_saved_whole_under_its_name_and_every_check_is_told(
     content = (folder / "out.mp4").read_bytes()
     assert (made.path, made.size) == (folder / "out.mp4", len(content))
     assert made.sha256 == hashlib.sha256(content).hexdigest()
-    assert (made.checks, made.failed, made.note, made.was_there) == (ALL_OK, [], None, False)
+    assert (made.checks, made.failures, made.note, made.was_there) == (ALL_OK, [], None, False)
     assert made.duration_seconds == pytest.approx(generation.output_duration, abs=0.1)
     assert names_in(folder) == {"out.mp4"}
     assert {transfer.step for transfer in seen} == {"fetch", "hash"}
@@ -110,7 +110,7 @@ async def test_a_failed_check_is_named_and_the_file_is_kept_under_another_name(
     bad = clip(folder, **more)  # pyright: ignore[reportArgumentType]
     generation = await completed_with(sandbox, bad, folder)
     made = await saved(sync, generation, folder / "out.mp4")
-    assert {name: made.checks[name] for name in made.failed} == {
+    assert {name: made.checks[name] for name in made.failures} == {
         name: f"failed: {why}" for name, why in failing.items()
     }
     assert made.path == folder / "out.failed-check.mp4"
@@ -125,7 +125,7 @@ async def test_sound_that_ends_early_is_no_failure_where_the_voice_is_not_known(
     generation.input = [Video(url=sandbox.samples.video), Audio(url=None)]
     made = await saved(sync, generation, folder / "out.mp4")
     assert made.checks["sound"] == "not checked: it ends at 1.0 s, the picture at 4.5 s"
-    assert (made.failed, made.path.name) == ([], "out.mp4")
+    assert (made.failures, made.path.name) == ([], "out.mp4")
 
 
 async def test_the_sound_of_a_short_voice_may_end_before_the_picture(
@@ -148,7 +148,7 @@ async def test_a_silent_result_of_a_silent_voice_is_no_failure(
         generation.input = [Video(url=sandbox.samples.video), *silent]
         made = await saved(sync, generation, folder / "out.mp4")
         assert made.checks["sound"] == "not checked: it is silent throughout; the voice may be so"
-        assert (made.failed, made.path.name) == ([], "out.mp4")
+        assert (made.failures, made.path.name) == ([], "out.mp4")
 
 
 async def test_what_was_not_decoded_in_time_is_neither_good_nor_bad(
@@ -160,12 +160,12 @@ async def test_what_was_not_decoded_in_time_is_neither_good_nor_bad(
     monkeypatch.setattr(saving_module, "examine", examine_the_beginning)
     generation = await completed_with(sandbox, clip(folder, draw=frozen, silent=True), folder)
     made = await saved(sync, generation, folder / "out.mp4")
-    assert {name: made.checks[name] for name in made.unchecked} == {
+    assert {name: made.checks[name] for name in made.not_checked} == {
         "decodes": "not checked: only its beginning and its last seconds were decoded in time",
         "sound": "not checked: what was decoded in time is silent",
         "movement": "not checked: in what was decoded in time nothing moves",
     }
-    assert (made.failed, made.path.name) == ([], "out.mp4")
+    assert (made.failures, made.path.name) == ([], "out.mp4")
 
 
 async def test_a_picture_that_is_held_at_the_end_counts_to_the_length(
@@ -191,7 +191,7 @@ async def test_a_video_cut_off_and_a_page_of_text_fail_their_checks(
     whole = clip(folder, options={"movflags": "faststart"})
     generation = await completed_with(sandbox, whole[: len(whole) // 2], folder)
     made = await saved(sync, generation, folder / "out.mp4")
-    assert "decodes" in made.failed
+    assert "decodes" in made.failures
     page = await completed_with(sandbox, b"<html>not today</html>", folder, output_file_name="page")
     made = await saved(sync, page, folder / "page.mp4")
     assert made.checks["container"] == "failed: it is no MP4"
@@ -439,7 +439,7 @@ async def test_a_voice_that_cannot_be_had_is_not_checked(
         generation.input = [Video(url=sandbox.samples.video), Audio(url=url)]
         made = await saved(sync, generation, folder / "out.mp4")
         assert made.checks["voice"].startswith(said)
-        assert made.failed == []
+        assert made.failures == []
 
 
 async def test_a_preview_shows_nine_frames_and_leaves_nothing_behind(
