@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from sync_mcp.api.account import Account
 from sync_mcp.api.assets import Assets
-from sync_mcp.api.attempt import Attempt
+from sync_mcp.api.book import Book, MemoryBook
 from sync_mcp.api.create import Creator
 from sync_mcp.api.downloads import fetch_file
 from sync_mcp.api.generations import Generations
@@ -129,15 +129,21 @@ class AsyncSync:
         """Whether answers come from a sandbox, which marks them; False until the first answer."""
         return self._transport.sandboxed
 
+    @property
+    def memory(self) -> MemoryBook:
+        """What this client remembers of its creates; a book that outlives it begins with that."""
+        return self._creator.memory
+
     async def create_as(
         self,
         kind: JobKind[JobT],
-        attempt: Attempt,
+        book: Book,
+        key: str,
         body: Json,
         *,
         request_options: RequestOptions | None = None,
     ) -> JobT:
-        """Make a job of any kind of this JSON, of which the caller keeps book; what a guard uses.
+        """Make a job of any kind of this JSON under this key, of which the caller keeps book: for a guard.
 
         Raises:
             APIConnectionError: the API could not be reached; nothing was sent.
@@ -145,10 +151,10 @@ class AsyncSync:
             NotSent: the book does not let it go out; nothing was sent.
             OutcomeUnknown: it was sent, and whether it was accepted could not be found out.
         """
-        key, options = take_idempotency_key(request_options)
-        if key not in (None, attempt.idempotency_key):
+        given, options = take_idempotency_key(request_options)
+        if given not in (None, key):
             raise InvalidRequestError("request_options names another idempotency key than the attempt's.")
-        return await self._creator.create_as(kind, attempt, body, options)
+        return await self._creator.create_as(kind, book, key, body, options)
 
     async def get_job(
         self, kind: JobKind[JobT], id: str, *, request_options: RequestOptions | None = None
@@ -164,10 +170,6 @@ class AsyncSync:
             return kind.model.from_wire(reply.data)
         except ValidationError:
             raise APIResponseError(f"The API's answer is no {kind.name}.") from None
-
-    def keeps_keys_for(self, seconds: float) -> bool:
-        """Return whether the API has shown to this client that it keeps an idempotency key for so long."""
-        return self._creator.keeps_keys_for(seconds)
 
     async def ping(self, *, request_options: RequestOptions | None = None) -> Ping:
         """Ask the API for what it tells without a key, and say how that went."""

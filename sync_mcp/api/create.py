@@ -5,23 +5,27 @@ said no in its own JSON, and nothing was made. *Unknown*: anything else; the job
 unknown the API's own list is searched before the same request goes out again under the same key, and it goes
 out again only where the whole list shows no job that may be this one, and has had the time to show it: who
 knows that the API keeps the key need not wait for that. Where the API named a job, and does not
-show it, the list says nothing: then nothing goes out again unless the user agreed to it.
+show it, the list says nothing: then nothing goes out again unless the user agreed to it. Of a kind of which
+the API has no list, a repeat is the one way to find out: it goes out where the API's documentation says that
+it keeps such keys, and else not at all.
+
+What was sent, and whose a job is, is kept in a book (`book`); the search is in `search`, and what is made is
+told by its kind (`kinds`).
 """
 
 import logging
 import math
 import time
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Generic
 
 from pydantic import ValidationError
 
-from sync_mcp.api.attempt import Attempt, Step
+from sync_mcp.api.book import Book, Create, MemoryBook
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.kinds import GENERATIONS, JobKind, JobT
 from sync_mcp.api.models import Generation, GenerationRequest, Json
 from sync_mcp.api.options import IDEMPOTENCY_HEADER, RequestOptions
-from sync_mcp.api.owners import Owners, Sought
 from sync_mcp.api.replies import Reply
 from sync_mcp.api.search import SEARCH_SECONDS, Finding, Search
 from sync_mcp.errors import (
@@ -55,7 +59,7 @@ class Creator:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._owners = Owners(transport)
+        self.memory = MemoryBook(transport)
 
     async def create(
         self, request: GenerationRequest, key: str, options: RequestOptions | None = None
@@ -67,100 +71,63 @@ class Creator:
             APIStatusError: the API refused; nothing was made.
             OutcomeUnknown: it was sent, and the budget ended before the outcome was known.
         """
-        earlier = self._owners.find_unresolved(key)
-        since = earlier.first_sent_at if earlier else None
-        create = self._new(GENERATIONS, request.to_wire(), key, options, since)
-        if earlier is not None:
-            create.sought.learn_from(earlier)
-        return await self._finish(create)
+        return await self.create_as(GENERATIONS, self.memory, key, request.to_wire(), options)
 
     async def create_as(
-        self, kind: JobKind[JobT], attempt: Attempt, body: Json, options: RequestOptions | None = None
-    ) -> JobT:
-        """Make a job of any kind of this JSON, which is kept book of; one that was sent before is looked for.
-
-        Raises:
-            SyncError: as `create`.
-        """
-        key, since = attempt.idempotency_key, attempt.sent_at
-        return await self._finish(self._new(kind, body, key, options, since, attempt))
-
-    def keeps_keys_for(self, seconds: float) -> bool:
-        """Return whether the API has shown that it knows a key again after so long a time."""
-        return self._owners.keeps_keys_for(seconds)
-
-    def _new(
         self,
         kind: JobKind[JobT],
-        body: Json,
+        book: Book,
         key: str,
-        options: RequestOptions | None,
-        in_doubt_since: datetime | None,
-        attempt: Attempt | None = None,
-    ) -> "_Create[JobT]":
-        return _Create(
-            kind,
-            self._owners,
-            self._transport,
-            body,
-            key,
-            options or RequestOptions(),
-            in_doubt_since,
-            attempt,
-        )
+        body: Json,
+        options: RequestOptions | None = None,
+    ) -> JobT:
+        """Make a job of this JSON, of which `book` is kept; one that was sent before is looked for first.
 
-    async def _finish(self, create: "_Create[JobT]") -> JobT:
-        key = create.sought.key
+        Raises:
+            NotSent: the book does not let it go out; nothing was sent.
+            SyncError: as `create`.
+        """
+        given = options or RequestOptions()
+        whole = {**body, **given.get("additional_body_parameters", {})}
+        create = Create(kind, key, whole, book, self._transport)
+        resolver = _Resolver(kind, create, self.memory, self._transport, body, given)
         try:
-            job = await create.run()
+            job = await resolver.run()
         except BaseException as error:
             if isinstance(error, SyncError) and not isinstance(error, OutcomeUnknown):
-                self._owners.resolve(key)
+                self.memory.resolve(create)
             else:
                 # One that was cancelled on its way is in doubt too.
-                self._owners.leave_unresolved(create.sought)
+                self.memory.leave_in_doubt(create)
             raise
-        self._owners.resolve(key)
-        shown = f"{create.kind.name} {safe(job.id, ID_LIMIT)}"
-        logger.info("create key=%s accepted as %s%s", key, shown, self._mark())
+        self.memory.resolve(create)
+        mark = " (SANDBOX)" if self._transport.sandboxed else ""
+        logger.info("create key=%s accepted as %s %s%s", key, kind.name, safe(job.id, ID_LIMIT), mark)
         return job
 
-    def _mark(self) -> str:
-        return " (SANDBOX)" if self._transport.sandboxed else ""
 
-
-class _Create(Generic[JobT]):
-    """One create on its way."""
+class _Resolver(Generic[JobT]):
+    """Brings one create to a known outcome, or to the end of its budget."""
 
     def __init__(
         self,
         kind: JobKind[JobT],
-        owners: Owners,
+        create: Create,
+        memory: MemoryBook,
         transport: Transport,
         body: Json,
-        key: str,
         options: RequestOptions,
-        in_doubt_since: datetime | None,
-        attempt: Attempt | None,
     ) -> None:
-        self.kind = kind
-        self._owners = owners
+        self._kind = kind
+        self._create = create
+        self._book = create.book
+        self._memory = memory
         self._transport = transport
         self._options = options
         self._budget = transport.budget(options)
-        self._call = Call("POST", kind.path, body=body, headers={IDEMPOTENCY_HEADER: key})
-        self._attempt = attempt
-        self.sought = Sought(
-            owners,
-            transport,
-            kind=kind,
-            key=key,
-            body={**body, **options.get("additional_body_parameters", {})},
-            in_doubt_since=in_doubt_since,
-            attempt=attempt,
-        )
-        self._search = Search(kind, transport, owners, self.sought, self._budget, options)
-        self._in_doubt = in_doubt_since is not None
+        self._call = Call("POST", kind.path, body=body, headers={IDEMPOTENCY_HEADER: create.key})
+        self._search = Search(kind, transport, memory, create, self._budget, options)
+        self._in_doubt = create.was_sent
         if self._in_doubt:
             # The first send of this call is no repeat of its own.
             self._budget.retries_left += 1
@@ -172,9 +139,10 @@ class _Create(Generic[JobT]):
         Raises:
             SyncError: as `Creator.create`.
         """
-        logger.info("create key=%s model=%s sending", self.sought.key, self.sought.body.get("model"))
+        model = self._create.body.get("model")
+        logger.info("create key=%s %s model=%s sending", self._create.key, self._kind.name, model)
         if self._in_doubt:
-            if not await self._may_send():
+            if not await self._book.permit():
                 self._budget.retries_left = 0
             found = await self._find_or_pause(APITimeoutError("An earlier send was not clearly answered."))
             if found is not None:
@@ -187,9 +155,9 @@ class _Create(Generic[JobT]):
                 failure = error
             if isinstance(failure, ConflictError) and not was_in_doubt:
                 # Its key was used before, by whom and when only the API knows.
-                self.sought.was_received = True
+                self._create.sends.was_received = True
             if self._in_doubt:
-                logger.warning("create key=%s outcome unknown: %s", self.sought.key, failure)
+                logger.warning("create key=%s outcome unknown: %s", self._create.key, failure)
                 if _is_refusal(failure) and not isinstance(failure, RateLimitError | ConcurrencyLimitError):
                     # It would be refused again under this key.
                     self._budget.retries_left = 0
@@ -200,17 +168,17 @@ class _Create(Generic[JobT]):
                 raise failure
 
     async def _send(self) -> JobT:
-        if not await self._may_send():
+        if not await self._book.permit():
             self._budget.retries_left = 0
             raise NotSent("It may not be sent any more by this call.")
-        await self._tell("sends")
+        await self._book.note("sends")
         left = self._budget.seconds_left
         # From here on the API may have it, even if the call is cancelled on the way.
         self._sends += 1
-        before, since = self.sought.sent_at, self.sought.seconds_since_send
-        self.sought.sent_at = time.monotonic()
+        before, since = self._create.sends.sent_at, self._create.seconds_since_send
+        self._create.sends.sent_at = time.monotonic()
         try:
-            with self._owners.expect_answer(self.sought):
+            with self._memory.expect_answer(self._create):
                 reply = await self._transport.send(
                     self._call,
                     self._budget,
@@ -220,8 +188,8 @@ class _Create(Generic[JobT]):
                 )
         except APIConnectionError:
             self._sends -= 1
-            self.sought.sent_at = before
-            await self._tell("made nothing")
+            self._create.sends.sent_at = before
+            await self._book.note("made nothing")
             raise
         except (APITimeoutError, APIResponseError):
             self._in_doubt = True
@@ -230,41 +198,29 @@ class _Create(Generic[JobT]):
             return self._accept(reply, since)
         except APIStatusError as error:
             if _is_refusal(error):
-                self.sought.sent_at = before
-                await self._tell("made nothing")
+                self._create.sends.sent_at = before
+                await self._book.note("made nothing")
             raise
 
     async def _look(self) -> Finding[JobT]:
-        await self._tell("looks")
+        await self._book.note("looks")
         return await self._search.run()
-
-    async def _tell(self, step: Step) -> None:
-        if self._attempt is not None and self._attempt.tell is not None:
-            await self._attempt.tell(step)
-
-    async def _may_send(self) -> bool:
-        hook = self._attempt.may_send if self._attempt else None
-        return hook is None or await hook()
 
     def _accept(self, reply: Reply, since_last_send: float) -> JobT:
         body = reply.fields
         if reply.ok and body:
             try:
-                job = self.kind.model.from_wire(body)
+                job = self._kind.model.from_wire(body)
             except ValidationError:
                 pass
             else:
                 if plain_id(job.id):
-                    if job.id == self.sought.named_id:
-                        self._owners.note_kept(since_last_send)
-                    self._owners.note_kept(self._owners.seconds_since_made(job.id, self.sought.key))
-                    self._owners.claim(job.id, self.sought.key)
+                    self._memory.note_answer(self._create, job.id, since_last_send)
                     return job
             self._in_doubt = True
-            self.sought.note_named(body.get(self.kind.named_in or ""))
-            self.sought.note_named(body.get("id"))
+            self._note_named(body, *self._kind.named_in, "id")
             raise APIResponseError(
-                f"The API's answer to the create (HTTP {reply.status}) is no {self.kind.name}.",
+                f"The API's answer to the create (HTTP {reply.status}) is no {self._kind.name}.",
                 status=reply.status,
             )
         error = self._transport.error_from(reply)
@@ -274,22 +230,26 @@ class _Create(Generic[JobT]):
                 f"HTTP {reply.status} is not the API's own refusal.", status=reply.status
             )
         if self._in_doubt and _knows_the_key(error) and _is_the_apis_own(reply):
-            self._owners.note_kept(since_last_send)
-        is_repeat = self._attempt is not None and self._attempt.is_repeat
-        if is_repeat and is_of_the_key(error) and _is_the_apis_own(reply):
-            # Whose key it is, is known: nothing was made by this send.
+            self._memory.note_kept(self._kind, since_last_send)
+        if self._book.repeats_made_job and is_of_the_key(error) and _is_the_apis_own(reply):
             raise error
         if not _is_refusal(error):
             self._in_doubt = True
-            self.sought.note_named(body.get(self.kind.named_in or ""))
+            self._note_named(body, *self._kind.named_in)
         # A refusal of a repeat says nothing about the attempt before it: the doubt stays.
         raise error
+
+    def _note_named(self, body: Mapping[str, object], *fields: str) -> None:
+        for field in fields:
+            self._create.note_named(body.get(field))
 
     async def _find_or_pause(self, failure: SyncError) -> JobT | None:
         """Return the job that was made after all, or None when the same request may go out again."""
         search = await self._look()
         while search.found is None:
-            if not await self._budget.pause(failure.retry_after_seconds):
+            # Where nothing can be found out, there is nothing to wait for.
+            is_over = search.reason == "untraceable"
+            if is_over or not await self._budget.pause(failure.retry_after_seconds):
                 raise self._unknown(failure, search) from failure
             # Looked for once more: it may have come into the list during the pause.
             search = await self._look()
@@ -300,11 +260,11 @@ class _Create(Generic[JobT]):
 
     @property
     def _seconds_to_wait(self) -> float:
-        """How long the list may still come to show the job of the last send; 0 where the key is kept."""
-        age = (self._transport.api_time - self.sought.sent_by_the_apis_clock).total_seconds()
-        if self._owners.keeps_keys_for(age):
+        """How long a list may still come to show the job of the last send; 0 where the key is kept."""
+        age = (self._transport.api_time - self._create.sent_by_the_apis_clock).total_seconds()
+        if self._kind.listed is None or self._memory.keeps_keys_for(self._kind, age):
             return 0.0
-        return max(0.0, min(LISTED_WITHIN_SECONDS, LISTED_WITHIN_SECONDS - self.sought.seconds_since_send))
+        return max(0.0, min(LISTED_WITHIN_SECONDS, LISTED_WITHIN_SECONDS - self._create.seconds_since_send))
 
     def _unknown(self, failure: SyncError, search: Finding[JobT]) -> OutcomeUnknown:
         is_missing = search.reason == "not_found"
@@ -314,9 +274,9 @@ class _Create(Generic[JobT]):
         seconds = math.ceil(wait) + 1 if wait else 0
         return OutcomeUnknown(
             failure.message,
-            idempotency_key=self.sought.key,
-            sent_at=self.sought.first_sent_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
-            generation_id=self.sought.named_id,
+            idempotency_key=self._create.key,
+            sent_at=self._create.sends.first_sent_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            generation_id=self._create.sends.named_id,
             advice=failure.next_step if _is_refusal(failure) else "",
             reason="sends_used_up" if used_up else search.reason,
             maybe_ids=search.maybe_ids,
@@ -324,6 +284,7 @@ class _Create(Generic[JobT]):
             retry_after_seconds=seconds or None,
             api_code=failure.api_code,
             api_says=failure.api_says,
+            job=self._kind.name,
         )
 
 

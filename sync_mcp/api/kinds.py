@@ -62,7 +62,7 @@ class JobKind(Generic[_JobT_co]):
         keeps_keys: whether the API's documentation says that a repeat under the same key is answered with the
             job of the first. It counts where there is no list alone: there a repeat is the one way to find
             out what came of a lost answer, and without that word nothing goes out again.
-        named_in: the field in which an answer of unknown outcome names the job; None where it has none.
+        named_in: the fields in which an answer of unknown outcome names the job, besides `id` in a success.
     """
 
     name: str
@@ -70,7 +70,7 @@ class JobKind(Generic[_JobT_co]):
     model: type[_JobT_co]
     listed: JobList | None = None
     keeps_keys: bool = False
-    named_in: str | None = None
+    named_in: Sequence[str] = ()
 
 
 GENERATIONS = JobKind(
@@ -78,7 +78,7 @@ GENERATIONS = JobKind(
     path="/v2/generate",
     model=Generation,
     listed=JobList("/v2/generations", "/v2/generations/count", compare),
-    named_in="generationId",
+    named_in=("generationId",),
 )
 """Lip-sync jobs (API §3.1, §3.4). Their keys are documented too (API §14), and nobody has seen them kept on
 the live API: the list is asked."""

@@ -9,12 +9,11 @@ from urllib.parse import quote
 
 import anyio
 
-from sync_mcp.api.attempt import Claim
+from sync_mcp.api.book import Claim, Create, MemoryBook
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.kinds import JobKind, JobList, JobT
 from sync_mcp.api.listing import Reading
 from sync_mcp.api.options import RequestOptions
-from sync_mcp.api.owners import Owners, Sought
 from sync_mcp.api.replies import Reply
 from sync_mcp.api.retry import Budget
 from sync_mcp.errors import APIResponseError, DoubtReason, SyncError, is_unknown_id
@@ -54,15 +53,15 @@ class Search(Generic[JobT]):
         self,
         kind: JobKind[JobT],
         transport: Transport,
-        owners: Owners,
-        sought: Sought,
+        memory: MemoryBook,
+        create: Create,
         budget: Budget,
         options: RequestOptions,
     ) -> None:
         self._kind = kind
         self._transport = transport
-        self._owners = owners
-        self._sought = sought
+        self._memory = memory
+        self._create = create
         self._budget = budget
         self._options = options
 
@@ -76,13 +75,13 @@ class Search(Generic[JobT]):
             if found is None and self._kind.listed is not None:
                 found = await self._find_listed(self._kind.listed)
             if found is not None:
-                self._owners.claim(found.id, self._sought.key)
+                self._memory.note_made(self._create, found.id)
                 return Finding(found)
         except SyncError as error:
-            logger.warning("create key=%s: the job cannot be searched for: %s", self._sought.key, error)
+            logger.warning("create key=%s: the job cannot be searched for: %s", self._create.key, error)
             failure = error.message
         maybe_ids = await self._maybe_ids()
-        if isinstance(named, str) and not self._sought.resend_despite_named:
+        if isinstance(named, str) and not self._create.sends.may_go_despite_named:
             return Finding(reason=named, maybe_ids=maybe_ids)
         if maybe_ids:
             return Finding(reason="maybe_seen", maybe_ids=maybe_ids)
@@ -94,22 +93,22 @@ class Search(Generic[JobT]):
 
     async def _find_named(self) -> JobT | DoubtReason | None:
         """Return the job that the API named, or why it is not taken; None where it named none."""
-        if self._sought.named_id is None:
+        if self._create.sends.named_id is None:
             return None
-        if not plain_id(self._sought.named_id):
+        if not plain_id(self._create.sends.named_id):
             return "named_not_visible"
-        reply = await self._ask(f"{self._kind.path}/{quote(self._sought.named_id, safe='')}", {})
+        reply = await self._ask(f"{self._kind.path}/{quote(self._create.sends.named_id, safe='')}", {})
         if is_unknown_id(reply.status):
             return "named_not_visible"
         found = self._kind.model.list_from_wire([reply.data]) if reply.ok else []
         if not found:
             raise self._transport.error_from(reply)
         job = found[0]
-        if job.id != self._sought.named_id:
+        if job.id != self._create.sends.named_id:
             raise APIResponseError(f"The API was asked for one {self._kind.name} and shows another.")
-        claim = await self._claim_in_book(job) if self._sought.match(job) != "no" else "another's"
+        claim = await self._claim(job) if self._create.match(job) != "no" else "another's"
         if claim == "unclear":
-            self._sought.maybes[job.id] = job
+            self._create.sends.maybes[job.id] = job
             return "maybe_seen"
         return job if claim == "mine" else "named_is_anothers"
 
@@ -126,7 +125,7 @@ class Search(Generic[JobT]):
                 raise APIResponseError(f"The API's list goes on after {reading.pages} pages.")
             page, length = await self._next_page(listed, reading)
             is_readable = is_readable and len(page) == length
-            found = await self._own_of(reading.add(page, self._sought.earliest))
+            found = await self._own_of(reading.add(page, self._create.earliest))
             if found is not None:
                 return found
         if not is_readable:
@@ -135,44 +134,37 @@ class Search(Generic[JobT]):
             raise APIResponseError("The API's list repeats itself, and has more jobs than it shows.")
         if reading.pages >= _PAGES_THAT_SHIFT:
             page, _ = await self._page(listed, {})
-            return await self._own_of(reading.add(page, self._sought.earliest))
+            return await self._own_of(reading.add(page, self._create.earliest))
         return None
 
     async def _own_of(self, jobs: Sequence[JobT]) -> JobT | None:
         """Return which of these jobs this create made; note those that it may have made."""
-        for generation in jobs:
-            verdict = self._sought.match(generation)
-            claim = await self._claim(generation) if verdict == "yes" else "unclear"
+        for job in jobs:
+            verdict = self._create.match(job)
+            claim = await self._claim(job) if verdict == "yes" else "unclear"
             if verdict == "no" or claim == "another's":
-                self._sought.maybes.pop(generation.id, None)
+                self._create.sends.maybes.pop(job.id, None)
             elif claim == "mine":
-                return generation
+                return job
             else:
-                self._sought.maybes[generation.id] = generation
+                self._create.sends.maybes[job.id] = job
         return None
 
-    async def _claim(self, generation: JobT) -> Claim:
+    async def _claim(self, job: JobT) -> Claim:
         """Return whose job it is that looks like this create's."""
         patience = self._budget.seconds_left - _LAST_SECONDS
-        if not await self._owners.wait_for_others(generation, self._sought, patience):
-            return "unclear"
-        if self._sought.match(generation) == "no":
-            # It was that of another, as its answer told.
-            return "another's"
-        return await self._claim_in_book(generation)
-
-    async def _claim_in_book(self, generation: JobT) -> Claim:
-        return await self._sought.attempt.claim(generation.id) if self._sought.attempt else "mine"
+        return await self._create.book.claim(self._create, job, patience)
 
     async def _maybe_ids(self) -> Sequence[str]:
         """Return the jobs seen that may be this one's, as far as nobody knows whose they are."""
-        ids = [name for name, job in self._sought.maybes.items() if self._sought.match(job) != "no"]
-        if not ids or self._sought.attempt is None or self._sought.attempt.knows is None:
+        create = self._create
+        ids = [name for name, job in create.sends.maybes.items() if create.match(job) != "no"]
+        if not ids:
             return ids
         try:
-            known = await self._sought.attempt.knows(ids)
+            known = await create.book.find_others(create, ids)
         except SyncError as error:
-            logger.warning("create key=%s: the book cannot be asked: %s", self._sought.key, error)
+            logger.warning("create key=%s: the book cannot be asked: %s", create.key, error)
             return ids
         return [name for name in ids if name not in known]
 
@@ -197,7 +189,7 @@ class Search(Generic[JobT]):
         told = reply.server_time
         if told is not None:
             # The times in the list are the API's own, and this machine's clock may be wrong.
-            self._sought.api_is_ahead = told - datetime.now(UTC)
+            self._create.api_is_ahead = told - datetime.now(UTC)
         return self._kind.model.list_from_wire(reply.entries), len(reply.entries)
 
     async def _count(self, listed: JobList) -> object:
@@ -213,4 +205,4 @@ class Search(Generic[JobT]):
 
     @property
     def _most_pages(self) -> int:
-        return _PAGES_SEARCHED_OF_ANY_AGE if self._sought.was_received else _PAGES_SEARCHED
+        return _PAGES_SEARCHED_OF_ANY_AGE if self._create.sends.was_received else _PAGES_SEARCHED

@@ -43,7 +43,7 @@ class OutcomeUnknown(SyncError):
         reason: why the search for the job does not decide it: the list was not searched, or cannot be read;
             it shows jobs that may be this one; the API named a job that it does not show, or that is
             another's; the job is in no list, and went out as often as one call may send it, or may not be
-            sent by this call now.
+            sent by this call now; the API has no list of such jobs, and knows a key again, or does not.
         maybe_ids: jobs of the API's list that may be this one.
         retry_after_seconds: from when on it may be sent again, as the API's list, which may lag, shows no job
             of it until then, or the API's export of finished jobs can be read.
@@ -66,14 +66,16 @@ class OutcomeUnknown(SyncError):
         retry_after_seconds: float | None = None,
         api_code: str | None = None,
         api_says: str = "",
+        job: str = "generation",
     ) -> None:
         self.idempotency_key = idempotency_key
+        self._job = job
         self.generation_id = safe(generation_id, ID_LIMIT) if generation_id else None
         self.sent_at = sent_at
         self.advice = safe(advice, MESSAGE_LIMIT)
         self.reason: DoubtReason = reason
         self.maybe_ids = tuple(safe(name, ID_LIMIT) for name in maybe_ids[:_IDS_KEPT])
-        named = f"The API named generation {format_id(self.generation_id)}." if self.generation_id else ""
+        named = f"The API named {job} {format_id(self.generation_id)}." if self.generation_id else ""
         sentences = (
             f"The create was sent at {sent_at}, and its outcome is unknown.",
             _sentence(failure, REASON_LIMIT),
@@ -113,15 +115,29 @@ class OutcomeUnknown(SyncError):
             case "no_list":
                 return "The API has no list of such jobs in which to look for it."
             case "untraceable":
-                return "The API has no list of such jobs, and keeps no key of them."
+                return "The API has no list of such jobs, and does not say that it keeps their keys."
 
     def _way_out(self) -> str:
+        match self.reason:
+            case "no_list":
+                told = (
+                    "Make it again under the same idempotency key alone: the API answers with the same job."
+                )
+            case "untraceable":
+                told = (
+                    "Ask the user before making it again: under the same idempotency key too it may be paid."
+                )
+            case _:
+                told = self._look_first()
+        return f"{told} {self.advice}".rstrip()
+
+    def _look_first(self) -> str:
         look = "Look for the job in the list of generations before making it again"
         if self.reason == "maybe_seen":
             job = f"generation {''.join(map(plain_id, self.maybe_ids[:1]))}".rstrip()
             look = f"Look whether it is {job} of that list before making it again"
         elif self.reason == "named_not_visible":
-            job = f"generation {plain_id(self.generation_id or '')}".rstrip()
+            job = f"{self._job} {plain_id(self.generation_id or '')}".rstrip()
             look = f"Wait a while, then look at {job}; do not create it again"
         wait = (
             ""
@@ -129,9 +145,8 @@ class OutcomeUnknown(SyncError):
             else f" It is not sent again for {self.retry_after_seconds:.0f} s, while the API's list may lag."
         )
         return (
-            f"{look}: a repeat is safe only under the same idempotency key, and begins with a search.{wait} "
-            f"{self.advice}"
-        ).rstrip()
+            f"{look}: a repeat is safe only under the same idempotency key, and begins with a search.{wait}"
+        )
 
 
 class NotVisibleYet(SyncError):

@@ -46,11 +46,8 @@ async def hindrance_in_export(
 ) -> Hindrance | None:
     """Return why an attempt is not sent again by what the export tells of the jobs that have finished.
 
-    A job that may be the attempt's and that the list lacks stands against it; so does not to know. Of a kind
-    that is not exported it tells nothing.
+    A job that may be the attempt's and that the list lacks stands against it; so does not to know.
     """
-    if call.intention.act.job_kind().listed is None:
-        return None
     since = datetime.fromtimestamp(entry.first_sent_at, UTC)
     told = await settling.finished_since(call.sync, call.account, since, call.reading())
     if told.unknown is not None:

@@ -30,10 +30,11 @@ from sync_mcp.payments.files import LocalFiles
 from sync_mcp.payments.history import History, as_first_sent, look_for, notes_on_extras
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.ledger import Ledger
+from sync_mcp.payments.ledger_book import LIMIT_NOW, TOO_LATE
 from sync_mcp.payments.price import Price
 from sync_mcp.payments.pricing import Pricing
 from sync_mcp.payments.rows import Entry
-from sync_mcp.payments.sending import LIMIT_NOW, TOO_LATE, Sender, Sent
+from sync_mcp.payments.sending import Sender, Sent
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling
 from sync_mcp.payments.wish import MustAsk, Wish
 from sync_mcp.texts import plain_id

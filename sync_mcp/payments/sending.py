@@ -2,23 +2,18 @@
 
 import logging
 import math
-import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 
 import anyio
 
-from sync_mcp.api.attempt import Attempt, Claim, Step
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import (
     ConcurrencyLimitError,
     CreateUnderWay,
     LedgerError,
-    LimitReached,
     NotSent,
     OutcomeUnknown,
     PaymentRequiredError,
@@ -28,20 +23,18 @@ from sync_mcp.errors import (
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.acts.act import Job, PaidAct
 from sync_mcp.payments.call import Call, host_to_ask_about, pause_for
-from sync_mcp.payments.export import Hindrance, hindrance_in_export
+from sync_mcp.payments.export import Hindrance
 from sync_mcp.payments.ledger import Ledger
-from sync_mcp.payments.limits import Limits, utc_midnight
+from sync_mcp.payments.ledger_book import LedgerBook, is_too_late
+from sync_mcp.payments.limits import Limits
 from sync_mcp.payments.rows import RENEWAL_SECONDS, Entry
 from sync_mcp.payments.settling import Settling
 from sync_mcp.payments.slots import slot_came_free
-from sync_mcp.payments.spelling import in_one_spelling
 from sync_mcp.payments.wish import Instant, Wish
 
 logger = logging.getLogger("sync_mcp.payments")
 
 _SEND_SECONDS = 30.0
-LIMIT_NOW = "a limit stands against it by now"
-TOO_LATE = "too much time has passed since its first send"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,39 +104,37 @@ class Sender:
 
         With an `obstacle`, the end of a sentence, it is only looked for.
         """
-        sending = _Sending(self, call, entry, is_new=is_new, obstacle=obstacle)
-        attempt = Attempt(
-            entry.idempotency_key,
-            claim=partial(self._claim, entry.id),
-            knows=partial(self._known_to_others, entry.id),
-            sent_at=None if is_new else datetime.fromtimestamp(entry.first_sent_at, UTC),
-            named_id=entry.named_id,
-            resend_despite_named=despite_named,
-            may_send=sending.may_go_out,
-            last_sent_at=None if is_new else datetime.fromtimestamp(entry.last_sent_at, UTC),
-            tell=sending.note,
+        book = LedgerBook(
+            self.ledger,
+            self.settling,
+            call,
+            entry,
+            self.wish(call, entry.attempt, entry.estimate_usd, repeated_key=None),
+            self._resend_seconds,
+            is_new=is_new,
+            obstacle=obstacle,
+            despite_named=despite_named,
             is_repeat=is_repeat,
-            unsigned=in_one_spelling,
         )
         result: Job | BaseException | None = None
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(self.stay_alive, entry.id)
-            result = await self._outcome(call, attempt, act)
+            result = await self._outcome(call, book, act)
             task_group.cancel_scope.cancel()
-        entry = sending.entry
+        entry = book.entry
         assert result is not None
         if not isinstance(result, BaseException):
-            return await self._accepted(entry, result, went_out=sending.went_out)
+            return await self._accepted(entry, result, went_out=book.went_out)
         if isinstance(result, OutcomeUnknown):
-            hindrance = await sending.hindrance()
+            hindrance = await book.hindrance()
             if hindrance is not None:
                 before, until = result.retry_after_seconds, hindrance.retry_after_seconds
                 # Where no time is known when it ends, none is told.
                 result.retry_after_seconds = None if until is None else max(until, before or 0.0)
-            result.advise(next_step=self._way_out(entry, result, hindrance))
-        elif isinstance(result, NotSent) and sending.refusal is not None:
-            result = sending.refusal
-        await self._note_failure(entry, result, is_new=is_new, went_out=sending.went_out)
+            result.advise(next_step=_way_out(entry, result, hindrance))
+        elif isinstance(result, NotSent) and book.refusal is not None:
+            result = book.refusal
+        await self._note_failure(entry, result, is_new=is_new, went_out=book.went_out)
         if isinstance(result, NotSent):
             raise CreateUnderWay("Another process has taken this create over.") from result
         raise result
@@ -158,7 +149,7 @@ class Sender:
             return Sent(job, entry.estimate_usd, note, went_out=went_out)
         return Sent(job, entry.estimate_usd, None, went_out=went_out, was_there=fate == "was there")
 
-    async def _outcome(self, call: Call, attempt: Attempt, act: PaidAct[Job]) -> Job | BaseException:
+    async def _outcome(self, call: Call, book: LedgerBook, act: PaidAct[Job]) -> Job | BaseException:
         while True:
             options: RequestOptions = {**call.options}
             if math.isfinite(call.seconds_left):
@@ -166,7 +157,9 @@ class Sender:
                 least = _SEND_SECONDS if call.terms.files else 1.0
                 options["timeout_in_seconds"] = max(least, call.seconds_left)
             try:
-                return await call.sync.create_as(act.job_kind(), attempt, act.body, request_options=options)
+                return await call.sync.create_as(
+                    act.job_kind(), book, book.entry.idempotency_key, act.body, request_options=options
+                )
             except ConcurrencyLimitError as error:
                 try:
                     if not await slot_came_free(call, error):
@@ -216,164 +209,58 @@ class Sender:
                 # Left as it is, it counts as spent, and the next call looks for the job.
                 logger.error("create key=%s: %s", entry.idempotency_key, failure)
 
-    def _way_out(self, entry: Entry, error: OutcomeUnknown, hindrance: Hindrance | None) -> str:
-        if error.reason == "maybe_seen":
-            again = (
-                "Exactly this call looks for the job again, and sends nothing while the API shows one that "
-                "may be it. Where one of them is it, the user says so: "
-                f"{ledger_command('resolve', str(entry.id), 'ID')}."
-            )
-        elif hindrance is not None and error.retry_after_seconds is not None:
-            again = (
-                f"Make exactly this call again in {error.retry_after_seconds:.0f} s. It looks for the job "
-                f"again; nothing was sent now, since {hindrance.why}."
-            )
-        elif hindrance is not None:
-            again = f"Exactly this call looks for the job again, and sends nothing, since {hindrance.why}."
-        elif error.retry_after_seconds is not None:
-            again = (
-                f"Make exactly this call again in {error.retry_after_seconds:.0f} s: the API's list may lag "
-                "so long. It looks for the job, and sends it under the same key where it is not there then."
-            )
-        else:
-            again = (
-                "Make exactly this call again: it looks for the job, and sends it under the same key where "
-                "it is not there, so nothing is paid twice."
-            )
-        return (
-            f"{again} Or look in list_generations. Its money counts as spent until then; the user can settle "
-            f"it: {ledger_command('show', str(entry.id))}. {error.advice}"
-        ).rstrip()
-
-    async def renew(self, entry_id: int) -> bool:
-        """Show that this process is alive; return whether an attempt is still its own to send."""
-        return await do_in_thread(self.ledger.renew, entry_id, self._owner)
-
     async def withdraw(self, entry_id: int) -> None:
         """Take back an attempt of which nothing was sent."""
         await do_in_thread(self.ledger.withdraw, entry_id, self._owner)
 
     def is_too_late(self, now: Instant, entry: Entry) -> bool:
         """Return whether an attempt may not be sent again for its age."""
-        return now.seconds - entry.first_sent_at > self._resend_seconds
-
-    async def move_to_today(self, call: Call, entry: Entry) -> LimitReached | None:
-        """Have an attempt that is about to be sent count on this day; return which limit forbids that."""
-        if utc_midnight(entry.created_at) == utc_midnight(call.now.seconds):
-            return None
-        wish = self.wish(call, entry.attempt, entry.estimate_usd, repeated_key=None)
-        return await do_in_thread(self.ledger.move_to_today, entry.id, wish)
-
-    async def note_send(self, entry: Entry) -> None:
-        """Write down when an attempt last went out, and whether an answer to it is to come."""
-        await do_in_thread(
-            partial(
-                self.ledger.note_send,
-                entry.id,
-                self._owner,
-                entry.last_sent_at,
-                is_on_its_way=entry.is_on_its_way,
-            )
-        )
-
-    async def _claim(self, entry_id: int, generation_id: str) -> Claim:
-        return await do_in_thread(self.ledger.claim, entry_id, generation_id)
-
-    async def _known_to_others(self, entry_id: int, generation_ids: Sequence[str]) -> Collection[str]:
-        return await do_in_thread(self.ledger.known_to_others, entry_id, list(generation_ids))
+        return is_too_late(now, entry, self._resend_seconds)
 
     async def stay_alive(self, entry_id: int) -> None:
         """Renew the lease of an attempt until it is cancelled."""
         while True:
             await anyio.sleep(RENEWAL_SECONDS)
             try:
-                await self.renew(entry_id)
+                await do_in_thread(self.ledger.renew, entry_id, self._owner)
             except LedgerError as error:
                 logger.warning("the ledger cannot be written: %s", error)
 
 
-class _Sending:
-    """Whether an attempt may go out, asked before each send, and whether it did."""
-
-    def __init__(
-        self, sender: Sender, call: Call, entry: Entry, *, is_new: bool, obstacle: str | None
-    ) -> None:
-        self._sender = sender
-        self._call = call
-        self.entry = entry
-        """The attempt, as it stands by what was sent of it."""
-        self._is_new = is_new
-        self._obstacle = obstacle
-        self._renewed_at = time.time()
-        self._has_asked_export = False
-        """Whether the export was asked since the last send."""
-        self._in_export: Hindrance | None = None
-        self.refusal: LimitReached | None = None
-        """Which limit stands against the day on which it would be sent."""
-        self._sent_before = entry.last_sent_at
-        self.went_out = False
-
-    async def may_go_out(self) -> bool:
-        """Return whether it may be sent now; then its money counts on this day."""
-        if await self.hindrance() is not None:
-            return False
-        # What waited for a slot, or for its repeat, may have waited over midnight.
-        self.refusal = await self._sender.move_to_today(self._call, self.entry)
-        if self.refusal is not None:
-            self._obstacle = LIMIT_NOW
-        else:
-            self.entry = replace(self.entry, created_at=self._call.now.seconds)
-        return self.refusal is None
-
-    async def note(self, step: Step) -> None:
-        """Keep book of a step; the first send of a new attempt was written down with it."""
-        if step == "sends":
-            self._sent_before = self.entry.last_sent_at
-            self.entry = replace(self.entry, last_sent_at=self._call.now.seconds, is_on_its_way=True)
-            is_written = self._is_new and not self.went_out
-            self.went_out = True
-            # Its job may have finished by the time of a repeat.
-            self._has_asked_export = False
-            if not is_written:
-                await self._sender.note_send(self.entry)
-        elif step == "made nothing":
-            self.entry = replace(self.entry, last_sent_at=self._sent_before)
-        elif self.entry.is_on_its_way:
-            self.entry = replace(self.entry, is_on_its_way=False)
-            try:
-                await self._sender.note_send(self.entry)
-            except LedgerError as error:
-                # It is taken for one that is on its way, and those like it wait.
-                logger.warning("create key=%s: %s", self.entry.idempotency_key, error)
-
-    async def hindrance(self) -> Hindrance | None:
-        """Return why the attempt is not sent, or None where it may be."""
-        if self._obstacle is not None:
-            return Hindrance(self._obstacle)
-        if self._call.gone.is_set():
-            return Hindrance("nobody waits for it any more")
-        # Whoever slept through its lease has lost the attempt to another.
-        if not 0 <= time.time() - self._renewed_at < RENEWAL_SECONDS:
-            if not await self._sender.renew(self.entry.id):
-                return Hindrance("another call goes on with it")
-            self._renewed_at = time.time()
-        if not self._is_new or self.went_out:
-            if not self._is_new and self._sender.is_too_late(self._call.now, self.entry):
-                return Hindrance(TOO_LATE)
-            if not self._is_key_kept:
-                return await self._hindrance_in_export()
-        return None
-
-    @property
-    def _is_key_kept(self) -> bool:
-        """Whether the API has shown that it keeps a key so long: then it answers a repeat with the job."""
-        age = self._call.now.seconds - self.entry.first_sent_at
-        return self._call.sync.keeps_keys_for(age)
-
-    async def _hindrance_in_export(self) -> Hindrance | None:
-        if not self._has_asked_export:
-            self._in_export = await hindrance_in_export(
-                self._sender.ledger, self._sender.settling, self._call, self.entry
-            )
-            self._has_asked_export = True
-        return self._in_export
+def _way_out(entry: Entry, error: OutcomeUnknown, hindrance: Hindrance | None) -> str:
+    """Return what to do about an attempt whose outcome stays unknown."""
+    if error.reason == "maybe_seen":
+        again = (
+            "Exactly this call looks for the job again, and sends nothing while the API shows one that "
+            "may be it. Where one of them is it, the user says so: "
+            f"{ledger_command('resolve', str(entry.id), 'ID')}."
+        )
+    elif error.reason == "untraceable":
+        again = "Exactly this call sends nothing: nobody can find out whether it was made."
+    elif hindrance is not None and error.retry_after_seconds is not None:
+        again = (
+            f"Make exactly this call again in {error.retry_after_seconds:.0f} s. It looks for the job "
+            f"again; nothing was sent now, since {hindrance.why}."
+        )
+    elif hindrance is not None:
+        again = f"Exactly this call looks for the job again, and sends nothing, since {hindrance.why}."
+    elif error.retry_after_seconds is not None:
+        again = (
+            f"Make exactly this call again in {error.retry_after_seconds:.0f} s: the API's list may lag "
+            "so long. It looks for the job, and sends it under the same key where it is not there then."
+        )
+    elif error.reason == "no_list":
+        again = (
+            "Make exactly this call again: it is sent under the same key, and the API answers with the job "
+            "of the first, so nothing is paid twice."
+        )
+    else:
+        again = (
+            "Make exactly this call again: it looks for the job, and sends it under the same key where "
+            "it is not there, so nothing is paid twice."
+        )
+    look = "" if error.reason in ("no_list", "untraceable") else " Or look in list_generations."
+    return (
+        f"{again}{look} Its money counts as spent until then; the user can settle "
+        f"it: {ledger_command('show', str(entry.id))}. {error.advice}"
+    ).rstrip()

@@ -1,7 +1,7 @@
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,9 +9,9 @@ import anyio
 import pytest
 
 from sync_mcp import AsyncSync, Audio, Generation, RequestOptions, Video
-from sync_mcp.api.attempt import Attempt, Claim
-from sync_mcp.api.kinds import GENERATIONS
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.book import Claim, Create, MemoryBook, Sends, Step
+from sync_mcp.api.kinds import GENERATIONS, Job, JobKind
+from sync_mcp.api.models import GenerationRequest, Json
 from sync_mcp.sandbox import RecordedRequest, Sandbox
 
 from .raw_server import Answer, RawServer, Received, answer
@@ -55,19 +55,69 @@ def fail_to_resolve_localhost(monkeypatch: pytest.MonkeyPatch, *, times: int) ->
     monkeypatch.setattr(socket, "getaddrinfo", fail_first)
 
 
+@dataclass
+class KeptBook:
+    """A book as a test keeps it, over the client's memory; it takes any job for its own."""
+
+    memory: MemoryBook
+    sent_at: datetime | None = None
+    last_sent_at: datetime | None = None
+    named_id: str | None = None
+    resend_despite_named: bool = False
+    drops: Collection[str] = ()
+    """Fields in which a repeat may differ."""
+    claims: Callable[[str], Awaitable[Claim]] | None = None
+    knows: Callable[[Sequence[str]], Awaitable[Collection[str]]] | None = None
+    may_send: Callable[[], Awaitable[bool]] | None = None
+    tell: Callable[[Step], Awaitable[None]] | None = None
+    is_lasting: bool = True
+    repeats_made_job: bool = False
+
+    def recall(self, kind: JobKind[Job], key: str) -> Sends | None:  # noqa: ARG002 - it is of one create
+        if self.sent_at is None:
+            return None
+        return Sends(
+            self.sent_at,
+            is_by_the_apis_clock=True,
+            last_sent_at=self.last_sent_at,
+            named_id=self.named_id,
+            may_go_despite_named=self.resend_despite_named,
+        )
+
+    def comparable(self, body: Json) -> Json:
+        return {name: value for name, value in body.items() if name not in self.drops}
+
+    async def permit(self) -> bool:
+        return self.may_send is None or await self.may_send()
+
+    async def note(self, step: Step) -> None:
+        if self.tell is not None:
+            await self.tell(step)
+
+    async def claim(self, create: Create, job: Job, seconds: float) -> Claim:
+        whose = await self.memory.claim(create, job, seconds)
+        return await self.claims(job.id) if whose == "mine" and self.claims is not None else whose
+
+    async def find_others(self, create: Create, job_ids: Sequence[str]) -> Collection[str]:
+        known = await self.memory.find_others(create, job_ids)
+        return known if self.knows is None else {*known, *await self.knows(job_ids)}
+
+
 async def make_as(
-    client: AsyncSync, *, retries: int = 1, more: Mapping[str, object] | None = None, **attempt: Any
+    client: AsyncSync,
+    *,
+    retries: int = 1,
+    more: Mapping[str, object] | None = None,
+    idempotency_key: str = "mine",
+    **kept: Any,
 ) -> Generation:
-    """Make what `make` makes as an attempt that is kept book of; the book takes any job for its own."""
-
-    async def claim(generation_id: str) -> Claim:
-        return "mine"
-
+    """Make what `make` makes as a create of which a `KeptBook` with these fields is kept."""
     media = [{"type": "video", "url": VIDEO}, {"type": "audio", "url": AUDIO}]
     request = GenerationRequest.from_wire({"model": "lipsync-2", "input": media, **(more or {})})
-    kept = replace(Attempt("mine", claim), **attempt)
+    book = KeptBook(client.memory, **kept)
+    options: RequestOptions = {"max_retries": retries}
     return await client.create_as(
-        GENERATIONS, kept, request.to_wire(), request_options={"max_retries": retries}
+        GENERATIONS, book, idempotency_key, request.to_wire(), request_options=options
     )
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sync_mcp import AsyncSync, LedgerError, OutcomeUnknown
-from sync_mcp.api.attempt import Claim
+from sync_mcp.api.book import Claim
 from sync_mcp.errors import NotSent
 from sync_mcp.sandbox import Fault, Sandbox
 
@@ -98,7 +98,7 @@ async def test_a_job_whose_owner_the_book_cannot_tell_yet_is_not_paid_beside(
 
     server = serve(create=in_turn(LOST, answer(201, job("new"))), listed=paged([job("whose")]))
     with pytest.raises(OutcomeUnknown) as caught:
-        await make_as(client_of(server), claim=claim)
+        await make_as(client_of(server), claims=claim)
     assert (caught.value.reason, caught.value.maybe_ids) == ("maybe_seen", ("whose",))
     assert len(keys(server.received)) == 1
 
@@ -117,13 +117,13 @@ async def test_a_job_that_does_not_show_what_tells_it_apart_is_not_taken_long_af
     assert keys(server.received) == []
 
 
-async def test_the_job_of_the_first_call_is_known_although_the_repeat_has_another_webhook(
+async def test_what_may_differ_in_a_repeat_by_the_word_of_the_book_does_not_hide_the_job(
     serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
 ) -> None:
     listed = paged([job("mine", webhookUrl="https://hook.example/first")])
     server = serve(create=answer(201, job("second")), listed=listed)
     again = {"webhookUrl": "https://hook.example/again"}
-    made = await make_as(client_of(server), more=again, sent_at=datetime.now(UTC))
+    made = await make_as(client_of(server), more=again, sent_at=datetime.now(UTC), drops=["webhookUrl"])
     assert made.id == "mine"
     assert keys(server.received) == []
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sync_mcp import AsyncSync, OutcomeUnknown, RequestOptions
-from sync_mcp.api.attempt import Claim
+from sync_mcp.api.book import Claim
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import AUDIO, CREATE, KEY, VIDEO, in_turn, job, keys, make, make_as, paged, trail
@@ -159,7 +159,7 @@ async def test_a_named_job_is_claimed_in_the_book_before_it_is_taken(
 
     async with AsyncSync(api_key=KEY, base_url=sandbox.url) as client:
         sent_at = datetime.now(UTC)
-        kept: dict[str, Any] = {"claim": claim, "sent_at": sent_at, "named_id": first.id}
+        kept: dict[str, Any] = {"claims": claim, "sent_at": sent_at, "named_id": first.id}
         more = {"input": first.to_wire()["input"]}
         if reason is None:
             assert (await make_as(client, more=more, **kept)).id == first.id

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sync_mcp import AsyncSync, OutcomeUnknown, RequestOptions
-from sync_mcp.api.attempt import Step
+from sync_mcp.api.book import Step
+from sync_mcp.api.kinds import GENERATIONS
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, KEY, fail_to_resolve_localhost, in_turn, job, keys, make, make_as, trail
@@ -196,4 +197,4 @@ async def test_a_first_answer_shows_nothing_of_keys(
     await make(sync, sandbox, MINE)
     sandbox.advance(30)
     await make(sync, sandbox, MINE)
-    assert not sync.keeps_keys_for(1)
+    assert not sync.memory.keeps_keys_for(GENERATIONS, 1)

@@ -25,7 +25,7 @@ from sync_mcp import (
 )
 from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.errors import ApprovalRequired, CreateUnderWay
-from sync_mcp.payments import sending, slots
+from sync_mcp.payments import ledger_book, slots
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Made, Terms
 from sync_mcp.payments.rows import ENTRIES
@@ -663,7 +663,7 @@ async def test_a_create_in_doubt_that_goes_out_again_after_midnight_counts_on_th
     await sync.account.get()
     sandbox.advance(86_400 - sync.api_time.timestamp() % 86_400 - 20)
     guard = guard_of(per_day="0.5")
-    look = sending.hindrance_in_export
+    look = ledger_book.hindrance_in_export
 
     async def pass_midnight(*arguments: Any) -> Any:
         if len(sent(sandbox)) == 1:
@@ -674,7 +674,7 @@ async def test_a_create_in_doubt_that_goes_out_again_after_midnight_counts_on_th
             await guard_of(per_day="0.5").create(sync, GenerationAct.of(request_of("?today")), None, Terms())
         return await look(*arguments)
 
-    monkeypatch.setattr(sending, "hindrance_in_export", pass_midnight)
+    monkeypatch.setattr(ledger_book, "hindrance_in_export", pass_midnight)
     sandbox.add_fault(Fault(method="POST", path=CREATE, drop="before"))
     if others_usd == 0.1:
         await guard.create(sync, GenerationAct.of(request_of()), None, Terms())

@@ -59,6 +59,17 @@ async def test_the_job_is_found_although_the_repeat_is_spelled_otherwise(
     assert len(paid(sandbox)) == 1
 
 
+@BOTH
+async def test_the_job_is_found_although_the_repeat_names_another_webhook(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, request_of: RequestOf
+) -> None:
+    first, again = (request_of(webhook_url=f"https://{host}.example/done") for host in ("one", "two"))
+    await leave_in_doubt(sandbox, sync, guard_of(), first, MADE)
+    made = await guard_of().create(sync, GenerationAct.of(again), None, Terms())
+    assert made.job.id == sandbox.charges[0].generation_id
+    assert len(paid(sandbox)) == 1
+
+
 async def test_the_job_of_another_clip_is_not_taken_for_it(
     sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, request_of: RequestOf
 ) -> None:
