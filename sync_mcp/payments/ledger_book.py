@@ -102,12 +102,7 @@ class LedgerBook:
         )
 
     def comparable(self, body: Json) -> Json:
-        """Return a body without the signatures of its links: those of the call that goes on are others.
-
-        Nor does the webhook count then: the first call's holds, and of it a digest alone is kept.
-        """
-        if not self._is_new:
-            body = {name: value for name, value in body.items() if name != "webhookUrl"}
+        """Return a body without the signatures of its links: a repeat by another call has others."""
         return cast(Json, in_one_spelling(body))
 
     # Whether it goes out

@@ -19,7 +19,7 @@ from sync_mcp import (
 )
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import CREATE, LIST, ago, job, make, trail, until
+from .conftest import CREATE, LIST, ago, in_turn, job, make, trail, until
 from .raw_server import Answer, RawServer, answer
 
 pytestmark = pytest.mark.anyio
@@ -74,6 +74,30 @@ async def test_of_an_earlier_dub_whose_language_is_not_shown_it_cannot_be_told_w
         await client_of(server, max_retries=0).generations.create(
             model="lipsync-2", input=[Video(url="https://media.example/v.mp4")], dub=Dub(target_lang="fr")
         )
+
+
+async def test_a_job_of_this_call_is_taken_although_it_does_not_show_what_tells_it_apart(
+    serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
+) -> None:
+    only_video = job("french", input=[{"type": "video", "url": "https://media.example/v.mp4"}])
+    client = client_of(serve(LOST, answer(200, [only_video])))
+    made = await client.generations.create(
+        model="lipsync-2", input=[Video(url="https://media.example/v.mp4")], dub=Dub(target_lang="fr")
+    )
+    assert made.id == "french"
+
+
+async def test_a_later_call_remembers_a_job_that_may_be_its_own_when_the_list_leaves_it_out(
+    serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
+) -> None:
+    listed = in_turn(answer(200, [job("whose", createdAt=None)]), answer(200, []))
+    server = serve(create=in_turn(LOST, answer(201, job("second"))), listed=listed)
+    client = client_of(server)
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknown) as caught:
+            await make(client, options={"idempotency_key": "mine"})
+        assert caught.value.maybe_ids == ("whose",)
+    assert trail(server.received).count(CREATE) == 1
 
 
 async def test_a_list_with_an_entry_that_cannot_be_read_does_not_say_that_the_job_is_not_there(

@@ -106,6 +106,21 @@ async def test_a_later_call_under_a_key_in_doubt_begins_with_the_search(
     assert [charge.generation_id for charge in sandbox.charges] == [generation.id]
 
 
+async def test_a_create_that_was_found_is_in_doubt_no_more(
+    sandbox: Sandbox, sync: AsyncSync, pauses: list[float]
+) -> None:
+    sandbox.add_fault(Fault(path="/v2/generate", drop="after"))
+    sandbox.add_fault(Fault(path="/v2/generations", status=500, body={}))
+    options: RequestOptions = {"idempotency_key": "mine", "max_retries": 0}
+    with pytest.raises(OutcomeUnknown):
+        await make(sync, sandbox, options)
+    for _ in range(2):
+        await make(sync, sandbox, options)
+    # The second call finds it; the third one asks under the key, and searches for nothing.
+    assert trail(sandbox.requests) == [CREATE, LIST, LIST, CREATE]
+    assert len(sandbox.charges) == 1
+
+
 @pytest.mark.parametrize("max_retries", [0, 4])
 async def test_a_later_call_sends_the_create_when_the_list_lacks_it(
     sandbox: Sandbox, sync: AsyncSync, pauses: list[float], max_retries: int

@@ -60,6 +60,12 @@ def keys(server: RawServer) -> list[str | None]:
     return [one.headers.get("idempotency-key") for one in server.received if one.method == "POST"]
 
 
+@pytest.fixture(autouse=True)
+def _lists_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for the API's list as in a day of work: where there is none, nothing is waited for."""
+    monkeypatch.setattr("sync_mcp.api.create.LISTED_WITHIN_SECONDS", 60.0)
+
+
 async def test_a_job_of_another_kind_is_made_where_its_kind_says_and_read_as_its_model(
     serve: Serve, client_of: ClientOf
 ) -> None:
@@ -187,3 +193,13 @@ async def test_two_kinds_share_no_doubt_no_job_and_no_word_of_kept_keys(
     client.memory.note_kept(SPEECH, 60.0)
     assert client.memory.keeps_keys_for(SPEECH, 30.0)
     assert not client.memory.keeps_keys_for(GENERATIONS, 30.0)
+
+
+async def test_one_kind_in_doubt_does_not_keep_the_job_of_another_from_its_create(
+    serve: Serve, client_of: ClientOf, pauses: list[float]
+) -> None:
+    server = serve(LOST, create=LOST, listed=answer(200, [job("job-1")]))
+    client = client_of(server)
+    with pytest.raises(OutcomeUnknown):
+        await say(client)
+    assert (await make(client)).id == "job-1"

@@ -97,6 +97,17 @@ async def test_a_named_job_that_only_the_list_shows_is_returned_whatever_its_tim
     assert (await make(client_of(server))).id == "job-7"
 
 
+async def test_a_named_job_that_only_the_list_shows_waits_for_no_other_create_in_doubt(
+    serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
+) -> None:
+    unlisted, listed = answer(500, {"message": "later"}), answer(200, [job("job-7")])
+    server = serve(create=in_turn(Answer(), unknown("job-7")), listed=in_turn(unlisted, listed))
+    client = client_of(server)
+    with pytest.raises(OutcomeUnknown):
+        await make(client)
+    assert (await make(client)).id == "job-7"
+
+
 async def test_a_job_is_found_in_the_list_although_the_api_takes_the_name_it_gave_for_no_id(
     serve: Callable[..., RawServer], client_of: Callable[..., AsyncSync], pauses: list[float]
 ) -> None:

@@ -44,11 +44,11 @@ async def test_the_user_is_asked_once_and_each_act_is_made_once_by_their_yes(
     assert paid(sandbox) == []
     silent = Asker("0", "no")
     for act in acts:
-        await guard.create(sync, GenerationAct.of(act), None, Terms(token=token, approval=silent))
+        await guard.create(sync, act, None, Terms(token=token, approval=silent))
     assert paid(sandbox) == [PRICE] * 3
     assert silent.asked == []
     with pytest.raises(QuoteRefused):
-        await guard.create(sync, GenerationAct.of(acts[0]), None, Terms(token=token, take=2, approval=silent))
+        await guard.create(sync, acts[0], None, Terms(token=token, take=2, approval=silent))
     assert len(paid(sandbox)) == 3
 
 
@@ -60,7 +60,7 @@ async def test_where_nobody_can_be_asked_here_one_quote_is_for_all_of_them(
         await guard.agree(sync, on_terms(acts, asker))
     token = Token(required.value.quote_id or "")
     for act in acts:
-        await guard.create(sync, GenerationAct.of(act), None, Terms(token=token, approval=asker))
+        await guard.create(sync, act, None, Terms(token=token, approval=asker))
     assert len(paid(sandbox)) == 3
     assert len(asker.asked) == 1
 
@@ -68,7 +68,7 @@ async def test_where_nobody_can_be_asked_here_one_quote_is_for_all_of_them(
 async def test_what_was_made_before_is_not_paid_for_again_and_is_not_in_the_total(
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
 ) -> None:
-    await guard.create(sync, GenerationAct.of(acts[0]), None, Terms())
+    await guard.create(sync, acts[0], None, Terms())
     asker = Asker("0")
     # The same one twice is one.
     await guard.agree(sync, on_terms([*acts, acts[1]], asker))
@@ -108,9 +108,7 @@ async def test_a_no_to_all_of_them_takes_back_what_was_handed_out_for_each(
     token = Token(required.value.quote_id or "")
     for act in acts:
         with pytest.raises(QuoteRefused, match="said no"):
-            await guard.create(
-                sync, GenerationAct.of(act), None, Terms(token=token, approval=Asker("0", "no"))
-            )
+            await guard.create(sync, act, None, Terms(token=token, approval=Asker("0", "no")))
     assert paid(sandbox) == []
 
 
