@@ -236,7 +236,7 @@ class _Resolver(Generic[JobT]):
         if not _is_refusal(error):
             self._in_doubt = True
             self._note_named(body, *self._kind.named_in)
-        # A refusal of a repeat says nothing about the attempt before it: the doubt stays.
+        # A refusal of a repeat says nothing about the send before it: the doubt stays.
         raise error
 
     def _note_named(self, body: Mapping[str, object], *fields: str) -> None:

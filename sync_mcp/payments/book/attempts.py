@@ -7,6 +7,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, bindparam, func, select
 
+from sync_mcp.api.book import Claim
 from sync_mcp.errors import LimitReached, SyncError
 from sync_mcp.payments.book.agreements import forget_no, refusal_since, use_token
 from sync_mcp.payments.book.book import (
@@ -307,7 +308,7 @@ class Attempts(Book):
 
     # What the API answered
 
-    def claim(self, entry_id: int, generation_id: str) -> Literal["mine", "another's", "unclear"]:
+    def claim(self, entry_id: int, generation_id: str) -> Claim:
         """Say whether a job that was found in the API's list can be this attempt's, and note it if so."""
         with self._transaction() as connection:
             entry = get_entry(connection, entry_id)
