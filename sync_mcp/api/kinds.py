@@ -17,18 +17,32 @@ class Job(Protocol):
     """What the API makes of a create: a model of the wire, such as `Generation`."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """What it is asked for by."""
+        ...
 
     @property
-    def created_at(self) -> datetime | None: ...
+    def created_at(self) -> datetime | None:
+        """When it was made, by the API's clock; None where that is not told."""
+        ...
 
     @classmethod
-    def from_wire(cls, data: object) -> Self: ...
+    def from_wire(cls, data: object) -> Self:
+        """Read an answer of the API.
+
+        Raises:
+            pydantic.ValidationError: it is none.
+        """
+        ...
 
     @classmethod
-    def list_from_wire(cls, entries: Sequence[object]) -> list[Self]: ...
+    def list_from_wire(cls, entries: Sequence[object]) -> list[Self]:
+        """Read a list of the API's, without the entries that cannot be read."""
+        ...
 
-    def to_wire(self) -> Json: ...
+    def to_wire(self) -> Json:
+        """Return the JSON object as the API spells it."""
+        ...
 
 
 JobT = TypeVar("JobT", bound=Job)
