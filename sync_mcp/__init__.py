@@ -51,7 +51,6 @@ if TYPE_CHECKING:
         ConcurrencyLimitError as ConcurrencyLimitError,
         ConfigurationError as ConfigurationError,
         ConflictError as ConflictError,
-        CreateUnderWay as CreateUnderWay,
         FileRefused as FileRefused,
         InternalError as InternalError,
         InvalidRequestError as InvalidRequestError,
@@ -71,7 +70,7 @@ if TYPE_CHECKING:
         ServerError as ServerError,
         SyncError as SyncError,
         ToolOff as ToolOff,
-        TransferUnderWay as TransferUnderWay,
+        UnderWay as UnderWay,
     )
     from sync_mcp.payments.guard import Guard as Guard
     from sync_mcp.payments.ledger import Ledger as Ledger
@@ -137,7 +136,6 @@ _HOMES = {
         "ConcurrencyLimitError",
         "ConfigurationError",
         "ConflictError",
-        "CreateUnderWay",
         "FileRefused",
         "InternalError",
         "InvalidRequestError",
@@ -157,7 +155,7 @@ _HOMES = {
         "ServerError",
         "SyncError",
         "ToolOff",
-        "TransferUnderWay",
+        "UnderWay",
     ),
     "sync_mcp.payments.guard": ("Guard",),
     "sync_mcp.payments.ledger": ("Ledger",),

@@ -27,9 +27,8 @@ SyncError
  x ApprovalDenied             the user did not agree; nothing was sent
  x ReadOnlyError              the server was started so that nothing can be paid or changed
  x ToolOff                    the tool is not among those that are on
- x CreateUnderWay             the same create is on its way elsewhere; nothing was sent by this call
  x NotSent                    a create may not go out any more, and nothing was sent; for who keeps book
- x TransferUnderWay           a file is still read, sent or fetched; that goes on
+ x UnderWay                   it did not end in this call's time and goes on: a transfer, or the same create
  x InternalError              a fault of this package
 
 `code` is one of `Code`, and always a word of ours. What the API says stands apart from it: its `errorCode` in
@@ -58,16 +57,16 @@ from sync_mcp.errors.codes import Code
 from sync_mcp.errors.local import (
     ConfigurationError,
     FileRefused,
+    Handle as Handle,
     InternalError,
     InvalidRequestError,
     ReadOnlyError,
     ToolOff,
-    TransferUnderWay,
+    UnderWay,
 )
 from sync_mcp.errors.money import (
     ApprovalDenied,
     ApprovalRequired,
-    CreateUnderWay,
     DoubtReason as DoubtReason,
     LedgerError,
     LimitReached,
@@ -90,7 +89,6 @@ __all__ = [
     "ConcurrencyLimitError",
     "ConfigurationError",
     "ConflictError",
-    "CreateUnderWay",
     "FileRefused",
     "InternalError",
     "InvalidRequestError",
@@ -111,5 +109,5 @@ __all__ = [
     "ServerError",
     "SyncError",
     "ToolOff",
-    "TransferUnderWay",
+    "UnderWay",
 ]

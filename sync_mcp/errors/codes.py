@@ -76,6 +76,7 @@ NEXT_STEPS: Mapping[Code, str] = {
         "Nothing was sent. Tell the user. For unattended work they set SYNC_MCP_APPROVE_ABOVE_USD together "
         "with SYNC_MCP_BUDGET_USD_PER_DAY or SYNC_MCP_BUDGET_USD."
     ),
+    "create_under_way": "Make exactly this call again in a while: it joins the job. Nothing is paid twice.",
     "price_changed": "Tell the user the price of now: estimate_cost tells it, with a new quote.",
     "quote_revoked": "Do not repeat the call by yourself: ask the user what to do instead.",
     "storage_refused": "Call again; if it stays, quote this to Sync's support.",

@@ -1,9 +1,11 @@
 """What goes wrong on this machine: settings, arguments, files, and this package itself."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from sync_mcp.errors.base import MoneySpent, SyncError
+from sync_mcp.errors.codes import Code
 from sync_mcp.texts import MESSAGE_LIMIT, safe
 
 
@@ -65,20 +67,39 @@ class _Transfer(Protocol):
     def total_bytes(self) -> int | None: ...
 
 
-class TransferUnderWay(SyncError):
-    """A transfer did not end in this call's time; it goes on in the process.
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """What goes on: the key by which it is joined, and how far it is; None where nothing has moved yet."""
+
+    key: Hashable = field(repr=False)
+    progress: _Transfer | None = None
+
+
+class UnderWay(SyncError):
+    """What was called for did not end in this call's time, and goes on: the same call joins it.
+
+    `code` says what goes on: `transfer_under_way`, a file is read, sent or fetched, in this process; or
+    `create_under_way`, the same create, in another call or process.
 
     Attributes:
-        transfer: how far it is, or None where nothing has moved yet.
+        handle: what goes on. Of a create its key is the digest of what is made.
     """
 
     code = "transfer_under_way"
     retryable = True
     next_step = "Make exactly this call again: it joins the transfer, which goes on in the server."
 
-    def __init__(self, transfer: _Transfer | None) -> None:
-        self.transfer = transfer
-        super().__init__(f"Not finished: {_describe_transfer(transfer)}.")
+    def __init__(
+        self,
+        handle: Handle,
+        message: str | None = None,
+        *,
+        code: Code | None = None,
+        money_spent: MoneySpent = "no",
+    ) -> None:
+        self.handle = handle
+        self.money_spent = money_spent
+        super().__init__(message or f"Not finished: {_describe_transfer(handle.progress)}.", code=code)
 
 
 class ReadOnlyError(SyncError):

@@ -371,15 +371,6 @@ class ApprovalDenied(SyncError):
     is_the_users = True
 
 
-class CreateUnderWay(SyncError):
-    """The same create is on its way in another call or process, which did not end in this call's time."""
-
-    code = "create_under_way"
-    retryable = True
-    money_spent = "unknown"
-    next_step = "Make exactly this call again in a while: it joins the job. Nothing is paid twice."
-
-
 class NotSent(SyncError):
     """A create may not go out any more, and nothing was sent that the API may have made a job of.
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,8 +13,8 @@ from sync_mcp.api.assets import Asset
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.formats import HEAD_BYTES, MediaKind
 from sync_mcp.api.uploads import OnProgress, Transfer, open_file
-from sync_mcp.background.transfers import Transfers
-from sync_mcp.errors import FileRefused, TransferUnderWay
+from sync_mcp.background.work import Work
+from sync_mcp.errors import FileRefused, Handle, UnderWay
 from sync_mcp.media.decoding.look import is_available, look
 from sync_mcp.media.decoding.probe import MediaInfo
 from sync_mcp.media.links import check_head
@@ -45,9 +46,9 @@ class InputFile:
 class LocalReader:
     """Reads and uploads the local media that may be read."""
 
-    def __init__(self, roots: MediaRoots, transfers: Transfers) -> None:
+    def __init__(self, roots: MediaRoots, work: Work) -> None:
         self._roots = roots
-        self._transfers = transfers
+        self._work = work
 
     async def read(
         self,
@@ -61,7 +62,7 @@ class LocalReader:
 
         Raises:
             FileRefused: it may not be read, is no media, damaged, of another kind, or changed meanwhile.
-            TransferUnderWay: it could not be read whole by then; that goes on.
+            UnderWay: it could not be read whole by then; that goes on.
         """
         file = await run_sync(self._roots.open, path)
         name = clean(file.path.name, _NAME_LIMIT) or "the file"
@@ -85,11 +86,11 @@ class LocalReader:
         info: MediaInfo | None = None
         try:
             if is_available():
-                info = await self._transfers.join(("look", identity), look_at_it, until=until)
-            sha256 = await self._transfers.join(
+                info = await self._work.join(("look", identity), look_at_it, until=until)
+            sha256 = await self._work.join(
                 ("hash", identity), hash_it, until=until, on_progress=progress_of(name)
             )
-        except TransferUnderWay as error:
+        except UnderWay as error:
             raise _with_name(error, name) from error
         return InputFile(file, name, _kind(kind, found, info, name), sha256, info)
 
@@ -105,7 +106,7 @@ class LocalReader:
         """Upload a file, unless the account has its content already, and return the asset.
 
         Raises:
-            TransferUnderWay: it was not done by then; that goes on, and a repeat joins it.
+            UnderWay: it was not done by then; that goes on, and a repeat joins it.
             SyncError: it cannot be uploaded.
         """
 
@@ -119,28 +120,28 @@ class LocalReader:
             )
 
         key = _upload_key(sync, media)
-        was_there = self._transfers.is_done(key)
+        was_there = self._work.is_done(key)
         try:
-            asset = await self._transfers.join(key, upload, until=until, on_progress=on_progress)
+            asset = await self._work.join(key, upload, until=until, on_progress=on_progress)
             return asset.as_there_before() if was_there else asset
-        except TransferUnderWay as error:
+        except UnderWay as error:
             raise _with_name(error, media.name) from error
 
-    def under_way(self, sync: AsyncSync, media: Sequence[InputFile]) -> TransferUnderWay:
+    def under_way(self, sync: AsyncSync, media: Sequence[InputFile]) -> UnderWay:
         """Return what a call is told whose time is up before all of these are uploaded."""
         for each in media:
             transfer = self.how_far(sync, each)
             if transfer is not None:
-                return _with_name(TransferUnderWay(transfer), each.name)
-        return TransferUnderWay(None)
+                return _with_name(UnderWay(Handle(_upload_key(sync, each), transfer)), each.name)
+        return UnderWay(Handle(_upload_key(sync, media[0])))
 
     def how_far(self, sync: AsyncSync, media: InputFile) -> Transfer | None:
         """Return how far the upload of a file is that is under way."""
-        return self._transfers.latest(_upload_key(sync, media))
+        return self._work.latest(_upload_key(sync, media))
 
     def forget(self, sync: AsyncSync, media: InputFile) -> None:
         """Have the next upload ask the API again: the asset is gone."""
-        self._transfers.forget(_upload_key(sync, media))
+        self._work.forget(_upload_key(sync, media))
 
     async def copy(
         self,
@@ -155,7 +156,7 @@ class LocalReader:
         """Fetch a file from a public URL and upload it; return the asset and what the file holds.
 
         Raises:
-            TransferUnderWay: as `upload`.
+            UnderWay: as `upload`.
             FileRefused, SyncError: it cannot be fetched, is no media, or cannot be uploaded.
         """
 
@@ -175,16 +176,16 @@ class LocalReader:
                 )
                 return asset, info
 
-        key = ("copy", sync.base_url, sync.key_fingerprint, url, kind, name)
-        was_there = self._transfers.is_done(key)
-        asset, info = await self._transfers.join(key, copy, until=until, on_progress=on_progress)
+        key = ("copy", sync.base_url, sync.key_fingerprint, _digest(url), kind, name)
+        was_there = self._work.is_done(key)
+        asset, info = await self._work.join(key, copy, until=until, on_progress=on_progress)
         return asset.as_there_before() if was_there else asset, info
 
     async def look_at_url(self, sync: AsyncSync, url: str, *, until: float) -> MediaInfo:
         """Fetch a file from a public URL, for a look alone.
 
         Raises:
-            TransferUnderWay, SyncError: as `copy`.
+            UnderWay, SyncError: as `copy`.
         """
 
         async def fetch_and_look(on_progress: OnProgress) -> MediaInfo:
@@ -194,10 +195,10 @@ class LocalReader:
                 check_head(await run_sync(_head, path), url)
                 return await look(path)
 
-        return await self._transfers.join(("look", url), fetch_and_look, until=until)
+        return await self._work.join(("look", _digest(url)), fetch_and_look, until=until)
 
 
-def _with_name(error: TransferUnderWay, name: str) -> TransferUnderWay:
+def _with_name(error: UnderWay, name: str) -> UnderWay:
     return error.advise(message=f"{name}: {error.message}")
 
 
@@ -223,6 +224,11 @@ def _kind(wanted: MediaKind | None, found: MediaKind, info: MediaInfo | None, na
 
 def _upload_key(sync: AsyncSync, media: InputFile) -> tuple[str, ...]:
     return ("upload", sync.base_url, sync.key_fingerprint, media.sha256, media.kind)
+
+
+def _digest(url: str) -> str:
+    # Keys stand in errors, and a URL may be signed.
+    return sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _head(path: Path) -> bytes:

@@ -10,7 +10,7 @@ import anyio
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.options import RequestOptions
-from sync_mcp.errors import LimitReached, RateLimitError, SyncError
+from sync_mcp.errors import Handle, LimitReached, RateLimitError, SyncError, UnderWay
 from sync_mcp.payments.acts.act import Job
 from sync_mcp.payments.consent import NOBODY_TO_ASK, Approval, Reason
 from sync_mcp.payments.files import LocalFiles
@@ -157,6 +157,11 @@ class Call:
         within = max(1.0, min(seconds, self.seconds_left))
         headers = self.options.get("additional_headers", {})
         return {"timeout_in_seconds": within, "max_retries": 2, "additional_headers": headers}
+
+    def under_way(self, message: str) -> UnderWay:
+        """Return what is told where another call or process is busy with this very create."""
+        handle = Handle(self.intention.digest)
+        return UnderWay(handle, message, code="create_under_way", money_spent="unknown")
 
 
 def host_to_ask_about(call: Call) -> str | None:

@@ -18,8 +18,8 @@ from anyio.abc import TaskGroup
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.api.options import RequestOptions
-from sync_mcp.background.work import Turns, do_in_thread
-from sync_mcp.errors import CreateUnderWay, InvalidRequestError, LedgerError, NotVisibleYet, SyncError
+from sync_mcp.background.work import Work, do_in_thread
+from sync_mcp.errors import InvalidRequestError, LedgerError, NotVisibleYet, SyncError
 from sync_mcp.payments.accounts import Accounts
 from sync_mcp.payments.acts.act import Job, PaidAct
 from sync_mcp.payments.acts.generation import GenerationAct
@@ -39,6 +39,7 @@ from sync_mcp.payments.settling import SETTLE_SECONDS, Settling, instant
 from sync_mcp.payments.wish import Account, Token
 
 RESEND_HOURS = 12.0
+_BUSY = "Another call of this server asks the user about this very create, or is sending it."
 
 JobT = TypeVar("JobT", bound=Job)
 
@@ -71,6 +72,7 @@ class Guard:
         self._bounds = Bounds(ledger, self._limits, self._settling)
         self._asking = Asking(ledger, self._bounds)
         self._sender = Sender(ledger, self._limits, self._settling, secrets.token_hex(8), resend_hours * 3600)
+        self._work = Work(task_group)
         self._payer = Payer(
             ledger,
             self._settling,
@@ -79,9 +81,8 @@ class Guard:
             self._bounds,
             self._asking,
             self._sender,
-            task_group,
+            self._work,
         )
-        self._turns = Turns()
 
     @property
     def limits(self) -> Limits:
@@ -115,12 +116,13 @@ class Guard:
 
         Raises:
             LimitReached, LedgerError, QuoteRefused, ApprovalRequired, ApprovalDenied: nothing was sent.
-            CreateUnderWay: another call or process is busy with it.
+            UnderWay: another call or process is busy with it.
             NotVisibleYet: its job was made, and the API does not show it yet.
             SyncError: as of a create without a guard.
         """
         call = await self._call(sync, act, options, terms, tool)
-        async with self._turns.turn(call.intention.digest, terms.ends_at, _busy):
+        busy = partial(call.under_way, _BUSY)
+        async with self._work.turn(call.intention.digest, until=terms.ends_at, busy=busy):
             # An act finds and makes jobs of its own type alone.
             return cast("Made[JobT]", await self._payer.pay(call))
 
@@ -348,9 +350,3 @@ class Guard:
         act = act.with_body_parameters(more) if more else act
         intention = Intention(act, account.name, account.base_url, terms.take)
         return Call(sync, account, intention, cast(RequestOptions, given), terms, tool, anyio.Event())
-
-
-def _busy() -> CreateUnderWay:
-    return CreateUnderWay(
-        "Another call of this server asks the user about this very create, or is sending it."
-    )

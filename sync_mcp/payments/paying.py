@@ -9,13 +9,11 @@ from functools import partial
 from typing import TypeVar
 
 import anyio
-from anyio.abc import TaskGroup
 
 from sync_mcp.api.create import is_of_the_key
-from sync_mcp.background.work import do_in_thread, do_to_its_end
+from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.errors import (
     APIStatusError,
-    CreateUnderWay,
     InvalidRequestError,
     QuoteRefused,
     RateLimitError,
@@ -63,7 +61,7 @@ class Payer:
         bounds: what it may cost.
         asking: how the user is asked.
         sender: how it is sent.
-        task_group: where a create goes on when its caller is cancelled.
+        work: in which a create goes on when its caller is cancelled.
     """
 
     def __init__(
@@ -75,7 +73,7 @@ class Payer:
         bounds: Bounds,
         asking: Asking,
         sender: Sender,
-        task_group: TaskGroup | None,
+        work: Work,
     ) -> None:
         self.ledger = ledger
         self.pricing = pricing
@@ -84,7 +82,7 @@ class Payer:
         self._bounds = bounds
         self._asking = asking
         self._sender = sender
-        self._task_group = task_group
+        self._work = work
 
     async def pay(self, call: Call) -> Made[Job]:
         """Make the job of a call, or return the one that it made before.
@@ -186,7 +184,7 @@ class Payer:
         if scope.cancelled_caught:
             entry = await do_in_thread(self.ledger.latest, call.intention)
             if entry is not None and entry.state != "preparing":
-                raise CreateUnderWay("The files are uploaded, and the create is on its way.")
+                raise call.under_way("The files are uploaded, and the create is on its way.")
             raise files.under_way()
         return sent
 
@@ -355,7 +353,7 @@ class Payer:
             if call.seconds_left <= _POLL_SECONDS:
                 if now.state == "preparing" and call.terms.files is not None:
                     raise call.terms.files.under_way()
-                raise CreateUnderWay("Another process is sending this very create.")
+                raise call.under_way("Another process is sending this very create.")
 
     async def _to_its_end(self, call: Call, work: Callable[[], Awaitable[_ResultT]]) -> _ResultT:
         """Do what must not stop in the middle, whatever becomes of the caller.
@@ -368,7 +366,7 @@ class Payer:
             if call.terms.files is None or anyio.current_time() < call.terms.ends_at:
                 call.gone.set()
 
-        return await do_to_its_end(work, self._task_group, on_left=call_off)
+        return await self._work.finish(work, on_left=call_off)
 
 
 async def _cancel_with(event: anyio.Event, scope: anyio.CancelScope) -> None:

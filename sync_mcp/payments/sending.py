@@ -12,7 +12,6 @@ from sync_mcp.api.options import RequestOptions
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import (
     ConcurrencyLimitError,
-    CreateUnderWay,
     LedgerError,
     NotSent,
     OutcomeUnknown,
@@ -136,7 +135,7 @@ class Sender:
             result = book.refusal
         await self._note_failure(entry, result, is_new=is_new, went_out=book.went_out)
         if isinstance(result, NotSent):
-            raise CreateUnderWay("Another process has taken this create over.") from result
+            raise call.under_way("Another process has taken this create over.") from result
         raise result
 
     async def _accepted(self, entry: Entry, job: Job, *, went_out: bool) -> Sent:

@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sync_mcp.access import is_on_loopback
-from sync_mcp.background.transfers import Transfers
+from sync_mcp.background.work import Work
 from sync_mcp.errors import ConfigurationError, LedgerError, SyncError
 from sync_mcp.texts import clean, near
 from sync_mcp.tools.own_outputs import OwnOutputs
@@ -118,7 +118,7 @@ class Backend:
         self._watcher: Watcher | None = None
         self._make_roots = make_roots
         self._roots: MediaRoots | None = None
-        self._transfers: Transfers | None = None
+        self._work: Work | None = None
         self._models = _Kept(self._fetch_models)
         self._voices = _Kept(self._fetch_voices)
         self._errors = _Kept(self._fetch_errors)
@@ -179,14 +179,14 @@ class Backend:
         # With it comes what reads media, which is loaded by the first call with a file.
         from sync_mcp.media.inputs import LocalReader
 
-        return LocalReader(self.roots, self.transfers)
+        return LocalReader(self.roots, self.work)
 
     @property
-    def transfers(self) -> Transfers:
+    def work(self) -> Work:
         """What goes on when the call that began it has ended."""
-        if self._transfers is None:
-            self._transfers = Transfers(self._task_group)
-        return self._transfers
+        if self._work is None:
+            self._work = Work(self._task_group)
+        return self._work
 
     async def ask_whether_sandboxed(self) -> None:
         """Ask an API on this machine once whether it is a sandbox, so that the first answer can say so."""

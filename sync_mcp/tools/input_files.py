@@ -12,7 +12,7 @@ from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.formats import MediaKind
 from sync_mcp.api.models import Audio, GenerationRequest, Image, Input, LocalMedia, Video
 from sync_mcp.api.uploads import OnProgress, Transfer
-from sync_mcp.errors import FileRefused, InvalidRequestError, NotFoundError, SyncError, TransferUnderWay
+from sync_mcp.errors import FileRefused, InvalidRequestError, NotFoundError, SyncError, UnderWay
 from sync_mcp.media.decoding.probe import MediaInfo
 from sync_mcp.media.inputs import InputFile, LocalReader
 from sync_mcp.media.lengths import clip_length, missing_lengths, output_length
@@ -125,7 +125,7 @@ async def input_files(
     Raises:
         FileRefused: one cannot be used.
         InvalidRequestError: the model or the plan cannot do this with them.
-        TransferUnderWay: one could not be read whole in this call's time; that goes on.
+        UnderWay: one could not be read whole in this call's time; that goes on.
     """
     paths = {number: item.path for number, item in enumerate(items) if item.path is not None}
     if not paths:
@@ -133,7 +133,7 @@ async def input_files(
         return
     reader = context.backend.local_reader
     media: dict[int, InputFile] = {}
-    failures: list[FileRefused | TransferUnderWay] = []
+    failures: list[FileRefused | UnderWay] = []
     for number, path in paths.items():
         kind = items[number].type
         try:
@@ -145,7 +145,7 @@ async def input_files(
             )
         except FileRefused as error:
             failures.append(error.advise(message=f"input[{number}]: {error.message}"))
-        except TransferUnderWay as error:
+        except UnderWay as error:
             failures.append(error)
     if failures:
         raise _join_failures(failures)
@@ -159,7 +159,7 @@ async def input_files(
         files.on_progress = None
 
 
-def _join_failures(failures: Sequence[FileRefused | TransferUnderWay]) -> SyncError:
+def _join_failures(failures: Sequence[FileRefused | UnderWay]) -> SyncError:
     """Return one error that says what is wrong with all files; what only takes its time comes last."""
     refused = [error for error in failures if isinstance(error, FileRefused)]
     if not refused:

@@ -32,7 +32,7 @@ async def preview_generation(context: CallContext, arguments: PreviewArguments) 
         return await preview(backend.client, generation, on_progress=on_progress)
 
     key = ("preview", backend.client.base_url, backend.client.key_fingerprint, generation.id)
-    sheet = await backend.transfers.join(
+    sheet = await backend.work.join(
         key, work, until=context.answer_at, on_progress=transfer_reporter(context, "the output")
     )
     seconds = "" if sheet.duration_seconds is None else f" of {sheet.duration_seconds:.1f} s"
@@ -65,14 +65,14 @@ async def download_generation(context: CallContext, arguments: DownloadArguments
     key = ("save", client.base_url, client.key_fingerprint, generation.id, destination, arguments.overwrite)
     until = context.answer_at
     report = transfer_reporter(context, clean(destination.name, _PATH_LIMIT))
-    saved = await backend.transfers.join(key, work, until=until, on_progress=report)
+    saved = await backend.work.join(key, work, until=until, on_progress=report)
     if not await run_sync(saved.is_still_there):
         # It was saved some minutes ago, and is gone or another by now.
-        backend.transfers.forget(key)
-        saved = await backend.transfers.join(key, work, until=until, on_progress=report)
+        backend.work.forget(key)
+        saved = await backend.work.join(key, work, until=until, on_progress=report)
     if saved.failures:
         # Told once: the next call fetches the output anew.
-        backend.transfers.forget(key)
+        backend.work.forget(key)
     else:
         await _note_saved(context, generation.id, saved)
     return _answer(saved)

@@ -24,9 +24,9 @@ from sync_mcp.errors import (
     Code,
     ConcurrencyLimitError,
     ConfigurationError,
-    CreateUnderWay,
     DoubtReason,
     FileRefused,
+    Handle,
     InternalError,
     InvalidRequestError,
     LedgerError,
@@ -38,7 +38,7 @@ from sync_mcp.errors import (
     RequestRejectedError,
     ServerError,
     SyncError,
-    TransferUnderWay,
+    UnderWay,
 )
 
 CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, SyncError)]
@@ -50,6 +50,7 @@ OF_SEVERAL_CODES: list[type[SyncError]] = [
     LedgerError,
     NoOutput,
     QuoteRefused,
+    UnderWay,
 ]
 LEAVES = [kind for kind in CLASSES if not kind.__subclasses__()]
 KEY = "sync-mcp-6533643b-aceb-4c40-967e-d9ba9baac39e"
@@ -78,8 +79,8 @@ def _made(kind: type[SyncError], text: str) -> SyncError:
         return kind(text, money_spent="unknown")
     if issubclass(kind, InvalidRequestError):
         return kind([text])
-    if issubclass(kind, TransferUnderWay):
-        return kind(None)
+    if issubclass(kind, UnderWay):
+        return kind(Handle(text), text)
     if issubclass(kind, ApprovalRequired):
         return kind(text, question=text, quote_id=text, next_step=text)
     return kind(text)
@@ -204,15 +205,13 @@ def test_what_passes_by_itself_is_worth_another_try(kind: type[SyncError]) -> No
 
 def test_what_needs_a_change_or_costs_money_is_not_worth_another_try() -> None:
     passing = {"APIConnectionError", "APITimeoutError", "APIResponseError", "RateLimitError", "ServerError"}
-    passing |= {"ConcurrencyLimitError", "CreateUnderWay", "NotSent", "TransferUnderWay"}
+    passing |= {"ConcurrencyLimitError", "NotSent", "UnderWay"}
     assert {kind.__name__ for kind in LEAVES if kind.retryable} == passing
 
 
 def test_only_a_job_that_was_or_may_have_been_made_may_have_cost_money() -> None:
     spent = {kind: _made(kind, "x").money_spent for kind in LEAVES}
     assert spent.pop(OutcomeUnknown) == "unknown"
-    # Of another call than the one that is told.
-    assert spent.pop(CreateUnderWay) == "unknown"
     assert spent.pop(InternalError) == "unknown"
     assert spent.pop(NotVisibleYet) == "yes"
     assert set(spent.values()) == {"no"}
@@ -316,6 +315,18 @@ def test_the_money_of_a_job_that_stays_hidden_is_held_until_the_user_settles_it(
     hidden = NotVisibleYet("job-1", ledger_id=3, made_at="now", may_appear=False)
     assert "its money stays held in the ledger until they settle it (" in hidden.next_step
     assert "ledger show 3 says how)." in hidden.next_step
+
+
+def test_what_goes_on_says_by_its_code_what_it_is_and_by_its_handle_where_it_is() -> None:
+    handle = Handle(("upload", "sha256"))
+    transfer = UnderWay(handle)
+    create = UnderWay(handle, "It is on its way.", code="create_under_way", money_spent="unknown")
+    assert transfer.handle is create.handle is handle
+    assert (transfer.code, transfer.money_spent) == ("transfer_under_way", "no")
+    assert transfer.message == "Not finished: it has just begun."
+    assert "joins the transfer" in transfer.next_step
+    assert (create.message, create.money_spent) == ("It is on its way.", "unknown")
+    assert "joins the job. Nothing is paid twice" in create.next_step
 
 
 def test_a_full_account_tells_how_full_it_is() -> None:

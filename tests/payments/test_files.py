@@ -21,7 +21,7 @@ from sync_mcp import (
     Video,
 )
 from sync_mcp.api.models import GenerationRequest
-from sync_mcp.errors import APITimeoutError, ApprovalRequired, CreateUnderWay
+from sync_mcp.errors import APITimeoutError, ApprovalRequired, UnderWay
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.book import attempts
 from sync_mcp.payments.call import Terms
@@ -157,7 +157,7 @@ async def test_one_whose_upload_is_done_when_the_time_is_up_is_said_to_be_on_its
         async with anyio.create_task_group() as task_group:
             guard = guard_of(task_group=task_group)
             terms = Terms(files=files, ends_at=anyio.current_time() + 5)
-            with pytest.raises(CreateUnderWay):
+            with pytest.raises(UnderWay):
                 await guard.create(sync, GenerationAct.of(files.request(sandbox)), None, terms)
             made = await guard.create(
                 sync, GenerationAct.of(files.request(sandbox)), None, Terms(files=files)

@@ -24,7 +24,7 @@ from sync_mcp import (
     SyncError,
 )
 from sync_mcp.api.models import Generation, GenerationRequest
-from sync_mcp.errors import ApprovalRequired, CreateUnderWay
+from sync_mcp.errors import ApprovalRequired, UnderWay
 from sync_mcp.payments import ledger_book, slots
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Made, Terms
@@ -246,8 +246,10 @@ async def test_a_living_process_is_waited_for_as_long_as_the_call_lasts(
     await make()
     [entry] = guard.ledger.entries(limit=1)
     _leave_sending(guard, entry.id, "alive", leased_for=10)
-    with pytest.raises(CreateUnderWay):
+    with pytest.raises(UnderWay) as caught:
         await make(ends_at=anyio.current_time() + 0.6)
+    assert (caught.value.code, caught.value.money_spent) == ("create_under_way", "unknown")
+    assert caught.value.handle.key == entry.digest
     assert len(sent(sandbox)) == 1
 
 

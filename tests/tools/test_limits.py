@@ -218,7 +218,7 @@ async def test_a_refusal_that_nobody_heard_does_not_meet_the_next_call(
     await _cancelled(assistant, sandbox, "POST /v2/generate", "create_generation", input=media(sandbox))
     with anyio.fail_after(5):
         await ended["create_generation"].wait()
-        while "a create whose call was cancelled ended: payment_required" not in caplog.text:  # noqa: ASYNC110
+        while "work whose call was cancelled ended: payment_required" not in caplog.text:  # noqa: ASYNC110
             await anyio.sleep(0.01)
     told = await assistant.facts("create_generation", input=media(sandbox))
     assert not {"note", "reused"} & told.keys()

@@ -112,8 +112,8 @@ def own(code: Code) -> SyncError:
         return errors.NotVisibleYet("job-1", ledger_id=7, made_at="now", may_appear=True)
     if code == "outcome_unknown":
         return errors.OutcomeUnknown("Lost.", idempotency_key="k", sent_at="now")
-    if code == "transfer_under_way":
-        return errors.TransferUnderWay(None)
+    if code in ("transfer_under_way", "create_under_way"):
+        return errors.UnderWay(errors.Handle("k"), code=code)
     if code == "internal_error":
         return errors.InternalError("No.", money_spent="no")
     for kind in below(SyncError):
