@@ -7,6 +7,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 from pydantic import ValidationError
 
+from sync_mcp.api.allowance import Allowance
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import Generation, GenerationCost, GenerationStatus
 from sync_mcp.api.options import RequestOptions, check_options
@@ -41,6 +42,8 @@ class GenerationReads:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self.allowance = Allowance()
+        """How many reads may go out for all who wait for jobs of the account."""
 
     async def get(
         self, id: str, *, include_progress: bool = False, request_options: RequestOptions | None = None
@@ -210,6 +213,7 @@ class GenerationReads:
         async def look(query: Mapping[str, str], seconds: float) -> Look:
             options: RequestOptions = {**own}
             options["timeout_in_seconds"] = min(seconds, options.get("timeout_in_seconds", seconds))
+            await self.allowance.take()
             return await self._look(checked, query, options)
 
         return await wait_until_finished(look, timeout_seconds, on_update)

@@ -178,6 +178,7 @@ class Generations(GenerationReads):
             states=lambda ids, turn: self.states(
                 ids, turn=turn, request_options=_once(options, _LOOK_SECONDS)
             ),
+            turn=self.allowance.take,
             concurrency=lambda: self._concurrency(options),
         )
         return CreateMany(calls, requests, concurrency, options, keyed=self._guarded is None)

@@ -39,7 +39,7 @@ from sync_mcp.api.options import (
     new_idempotency_key,
     take_idempotency_key,
 )
-from sync_mcp.api.running import Hold, News, RunningJobs, States
+from sync_mcp.api.running import Hold, News, RunningJobs, States, Turn
 from sync_mcp.errors import (
     ConcurrencyLimitError,
     InternalError,
@@ -102,6 +102,7 @@ class Calls:
     """Makes a request under this key, or under the guard's."""
     hold: Hold
     states: States
+    turn: Turn
     concurrency: Callable[[], Awaitable[int | None]]
     """The account's own limit, where the API tells it."""
 
@@ -153,7 +154,7 @@ class CreateMany(AsyncIterator[CreateOutcome]):
         self._waiting: list[_Request] = []
         self._creating: dict[int, anyio.CancelScope] = {}
         self._news = News()
-        self._running = RunningJobs(calls.hold, calls.states, self._end, self._news)
+        self._running = RunningJobs(calls.hold, calls.states, calls.turn, self._end, self._news)
         # More than one where a guard gives the same job for equal requests.
         self._requests_of: dict[str, list[_Request]] = {}
         self._ready: deque[CreateOutcome] = deque()

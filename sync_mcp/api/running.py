@@ -28,8 +28,6 @@ _SOON_SECONDS = 0.05
 """After an end, those that began together with it are listed when this share of its age has passed."""
 _SETTLING_SECONDS = 0.1
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
-_READS_PER_SECOND = 5.0
-_READS_AT_ONCE = 10
 _LOOKS_IN_VAIN = 2
 
 Turn: TypeAlias = Callable[[], Awaitable[None]]
@@ -68,22 +66,6 @@ class News:
             await self.wait()
 
 
-class Pace:
-    """Lets `per_second` calls pass on average, and up to `at_once` of them together."""
-
-    def __init__(self, per_second: float, at_once: int) -> None:
-        self._interval = 1 / per_second
-        self._credit = (at_once - 1) * self._interval
-        self._next = -math.inf
-
-    async def __call__(self) -> None:
-        """Wait for one's turn."""
-        now = anyio.current_time()
-        turn = max(self._next, now - self._credit)
-        self._next = turn + self._interval
-        await anyio.sleep(max(0.0, turn - now))
-
-
 @dataclass(slots=True, eq=False)
 class _Job:
     generation: Generation
@@ -94,13 +76,13 @@ class _Job:
 class RunningJobs:
     """The jobs that run, in their last known state; `watch` learns of their ends."""
 
-    def __init__(self, hold: Hold, states: States, on_end: OnEnd, news: News) -> None:
+    def __init__(self, hold: Hold, states: States, turn: Turn, on_end: OnEnd, news: News) -> None:
         self._hold = hold
         self._states = states
         self._on_end = on_end
         self._news = news
         self._jobs: dict[str, _Job] = {}
-        self._pace = Pace(_READS_PER_SECOND, _READS_AT_ONCE)
+        self._next_turn = turn
         self._read_again_at = -math.inf
         self._long_poll = True
         self._tick_at = -math.inf
@@ -153,7 +135,7 @@ class RunningJobs:
 
     async def _turn(self) -> None:
         await anyio.sleep(max(0.0, self._read_again_at - anyio.current_time()))
-        await self._pace()
+        await self._next_turn()
 
     async def _keep_looking(self) -> None:
         while True:

@@ -13,6 +13,7 @@ from typing import Literal
 import anyio
 from anyio.abc import TaskGroup
 
+from sync_mcp.api.allowance import Allowance
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.generation_reads import PAGE_LIMIT
 from sync_mcp.api.models import Generation
@@ -33,10 +34,6 @@ logger = logging.getLogger("sync_mcp.payments")
 
 TICK_SECONDS = 2.0
 """How often jobs are looked at while several are waited for."""
-
-# The API allows 600 reads a minute, for everything that uses the key (API §16.1).
-_READS_PER_SECOND = 4.0
-_READS_AT_ONCE = 120
 
 _READ_SECONDS = 10.0
 _FIRST_ANSWER_SECONDS = TICK_SECONDS + _READ_SECONDS
@@ -70,7 +67,6 @@ class Watcher:
         self._task_group = task_group
         self._explain_missing = explain_missing
         self._jobs: dict[str, _Job] = {}
-        self._allowance = _Allowance()
         self._running = False
         self._regrouped = anyio.Event()
         self._followed: _Job | None = None
@@ -195,6 +191,10 @@ class Watcher:
                     job.stop_asking()
             self._regroup()
 
+    @property
+    def _allowance(self) -> Allowance:
+        return self._client_of().generations.allowance
+
     def _open(self) -> "list[_Job]":
         return [job for job in self._jobs.values() if not job.ended]
 
@@ -237,7 +237,6 @@ class Watcher:
         self._followed = job
         with anyio.CancelScope() as self._following:
             await anyio.sleep(max(0.0, self._quiet_until - anyio.current_time()))
-            await self._allowance.take()
             generations = self._client_of().generations
             try:
                 job.tell(await generations.wait(job.id, job.seconds_left, on_update=job.note))
@@ -438,29 +437,6 @@ class _Wait:
                 await self._news.wait()
             if anyio.current_time() >= deadline:
                 return
-
-
-class _Allowance:
-    """How many requests may go out: so many at once, and then so many a second."""
-
-    def __init__(self) -> None:
-        self._left = float(_READS_AT_ONCE)
-        self._counted_at = 0.0
-
-    @property
-    def spare(self) -> int:
-        """How many may go out now."""
-        now = anyio.current_time()
-        gained = (now - self._counted_at) * _READS_PER_SECOND
-        self._left = min(float(_READS_AT_ONCE), self._left + gained)
-        self._counted_at = now
-        return int(self._left)
-
-    async def take(self) -> None:
-        """Wait until one more may go out."""
-        if self.spare < 1:
-            await anyio.sleep((1 - self._left) / _READS_PER_SECOND)
-        self._left -= 1
 
 
 def _pages(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:

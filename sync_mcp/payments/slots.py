@@ -1,10 +1,12 @@
 """Waiting until the account has room for one more job."""
 
 import logging
+from collections.abc import Sequence
 
 import anyio
 
 from sync_mcp.api.models import Generation
+from sync_mcp.background.watching import Watcher
 from sync_mcp.errors import ConcurrencyLimitError, SyncError
 from sync_mcp.payments.call import Call
 from sync_mcp.texts import plain_id
@@ -12,6 +14,7 @@ from sync_mcp.texts import plain_id
 logger = logging.getLogger("sync_mcp.payments")
 
 _SLOT_POLL_SECONDS = 2.0
+"""How long a refusal holds in any case: the API may know of a free slot a moment later than of the end."""
 _RUNNING_SHOWN = 15
 
 
@@ -20,37 +23,57 @@ async def slot_came_free(call: Call, error: ConcurrencyLimitError) -> bool:
 
     Once the caller is gone nothing is waited for: a free slot would be paid for unasked.
     """
-    before: set[str] | None = None
-    while not call.gone.is_set():
-        running = await list_running(call)
-        ids = {job.id for job in running}
-        if before is not None and (before - ids):
-            return not call.gone.is_set()
-        before = ids if before is None else before
-        if anyio.current_time() + _SLOT_POLL_SECONDS >= min(call.terms.slot_until, call.terms.ends_at):
-            _advise_to_wait(error, [job.id for job in running])
-            return False
+    if call.gone.is_set():
+        return False
+    running = await list_running(call)
+    # A create that goes out in the last moment has no time to be answered.
+    until = min(call.terms.slot_until, call.terms.ends_at) - _SLOT_POLL_SECONDS
+    if anyio.current_time() < until:
         with anyio.move_on_after(_SLOT_POLL_SECONDS):
             await call.gone.wait()
-        if not running:
-            # The list says that there is room: a moment later the API may know it too.
+        # Where the list names none, it says that there is room.
+        if not running or await _one_ends(call, running, until):
             return not call.gone.is_set()
+    _advise_to_wait(error, running)
     return False
 
 
-async def list_running(call: Call) -> list[Generation]:
-    """Return the jobs of the account that run; none where they cannot be listed."""
+async def list_running(call: Call) -> list[str]:
+    """Return the ids of the account's jobs that run; none where they cannot be listed."""
+    await call.sync.generations.allowance.take()
     try:
-        return await call.sync.generations.list(
+        jobs = await call.sync.generations.list(
             status=["PENDING", "PROCESSING"], request_options=call.reading()
         )
     except SyncError as error:
         logger.warning("the running jobs cannot be listed: %s", error)
         return []
+    return [job.id for job in jobs if plain_id(job.id)]
+
+
+async def _one_ends(call: Call, ids: Sequence[str], until: float) -> bool:
+    """Return whether one of these jobs has ended, once one has, the time is up or the caller is gone."""
+    has_ended = False
+    async with anyio.create_task_group() as tasks:
+        tasks.cancel_scope.deadline = until
+        tasks.start_soon(_cancel_once_gone, call, tasks.cancel_scope)
+        seconds = until - anyio.current_time()
+        outcomes = await Watcher(lambda: call.sync, tasks).wait_for_many(ids, seconds, until="any")
+        # What cannot be read at the moment has not ended for that.
+        has_ended = any(
+            job.finished if isinstance(job, Generation) else not job.retryable for job in outcomes.values()
+        )
+        tasks.cancel_scope.cancel()
+    return has_ended
+
+
+async def _cancel_once_gone(call: Call, scope: anyio.CancelScope) -> None:
+    await call.gone.wait()
+    scope.cancel()
 
 
 def _advise_to_wait(error: ConcurrencyLimitError, running: list[str]) -> None:
-    shown = [name for name in running if plain_id(name)][:_RUNNING_SHOWN]
+    shown = running[:_RUNNING_SHOWN]
     if shown:
         more = f" and {len(running) - len(shown)} more" if len(running) > len(shown) else ""
         ids = ", ".join(f'"{name}"' for name in shown)

@@ -408,8 +408,8 @@ async def test_no_more_is_asked_than_the_read_limit_allows(
     sandbox: Sandbox, sync: AsyncSync, waits: Waits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync_mcp.background.watching.TICK_SECONDS", 0.01)
-    monkeypatch.setattr("sync_mcp.background.watching._READS_AT_ONCE", 5)
-    monkeypatch.setattr("sync_mcp.background.watching._READS_PER_SECOND", 20.0)
+    monkeypatch.setattr("sync_mcp.api.allowance._READS_AT_ONCE", 5)
+    monkeypatch.setattr("sync_mcp.api.allowance._READS_PER_SECOND", 20.0)
     ids = await jobs(sync, sandbox, 12, job="hide")
     before = len(reads(sandbox))
     for id in ids:

@@ -1,0 +1,38 @@
+"""How many reads of an account may go out while jobs are waited for, whoever waits."""
+
+import math
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+# The API allows 600 reads a minute, for everything that uses the key (API §16.1): those who wait leave a part
+# of them to all others.
+_READS_PER_SECOND = 6.0
+_READS_AT_ONCE = 120
+
+_ROUNDING = 1e-6
+
+
+class Allowance:
+    """What the reads of all who wait are counted by: so many at once, and then so many a second."""
+
+    def __init__(self) -> None:
+        self._next_at = -math.inf
+        """When the next read may go out, had none been saved up."""
+
+    @property
+    def spare(self) -> int:
+        """How many may go out now."""
+        seconds = anyio.current_time() - self._next_turn()
+        return max(0, math.floor(seconds * _READS_PER_SECOND + _ROUNDING) + 1)
+
+    async def take(self) -> None:
+        """Wait until one more may go out; who asks first goes first."""
+        turn_at = self._next_turn()
+        self._next_at = turn_at + 1 / _READS_PER_SECOND
+        seconds = turn_at - anyio.current_time()
+        await (anyio.sleep(seconds) if seconds > 0 else checkpoint())
+
+    def _next_turn(self) -> float:
+        saved_up = (_READS_AT_ONCE - 1) / _READS_PER_SECOND
+        return max(self._next_at, anyio.current_time() - saved_up)
