@@ -1,7 +1,8 @@
 """Generations as they are read: one or many, their states, their costs, and their ends (API §3, §12)."""
 
 import builtins
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -11,7 +12,6 @@ from sync_mcp.api.allowance import Allowance
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import Generation, GenerationCost, GenerationStatus
 from sync_mcp.api.options import RequestOptions, check_options
-from sync_mcp.api.running import Turn
 from sync_mcp.api.wait import Look, OnUpdate, wait_until_finished
 from sync_mcp.errors import (
     APIResponseError,
@@ -24,6 +24,9 @@ from sync_mcp.texts import plain_id
 
 PAGE_LIMIT = 100
 """Most generations that one page of the API's list holds."""
+
+Turn: TypeAlias = Callable[[], Awaitable[None]]
+"""Waits until the next request may go out."""
 
 _WAIT_MODE_HEADER = "x-sync-wait-mode"
 _ASKED_AT_ONCE = 10

@@ -24,6 +24,7 @@ from sync_mcp.api.downloads import check_destination, fetch_file, move_into_plac
 from sync_mcp.api.estimate import estimate
 from sync_mcp.api.generation_reads import GenerationReads, check_id
 from sync_mcp.api.http import Call, Transport
+from sync_mcp.api.looks import Looks
 from sync_mcp.api.many import Calls, CreateFields, CreateMany, ManyRequest
 from sync_mcp.api.models import (
     CostEstimate,
@@ -59,7 +60,6 @@ GuardedCreate = Callable[[GenerationRequest, RequestOptions | None, int], Awaita
 GuardedDelete = Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
 """Deletes a job once what it cost has been read."""
 
-_LOOK_SECONDS = 10.0
 _HOLD_SECONDS = LONG_POLL_SECONDS + 5.0
 _ACCOUNT_SECONDS = 15.0
 
@@ -173,12 +173,11 @@ class Generations(GenerationReads):
         calls = Calls(
             create=self._create_one_of_many,
             hold=lambda id: self._look(
-                id, {"wait": "true", "timeout": str(LONG_POLL_SECONDS)}, _once(options, _HOLD_SECONDS)
+                id,
+                {"wait": "true", "timeout": str(LONG_POLL_SECONDS)},
+                {**options, "timeout_in_seconds": _HOLD_SECONDS, "max_retries": 0},
             ),
-            states=lambda ids, turn: self.states(
-                ids, turn=turn, request_options=_once(options, _LOOK_SECONDS)
-            ),
-            turn=self.allowance.take,
+            looks=Looks(lambda: self, options),
             concurrency=lambda: self._concurrency(options),
         )
         return CreateMany(calls, requests, concurrency, options, keyed=self._guarded is None)
@@ -375,8 +374,3 @@ def _request(
 def _check(faults: Sequence[str]) -> None:
     if faults:
         raise InvalidRequestError(faults)
-
-
-def _once(options: RequestOptions, seconds: float) -> RequestOptions:
-    """Return the options of a look that is soon taken again."""
-    return {**options, "timeout_in_seconds": seconds, "max_retries": 0}

@@ -24,6 +24,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from sync_mcp.api.fields import REQUEST
+from sync_mcp.api.looks import Looks
 from sync_mcp.api.models import (
     Dub,
     Generation,
@@ -39,7 +40,7 @@ from sync_mcp.api.options import (
     new_idempotency_key,
     take_idempotency_key,
 )
-from sync_mcp.api.running import Hold, News, RunningJobs, States, Turn
+from sync_mcp.api.running import Hold, News, RunningJobs
 from sync_mcp.errors import (
     ConcurrencyLimitError,
     InternalError,
@@ -101,8 +102,7 @@ class Calls:
     create: Callable[[CreateFields, str | None], Awaitable[Generation]]
     """Makes a request under this key, or under the guard's."""
     hold: Hold
-    states: States
-    turn: Turn
+    looks: Looks
     concurrency: Callable[[], Awaitable[int | None]]
     """The account's own limit, where the API tells it."""
 
@@ -154,7 +154,7 @@ class CreateMany(AsyncIterator[CreateOutcome]):
         self._waiting: list[_Request] = []
         self._creating: dict[int, anyio.CancelScope] = {}
         self._news = News()
-        self._running = RunningJobs(calls.hold, calls.states, calls.turn, self._end, self._news)
+        self._running = RunningJobs(calls.hold, calls.looks, self._end, self._news)
         # More than one where a guard gives the same job for equal requests.
         self._requests_of: dict[str, list[_Request]] = {}
         self._ready: deque[CreateOutcome] = deque()

@@ -6,19 +6,17 @@ began together end together: after the first of them the last one is held, and i
 """
 
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import TypeAlias
 
 import anyio
+from anyio.abc import TaskGroup
 
+from sync_mcp.api.looks import Looks, Watched
 from sync_mcp.api.models import Generation
 from sync_mcp.api.wait import Look
 from sync_mcp.errors import APIStatusError, RateLimitError, RequestRejectedError, SyncError, is_unknown_id
-
-TICK_SECONDS = 2.0
-"""How often running jobs are listed, and how long after a fault they are asked for again."""
 
 _TOGETHER_SHARE = 0.1
 _TOGETHER_SECONDS = 0.5
@@ -30,14 +28,8 @@ _SETTLING_SECONDS = 0.1
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _LOOKS_IN_VAIN = 2
 
-Turn: TypeAlias = Callable[[], Awaitable[None]]
-"""Waits until the next request may go out."""
-
 Hold: TypeAlias = Callable[[str], Awaitable[Look]]
 """Reads a job by a long poll."""
-
-States: TypeAlias = Callable[[Sequence[str], Turn], Awaitable[Mapping[str, Generation | SyncError]]]
-"""Reads jobs, each request at its turn."""
 
 OnEnd: TypeAlias = Callable[[Generation, SyncError | None], None]
 """Is told each end: the job, and the API's word where it cannot be read any more."""
@@ -66,26 +58,43 @@ class News:
             await self.wait()
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
-    generation: Generation
-    since: float
-    looks_in_vain: int = 0
+class _Job(Watched):
+    def __init__(self, generation: Generation, hear: "Callable[[_Job], None]") -> None:
+        super().__init__(generation.id, generation)
+        self.since = anyio.current_time()
+        self._hear = hear
+        self._looks_in_vain = 0
+
+    @property
+    def generation(self) -> Generation:
+        assert self.latest is not None
+        return self.latest
+
+    def tell(self, generation: Generation) -> None:
+        self._looks_in_vain = 0
+        super().tell(generation)
+
+    def fail(self, error: SyncError) -> None:
+        # A job that was just made may not be everywhere at once.
+        self._looks_in_vain += isinstance(error, APIStatusError) and is_unknown_id(error.status)
+        if not 0 < self._looks_in_vain < _LOOKS_IN_VAIN:
+            super().fail(error)
+
+    def on_news(self) -> None:
+        self._hear(self)
 
 
 class RunningJobs:
     """The jobs that run, in their last known state; `watch` learns of their ends."""
 
-    def __init__(self, hold: Hold, states: States, turn: Turn, on_end: OnEnd, news: News) -> None:
+    def __init__(self, hold: Hold, looks: Looks, on_end: OnEnd, news: News) -> None:
         self._hold = hold
-        self._states = states
+        self._looks = looks
         self._on_end = on_end
         self._news = news
         self._jobs: dict[str, _Job] = {}
-        self._next_turn = turn
-        self._read_again_at = -math.inf
         self._long_poll = True
-        self._tick_at = -math.inf
+        self._is_looking = False
         # While those are awaited that began together with a job that has ended: its age, and when to look.
         self._ended_age = math.inf
         self._soon_at = math.inf
@@ -103,15 +112,15 @@ class RunningJobs:
     def add(self, generation: Generation) -> None:
         """Take in a job that was just made."""
         now = anyio.current_time()
-        if self._tick_at <= now:
-            self._tick_at = now + TICK_SECONDS
-        self._jobs[generation.id] = _Job(generation, now)
+        if self._looks.next_at <= now:
+            self._looks.next_at = now + self._looks.tick_seconds
+        self._jobs[generation.id] = _Job(generation, self._hear)
         self._news.spread()
 
     @property
     def look_is_due(self) -> bool:
-        """Whether jobs should be listed now."""
-        return self._need_looks and self._seconds_to_look <= 0
+        """Whether jobs should be listed now, or are being."""
+        return self._need_looks and (self._is_looking or self._seconds_to_look <= 0)
 
     @property
     def settling_seconds(self) -> float:
@@ -121,7 +130,7 @@ class RunningJobs:
     async def watch(self, may_hold: Callable[[], bool]) -> None:
         """Learn of ends until cancelled; no long poll begins while `may_hold` says no."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep_looking)
+            tasks.start_soon(self._keep_looking, tasks)
             tasks.start_soon(self._keep_holding, may_hold)
 
     @property
@@ -131,37 +140,36 @@ class RunningJobs:
 
     @property
     def _seconds_to_look(self) -> float:
-        return min(self._tick_at, self._soon_at) - anyio.current_time()
+        due_at = max(min(self._looks.next_at, self._soon_at), self._looks.quiet_until)
+        return due_at - anyio.current_time()
 
-    async def _turn(self) -> None:
-        await anyio.sleep(max(0.0, self._read_again_at - anyio.current_time()))
-        await self._next_turn()
-
-    async def _keep_looking(self) -> None:
+    async def _keep_looking(self, asking: TaskGroup) -> None:
         while True:
             await self._news.until(lambda: self._need_looks)
             if self._seconds_to_look > 0:
                 await self._news.wait(self._seconds_to_look)
             else:
-                await self._look()
+                await self._look(asking)
 
-    async def _look(self) -> None:
-        states = await self._states(list(self._jobs), self._turn)
-        self._tick_at = anyio.current_time() + TICK_SECONDS
+    async def _look(self, asking: TaskGroup) -> None:
         self._soon_at = math.inf
-        for id, state in states.items():
-            self._note(id, state)
+        self._is_looking = True
+        try:
+            await self._looks.look(list(self._jobs.values()), asking)
+        finally:
+            self._is_looking = False
         self._news.spread()
 
     async def _keep_holding(self, may_hold: Callable[[], bool]) -> None:
         while self._long_poll:
             await self._news.until(lambda: bool(self._jobs) and (may_hold() or self.settling_seconds > 0))
-            await self._turn()
+            await self._looks.rest()
+            await self._looks.allowance.take()
             together = self._began_together()
             if together:
-                await self._hold_one(together[-1].generation.id)
+                await self._hold_one(together[-1])
             elif self._jobs:
-                await self._hold_one(next(iter(self._jobs)))
+                await self._hold_one(next(iter(self._jobs.values())))
 
     def _began_together(self) -> list[_Job]:
         """The jobs that began about when the one did that has just ended, oldest first."""
@@ -173,52 +181,40 @@ class RunningJobs:
         # By the API's time: the answers to creates overtake each other.
         return sorted(jobs, key=lambda job: job.generation.created_at or _LONG_AGO)
 
-    async def _hold_one(self, id: str) -> None:
+    async def _hold_one(self, job: _Job) -> None:
         asked_at = anyio.current_time()
         state: Generation | SyncError
         try:
-            look = await self._hold(id)
+            look = await self._hold(job.id)
         except RequestRejectedError:
             self._long_poll = False
             self._news.spread()
             return
         except SyncError as error:
+            if isinstance(error, RateLimitError):
+                self._looks.slow_down(error)
             state = error
         else:
             state = look.generation
             self._long_poll = look.long_polled or state.finished
-        expected = self._jobs.get(id) in self._began_together()
-        self._note(id, state)
-        if expected and id not in self._jobs and self._began_together():
+        expected = job in self._began_together()
+        job.fail(state) if isinstance(state, SyncError) else job.tell(state)
+        if expected and job.ended and self._began_together():
             # The last of them has ended, so the others have too.
             self._soon_at = anyio.current_time()
         self._news.spread()
-        if id in self._jobs and anyio.current_time() - asked_at < TICK_SECONDS / 2:
-            await anyio.sleep(TICK_SECONDS)
+        tick_seconds = self._looks.tick_seconds
+        if not job.ended and anyio.current_time() - asked_at < tick_seconds / 2:
+            await anyio.sleep(tick_seconds)
 
-    def _note(self, id: str, state: Generation | SyncError) -> None:
-        job = self._jobs.get(id)
-        if job is None:
+    def _hear(self, job: _Job) -> None:
+        if not job.ended or self._jobs.pop(job.id, None) is None:
             return
-        now = anyio.current_time()
-        error: SyncError | None = None
-        if isinstance(state, Generation):
-            job.generation = state
-            job.looks_in_vain = 0
-            if not state.finished:
-                return
-        else:
-            if isinstance(state, RateLimitError):
-                self._read_again_at = now + (state.retry_after_seconds or TICK_SECONDS)
-            # A job that was just made may not be everywhere at once.
-            job.looks_in_vain += isinstance(state, APIStatusError) and is_unknown_id(state.status)
-            if state.retryable or 0 < job.looks_in_vain < _LOOKS_IN_VAIN:
-                return
-            error = state
-        del self._jobs[id]
-        if error is None:
-            self._expect_more_ends(now - job.since)
-        self._on_end(job.generation, error)
+        job.leave()
+        if job.error is None:
+            self._expect_more_ends(anyio.current_time() - job.since)
+        self._on_end(job.generation, job.error)
+        self._news.spread()
 
     def _expect_more_ends(self, age_seconds: float) -> None:
         now = anyio.current_time()
@@ -226,7 +222,7 @@ class RunningJobs:
             self._settled_at = now + _SETTLING_SECONDS
         self._ended_age = age_seconds
         if self._began_together():
-            soon = min(max(_SOON_SECONDS, _SOON_SHARE * age_seconds), TICK_SECONDS)
+            soon = min(max(_SOON_SECONDS, _SOON_SHARE * age_seconds), self._looks.tick_seconds)
             self._soon_at = min(self._soon_at, now + soon)
         else:
             self._ended_age = self._soon_at = math.inf

@@ -25,7 +25,7 @@ from sync_mcp import (
     RequestOptions,
     Video,
 )
-from sync_mcp.api import running
+from sync_mcp.api import looks
 from sync_mcp.api.create import Creator
 from sync_mcp.api.models import LocalMedia
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
@@ -338,7 +338,7 @@ async def test_a_job_that_fails_has_ended_like_any_other(
 async def test_a_job_that_the_api_forgets_is_told_with_its_last_state(
     sandbox: Sandbox, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(running, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(looks, "TICK_SECONDS", 0.05)
     sandbox.add_fault(Fault(path=CREATE_PATH, job="forget"))
     async with iterating(sync.generations.create_many(requests(sandbox, count))) as told:
         await until(lambda: len(told) == 1)
@@ -362,7 +362,7 @@ async def test_jobs_that_the_list_leaves_out_end_like_any_other(sandbox: Sandbox
 async def test_an_api_without_the_long_poll_is_asked_by_lists(
     sandbox: Sandbox, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(looks, "TICK_SECONDS", 0.05)
     body = {"message": ["property wait should not exist"]}
     fault = {"method": "GET", "path": f"{CREATE_PATH}/*", "status": 400, "body": body, "times": None}
     sandbox.add_fault(Fault.model_validate(fault))
@@ -374,7 +374,7 @@ async def test_an_api_without_the_long_poll_is_asked_by_lists(
 async def test_faults_while_jobs_are_watched_are_waited_out(
     sandbox: Sandbox, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(looks, "TICK_SECONDS", 0.05)
     sandbox.add_fault(Fault(method="GET", path=f"{CREATE_PATH}/*", drop="before", times=2))
     sandbox.add_fault(Fault(path="/v2/generations", html=True, times=2))
     throttled = Fault.api_error("rate_limit_exceeded", path="/v2/generations", retryAfterSeconds=0.05)

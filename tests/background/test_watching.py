@@ -21,6 +21,7 @@ from sync_mcp import (
     RateLimitError,
     SyncError,
 )
+from sync_mcp.api.looks import Looks
 from sync_mcp.background.watching import Watcher
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 from tests.api.conftest import KEY, make, until
@@ -37,7 +38,7 @@ PATIENCE_SECONDS = 20
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ticks follow each other fast."""
-    monkeypatch.setattr("sync_mcp.background.watching.TICK_SECONDS", 0.1)
+    monkeypatch.setattr("sync_mcp.api.looks.TICK_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -373,15 +374,15 @@ async def test_a_throttled_watcher_looks_less_often_until_all_is_well(
     sandbox.add_fault(Fault.api_error("rate_limit_exceeded", path=LIST, times=2))
     began: list[float] = []
     planned: list[float] = []
-    read_lists = Watcher._read_lists  # pyright: ignore[reportPrivateUsage]
+    look = Looks.look
 
-    async def note_and_read(watcher: Watcher, watched: Any) -> Any:
+    async def note_and_look(looks: Looks, *given: Any) -> None:
         # When a request arrives, is a matter of the machine.
         began.append(anyio.current_time())
-        planned.append(watcher._tick_seconds)  # pyright: ignore[reportPrivateUsage]
-        return await read_lists(watcher, watched)
+        planned.append(looks.tick_seconds)
+        await look(looks, *given)
 
-    monkeypatch.setattr(Watcher, "_read_lists", note_and_read)
+    monkeypatch.setattr(Looks, "look", note_and_look)
     for id in ids:
         waits.start(id)
     await until(lambda: len(began) == 6)
@@ -407,7 +408,7 @@ async def test_a_wait_that_was_throttled_to_its_end_says_so(
 async def test_no_more_is_asked_than_the_read_limit_allows(
     sandbox: Sandbox, sync: AsyncSync, waits: Waits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.background.watching.TICK_SECONDS", 0.01)
+    monkeypatch.setattr("sync_mcp.api.looks.TICK_SECONDS", 0.01)
     monkeypatch.setattr("sync_mcp.api.allowance._READS_AT_ONCE", 5)
     monkeypatch.setattr("sync_mcp.api.allowance._READS_PER_SECOND", 20.0)
     ids = await jobs(sync, sandbox, 12, job="hide")

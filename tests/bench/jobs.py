@@ -15,7 +15,7 @@ import anyio
 from mcp import Client
 
 from sync_mcp import AsyncSync, Audio, Settings, Video, create_server
-from sync_mcp.background.watching import TICK_SECONDS
+from sync_mcp.api.looks import TICK_SECONDS
 from sync_mcp.sandbox import Sandbox
 
 PROCESSES = 4

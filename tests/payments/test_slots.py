@@ -59,8 +59,7 @@ async def test_a_wait_create_many_the_watcher_and_the_wait_for_a_slot_share_one_
     request_of: Callable[..., GenerationRequest],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("background.watching.TICK_SECONDS", "api.running.TICK_SECONDS"):
-        monkeypatch.setattr(f"sync_mcp.{name}", 0.01)
+    monkeypatch.setattr("sync_mcp.api.looks.TICK_SECONDS", 0.01)
     monkeypatch.setattr("sync_mcp.payments.slots._SLOT_POLL_SECONDS", 0.01)
     sandbox.configure(plan="creator")
     allowance = sync.generations.allowance = Counted()
