@@ -27,7 +27,6 @@ READ_SECONDS = 10.0
 """How long an answer to a look may take."""
 
 _LONGEST_TICK_SECONDS = 16.0
-_LONGEST_QUIET_SECONDS = 300.0
 _FAILURES_OF_A_LIST = 3
 _CHARACTERS_OF_IDS = 6000
 """A longer address is refused by servers and proxies."""
@@ -111,11 +110,7 @@ class Looks:
         self._explain_missing = explain_missing
         self.tick_seconds = TICK_SECONDS
         self.next_at = 0.0
-        """When, on anyio's clock, the next look is due."""
-        self.quiet_until = 0.0
-        """Until when the API wants to be left alone."""
-        self.fault: SyncError | None = None
-        """Why it does."""
+        """When, on anyio's clock, the next look is due, where the API does not want to be left alone."""
         self._slowed = False
         self._failed_lists = 0
 
@@ -129,12 +124,10 @@ class Looks:
         """The options of a read: the next tick is the next attempt."""
         return {**self._options, "timeout_in_seconds": READ_SECONDS, "max_retries": 0}
 
-    async def rest(self) -> None:
-        """Wait for as long as the API wants to be left alone."""
-        await anyio.sleep(max(0.0, self.quiet_until - anyio.current_time()))
-
     async def look(self, jobs: Sequence[Watched], asking: TaskGroup) -> None:
         """Read how the jobs are; what the lists leave out is asked for in `asking`, beside the ticks."""
+        # Another who waits may have been told so meanwhile.
+        await self.allowance.rest()
         self._slowed = False
         self.next_at = anyio.current_time() + self.tick_seconds
         left_out = await self._read_lists(jobs)
@@ -149,15 +142,12 @@ class Looks:
         return await self._explain_missing(id) or error
 
     def slow_down(self, error: SyncError) -> None:
-        """Look less often, and for as long as the error says not at all."""
+        """Look less often, and leave the API alone for as long as the error says."""
         if not self._slowed:
             self._slowed = True
             self.tick_seconds = min(self.tick_seconds * 2, _LONGEST_TICK_SECONDS)
-        now = anyio.current_time()
-        self.next_at = max(self.next_at, now + self.tick_seconds)
-        told = min(error.retry_after_seconds or 0.0, _LONGEST_QUIET_SECONDS)
-        self.quiet_until = max(self.quiet_until, now + told)
-        self.fault = error
+        self.next_at = max(self.next_at, anyio.current_time() + self.tick_seconds)
+        self.allowance.rest_for(error)
 
     async def _read_lists(self, jobs: Sequence[Watched]) -> list[Watched]:
         """Read how the jobs are, and return those that the lists left out."""
@@ -206,7 +196,7 @@ class Looks:
         turns = sorted((job for job in jobs if job.asking is None), key=lambda job: job.asked_at)
         for job in turns[: max(1, self.allowance.spare)]:
             await self.allowance.take()
-            if anyio.current_time() < self.quiet_until:
+            if anyio.current_time() < self.allowance.rests_until:
                 return
             job.asked_at = anyio.current_time()
             # Beside the ticks: an answer that is late must not hold up the others.

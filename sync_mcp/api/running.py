@@ -140,7 +140,7 @@ class RunningJobs:
 
     @property
     def _seconds_to_look(self) -> float:
-        due_at = max(min(self._looks.next_at, self._soon_at), self._looks.quiet_until)
+        due_at = max(min(self._looks.next_at, self._soon_at), self._looks.allowance.rests_until)
         return due_at - anyio.current_time()
 
     async def _keep_looking(self, asking: TaskGroup) -> None:
@@ -163,7 +163,7 @@ class RunningJobs:
     async def _keep_holding(self, may_hold: Callable[[], bool]) -> None:
         while self._long_poll:
             await self._news.until(lambda: bool(self._jobs) and (may_hold() or self.settling_seconds > 0))
-            await self._looks.rest()
+            await self._looks.allowance.rest()
             await self._looks.allowance.take()
             together = self._began_together()
             if together:

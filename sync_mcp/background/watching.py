@@ -143,8 +143,7 @@ class Watcher:
     def _waiting(self, generation_ids: Sequence[str], seconds: float) -> "Generator[_Wait]":
         if not all(map(plain_id, generation_ids)):
             raise InvalidRequestError("A generation id has letters, digits, _ and - only: copy it whole.")
-        self._client_of()
-        fault = self._looks.fault if anyio.current_time() < self._looks.quiet_until else None
+        fault = self._looks.allowance.rests_for
         jobs = [self._jobs.setdefault(id, _Job(id, fault)) for id in dict.fromkeys(generation_ids)]
         wait = _Wait(jobs, anyio.current_time() + seconds)
         for job in jobs:
@@ -201,7 +200,7 @@ class Watcher:
             return
         self._followed = job
         with anyio.CancelScope() as self._following:
-            await self._looks.rest()
+            await self._looks.allowance.rest()
             generations = self._client_of().generations
             try:
                 job.tell(await generations.wait(job.id, job.seconds_left, on_update=job.note))
@@ -215,7 +214,7 @@ class Watcher:
 
     async def _tick(self, asking: TaskGroup) -> None:
         """Look at all jobs when it is time to."""
-        with anyio.CancelScope(deadline=max(self._looks.next_at, self._looks.quiet_until)):
+        with anyio.CancelScope(deadline=max(self._looks.next_at, self._looks.allowance.rests_until)):
             while len(self._open()) > 1:
                 await self._regrouped.wait()
         jobs = self._open()

@@ -391,6 +391,24 @@ async def test_a_throttled_watcher_looks_less_often_until_all_is_well(
     assert all(pause > least for pause, least in zip(pauses, [0.19, 0.39, 0.39, 0.19, 0.09], strict=True))
 
 
+@both_backends
+async def test_what_one_is_told_of_the_rate_limit_holds_for_all_who_look_at_jobs_of_the_account(
+    sandbox: Sandbox, sync: AsyncSync, tasks: TaskGroup
+) -> None:
+    ids = await jobs(sync, sandbox, 4)
+    one, other = (Waits(Watcher(lambda: sync, tasks), tasks) for _ in range(2))
+    sandbox.add_fault(Fault.api_error("rate_limit_exceeded", path=LIST, headers={"Retry-After": "1"}))
+    for id in ids[:2]:
+        one.start(id)
+    await until(lambda: any(request.status == 429 for request in reads(sandbox)))
+    await until(lambda: sync.generations.allowance.rests_for is not None)
+    for id in ids[2:]:
+        other.start(id)
+    await until(lambda: len(lists(sandbox)) == 3)
+    throttled, *later = (request.at for request in reads(sandbox))
+    assert all((at - throttled).total_seconds() >= 0.99 for at in later)
+
+
 async def test_a_wait_that_was_throttled_to_its_end_says_so(
     sandbox: Sandbox, sync: AsyncSync, waits: Waits
 ) -> None:
