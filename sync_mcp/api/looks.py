@@ -1,6 +1,5 @@
 """How many jobs are: a list for each hundred of them, and one by one those that the lists leave out."""
 
-import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import anyio
@@ -17,8 +16,6 @@ from sync_mcp.errors import (
     SyncError,
     is_unknown_id,
 )
-
-logger = logging.getLogger("sync_mcp.api")
 
 TICK_SECONDS = 2.0
 """How often jobs are looked at while several are waited for."""

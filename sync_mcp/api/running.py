@@ -158,6 +158,8 @@ class RunningJobs:
             await self._looks.look(list(self._jobs.values()), asking)
         finally:
             self._is_looking = False
+        # Counted from its end: the jobs that follow those that it saw end are made after it.
+        self._looks.next_at = max(self._looks.next_at, anyio.current_time() + self._looks.tick_seconds)
         self._news.spread()
 
     async def _keep_holding(self, may_hold: Callable[[], bool]) -> None:

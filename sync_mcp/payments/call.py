@@ -10,6 +10,7 @@ import anyio
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.options import RequestOptions
+from sync_mcp.background.watching import Watcher
 from sync_mcp.errors import Handle, LimitReached, RateLimitError, SyncError, UnderWay
 from sync_mcp.payments.acts.act import Job
 from sync_mcp.payments.consent import NOBODY_TO_ASK, Approval, Reason
@@ -36,12 +37,13 @@ class Terms:
     `approval` asks the user; by default nobody can be asked. `max_cost_usd` can only lower what the limits
     allow. The caller's `duration_seconds` is a hint that is shown, and sets no price. Until `slot_until`, on
     anyio's clock, a create waits for one of the account's jobs to end where all its slots are taken, and for
-    as long as a 429 asks. `files` are uploaded once the create is agreed to and written down; that goes on
-    where the call ends before. `token` is what the user agreed by. `webhook_hosts` are those that may be told
-    of a job's end unasked; None for any. With `refuses_late_segments` a segment that ends after the video is
-    refused, else warned of. `notes` are put to the user with the question, in which voices are called by
-    `voice_names`. `on_begin` is called before anything can be paid. `caller` is the name of who asks, which
-    stands in the ledger; a quote is good for them alone.
+    as long as a 429 asks; `watcher` is the account's, where it has one. `files` are uploaded once the create
+    is agreed to and written down; that goes on where the call ends before. `token` is what the user agreed
+    by. `webhook_hosts` are those that may be told of a job's end unasked; None for any. With
+    `refuses_late_segments` a segment that ends after the video is refused, else warned of. `notes` are put to
+    the user with the question, in which voices are called by `voice_names`. `on_begin` is called before
+    anything can be paid. `caller` is the name of who asks, which stands in the ledger; a quote is good for
+    them alone.
     """
 
     take: int = 1
@@ -56,6 +58,7 @@ class Terms:
     voice_names: Mapping[str, str] = field(default_factory=dict[str, str])
     on_begin: Callable[[], None] | None = None
     slot_until: float = -math.inf
+    watcher: Watcher | None = None
     ends_at: float = math.inf
     caller: str | None = None
 

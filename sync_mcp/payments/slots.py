@@ -7,7 +7,7 @@ import anyio
 
 from sync_mcp.api.models import Generation
 from sync_mcp.background.watching import Watcher
-from sync_mcp.errors import ConcurrencyLimitError, SyncError
+from sync_mcp.errors import ConcurrencyLimitError, NotFoundError, SyncError
 from sync_mcp.payments.call import Call
 from sync_mcp.texts import plain_id
 
@@ -58,10 +58,12 @@ async def _one_ends(call: Call, ids: Sequence[str], until: float) -> bool:
         tasks.cancel_scope.deadline = until
         tasks.start_soon(_cancel_once_gone, call, tasks.cancel_scope)
         seconds = until - anyio.current_time()
-        outcomes = await Watcher(lambda: call.sync, tasks).wait_for_many(ids, seconds, until="any")
-        # What cannot be read at the moment has not ended for that.
+        watcher = call.terms.watcher or Watcher(lambda: call.sync, tasks)
+        outcomes = await watcher.wait_for_many(ids, seconds, until="any")
+        # What is not there any more has ended; what cannot be read has not for that.
         has_ended = any(
-            job.finished if isinstance(job, Generation) else not job.retryable for job in outcomes.values()
+            job.finished if isinstance(job, Generation) else isinstance(job, NotFoundError)
+            for job in outcomes.values()
         )
         tasks.cancel_scope.cancel()
     return has_ended

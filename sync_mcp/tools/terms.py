@@ -44,6 +44,7 @@ def terms_of(
         voice_names=backend.voice_names,
         on_begin=context.payment.begin,
         slot_until=slot_until,
+        watcher=backend.watcher,
         ends_at=context.answer_at,
         caller=context.caller,
     )

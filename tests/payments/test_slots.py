@@ -101,3 +101,25 @@ async def test_the_only_job_that_runs_is_waited_for_by_long_poll(
             sandbox.advance(60)
     assert len(sandbox.charges) == 2
     assert sum("status" in one.query for one in reads(sandbox)) == 1
+
+
+async def test_a_wait_for_a_slot_is_the_watchers_of_the_account_where_it_has_one(
+    sandbox: Sandbox,
+    sync: AsyncSync,
+    guard: Guard,
+    request_of: Callable[..., GenerationRequest],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sync_mcp.payments.slots._SLOT_POLL_SECONDS", 0.01)
+    sandbox.configure(plan="hobbyist")
+    running = (await make(sync, sandbox)).id
+    with anyio.fail_after(PATIENCE_SECONDS):
+        async with anyio.create_task_group() as tasks:
+            watcher = Watcher(lambda: sync, tasks)
+            # No other can be made.
+            monkeypatch.setattr("sync_mcp.payments.slots.Watcher", None)
+            terms = Terms(slot_until=anyio.current_time() + PATIENCE_SECONDS, watcher=watcher)
+            tasks.start_soon(guard.create, sync, request_of("?n=2"), None, terms)
+            await until(lambda: polled(sandbox, running))
+            sandbox.advance(60)
+    assert len(sandbox.charges) == 2

@@ -6,6 +6,7 @@ import pytest
 
 from sync_mcp.api.generations import Generations
 from sync_mcp.sandbox import Fault, Sandbox
+from tests.api.conftest import until
 from tests.sandbox.wire import VOICE
 
 from .assistant import Assistant, Facts, arrived, creates, media, quote_in, sent
@@ -272,3 +273,31 @@ async def test_a_cost_that_no_job_has_does_not_hide_the_job_and_its_estimate_sta
     assert (again["generation_id"], again["status"]) == (made["generation_id"], "COMPLETED")
     assert "It cost" not in again["note"]
     assert (await unattended.facts("get_account"))["spent_ever_usd"] == 0.226
+
+
+async def test_a_create_that_waits_for_a_slot_and_a_wait_for_the_job_that_has_it_share_one_watcher(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(plan="hobbyist")
+    first = await assistant.facts("create_generation", input=media(sandbox))
+    # A wait for a slot that is not the server's own watcher's could not begin.
+    monkeypatch.setattr("sync_mcp.payments.slots.Watcher", None)
+    monkeypatch.setattr("sync_mcp.payments.slots._SLOT_POLL_SECONDS", 0.01)
+    told: list[Facts] = []
+
+    async def create() -> None:
+        request = [media(sandbox)[0], {"type": "text", "script": "Hello.", "voice_id": VOICE}]
+        told.append(await assistant.facts("create_generation", input=request, wait_seconds=40))
+
+    def polled() -> bool:
+        path = f"/v2/generate/{first['generation_id']}"
+        return any(one.path == path and "wait" in one.query for one in sandbox.requests)
+
+    with anyio.fail_after(50):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(create)
+            await until(polled)
+            sandbox.advance(60)
+            await until(lambda: len(sandbox.charges) == 2)
+            sandbox.advance(60)
+    assert told[0]["status"] == "COMPLETED"
