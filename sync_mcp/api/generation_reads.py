@@ -204,7 +204,8 @@ class GenerationReads:
         """Return the job when it has ended, or as it is after `timeout_seconds` (None: no limit).
 
         Ask `generation.finished` which of the two it is. `on_update` is awaited with each state read.
-        Cancelling the wait leaves the job alone. Passing faults of the network are waited out.
+        Cancelling the wait leaves the job alone. Passing faults of the network are waited out. All who wait
+        with one client share its `allowance` of reads.
 
         Raises:
             NotFoundError, AuthenticationError, ...: the API's answer, where waiting cannot change it.
