@@ -156,6 +156,10 @@ class RunningJobs:
         self._is_looking = True
         try:
             await self._looks.look(list(self._jobs.values()), asking)
+        except BaseException:
+            # Broken off, it is due when the watch goes on.
+            self._soon_at = -math.inf
+            raise
         finally:
             self._is_looking = False
         # Counted from its end: the jobs that follow those that it saw end are made after it.

@@ -419,6 +419,34 @@ async def test_cancelling_begins_no_more_and_leaves_the_jobs_alone(sandbox: Sand
     assert len(sandbox.charges) == 7
 
 
+async def test_a_look_that_is_broken_off_is_made_at_once_when_the_iteration_goes_on(
+    sandbox: Sandbox, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks, "TICK_SECONDS", 0.05)
+    body = {"message": ["property wait should not exist"]}
+    fault = {"method": "GET", "path": f"{CREATE_PATH}/*", "status": 400, "body": body, "times": None}
+    sandbox.add_fault(Fault.model_validate(fault))
+    sandbox.add_fault(Fault(path="/v2/generations", delay_seconds=30, when="before"))
+    many = sync.generations.create_many(requests(sandbox, 2))
+    look = looks.Looks.look
+
+    async def look_and_then_rest_for_long(self: looks.Looks, *given: Any) -> None:
+        self.tick_seconds = 1000
+        await look(self, *given)
+
+    monkeypatch.setattr(looks.Looks, "look", look_and_then_rest_for_long)
+    with anyio.fail_after(15):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(collect, many, list[CreateOutcome]())
+            await until(lambda: any(one.path == "/v2/generations" for one in sandbox.requests))
+            tasks.cancel_scope.cancel()
+    sandbox.advance(JOB_SECONDS)
+    told: list[CreateOutcome] = []
+    with anyio.fail_after(15):
+        await collect(many, told)
+    assert statuses(told) == ["COMPLETED"] * 2
+
+
 @both_backends
 async def test_a_create_on_its_way_is_answered_before_a_cancelled_iteration_ends(
     sandbox: Sandbox, sync: AsyncSync
