@@ -2,13 +2,11 @@
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import anyio
 import mcp_types as types
-from anyio.abc import TaskGroup
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
@@ -18,27 +16,22 @@ from pydantic import SerializerFunctionWrapHandler, ValidationError, model_seria
 
 from sync_mcp._version import __version__
 from sync_mcp.errors import ConfigurationError, ReadOnlyError, SyncError, ToolOff
-from sync_mcp.machine.home import default_home, home_folder
-from sync_mcp.machine.installed import name_home
-from sync_mcp.machine.scratch import ScratchFolder
 from sync_mcp.serving.caller import asked_toolsets, caller
 from sync_mcp.settings import Settings
 from sync_mcp.texts import FAULT_LIMIT, clean, near, safe
 from sync_mcp.tools.answers import SANDBOX_MARK, error_result
-from sync_mcp.tools.backend import CALL_SECONDS, Backend, CallContext
 from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.context import CALL_SECONDS, CallContext, Served
+from sync_mcp.tools.opening import AccountOpening, BookOpening, Folders, Policy
+from sync_mcp.tools.process import open_process
 from sync_mcp.tools.registry import Tools, Withheld
 from sync_mcp.tools.toolsets import Selection, select_tools
 from sync_mcp.tools.user import NOBODY, QUESTION, User
 from sync_mcp.tools.withheld import READ_ONLY_SETTING
 
-if TYPE_CHECKING:
-    from sync_mcp.api.client import AsyncSync
-    from sync_mcp.media.paths.roots import MediaRoots
-    from sync_mcp.payments.guard import Guard
-
 logger = logging.getLogger("sync_mcp.server")
 
+_SANDBOX_KEY = "sk_embedded_sandbox"
 _LEAST_PROGRESS = 0.001
 _TELL_INSTRUCTIONS = ("initialize", "server/discover")
 _FORMS_HAVE_A_MODE = "2025-11-25"
@@ -51,7 +44,7 @@ def create_server(
     sandbox_url: str | None = None,
     tools: Tools = TOOLS,
     stopping: anyio.Event | None = None,
-) -> Server[Backend]:
+) -> Server[Served]:
     """Return the server, not yet connected to anything.
 
     `sandbox_url` is the origin of an embedded sandbox that stands in for the API. Once `stopping` is set,
@@ -60,50 +53,42 @@ def create_server(
     Raises:
         ConfigurationError: a toolset or a tool is named in the settings that does not exist.
     """
-    above = settings.approve_above_usd
     selection = select_tools(
         tools, toolsets=settings.toolsets, names=settings.tools, is_read_only=settings.read_only
     )
+
+    @asynccontextmanager
+    async def lifespan(_: Server[Served]) -> AsyncGenerator[Served]:
+        async with open_process(_book_opening(settings, sandbox_url), stopping) as process:
+            yield Served(process, _account_opening(settings, sandbox_url))
+
+    return assemble_server(selection, lifespan, sandbox_url=sandbox_url)
+
+
+def assemble_server(
+    selection: Selection,
+    lifespan: Callable[[Server[Served]], AbstractAsyncContextManager[Served]],
+    *,
+    sandbox_url: str | None = None,
+) -> Server[Served]:
+    """Return a server that offers these tools, for the account that `lifespan` opens on a process."""
     # Made now, while whoever starts the server lets the garbage collector rest.
     _ = selection.listing
 
-    @asynccontextmanager
-    async def lifespan(_: Server[Backend]) -> AsyncGenerator[Backend]:
-        # The ledger outlives the creates: how they were left is written down in it.
-        async with _guards(settings, sandbox_url) as make_guard, anyio.create_task_group() as task_group:
-            backend = Backend(
-                _connector(settings, sandbox_url),
-                partial(make_guard, task_group),
-                partial(_media_roots, settings),
-                task_group,
-                approve_above_usd=None if above == "never" else above,
-                approve_by=settings.approve_by,
-                webhook_hosts=settings.webhook_hosts,
-                sandboxed=sandbox_url is not None,
-                stopping=stopping,
-            )
-            task_group.start_soon(backend.end_calls_in_time)
-            try:
-                yield backend
-            finally:
-                task_group.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True):
-                    await backend.aclose()
-
     async def list_tools(
-        _: ServerRequestContext[Backend], __: types.PaginatedRequestParams | None
+        _: ServerRequestContext[Served], __: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
         return _select(selection).listing
 
     async def call_tool(
-        context: ServerRequestContext[Backend], params: types.CallToolRequestParams
+        context: ServerRequestContext[Served], params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult:
         selected = _select(selection)
         off = selected.withheld.get(params.name)
         if off is not None:
-            backend = context.lifespan_context
-            await backend.ask_whether_sandboxed()
-            return error_result(_off_error(off), sandboxed=backend.sandboxed)
+            account = context.lifespan_context.account
+            await account.ask_whether_sandboxed()
+            return error_result(_off_error(off), sandboxed=account.sandboxed)
         tool = selected.tools.get(params.name)
         if tool is None:
             raise MCPError(
@@ -117,7 +102,7 @@ def create_server(
         return None if tool is None else tool.input_schema
 
     async def narrow_instructions(
-        ctx: ServerRequestContext[Backend, Any], call_next: CallNext
+        ctx: ServerRequestContext[Served, Any], call_next: CallNext
     ) -> HandlerResult:
         told = await call_next(ctx)
         if ctx.method in _TELL_INSTRUCTIONS and asked_toolsets.get() and isinstance(told, dict):
@@ -158,7 +143,7 @@ def _off_error(off: Withheld) -> SyncError:
 
 
 def _call_context(
-    context: ServerRequestContext[Backend], params: types.CallToolRequestParams, selected: Selection
+    context: ServerRequestContext[Served], params: types.CallToolRequestParams, selected: Selection
 ) -> CallContext:
     started_at = anyio.current_time()
     told = 0.0
@@ -169,8 +154,10 @@ def _call_context(
         told = max(anyio.current_time() - started_at, told + _LEAST_PROGRESS)
         await context.session.report_progress(told, None, message)
 
+    served = context.lifespan_context
     return CallContext(
-        context.lifespan_context,
+        served.process,
+        served.account,
         report,
         ends_at=started_at + CALL_SECONDS,
         user=_user(context, params),
@@ -179,7 +166,7 @@ def _call_context(
     )
 
 
-def _user(context: ServerRequestContext[Backend], params: types.CallToolRequestParams) -> User:
+def _user(context: ServerRequestContext[Served], params: types.CallToolRequestParams) -> User:
     """Return how the user behind this client can be asked."""
     session = context.session
     can = session.client_capabilities.elicitation if session.client_capabilities else None
@@ -225,60 +212,27 @@ def _form_request(form: types.ElicitRequestFormParams, revision: str) -> types.E
     return kind(params=form)
 
 
-@asynccontextmanager
-async def _guards(
-    settings: Settings, sandbox_url: str | None
-) -> "AsyncGenerator[Callable[[TaskGroup], Guard]]":
-    """Yield what makes the guard of paid calls; the sandbox's own ledger ends with it."""
-    with ExitStack() as ends:
-
-        def guard(task_group: TaskGroup) -> "Guard":
-            # SQLAlchemy is loaded by the first call that needs it.
-            from sync_mcp.payments.guard import Guard
-            from sync_mcp.payments.ledger import Ledger
-            from sync_mcp.payments.limits import Limits
-
-            folder = settings.home
-            if sandbox_url is not None:
-                folder = ends.enter_context(ScratchFolder("ledger")).path
-            home = home_folder(folder)
-            if home != default_home():
-                # The user's terminal has not the environment of this process.
-                ends.enter_context(name_home(home))
-            ledger = Ledger(home)
-            ends.callback(ledger.close)
-            limits = Limits(settings.max_usd_per_job, settings.budget_usd_per_day, settings.budget_usd)
-            return Guard(ledger, limits, resend_hours=settings.resend_hours, task_group=task_group)
-
-        yield guard
+def _book_opening(settings: Settings, sandbox_url: str | None) -> BookOpening:
+    """Return with what the book of these settings is opened; an embedded sandbox's ends with it."""
+    return BookOpening(
+        home=settings.home,
+        is_scratch=sandbox_url is not None,
+        max_usd_per_job=settings.max_usd_per_job,
+        budget_usd_per_day=settings.budget_usd_per_day,
+        budget_usd=settings.budget_usd,
+        resend_hours=settings.resend_hours,
+    )
 
 
-def _media_roots(settings: Settings) -> "MediaRoots":
-    """Return where local files may be; over HTTP nowhere, unless the user says where."""
-    # Folders are looked at by the first call that names a file.
-    from sync_mcp.media.paths.roots import MediaRoots
-    from sync_mcp.media.paths.usual import usual_download_folder, usual_roots
-
-    if settings.http and settings.media_roots is None:
-        return MediaRoots([], None)
-    download_folder = settings.download_dir
-    if download_folder is None and not settings.http:
-        download_folder = usual_download_folder()
-    roots = usual_roots() if settings.media_roots is None else settings.media_roots
-    return MediaRoots(roots, download_folder)
-
-
-def _connector(settings: Settings, sandbox_url: str | None) -> "Callable[[], AsyncSync]":
-    def connect() -> "AsyncSync":
-        # The HTTP library is loaded by the first call that needs it.
-        from sync_mcp.api.client import AsyncSync
-
-        if sandbox_url is not None:
-            return AsyncSync(api_key="sk_embedded_sandbox", base_url=sandbox_url)
-        key = settings.api_key.get_secret_value() if settings.api_key else ""
-        return AsyncSync(api_key=key, base_url=settings.base_url)
-
-    return connect
+def _account_opening(settings: Settings, sandbox_url: str | None) -> AccountOpening:
+    """Return with what the account of these settings is opened; over HTTP it has no usual folders."""
+    above = settings.approve_above_usd
+    policy = Policy(None if above == "never" else above, settings.approve_by, settings.webhook_hosts)
+    folders = Folders(settings.media_roots, settings.download_dir, has_usual=not settings.http)
+    if sandbox_url is not None:
+        return AccountOpening(_SANDBOX_KEY, sandbox_url, policy, folders, is_sandbox=True)
+    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    return AccountOpening(key, settings.base_url, policy, folders)
 
 
 def instructions(sandbox_url: str | None, selection: Selection) -> str:

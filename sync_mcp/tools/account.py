@@ -1,125 +1,172 @@
-"""The tool for the account: what the API says of it, and what the ledger says of the money."""
+"""One account: its client and what the API told it, its folders, its policy, its work and its waits.
 
-from decimal import Decimal
+Nothing here is shared with another account, whoever else the process serves.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from urllib.parse import urlsplit
 
 import anyio
 
-from sync_mcp.api.account import AccountInfo
-from sync_mcp.api.options import RequestOptions
-from sync_mcp.errors import (
-    APIConnectionError,
-    APIResponseError,
-    APIStatusError,
-    APITimeoutError,
-    AuthenticationError,
-    LedgerError,
-)
-from sync_mcp.payments.limits import Limits, Spending, minute
-from sync_mcp.texts import safe
-from sync_mcp.tools.backend import CallContext
-from sync_mcp.tools.core import AccountAnswer, AccountArguments, LimitRow
-from sync_mcp.tools.job_answers import creates_in_doubt
-from sync_mcp.tools.limit_words import LIMIT_WORDS, NO_BUDGET
+from sync_mcp.access import is_on_loopback
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.background.watching import Watcher
+from sync_mcp.background.work import Work
+from sync_mcp.errors import ConfigurationError, LedgerError, SyncError
+from sync_mcp.media.inputs import LocalReader
+from sync_mcp.media.paths.roots import MediaRoots
+from sync_mcp.media.paths.usual import usual_download_folder, usual_roots
+from sync_mcp.tools.kept_lists import KeptLists
+from sync_mcp.tools.opening import AccountOpening, Folders, Policy
+from sync_mcp.tools.own_outputs import OwnOutputs
+from sync_mcp.tools.process import Process
 
-_WORD_LIMIT = 80
-_URL_LIMIT = 300
-_API_SECONDS = 4.0
-"""How long an answer waits for the API; the ledger answers at once."""
-_UNASKED_PERIOD = "all jobs paid or held without asking within 24 hours"
-_RESERVED = "What is spent includes reserved_usd: estimates of jobs that run, or whose cost is not known yet."
-_BY_USAGE = "The account is billed by usage, so there is no balance."
+_ASKING_SECONDS = 2.0
+
+logger = logging.getLogger("sync_mcp.tools")
 
 
-async def get_account(context: CallContext, _: AccountArguments) -> AccountAnswer:
-    backend = context.backend
-    answer = AccountAnswer(next_step="estimate_cost prices a job; create_generation makes it.")
-    notes: list[str] = []
-    until = anyio.current_time() + _API_SECONDS
-    try:
-        options: RequestOptions = {"timeout_in_seconds": _API_SECONDS}
-        _tell_account(answer, await backend.client.account.get(request_options=options))
-    except AuthenticationError:
-        raise
-    except (APIConnectionError, APIStatusError, APIResponseError, APITimeoutError) as error:
-        # Where nothing is there at all, no more is to be had; what is slow keeps nobody from the ledger.
-        if isinstance(error, APIConnectionError) and anyio.current_time() < until:
-            raise
-        notes.append(f"The API did not tell of the account ({error.code}): call get_account again later.")
-    if answer.billing_model == "usage" and answer.balance_usd is None and answer.balance_credits is None:
-        notes.append(_BY_USAGE)
-    try:
-        seconds = max(0.0, until - anyio.current_time())
-        spending = await backend.guard.spending(backend.client, seconds=seconds)
-        _tell_spending(answer, spending)
-        if spending.reserved_usd:
-            notes.append(_RESERVED)
-        answer.limits = _limit_rows(backend.guard.limits, spending)
-        if backend.approve_above_usd is not None:
-            unasked = await backend.guard.unasked_usd(backend.client)
-            answer.unasked_left_usd = max(0.0, float(backend.approve_above_usd - unasked))
-    except LedgerError as error:
-        notes.append(f"{error.message} {error.next_step}")
-    if not backend.guard.limits.has_budget:
-        notes.append(NO_BUDGET)
-    answer.approve_above_usd = _number(backend.approve_above_usd)
-    if backend.approve_above_usd is not None:
-        answer.approve_above_period = _UNASKED_PERIOD
-    answer.note = " ".join(notes) or None
-    if answer.unresolved:
-        answer.next_step = (
-            f"{creates_in_doubt(answer.unresolved)}, and that money counts as spent: list_generations shows "
-            "what to do."
+def open_account(process: Process, opening: AccountOpening) -> "Account":
+    """Return an account of a process; its key and folders are looked at by the first call that needs them."""
+    connect = partial(AsyncSync, api_key=opening.api_key, base_url=opening.base_url)
+    find_roots = partial(_find_roots, opening.folders)
+    account = Account(process, connect, find_roots, opening.policy, is_sandbox=opening.is_sandbox)
+    process.close_at_end(account.aclose)
+    return account
+
+
+class Account:
+    """One for each account of a process; opened by the first call that is for it.
+
+    `connect` and `find_roots` are called once each, by the first call that needs what they return.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        connect: Callable[[], AsyncSync],
+        find_roots: Callable[[], MediaRoots],
+        policy: Policy,
+        *,
+        is_sandbox: bool,
+    ) -> None:
+        self._process = process
+        self._connect = connect
+        self._find_roots = find_roots
+        self._client: AsyncSync | None = None
+        self._roots: MediaRoots | None = None
+        self._is_sandbox = is_sandbox
+        self._asking = anyio.Lock()
+        self._asked = False
+        self.policy = policy
+        """What its user lets be done unasked."""
+        self.lists = KeptLists(lambda: self.client)
+        """What the API lists for it."""
+        self.watcher = Watcher(lambda: self.client, process.tasks, self.explain_missing)
+        """What every wait for a job goes through."""
+        self.work = Work(process.tasks)
+        """What goes on when the call that began it has ended."""
+        self.outputs = OwnOutputs(self._api_host, self._knows_job)
+        """The output URLs that were told."""
+
+    @property
+    def client(self) -> AsyncSync:
+        """The client.
+
+        Raises:
+            ConfigurationError: there is no API key, or a setting is unusable.
+        """
+        if self._client is None:
+            try:
+                self._client = self._connect()
+            except ConfigurationError as error:
+                if error.code != "api_key_missing":
+                    error.advise(next_step="Ask the user to correct the server's settings and to restart it.")
+                    raise
+                raise ConfigurationError(
+                    "The server has no API key, so it cannot reach the Sync API.",
+                    code=error.code,
+                    next_step=(
+                        "Ask the user to set SYNC_API_KEY (made at https://sync.so/settings/api-keys) in the "
+                        "server's environment and restart it, or to start it with --sandbox to try it "
+                        "without a key."
+                    ),
+                ) from None
+        return self._client
+
+    @property
+    def roots(self) -> MediaRoots:
+        """Which local files may be read and written."""
+        if self._roots is None:
+            self._roots = self._find_roots()
+        return self._roots
+
+    @property
+    def local_reader(self) -> LocalReader:
+        """What local media are read and uploaded by."""
+        return LocalReader(self.roots, self.work)
+
+    async def ask_whether_sandboxed(self) -> None:
+        """Ask an API on this machine once whether it is a sandbox, so that the first answer can say so."""
+        async with self._asking:
+            if self._asked or self._is_sandbox:
+                return
+            self._asked = True
+            with suppress(SyncError):
+                if is_on_loopback(self.client.base_url):
+                    await self.client.ping(
+                        request_options={"timeout_in_seconds": _ASKING_SECONDS, "max_retries": 0}
+                    )
+
+    @property
+    def sandboxed(self) -> bool:
+        """Whether the answers come from a sandbox."""
+        return self._is_sandbox or (self._client is not None and self._client.sandboxed)
+
+    @property
+    def base_url(self) -> str:
+        """The API's origin, or "" where there is no client that knows it."""
+        try:
+            return self.client.base_url
+        except ConfigurationError:
+            return ""
+
+    @property
+    def sample_urls(self) -> str:
+        """The sandbox's sample media, as a phrase."""
+        base = self.client.base_url
+        return (
+            f"video {base}/samples/speaker.mp4, image {base}/samples/speaker.jpg, "
+            f"audio {base}/samples/speech.wav, video with speech to dub {base}/samples/speaking.mp4"
         )
-    return answer
+
+    async def explain_missing(self, generation_id: str) -> SyncError | None:
+        """Return what the ledger says of a job that the API does not show; None where it knows none."""
+        try:
+            return await self._process.guard.explain_missing(self.client, generation_id)
+        except LedgerError as error:
+            logger.warning("what the ledger says of a job cannot be told: %s", error)
+            return None
+
+    async def aclose(self) -> None:
+        """Close the client's connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    def _api_host(self) -> str:
+        return urlsplit(self._client.base_url).netloc.lower() if self._client else ""
+
+    async def _knows_job(self, generation_id: str) -> bool:
+        return await self.explain_missing(generation_id) is not None
 
 
-def _tell_account(answer: AccountAnswer, told: AccountInfo) -> None:
-    answer.plan = _word(told.plan_name)
-    answer.billing_model = _word(told.billing_model)
-    answer.balance_usd = _number(told.balance_usd)
-    answer.balance_credits = _number(told.balance_credits)
-    answer.concurrency = told.concurrency
-    answer.billing_url = _billing_url(told.billing_url or "")
-
-
-def _billing_url(url: str) -> str | None:
-    """Return where the account is paid for, only where that is Sync's own site: users give money there."""
-    try:
-        place = urlsplit(url)
-        # Without a port and without a user before an @: the host is all that stands there.
-        is_syncs = place.scheme == "https" and f".{place.netloc}".endswith(".sync.so")
-    except ValueError:
-        return None
-    return url if is_syncs and "@" not in url and url == safe(url, _URL_LIMIT) and " " not in url else None
-
-
-def _tell_spending(answer: AccountAnswer, spending: Spending) -> None:
-    answer.spent_today_usd = _number(spending.today_usd)
-    answer.spent_this_month_usd = _number(spending.month_usd)
-    answer.spent_ever_usd = _number(spending.ever_usd)
-    answer.reserved_usd = _number(spending.reserved_usd)
-    answer.unresolved = spending.unresolved
-    answer.unresolved_usd = _number(spending.unresolved_usd) if spending.unresolved else None
-
-
-def _limit_rows(limits: Limits, spending: Spending) -> list[LimitRow] | None:
-    return [
-        LimitRow(
-            limit=LIMIT_WORDS[standing.name].setting,
-            period=LIMIT_WORDS[standing.name].period,
-            usd=float(standing.limit_usd),
-            # Of a limit for one job nothing is ever used up.
-            left_usd=None if standing.name == "per_job_usd" else float(standing.left_usd),
-            until=minute(standing.until) if standing.until else None,
-        )
-        for standing in limits.standings(spending)
-    ] or None
-
-
-def _number(amount: Decimal | None) -> float | None:
-    return None if amount is None else float(amount)
-
-
-def _word(text: str | None) -> str | None:
-    return safe(text, _WORD_LIMIT) if text else None
+def _find_roots(folders: Folders) -> MediaRoots:
+    if not folders.has_usual and folders.roots is None:
+        return MediaRoots([], None)
+    download_dir = folders.download_dir
+    if download_dir is None and folders.has_usual:
+        download_dir = usual_download_folder()
+    return MediaRoots(usual_roots() if folders.roots is None else folders.roots, download_dir)

@@ -8,7 +8,7 @@ from sync_mcp.media.decoding.probe import MediaInfo
 from sync_mcp.media.suitability import notes_on_upload
 from sync_mcp.texts import FILE_NAME_LIMIT, ID_LIMIT, WORD_LIMIT, plain_id, safe
 from sync_mcp.tools.answers import finite
-from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.core import UploadAnswer, UploadArguments
 from sync_mcp.tools.input_files import UNSEEN
 from sync_mcp.tools.lookups import find_url_fault
@@ -24,11 +24,11 @@ async def upload_asset(context: CallContext, arguments: UploadArguments) -> Uplo
 
 
 async def _from_path(context: CallContext, arguments: UploadArguments, path: str) -> UploadAnswer:
-    reader, until = context.backend.local_reader, context.answer_at
+    reader, until = context.account.local_reader, context.answer_at
     progress_of = partial(transfer_reporter, context)
     media = await reader.read(path, arguments.type, until=until, progress_of=progress_of)
     asset = await reader.upload(
-        context.backend.client,
+        context.account.client,
         media,
         until=until,
         name=arguments.name,
@@ -38,11 +38,11 @@ async def _from_path(context: CallContext, arguments: UploadArguments, path: str
 
 
 async def _from_url(context: CallContext, arguments: UploadArguments, url: str) -> UploadAnswer:
-    client = context.backend.client
-    fault = await find_url_fault(context.backend, url, "url")
+    client = context.account.client
+    fault = await find_url_fault(context.account, url, "url")
     if fault is not None:
         raise InvalidRequestError(fault)
-    asset, info = await context.backend.local_reader.copy(
+    asset, info = await context.account.local_reader.copy(
         client,
         url,
         kind=arguments.type,

@@ -281,6 +281,6 @@ TOOLS: Tools = (
         arguments=AccountArguments,
         answer=AccountAnswer,
         annotations=READS,
-        run=LateRun("account:get_account"),
+        run=LateRun("money:get_account"),
     ),
 )

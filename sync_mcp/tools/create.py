@@ -12,7 +12,7 @@ from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Made
 from sync_mcp.payments.limits import dollars
 from sync_mcp.texts import FAULT_LIMIT, ID_LIMIT, clean, safe
-from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.generation_answers import GenerationAnswer
 from sync_mcp.tools.generation_arguments import CreateArguments
 from sync_mcp.tools.input_files import find_gone_links, input_files
@@ -25,8 +25,8 @@ logger = logging.getLogger("sync_mcp.tools")
 
 
 async def create_generation(context: CallContext, arguments: CreateArguments) -> GenerationAnswer:
-    backend = context.backend
-    request = await read_request(backend, arguments)
+    account = context.account
+    request = await read_request(account, arguments)
     wait_until = anyio.current_time() + arguments.wait_seconds
     async with input_files(context, arguments.input, request) as files:
         told = notes_before(request, files)
@@ -42,7 +42,7 @@ async def create_generation(context: CallContext, arguments: CreateArguments) ->
         act = GenerationAct.of(request)
         await check_answer(context, act, terms)
         try:
-            made = await backend.guard.create(backend.client, act, None, terms)
+            made = await context.process.guard.create(account.client, act, None, terms)
         except ApprovalRequired as error:
             if gone:
                 _tell_gone(error, gone)

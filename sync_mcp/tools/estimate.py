@@ -18,11 +18,12 @@ from sync_mcp.payments.price import Price
 from sync_mcp.texts import ID_LIMIT, count_of, format_id, safe
 from sync_mcp.tools.answers import finite
 from sync_mcp.tools.approval import ways_on
-from sync_mcp.tools.backend import MODEL_PURPOSES, CallContext
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.generation_answers import EstimateAnswer
 from sync_mcp.tools.generation_arguments import EstimateArguments, RequestArguments
 from sync_mcp.tools.input_files import InputFiles, find_gone_links, input_files
 from sync_mcp.tools.limit_words import NOT_ROUND_IT, limit_message
+from sync_mcp.tools.model_purposes import MODEL_PURPOSES
 from sync_mcp.tools.models import KNOWN_MODELS
 from sync_mcp.tools.requests import has_image, read_request
 from sync_mcp.tools.terms import MEND_LINKS, approval_of, do_quotes_count, notes_before, terms_of
@@ -32,12 +33,12 @@ logger = logging.getLogger("sync_mcp.tools")
 
 
 async def estimate_cost(context: CallContext, arguments: EstimateArguments) -> EstimateAnswer:
-    backend = context.backend
-    request = await read_request(backend, arguments)
+    account = context.account
+    request = await read_request(account, arguments)
     async with input_files(context, arguments.input, request) as files:
         act = GenerationAct.of(request)
-        price = await backend.guard.pricing.price(
-            backend.client,
+        price = await context.process.guard.pricing.price(
+            account.client,
             act,
             context.reading,
             hint_seconds=arguments.duration_seconds,
@@ -128,14 +129,14 @@ async def _foresee(
     context: CallContext, act: GenerationAct, terms: Terms, price: Price
 ) -> tuple[Foresight | None, list[str]]:
     """Return what a create would meet with, or why that cannot be told now."""
-    backend = context.backend
+    account = context.account
     has_input = bool(act.request.input)
     if not has_input and price.hint_usd is not None:
         # There is nothing to pay for yet: the limits are told as they would be.
         price = replace(price, usd=price.hint_usd)
     try:
-        foresight = await backend.guard.foresee(
-            backend.client, act, terms, price, wants_quote=has_input and do_quotes_count(context)
+        foresight = await context.process.guard.foresee(
+            account.client, act, terms, price, wants_quote=has_input and do_quotes_count(context)
         )
     except SyncError as error:
         logger.warning("what a create would meet with is not known: %s", error)

@@ -10,7 +10,7 @@ import anyio
 from sync_mcp.api.models import Generation
 from sync_mcp.errors import LedgerError, SyncError
 from sync_mcp.texts import safe
-from sync_mcp.tools.backend import Backend, CallContext
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.remedies import REMEDY_ELSE, api_remedy
 
 _COST_TIMEOUT_SECONDS = 5.0
@@ -41,33 +41,34 @@ async def explain_failure(context: CallContext, generation: Generation) -> Expla
     said = [safe(generation.error or "", _TEXT_LIMIT)]
     told = Explanation(said[0], api_remedy(code) or REMEDY_ELSE, charged="unknown")
     with anyio.move_on_after(max(0.0, context.seconds_left - _ANSWER_SECONDS)):
-        info = await context.backend.error_info(code) if code else None
+        info = await context.account.lists.error_info(code) if code else None
         if info:
             said.extend(safe(text or "", _TEXT_LIMIT) for text in (info.message, info.suggestion))
             told.api_says = " ".join(dict.fromkeys(filter(None, said)))
-        told.charged, told.cost_usd = await _cost(context.backend, generation)
+        told.charged, told.cost_usd = await _cost(context, generation)
     return told
 
 
 async def _cost(
-    backend: Backend, generation: Generation
+    context: CallContext, generation: Generation
 ) -> tuple[Literal["yes", "no", "unknown"], Decimal | None]:
     """Return whether a job was charged, and what it cost where that is known.
 
     Of one that ended a short time ago a cost of 0 is no answer yet.
     """
+    account = context.account
     try:
-        entry = await backend.guard.settle_failure(backend.client, generation)
+        entry = await context.process.guard.settle_failure(account.client, generation)
     except LedgerError:
         entry = None
     if entry is not None and entry.generation_id == generation.id:
         return entry.charged, Decimal(0) if entry.charged == "no" else entry.cost_usd
     try:
-        cost = await backend.client.generations.get_cost(
+        cost = await account.client.generations.get_cost(
             generation.id, request_options={"timeout_in_seconds": _COST_TIMEOUT_SECONDS, "max_retries": 1}
         )
     except SyncError:
         return "unknown", None
     created_at = generation.created_at
-    is_young = created_at is None or backend.client.api_time - created_at < _METERED_WITHIN
+    is_young = created_at is None or account.client.api_time - created_at < _METERED_WITHIN
     return ("unknown", None) if cost.charged == "no" and is_young else (cost.charged, cost.final_usd)

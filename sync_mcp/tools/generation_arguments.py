@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, WithJsonSchema
 
 from sync_mcp.tools.arguments import Arguments
-from sync_mcp.tools.backend import MODEL_PURPOSES
+from sync_mcp.tools.model_purposes import MODEL_PURPOSES
 from sync_mcp.tools.schema import SAME, TOLD_IN_WORDS
 
 LONGEST_WAIT_SECONDS = 50

@@ -19,7 +19,7 @@ from sync_mcp.media.lengths import clip_length, missing_lengths, output_length
 from sync_mcp.media.links import Unseen, peek, why_unseen
 from sync_mcp.media.suitability import faults_of_media, notes_on_media
 from sync_mcp.payments.files import asset_key
-from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.generation_arguments import InputItem
 from sync_mcp.tools.progress import transfer_reporter
 
@@ -131,7 +131,7 @@ async def input_files(
     if not paths:
         yield None
         return
-    reader = context.backend.local_reader
+    reader = context.account.local_reader
     media: dict[int, InputFile] = {}
     failures: list[FileRefused | UnderWay] = []
     for number, path in paths.items():
@@ -149,7 +149,7 @@ async def input_files(
             failures.append(error)
     if failures:
         raise _join_failures(failures)
-    files = InputFiles(context.backend.client, reader, media)
+    files = InputFiles(context.account.client, reader, media)
     _place(request, media)
     await _measure(context, request, files)
     files.on_progress = transfer_reporter(context, ", ".join(files.names.values()))
@@ -198,7 +198,7 @@ async def _measure(context: CallContext, request: GenerationRequest, files: Inpu
     faults = faults_of_media(
         request,
         infos,
-        plan=await context.backend.plan(),
+        plan=await context.account.lists.plan(),
         output_seconds=expected.seconds,
         clip_seconds=clip_length(request, lengths),
     )
@@ -212,7 +212,7 @@ async def find_gone_links(context: CallContext, request: GenerationRequest) -> l
     gone: dict[int, str] = {}
 
     async def look(number: int, url: str, kind: MediaKind) -> None:
-        unseen = await peek(context.backend.client, url, kind)
+        unseen = await peek(context.account.client, url, kind)
         if unseen is not None and unseen.is_gone:
             gone[number] = f"input[{number}].url: {unseen.reason}"
 
@@ -228,19 +228,19 @@ async def _length_elsewhere(
     context: CallContext, item: Input
 ) -> tuple[MediaInfo | float | None, Unseen | None]:
     """Return the length of what is not on this machine; or why it cannot be told soon."""
-    backend = context.backend
+    account = context.account
     until = min(context.answer_at, anyio.current_time() + _LOOK_SECONDS)
     asset_id, url = getattr(item, "asset_id", None), getattr(item, "url", None)
     try:
         if asset_id:
             seconds = max(1.0, until - anyio.current_time())
-            asset = await backend.client.assets.get(asset_id, request_options={"timeout_in_seconds": seconds})
+            asset = await account.client.assets.get(asset_id, request_options={"timeout_in_seconds": seconds})
             return asset.duration_seconds, None
         if url:
-            return await backend.local_reader.look_at_url(backend.client, url, until=until), None
+            return await account.local_reader.look_at_url(account.client, url, until=until), None
     except SyncError as error:
         logger.info("the length of an input is not known: %s", error)
         if isinstance(error, NotFoundError):
             return None, Unseen("the account has no asset by this id", is_gone=True)
-        return None, why_unseen(error, url, backend.client) if url and not asset_id else None
+        return None, why_unseen(error, url, account.client) if url and not asset_id else None
     return None, None

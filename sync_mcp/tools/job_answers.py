@@ -27,7 +27,7 @@ from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.rows import Entry
 from sync_mcp.texts import ID_LIMIT, clean, count_of, format_id, safe
 from sync_mcp.tools.answers import finite
-from sync_mcp.tools.backend import ANSWER_SECONDS, CallContext
+from sync_mcp.tools.context import ANSWER_SECONDS, CallContext
 from sync_mcp.tools.failures import explain_failure
 from sync_mcp.tools.generation_answers import (
     AwaitedRow,
@@ -61,7 +61,7 @@ async def explain_if_missing(context: CallContext, generation_id: str) -> AsyncG
     except APIStatusError as error:
         if not is_unknown_id(error.status):
             raise
-        explained = await context.backend.explain_missing(generation_id.strip())
+        explained = await context.account.explain_missing(generation_id.strip())
         if explained is not None:
             raise explained from error
         error.advise(next_step=COPY_THE_ID)
@@ -74,11 +74,11 @@ async def explain_if_missing(context: CallContext, generation_id: str) -> AsyncG
 
 async def find_entries(context: CallContext, jobs: Sequence[Generation]) -> Mapping[str, Entry]:
     """Return what the ledger knows of jobs, by their ids; nothing where it cannot be read."""
-    backend = context.backend
+    account = context.account
     try:
         # What it did cost is no reason to be late with what it is.
         with anyio.move_on_after(max(0.0, context.seconds_left - ANSWER_SECONDS)):
-            return await backend.guard.known_jobs(backend.client, jobs)
+            return await context.process.guard.known_jobs(account.client, jobs)
     except SyncError as error:
         logger.warning("what the ledger says of jobs cannot be told: %s", error)
     return {}
@@ -119,7 +119,7 @@ async def generation_answer(context: CallContext, generation: Generation) -> Gen
     _tell_entry(answer, known.get(generation.id))
     if generation.status == "COMPLETED":
         answer.output_url = _whole_url(generation.output_url)
-        context.backend.outputs.note(answer.output_url)
+        context.account.outputs.note(answer.output_url)
         answer.output_url_expires_at = _timestamp(expiry(answer.output_url or ""))
         answer.output_duration_seconds = finite(generation.output_duration)
         answer.next_step = (

@@ -10,7 +10,7 @@ from sync_mcp.errors import APITimeoutError, InvalidRequestError, LedgerError, S
 from sync_mcp.payments.rows import Entry
 from sync_mcp.texts import clean, plain_id
 from sync_mcp.tools.answers import finite
-from sync_mcp.tools.backend import ANSWER_SECONDS, Backend, CallContext
+from sync_mcp.tools.context import ANSWER_SECONDS, CallContext
 from sync_mcp.tools.generation_answers import GenerationAnswer, ListAnswer, WaitAnswer
 from sync_mcp.tools.generation_arguments import GetArguments, ListArguments, WaitArguments
 from sync_mcp.tools.job_answers import (
@@ -25,6 +25,7 @@ from sync_mcp.tools.job_answers import (
     list_unresolved,
     wait_answer,
 )
+from sync_mcp.tools.process import Process
 
 _PROGRESS_SECONDS = 4.0
 _PROGRESS_READ_SECONDS = 1.5
@@ -56,7 +57,7 @@ async def wait_for_generations(context: CallContext, arguments: WaitArguments) -
     watch = _ManyWatch(context, len(ids))
 
     async def wait(seconds: float) -> None:
-        watch.outcomes = await context.backend.watcher.wait_for_many(
+        watch.outcomes = await context.account.watcher.wait_for_many(
             ids, seconds, until=arguments.until, on_news=watch.note
         )
 
@@ -73,7 +74,7 @@ async def wait_for_generations(context: CallContext, arguments: WaitArguments) -
     can_save = context.can_save
     answer = wait_answer(ids, outcomes, known, progress, wants_urls=arguments.urls, can_save=can_save)
     for row in answer.generations:
-        context.backend.outputs.note(row.output_url)
+        context.account.outputs.note(row.output_url)
     if len(ids) < len(arguments.generation_ids):
         answer.next_step += " Ids given more than once are told once."
     return answer
@@ -86,9 +87,9 @@ async def _progress(
     running = [job for job in outcomes.values() if not isinstance(job, SyncError) and not job.finished]
     told = {job.id: job.progress_percent for job in running if job.progress_percent is not None}
     asked = [job.id for job in running if job.id not in told and job.status != "PENDING"]
-    if asked and not context.backend.stopping.is_set():
+    if asked and not context.process.stopping.is_set():
         seconds = min(_PROGRESS_READ_SECONDS, max(0.0, context.seconds_left - ANSWER_SECONDS))
-        told |= await context.backend.watcher.progress_of(asked, seconds)
+        told |= await context.account.watcher.progress_of(asked, seconds)
     return told
 
 
@@ -96,7 +97,7 @@ async def list_generations(context: CallContext, arguments: ListArguments) -> Li
     unresolved, ledger_fault = ([], None) if arguments.cursor else await _find_unresolved(context)
     # One row more than is shown tells whether there is a next page, without a second request.
     try:
-        page = await context.backend.client.generations.list(
+        page = await context.account.client.generations.list(
             status=arguments.status,
             project_id=arguments.project_id,
             limit=arguments.limit + 1,
@@ -137,7 +138,7 @@ async def list_generations(context: CallContext, arguments: ListArguments) -> Li
 
 async def _find_unresolved(context: CallContext) -> tuple[list[Entry], LedgerError | None]:
     try:
-        return await context.backend.guard.unresolved(context.backend.client), None
+        return await context.process.guard.unresolved(context.account.client), None
     except LedgerError as error:
         # The list is the way to see what there is, above all when the ledger is broken.
         return [], error
@@ -147,13 +148,13 @@ async def wait_for_job(
     context: CallContext, generation_id: str, seconds: float, known: Generation | None
 ) -> Generation:
     """Return the job at its end, or as it is after `seconds`, reporting progress meanwhile."""
-    backend = context.backend
+    account = context.account
     if not seconds:
-        return await backend.client.generations.get(generation_id, request_options=context.reading)
+        return await account.client.generations.get(generation_id, request_options=context.reading)
     watch = _Watch(context, known)
 
     async def wait(seconds: float) -> None:
-        watch.latest = await backend.watcher.wait(generation_id, seconds, on_update=watch.note, known=known)
+        watch.latest = await account.watcher.wait(generation_id, seconds, on_update=watch.note, known=known)
 
     await _report_during(context, seconds, watch.report, wait, lambda: watch.latest is not None)
     if watch.latest is None:
@@ -183,7 +184,7 @@ async def _report_during(
         try:
             # The API's last answer may come a little late; what is known by then is answer enough.
             with anyio.move_on_after(longest) as waiting:
-                task_group.start_soon(_end_with_the_server, context.backend, waiting, knows)
+                task_group.start_soon(_end_with_the_server, context.process, waiting, knows)
                 await wait(seconds)
         except SyncError as error:
             failure = error
@@ -193,9 +194,9 @@ async def _report_during(
 
 
 async def _end_with_the_server(
-    backend: Backend, waiting: anyio.CancelScope, knows: Callable[[], bool]
+    process: Process, waiting: anyio.CancelScope, knows: Callable[[], bool]
 ) -> None:
-    await backend.stopping.wait()
+    await process.stopping.wait()
     longest = 0.0 if knows() else _FIRST_LOOK_SECONDS
     waiting.deadline = min(waiting.deadline, anyio.current_time() + longest)
 

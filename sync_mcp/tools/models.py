@@ -8,8 +8,9 @@ from sync_mcp.api.estimate import PRICED_FPS
 from sync_mcp.api.models import ModelInfo
 from sync_mcp.media.suitability import is_in_plan, plan_of
 from sync_mcp.texts import clean, safe
-from sync_mcp.tools.backend import MODEL_PURPOSES, CallContext
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.core import ModelRow, ModelsAnswer, ModelsArguments
+from sync_mcp.tools.model_purposes import MODEL_PURPOSES
 
 _MOST_ROWS = 25
 _NAME_LIMIT = 60
@@ -50,8 +51,8 @@ KNOWN_MODELS: Mapping[str, ModelFacts] = {
 
 
 async def list_models(context: CallContext, _: ModelsArguments) -> ModelsAnswer:
-    listed = {model.name: model for model in await context.backend.models()}
-    plan = plan_of(await context.backend.plan())
+    listed = {model.name: model for model in await context.account.lists.models()}
+    plan = plan_of(await context.account.lists.plan())
     known = [name for name in MODEL_PURPOSES if name in listed and is_in_plan(name, plan)]
     # What cannot be shown letter for letter cannot be named in a create either.
     others = [name for name in listed if name not in MODEL_PURPOSES and name == clean(name, _NAME_LIMIT)]

@@ -5,7 +5,7 @@ import math
 import anyio
 
 from sync_mcp.api.uploads import OnProgress, Transfer
-from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.context import CallContext
 
 _TOLD_EVERY_SECONDS = 1.0
 _MEGABYTE = 1_000_000

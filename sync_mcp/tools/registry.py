@@ -4,7 +4,6 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib import import_module
 from typing import Any, Generic, TypeVar
 
 import mcp_types as types
@@ -19,8 +18,9 @@ from sync_mcp.errors import (
 from sync_mcp.texts import FAULT_LIMIT, safe
 from sync_mcp.tools.answers import SANDBOX_MARK, Answer, Picture, answer_result, error_result
 from sync_mcp.tools.arguments import Arguments, parse_arguments
-from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.forgiving import unnest, without_injected
+from sync_mcp.tools.late import Late
 from sync_mcp.tools.schema import (
     Schema,
     input_schema,
@@ -63,23 +63,8 @@ ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
 Run = Callable[[CallContext, ArgumentsT], Awaitable[Answer | Picture]]
 
 
-@dataclass(frozen=True, slots=True)
-class LateRun:
-    """The run of a tool, loaded by its first call: who lists the tools needs nothing of it.
-
-    `place` is the module in `sync_mcp.tools` and the function there, as in "jobs:get_generation".
-    """
-
-    place: str
-
-    async def __call__(self, context: CallContext, arguments: Any) -> Answer | Picture:
-        return await self.load()(context, arguments)
-
-    def load(self) -> Run[Any]:
-        """Return the function itself."""
-        module, _, name = self.place.partition(":")
-        run: Run[Any] = getattr(import_module(f"sync_mcp.tools.{module}"), name)
-        return run
+class LateRun(Late[[CallContext, Any], Awaitable[Answer | Picture]]):
+    """The run of a tool, loaded by its first call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +146,8 @@ class Tool(Generic[ArgumentsT]):
     ) -> types.CallToolResult | types.InputRequiredResult:
         """Run one call to its end: an answer, an error that says what to do, or a question to the user."""
         try:
-            with context.backend.time_limit(context.ends_at):
-                await context.backend.ask_whether_sandboxed()
+            with context.process.time_limit(context.ends_at):
+                await context.account.ask_whether_sandboxed()
                 arguments, notes = parse_arguments(
                     self.arguments, self._whole_schema, self._plain(given), self.other_names
                 )
@@ -178,7 +163,7 @@ class Tool(Generic[ArgumentsT]):
             logger.debug("the failure of %s", self.name, exc_info=error)
             message = f"{self.name} failed in an unexpected way."
             return self._answer_failure(context, InternalError(message, money_spent=_may_have_spent(context)))
-        if context.backend.sandboxed:
+        if context.account.sandboxed:
             answer.sandbox = SANDBOX_MARK
         if notes and isinstance(answer, Answer):
             answer.next_step = " ".join([answer.next_step, *notes])
@@ -197,7 +182,7 @@ class Tool(Generic[ArgumentsT]):
         again = "Make exactly this call again"
         joins = "it joins what goes on in the server"
         error = APITimeoutError("The call took too long.")
-        if context.backend.stopping.is_set():
+        if context.process.stopping.is_set():
             again = f"{again} once the server runs again"
             joins = "what was sent stands in its ledger"
             error.advise(
@@ -211,9 +196,9 @@ class Tool(Generic[ArgumentsT]):
         return error
 
     def _answer_failure(self, context: CallContext, error: SyncError) -> types.CallToolResult:
-        sandboxed = context.backend.sandboxed
+        sandboxed = context.account.sandboxed
         logger.info("%s: %s%s", self.name, error, " (SANDBOX)" if sandboxed else "")
-        samples = context.backend.sample_urls if sandboxed and _could_not_be_fetched(error) else ""
+        samples = context.account.sample_urls if sandboxed and _could_not_be_fetched(error) else ""
         return error_result(
             error, sandboxed=sandboxed, tool=self.name, sample_urls=samples, withheld=self.withheld
         )

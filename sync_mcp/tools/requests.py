@@ -12,15 +12,15 @@ from sync_mcp.api.option_matrix import options_to_refuse
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.payments.limits import dollars
 from sync_mcp.texts import clean, plain_id
-from sync_mcp.tools.backend import Backend
+from sync_mcp.tools.account import Account
 from sync_mcp.tools.generation_arguments import EstimateArguments, InputItem, RequestArguments
-from sync_mcp.tools.lookups import find_url_fault, match_voices
+from sync_mcp.tools.lookups import find_model_faults, find_url_fault, match_voices
 from sync_mcp.tools.models import KNOWN_MODELS
 
 _SHOWN_ID = 40
 
 
-async def read_request(backend: Backend, arguments: RequestArguments) -> GenerationRequest:
+async def read_request(account: Account, arguments: RequestArguments) -> GenerationRequest:
     """Return what is to be made or priced."""
     model = _choose_model(arguments)
     fields = arguments.model_dump(exclude_none=True, include=set(REQUEST))
@@ -28,7 +28,7 @@ async def read_request(backend: Backend, arguments: RequestArguments) -> Generat
     told: set[str] = set()
     for number, item in enumerate(fields["input"]):
         place = f"input[{number}]"
-        faults.extend(await _faults_of_places(backend, item, place))
+        faults.extend(await _faults_of_places(account, item, place))
         has_file = item.pop("path", None) is not None
         if item["type"] != "text" and not (has_file or item.get("url") or item.get("asset_id")):
             faults.append(f"{place} ({item['type']}) has no path, url or asset_id: {_GIVE_A_FILE}")
@@ -45,11 +45,11 @@ async def read_request(backend: Backend, arguments: RequestArguments) -> Generat
     faults += [
         *of_request(given, told=told),
         *_faults_of_options(given),
-        *await _faults_of_boxes(backend, given),
+        *await _faults_of_boxes(account, given),
     ]
-    model_faults = await backend.model_faults(model)
+    model_faults = await find_model_faults(account, model)
     # Voices are looked for once all else is right: the list is long.
-    voice_faults = [] if faults or model_faults else await _put_voices(backend, given)
+    voice_faults = [] if faults or model_faults else await _put_voices(account, given)
     if faults or model_faults or voice_faults:
         raise _invalid(faults + model_faults + voice_faults, arguments, is_model=bool(model_faults))
     return given
@@ -89,7 +89,7 @@ def _find_misplaced(item: InputItem, number: int) -> Iterator[str]:
         yield f"input[{number}] has path and {'url' if item.url else 'asset_id'}: give one of them."
 
 
-async def _faults_of_places(backend: Backend, item: Mapping[str, str], place: str) -> list[str]:
+async def _faults_of_places(account: Account, item: Mapping[str, str], place: str) -> list[str]:
     """Return what is wrong with where an item lies, as far as its letters tell."""
     faults: list[str] = []
     asset_id, url = item.get("asset_id"), item.get("url")
@@ -98,25 +98,25 @@ async def _faults_of_places(backend: Backend, item: Mapping[str, str], place: st
             f"{place}.asset_id {clean(asset_id, _SHOWN_ID)!r} can be no id: copy it from upload_asset, or "
             "give a local file as path, and what is on the web as url."
         )
-    fault = None if url is None else await find_url_fault(backend, url, f"{place}.url")
+    fault = None if url is None else await find_url_fault(account, url, f"{place}.url")
     return faults if fault is None else [*faults, fault]
 
 
-async def _faults_of_boxes(backend: Backend, request: GenerationRequest) -> list[str]:
+async def _faults_of_boxes(account: Account, request: GenerationRequest) -> list[str]:
     """Return what is wrong with where the file lies that tells who speaks, as far as its letters tell."""
     speaker = request.options.active_speaker_detection if request.options is not None else None
     url = speaker.bounding_boxes_url if speaker is not None else None
     if url is None:
         return []
     place = "options.active_speaker_detection.bounding_boxes_url"
-    fault = await find_url_fault(backend, url, place, takes_path=False)
+    fault = await find_url_fault(account, url, place, takes_path=False)
     return [] if fault is None else [fault]
 
 
-async def _put_voices(backend: Backend, request: GenerationRequest) -> list[str]:
+async def _put_voices(account: Account, request: GenerationRequest) -> list[str]:
     """Put the ids of voices in place of their names; return what is wrong with those that are none."""
     texts = {number: item for number, item in enumerate(request.input) if isinstance(item, Text)}
-    found = await match_voices(backend, [item.voice_id for item in texts.values()])
+    found = await match_voices(account, [item.voice_id for item in texts.values()])
     faults: list[str] = []
     for number, item in texts.items():
         item.voice_id, fault = found[item.voice_id]

@@ -13,7 +13,7 @@ from sync_mcp.media.decoding.sheet import ContactSheet
 from sync_mcp.media.saving import Saved, file_name, preview, save
 from sync_mcp.texts import clean, count_of, plain_id
 from sync_mcp.tools.answers import Picture
-from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.core import DownloadAnswer, DownloadArguments, PreviewArguments
 from sync_mcp.tools.job_answers import explain_if_missing
 from sync_mcp.tools.progress import transfer_reporter
@@ -25,14 +25,14 @@ logger = logging.getLogger("sync_mcp.tools")
 
 async def preview_generation(context: CallContext, arguments: PreviewArguments) -> Picture:
     require_extra()
-    backend = context.backend
+    account = context.account
     generation = await _get_completed(context, arguments.generation_id)
 
     async def work(on_progress: OnProgress) -> ContactSheet:
-        return await preview(backend.client, generation, on_progress=on_progress)
+        return await preview(account.client, generation, on_progress=on_progress)
 
-    key = ("preview", backend.client.base_url, backend.client.key_fingerprint, generation.id)
-    sheet = await backend.work.join(
+    key = ("preview", account.client.base_url, account.client.key_fingerprint, generation.id)
+    sheet = await account.work.join(
         key, work, until=context.answer_at, on_progress=transfer_reporter(context, "the output")
     )
     seconds = "" if sheet.duration_seconds is None else f" of {sheet.duration_seconds:.1f} s"
@@ -47,41 +47,41 @@ async def preview_generation(context: CallContext, arguments: PreviewArguments) 
 
 
 async def download_generation(context: CallContext, arguments: DownloadArguments) -> DownloadAnswer:
-    backend = context.backend
+    account = context.account
     generation = await _get_completed(context, arguments.generation_id)
-    destination = await run_sync(backend.roots.destination, arguments.path, file_name(generation))
+    destination = await run_sync(account.roots.destination, arguments.path, file_name(generation))
 
     async def work(on_progress: OnProgress) -> Saved:
         return await save(
-            backend.client,
+            account.client,
             generation,
             destination,
-            backend.roots,
+            account.roots,
             overwrite=arguments.overwrite,
             on_progress=on_progress,
         )
 
-    client = backend.client
+    client = account.client
     key = ("save", client.base_url, client.key_fingerprint, generation.id, destination, arguments.overwrite)
     until = context.answer_at
     report = transfer_reporter(context, clean(destination.name, _PATH_LIMIT))
-    saved = await backend.work.join(key, work, until=until, on_progress=report)
+    saved = await account.work.join(key, work, until=until, on_progress=report)
     if not await run_sync(saved.is_still_there):
         # It was saved some minutes ago, and is gone or another by now.
-        backend.work.forget(key)
-        saved = await backend.work.join(key, work, until=until, on_progress=report)
+        account.work.forget(key)
+        saved = await account.work.join(key, work, until=until, on_progress=report)
     if saved.failures:
         # Told once: the next call fetches the output anew.
-        backend.work.forget(key)
+        account.work.forget(key)
     else:
         await _note_saved(context, generation.id, saved)
     return _answer(saved)
 
 
 async def _note_saved(context: CallContext, generation_id: str, saved: Saved) -> None:
-    backend = context.backend
+    guard, path = context.process.guard, clean(str(saved.path), _PATH_LIMIT)
     try:
-        await backend.guard.note_saved(backend.client, generation_id, clean(str(saved.path), _PATH_LIMIT))
+        await guard.note_saved(context.account.client, generation_id, path)
     except LedgerError as error:
         # The file is there, whatever is the matter with the ledger.
         logger.warning("where a result was saved cannot be noted: %s", error)
@@ -122,7 +122,7 @@ async def _get_completed(context: CallContext, generation_id: str) -> Generation
     """Return a job as it is now, with a fresh URL of its output."""
     try:
         async with explain_if_missing(context, generation_id):
-            generation = await context.backend.client.generations.get(
+            generation = await context.account.client.generations.get(
                 generation_id.strip(), request_options=context.reading
             )
         output_url(generation)

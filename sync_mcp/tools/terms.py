@@ -10,7 +10,7 @@ from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Terms
 from sync_mcp.payments.wish import Token
 from sync_mcp.tools.approval import NOBODY_IS_ASKED, UserApproval, denial_of
-from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.generation_arguments import CreateArguments, EstimateArguments
 from sync_mcp.tools.input_files import InputFiles
 
@@ -30,7 +30,7 @@ def terms_of(
     notes: Sequence[str],
     slot_until: float = -math.inf,
 ) -> Terms:
-    backend = context.backend
+    account = context.account
     return Terms(
         take=arguments.take,
         max_cost_usd=arguments.max_cost_usd,
@@ -38,24 +38,24 @@ def terms_of(
         files=files,
         token=_token(context, arguments.quote_id),
         approval=approval_of(context),
-        webhook_hosts=backend.webhook_hosts,
+        webhook_hosts=account.policy.webhook_hosts,
         refuses_late_segments=True,
         notes=notes,
-        voice_names=backend.voice_names,
+        voice_names=account.lists.voice_names,
         on_begin=context.payment.begin,
         slot_until=slot_until,
-        watcher=backend.watcher,
+        watcher=account.watcher,
         ends_at=context.answer_at,
         caller=context.caller,
     )
 
 
 def approval_of(context: CallContext) -> UserApproval:
-    backend = context.backend
+    policy = context.account.policy
     return UserApproval(
         context.user,
-        backend.approve_above_usd,
-        backend.approve_by,
+        policy.approve_above_usd,
+        policy.approve_by,
         seconds_left=lambda: context.seconds_left - _SENDING_SECONDS,
     )
 
@@ -65,7 +65,7 @@ def _token(context: CallContext, quote_id: str | None) -> Token | None:
 
     Where forms are switched off no answer to one counts, whichever it is: another server may have put it.
     """
-    if context.user.choice is not None and context.backend.approve_by != "quote":
+    if context.user.choice is not None and context.account.policy.approve_by != "quote":
         return Token(context.user.question_id, "question")
     return None if quote_id is None else Token(quote_id)
 
@@ -77,14 +77,14 @@ async def check_answer(context: CallContext, act: GenerationAct, terms: Terms) -
         ApprovalDenied: the user was asked by the host, and did not agree: then no quote of it holds any more.
         QuoteRefused: the host asks the user by itself, or no quote counts on this server.
     """
-    backend, said = context.backend, context.user.choice
-    if said is not None and backend.approve_by != "quote":
-        denied = denial_of(said, await backend.guard.question_age(context.user.question_id, terms.caller))
+    policy, said, guard = context.account.policy, context.user.choice, context.process.guard
+    if said is not None and policy.approve_by != "quote":
+        denied = denial_of(said, await guard.question_age(context.user.question_id, terms.caller))
         if denied is not None:
             if denied.is_the_users:
-                await backend.guard.revoke(backend.client, act, terms)
+                await guard.revoke(context.account.client, act, terms)
             raise denied
-    if terms.token is not None and backend.approve_above_usd is None:
+    if terms.token is not None and policy.approve_above_usd is None:
         raise QuoteRefused(
             f"No quote is taken: {NOBODY_IS_ASKED}.",
             next_step=(
@@ -95,7 +95,7 @@ async def check_answer(context: CallContext, act: GenerationAct, terms: Terms) -
     if said is None and terms.token is not None and not do_quotes_count(context):
         why = (
             "on this server only the user's own answer counts (SYNC_MCP_APPROVE_BY=user)"
-            if backend.approve_by == "user"
+            if policy.approve_by == "user"
             else "this host asks the user by itself"
         )
         counts = (
@@ -109,8 +109,9 @@ async def check_answer(context: CallContext, act: GenerationAct, terms: Terms) -
 
 def do_quotes_count(context: CallContext) -> bool:
     """Return whether a quote can stand for the user's yes."""
-    by = context.backend.approve_by
-    if context.backend.approve_above_usd is None or not context.can_create:
+    policy = context.account.policy
+    by = policy.approve_by
+    if policy.approve_above_usd is None or not context.can_create:
         return False
     return by == "quote" or (by == "ask" and not context.user.can_be_asked)
 

@@ -13,7 +13,7 @@ from sync_mcp.api.languages import find_language
 from sync_mcp.api.voices import Voice, find_voices, split_search
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.texts import VOICE_NAME_LIMIT, WORD_LIMIT, fold_words, near, plain_id, safe
-from sync_mcp.tools.backend import CallContext
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.core import VoiceRow, VoicesAnswer, VoicesArguments
 
 _ROWS = 10
@@ -49,7 +49,7 @@ class _Known:
 
 
 async def list_voices(context: CallContext, arguments: VoicesArguments) -> VoicesAnswer:
-    known = _list_known(await context.backend.voices())
+    known = _list_known(await context.account.lists.voices())
     found = known
     if arguments.language and any(voice.languages for voice in known):
         asked = _language(arguments.language)

@@ -17,8 +17,8 @@ from sync_mcp.serving.http import MCP_PATH, create_app, listen, serve_http
 from sync_mcp.settings import Settings
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
-from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.catalogue import TOOLS as PRODUCT_TOOLS
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.registry import ArgumentsT, Tool, Toolset
 
 # One red pixel, and a sound without a sample.

@@ -729,7 +729,7 @@ async def test_read_only_withholds_what_pays_and_says_why(
 async def test_a_job_of_unknown_outcome_is_listed_first_with_what_to_do(
     sandbox: Sandbox, host: Hosts, media: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.tools.backend.CALL_SECONDS", 4.0)
+    monkeypatch.setattr("sync_mcp.tools.context.CALL_SECONDS", 4.0)
     monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 4.0)
     monkeypatch.setattr("sync_mcp.api.retry._FIRST_BACKOFF_SECONDS", 0.005)
     sandbox.add_fault(Fault(path=CREATE, drop="before", times=None))

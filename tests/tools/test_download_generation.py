@@ -15,7 +15,7 @@ from sync_mcp import AsyncSync, Generation, Settings, create_server
 from sync_mcp.media.decoding import look as look_module
 from sync_mcp.media.decoding.examine import Examination
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.tools import backend as backend_module
+from sync_mcp.tools import context as context_module
 from tests.media.clips import make_media
 from tests.media.outputs import KEY, completed, completed_with, names_in
 
@@ -264,7 +264,7 @@ async def test_a_transfer_longer_than_the_call_goes_on_and_a_repeat_joins_it(
     generation = await completed(sandbox)
     async with serve() as assistant:
         with monkeypatch.context() as patch:
-            patch.setattr("sync_mcp.tools.backend.ANSWER_SECONDS", backend_module.CALL_SECONDS)
+            patch.setattr("sync_mcp.tools.context.ANSWER_SECONDS", context_module.CALL_SECONDS)
             early = await assistant.error("download_generation", generation_id=generation.id)
             assert (early.code, early.money_spent) == ("transfer_under_way", "no")
             assert "exactly this call again" in early.text

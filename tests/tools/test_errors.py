@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from sync_mcp import AsyncSync, Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.context import CallContext
 
 from .assistant import AUDIO, MARK, VIDEO, Assistant, Facts, creates, media, sent
 from .calls import ARGUMENTS, NAMES

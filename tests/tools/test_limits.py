@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.tools.backend import CALL_SECONDS
 from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.context import CALL_SECONDS
 from sync_mcp.tools.generation_arguments import LONGEST_WAIT_SECONDS
 
 from .assistant import Assistant, Facts, Told, arrived, creates, media, sent
@@ -281,7 +281,7 @@ async def test_a_create_that_does_not_wait_so_long_is_told_when_to_call_again(
 async def test_the_ledgers_half_of_the_account_is_there_at_once_when_the_api_is_slow(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr("sync_mcp.tools.account._API_SECONDS", 0.3)
+    monkeypatch.setattr("sync_mcp.tools.money._API_SECONDS", 0.3)
     settings = Settings(api_key=SecretStr("sk_one"), base_url=sandbox.url, approve_above_usd="never")
     async with Client(create_server(settings), mode="legacy") as client:
         await Assistant(client).facts("create_generation", input=media(sandbox))

@@ -13,7 +13,7 @@ from mcp import Client
 from sync_mcp import AsyncSync
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
-from sync_mcp.tools import backend as backend_module
+from sync_mcp.tools import context as context_module
 from tests.media.clips import make_media
 from tests.sandbox.wire import VOICE
 
@@ -226,7 +226,7 @@ async def test_what_the_model_cannot_do_with_a_file_is_said_before_it_is_uploade
 async def test_a_long_upload_goes_on_when_the_call_ends_and_a_repeat_joins_it(
     sandbox: Sandbox, movies: Path, served: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend_module, "CALL_SECONDS", 5.0)
+    monkeypatch.setattr(context_module, "CALL_SECONDS", 5.0)
     monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 5.0)
     sandbox.add_fault(Fault(method="PUT", delay_seconds=4))
     async with served() as client:

@@ -14,7 +14,7 @@ from mcp_types import CallToolResult, ImageContent, TextContent
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.tools import backend as backend_module
+from sync_mcp.tools import context as context_module
 from sync_mcp.tools.catalogue import TOOLS
 from tests.media.outputs import completed, completed_with, names_in
 
@@ -131,7 +131,7 @@ async def test_a_fetch_longer_than_the_call_goes_on_and_a_repeat_joins_it(
 ) -> None:
     generation = await completed(sandbox)
     with monkeypatch.context() as patch:
-        patch.setattr("sync_mcp.tools.backend.ANSWER_SECONDS", backend_module.CALL_SECONDS)
+        patch.setattr("sync_mcp.tools.context.ANSWER_SECONDS", context_module.CALL_SECONDS)
         answer = told("preview_generation", await preview(assistant, generation.id))
         assert answer.code == "transfer_under_way"
     with anyio.fail_after(20):

@@ -18,7 +18,7 @@ SLOW_SECONDS = 20.0
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_mcp.tools.backend.STOP_SECONDS", 0.7)
+    monkeypatch.setattr("sync_mcp.tools.process.STOP_SECONDS", 0.7)
 
 
 @both_backends

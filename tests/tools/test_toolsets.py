@@ -16,8 +16,8 @@ from sync_mcp.server import instructions
 from sync_mcp.serving.caller import asked_toolsets
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
-from sync_mcp.tools.backend import CallContext
 from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.registry import READS, LateRun, Tool, Toolset
 from sync_mcp.tools.toolsets import select_tools
 from sync_mcp.tools.withheld import READ_ONLY, say_no_video_is_made, tell_withheld

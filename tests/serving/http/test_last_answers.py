@@ -8,7 +8,7 @@ import pytest
 
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.serving.http import DRAIN_SECONDS
-from sync_mcp.tools.backend import STOP_SECONDS
+from sync_mcp.tools.process import STOP_SECONDS
 from tests.server.host import media, until
 from tests.serving.http.web import Mode, both_eras, call, connection, post, said, serving
 from tests.serving.stdio.process import Frame, send_sigterm
