@@ -240,9 +240,12 @@ class Guard:
             await do_in_thread(partial(self.ledger.delete_job, entry.id, generation_id=id, now=now))
 
     async def explain_missing(self, sync: AsyncSync, generation_id: str) -> NotVisibleYet | None:
-        """Return what the ledger says of a job that the API does not show; None where it knows none."""
+        """Return what the ledger says of a job that the API does not show; None where it knows none.
+
+        Of another account's job nothing is said.
+        """
         entry = await self._maker_of(sync, generation_id)
-        if entry is None or entry.state in ("deleted", "refused"):
+        if entry is None or entry.state in ("deleted", "refused") or not await self._is_own(sync, entry):
             return None
         return not_visible(entry, instant(sync).seconds)
 
@@ -327,6 +330,15 @@ class Guard:
         if not self.ledger.exists():
             return None
         return await do_in_thread(self.ledger.maker_of, generation_id, sync.base_url)
+
+    async def _is_own(self, sync: AsyncSync, entry: Entry) -> bool:
+        """Return whether an attempt is of the client's account; not where that cannot be told now."""
+        if entry.account == f"key:{sync.key_fingerprint}":
+            return True
+        try:
+            return entry.account == (await self._accounts.get(sync)).name
+        except SyncError:
+            return False
 
     async def _call(
         self,

@@ -217,7 +217,7 @@ class Payer:
             wish = replace(wish, now=call.now, estimate_usd=usd)
             whose = await do_in_thread(self.ledger.send, entry.id, wish, sent, assets)
             if whose == "asks":
-                self.pricing.learn(call.intention.act, price)
+                self.pricing.learn(call.sync, call.intention.act, price)
             if whose != "mine":
                 return sent if whose == "made" else None
             entry = replace(entry, estimate_usd=usd)
@@ -258,7 +258,7 @@ class Payer:
         price = await self.pricing.price(call.sync, sent.act, {"timeout_in_seconds": LOOK_SECONDS})
         _check_media(call, sent.act, price)
         if price.usd is not None and wish.estimate_usd is not None and price.usd > wish.estimate_usd:
-            self.pricing.learn(call.intention.act, price)
+            self.pricing.learn(call.sync, call.intention.act, price)
             return None
         return sent, assets, price
 

@@ -11,11 +11,12 @@ class Pricing:
     """Prices acts; it remembers what the API said of local files once it had them."""
 
     def __init__(self) -> None:
-        self._measured: dict[str, Price] = {}
+        self._measured: dict[tuple[str, str, str], Price] = {}
+        """By key, address and what is made: plans may have prices of their own."""
 
-    def learn(self, act: PaidAct[Job], price: Price) -> None:
-        """Note what the API says that an act costs whose files it has."""
-        self._measured[act.made_digest] = price
+    def learn(self, sync: AsyncSync, act: PaidAct[Job], price: Price) -> None:
+        """Note what the API says that an act costs this account, whose files it has."""
+        self._measured[_place(sync, act)] = price
 
     async def price(
         self,
@@ -33,7 +34,11 @@ class Pricing:
             SyncError: it could not be sent either.
         """
         # Few calls have files: for the others there is nothing to digest.
-        measured = self._measured.get(act.made_digest) if self._measured else None
+        measured = self._measured.get(_place(sync, act)) if self._measured else None
         return await act.price(
             sync, options, hint_seconds=hint_seconds, fps=fps, files=files, measured=measured
         )
+
+
+def _place(sync: AsyncSync, act: PaidAct[Job]) -> tuple[str, str, str]:
+    return sync.key_fingerprint, sync.base_url, act.made_digest

@@ -76,7 +76,7 @@ async def test_a_wait_create_many_the_watcher_and_the_wait_for_a_slot_share_one_
             tasks.start_soon(sync.generations.wait, third)
             tasks.start_soon(Watcher(lambda: sync, tasks).wait_for_many, [second, third], PATIENCE_SECONDS)
             # All three slots are taken.
-            tasks.guard.create, sync, GenerationAct.of(request_of("?one=more")), None, terms)
+            tasks.start_soon(guard.create, sync, GenerationAct.of(request_of("?one=more")), None, terms)
             await until(
                 lambda: (
                     polled(sandbox, third)
@@ -97,7 +97,7 @@ async def test_the_only_job_that_runs_is_waited_for_by_long_poll(
     terms = Terms(slot_until=anyio.current_time() + PATIENCE_SECONDS)
     with anyio.fail_after(PATIENCE_SECONDS):
         async with anyio.create_task_group() as tasks:
-            tasks.guard.create, sync, GenerationAct.of(request_of("?n=2")), None, terms)
+            tasks.start_soon(guard.create, sync, GenerationAct.of(request_of("?n=2")), None, terms)
             await until(lambda: polled(sandbox, running))
             sandbox.advance(60)
     assert len(sandbox.charges) == 2
@@ -120,7 +120,7 @@ async def test_a_wait_for_a_slot_is_the_watchers_of_the_account_where_it_has_one
             # No other can be made.
             monkeypatch.setattr("sync_mcp.payments.slots.Watcher", None)
             terms = Terms(slot_until=anyio.current_time() + PATIENCE_SECONDS, watcher=watcher)
-            tasks.guard.create, sync, GenerationAct.of(request_of("?n=2")), None, terms)
+            tasks.start_soon(guard.create, sync, GenerationAct.of(request_of("?n=2")), None, terms)
             await until(lambda: polled(sandbox, running))
             sandbox.advance(60)
     assert len(sandbox.charges) == 2

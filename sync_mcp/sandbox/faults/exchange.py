@@ -106,11 +106,12 @@ class Exchanges:
         return record
 
     def _fault(self, scope: Scope, record: RecordedRequest) -> Fault | None:
-        header = Headers(scope=scope).get(FAULT_HEADER)
+        headers = Headers(scope=scope)
+        header = headers.get(FAULT_HEADER)
         if header is not None:
             record.fault = "header"
             return Fault.model_validate_json(header)
-        taken = self._world.faults.take(scope["method"], scope["path"])
+        taken = self._world.faults.take(scope["method"], scope["path"], headers.get("x-api-key", ""))
         if taken is None:
             return None
         record.fault = taken[0]

@@ -1,8 +1,8 @@
 """Faults by script: how a test or a developer tells the sandbox to fail.
 
-A `Fault` is a rule. It says which requests it strikes (`method`, `path`, `skip`, `times`), what they get
-instead of their answer, and when: `before` the request is processed (it never reaches the API) or `after`
-(the API has accepted it, and only the answer goes wrong). A rule is made by `Sandbox.add_fault` or by
+A `Fault` is a rule. It says which requests it strikes (`method`, `path`, `key`, `skip`, `times`), what they
+get instead of their answer, and when: `before` the request is processed (it never reaches the API) or
+`after` (the API has accepted it, and only the answer goes wrong). A rule is made by `Sandbox.add_fault` or by
 `POST /sandbox/faults`; the header `X-Sandbox-Fault: <the same JSON>` makes one for its own request alone.
 Of several rules that fit, the oldest strikes; a header goes before all rules.
 """
@@ -36,6 +36,8 @@ class Fault(BaseModel):
     """Strike this method only."""
     path: str = "*"
     """Strike paths that match this glob, such as `/v2/generate/*`."""
+    key: str | None = None
+    """Strike only requests that come with this API key: what one account is told, and another is not."""
     times: int | None = Field(default=1, ge=1)
     """Strike so many requests; null for every one."""
     skip: int = Field(default=0, ge=0)
@@ -166,9 +168,11 @@ class Fault(BaseModel):
         """Whether the request gets another answer than its own."""
         return self.cut_body or any(getattr(self, name) for name in _ANSWERS)
 
-    def strikes(self, method: str, path: str) -> bool:
+    def strikes(self, method: str, path: str, key: str) -> bool:
         """Return whether the rule is about such a request."""
         if self.is_fate and (method, path) != ("POST", CREATE_PATH):
+            return False
+        if self.key not in (None, key):
             return False
         return self.method in (None, method) and fnmatchcase(path, self.path)
 
@@ -216,11 +220,11 @@ class FaultBook:
             self._rules[rule_id] = _Rule(fault)
             return rule_id
 
-    def take(self, method: str, path: str) -> tuple[str, Fault] | None:
+    def take(self, method: str, path: str, key: str) -> tuple[str, Fault] | None:
         """Return the rule that strikes this request and count it."""
         with self._lock:
             for rule_id, rule in self._rules.items():
-                if rule.is_spent or not rule.fault.strikes(method, path):
+                if rule.is_spent or not rule.fault.strikes(method, path, key):
                     continue
                 if rule.passed < rule.fault.skip:
                     rule.passed += 1
