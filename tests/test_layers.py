@@ -111,7 +111,7 @@ def test_only_the_command_and_the_server_read_the_settings() -> None:
 
 
 def test_the_sandbox_imports_the_probing_of_media_and_nothing_else() -> None:
-    assert _neighbours("sandbox") <= {"media.decoding.probe"}
+    assert _neighbours("sandbox") <= {"media.decoding.probe", "media.decoding.findings"}
 
 
 def test_only_the_command_imports_the_sandbox() -> None:

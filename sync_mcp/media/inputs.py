@@ -15,8 +15,8 @@ from sync_mcp.api.formats import HEAD_BYTES, MediaKind
 from sync_mcp.api.uploads import OnProgress, Transfer, open_file
 from sync_mcp.background.work import Work
 from sync_mcp.errors import FileRefused, Handle, UnderWay
+from sync_mcp.media.decoding.findings import MediaInfo
 from sync_mcp.media.decoding.look import is_available, look
-from sync_mcp.media.decoding.probe import MediaInfo
 from sync_mcp.media.links import check_head
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.media.suitability import fault_of_sound

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sync_mcp.api.checks import is_visual, is_voice
 from sync_mcp.api.models import GenerationRequest, Text
-from sync_mcp.media.decoding.probe import MediaInfo
+from sync_mcp.media.decoding.findings import MediaInfo
 
 SPOKEN_CHARACTERS_PER_SECOND = 12
 """Voices say about 15; a price should rather be too high than too low."""

@@ -20,9 +20,8 @@ from sync_mcp.api.formats import HEAD_BYTES, media_format
 from sync_mcp.api.models import Audio, Generation, Image, Text, Video
 from sync_mcp.api.uploads import OnProgress, Transfer, open_file
 from sync_mcp.errors import APIResponseError, APITimeoutError, FileRefused, SyncError
-from sync_mcp.media.decoding.examine import Examination
+from sync_mcp.media.decoding.findings import ContactSheet, Examination
 from sync_mcp.media.decoding.look import contact_sheet, examine, look
-from sync_mcp.media.decoding.sheet import ContactSheet
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.media.temporary import temporary_copy, temporary_folder
 from sync_mcp.texts import clean, safe

@@ -18,7 +18,7 @@ from sync_mcp.api.models import (
     Segment,
     Text,
 )
-from sync_mcp.media.decoding.probe import LONGEST_SIDE, SHORTER_SIDE, MediaInfo, size_that_fits
+from sync_mcp.media.decoding.findings import LONGEST_SIDE, SHORTER_SIDE, MediaInfo, size_that_fits
 from sync_mcp.media.lengths import SPOKEN_CHARACTERS_PER_SECOND, clip_length, deciding_inputs, picture_input
 
 _FASTEST_CHARACTERS_PER_SECOND = 20

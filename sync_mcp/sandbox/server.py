@@ -1,7 +1,5 @@
 """The sandbox as a running server: the handle that Python code holds, and the command that serves it."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib.util
 import json

@@ -4,6 +4,9 @@ import sys
 from collections import Counter
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+if sys.platform != "win32":
+    import resource
+
 _MOST = 8_192
 """More would cost more memory than a small machine has."""
 _SHARE = 4
@@ -17,8 +20,6 @@ def raise_descriptors() -> int:
     """Let the process open as many descriptors as it may, and return how many that are."""
     if sys.platform == "win32":
         return _DESCRIPTORS_UNTOLD
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS_UNTOLD if hard == resource.RLIM_INFINITY else hard
     if soft == resource.RLIM_INFINITY or soft >= wanted:

@@ -4,7 +4,7 @@ from functools import partial
 
 from sync_mcp.api.assets import Asset
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.media.decoding.probe import MediaInfo
+from sync_mcp.media.decoding.findings import MediaInfo
 from sync_mcp.media.suitability import notes_on_upload
 from sync_mcp.texts import FILE_NAME_LIMIT, ID_LIMIT, WORD_LIMIT, plain_id, safe
 from sync_mcp.tools.answers import finite

@@ -13,7 +13,7 @@ from sync_mcp.api.formats import MediaKind
 from sync_mcp.api.models import Audio, GenerationRequest, Image, Input, LocalMedia, Video
 from sync_mcp.api.uploads import OnProgress, Transfer
 from sync_mcp.errors import FileRefused, InvalidRequestError, NotFoundError, SyncError, UnderWay
-from sync_mcp.media.decoding.probe import MediaInfo
+from sync_mcp.media.decoding.findings import MediaInfo
 from sync_mcp.media.inputs import InputFile, LocalReader
 from sync_mcp.media.lengths import clip_length, missing_lengths, output_length
 from sync_mcp.media.links import Unseen, peek, why_unseen

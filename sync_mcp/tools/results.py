@@ -8,8 +8,8 @@ from sync_mcp.api.generations import output_url
 from sync_mcp.api.models import Generation
 from sync_mcp.api.uploads import OnProgress
 from sync_mcp.errors import LedgerError, NoOutput
+from sync_mcp.media.decoding.findings import ContactSheet
 from sync_mcp.media.decoding.look import require_extra
-from sync_mcp.media.decoding.sheet import ContactSheet
 from sync_mcp.media.saving import Saved, file_name, preview, save
 from sync_mcp.texts import clean, count_of, plain_id
 from sync_mcp.tools.answers import Picture

@@ -14,8 +14,9 @@ from anyio.abc import Process
 
 from sync_mcp.errors import FileRefused
 from sync_mcp.media.decoding import look as looking
+from sync_mcp.media.decoding.findings import MediaError
 from sync_mcp.media.decoding.look import contact_sheet, examine, is_available, look
-from sync_mcp.media.decoding.probe import MediaError, probe
+from sync_mcp.media.decoding.probe import probe
 from sync_mcp.sandbox.media.storage import SAMPLES
 from tests.media.clips import frozen, make_media
 

@@ -16,7 +16,7 @@ from sync_mcp.errors import APIResponseError
 from sync_mcp.machine.scratch import LOCK_NAME
 from sync_mcp.media import saving as saving_module, temporary as temporary_module
 from sync_mcp.media.decoding import look as look_module
-from sync_mcp.media.decoding.examine import Examination
+from sync_mcp.media.decoding.findings import Examination
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.media.saving import Saved, file_name, preview, save
 from sync_mcp.media.temporary import temporary_folder

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from sync_mcp.errors import FileRefused
+from sync_mcp.media.decoding.findings import ContactSheet
 from sync_mcp.media.decoding.look import contact_sheet, examine
-from sync_mcp.media.decoding.sheet import ContactSheet
 from sync_mcp.sandbox.media.storage import SAMPLES
 from tests.media.clips import make_media
 

@@ -5,7 +5,7 @@ import pytest
 
 from sync_mcp.api.checks import segments_past_end
 from sync_mcp.api.models import GenerationRequest, Text, Video
-from sync_mcp.media.decoding.probe import MediaInfo
+from sync_mcp.media.decoding.findings import MediaInfo
 from sync_mcp.media.lengths import clip_length, missing_lengths, output_length
 from sync_mcp.media.suitability import faults_of_media, notes_on_media, notes_on_upload
 from sync_mcp.sandbox.api.planning import output_seconds

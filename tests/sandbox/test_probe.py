@@ -9,7 +9,8 @@ import av
 import pytest
 from av.video.frame import VideoFrame
 
-from sync_mcp.media.decoding.probe import MediaError, probe
+from sync_mcp.media.decoding.findings import MediaError
+from sync_mcp.media.decoding.probe import probe
 from sync_mcp.sandbox.media.storage import SAMPLES
 
 

@@ -110,7 +110,7 @@ def test_stopping_twice_does_no_harm() -> None:
 
 def test_the_package_does_not_pay_for_the_sandbox() -> None:
     code = (
-        "import sys, sync_mcp, sync_mcp.sandbox, sync_mcp.media.decoding.probe\n"
+        "import sys, sync_mcp, sync_mcp.sandbox, sync_mcp.media.decoding.findings\n"
         "print([name for name in ('av', 'uvicorn', 'starlette') if name in sys.modules])"
     )
     done = subprocess.run(

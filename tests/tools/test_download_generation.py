@@ -13,7 +13,7 @@ from mcp import Client
 
 from sync_mcp import AsyncSync, Generation, Settings, create_server
 from sync_mcp.media.decoding import look as look_module
-from sync_mcp.media.decoding.examine import Examination
+from sync_mcp.media.decoding.findings import Examination
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools import context as context_module
 from tests.media.clips import make_media

@@ -1,29 +1,26 @@
 """Whether a video is what it should be: it decodes to its end, the picture moves, there is sound to hear."""
 
-from __future__ import annotations
-
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
+from av.audio.frame import AudioFrame
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Stream
+from av.video.frame import VideoFrame
+
+from sync_mcp.media.decoding.findings import Examination, MediaInfo
 from sync_mcp.media.decoding.loudness import FULL_SCALE, Loudness
 from sync_mcp.media.decoding.movement import Movement
 from sync_mcp.media.decoding.probe import (
-    MediaInfo,
     decode_by_two,
     open_container,
     picture_stream,
     probe,
     sound_stream,
 )
-
-if TYPE_CHECKING:
-    from av.audio.frame import AudioFrame
-    from av.container import InputContainer
-    from av.packet import Packet
-    from av.stream import Stream
-    from av.video.frame import VideoFrame
 
 _SEQUENTIAL_SHARE = 0.7
 """Decoding from the beginning gets this share of the time; after it the end is looked at."""
@@ -37,27 +34,6 @@ _NEVER_ZERO = ("h264", "hevc")
 _HOLE_BYTES = 16
 _TOLERANCE_SECONDS = 0.5
 _DEFAULT_FPS = 25.0
-
-
-@dataclass(frozen=True, slots=True)
-class Examination:
-    """What decoding a file has shown."""
-
-    info: MediaInfo
-    counted_seconds: float
-    """Where its last picture ends as far as it was seen, or its last sound where it has no picture."""
-    sound_seconds: float | None
-    """Where its last sound ends; None where it has none, or where that was not reached in time."""
-    decodes_to_end: bool
-    """Whether nothing failed in what was decoded, and it lasts as long as its header tells."""
-    decoded_whole: bool
-    """False for a file so long that there was time for its beginning and its last seconds alone."""
-    picture_moves: bool | None
-    """None where there is no picture, or a single one."""
-    sound_is_heard: bool | None
-    """False for silence; None where there is no sound."""
-    sound_peak: float
-    """The loudest sample, 1 being the most there can be; what comes after one above 1/8 is not counted."""
 
 
 def examine(file: BinaryIO, deadline: float) -> Examination:
@@ -95,8 +71,6 @@ def examine(file: BinaryIO, deadline: float) -> Examination:
 
 
 def _go_near_the_end(container: InputContainer, seconds: float) -> None:
-    from av.error import FFmpegError
-
     # Without an index it goes on from where it stands.
     with suppress(FFmpegError, OverflowError):
         start = container.start_time or 0
@@ -124,10 +98,6 @@ class _Viewer:
 
     def decode(self, container: InputContainer, until: float) -> bool:
         """Decode on from where the container stands; return whether the end was reached."""
-        from av.audio.frame import AudioFrame
-        from av.error import FFmpegError
-        from av.video.frame import VideoFrame
-
         picture, sound = picture_stream(container), sound_stream(container)
         streams = [stream for stream in (picture, sound) if stream is not None]
         if picture is not None:
@@ -150,8 +120,6 @@ class _Viewer:
 
     def list_packets(self, container: InputContainer, until: float) -> bool:
         """Go through what is to be decoded without decoding it; return whether the end was reached."""
-        from av.error import FFmpegError
-
         picture, sound = picture_stream(container), sound_stream(container)
         start = (container.start_time or 0) / 1_000_000
         try:
@@ -167,7 +135,7 @@ class _Viewer:
             return False
         return True
 
-    def _is_hole(self, packet: Packet[Stream]) -> bool:
+    def _is_hole(self, packet: "Packet[Stream]") -> bool:
         """Return whether there are zeros where the picture should be: a part of the file that never came."""
         if packet.stream.type != "video" or self._info.video_codec not in _NEVER_ZERO:
             return False

@@ -23,9 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sync_mcp.api.uploads import open_regular
 from sync_mcp.errors import Code, FileRefused
-from sync_mcp.media.decoding.examine import Examination
-from sync_mcp.media.decoding.probe import MediaInfo
-from sync_mcp.media.decoding.sheet import SHEET_BYTES, ContactSheet
+from sync_mcp.media.decoding.findings import SHEET_BYTES, ContactSheet, Examination, MediaInfo
 from sync_mcp.texts import FILE_NAME_LIMIT, REASON_LIMIT, clean
 
 LOOK_SECONDS = 10.0

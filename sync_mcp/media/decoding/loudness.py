@@ -1,11 +1,7 @@
 """How loud a sound is."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from av.audio.frame import AudioFrame
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
 
 FULL_SCALE = 32768
 HEARD_PEAK = 104
@@ -17,8 +13,6 @@ class Loudness:
     """The loudest sample of what it is given to hear."""
 
     def __init__(self) -> None:
-        from av.audio.resampler import AudioResampler
-
         self.peak = 0
         self._resampler = AudioResampler(format="s16", layout="mono", rate=_RATE)
 

@@ -1,11 +1,6 @@
 """Whether a picture moves: more than what a codec makes of one and the same picture, less than lips do."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from av.video.frame import VideoFrame
+from av.video.frame import VideoFrame
 
 # Measured on one picture made a video of 40 frames (a gradient, stripes, noise; 640 by 480, 1280 by 720):
 # H.264 of crf 23 and 35 changes the coarse pixels by 3 of 256 levels at most (stripes once by 5), the fine

@@ -1,26 +1,24 @@
 """What is to be known of a file before it is paid for: a still picture, a voice that nobody hears."""
 
-from __future__ import annotations
-
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
+from av.audio.frame import AudioFrame
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.stream import VideoStream
+
+from sync_mcp.media.decoding.findings import MediaError, MediaInfo
 from sync_mcp.media.decoding.loudness import Loudness
 from sync_mcp.media.decoding.movement import Movement
 from sync_mcp.media.decoding.probe import (
-    MediaError,
-    MediaInfo,
     decode_by_two,
     is_decoded,
     open_container,
     picture_stream,
 )
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
 
 _LOOKING_SECONDS = 2.0
 """For each of the two: who speaks is seen and heard to do so within the first pictures and sounds."""
@@ -63,8 +61,6 @@ def _still_until(
     container: InputContainer, picture: VideoStream, movement: Movement, moment: float, until: float
 ) -> float | None:
     """Return when the last picture up to a moment was shown; None where one was not as the first."""
-    from av.error import FFmpegError
-
     start = float((picture.start_time or 0) * (picture.time_base or 0))
     if moment:
         with suppress(FFmpegError, OverflowError):
@@ -81,8 +77,6 @@ def _still_until(
 
 def _first_sound_is_silent(file: BinaryIO, until: float) -> bool:
     """Return whether the first of several sounds is silent, as far as there was time, and another is not."""
-    from av.audio.frame import AudioFrame
-
     with suppress(MediaError), open_container(file) as container:
         sounds = [stream for stream in container.streams.audio if is_decoded(stream)]
         if len(sounds) < 2:

@@ -3,10 +3,8 @@
 Only the formats that the API takes (API §19) are opened, by decoders that such files need, and nothing that a
 file refers to is followed: a playlist that calls itself a video is no media here.
 
-PyAV (the extra `sync-mcp[media]`) is imported on first use, so that importing this module stays cheap.
+PyAV (the extra `sync-mcp[media]`) comes with this module: who only asks what was found imports `findings`.
 """
-
-from __future__ import annotations
 
 import math
 import time
@@ -15,16 +13,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, cast
 
+import av
+from av.audio.stream import AudioStream
+from av.codec import CodecContext
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from sync_mcp.media.decoding.findings import MediaError, MediaInfo, NotDecodedHere, size_that_fits
 from sync_mcp.media.decoding.headers import tells_its_length
-
-if TYPE_CHECKING:
-    from av.audio.stream import AudioStream
-    from av.codec import CodecContext
-    from av.container import InputContainer
-    from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
 
 _MICROSECONDS = 1_000_000
 _BUFFER_BYTES = 64 * 1024
@@ -35,8 +36,6 @@ _LATE_SECONDS = 0.1
 _LONGEST_SECONDS = 7 * 24 * 3600
 """A header that tells more than a week lies."""
 _MOST_FPS = 1000
-LONGEST_SIDE, SHORTER_SIDE = 4096, 2160
-"""The largest picture that is documented for videos (API §19)."""
 _MOST_PIXELS = 64 * 1024 * 1024
 """Twice those of 8K, and many times what the API takes: more is a trap for who decodes it."""
 
@@ -88,54 +87,6 @@ _OPEN_OPTIONS = {
 }
 
 
-class MediaError(Exception):
-    """A file is no media, or cannot be decoded.
-
-    Attributes:
-        fault: what is the matter with it, a sentence without its subject, such as "holds no picture.".
-    """
-
-    def __init__(self, fault: str, *, subject: str = "It") -> None:
-        self.fault = fault
-        super().__init__(f"{subject} {fault}")
-
-
-class NotDecodedHere(MediaError):
-    """A file may be whole, but what it needs to be decoded is not here."""
-
-
-class CutShort(MediaError):
-    """A file ends before what its header promises."""
-
-
-@dataclass(frozen=True, slots=True)
-class MediaInfo:
-    """What a media file holds; width and height are as the picture is shown, after any rotation."""
-
-    kind: Literal["video", "audio", "image"]
-    format_name: str
-    """The container as FFmpeg names it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
-    duration_seconds: float | None
-    """None for an image, and where a length that no header tells was not counted in time.
-
-    Of sound it is what all packets last together; of a picture, from the first to the end of the last.
-    """
-    fps: float | None
-    width: int | None
-    height: int | None
-    has_video: bool
-    has_audio: bool
-    video_codec: str | None = None
-    """The codec of the moving or still picture as FFmpeg names it, such as `h264`."""
-    audio_codec: str | None = None
-    is_turned: bool = False
-    """Whether the picture lies on its side in the file, and is shown upright."""
-    stands_still: bool = False
-    """Whether it was looked for movement in a video, and there was none."""
-    first_sound_is_silent: bool = False
-    """Whether there is nothing to hear in its first sound, and something in another."""
-
-
 def probe(source: Path | BinaryIO, *, count_until: float = math.inf) -> MediaInfo:
     """Return what `source` holds, having decoded the first frame of each kind.
 
@@ -170,9 +121,6 @@ def open_container(source: Path | BinaryIO) -> Generator[InputContainer]:
     Raises:
         MediaError: it is no media of a format that the API takes, or whatever goes wrong in decoding it.
     """
-    import av
-    from av.error import FFmpegError
-
     if isinstance(source, Path):
         with source.open("rb", buffering=0) as file, open_container(file) as container:
             yield container
@@ -207,8 +155,6 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
 
     It is the first one that is decoded here, or else the first one.
     """
-    from av.stream import Disposition
-
     pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     return next(filter(is_decoded, pictures), pictures[0] if pictures else None)
 
@@ -226,7 +172,7 @@ def is_decoded(stream: VideoStream | AudioStream) -> bool:
 
 def _codec(stream: VideoStream | AudioStream) -> str | None:
     # What FFmpeg does not know has no context, whatever PyAV's types say.
-    context = cast("CodecContext | None", stream.codec_context)
+    context = cast(CodecContext | None, stream.codec_context)
     return context.codec.name if context is not None else None
 
 
@@ -286,9 +232,6 @@ def _decode_first(
     Raises:
         MediaError: there is no picture where there should be one, or nothing at all.
     """
-    from av.error import FFmpegError
-    from av.video.frame import VideoFrame
-
     wanted = [stream for stream in (picture, sound) if stream is not None]
     if not wanted:
         raise MediaError("holds neither picture nor sound.")
@@ -334,12 +277,6 @@ def check_decoder(stream: VideoStream | AudioStream) -> None:
         )
 
 
-def size_that_fits(width: int, height: int) -> tuple[int, int]:
-    """Return the largest size of this shape that the API documents for videos (API §19), in even numbers."""
-    share = min(1.0, LONGEST_SIDE / max(width, height), SHORTER_SIDE / min(width, height))
-    return max(2, int(width * share / 2) * 2), max(2, int(height * share / 2) * 2)
-
-
 def _codec_name(stream: VideoStream | AudioStream | None) -> str | None:
     if stream is None or _codec(stream) is None:
         return None
@@ -364,8 +301,6 @@ def _last_picture_seconds(container: InputContainer, told: float, until: float) 
 
     An MP4 counts its length in the order of decoding; a last picture that is held long may lie beyond it.
     """
-    from av.error import FFmpegError
-
     picture = picture_stream(container)
     if picture is None or picture.time_base is None or not container.format.name.startswith("mov"):
         return 0.0

@@ -3,17 +3,19 @@
 # PyAV does not type the images that it makes, Pillow not all that it makes of them.
 # pyright: reportUnknownMemberType=false
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from PIL import Image as Pillow, ImageDraw, ImageFont
+from PIL.Image import Image, Resampling, Transpose
+
+from sync_mcp.media.decoding.findings import SHEET_BYTES, SHEET_WIDTH, ContactSheet, MediaError, MediaInfo
 from sync_mcp.media.decoding.probe import (
-    MediaError,
-    MediaInfo,
     clockwise_degrees,
     decode_by_two,
     open_container,
@@ -21,14 +23,6 @@ from sync_mcp.media.decoding.probe import (
     probe,
 )
 
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.video.frame import VideoFrame
-    from PIL.Image import Image
-
-SHEET_BYTES = 90_000
-"""Some hosts hand the picture to the model as text."""
-SHEET_WIDTH = 640
 FRAMES = 9
 
 _COLUMNS = 3
@@ -44,21 +38,6 @@ _SEEK_SECONDS = 2.0
 """Nearer than this, decoding on is quicker than going to a key frame."""
 _FAILURES_PASSED_OVER = 50
 _DEFAULT_FPS = 25.0
-
-
-@dataclass(frozen=True, slots=True)
-class ContactSheet:
-    """The sheet, and what it shows."""
-
-    jpeg: bytes
-    """At most `SHEET_BYTES`."""
-    width: int
-    """Pixels; at most `SHEET_WIDTH`."""
-    height: int
-    duration_seconds: float | None
-    """None for a still image, and where the length is not known."""
-    frame_seconds: tuple[float, ...]
-    """When the frames are shown, row by row; empty for a still image."""
 
 
 def draw_sheet(file: BinaryIO, deadline: float) -> ContactSheet:
@@ -164,8 +143,6 @@ class _Reel:
         return end
 
     def _seek(self, moment: float) -> None:
-        from av.error import FFmpegError
-
         try:
             offset = round((self._start + moment) / (self._stream.time_base or 1))
             self._container.seek(offset, stream=self._stream)
@@ -175,8 +152,6 @@ class _Reel:
         self._frames = self._decode()
 
     def _decode(self) -> Iterator[tuple[float, VideoFrame]]:
-        from av.error import FFmpegError
-
         at = self._last[0] if self._last else -1 / self._fps
         for _ in range(_FAILURES_PASSED_OVER):
             try:
@@ -192,14 +167,12 @@ class _Reel:
 
 def _small(frame: VideoFrame, side: int, pixel_width: float) -> Image:
     """Return a frame upright, with square pixels, no larger than a cell."""
-    from PIL.Image import Transpose
-
     turns = {90: Transpose.ROTATE_270, 180: Transpose.ROTATE_180, 270: Transpose.ROTATE_90}
     width = frame.width * pixel_width
     # What is tiny is enlarged twice at most.
     scale = min(side / width, side / frame.height, 2.0)
     image = cast(
-        "Image",
+        Image,
         frame.to_image(
             width=max(1, round(width * scale)),
             height=max(1, round(frame.height * scale)),
@@ -211,13 +184,11 @@ def _small(frame: VideoFrame, side: int, pixel_width: float) -> Image:
 
 
 def _assemble(pictures: list[tuple[float, Image]], *, timed: bool) -> Image:
-    from PIL import Image, ImageDraw, ImageFont
-
     columns = min(_COLUMNS, len(pictures))
     rows = -(-len(pictures) // columns)
     width = max(_LEAST_CELL[0], *(image.width for _, image in pictures))
     height = max(_LEAST_CELL[1], *(image.height for _, image in pictures))
-    sheet = Image.new("RGB", (columns * width, rows * height), _BACKGROUND)
+    sheet = Pillow.new("RGB", (columns * width, rows * height), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=_FONT_SIZE)
     long = pictures[-1][0] >= 60
@@ -245,8 +216,6 @@ def _clock(seconds: float, *, whole: bool) -> str:
 
 def _compress(sheet: Image) -> tuple[bytes, int, int]:
     """Return a JPEG that is small enough: of less quality first, then of less size."""
-    from PIL.Image import Resampling
-
     while True:
         for quality in _QUALITIES:
             target = io.BytesIO()

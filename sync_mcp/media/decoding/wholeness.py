@@ -1,13 +1,12 @@
 """Whether a file holds what its header promises: a download that broke off, a copy that is not finished."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from typing import BinaryIO
 
+from sync_mcp.media.decoding.findings import CutShort, MediaError
 from sync_mcp.media.decoding.headers import boxes, bytes_by_header
-from sync_mcp.media.decoding.probe import CutShort, MediaError, open_container, sound_stream
+from sync_mcp.media.decoding.probe import open_container, sound_stream
 
 _MEDIA_BOXES = (b"moov", b"moof", b"mdat")
 _END_SECONDS = 1.0

@@ -11,17 +11,25 @@ import importlib
 import io
 import json
 import pkgutil
+import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import BinaryIO, cast
 
+import av
+from PIL import Image, ImageDraw, ImageFont
+
 from sync_mcp.media.decoding.examine import examine
+from sync_mcp.media.decoding.findings import CutShort, MediaError, NotDecodedHere
 from sync_mcp.media.decoding.notice import notice
-from sync_mcp.media.decoding.probe import CutShort, MediaError, NotDecodedHere, probe
+from sync_mcp.media.decoding.probe import probe
 from sync_mcp.media.decoding.sheet import draw_sheet
 from sync_mcp.media.decoding.wholeness import check_whole
+
+if sys.platform != "win32":
+    import resource
 
 READY = b"ready\n"
 MEMORY_BYTES = 1536 * 1024 * 1024
@@ -81,9 +89,6 @@ def main() -> None:
 
 def _import_decoders() -> None:
     """Import all that is imported on first use: later no file can be opened."""
-    import av
-    from PIL import Image, ImageDraw, ImageFont
-
     for module in pkgutil.walk_packages(av.__path__, "av."):
         # Its command line, and downloads of sample files.
         if not module.name.endswith(("__main__", "datasets")):
@@ -95,9 +100,6 @@ def _import_decoders() -> None:
 def _give_up_rights(seconds: float) -> None:
     if sys.platform == "win32":
         return
-    import resource
-    import signal
-
     limits = {
         resource.RLIMIT_AS: MEMORY_BYTES,
         resource.RLIMIT_CPU: int(seconds * _THREADS) + 1,

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from sync_mcp.media.paths.inside import Outside, Place, fold, is_marked_hidden, refuse_irregular
 
+if sys.platform == "darwin":
+    import fcntl
+
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
 # Not blocking: nobody may ever write to a pipe that was put in a file's place.
 _NOT_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -70,8 +73,6 @@ def path_on_disk(descriptor: int, path: Path) -> Path:
     """Return the path with the file's name as the disk has it, in whatever letters it was asked for."""
     if sys.platform != "darwin":
         return path
-    import fcntl
-
     real = fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0")
     name = Path(os.fsdecode(real)).name
     return path.with_name(name) if fold(name) == fold(path.name) else path

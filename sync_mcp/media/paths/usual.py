@@ -5,6 +5,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+import platformdirs
+
 from sync_mcp.media.paths.typed import WINDOWS, home_of_user
 
 _SYSTEM = (
@@ -48,8 +50,6 @@ def usual_roots(working_folder: Path | None = None) -> list[Path]:
     They are the working folder, where that is one for work and no system's, other user's, home or hidden
     folder, and the user's Desktop, Documents, Downloads, Movies or Videos, Music and Pictures.
     """
-    import platformdirs
-
     roots: list[Path] = []
     with suppress(OSError):
         working = Path(os.path.realpath(working_folder or Path.cwd()))
@@ -74,8 +74,6 @@ def usual_roots(working_folder: Path | None = None) -> list[Path]:
 
 def usual_download_folder() -> Path | None:
     """Return the user's Downloads, or None where there is no such folder of its own."""
-    import platformdirs
-
     with suppress(OSError, RuntimeError):
         path = platformdirs.user_downloads_path()
         if path.is_absolute() and not _is_too_wide(Path(os.path.realpath(path))):

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sync_mcp.media.decoding.probe import MediaError
+from sync_mcp.media.decoding.findings import MediaError
 from sync_mcp.sandbox.api.answers import (
     api_key,
     as_json,

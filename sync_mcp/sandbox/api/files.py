@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sync_mcp.media.decoding.probe import MediaError
+from sync_mcp.media.decoding.findings import MediaError
 from sync_mcp.sandbox.api.answers import file_answer
 from sync_mcp.sandbox.faults.script import Fault
 from sync_mcp.sandbox.jobs import Job

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from sync_mcp.media.decoding.probe import MediaError
+from sync_mcp.media.decoding.findings import MediaError
 from sync_mcp.sandbox.api.catalogue import Refusal, refusal
 from sync_mcp.sandbox.api.contract import MediaItem, TextItem, is_uuid
 from sync_mcp.sandbox.media.fetch import FetchError, is_loopback

@@ -15,7 +15,8 @@ from typing import Literal
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 
-from sync_mcp.media.decoding.probe import MediaError, open_container, picture_stream, sound_stream
+from sync_mcp.media.decoding.findings import MediaError
+from sync_mcp.media.decoding.probe import open_container, picture_stream, sound_stream
 from sync_mcp.sandbox.media.decoding import decode_frames
 from sync_mcp.sandbox.media.picture import is_sideways, size_as_shown, upright_steps
 from sync_mcp.sandbox.media.sound import is_loud

@@ -18,7 +18,7 @@ from av.error import FFmpegError
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
-from sync_mcp.media.decoding.probe import MediaError
+from sync_mcp.media.decoding.findings import MediaError
 from sync_mcp.sandbox.media.mark import draw
 from sync_mcp.sandbox.media.picture import (
     Walk,
