@@ -10,6 +10,8 @@ from sync_mcp.cli.streams import print_text
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.machine.installed import this_command
 from sync_mcp.settings import Settings
+from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.toolsets import select_tools
 
 _TOLD_TO_HOSTS = {"api_key", "sandbox", "log_level", "http", "http_token", *HTTP_FLAGS}
 
@@ -17,6 +19,8 @@ _TOLD_TO_HOSTS = {"api_key", "sandbox", "log_level", "http", "http_token", *HTTP
 def run(arguments: argparse.Namespace) -> None:
     """Print the configuration of one host, and on standard error what is set here and not in it."""
     settings = read_settings(arguments)
+    # A server with such names would not start.
+    select_tools(TOOLS, toolsets=settings.toolsets, names=settings.tools)
     token = None
     if settings.http:
         _check_reachable(settings)

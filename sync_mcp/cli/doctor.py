@@ -39,7 +39,7 @@ from sync_mcp.serving.tokens import check_own_token, read_named_tokens
 from sync_mcp.settings import Settings
 from sync_mcp.texts import safe
 from sync_mcp.tools.catalogue import TOOLS
-from sync_mcp.tools.toolsets import select_tools
+from sync_mcp.tools.toolsets import Selection, select_tools
 
 _PACKAGES = ("mcp", "httpx", "pydantic", "anyio", "starlette", "uvicorn", "sqlalchemy")
 _TIMEOUT_SECONDS = 10.0
@@ -168,15 +168,19 @@ def _plain(value: object) -> str:
 
 def _tools(settings: Settings) -> Finding:
     try:
-        selection = select_tools(
-            TOOLS, toolsets=settings.toolsets, names=settings.tools, is_read_only=settings.read_only
-        )
+        selection = _select_tools(settings)
     except ConfigurationError as error:
         return Finding("tools", "the server does not start", error.message)
     off = f"; off: {', '.join(selection.withheld)}" if selection.withheld else ""
     on = len(TOOLS) - len(selection.withheld)
     remedy = None if on else "Correct SYNC_MCP_TOOLSETS and SYNC_MCP_TOOLS: an assistant sees no tool."
     return Finding("tools", f"{on} of {len(TOOLS)} are on{off}", remedy, is_ours=True)
+
+
+def _select_tools(settings: Settings) -> Selection:
+    return select_tools(
+        TOOLS, toolsets=settings.toolsets, names=settings.tools, is_read_only=settings.read_only
+    )
 
 
 def _exposure(settings: Settings) -> Iterator[Finding]:
@@ -277,7 +281,7 @@ def _expand(folder: Path) -> Path | None:
 
 
 def _check_budget(settings: Settings) -> Iterator[Finding]:
-    pays = not settings.sandbox and not settings.read_only
+    pays = not settings.sandbox and _has_paid_tool(settings)
     has_budget = settings.budget_usd_per_day is not None or settings.budget_usd is not None
     if pays and settings.approve_above_usd == "never" and not has_budget:
         yield Finding(
@@ -285,6 +289,15 @@ def _check_budget(settings: Settings) -> Iterator[Finding]:
             "nobody is asked before anything is paid, and no budget is set: an assistant can spend without "
             "end. SYNC_MCP_BUDGET_USD_PER_DAY or SYNC_MCP_BUDGET_USD would stop it.",
         )
+
+
+def _has_paid_tool(settings: Settings) -> bool:
+    try:
+        selection = _select_tools(settings)
+    except ConfigurationError:
+        # Such a server does not start.
+        return False
+    return any(tool.paid for name, tool in selection.tools.items() if name not in selection.withheld)
 
 
 def _ledger(settings: Settings) -> Finding:

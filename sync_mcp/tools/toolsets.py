@@ -24,6 +24,8 @@ TOOLSETS_HEADER = "X-MCP-Toolsets"
 _NAME_SHOWN = 60
 _NEAR_AMONG = 80
 _NARROWED_KEPT = 8
+_UNKNOWN_TOLD = 3
+"""Of names that do not exist: more would only be long, and each is compared with those that do."""
 
 _WHAT_IT_IS = "Lip-synced and dubbed video with Sync."
 _PAYING = (
@@ -74,9 +76,13 @@ class Selection:
         """Return what is left of it where only these sets are asked for, with commas between; never more.
 
         Raises:
-            ConfigurationError: there is no such set.
+            ConfigurationError: there is no such set, or none is named.
         """
-        return self._narrow_once(frozenset(split_names(toolsets.lower())))
+        asked = frozenset(split_names(toolsets.lower()))
+        if not asked:
+            known = ", ".join(_known_sets(self.tools.values()))
+            raise ConfigurationError(f"The header {TOOLSETS_HEADER} names no toolset. There are {known}.")
+        return self._narrow_once(asked)
 
     @cached_property
     def _narrow_once(self) -> "Callable[[frozenset[str]], Selection]":
@@ -84,15 +90,11 @@ class Selection:
         return lru_cache(_NARROWED_KEPT)(self._narrow)
 
     def _narrow(self, toolsets: frozenset[str]) -> "Selection":
-        faults = _find_unknown_sets(toolsets, self.tools.values(), f"The header {TOOLSETS_HEADER}")
+        faults = _find_unknown_sets(sorted(toolsets), self.tools.values(), f"The header {TOOLSETS_HEADER}")
         if faults:
             raise ConfigurationError(" ".join(faults))
         asked = _in_sets(toolsets, self.tools.values())
-        off = {
-            name: Withheld(tool, HEADER_SETTING)
-            for name, tool in self.tools.items()
-            if toolsets and name not in asked
-        }
+        off = {name: Withheld(tool, HEADER_SETTING) for name, tool in self.tools.items() if name not in asked}
         return _selection(self.tools.values(), {**off, **self.withheld})
 
 
@@ -136,21 +138,25 @@ def _in_sets(toolsets: Collection[str], tools: Iterable[Tool[Any]]) -> set[str]:
     }
 
 
+def _known_sets(tools: Iterable[Tool[Any]]) -> list[str]:
+    return [DEFAULT, ALL, *dict.fromkeys(tool.toolset.name for tool in tools)]
+
+
 def _find_unknown_sets(toolsets: Collection[str], tools: Iterable[Tool[Any]], where: str) -> list[str]:
-    known = [DEFAULT, ALL, *dict.fromkeys(tool.toolset.name for tool in tools)]
-    return [
-        f"{where} names a toolset that does not exist, {clean(name, _NAME_SHOWN)!r}"
-        f"{near(name[:_NEAR_AMONG], known)} There are {', '.join(known)}."
-        for name in dict.fromkeys(toolsets)
-        if name not in known
-    ]
+    known = _known_sets(tools)
+    return _tell_unknown(toolsets, known, f"{where} names a toolset", f" There are {', '.join(known)}.")
 
 
 def _find_unknown_tools(names: Collection[str], tools: Iterable[Tool[Any]]) -> list[str]:
-    known = [tool.name for tool in tools]
-    return [
-        f"{TOOLS_SETTING} names a tool that does not exist, {clean(name, _NAME_SHOWN)!r}"
-        f"{near(name[:_NEAR_AMONG], known)}"
-        for name in names
-        if name not in known
+    return _tell_unknown(names, [tool.name for tool in tools], f"{TOOLS_SETTING} names a tool", "")
+
+
+def _tell_unknown(names: Collection[str], known: Collection[str], begin: str, end: str) -> list[str]:
+    """Return a sentence for each of the first names that are not known, and how many more there are."""
+    unknown = [name for name in dict.fromkeys(names) if name not in known]
+    sentences = [
+        f"{begin} that does not exist, {clean(name, _NAME_SHOWN)!r}{near(name[:_NEAR_AMONG], known)}{end}"
+        for name in unknown[:_UNKNOWN_TOLD]
     ]
+    more = len(unknown) - len(sentences)
+    return [*sentences, f"It names {more:,} more that do not exist."] if more else sentences

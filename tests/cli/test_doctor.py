@@ -446,6 +446,8 @@ def test_on_the_sandbox_the_users_ledger_is_not_looked_at(home: Path) -> None:
         ({"SYNC_MCP_APPROVE_ABOVE_USD": "never", "SYNC_MCP_MAX_USD_PER_JOB": "5"}, True),
         ({"SYNC_MCP_APPROVE_ABOVE_USD": "never", "SYNC_MCP_BUDGET_USD_PER_DAY": "20"}, False),
         ({"SYNC_MCP_APPROVE_ABOVE_USD": "never", "SYNC_MCP_READ_ONLY": "1"}, False),
+        ({"SYNC_MCP_APPROVE_ABOVE_USD": "never", "SYNC_MCP_TOOLS": "list_models"}, False),
+        ({"SYNC_MCP_APPROVE_ABOVE_USD": "never", "SYNC_MCP_TOOLS": "create_generation"}, True),
     ],
 )
 def test_spending_without_asking_and_without_end_is_told_and_is_no_fault(

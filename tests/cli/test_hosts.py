@@ -169,6 +169,13 @@ def test_a_server_that_would_not_start_or_be_found_is_one_line(flags: tuple[str,
     assert "--allowed-host" in done.stderr or "--port" in done.stderr
 
 
+@pytest.mark.parametrize("setting", ["SYNC_MCP_TOOLSETS", "SYNC_MCP_TOOLS"])
+def test_a_server_with_a_set_or_a_tool_that_does_not_exist_is_one_line_that_names_it(setting: str) -> None:
+    done = config("cursor", **{setting: "cora"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"sync-mcp: {setting} names [^\n]+ 'cora'[^\n]+\n", done.stderr)
+
+
 def test_a_server_on_another_address_is_called_by_a_name_that_it_answers_to() -> None:
     flags = ("--host", "192.0.2.1", "--allowed-host", "mcp.example.com")
     done = config("claude-desktop", "--http", *flags, SYNC_MCP_HTTP_TOKEN=TOKEN)

@@ -1,7 +1,7 @@
 """Which tools are on: by sets, by names and by read-only; what is off costs nothing and says by what."""
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from sync_mcp import ConfigurationError, Settings, create_server
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.server import instructions
 from sync_mcp.serving.caller import asked_toolsets
+from sync_mcp.texts import near
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.catalogue import TOOLS
@@ -184,6 +185,24 @@ def test_a_connection_narrows_what_is_on_and_never_widens_it() -> None:
     assert both.narrow("extra") is both.narrow(" EXTRA,")
     with pytest.raises(ConfigurationError, match="did you mean 'core'"):
         core.narrow("cores")
+
+
+def test_of_many_unknown_sets_only_those_that_are_told_are_compared_with_what_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[str] = []
+
+    def note(word: str, known: Iterable[str]) -> str:
+        compared.append(word)
+        return near(word, known)
+
+    monkeypatch.setattr("sync_mcp.tools.toolsets.near", note)
+    many = [f"corn-{number}" for number in range(10_000)]
+    with pytest.raises(ConfigurationError, match="names 9,997 more"):
+        select_tools(MORE).narrow(",".join(many))
+    with pytest.raises(ConfigurationError, match="names 9,997 more"):
+        select_tools(MORE, names=many)
+    assert len(compared) == 6
 
 
 def test_what_a_client_left_out_by_its_header_is_told_as_its_own_choice() -> None:
