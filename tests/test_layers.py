@@ -28,6 +28,7 @@ _FLOORS = (
 _LEAVES = {"_version", "texts", "access", "machine"}
 # What carries the server, whatever it offers, and what stands apart.
 _BESIDE = {"settings", "sandbox", "serving", ""}
+_MOST_LATE_IMPORTS = 25
 
 
 @cache
@@ -62,6 +63,21 @@ def _ours(name: str) -> frozenset[str]:
         for module in _imported(name)
         if module.split(".")[0] == _PACKAGE
     )
+
+
+def _late_imports(name: str) -> list[int]:
+    """The lines of the imports inside functions; of those in a row the first."""
+    functions = (
+        n for n in ast.walk(_modules()[name]) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    imports = {n for f in functions for n in ast.walk(f) if isinstance(n, ast.Import | ast.ImportFrom)}
+    after = {(node.end_lineno or node.lineno) + 1 for node in imports}
+    return sorted(node.lineno for node in imports if node.lineno not in after)
+
+
+def _path_of(name: str) -> Path:
+    path = _ROOT.joinpath(*name.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def _importers_of(foreign: str) -> set[str]:
@@ -145,6 +161,27 @@ def test_no_import_goes_in_a_circle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"imports in a circle: {error.args[1]}")
+
+
+def test_what_is_imported_inside_a_function_says_why_and_is_rare() -> None:
+    late = [(name, line) for name in _modules() for line in _late_imports(name)]
+    assert len(late) <= _MOST_LATE_IMPORTS
+    for name, line in late:
+        lines = _path_of(name).read_text(encoding="utf-8").splitlines()
+        assert lines[line - 2].lstrip().startswith("#"), f"{name}: line {line} says no reason"
+
+
+def test_one_module_loads_what_a_tool_needs_at_its_first_call() -> None:
+    loaders = {name for name in _modules() if "import_module" in ast.dump(_modules()[name])}
+    assert {name for name in loaders if _room(name) in {"server", "tools"}} == {"tools.late"}
+
+
+def test_no_module_puts_off_its_annotations() -> None:
+    assert _importers_of("__future__") == set()
+
+
+def test_the_process_knows_no_account() -> None:
+    assert _ours("tools.process") == {"tools.late", "tools.opening", "payments.guard"}
 
 
 def test_the_package_itself_imports_nothing_but_its_version() -> None:

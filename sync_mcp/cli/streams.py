@@ -5,15 +5,13 @@ import os
 import shutil
 import sys
 import textwrap
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from sync_mcp.serving.caller import caller
 from sync_mcp.texts import safe
-
-if TYPE_CHECKING:
-    from io import TextIOWrapper
 
 _USAGE_ERROR = 2
 _LINE_LIMIT = 600

@@ -57,6 +57,12 @@ def test_an_api_error_has_the_status_and_body_of_its_code(
     assert ("requestId" in response.json()) == (code == "internal_error")
 
 
+def test_a_rule_with_a_key_strikes_requests_of_that_key_alone(sandbox: Sandbox, api: httpx.Client) -> None:
+    sandbox.add_fault(Fault(path="/v2/models", key="sk_other", status=418, times=None))
+    assert api.get("/v2/models").status_code == 200
+    assert api.get("/v2/models", headers={"x-api-key": "sk_other"}).status_code == 418
+
+
 @pytest.mark.parametrize(("drop", "jobs"), [("before", 0), ("after", 1)])
 def test_the_connection_can_be_dropped_before_or_after_accepting(
     sandbox: Sandbox, api: httpx.Client, drop: str, jobs: int
