@@ -195,7 +195,8 @@ class LocalReader:
                 check_head(await run_sync(_head, path), url)
                 return await look(path)
 
-        return await self._work.join(("look", _digest(url)), fetch_and_look, until=until)
+        key = ("look", sync.base_url, sync.key_fingerprint, _digest(url))
+        return await self._work.join(key, fetch_and_look, until=until)
 
 
 def _with_name(error: UnderWay, name: str) -> UnderWay:

@@ -5,7 +5,7 @@ Nothing that belongs to an account is kept here.
 
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -60,7 +60,7 @@ class Process:
         self._limits: set[anyio.CancelScope] = set()
         self._opening = opening
         self._ends = ends
-        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._closers = AsyncExitStack()
         self._guard: Guard | None = None
 
     @property
@@ -72,12 +72,11 @@ class Process:
 
     def close_at_end(self, close: Callable[[], Awaitable[None]]) -> None:
         """Have an account's connections closed when the process ends."""
-        self._closers.append(close)
+        self._closers.push_async_callback(close)
 
     async def close_accounts(self) -> None:
         """Close what was to be closed at the end."""
-        for close in self._closers:
-            await close()
+        await self._closers.aclose()
 
     @contextmanager
     def time_limit(self, ends_at: float) -> Generator[None]:

@@ -25,6 +25,7 @@ from sync_mcp.payments.pricing import Pricing
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 from sync_mcp.server import assemble_server
+from sync_mcp.tools.account import open_account
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.context import Served
 from sync_mcp.tools.opening import AccountOpening, BookOpening, Folders, Policy
@@ -139,7 +140,7 @@ def open_pair(
     organizations = ("org_apple", "org_pear" if share_address else "org_apple")
 
     @asynccontextmanager
-    async def open_it(*policies: Policy) -> AsyncGenerator[Pair]:
+    async def open_it(*policies: Policy, has_key: bool = True) -> AsyncGenerator[Pair]:
         opening = BookOpening(str(home), False, None, None, None, 12.0)
         async with open_process(opening) as process, AsyncExitStack() as clients:
             sides: list[Side] = []
@@ -149,7 +150,7 @@ def open_pair(
                 shutil.copy(SAMPLES / "speaker.mp4", folder / "talk.mp4")
                 shutil.copy(SAMPLES / "speech.wav", folder / "voice.wav")
                 account = AccountOpening(
-                    keys[number],
+                    keys[number] if has_key or number else "",
                     sandboxes[number].url,
                     (policies or (UNASKED, UNASKED))[number],
                     Folders([folder], folder),
@@ -370,6 +371,34 @@ async def test_each_account_is_told_what_its_own_jobs_did_cost(pair: Pair) -> No
         for facts, id in zip(told, ids, strict=True)
     ]
     assert costs[0] < costs[1]
+
+
+async def test_an_account_without_a_key_hinders_no_other(open_pair: OpenPair) -> None:
+    async with open_pair(has_key=False) as pair:
+        refused = await pair.first.assistant.error("list_models")
+        assert refused.code == "api_key_missing"
+        assert await pair.second.assistant.facts("list_models")
+        assert (await pair.first.assistant.error("list_models")).code == "api_key_missing"
+
+
+async def test_the_connections_of_both_accounts_are_closed_with_the_process(
+    sandbox: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[AsyncSync] = []
+    close = AsyncSync.aclose
+
+    async def note(client: AsyncSync) -> None:
+        closed.append(client)
+        await close(client)
+
+    monkeypatch.setattr(AsyncSync, "aclose", note)
+    async with open_process(BookOpening(str(home), False, None, None, None, 12.0)) as process:
+        openings = [AccountOpening(f"sk_{name}", sandbox.url, UNASKED) for name in NAMES]
+        clients = [open_account(process, opening).client for opening in openings]
+        for client in clients:
+            assert await client.models.list()
+    assert {client.key_fingerprint for client in closed} == {client.key_fingerprint for client in clients}
+    assert len(closed) == 2
 
 
 async def test_each_account_pays_unasked_and_tells_hosts_by_its_own_policy(open_pair: OpenPair) -> None:
