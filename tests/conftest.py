@@ -7,15 +7,17 @@ from collections.abc import Generator, Iterator
 from functools import wraps
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import settings
 from jsonschema import Draft202012Validator
+from sqlalchemy import Engine, create_engine
 
 from sync_mcp.payments.stores import sqlite
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.api import files
+from tests.copied_ledgers import LedgerCopies
 from tests.media import forked_worker
 from tests.places import place_of_its_own
 from tests.sandbox.rendered import render_once
@@ -112,6 +114,41 @@ def _commits_without_the_disk() -> Iterator[None]:  # pyright: ignore[reportUnus
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite, "prepare", prepare_without_the_disk)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiles_each_statement_once() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Let the ledgers of this process share what SQLAlchemy compiles: each of them would compile it anew."""
+    open_engine = sqlite.open_engine
+    of_all = create_engine("sqlite://")
+    of_all.connect().close()
+    compiled: dict[Any, Any] = {}
+
+    def open_engine_of_all(path: Path, *, mode: Literal["rw", "ro"] = "rw") -> Engine:
+        engine = open_engine(path, mode=mode)
+        engine.dialect = of_all.dialect
+        engine.update_execution_options(compiled_cache=compiled)
+        return engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite, "open_engine", open_engine_of_all)
+        yield
+    of_all.dispose()
+
+
+@pytest.fixture(scope="session")
+def ledger_copies(tmp_path_factory: pytest.TempPathFactory) -> LedgerCopies:
+    return LedgerCopies(tmp_path_factory.mktemp("ledger"))
+
+
+@pytest.fixture(autouse=True)
+def new_ledgers_are_copies(ledger_copies: LedgerCopies, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy the file of a new ledger: how it is made has tests of its own, which make it."""
+
+    def make(store: sqlite.SqliteStore) -> None:
+        ledger_copies.make(store)
+
+    monkeypatch.setattr(sqlite.SqliteStore, "_make", make)
 
 
 @pytest.fixture(autouse=True)

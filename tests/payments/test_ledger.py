@@ -60,6 +60,11 @@ PATIENCE_SECONDS = 60
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs modes, forks or limits of POSIX")
 
 
+@pytest.fixture(autouse=True)
+def new_ledgers_are_copies() -> None:
+    """Here they are not: each ledger is made as the product makes it."""
+
+
 # The file
 
 
