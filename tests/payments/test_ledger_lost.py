@@ -10,9 +10,9 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from decimal import Decimal
-from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -25,6 +25,7 @@ from sync_mcp.payments.rows import METADATA
 from sync_mcp.payments.stores import mark as mark_module, sqlite, sqlite_file
 from sync_mcp.payments.stores.mark import UNREADABLE, Mark, advance_mark, read_mark
 from sync_mcp.payments.wish import Token
+from tests.serving.stdio.forked import run_forked
 
 from .entries import (
     ACCOUNT,
@@ -57,6 +58,11 @@ made(ledger, "running", "0.5", job="j2")
 begun(ledger, "sending", "1")
 os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+@pytest.fixture(autouse=True)
+def new_ledgers_are_copies() -> None:
+    """Here they are not: each ledger is made as the product makes it."""
 
 
 def copied(ledger: Ledger) -> Path:
@@ -422,22 +428,29 @@ def test_a_mark_never_goes_back(tmp_path: Path) -> None:
     assert read_mark(path) == marks[1]
 
 
-def _advance(path: Path, first: int) -> None:
-    for revision in range(first, 401, 4):
-        advance_mark(path, Mark("x", revision, revision, Decimal(1)))
-        mark = read_mark(path)
-        assert mark is not None
-        assert mark.revision >= revision
+_ADVANCES = """
+import sys
+from decimal import Decimal
+from pathlib import Path
+from sync_mcp.payments.stores.mark import Mark, advance_mark, read_mark
+path = Path(sys.argv[1])
+for revision in range(int(sys.argv[2]), 401, 4):
+    advance_mark(path, Mark("x", revision, revision, Decimal(1)))
+    mark = read_mark(path)
+    assert mark is not None
+    assert mark.revision >= revision
+"""
 
 
 def test_of_several_processes_that_write_the_mark_at_once_none_sets_it_back(tmp_path: Path) -> None:
-    context = get_context("spawn")
-    processes = [context.Process(target=_advance, args=(tmp_path / "mark", first)) for first in range(1, 5)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(PATIENCE_SECONDS)
-        assert process.exitcode == 0
+    def advance(first: int) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", _ADVANCES, str(tmp_path / "mark"), str(first)]
+        return run_forked(command, os.environ, timeout=PATIENCE_SECONDS)
+
+    with ThreadPoolExecutor(4) as processes:
+        assert [(done.returncode, done.stderr) for done in processes.map(advance, range(1, 5))] == [
+            (0, "")
+        ] * 4
     mark = read_mark(tmp_path / "mark")
     assert mark is not None
     assert mark.revision == 400

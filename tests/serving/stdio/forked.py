@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from types import FrameType
 from typing import IO
 
@@ -141,6 +141,7 @@ class _Parent:
         its.close()
         self._started: list[tuple[int, _Ended]] = []
         self._has_started = Event()
+        self._ordering = Lock()
         self._ended: dict[int, _Ended] = {}
         self._listener = Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -149,12 +150,13 @@ class _Parent:
     def fork(
         self, arguments: Sequence[str], env: Mapping[str, str], streams: Sequence[int]
     ) -> tuple[int, _Ended]:
-        """Start a process; one at a time."""
-        self._has_started.clear()
+        """Start a process; one at a time, whichever thread asks for it."""
         order = json.dumps({"arguments": list(arguments), "env": dict(env), "folder": str(Path.cwd())})
-        socket.send_fds(self._channel, [order.encode()], streams)
-        assert self._has_started.wait(START_SECONDS)
-        return self._started.pop()
+        with self._ordering:
+            self._has_started.clear()
+            socket.send_fds(self._channel, [order.encode()], streams)
+            assert self._has_started.wait(START_SECONDS)
+            return self._started.pop()
 
     def _listen(self) -> None:
         while message := self._channel.recv(_MESSAGE_BYTES):
