@@ -2,22 +2,28 @@ from pathlib import Path
 
 import pytest
 
+from sync_mcp.media.decoding import look
 from tests.media.damaged import HOSTILE, damaged, try_files
 
 pytestmark = pytest.mark.anyio
 
 _MORE = 12
+_STARTED = 8
+_START = look._start  # pyright: ignore[reportPrivateUsage]
 
 
-@pytest.fixture(autouse=True)
-def _forks_workers() -> None:  # pyright: ignore[reportUnusedFunction]
-    """Start each worker: it is what is tested here."""
-
-
-async def test_damaged_and_hostile_files_get_a_clear_answer_each(tmp_path: Path) -> None:
-    tally = await try_files(range(HOSTILE + _MORE), tmp_path)
+@pytest.mark.parametrize("is_started", [False, True])
+async def test_damaged_and_hostile_files_get_a_clear_answer_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_started: bool
+) -> None:
+    numbers = range(HOSTILE + _MORE)
+    if is_started:
+        # A forked worker is as one that was started, which tests of its own prove: some of each sort do.
+        monkeypatch.setattr(look, "_start", _START)
+        numbers = numbers[:: len(numbers) // _STARTED]
+    tally = await try_files(numbers, tmp_path)
     assert tally.failures == []
-    assert len(tally.outcomes) == HOSTILE + _MORE
+    assert len(tally.outcomes) == len(numbers)
     answers = {"video", "audio", "image", "file_damaged", "file_not_media"}
     assert {outcome.look for outcome in tally.outcomes} <= answers
     assert {outcome.sheet for outcome in tally.outcomes} <= {"sheet", "file_damaged", "file_not_media"}
