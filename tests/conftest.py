@@ -60,8 +60,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
-    """Let nothing run in other workers beside a test that is to be alone."""
-    with place_of_its_own(is_alone=any(item.iter_markers("alone"))):
+    """Let nothing run in other workers beside a test that is to be alone, or from where it says so itself."""
+    with place_of_its_own(is_alone=any(not mark.args for mark in item.iter_markers("alone"))):
         return (yield)
 
 

@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Barrier, Event, Lock, Thread
+from typing import BinaryIO
 
 import pytest
 
 from tests.places import place
+
+if sys.platform != "win32":
+    import fcntl
 
 WAIT_SECONDS = 60
 
@@ -49,3 +53,32 @@ def test_whoever_is_alone_has_nobody_beside_it_and_gets_its_turn_among_those_who
     assert both_there.is_set()
     assert has_been_alone.is_set()
     assert beside == [set()]
+
+
+def test_of_two_that_want_to_be_alone_once_they_are_there_each_is(tmp_path: Path) -> None:
+    gate, room = tmp_path / "gate", tmp_path / "room"
+    gate.touch()
+    room.touch()
+    both_there = Barrier(2, timeout=WAIT_SECONDS)
+    could_others_come: list[bool] = []
+
+    def stay() -> None:
+        with place(gate, room, is_alone=False) as be_alone, room.open("rb") as opened:
+            both_there.wait()
+            be_alone()
+            could_others_come.append(_may_enter(opened))
+
+    threads = [Thread(target=stay, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_SECONDS)
+    assert could_others_come == [False, False]
+
+
+def _may_enter(room: BinaryIO) -> bool:
+    try:
+        fcntl.flock(room, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

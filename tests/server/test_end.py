@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.raw_server import Answer, RawServer
+from tests.places import be_alone
 from tests.sandbox.wire import VOICE
 from tests.server.host import BEFORE_A_CREATE, KEY, Embedded, Host, embedded, hosted, media, until
 from tests.serving.stdio.process import (
@@ -22,8 +23,8 @@ from tests.serving.stdio.process import (
 
 Stop = Callable[[ServerProcess], None]
 
-# A second is short where other tests take the processors.
-pytestmark = pytest.mark.alone
+# A second is short where other tests take the processors; to start takes longer, and is not judged.
+pytestmark = pytest.mark.alone("once started")
 
 DEAF_NAME_SERVER = """
 import socket, sys, threading
@@ -70,6 +71,7 @@ def sandboxed(tmp_path: Path) -> Iterator[Sandboxed]:
     temporary.mkdir()
     env = {"TMPDIR": str(temporary), "SYNC_MCP_APPROVE_ABOVE_USD": "never"}
     with hosted("--sandbox", env=env, forked=False) as host, ExitStack() as opened:
+        be_alone()
         yield Sandboxed(host, embedded(host), temporary, opened)
 
 
@@ -148,6 +150,7 @@ def test_an_api_that_never_answers_cannot_hold_up_the_end():
         RawServer([Answer(hangs=True)], BEFORE_A_CREATE) as api,
         hosted(env={"SYNC_API_KEY": KEY, "SYNC_BASE_URL": api.url}, forked=False) as host,
     ):
+        be_alone()
         host.start("create_generation", {"input": media("https://example.com"), "wait_seconds": 50})
         until(lambda: any(one.path == "/v2/generate" for one in api.received))
         close_stdin(host.server)
@@ -159,7 +162,9 @@ def test_an_api_that_never_answers_cannot_hold_up_the_end():
 def test_a_name_server_that_never_answers_cannot_hold_up_the_end():
     env = {"SYNC_API_KEY": KEY, "SYNC_BASE_URL": "https://api.example"}
     with started((sys.executable, "-c", DEAF_NAME_SERVER), env, forked=False) as server:
-        Host(server).connect().start("list_generations", {})
+        host = Host(server).connect()
+        be_alone()
+        host.start("list_generations", {})
         server.told("resolving")
         send_sigterm(server)
         assert server.ends() == 0

@@ -1,8 +1,10 @@
 import json
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import pytest
+
+from tests.places import be_alone
 
 from . import process
 from .process import (
@@ -21,11 +23,19 @@ from .process import (
 
 Stop = Callable[[ServerProcess], None]
 
-# What is forked frees no memory at its end.
-running = partial(process.running, forked=False)
+# A second is short where other tests take the processors; to start takes longer, and is not judged.
+pytestmark = pytest.mark.alone("once started")
 
-# A second is short where other tests take the processors.
-pytestmark = pytest.mark.alone
+
+@contextmanager
+def running(*, read_stdout: bool = True, **env: str) -> Generator[ServerProcess]:
+    """The fixture server, started and alone."""
+    # What is forked frees no memory at its end.
+    with process.running(read_stdout=read_stdout, forked=False, **env) as server:
+        server.told("lifespan entered")
+        be_alone()
+        yield server
+
 
 EVERY_STOP = pytest.mark.parametrize("stop", [close_stdin, send_sigint, send_sigterm])
 
@@ -34,7 +44,6 @@ EVERY_STOP = pytest.mark.parametrize("stop", [close_stdin, send_sigint, send_sig
 def test_an_idle_server_that_heard_only_notifications_says_nothing_and_ends(stop: Stop):
     with running() as server:
         server.send(*(notification(f"notifications/{n}") for n in range(20)), INITIALIZED)
-        server.told("lifespan entered")
         stop(server)
         assert server.ends() == 0
         assert server.all_frames() == []
