@@ -306,7 +306,17 @@ def no_pyav(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(tmp_path)}
 
 
-@pytest.mark.parametrize("arguments", [["--sandbox"], ["sandbox", "--port", "0"], ["demo"]])
+@pytest.mark.parametrize(
+    ("no_pyav", "arguments"),
+    [
+        ("missing", ["--sandbox"]),
+        ("missing", ["sandbox", "--port", "0"]),
+        ("missing", ["demo"]),
+        # All three look in one place whether it is broken.
+        ("broken", ["--sandbox"]),
+    ],
+    indirect=["no_pyav"],
+)
 def test_without_pyav_the_sandbox_says_how_to_install_it(
     no_pyav: dict[str, str], arguments: list[str]
 ) -> None:

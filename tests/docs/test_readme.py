@@ -32,6 +32,7 @@ from sync_mcp.payments.wish import Instant, Wish
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 from sync_mcp.tools.catalogue import TOOLS
+from tests.server.host import hosted
 from tests.serving.stdio.forked import run_forked
 
 ROOT = Path(__file__).parents[2]
@@ -232,15 +233,9 @@ def test_the_story_is_six_calls_that_make_and_save_a_video(tmp_path: Path) -> No
 def test_a_server_from_a_block_for_a_host_starts_and_lists_its_tools(server: dict[str, Any]) -> None:
     assert server["command"] == CLONE_COMMAND
     # The user, or the host, puts the key in.
-    key = {"env": dict.fromkeys(server["env"], "sk_Secret-0123456789")} if "env" in server else {}
-    parameters = StdioServerParameters.model_validate({**server, "command": COMMAND, **key})
-
-    async def listed() -> list[str]:
-        with anyio.fail_after(WAIT_SECONDS):
-            async with Client(parameters) as client:
-                return [tool.name for tool in (await client.list_tools()).tools]
-
-    assert anyio.run(listed) == [tool.name for tool in TOOLS]
+    key = dict.fromkeys(server.get("env", ()), "sk_Secret-0123456789")
+    with hosted(*server.get("args", ()), env=key) as host:
+        assert [tool["name"] for tool in host.ask("tools/list")["tools"]] == [tool.name for tool in TOOLS]
 
 
 def test_the_jobs_of_the_built_in_sandbox_end_with_the_server() -> None:
