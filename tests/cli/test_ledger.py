@@ -42,6 +42,7 @@ from tests.payments.entries import (
     refuse,
     settle,
 )
+from tests.serving.stdio.forked import ForkedProcess
 
 COMMAND = (str(Path(sys.executable).with_name("sync-mcp")), "ledger")
 WAIT_SECONDS = 30.0
@@ -689,27 +690,30 @@ def test_without_a_terminal_nothing_is_done_before_yes_is_given(
 def test_on_a_terminal_the_user_is_asked(ledger: Ledger, answer: str | signal.Signals, code: int) -> None:
     id = doubted(ledger)
     terminal, line = os.openpty()
-    with subprocess.Popen(
-        [*COMMAND, "release", str(id)],
-        stdin=line,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        start_new_session=True,
-    ) as process:
-        os.close(line)
-        assert process.stdout
-        # It has told what it will do before it reads the answer.
-        told = process.stdout.readline()
-        assert told.startswith(f"Entry {id}, ")
-        if isinstance(answer, signal.Signals):
-            process.send_signal(answer)
-        else:
-            os.write(terminal, answer.encode())
+    command = [*COMMAND, "release", str(id)]
+    process = (
+        ForkedProcess(command, os.environ, stdin=line)
+        if sys.platform == "linux"
+        else subprocess.Popen(
+            command, stdin=line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+    )
+    os.close(line)
+    assert process.stdout
+    assert process.stderr
+    with process.stdout, process.stderr:
         try:
-            rest, _ = process.communicate(timeout=WAIT_SECONDS)
+            # It has told what it will do before it reads the answer.
+            assert process.stdout.readline().decode().startswith(f"Entry {id}, ")
+            if isinstance(answer, signal.Signals):
+                process.send_signal(answer)
+            else:
+                os.write(terminal, answer.encode())
+            code_told = process.wait(WAIT_SECONDS)
         finally:
             process.kill()
-        assert process.returncode == code, rest
+        rest = process.stdout.read().decode()
+        assert code_told == code, rest + process.stderr.read().decode()
     os.close(terminal)
     assert ("Nothing was changed." in rest) == (code == 1)
     assert found(ledger, id).state == ("unknown" if code else "released")
