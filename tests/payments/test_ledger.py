@@ -29,6 +29,7 @@ from sync_mcp.payments.rows import ENTRIES, LEASE_SECONDS, Charged, TokenKind
 from sync_mcp.payments.stores import sqlite, sqlite_file
 from sync_mcp.payments.stores.sqlite import SqliteStore
 from sync_mcp.payments.wish import Instant, MustAsk, Token
+from tests.serving.stdio.forked import run_forked
 
 from .conftest import Clock
 from .entries import (
@@ -1331,13 +1332,7 @@ def at_once(count, act):
 
 
 def _run(script: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PATIENCE_SECONDS,
-        cwd=Path(__file__).parents[2],
-    )
+    done = run_forked([sys.executable, "-c", script, *arguments], os.environ, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -25,8 +25,8 @@ PRICE = Decimal("0.226")
 NOW = Clock().now()
 
 
-# Most of its time it waits for the leases of those it killed. A lease lasts 12 seconds and is renewed every 3:
-# no test beside it holds a server up for so long.
+# Most of its time it waits for the leases of those it killed. A lease lasts 12 seconds and is renewed every
+# 3: no test beside it holds a server up for so long.
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_servers_that_are_killed_at_every_point_lose_nothing_and_pay_nothing_twice(tmp_path: Path) -> None:
