@@ -19,7 +19,7 @@ CREATE = "/v2/generate"
 GENERATIONS = "/v2/generat*"
 """The create, the job and the list; not what is asked before a create."""
 FOR_EVER = None
-WHICH_REQUESTS = {"method", "path", "times", "skip"}
+WHICH_REQUESTS = {"method", "path", "times", "skip", "key"}
 """Fields that say which requests a fault strikes; all others say how."""
 LATE = {"get_lag_seconds", "list_lag_seconds", "cost_seconds", "cost_at_first"}
 """Fields that let what is true be told later: test_late_truths.py."""
