@@ -250,7 +250,7 @@ class _Resolver(Generic[JobT]):
             # Where nothing can be found out, there is nothing to wait for.
             is_over = search.reason == "untraceable"
             if is_over or not await self._budget.pause(failure.retry_after_seconds):
-                raise self._unknown(failure, search) from failure
+                raise self._tell_unknown(failure, search) from failure
             # Looked for once more: it may have come into the list during the pause.
             search = await self._look()
             may_repeat = self._sends < _SENDS and self._seconds_to_wait <= 0
@@ -266,7 +266,7 @@ class _Resolver(Generic[JobT]):
             return 0.0
         return max(0.0, min(LISTED_WITHIN_SECONDS, LISTED_WITHIN_SECONDS - self._create.seconds_since_send))
 
-    def _unknown(self, failure: SyncError, search: Finding[JobT]) -> OutcomeUnknown:
+    def _tell_unknown(self, failure: SyncError, search: Finding[JobT]) -> OutcomeUnknown:
         is_missing = search.reason == "not_found"
         used_up = is_missing and self._sends >= _SENDS
         wait = self._seconds_to_wait if is_missing else 0.0

@@ -187,10 +187,10 @@ class CreateMany(AsyncIterator[CreateOutcome]):
     async def __anext__(self) -> CreateOutcome:
         with self._one_at_a_time:
             if self._background is None:
-                if not (self._finished or self._may_rest()):
+                if not (self._is_finished or self._may_rest()):
                     await self._work(in_background=False)
             else:
-                await self._news.until(lambda: bool(self._ready) or self._finished)
+                await self._news.until(lambda: bool(self._ready) or self._is_finished)
             await checkpoint()
         if self._ready:
             return self._ready.popleft()
@@ -219,12 +219,12 @@ class CreateMany(AsyncIterator[CreateOutcome]):
         self._stopping = False
         began_at = anyio.current_time()
 
-        def hurried() -> bool:
+        def is_in_haste() -> bool:
             # An outcome does not wait for long, whatever else there is to do.
             return anyio.current_time() - began_at > _LONGEST_HOLD_BACK_SECONDS
 
         def enough() -> bool:
-            return self._finished or (not in_background and self._may_rest(hurried=hurried()))
+            return self._is_finished or (not in_background and self._may_rest(hurried=is_in_haste()))
 
         async with anyio.create_task_group() as tasks:
             try:
@@ -234,7 +234,7 @@ class CreateMany(AsyncIterator[CreateOutcome]):
                     if self._waiting and not self._slots_are_known:
                         await self._learn_slots()
                         continue
-                    if in_background or not self._ready or not hurried():
+                    if in_background or not self._ready or not is_in_haste():
                         self._fill(tasks)
                     longest = _LONGEST_HOLD_BACK_SECONDS if self._ready else math.inf
                     await self._news.wait(min(self._seconds_to_next_create(), longest))
@@ -245,7 +245,7 @@ class CreateMany(AsyncIterator[CreateOutcome]):
                 tasks.cancel_scope.cancel()
 
     @property
-    def _finished(self) -> bool:
+    def _is_finished(self) -> bool:
         under_way = self._pulling or self._waiting or self._creating or len(self._running)
         return self._exhausted and not under_way
 
@@ -432,7 +432,7 @@ def _fields_of(given: object) -> CreateFields:
         # All that it has, and not what a list names: what is left out would be paid for all the same.
         known: dict[str, Any] = {name: getattr(given, name) for name in type(given).model_fields}
         faults = [
-            _unknown(name) for name, value in known.items() if value is not None and name not in REQUEST
+            _say_unknown(name) for name, value in known.items() if value is not None and name not in REQUEST
         ]
         if faults:
             raise InvalidRequestError(faults)
@@ -443,7 +443,7 @@ def _fields_of(given: object) -> CreateFields:
     if not isinstance(given, Mapping):
         raise InvalidRequestError("A request is a mapping of what create takes, or a GenerationRequest.")
     fields = cast(Mapping[str, object], given)
-    faults = [_unknown(name) for name in fields if name not in _NAMES]
+    faults = [_say_unknown(name) for name in fields if name not in _NAMES]
     faults += [f"A request needs {name}." for name in ("model", "input") if fields.get(name) is None]
     faults += [
         f"{name} must be a list."
@@ -457,5 +457,5 @@ def _fields_of(given: object) -> CreateFields:
     return cast(CreateFields, dict(fields))
 
 
-def _unknown(name: object) -> str:
+def _say_unknown(name: object) -> str:
     return f"A request has no field {name!r}{near(str(name), _NAMES)}"

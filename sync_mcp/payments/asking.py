@@ -63,11 +63,11 @@ class Asking:
 
     async def _price_reasons(self, call: Call, price: Price, take: int) -> list[Reason]:
         above = call.terms.approval.above_usd
-        unasked = Decimal(0) if above is None else await self._unasked_usd(call)
+        unasked = Decimal(0) if above is None else await self._sum_unasked(call)
         return price_reasons(price, unasked, above, take=take)
 
-    async def _unasked_usd(self, call: Call) -> Decimal:
-        return await do_in_thread(partial(self.ledger.unasked_usd, is_sandbox=call.is_sandbox, now=call.now))
+    async def _sum_unasked(self, call: Call) -> Decimal:
+        return await do_in_thread(partial(self.ledger.sum_unasked, is_sandbox=call.is_sandbox, now=call.now))
 
     async def ask(self, call: Call, following: Next, price: Price, because: Sequence[Reason] = ()) -> bool:
         """Have the user agree where that is needed; return whether they were asked.
@@ -122,8 +122,8 @@ class Asking:
                 total,
                 reasons,
                 call.terms.notes,
-                None if approval.above_usd is None else await self._unasked_usd(call),
-                await self._bounds.left_usd(call),
+                None if approval.above_usd is None else await self._sum_unasked(call),
+                await self._bounds.sum_left(call),
                 call.is_sandbox,
                 partial(self._hand_out, call, acts),
                 call.terms.voice_names,
@@ -139,7 +139,7 @@ class Asking:
         assets: Mapping[str, str] | None = None
         with anyio.move_on_after(min(LOOK_SECONDS, max(1.0, call.seconds_left))):
             try:
-                assets = await files.known_assets(call.sync)
+                assets = await files.find_assets(call.sync)
             except SyncError as error:
                 logger.warning("which assets have the content of files cannot be told: %s", error)
         if assets is not None:

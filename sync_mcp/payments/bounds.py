@@ -40,32 +40,32 @@ class Bounds:
         refusal = self.max_cost_refusal(call, usd)
         if refusal is not None or not self.limits.any:
             return refusal
-        spent = await self._spent(call)
+        spent = await self._sum_spent(call)
         if held_by is not None:
             spent = spent.without(held_by.counted_usd, held_by.created_at)
         return self.limits.refusal(usd, spent)
 
     async def refusal_of_all(self, call: Call, total_usd: Decimal) -> LimitReached | None:
         """Return which budget several calls of an account would pass together, if any."""
-        return self.limits.refusal_of_all(total_usd, await self._spent(call)) if self.limits.any else None
+        return self.limits.refusal_of_all(total_usd, await self._sum_spent(call)) if self.limits.any else None
 
     def max_cost_refusal(self, call: Call, usd: Decimal | None) -> LimitReached | None:
         """Return that the call's own limit stands against a price, if it does."""
         most = call.terms.max_cost_usd
         return None if most is None else call_refusal(usd, most)
 
-    async def _spent(self, call: Call) -> Spent:
-        return await do_in_thread(partial(self.ledger.spent, is_sandbox=call.is_sandbox, now=call.now))
+    async def _sum_spent(self, call: Call) -> Spent:
+        return await do_in_thread(partial(self.ledger.sum_spent, is_sandbox=call.is_sandbox, now=call.now))
 
     async def most_usd(self, call: Call) -> Decimal | None:
         """Return the most that a job may cost now, or None where nothing limits it."""
         bounds: list[Decimal] = []
         if self.limits.any:
-            bounds = [limit.left_usd for limit in self.limits.standings(await self._spent(call))]
+            bounds = [limit.left_usd for limit in self.limits.standings(await self._sum_spent(call))]
         if call.terms.max_cost_usd is not None:
             bounds.append(call.terms.max_cost_usd)
         return min(bounds, default=None)
 
-    async def left_usd(self, call: Call) -> Decimal | None:
+    async def sum_left(self, call: Call) -> Decimal | None:
         """Return what is left of the budgets, or None where there is none."""
-        return self.limits.left_usd(await self._spent(call)) if self.limits.has_budget else None
+        return self.limits.sum_left(await self._sum_spent(call)) if self.limits.has_budget else None

@@ -126,7 +126,7 @@ class Next:
     """The attempt whose key is sent again first: an API that keeps keys answers it with its job."""
 
     @property
-    def repeated_key(self) -> str | None:
+    def key_to_repeat(self) -> str | None:
         return None if self.repeats is None else self.repeats.idempotency_key
 
 

@@ -21,7 +21,7 @@ _ORIGIN = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)((?:[^/?#]*@)?)([^/?#]*)")
 
 def canonical(wire: Json) -> Json:
     """Return a create's JSON without what changes nothing: defaults, empty fields, the order of inputs."""
-    body = _without(cast(Json, _filled(_plain(wire))), declared.REQUEST)
+    body = _without(cast(Json, _drop_empty(_plain(wire))), declared.REQUEST)
     body["model"] = str(body.get("model", "")).strip()
     has_segments = bool(body.get("segments"))
     body["input"] = sorted((_item(item, has_segments) for item in body.get("input", [])), key=_place)
@@ -32,7 +32,7 @@ def canonical(wire: Json) -> Json:
         body["segments"] = sorted(body["segments"], key=_place)
     if isinstance(body.get("dubParams"), Mapping):
         body["dubParams"] = _without(_in_lower_case(body["dubParams"], _LANGUAGES), declared.DUB)
-    return {"input": [], **cast(Json, _filled(body))}
+    return {"input": [], **cast(Json, _drop_empty(body))}
 
 
 def _item(item: Json, has_segments: bool) -> Json:
@@ -78,13 +78,13 @@ def _is_default(value: object, default: object) -> bool:
     return default is not None and value == default and isinstance(value, bool) == isinstance(default, bool)
 
 
-def _filled(value: object) -> object:
+def _drop_empty(value: object) -> object:
     """Return a JSON value without empty objects and arrays in objects."""
     if isinstance(value, Mapping):
-        fields = {name: _filled(inner) for name, inner in cast(Mapping[str, object], value).items()}
+        fields = {name: _drop_empty(inner) for name, inner in cast(Mapping[str, object], value).items()}
         return {name: inner for name, inner in fields.items() if inner is not None and inner not in ({}, [])}
     if isinstance(value, list):
-        return [_filled(inner) for inner in cast(list[object], value)]
+        return [_drop_empty(inner) for inner in cast(list[object], value)]
     return value
 
 
@@ -97,10 +97,10 @@ def _plain(value: object) -> object:
     """Return a JSON value with its whole numbers and the hosts of its URLs in one spelling."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return walked(value, _plain, _plain_url)
+    return walk(value, _plain, _plain_url)
 
 
-def walked(value: object, inner: Callable[[object], object], of_url: Callable[[str], str]) -> object:
+def walk(value: object, inner: Callable[[object], object], of_url: Callable[[str], str]) -> object:
     """Return a JSON value with each URL in it as `of_url` has it, and everything else as `inner` does."""
     if isinstance(value, Mapping):
         fields = cast(Mapping[str, object], value)

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sync_mcp.api.models import Json
-from sync_mcp.payments.canonical import canonical, sha256_of, walked
+from sync_mcp.payments.canonical import canonical, sha256_of, walk
 
 _STARTS = ("x-amz-", "x-goog-")
 _NAMES = frozenset(
@@ -48,7 +48,7 @@ _BESIDE_SIG = frozenset(
 def body_digest(made: Json, account: str, base_url: str) -> str:
     """Return the SHA-256 of what is made for one account, for whichever take."""
     # In order only then: a signature must not decide which input comes first.
-    return sha256_of([1, base_url, account, canonical(unsigned(made))])
+    return sha256_of([1, base_url, account, canonical(drop_signatures(made))])
 
 
 def digest(body: str, take: int) -> str:
@@ -56,9 +56,9 @@ def digest(body: str, take: int) -> str:
     return sha256_of([body, take])
 
 
-def unsigned(value: object) -> Any:
+def drop_signatures(value: object) -> Any:
     """Return a JSON value with all that version 1 takes for a signature left out of its URLs."""
-    return walked(value, unsigned, _same_clip)
+    return walk(value, drop_signatures, _same_clip)
 
 
 def _same_clip(url: str) -> str:

@@ -49,14 +49,14 @@ async def hindrance_in_export(
     A job that may be the attempt's and that the list lacks stands against it; so does not to know.
     """
     since = datetime.fromtimestamp(entry.first_sent_at, UTC)
-    told = await settling.finished_since(call.sync, call.account, since, call.reading())
+    told = await settling.read_finished_since(call.sync, call.account, since, call.reading())
     if told.unknown is not None:
         return Hindrance(told.unknown, told.retry_after_seconds)
     rows = [row for row in told.rows if _may_be(row, entry)]
     if any(not row.generation_id for row in rows):
         return _IN_EXPORT
     ids = [str(row.generation_id) for row in rows]
-    known = await do_in_thread(ledger.known_to_others, entry.id, ids) if ids else ()
+    known = await do_in_thread(ledger.find_known_to_others, entry.id, ids) if ids else ()
     ids = [id for id in ids if id not in known]
     with anyio.move_on_after(LOOK_SECONDS):
         for start in range(0, len(ids), _LISTED_AT_ONCE):

@@ -43,7 +43,7 @@ class LocalFiles(Protocol):
         """
         ...
 
-    async def known_assets(self, sync: AsyncSync) -> Mapping[str, str] | None:
+    async def find_assets(self, sync: AsyncSync) -> Mapping[str, str] | None:
         """Return the asset of each file, as `upload` does, where all are there already; nothing is uploaded.
 
         Raises:

@@ -152,9 +152,9 @@ class Guard:
                 return Foresight("under way", ledger_id=found.id)
             if isinstance(found, Entry):
                 _, is_whole = call.intention.first_sent(found.extras)
-                following = await self._payer.named_but_unseen(call, found) if is_whole else None
+                following = await self._payer.ask_about_unseen(call, found) if is_whole else None
                 if following is None:
-                    hindrance = await self._payer.known_hindrance(call, found, is_whole=is_whole)
+                    hindrance = await self._payer.foresee_hindrance(call, found, is_whole=is_whole)
                     return Foresight("in doubt", ledger_id=found.id, hindrance=hindrance)
                 # Its money is held already: no limit stands in its own way.
                 price, refusal, most_usd = Price(found.estimate_usd), None, None
@@ -249,7 +249,7 @@ class Guard:
             return None
         return not_visible(entry, instant(sync).seconds)
 
-    async def known_jobs(self, sync: AsyncSync, jobs: Sequence[Generation]) -> Mapping[str, Entry]:
+    async def find_entries(self, sync: AsyncSync, jobs: Sequence[Generation]) -> Mapping[str, Entry]:
         """Return the ledger's entries of these jobs, where it knows them, with their costs as far as told."""
         if not jobs or not self.ledger.exists():
             return {}
@@ -308,13 +308,13 @@ class Guard:
         is_sandbox = is_sandbox or sync.sandboxed
         return await do_in_thread(partial(self.ledger.spending, is_sandbox=is_sandbox, now=instant(sync)))
 
-    async def unasked_usd(self, sync: AsyncSync) -> Decimal:
+    async def sum_unasked(self, sync: AsyncSync) -> Decimal:
         """Return what was paid within a day without anybody's consent."""
         account = await self._accounts.get(sync)
         is_sandbox = account.is_sandbox or sync.sandboxed
-        return await do_in_thread(partial(self.ledger.unasked_usd, is_sandbox=is_sandbox, now=instant(sync)))
+        return await do_in_thread(partial(self.ledger.sum_unasked, is_sandbox=is_sandbox, now=instant(sync)))
 
-    async def unresolved(self, sync: AsyncSync) -> list[Entry]:
+    async def list_unresolved(self, sync: AsyncSync) -> list[Entry]:
         """Return the attempts of unknown outcome, newest first; nothing is asked of the API.
 
         Where there is no ledger yet, none is made.
@@ -323,7 +323,7 @@ class Guard:
             return []
         known = await do_in_thread(self.ledger.account_of, sync.key_fingerprint, sync.base_url)
         names = {f"key:{sync.key_fingerprint}", *([known[0]] if known else [])}
-        return await do_in_thread(self.ledger.unresolved, names, sync.base_url)
+        return await do_in_thread(self.ledger.list_unresolved, names, sync.base_url)
 
     async def _maker_of(self, sync: AsyncSync, generation_id: str) -> Entry | None:
         """Return the attempt that made a job, where there is a ledger and it knows the job."""

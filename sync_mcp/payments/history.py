@@ -108,8 +108,8 @@ class History:
                 return _after_failure(now, now.charged)
         made = Made(job, entry.attempt, "was there")
         made.notes.extend(notes_on_extras(entry, call.intention))
-        if act.dropped_signatures:
-            left_out = ", ".join(act.dropped_signatures)
+        if act.signers:
+            left_out = ", ".join(act.signers)
             made.notes.append(f"Its URLs were compared without what only lets them be fetched: {left_out}.")
         cost, estimate = entry.cost_usd, entry.estimate_usd
         if cost is not None and estimate is not None and cost > estimate:
@@ -130,7 +130,7 @@ class History:
         sent_on = minute(datetime.fromtimestamp(entry.last_sent_at, UTC))
         if entry.generation_id is None:
             note = (
-                f"The API named {_named_job_of(entry)} for this call, sent on {sent_on}, and does not show "
+                f"The API named {_tell_named_job(entry)} for this call, sent on {sent_on}, and does not show "
                 "it; its money stays held."
             )
         else:
@@ -205,7 +205,7 @@ def _standing(entry: Entry) -> Standing:
     return "held" if entry.generation_id is not None else "named"
 
 
-def _named_job_of(entry: Entry) -> str:
+def _tell_named_job(entry: Entry) -> str:
     """Return the job that the API named, as it may stand in a sentence of our own."""
     named = plain_id(entry.named_id or "")
     return f"the job {named}" if named else "a job, by what is no id,"

@@ -82,15 +82,15 @@ class Intention:
     @property
     def summary(self) -> str:
         """One line for the user, without query strings."""
-        return f"{self.act.summary}{self._told_take}"
+        return f"{self.act.summary}{self._take_suffix}"
 
     @property
     def about(self) -> str:
         """What it is called in a list: "talk.mp4 + ben.wav", "talk.mp4, dubbed into fr, take 2"."""
-        return f"{self.act.name(ABOUT_LIMIT - len(self._told_take))}{self._told_take}"
+        return f"{self.act.name(ABOUT_LIMIT - len(self._take_suffix))}{self._take_suffix}"
 
     @property
-    def _told_take(self) -> str:
+    def _take_suffix(self) -> str:
         return f", take {self.take}" if self.take > 1 else ""
 
 

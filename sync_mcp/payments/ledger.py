@@ -95,9 +95,9 @@ class Ledger(Attempts, Agreements, Sums, Endings, Decisions):
         """Return the damaged files that were set aside and that the user has not decided about."""
         return self.store.set_aside()
 
-    def given_up(self) -> list[Path]:
+    def find_given_up(self) -> list[Path]:
         """Return the damaged files that the user goes on without."""
-        return self.store.given_up()
+        return self.store.find_given_up()
 
     def give_up(self) -> list[Path]:
         """Go on without what was lost, on the user's word; return the damaged files, which keep another name.

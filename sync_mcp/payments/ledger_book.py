@@ -205,9 +205,9 @@ class LedgerBook:
         """
         known = set(await self._memory.find_others(create, job_ids))
         rest = [id for id in job_ids if id not in known]
-        return (
-            known | await do_in_thread(self._ledger.known_to_others, self.entry.id, rest) if rest else known
-        )
+        if rest:
+            known |= await do_in_thread(self._ledger.find_known_to_others, self.entry.id, rest)
+        return known
 
 
 def is_too_late(now: Instant, entry: Entry, resend_seconds: float) -> bool:

@@ -24,7 +24,7 @@ class Spent:
         """Return it without one attempt's money."""
         today = (self.day_ends_at - timedelta(days=1)).timestamp()
         # What a clock that ran far ahead has written is in the sum of no day.
-        is_believed = created_at < believed_until(today)
+        is_believed = created_at < last_believed(today)
         of_today = counted_usd if is_believed and created_at >= today else Decimal(0)
         of_month = counted_usd if is_believed and created_at >= start_of_month(today) else Decimal(0)
         return replace(
@@ -122,11 +122,11 @@ class Limits:
     def refusal(self, price_usd: Decimal | None, spent: Spent) -> LimitReached | None:
         """Return why a job must not be sent, or None where no limit stands in its way."""
         if price_usd is None:
-            return _unknown_price_refusal() if self.any else None
+            return _refusal_of_unknown_price() if self.any else None
         reached = [limit for limit in self.standings(spent) if price_usd > limit.left_usd]
         # One that begins anew is no reason to wait where another never does.
         told = min(reached, key=lambda limit: limit.until is not None, default=None)
-        return None if told is None else _reached(told, price_usd)
+        return None if told is None else _refusal_by(told, price_usd)
 
     def refusal_of_all(self, total_usd: Decimal, spent: Spent) -> LimitReached | None:
         """Return which budget several jobs would pass together, or None where none stands in their way."""
@@ -137,9 +137,9 @@ class Limits:
         ]
         # One that begins anew is no reason to wait where another never does.
         told = min(reached, key=lambda limit: limit.until is not None, default=None)
-        return None if told is None else _reached(told, total_usd, what="The jobs")
+        return None if told is None else _refusal_by(told, total_usd, what="The jobs")
 
-    def left_usd(self, spent: Spent) -> Decimal | None:
+    def sum_left(self, spent: Spent) -> Decimal | None:
         """Return what the budgets leave for all further jobs, or None where there is none."""
         left = [limit.left_usd for limit in self.standings(spent) if limit.name != "per_job_usd"]
         return min(left, default=None)
@@ -159,7 +159,7 @@ def call_refusal(price_usd: Decimal | None, max_cost_usd: Decimal) -> LimitReach
     )
 
 
-def _unknown_price_refusal() -> LimitReached:
+def _refusal_of_unknown_price() -> LimitReached:
     return LimitReached(
         "The price of the job is unknown, and with a limit set nothing of unknown price is sent.",
         next_step="Make it of media that the API can price, or without limits.",
@@ -175,7 +175,7 @@ def until_priced(refusal: LimitReached, fault: SyncError) -> LimitReached:
     return refusal
 
 
-def _reached(limit: Standing, price_usd: Decimal, *, what: str = "The job") -> LimitReached:
+def _refusal_by(limit: Standing, price_usd: Decimal, *, what: str = "The job") -> LimitReached:
     until = f" until {minute(limit.until)}" if limit.until else ""
     left = f", of which {dollars(limit.left_usd)} is left{until}" if limit.name != "per_job_usd" else ""
     amount = dollars(limit.limit_usd)
@@ -212,7 +212,7 @@ def next_utc_midnight(now: float) -> datetime:
     return datetime.fromtimestamp(utc_midnight(now), UTC) + timedelta(days=1)
 
 
-def believed_until(now: float) -> float:
+def last_believed(now: float) -> float:
     """Return up to when a day is believed: what lies beyond tomorrow was written by a clock far ahead."""
     return utc_midnight(now) + 2 * 86_400
 

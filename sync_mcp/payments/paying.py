@@ -120,13 +120,13 @@ class Payer:
         refusal = await self._bounds.standing_refusal(call, price)
         if refusal is not None:
             raise refusal
-        wish = self._sender.wish(call, following.attempt, price.usd, repeated_key=following.repeated_key)
+        wish = self._sender.wish(call, following.attempt, price.usd, repeated_key=following.key_to_repeat)
         # Any token skips the question here. Whether it is one, and covers this, is decided in the transaction
         # that writes the attempt down: there no other call can use it at the same moment.
         if wish.token is None:
             wish = replace(wish, is_agreed=await self._asking.ask(call, following, price))
         try:
-            return await self._made(call, following, price, wish)
+            return await self._make(call, following, price, wish)
         except MustAsk as must:
             reasons = price_reasons(
                 price, must.unasked_usd, call.terms.approval.above_usd, take=call.intention.take
@@ -138,7 +138,7 @@ class Payer:
             reasons = [reason, *await self._asking.reasons_for(call, following, price)]
         # What was agreed to is no longer what it is: the user is asked anew, with the price of now.
         await self._asking.ask(call, following, price, because=reasons)
-        return await self._made(call, following, price, replace(wish, token=None, is_agreed=True))
+        return await self._make(call, following, price, replace(wish, token=None, is_agreed=True))
 
     async def price(self, call: Call) -> Price:
         """Return what a call's act is likely to cost, as the API and its files tell it now."""
@@ -150,10 +150,10 @@ class Payer:
             files=call.terms.files,
         )
 
-    async def _made(self, call: Call, following: Next, price: Price, wish: Wish) -> Made[Job] | None:
+    async def _make(self, call: Call, following: Next, price: Price, wish: Wish) -> Made[Job] | None:
         """Write an attempt down and send it."""
         try:
-            sent = await self._sent(call, wish)
+            sent = await self._send(call, wish)
         except APIStatusError as error:
             if wish.repeated_key is None or not is_of_the_key(error):
                 raise
@@ -162,7 +162,7 @@ class Payer:
             wish = replace(
                 wish, attempt=following.attempt, repeated_key=None, token=None, is_agreed=True, now=call.now
             )
-            sent = await self._sent(call, wish)
+            sent = await self._send(call, wish)
         if isinstance(sent, Intention):
             # A call that named the assets has made it.
             return await self._try_once(replace(call, intention=sent, terms=replace(call.terms, files=None)))
@@ -174,7 +174,7 @@ class Payer:
             return Made(sent.job, following.repeats.attempt, "was there", notes=notes)
         return Made(sent.job, following.attempt, "made", sent.price_usd, price, notes)
 
-    async def _sent(self, call: Call, wish: Wish) -> Sent | Intention | None:
+    async def _send(self, call: Call, wish: Wish) -> Sent | Intention | None:
         files = call.terms.files if wish.has_files else None
         if files is None:
             return await self._to_its_end(call, partial(self._begin_and_send, call, wish))
@@ -209,7 +209,7 @@ class Payer:
         if not is_ours:
             return None
         try:
-            ready = await self._uploaded(call, wish, files, entry)
+            ready = await self._upload(call, wish, files, entry)
             if ready is None:
                 return None
             sent, assets, price = ready
@@ -230,7 +230,7 @@ class Payer:
                 error.advise(retryable=True, next_step=told)
             raise
 
-    async def _uploaded(self, call: Call, wish: Wish, files: LocalFiles, entry: Entry) -> _Ready | None:
+    async def _upload(self, call: Call, wish: Wish, files: LocalFiles, entry: Entry) -> _Ready | None:
         """Upload and price the files of an attempt; it is withdrawn where that comes to nothing.
 
         Return None where the caller is gone, or it costs more than it seemed to: then it begins anew.
@@ -272,7 +272,7 @@ class Payer:
         first, is_whole = call.intention.first_sent(entry.extras)
         # Under the same key the same body: what the first call said besides holds.
         call = replace(call, intention=first)
-        following = await self.named_but_unseen(call, entry) if is_whole else None
+        following = await self.ask_about_unseen(call, entry) if is_whole else None
         wish = self._sender.wish(call, entry.attempt, entry.estimate_usd, repeated_key=None)
         if following is None:
             wish = replace(wish, token=None)
@@ -296,7 +296,7 @@ class Payer:
         how = "sent now" if sent.went_out else "found"
         return Made(sent.job, entry.attempt, how, sent.price_usd, notes=notes)
 
-    async def named_but_unseen(self, call: Call, entry: Entry) -> Next | None:
+    async def ask_about_unseen(self, call: Call, entry: Entry) -> Next | None:
         """Return why the user is asked before an attempt is sent again whose job the API named and hides.
 
         Raises:
@@ -314,7 +314,7 @@ class Payer:
             return None
         return replace(self._history.repeat_of_unseen(call, entry), attempt=entry.attempt)
 
-    async def known_hindrance(self, call: Call, entry: Entry, *, is_whole: bool) -> str | None:
+    async def foresee_hindrance(self, call: Call, entry: Entry, *, is_whole: bool) -> str | None:
         """Return why an attempt in doubt would not be sent again, as far as that is known without a look."""
         if await self._bounds.refusal(call, entry.estimate_usd, held_by=entry) is not None:
             return LIMIT_NOW

@@ -383,7 +383,7 @@ def add_quote(connection: Connection, quote: Quote) -> None:
 
 def change(connection: Connection, entry: Entry, **changes: Any) -> Entry:
     """Write into an entry what is other than before; return it as it stands then."""
-    new = _changed(entry, changes)
+    new = _differing(entry, changes)
     if not new:
         # The ledger has come no further.
         return entry
@@ -393,12 +393,12 @@ def change(connection: Connection, entry: Entry, **changes: Any) -> Entry:
 
 def change_quote(connection: Connection, quote: Quote, **changes: Any) -> None:
     """Write into a quote what is other than before."""
-    new = _changed(quote, changes)
+    new = _differing(quote, changes)
     if new:
         connection.execute(_CHANGE_QUOTE, {"which": quote.id, **new})
 
 
-def _changed(row: Entry | Quote, changes: Mapping[str, Any]) -> dict[str, Any]:
+def _differing(row: Entry | Quote, changes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in changes.items() if getattr(row, name) != value}
 
 

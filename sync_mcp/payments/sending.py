@@ -123,7 +123,7 @@ class Sender:
         entry = book.entry
         assert result is not None
         if not isinstance(result, BaseException):
-            return await self._accepted(entry, result, went_out=book.went_out)
+            return await self._accept(entry, result, went_out=book.went_out)
         if isinstance(result, OutcomeUnknown):
             hindrance = await book.hindrance()
             if hindrance is not None:
@@ -138,7 +138,7 @@ class Sender:
             raise call.under_way("Another process has taken this create over.") from result
         raise result
 
-    async def _accepted(self, entry: Entry, job: Job, *, went_out: bool) -> Sent:
+    async def _accept(self, entry: Entry, job: Job, *, went_out: bool) -> Sent:
         try:
             fate = await do_in_thread(self.ledger.accept, entry.id, job.id)
         except LedgerError as error:

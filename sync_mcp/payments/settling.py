@@ -165,9 +165,9 @@ class Settling:
                 return
             asked = (whose.name, whose.base_url, _SETTLED_AT_ONCE, instant(sync).seconds)
             # What another version has made of a kind of its own is left to it.
-            recent = await self._do(partial(self._ledger.unsettled, *asked))
+            recent = await self._do(partial(self._ledger.list_unsettled, *asked))
             entries = [entry for entry in recent if entry.kind in KINDS]
-            every = await self._do(partial(self._ledger.left_open, *asked))
+            every = await self._do(partial(self._ledger.list_left_open, *asked))
             left_open = [entry for entry in every if entry.kind in KINDS and not account.is_put_off(entry.id)]
             if not entries and not left_open:
                 return
@@ -214,7 +214,7 @@ class Settling:
                 status = KINDS[entry.kind].status_of(job)
                 await self._write_quietly(sync, entry, status, cost or GenerationCost())
 
-    async def finished_since(
+    async def read_finished_since(
         self, sync: AsyncSync, whose: Account, since: datetime, options: RequestOptions
     ) -> Finished:
         """Return the jobs that finished since a time, by the export, which is read to its end.
@@ -226,7 +226,7 @@ class Settling:
             return Finished()
         with anyio.move_on_after(_EXPORT_SECONDS):
             return await self._read_export(account, sync, since - EXPORT_TOLERANCE, options)
-        return _unknown("cannot be read to its end in time")
+        return _cannot_tell("cannot be read to its end in time")
 
     def _account_of(self, whose: Account) -> _Account:
         return self._accounts.setdefault((whose.name, whose.base_url), _Account())
@@ -240,20 +240,20 @@ class Settling:
             try:
                 page = await self._export_page(account, sync, since, cursors[-1], options)
             except SyncError as error:
-                return _unknown("cannot be read now", error.retry_after_seconds)
+                return _cannot_tell("cannot be read now", error.retry_after_seconds)
             if page is None:
                 if not account.has_export:
                     return Finished()
-                return _unknown("is not there now", _NO_EXPORT_APART_SECONDS + 1)
+                return _cannot_tell("is not there now", _NO_EXPORT_APART_SECONDS + 1)
             if page.unreadable:
-                return _unknown("has a row that cannot be read")
+                return _cannot_tell("has a row that cannot be read")
             rows += page.items
             if page.lacks_cursor:
-                return _unknown("has a next page whose cursor cannot be read")
+                return _cannot_tell("has a next page whose cursor cannot be read")
             if page.next_cursor is None:
                 return Finished(rows)
             if page.next_cursor in cursors:
-                return _unknown("repeats itself")
+                return _cannot_tell("repeats itself")
             cursors.append(page.next_cursor)
         return Finished(unknown=f"the API's export of finished jobs has more than {_EXPORT_PAGES} pages")
 
@@ -477,7 +477,7 @@ def _seconds() -> float:
     return time.monotonic()
 
 
-def _unknown(how: str, retry_after_seconds: float | None = None) -> Finished:
+def _cannot_tell(how: str, retry_after_seconds: float | None = None) -> Finished:
     """Return that the export cannot tell for now."""
     seconds = math.ceil(retry_after_seconds or EXPORT_RETRY_SECONDS)
     return Finished(unknown=f"the API's export of finished jobs {how}", retry_after_seconds=seconds)

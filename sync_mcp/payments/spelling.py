@@ -16,11 +16,11 @@ def in_one_spelling(value: object) -> Any:
     if isinstance(value, str):
         return _plain_text(value)
     if isinstance(value, Mapping):
-        return {name: _meant(name, inner) for name, inner in cast(Mapping[str, object], value).items()}
+        return {name: _spell_field(name, inner) for name, inner in cast(Mapping[str, object], value).items()}
     return [in_one_spelling(item) for item in cast(list[object], value)] if isinstance(value, list) else value
 
 
-def _meant(name: str, value: object) -> object:
+def _spell_field(name: str, value: object) -> object:
     if isinstance(value, str) and is_url(name):
         return plain_spelling(without_signatures(value))
     is_id = isinstance(value, str) and (name == "id" or name.endswith("Id"))

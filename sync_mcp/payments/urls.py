@@ -84,7 +84,7 @@ _SIGNATURES = (
 )
 
 
-def dropped_signatures(url: str) -> tuple[str, ...]:
+def find_signers(url: str) -> tuple[str, ...]:
     """Return whose signatures a URL carries, each for the user: "Amazon S3 signature"."""
     return tuple(dict.fromkeys(f"{one.vendor} signature" for one in _signatures_of(url)))
 

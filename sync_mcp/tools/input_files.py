@@ -77,7 +77,7 @@ class InputFiles:
             assets[asset_key(media.kind, media.sha256)] = asset.id
         return assets
 
-    async def known_assets(self, sync: AsyncSync) -> Mapping[str, str] | None:
+    async def find_assets(self, sync: AsyncSync) -> Mapping[str, str] | None:
         """Return the asset of each file, by its key, where all are there already."""
         assets: dict[str, str] = {}
         for media in self.media.values():

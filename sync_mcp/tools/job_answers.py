@@ -78,7 +78,7 @@ async def find_entries(context: CallContext, jobs: Sequence[Generation]) -> Mapp
     try:
         # What it did cost is no reason to be late with what it is.
         with anyio.move_on_after(max(0.0, context.seconds_left - ANSWER_SECONDS)):
-            return await context.process.guard.known_jobs(account.client, jobs)
+            return await context.process.guard.find_entries(account.client, jobs)
     except SyncError as error:
         logger.warning("what the ledger says of jobs cannot be told: %s", error)
     return {}

@@ -138,7 +138,7 @@ async def list_generations(context: CallContext, arguments: ListArguments) -> Li
 
 async def _find_unresolved(context: CallContext) -> tuple[list[Entry], LedgerError | None]:
     try:
-        return await context.process.guard.unresolved(context.account.client), None
+        return await context.process.guard.list_unresolved(context.account.client), None
     except LedgerError as error:
         # The list is the way to see what there is, above all when the ledger is broken.
         return [], error

@@ -28,7 +28,7 @@ class _Kept(Generic[_KeptT]):
         self._fetched_at = 0.0
 
     @property
-    def known(self) -> _KeptT | None:
+    def latest(self) -> _KeptT | None:
         """The list as it was told last, where it was."""
         return self._value
 
@@ -54,7 +54,7 @@ class KeptLists:
         """What voices are called, by whichever id, as far as the API told them some minutes ago."""
         return {
             id: voice.name
-            for voice in self._voices.known or ()
+            for voice in self._voices.latest or ()
             for id in (voice.id, voice.voice_id, voice.internal_voice_id)
             if id and voice.name
         }

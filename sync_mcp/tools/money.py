@@ -56,7 +56,7 @@ async def get_account(context: CallContext, _: AccountArguments) -> AccountAnswe
             notes.append(_RESERVED)
         answer.limits = _limit_rows(guard.limits, spending)
         if policy.approve_above_usd is not None:
-            unasked = await guard.unasked_usd(client)
+            unasked = await guard.sum_unasked(client)
             answer.unasked_left_usd = max(0.0, float(policy.approve_above_usd - unasked))
     except LedgerError as error:
         notes.append(f"{error.message} {error.next_step}")

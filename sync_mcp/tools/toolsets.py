@@ -80,7 +80,7 @@ class Selection:
         """
         asked = frozenset(split_names(toolsets.lower()))
         if not asked:
-            known = ", ".join(_known_sets(self.tools.values()))
+            known = ", ".join(_list_sets(self.tools.values()))
             raise ConfigurationError(f"The header {TOOLSETS_HEADER} names no toolset. There are {known}.")
         return self._narrow_once(asked)
 
@@ -138,12 +138,12 @@ def _in_sets(toolsets: Collection[str], tools: Iterable[Tool[Any]]) -> set[str]:
     }
 
 
-def _known_sets(tools: Iterable[Tool[Any]]) -> list[str]:
+def _list_sets(tools: Iterable[Tool[Any]]) -> list[str]:
     return [DEFAULT, ALL, *dict.fromkeys(tool.toolset.name for tool in tools)]
 
 
 def _find_unknown_sets(toolsets: Collection[str], tools: Iterable[Tool[Any]], where: str) -> list[str]:
-    known = _known_sets(tools)
+    known = _list_sets(tools)
     return _tell_unknown(toolsets, known, f"{where} names a toolset", f" There are {', '.join(known)}.")
 
 

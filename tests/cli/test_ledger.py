@@ -797,7 +797,7 @@ def test_a_damaged_ledger_is_told_with_what_is_lost_and_given_up_on_the_users_wo
 
     done = run("check", "--accept-loss", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
-    [given_up] = ledger.given_up()
+    [given_up] = ledger.find_given_up()
     assert given_up.read_bytes() == b"no database" * 1000
     assert given_up.name in done.stdout
     begun(ledger, "new")

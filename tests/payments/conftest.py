@@ -77,7 +77,7 @@ class Files:
         media = [clip, Audio(url=sandbox.samples.audio)]
         return GenerationRequest.model_validate({"model": "lipsync-2", "input": media, **fields})
 
-    async def known_assets(self, sync: AsyncSync) -> Mapping[str, str] | None:  # noqa: ARG002 - as it is called
+    async def find_assets(self, sync: AsyncSync) -> Mapping[str, str] | None:  # noqa: ARG002 - as it is called
         raise AssertionError("nobody says no here")
 
     async def report(self) -> None:

@@ -142,9 +142,9 @@ def is_taken(ledger: Ledger, id: int, owner: str, name: str = "clip", **more: An
 
 def unsettled(ledger: Ledger, limit: int = 10) -> list[int]:
     now = clock_time()
-    return [entry.id for entry in ledger.unsettled(ACCOUNT, BASE_URL, limit, now)]
+    return [entry.id for entry in ledger.list_unsettled(ACCOUNT, BASE_URL, limit, now)]
 
 
 def left_open(ledger: Ledger) -> list[int]:
     now = clock_time()
-    return [entry.id for entry in ledger.left_open(ACCOUNT, BASE_URL, 10, now)]
+    return [entry.id for entry in ledger.list_left_open(ACCOUNT, BASE_URL, 10, now)]

@@ -212,7 +212,7 @@ class Files:
     def forget(self) -> None:
         raise AssertionError("the assets are kept")
 
-    async def known_assets(self, sync: AsyncSync) -> Mapping[str, str] | None:  # noqa: ARG002 - as it is called
+    async def find_assets(self, sync: AsyncSync) -> Mapping[str, str] | None:  # noqa: ARG002 - as it is called
         return None if self.asset_id is None else {asset_key("video", self.sha256): self.asset_id}
 
     async def upload(self, sync: AsyncSync) -> Mapping[str, str]:

@@ -182,7 +182,7 @@ async def test_an_upload_whose_process_died_counts_for_nothing_and_the_call_begi
         begun(guard.ledger, usd="0.2", intention=intention, has_files=True)
     spending = await guard.spending(sync)
     assert (spending.ever_usd, spending.reserved_usd, spending.unresolved) == (0, 0, 0)
-    assert await guard.unresolved(sync) == []
+    assert await guard.list_unresolved(sync) == []
     price = await guard.pricing.price(sync, GenerationAct.of(request), {}, files=files)
     foresight = await guard.foresee(
         sync, GenerationAct.of(request), Terms(files=files), price, wants_quote=False

@@ -162,13 +162,13 @@ async def test_an_unknown_outcome_counts_as_spent_until_the_same_call_finds_the_
     with pytest.raises(OutcomeUnknown) as unknown:
         await make(by=guard, ends_at=anyio.current_time() + 3)
     assert "Make exactly this call again" in unknown.value.next_step
-    [entry] = await guard.unresolved(sync)
+    [entry] = await guard.list_unresolved(sync)
     assert entry.counted_usd == PRICE
     sandbox.clear_faults()
     made = await make(by=guard_of())
     assert made.reused
     assert len(paid(sandbox)) == 1
-    assert await guard.unresolved(sync) == []
+    assert await guard.list_unresolved(sync) == []
 
 
 async def test_a_create_that_never_arrived_is_sent_again_under_its_key(

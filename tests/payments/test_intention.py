@@ -268,7 +268,7 @@ def test_a_link_that_was_signed_again_is_the_same_clip_and_the_vendor_is_named(
     for signed in (f"id=7&{signature}", f"{signature}&id=7", f"id=7&{signature.replace('=s', '=other')}"):
         intention = intended(video(f"https://h/clip.mp4?{signed}"))
         assert intention.digest == digest(plain)
-        assert intention.act.dropped_signatures == (vendor,)
+        assert intention.act.signers == (vendor,)
     assert digest(video(f"https://h/clip.mp4?id=8&{signature}")) != digest(plain)
     assert digest(video(f"https://h/clip.mp4?{signature}")) == digest(video("https://h/clip.mp4"))
     # It is only the digest that leaves it out: without it the API could not fetch the clip.
@@ -307,7 +307,7 @@ def test_a_name_of_a_signature_counts_where_its_company_is_not_whole(company: st
 
     assert signed("a").digest == signed("b").digest
     assert signed("a", missing).digest != signed("b", missing).digest
-    assert signed("a", missing).act.dropped_signatures == ()
+    assert signed("a", missing).act.signers == ()
 
 
 @pytest.mark.parametrize(
@@ -351,8 +351,8 @@ def test_every_vendor_whose_signature_was_left_out_is_named_once() -> None:
         options={"active_speaker_detection": {"bounding_boxes_url": f"https://h/boxes.json?{s3}"}},
         webhookUrl="https://h/hook?Key-Pair-Id=K&Signature=s&Expires=1",
     )
-    assert sorted(intended(wire).act.dropped_signatures) == ["Amazon S3 signature", "Azure Storage signature"]
-    assert intended(PLAIN).act.dropped_signatures == ()
+    assert sorted(intended(wire).act.signers) == ["Amazon S3 signature", "Azure Storage signature"]
+    assert intended(PLAIN).act.signers == ()
 
 
 @pytest.mark.parametrize(
@@ -751,7 +751,7 @@ def test_no_url_is_too_odd_to_be_told_apart(rest: str, start: str) -> None:
     intention = intended(video(start + rest))
     assert intention.digest == digest(video(start + rest))
     assert len(intention.earlier_digests) == 1
-    assert isinstance(intention.act.dropped_signatures, tuple)
+    assert isinstance(intention.act.signers, tuple)
     assert isinstance(intention.act.has_loose_earlier_digest, bool)
 
 

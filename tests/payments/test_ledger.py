@@ -233,9 +233,9 @@ def test_a_living_owner_keeps_its_attempt_and_a_dead_one_loses_it(ledger: Ledger
         assert ledger.renew(id, "first")
         assert not ledger.renew(id, "second")
         assert not is_taken(ledger, id, "second")
-        assert ledger.unresolved([ACCOUNT], BASE_URL) == []
+        assert ledger.list_unresolved([ACCOUNT], BASE_URL) == []
     clock.now += LEASE_SECONDS
-    assert [entry.id for entry in ledger.unresolved([ACCOUNT], BASE_URL)] == [id]
+    assert [entry.id for entry in ledger.list_unresolved([ACCOUNT], BASE_URL)] == [id]
     assert is_taken(ledger, id, "second")
     # It is the second's now: the first cannot renew it, nor say what came of it.
     assert not is_taken(ledger, id, "third")
@@ -252,7 +252,7 @@ def test_a_clock_that_is_set_back_a_little_ends_no_lease(ledger: Ledger, clock: 
     id = begun(ledger)
     clock.now -= 1
     assert not is_taken(ledger, id, "second")
-    assert ledger.unresolved([ACCOUNT], BASE_URL) == []
+    assert ledger.list_unresolved([ACCOUNT], BASE_URL) == []
 
 
 def test_a_lease_from_a_clock_that_ran_ahead_does_not_last_until_that_day(
@@ -572,8 +572,8 @@ def test_accounts_are_told_apart_and_share_the_budgets(ledger: Ledger) -> None:
     id = begun(ledger, usd="0.8", limits={"ever_usd": "1.8"}, intention=other)
     ledger.doubt(id, "me", None)
     assert counted(ledger) == Decimal("1.8")
-    assert ledger.unresolved([ACCOUNT], BASE_URL) == []
-    assert [entry.id for entry in ledger.unresolved(["org:two"], BASE_URL)] == [id]
+    assert ledger.list_unresolved([ACCOUNT], BASE_URL) == []
+    assert [entry.id for entry in ledger.list_unresolved(["org:two"], BASE_URL)] == [id]
     assert [(account, spending.ever_usd) for account, _, spending in ledger.accounts()] == [
         (ACCOUNT, 1),
         ("org:two", Decimal("0.8")),
@@ -986,7 +986,7 @@ def test_an_attempt_in_doubt_can_be_resolved_or_released(ledger: Ledger, clock: 
     assert (resolved.state, resolved.generation_id, resolved.counted_usd) == ("accepted", JOB, 1)
     assert (released.state, released.charged, released.counted_usd) == ("released", "no", 0)
     assert counted(ledger) == 1
-    assert ledger.unresolved([ACCOUNT], BASE_URL) == []
+    assert ledger.list_unresolved([ACCOUNT], BASE_URL) == []
 
 
 def test_what_is_known_cannot_be_resolved_or_released(ledger: Ledger) -> None:
@@ -1252,7 +1252,7 @@ def test_a_damaged_file_is_set_aside_and_paid_calls_are_refused_until_the_user_d
 
     [given_up] = ledger.give_up()
     assert given_up.read_bytes() == content
-    assert ledger.given_up() == [given_up]
+    assert ledger.find_given_up() == [given_up]
     assert ledger.set_aside() == []
     begun(ledger_of(), "new")
     assert {path.name for path in home.glob("*.sqlite3")} == {given_up.name, "ledger.sqlite3"}

@@ -813,7 +813,7 @@ def test_the_mark_is_plain_to_read(ledger: Ledger) -> None:
 
 
 _OF_AN_ENTRY: Mapping[str, Callable[[Ledger], object]] = {
-    "known_to_others": lambda ledger: ledger.known_to_others(7, [JOB]),
+    "find_known_to_others": lambda ledger: ledger.find_known_to_others(7, [JOB]),
     "take_over": lambda ledger: ledger.take_over(7, wished()),
     "move_to_today": lambda ledger: ledger.move_to_today(7, wished()),
     "claim": lambda ledger: ledger.claim(7, JOB),

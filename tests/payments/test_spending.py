@@ -125,9 +125,9 @@ def test_each_limit_stands_with_what_is_left_of_it_and_until_when() -> None:
 
 
 def test_what_is_left_of_the_budgets_is_no_matter_of_the_limit_for_one_job() -> None:
-    assert Limits(per_job_usd=Decimal(1), per_day_usd=Decimal(7)).left_usd(SPENT) == 2
-    assert Limits(per_job_usd=Decimal(1)).left_usd(SPENT) is None
-    assert Limits(per_day_usd=Decimal(7), ever_usd=Decimal(10)).left_usd(SPENT) == 1
+    assert Limits(per_job_usd=Decimal(1), per_day_usd=Decimal(7)).sum_left(SPENT) == 2
+    assert Limits(per_job_usd=Decimal(1)).sum_left(SPENT) is None
+    assert Limits(per_day_usd=Decimal(7), ever_usd=Decimal(10)).sum_left(SPENT) == 1
 
 
 async def test_a_job_that_just_fits_is_made(sandbox: Sandbox, make: Make, guard_of: GuardOf) -> None:

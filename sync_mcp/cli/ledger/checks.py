@@ -63,7 +63,7 @@ def _findings(ledger: Ledger) -> Iterator[_Finding]:
             yield from _permissions(ledger)
     except LedgerError as error:
         yield from _unusable(ledger, error)
-    given_up = ledger.given_up()
+    given_up = ledger.find_given_up()
     if given_up:
         yield "given up", f"{', '.join(path.name for path in given_up)}: kept, not read", None
 

@@ -127,7 +127,7 @@ class PaidAct(ABC, Generic[JobT_co]):
         return ()
 
     @cached_property
-    def dropped_signatures(self) -> Sequence[str]:
+    def signers(self) -> Sequence[str]:
         """Whose signatures on its URLs do not count, each for the user: "Amazon S3 signature"."""
         return ()
 

@@ -19,7 +19,7 @@ from sync_mcp.payments.canonical import canonical, sha256_of, urls_of
 from sync_mcp.payments.files import LocalFiles, asset_key, by_content, with_assets, with_local_media
 from sync_mcp.payments.price import Price
 from sync_mcp.payments.spelling import in_one_spelling
-from sync_mcp.payments.urls import dropped_signatures
+from sync_mcp.payments.urls import find_signers
 
 _TOLD = tuple(field.wire for field in REQUEST.values() if field.role == "tells")
 """An address in them may be a secret: the ledger keeps its digest alone."""
@@ -56,7 +56,7 @@ class GenerationAct(PaidAct[Generation]):
     def meaning(self) -> Json:
         """What is made, without signatures and in one spelling."""
         # In order only then: neither a signature nor a spelling must decide which input comes first.
-        return canonical(in_one_spelling(self._made))
+        return canonical(in_one_spelling(self._body_that_counts))
 
     @property
     def model(self) -> str:
@@ -93,20 +93,20 @@ class GenerationAct(PaidAct[Generation]):
         return self.request.local_media
 
     @cached_property
-    def dropped_signatures(self) -> Sequence[str]:
+    def signers(self) -> Sequence[str]:
         """Whose signatures on its URLs do not count, each for the user: "Amazon S3 signature"."""
-        signatures = (one for url in urls_of(self._made) for one in dropped_signatures(url))
+        signatures = (one for url in urls_of(self._body_that_counts) for one in find_signers(url))
         return tuple(dict.fromkeys(signatures))
 
     def earlier_body_digests(self, account: str, base_url: str) -> tuple[str, ...]:
         """Return the digest of version 1."""
-        return (digest_v1.body_digest(self._made, account, base_url),)
+        return (digest_v1.body_digest(self._body_that_counts, account, base_url),)
 
     @cached_property
     def has_loose_earlier_digest(self) -> bool:
         """Whether an entry of version 1 may be of another clip: it took for a signature what is none."""
-        kept = in_one_spelling(self._made)
-        return digest_v1.unsigned(kept) != kept
+        kept = in_one_spelling(self._body_that_counts)
+        return digest_v1.drop_signatures(kept) != kept
 
     @property
     def _inputs(self) -> list[tuple[Json, str | None]]:
@@ -114,7 +114,7 @@ class GenerationAct(PaidAct[Generation]):
         return list(zip(cast(list[Json], self.body["input"]), names, strict=True))
 
     @property
-    def _made(self) -> Json:
+    def _body_that_counts(self) -> Json:
         return {name: value for name, value in self.body.items() if name not in EXTRAS}
 
     # The same in another form

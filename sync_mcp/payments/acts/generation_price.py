@@ -56,7 +56,7 @@ async def price_request(
             if isinstance(error, APIStatusError) and (error.api_code or "").startswith(_BAD_INPUT):
                 raise
             # It can tell, only not now: the caller's figure does not take its place.
-            return _unknown_for(error)
+            return _price_unknown_for(error)
         usd = believable(estimate.estimated_generation_cost)
         if usd is not None:
             frames = estimate.estimated_frame_count
@@ -98,7 +98,7 @@ async def _price_files(ask: "_Asking", files: LocalFiles, fps: float | None, mea
     except SyncError as error:
         if measured is not None:
             return _by_the_api(measured)
-        return _unknown_for(error, seconds)
+        return _price_unknown_for(error, seconds)
     usd = believable(estimate.estimated_generation_cost)
     frames, credits = estimate.estimated_frame_count, estimate.estimated_credits
     if measured is not None and measured.usd is not None and (usd is None or measured.usd > usd):
@@ -150,7 +150,7 @@ def _plain(figure: float) -> str:
     return f"{figure:.2f}".rstrip("0").rstrip(".")
 
 
-def _unknown_for(error: SyncError, seconds: float | None = None) -> Price:
+def _price_unknown_for(error: SyncError, seconds: float | None = None) -> Price:
     """Return an unknown price: the API can tell it, and asking it failed."""
     now = " for now" if error.retryable else ""
     return Price(None, f"the estimate failed{now} ({error.code})", seconds, fault=error)

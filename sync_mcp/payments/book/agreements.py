@@ -129,7 +129,7 @@ def use_token(connection: Connection, wish: Wish, now: Moment, latest: Entry | N
     if quote is None or quote.kind != token.kind or quote.caller != wish.caller:
         raise QuoteRefused(f"There is no such {token.kind}.", next_step=_ASK_AGAIN.get(token.kind))
     if quote.revoked_at is not None:
-        raise _revoked()
+        raise _refusal_after_no()
     if quote.used_at is not None:
         told = "The quote has been used: it is good for one job."
         if latest is not None and latest.attempt == quote.attempt and latest.state == "refused":
@@ -189,7 +189,7 @@ def refusal_since(connection: Connection, entry: Entry, wish: Wish, sent: Intent
     )
     revoked_at = connection.execute(select(func.max(DECLINED.c.declined_at)).where(*said_no)).scalar()
     change_quote(connection, token, revoked_at=revoked_at)
-    return None if revoked_at is None else _revoked()
+    return None if revoked_at is None else _refusal_after_no()
 
 
 def forget_no(connection: Connection, wish: Wish) -> None:
@@ -201,5 +201,5 @@ def forget_no(connection: Connection, wish: Wish) -> None:
     connection.execute(delete(DECLINED).where(*is_it))
 
 
-def _revoked() -> QuoteRefused:
+def _refusal_after_no() -> QuoteRefused:
     return QuoteRefused("The user has said no to this since.", code="quote_revoked")

@@ -108,7 +108,7 @@ class Attempts(Book):
                 None,
             )
 
-    def known_to_others(self, entry_id: int, generation_ids: Sequence[str]) -> set[str]:
+    def find_known_to_others(self, entry_id: int, generation_ids: Sequence[str]) -> set[str]:
         """Return which of these jobs other attempts are known to have made."""
         with self._reading() as connection:
             entry = get_entry(connection, entry_id)
@@ -119,7 +119,7 @@ class Attempts(Book):
             )
             return set(connection.execute(select(ENTRIES.c.generation_id).where(*others)).scalars())
 
-    def unresolved(self, accounts: Collection[str], base_url: str) -> list[Entry]:
+    def list_unresolved(self, accounts: Collection[str], base_url: str) -> list[Entry]:
         """Return the attempts whose outcome is unknown, or whose process died on the way, newest first."""
         query = (
             select(*ENTRY)

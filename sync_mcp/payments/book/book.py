@@ -135,7 +135,7 @@ def tokens_of(connection: Connection, entry: Entry) -> list[Quote]:
 
 def accept_job(connection: Connection, entry: Entry, generation_id: str, *, was_found: bool) -> Entry:
     """Note which job an attempt made."""
-    return change(connection, entry, **_accepted(entry, generation_id, was_found=was_found))
+    return change(connection, entry, **_changes_of_acceptance(entry, generation_id, was_found=was_found))
 
 
 def with_second_job(entry: Entry, attempt: int, generation_id: str) -> Entry:
@@ -152,10 +152,10 @@ def with_second_job(entry: Entry, attempt: int, generation_id: str) -> Entry:
         saved_as=None,
         is_on_its_way=True,
     )
-    return replace(second, **_accepted(entry, generation_id, was_found=False))
+    return replace(second, **_changes_of_acceptance(entry, generation_id, was_found=False))
 
 
-def _accepted(entry: Entry, generation_id: str, *, was_found: bool) -> dict[str, Any]:
+def _changes_of_acceptance(entry: Entry, generation_id: str, *, was_found: bool) -> dict[str, Any]:
     return {
         "state": "accepted",
         "generation_id": generation_id,

@@ -32,7 +32,7 @@ FAILED_FREE_AFTER_SECONDS = 600.0
 class Endings(Book):
     """Noting what became of jobs."""
 
-    def unsettled(self, account: str, base_url: str, limit: int, now: float) -> list[Entry]:
+    def list_unsettled(self, account: str, base_url: str, limit: int, now: float) -> list[Entry]:
         """Return accepted jobs that may have ended, and ended ones whose cost is not known, oldest first.
 
         So are those that the user let go of as never made: they may show all the same.
@@ -48,7 +48,7 @@ class Endings(Book):
             limit,
         )
 
-    def left_open(self, account: str, base_url: str, limit: int, now: float) -> list[Entry]:
+    def list_left_open(self, account: str, base_url: str, limit: int, now: float) -> list[Entry]:
         """Return jobs of which it was not told within a day that they ended or what they cost, oldest first.
 
         So are those that were deleted, and those that the user let go of, as long as they count. Of more than

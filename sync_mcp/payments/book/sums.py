@@ -11,7 +11,7 @@ from sync_mcp.payments.book.book import DAY_SECONDS, Book, Moment
 from sync_mcp.payments.limits import (
     Spending,
     Spent,
-    believed_until,
+    last_believed,
     next_utc_midnight,
     start_of_month,
     utc_midnight,
@@ -26,7 +26,7 @@ UNASKED_SECONDS = 86_400.0
 class Sums(Book):
     """What was spent, and what is held."""
 
-    def spent(self, *, is_sandbox: bool, now: Instant) -> Spent:
+    def sum_spent(self, *, is_sandbox: bool, now: Instant) -> Spent:
         """Return what stands against the limits, of all accounts: real money, or the sandbox's."""
         with self._reading() as connection:
             return sum_spent(connection, self._moment(connection, now), is_sandbox=is_sandbox)
@@ -40,7 +40,7 @@ class Sums(Book):
             opened = connection.execute(_OPEN_OF_POOL, pool).one()
             return _as_spending([spent.today_usd, spent.month_usd, spent.ever_usd, *opened], moment)
 
-    def unasked_usd(self, *, is_sandbox: bool, now: Instant) -> Decimal:
+    def sum_unasked(self, *, is_sandbox: bool, now: Instant) -> Decimal:
         """Return what was paid within a day without anybody's consent, or is about to be."""
         with self._reading() as connection:
             return sum_unasked(connection, self._moment(connection, now), is_sandbox=is_sandbox)
@@ -136,7 +136,7 @@ def _days(now: Moment) -> dict[str, float]:
     return {
         "day": utc_midnight(now.day_time),
         "month": start_of_month(now.day_time),
-        "believed_until": believed_until(now.day_time),
+        "believed_until": last_believed(now.day_time),
     }
 
 

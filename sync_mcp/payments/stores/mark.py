@@ -48,7 +48,7 @@ def read_mark(path: Path) -> Mark | None:
         OSError: there is something that cannot be read.
     """
     try:
-        with _opened(path, os.O_RDONLY) as file, _turn(file, shared=True):
+        with _open(path, os.O_RDONLY) as file, _turn(file, shared=True):
             return _read(file)
     except FileNotFoundError:
         return None
@@ -66,7 +66,7 @@ def advance_mark(path: Path, mark: Mark) -> None:
     if not mark.revision:
         # No call was paid yet: there is nothing to lose.
         return
-    with _opened(path, os.O_RDWR | os.O_CREAT) as file, _turn(file, shared=False) as is_ours:
+    with _open(path, os.O_RDWR | os.O_CREAT) as file, _turn(file, shared=False) as is_ours:
         if not is_ours or mark.revision <= _read(file).revision:
             return
         told = {
@@ -102,7 +102,7 @@ def _mark_of(found: dict[str, object]) -> Mark:
 
 
 @contextmanager
-def _opened(path: Path, flags: int) -> Generator[int]:
+def _open(path: Path, flags: int) -> Generator[int]:
     file = os.open(path, flags | _BINARY, 0o600)
     try:
         yield file

@@ -143,7 +143,7 @@ class SqliteStore:
         Raises:
             LedgerError: the ledger cannot be read or written, or has lost what was in it.
         """
-        return self._connected(reading=self._read_only)
+        return self._connect(reading=self._read_only)
 
     def reading(self) -> AbstractContextManager[Connection]:
         """Read without holding anybody up.
@@ -151,14 +151,14 @@ class SqliteStore:
         Raises:
             LedgerError: the ledger cannot be read, or has lost what was in it.
         """
-        return self._connected(reading=True)
+        return self._connect(reading=True)
 
     @contextmanager
-    def _connected(self, *, reading: bool) -> Generator[Connection]:
+    def _connect(self, *, reading: bool) -> Generator[Connection]:
         try:
             # Read first: the ledger may come further meanwhile, and so be ahead of its mark, never behind.
             mark = read_mark(self.mark_path) or self._mark_put_back()
-            engines = self._opened(mark)
+            engines = self._open_engines(mark)
             engine = engines.reading if reading else engines.writing
             with engine.begin() as connection:
                 began = _state(connection)
@@ -199,7 +199,7 @@ class SqliteStore:
         """Return the damaged files that were set aside and that the user has not decided about."""
         return sorted(self.folder.glob(f"{_SET_ASIDE}*.sqlite3"))
 
-    def given_up(self) -> list[Path]:
+    def find_given_up(self) -> list[Path]:
         """Return the damaged files that the user goes on without."""
         return sorted(self.folder.glob(f"{_GIVEN_UP}*.sqlite3"))
 
@@ -240,7 +240,7 @@ class SqliteStore:
 
     # The file
 
-    def _opened(self, mark: Mark | None) -> _Engines:
+    def _open_engines(self, mark: Mark | None) -> _Engines:
         with self._opening:
             if self._engines is not None and self._file == identity(self.path):
                 return self._engines
@@ -283,13 +283,13 @@ class SqliteStore:
 
     def _open_to_look(self) -> tuple[Engine, tuple[int, int] | None]:
         if is_write_ahead(self.path):
-            raise self._untouched("is as an earlier sync-mcp wrote it")
+            raise self._error_untouched("is as an earlier sync-mcp wrote it")
         engine = open_engine(self.path, mode="ro")
         try:
             file = identity(self.path)
             with engine.execution_options(**{READING: True}).begin() as connection:
-                if self._checked_version(connection) < self.version:
-                    raise self._untouched("is as an earlier sync-mcp wrote it")
+                if self._check_version(connection) < self.version:
+                    raise self._error_untouched("is as an earlier sync-mcp wrote it")
         except BaseException:
             engine.dispose()
             raise
@@ -341,13 +341,13 @@ class SqliteStore:
             )
 
     def _migrate(self, connection: Connection) -> None:
-        version = self._checked_version(connection)
+        version = self._check_version(connection)
         for migrate in _MIGRATIONS[version:]:
             migrate(connection)
         if version < self.version:
             connection.execute(text("UPDATE ledger SET version = :now"), {"now": self.version})
 
-    def _checked_version(self, connection: Connection) -> int:
+    def _check_version(self, connection: Connection) -> int:
         """Return the version of a file, having looked whether it is whole and not a newer one."""
         if connection.execute(text("PRAGMA quick_check(1)")).scalar() != "ok":
             raise _DamagedError
@@ -372,9 +372,9 @@ class SqliteStore:
             )
             return
         if state.ledger != mark.ledger:
-            raise self._replaced(f"is another one than its mark {MARK_NAME} tells of")
+            raise self._loss_by_replacement(f"is another one than its mark {MARK_NAME} tells of")
         if state.revision < mark.revision:
-            raise self._replaced(
+            raise self._loss_by_replacement(
                 f"is an older copy, or has lost entries: it knows {_extent(state)}, and its mark {MARK_NAME} "
                 f"{_extent(mark)}"
             )
@@ -392,13 +392,13 @@ class SqliteStore:
         is_damaged = code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
         if is_damaged or isinstance(error, _DamagedError):
             if self._read_only:
-                return _lost(f"The ledger {self.path} is damaged.", "ledger_corrupt")
+                return _loss(f"The ledger {self.path} is damaged.", "ledger_corrupt")
             self._set_aside_now()
             return self._corrupt()
         # The next call looks at it anew: another file may have been written into this one.
         self.close()
         if self._read_only and code == sqlite3.SQLITE_READONLY_ROLLBACK:
-            return self._untouched("was being written by a process that died")
+            return self._error_untouched("was being written by a process that died")
         used = "read" if self._read_only else "written"
         is_busy = code & 0xFF == sqlite3.SQLITE_BUSY
         return LedgerError(
@@ -418,7 +418,7 @@ class SqliteStore:
 
     def _corrupt(self) -> LedgerError:
         names = ", ".join(path.name for path in self.set_aside()) or FILE_NAME
-        return _lost(
+        return _loss(
             f"The ledger was damaged and has been set aside in {self.folder} ({names}): what was paid before "
             "is not known any more, so nothing is paid for now.",
             "ledger_corrupt",
@@ -428,20 +428,20 @@ class SqliteStore:
         # It is told: another process may go on without it on the user's word.
         self._seen = None
         knew = "" if mark == UNREADABLE else f", which knew {_extent(mark)}"
-        return _lost(
+        return _loss(
             f"The ledger {self.path} is gone{knew}: its mark {MARK_NAME} is still there. What was paid "
             "before is not known any more, so nothing is paid for now.",
             "ledger_missing",
         )
 
-    def _replaced(self, how: str) -> LedgerError:
-        return _lost(
+    def _loss_by_replacement(self, how: str) -> LedgerError:
+        return _loss(
             f"The ledger {self.path} {how}. What was paid since may not be known any more, so nothing is "
             "paid for now.",
             "ledger_replaced",
         )
 
-    def _untouched(self, how: str) -> LedgerError:
+    def _error_untouched(self, how: str) -> LedgerError:
         return LedgerError(
             f"The ledger {self.path} {how}: the next paid call, or `{ledger_command('check')}`, brings it up "
             "to date.",
@@ -463,7 +463,7 @@ _CALL_AGAIN = (
 )
 
 
-def _lost(message: str, code: Code) -> LedgerError:
+def _loss(message: str, code: Code) -> LedgerError:
     return LedgerError(message, code=code)
 
 
