@@ -22,12 +22,12 @@ from typing import Generic
 from pydantic import ValidationError
 
 from sync_mcp.api.book import Book, Create, MemoryBook
+from sync_mcp.api.doubt import SEARCH_SECONDS, Finding, Search
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.kinds import GENERATIONS, JobKind, JobT
 from sync_mcp.api.models import Generation, GenerationRequest, Json
 from sync_mcp.api.options import IDEMPOTENCY_HEADER, RequestOptions
 from sync_mcp.api.replies import Reply
-from sync_mcp.api.search import SEARCH_SECONDS, Finding, Search
 from sync_mcp.errors import (
     APIConnectionError,
     APIResponseError,

@@ -17,7 +17,6 @@ from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.price import Price
 from sync_mcp.texts import ID_LIMIT, count_of, format_id, safe
 from sync_mcp.tools.answers import finite
-from sync_mcp.tools.approval import ways_on
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.generation_answers import EstimateAnswer
 from sync_mcp.tools.generation_arguments import EstimateArguments, RequestArguments
@@ -25,6 +24,7 @@ from sync_mcp.tools.input_files import InputFiles, find_gone_links, input_files
 from sync_mcp.tools.limit_words import NOT_ROUND_IT, limit_message
 from sync_mcp.tools.model_purposes import MODEL_PURPOSES
 from sync_mcp.tools.models import KNOWN_MODELS
+from sync_mcp.tools.question import ways_on
 from sync_mcp.tools.requests import has_image, read_request
 from sync_mcp.tools.terms import MEND_LINKS, approval_of, do_quotes_count, notes_before, terms_of
 from sync_mcp.tools.withheld import say_no_video_is_made

@@ -9,10 +9,10 @@ from sync_mcp.errors import QuoteRefused
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Terms
 from sync_mcp.payments.wish import Token
-from sync_mcp.tools.approval import NOBODY_IS_ASKED, UserApproval, denial_of
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.generation_arguments import CreateArguments, EstimateArguments
 from sync_mcp.tools.input_files import InputFiles
+from sync_mcp.tools.question import NOBODY_IS_ASKED, UserApproval, denial_of
 
 MEND_LINKS = (
     "Nothing was started, and the job would most likely fail: tell the user what is wrong with the file. "

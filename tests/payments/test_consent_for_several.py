@@ -13,7 +13,7 @@ from sync_mcp.payments.call import Terms
 from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.wish import Token
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.tools.approval import question_of
+from sync_mcp.tools.question import question_of
 
 from .conftest import PRICE, Asker, Clock, paid
 from .entries import begun, intended, now_of, priced, wished

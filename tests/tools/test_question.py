@@ -29,7 +29,7 @@ ERAS = pytest.mark.parametrize("mode", ["legacy", "auto"])
 
 @pytest.fixture(autouse=True)
 def _whoever_answers_is_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_mcp.tools.approval.AT_ONCE_SECONDS", 0.0)
+    monkeypatch.setattr("sync_mcp.tools.question.AT_ONCE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ async def test_a_no_that_no_person_can_have_given_is_told_as_what_it_is_and_revo
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sync_mcp.tools.approval.AT_ONCE_SECONDS", 3600.0)
+    monkeypatch.setattr("sync_mcp.tools.question.AT_ONCE_SECONDS", 3600.0)
     settings: dict[str, Any] = {"approve_above_usd": Decimal(0), "home": str(tmp_path)}
     server: dict[str, Any] = {"api_key": "sk_one", "base_url": sandbox.url, **settings}
     async with on_an_api(sandbox, **server) as cannot_ask:
