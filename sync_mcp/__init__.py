@@ -8,6 +8,7 @@ from sync_mcp._version import __version__ as __version__
 if TYPE_CHECKING:
     from sync_mcp.api.account import AccountInfo as AccountInfo
     from sync_mcp.api.assets import Asset as Asset, AssetPage as AssetPage
+    from sync_mcp.api.catalogue import ErrorInfo as ErrorInfo, ModelInfo as ModelInfo
     from sync_mcp.api.client import AsyncSync as AsyncSync, Ping as Ping
     from sync_mcp.api.many import (
         CreateFields as CreateFields,
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
         Audio as Audio,
         CostEstimate as CostEstimate,
         Dub as Dub,
-        ErrorInfo as ErrorInfo,
         Generation as Generation,
         GenerationCost as GenerationCost,
         GenerationOptions as GenerationOptions,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         GenerationStatus as GenerationStatus,
         Image as Image,
         Input as Input,
-        ModelInfo as ModelInfo,
         ModelName as ModelName,
         OtherInput as OtherInput,
         Segment as Segment,
@@ -87,6 +86,7 @@ _HOMES = {
         "Asset",
         "AssetPage",
     ),
+    "sync_mcp.api.catalogue": ("ErrorInfo", "ModelInfo"),
     "sync_mcp.api.client": (
         "AsyncSync",
         "Ping",
@@ -101,7 +101,6 @@ _HOMES = {
         "Audio",
         "CostEstimate",
         "Dub",
-        "ErrorInfo",
         "Generation",
         "GenerationCost",
         "GenerationOptions",
@@ -109,7 +108,6 @@ _HOMES = {
         "GenerationStatus",
         "Image",
         "Input",
-        "ModelInfo",
         "ModelName",
         "OtherInput",
         "Segment",

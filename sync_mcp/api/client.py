@@ -17,12 +17,13 @@ from pydantic import ValidationError
 from sync_mcp.api.account import Account
 from sync_mcp.api.assets import Assets
 from sync_mcp.api.book import Book, MemoryBook
+from sync_mcp.api.catalogue import ErrorInfo, ModelInfo
 from sync_mcp.api.create import Creator
 from sync_mcp.api.downloads import fetch_file
 from sync_mcp.api.generations import Generations
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.kinds import JobKind, JobT
-from sync_mcp.api.models import CamelModel, ErrorInfo, Generation, GenerationRequest, Json, ModelInfo
+from sync_mcp.api.models import CamelModel, Generation, GenerationRequest, Json
 from sync_mcp.api.options import RequestOptions, take_idempotency_key
 from sync_mcp.api.storage import download
 from sync_mcp.api.uploads import LARGEST_BYTES, OnProgress

@@ -6,8 +6,8 @@ from typing import Generic, TypeVar
 
 import anyio
 
+from sync_mcp.api.catalogue import ErrorInfo, ModelInfo
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.models import ErrorInfo, ModelInfo
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.voices import Voice
 from sync_mcp.errors import SyncError

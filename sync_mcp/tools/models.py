@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from sync_mcp.api.catalogue import ModelInfo
 from sync_mcp.api.estimate import PRICED_FPS
-from sync_mcp.api.models import ModelInfo
 from sync_mcp.media.suitability import is_in_plan, plan_of
 from sync_mcp.texts import clean, safe
 from sync_mcp.tools.context import CallContext

@@ -4,17 +4,16 @@ from typing import Any
 
 import pytest
 
+from sync_mcp.api.catalogue import ErrorInfo, ModelInfo
 from sync_mcp.api.models import (
     ActiveSpeaker,
     Audio,
     CamelModel,
     Dub,
-    ErrorInfo,
     Generation,
     GenerationOptions,
     GenerationRequest,
     Image,
-    ModelInfo,
     Segment,
     SegmentAudioInput,
     SegmentOptions,

@@ -8,13 +8,13 @@ import pytest
 from pydantic import ValidationError
 
 from sync_mcp.api.assets import Asset
+from sync_mcp.api.catalogue import ModelInfo
 from sync_mcp.api.models import (
     CamelModel,
     CostEstimate,
     Generation,
     GenerationCost,
     GenerationOptions,
-    ModelInfo,
     OtherInput,
     SnakeModel,
     Text,

@@ -14,9 +14,10 @@ import anyio
 from pydantic import ValidationError
 
 from sync_mcp import AsyncSync, Audio, SyncError, Video
+from sync_mcp.api.catalogue import ErrorInfo, ModelInfo
 from sync_mcp.api.client import DEFAULT_BASE_URL
 from sync_mcp.api.http import Call, Transport
-from sync_mcp.api.models import CamelModel, CostEstimate, ErrorInfo, Generation, ModelInfo
+from sync_mcp.api.models import CamelModel, CostEstimate, Generation
 from sync_mcp.api.replies import Reply
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.texts import clean
