@@ -36,7 +36,12 @@ class Allowance:
         turn_at = self._next_turn()
         self._next_at = turn_at + 1 / _READS_PER_SECOND
         seconds = turn_at - anyio.current_time()
-        await (anyio.sleep(seconds) if seconds > 0 else checkpoint())
+        try:
+            await (anyio.sleep(seconds) if seconds > 0 else checkpoint())
+        except BaseException:
+            # Nothing goes out: the next one has this turn.
+            self._next_at -= 1 / _READS_PER_SECOND
+            raise
 
     @property
     def rests_until(self) -> float:

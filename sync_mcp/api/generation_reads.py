@@ -1,6 +1,7 @@
 """Generations as they are read: one or many, their states, their costs, and their ends (API §3, §12)."""
 
 import builtins
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -17,6 +18,7 @@ from sync_mcp.errors import (
     APIResponseError,
     InvalidRequestError,
     NotFoundError,
+    RateLimitError,
     RequestRejectedError,
     SyncError,
 )
@@ -214,11 +216,19 @@ class GenerationReads:
         own: RequestOptions = {"max_retries": 0, **(request_options or {})}
         check_options(own)
 
+        ends_at = anyio.current_time() + (math.inf if timeout_seconds is None else timeout_seconds)
+
         async def look(query: Mapping[str, str], seconds: float) -> Look:
             options: RequestOptions = {**own}
             options["timeout_in_seconds"] = min(seconds, options.get("timeout_in_seconds", seconds))
-            await self.allowance.take()
-            return await self._look(checked, query, options)
+            # Whoever has no time left for a turn reads once all the same: nobody is sent away with nothing.
+            with anyio.CancelScope(deadline=ends_at):
+                await self.allowance.take()
+            try:
+                return await self._look(checked, query, options)
+            except RateLimitError as error:
+                self.allowance.rest_for(error)
+                raise
 
         return await wait_until_finished(look, timeout_seconds, on_update)
 

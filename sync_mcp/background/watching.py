@@ -1,4 +1,4 @@
-"""One watcher for all waits of a process: it asks the API how jobs are while somebody waits for them.
+"""One watcher for all waits of an account: it asks the API how jobs are while somebody waits for them.
 
 While a single job is waited for, that is the API's long poll, which ends when the job does. While several
 are, one list for each hundred of them tells in every tick how all of them are, and a job that the list leaves
@@ -28,7 +28,7 @@ OnNews = Callable[[Mapping[str, Outcome]], Awaitable[None]]
 
 
 class Watcher:
-    """The watcher of one account; one for a process. It runs in `task_group` while somebody waits.
+    """The watcher of an account. It runs in `task_group` while somebody waits.
 
     `explain_missing` says what is known here of a job that the API does not show.
     """

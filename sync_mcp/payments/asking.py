@@ -12,6 +12,7 @@ from sync_mcp.errors import ApprovalDenied, SyncError
 from sync_mcp.payments.bounds import Bounds
 from sync_mcp.payments.call import LOOK_SECONDS, Call, Next, host_to_ask_about
 from sync_mcp.payments.consent import (
+    ANOTHER_TAKE_REASON,
     DECLINED_REASON,
     WEBHOOK_REASON,
     PricedAct,
@@ -79,7 +80,8 @@ class Asking:
         if not reasons:
             return False
         try:
-            await self._propose(call, [PricedAct(call.intention, following.attempt, price)], price, reasons)
+            acts = [PricedAct(call.intention, following.attempt, price)]
+            await self._propose(call, acts, price, reasons, notes=call.terms.notes)
         except ApprovalDenied as denied:
             if denied.is_the_users:
                 await self.revoke(call)
@@ -97,14 +99,21 @@ class Asking:
         reasons: list[Reason] = []
         for call, following, _ in calls:
             reasons += await self._reasons_besides_price(call, following)
-        # Whether each is one that is made again on purpose, it says by itself.
-        take = max(call.intention.take for call, _, _ in calls)
-        reasons += await self._price_reasons(first, total, take)
+        reasons += await self._price_reasons(first, total, take=1)
+        is_any_again = any(call.intention.take > 1 for call, _, _ in calls)
+        if is_any_again and first.terms.approval.above_usd is not None:
+            reasons.append(ANOTHER_TAKE_REASON)
         if not reasons:
             return None
         acts = [PricedAct(call.intention, following.attempt, price) for call, following, price in calls]
         try:
-            await self._propose(first, acts, total, list(dict.fromkeys(reasons)))
+            await self._propose(
+                first,
+                acts,
+                total,
+                list(dict.fromkeys(reasons)),
+                notes=list(dict.fromkeys(note for call, _, _ in calls for note in call.terms.notes)),
+            )
         except ApprovalDenied as denied:
             if denied.is_the_users:
                 for call, _, _ in calls:
@@ -113,7 +122,13 @@ class Asking:
         return Token(await self._hand_out(first, acts, "quote"))
 
     async def _propose(
-        self, call: Call, acts: Sequence[PricedAct], total: Price, reasons: Sequence[Reason]
+        self,
+        call: Call,
+        acts: Sequence[PricedAct],
+        total: Price,
+        reasons: Sequence[Reason],
+        *,
+        notes: Sequence[str],
     ) -> None:
         approval = call.terms.approval
         await approval.ask(
@@ -121,7 +136,7 @@ class Asking:
                 acts,
                 total,
                 reasons,
-                call.terms.notes,
+                notes,
                 None if approval.above_usd is None else await self._sum_unasked(call),
                 await self._bounds.sum_left(call),
                 call.is_sandbox,

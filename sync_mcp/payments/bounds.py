@@ -46,8 +46,18 @@ class Bounds:
         return self.limits.refusal(usd, spent)
 
     async def refusal_of_all(self, call: Call, total_usd: Decimal) -> LimitReached | None:
-        """Return which budget several calls of an account would pass together, if any."""
-        return self.limits.refusal_of_all(total_usd, await self._sum_spent(call)) if self.limits.any else None
+        """Return which budget several calls of an account would pass together, if any.
+
+        What has ended since is asked before one is refused.
+        """
+        if not self.limits.has_budget:
+            return None
+        refusal = self.limits.refusal_of_all(total_usd, await self._sum_spent(call))
+        if refusal is None:
+            return None
+        options = call.reading(SETTLE_SECONDS)
+        await self._settling.settle_account(call.sync, call.account, options, is_due=True)
+        return self.limits.refusal_of_all(total_usd, await self._sum_spent(call))
 
     def max_cost_refusal(self, call: Call, usd: Decimal | None) -> LimitReached | None:
         """Return that the call's own limit stands against a price, if it does."""

@@ -121,6 +121,7 @@ WEBHOOK_REASON = Reason(
 )
 
 
+ANOTHER_TAKE_REASON = Reason("Of some of it this is another take: the same thing is made and paid again.")
 DECLINED_REASON = Reason(
     "The user said no to this within a day.", to_user="You said no to this within a day."
 )

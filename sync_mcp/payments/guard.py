@@ -30,7 +30,7 @@ from sync_mcp.payments.history import History, not_visible
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits, Spending
-from sync_mcp.payments.paying import Payer
+from sync_mcp.payments.paying import Payer, check_media
 from sync_mcp.payments.price import Price
 from sync_mcp.payments.pricing import Pricing
 from sync_mcp.payments.rows import Entry
@@ -181,7 +181,7 @@ class Guard:
 
         The token goes into the terms of each of the creates. It is good once for each act, as long as that
         costs no more than its price of now. None where nobody need be asked. What was made before is not in
-        it, nor is what another call is busy with: a create finds those.
+        it, nor is what is in doubt or another call is busy with: a create finds those.
 
         Args:
             sync: whose money it is.
@@ -199,7 +199,9 @@ class Guard:
             found = await self._history.find(call)
             if isinstance(found, Next) and call.intention.digest not in digests:
                 digests.add(call.intention.digest)
-                calls.append((call, found, await self._payer.price(call)))
+                price = await self._payer.price(call)
+                check_media(call, act, price)
+                calls.append((call, found, price))
         if not calls:
             return None
         for call, _, price in calls:

@@ -102,7 +102,13 @@ class LedgerBook:
         )
 
     def comparable(self, body: Json) -> Json:
-        """Return a body without the signatures of its links: a repeat by another call has others."""
+        """Return a body without the signatures of its links: a repeat by another call has others.
+
+        Nor does a webhook count where an earlier call sent it: the API may show it in a form of its own, and
+        a job that is not known again for that would be paid twice.
+        """
+        if not self._is_new:
+            body = {name: value for name, value in body.items() if name != "webhookUrl"}
         return cast(Json, in_one_spelling(body))
 
     # Whether it goes out

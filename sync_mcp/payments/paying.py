@@ -116,7 +116,7 @@ class Payer:
         price = await self.price(call)
         if isinstance(price.fault, RateLimitError) and await pause_for(call.terms, price.fault):
             price = await self.price(call)
-        _check_media(call, call.intention.act, price)
+        check_media(call, call.intention.act, price)
         refusal = await self._bounds.standing_refusal(call, price)
         if refusal is not None:
             raise refusal
@@ -256,7 +256,7 @@ class Payer:
         sent = call.intention.with_assets(assets)
         # The API has the files now: what it measures is what it charges by.
         price = await self.pricing.price(call.sync, sent.act, {"timeout_in_seconds": LOOK_SECONDS})
-        _check_media(call, sent.act, price)
+        check_media(call, sent.act, price)
         if price.usd is not None and wish.estimate_usd is not None and price.usd > wish.estimate_usd:
             self.pricing.learn(call.sync, call.intention.act, price)
             return None
@@ -382,8 +382,12 @@ async def _outcome_of(work: Awaitable[_ResultT]) -> _ResultT | SyncError:
         return error
 
 
-def _check_media(call: Call, act: PaidAct[Job], price: Price) -> None:
-    """Refuse, or warn of, what does not go with the media as they were measured."""
+def check_media(call: Call, act: PaidAct[Job], price: Price) -> None:
+    """Refuse, or warn of, what does not go with the media as they were measured.
+
+    Raises:
+        InvalidRequestError: the call's terms have it refused.
+    """
     faults = act.faults_at(price)
     if faults and call.terms.refuses_late_segments:
         raise InvalidRequestError(faults)

@@ -316,11 +316,6 @@ class Quote:
     """What names the user's yes to several acts; each of them has a row, which is good once. Of a yes to one
     act the row itself is named."""
 
-    @property
-    def token_id(self) -> str:
-        """What it is brought by."""
-        return self.consent or self.id
-
 
 _NAMES_OF_ENTRY = tuple(field.name for field in fields(Entry))
 _NAMES_OF_QUOTE = tuple(field.name for field in fields(Quote))

@@ -192,6 +192,9 @@ class Settling:
 
     async def settle_job(self, sync: AsyncSync, entry: Entry, job: Job, options: RequestOptions) -> Charged:
         """Write down how a job ended and what it cost; return whether it was charged."""
+        if entry.kind not in KINDS:
+            # Another version has made it, and knows what it is.
+            return entry.charged
         status = KINDS[entry.kind].status_of(job)
         if entry.state == "ended" and entry.cost_usd is not None and entry.status == status:
             return entry.charged
@@ -210,6 +213,8 @@ class Settling:
         account = self._account_of(whose)
         with anyio.move_on_after(SETTLE_SECONDS):
             for entry, job in shown:
+                if entry.kind not in KINDS:
+                    continue
                 cost = await self._cost(sync, entry, options) if account.take_request() else None
                 status = KINDS[entry.kind].status_of(job)
                 await self._write_quietly(sync, entry, status, cost or GenerationCost())

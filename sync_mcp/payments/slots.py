@@ -25,9 +25,9 @@ async def slot_came_free(call: Call, error: ConcurrencyLimitError) -> bool:
     """
     if call.gone.is_set():
         return False
-    running = await list_running(call)
     # A create that goes out in the last moment has no time to be answered.
     until = min(call.terms.slot_until, call.terms.ends_at) - _SLOT_POLL_SECONDS
+    running = await list_running(call, until)
     if anyio.current_time() < until:
         with anyio.move_on_after(_SLOT_POLL_SECONDS):
             await call.gone.wait()
@@ -38,9 +38,13 @@ async def slot_came_free(call: Call, error: ConcurrencyLimitError) -> bool:
     return False
 
 
-async def list_running(call: Call) -> list[str]:
-    """Return the ids of the account's jobs that run; none where they cannot be listed."""
-    await call.sync.generations.allowance.take()
+async def list_running(call: Call, until: float) -> list[str]:
+    """Return the ids of the account's jobs that run; none where they cannot be listed.
+
+    The turn to read is waited for until a time, and then taken.
+    """
+    with anyio.CancelScope(deadline=until):
+        await call.sync.generations.allowance.take()
     try:
         jobs = await call.sync.generations.list(
             status=["PENDING", "PROCESSING"], request_options=call.reading()

@@ -191,6 +191,9 @@ def _list_acts(acts: Sequence[PricedAct]) -> list[str]:
     ]
     if len(acts) > _ACTS_SHOWN:
         lines.append(f"and {len(acts) - _ACTS_SHOWN} more")
+    # Of all of them: what the user does not read they have not agreed to.
+    hosts = dict.fromkeys(one.intention.act.webhook_host for one in acts)
+    lines.extend(f"a finished job's URL goes to: {in_quotes(host)}" for host in hosts if host is not None)
     return lines
 
 

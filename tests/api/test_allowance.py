@@ -54,3 +54,16 @@ async def test_those_who_wait_at_the_same_time_do_not_go_at_the_same_time(pauses
             tasks.start_soon(reads.take)
     turns = [SECONDS_EACH, 2 * SECONDS_EACH, 3 * SECONDS_EACH]
     assert sorted(pauses) == pytest.approx(turns, abs=TOLERANCE)
+
+
+async def test_the_turn_of_one_who_goes_away_is_the_next_ones(pauses: list[float]) -> None:
+    reads = Allowance()
+    for _ in range(3):
+        await reads.take()
+    for _ in range(5):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await reads.take()
+    pauses.clear()
+    await reads.take()
+    assert pauses == pytest.approx([SECONDS_EACH], abs=TOLERANCE)

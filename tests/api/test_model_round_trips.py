@@ -5,13 +5,12 @@ from typing import Any
 from hypothesis import given, strategies as st
 from pydantic import BaseModel
 
+from sync_mcp.api.catalogue import ErrorInfo, ModelInfo
 from sync_mcp.api.models import (
     ActiveSpeaker,
     CamelModel,
-    ErrorInfo,
     Generation,
     GenerationOptions,
-    ModelInfo,
     Segment,
     SegmentAudioInput,
     SnakeModel,

@@ -302,3 +302,16 @@ async def test_a_job_of_a_colleague_is_waited_for_too(
     server = serve(not_mine, state("PROCESSING"), not_mine, state("COMPLETED"))
     assert (await client_of(server).generations.wait("job-1", 600)).status == "COMPLETED"
     assert trail(server.received) == ["GET /v2/generate/job-1", "GET /v2/generations/job-1"] * 2
+
+
+@both_backends
+async def test_a_wait_ends_in_its_time_though_others_have_used_the_reads_up(
+    serve: Serve, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.api.allowance._READS_AT_ONCE", 1)
+    monkeypatch.setattr("sync_mcp.api.allowance._READS_PER_SECOND", 0.001)
+    client = client_of(serve(state("PROCESSING")))
+    await client.generations.allowance.take()
+    with anyio.fail_after(60):
+        told = await client.generations.wait("job-1", 1)
+    assert told.status == "PROCESSING"

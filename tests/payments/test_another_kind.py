@@ -182,3 +182,6 @@ async def test_an_entry_of_a_kind_that_is_not_known_here_is_left_alone(
     entry = ledger.maker_of(made.job.id, speaker.base_url)
     assert entry
     assert entry.state == "accepted"
+    # Nor does anything break where its job is looked at.
+    job = made.job.model_copy(update={"status": "SUCCESS"})
+    assert await guard._settling.settle_job(speaker, entry, job, {}) == "unknown"  # pyright: ignore[reportPrivateUsage]

@@ -4,18 +4,25 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from sync_mcp import AsyncSync, Ledger
+from sync_mcp import AsyncSync, Audio, Ledger, Video
 from sync_mcp.api.models import GenerationRequest
-from sync_mcp.errors import ApprovalDenied, ApprovalRequired, LimitReached, QuoteRefused
+from sync_mcp.errors import (
+    ApprovalDenied,
+    ApprovalRequired,
+    InvalidRequestError,
+    LimitReached,
+    QuoteRefused,
+)
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.book.agreements import CONSENT_SECONDS, QUOTE_SECONDS
 from sync_mcp.payments.call import Terms
+from sync_mcp.payments.consent import ANOTHER_TAKE_REASON
 from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.wish import Token
-from sync_mcp.sandbox import Sandbox
+from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools.question import question_of
 
-from .conftest import PRICE, Asker, Clock, paid
+from .conftest import CREATE, PRICE, Asker, Clock, paid
 from .entries import begun, intended, now_of, priced, wished
 
 pytestmark = pytest.mark.anyio
@@ -119,7 +126,7 @@ def test_a_quote_for_several_holds_for_each_at_its_own_price(ledger: Ledger) -> 
         begun(ledger, "one", "1.5", token=token)
     assert refused.value.code == "price_changed"
     begun(ledger, "two", "2", token=token)
-    with pytest.raises(QuoteRefused, match="another call"):
+    with pytest.raises(QuoteRefused, match="for other calls"):
         begun(ledger, "four", "1", token=token)
     begun(ledger, "one", "1", token=token)
     with pytest.raises(QuoteRefused, match="has been used"):
@@ -162,3 +169,69 @@ async def test_the_question_about_several_says_the_total_and_names_each_with_its
     assert "It cannot be cancelled once started." in first
     assert lines[:-1] == ['"speaker.mp4 + speech.wav": about 0.226 USD'] * 20
     assert lines[-1] == "and 2 more"
+
+
+async def test_the_question_about_several_names_every_host_that_gets_a_finished_jobs_url(
+    sync: AsyncSync, guard: Guard, request_of: RequestOf
+) -> None:
+    asker = Asker("0")
+    hosts = ["good.example.com", *["evil.example.net"] * 21]
+    every = [
+        GenerationAct.of(request_of(f"?clip={number}", webhook_url=f"https://{host}/done"))
+        for number, host in enumerate(hosts)
+    ]
+    await guard.agree(sync, [(act, Terms(approval=asker, webhook_hosts=())) for act in every])
+    *_, first, second = question_of(asker.asked[0]).splitlines()
+    assert first == 'a finished job\'s URL goes to: "good.example.com"'
+    assert second == 'a finished job\'s URL goes to: "evil.example.net"'
+
+
+async def test_the_notes_of_each_reach_the_user_once(
+    sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
+) -> None:
+    asker = Asker("0")
+    notes = (["It is dark."], ["It is long."], ["It is dark."])
+    await guard.agree(
+        sync, [(act, Terms(approval=asker, notes=note)) for act, note in zip(acts, notes, strict=True)]
+    )
+    assert asker.asked[0].notes == ["It is dark.", "It is long."]
+
+
+async def test_of_several_it_is_said_that_some_are_another_take(
+    sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
+) -> None:
+    asker = Asker("100")
+    await guard.agree(sync, [(acts[0], Terms(approval=asker)), (acts[1], Terms(approval=asker, take=2))])
+    assert [reason.text for reason in asker.asked[0].reasons] == [ANOTHER_TAKE_REASON.text]
+
+
+async def test_what_has_ended_since_is_asked_before_a_total_is_refused(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, acts: list[GenerationAct]
+) -> None:
+    guard = guard_of(per_day="0.5")
+    sandbox.add_fault(Fault(path=CREATE, job="fail"))
+    await guard.create(sync, acts[0], None, Terms())
+    sandbox.advance(3600)
+    # What failed and cost nothing holds its estimate no more.
+    assert await guard.agree(sync, on_terms(acts[1:], Asker("0"))) is not None
+
+
+async def test_the_user_is_not_asked_about_segments_that_the_create_would_refuse(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, request_of: RequestOf
+) -> None:
+    asker = Asker("0")
+    media = [Video(url=sandbox.samples.video), Audio(url=sandbox.samples.audio, ref_id="a")]
+    late = {"start_time": 0, "end_time": 500, "audio_input": {"ref_id": "a"}}
+    act = GenerationAct.of(request_of(input=media, segments=[late]))
+    with pytest.raises(InvalidRequestError, match="segment"):
+        await guard.agree(sync, [(act, Terms(approval=asker, refuses_late_segments=True))])
+    assert asker.asked == []
+
+
+def test_a_call_that_was_not_among_several_is_told_so_whatever_became_of_them(ledger: Ledger) -> None:
+    names = [intended(name) for name in NAMES]
+    token = Token(ledger.quote([priced(one) for one in names], now_of()))
+    begun(ledger, "one", "1", token=token)
+    ledger.revoke(names[1])
+    with pytest.raises(QuoteRefused, match="for other calls"):
+        begun(ledger, "stranger", "1", token=token)

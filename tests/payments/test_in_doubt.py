@@ -10,6 +10,7 @@ from sync_mcp.api.models import GenerationRequest
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Terms
 from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.sandbox.api import generations
 from tests.sandbox.wire import VOICE
 
 from .conftest import CREATE, NEVER_MADE, leave_in_doubt, paid
@@ -56,6 +57,30 @@ async def test_the_job_is_found_although_the_repeat_is_spelled_otherwise(
         sync, GenerationAct.of(saying("Caf\u00e9,\nplease", "?clip=~ü")), None, Terms()
     )
     assert made.job.id == sandbox.charges[0].generation_id
+    assert len(paid(sandbox)) == 1
+
+
+@pytest.mark.parametrize(
+    "shown", ["https://hooks.example.com", "https://relay.example.net/h/1", "[redacted]"]
+)
+async def test_the_job_is_found_although_the_api_shows_its_webhook_in_a_form_of_its_own(
+    sandbox: Sandbox,
+    sync: AsyncSync,
+    guard_of: GuardOf,
+    request_of: RequestOf,
+    monkeypatch: pytest.MonkeyPatch,
+    shown: str,
+) -> None:
+    echo = generations._echo  # pyright: ignore[reportPrivateUsage]
+
+    def show_otherwise(*asked: Any) -> dict[str, Any]:
+        return {**echo(*asked), "webhookUrl": shown}
+
+    monkeypatch.setattr(generations, "_echo", show_otherwise)
+    request = request_of(webhook_url="https://hooks.example.com/done?key=1")
+    await leave_in_doubt(sandbox, sync, guard_of(), request, MADE)
+    made = await guard_of().create(sync, GenerationAct.of(request), None, Terms())
+    assert (made.how, made.job.id) == ("found", sandbox.charges[0].generation_id)
     assert len(paid(sandbox)) == 1
 
 

@@ -128,6 +128,8 @@ def use_token(connection: Connection, wish: Wish, now: Moment, latest: Entry | N
     # What another was asked about is not this one's to agree to, and not this one's to know of.
     if quote is None or quote.kind != token.kind or quote.caller != wish.caller:
         raise QuoteRefused(f"There is no such {token.kind}.", next_step=_ASK_AGAIN.get(token.kind))
+    if quote.consent is not None and quote.digest not in names:
+        raise QuoteRefused(f"The {token.kind} is for other calls than this one.")
     if quote.revoked_at is not None:
         raise _refusal_after_no()
     if quote.used_at is not None:
