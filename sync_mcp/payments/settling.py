@@ -7,9 +7,8 @@ not have it, one list tells what has ended, and each cost is asked for by itself
 import contextlib
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -26,6 +25,7 @@ from sync_mcp.payments.acts.act import Job
 from sync_mcp.payments.acts.kinds import KINDS
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Charged, Entry
+from sync_mcp.payments.settling_pace import NO_EXPORT_APART_SECONDS, SettledAccount
 from sync_mcp.payments.wish import Account, Instant
 from sync_mcp.texts import ID_LIMIT, safe
 
@@ -35,14 +35,9 @@ SETTLE_SECONDS = 6.0
 """The longest that settling holds a call up."""
 _PAUSE_SECONDS = 10.0
 """How long after settling an account is left alone."""
-_REQUESTS_PER_SECOND = 1.0
-_REQUESTS_AT_ONCE = 10
 _SETTLED_AT_ONCE = 100
 _LEFT_OPEN_AT_ONCE = 5
 """Of what stayed open for more than a day, so many are asked for one by one in each settling."""
-_PUT_OFF_SECONDS = 600.0
-_PUT_OFF_MOST_SECONDS = 86_400.0
-"""How long what was asked for in vain is left alone: at first, and at most, as it doubles each time."""
 _EXPORT_MARGIN = timedelta(minutes=5)
 EXPORT_TOLERANCE = timedelta(hours=1)
 """By so much the times in the export may differ from the API's `Date`, as those in its list may."""
@@ -54,75 +49,11 @@ EXPORT_RETRY_SECONDS = 30.0
 """After so long the export is asked again, where it could not be read and the API named no time."""
 _NO_EXPORT = frozenset({403, 404, 405, 410, 501})
 """By these an API says that it has no export; a gateway may say so too, for a moment."""
-_NO_EXPORT_APART_SECONDS = 10.0
-"""So far apart it has to say so twice, and nothing else between, before it is believed."""
-_NO_EXPORT_KEPT_SECONDS = 900.0
-"""How long that is believed before the export is asked for again."""
 _EXPORTED_WITHIN_SECONDS = 900.0
 _STRANGE_STATUS_SECONDS = 86_400.0
 """How long a job may be in a status that nobody knows before its cost is asked for as of one that ended."""
 
 _ResultT = TypeVar("_ResultT")
-
-
-@dataclass(slots=True)
-class _Account:
-    """What is remembered of settling one account."""
-
-    settled_at: float = -_PAUSE_SECONDS
-    denied_since: float | None = None
-    """When the API first said that it has no export, where it has said nothing else since."""
-    denied_at: float = 0.0
-    put_off: "dict[int, _PutOff]" = field(default_factory=dict[int, "_PutOff"])
-    """By entry: those that were asked for in vain."""
-    requests_left: float = _REQUESTS_AT_ONCE
-    counted_at: float = field(default_factory=anyio.current_time)
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
-
-    @property
-    def has_export(self) -> bool:
-        """Whether the export is asked for; not where the API has said twice, and lately, that it has none."""
-        if self.denied_since is None or self.denied_at - self.denied_since < _NO_EXPORT_APART_SECONDS:
-            return True
-        return anyio.current_time() - self.denied_at >= _NO_EXPORT_KEPT_SECONDS
-
-    def note_export(self, *, is_denied: bool) -> None:
-        """Note that the API has told of its export, or that it said to have none."""
-        self.denied_at = anyio.current_time()
-        if not is_denied:
-            self.denied_since = None
-        elif self.denied_since is None:
-            self.denied_since = self.denied_at
-
-    def is_put_off(self, entry_id: int) -> bool:
-        """Return whether an entry was asked for in vain a short time ago."""
-        waiting = self.put_off.get(entry_id)
-        return waiting is not None and _seconds() < waiting.until
-
-    def put_entry_off(self, entry_id: int) -> None:
-        """Leave an entry alone for a while, each time longer."""
-        before = self.put_off.get(entry_id)
-        seconds = min(2 * before.seconds, _PUT_OFF_MOST_SECONDS) if before else _PUT_OFF_SECONDS
-        self.put_off[entry_id] = _PutOff(_seconds() + seconds, seconds)
-
-    def take_request(self) -> bool:
-        """Return whether one more request may go into settling now, and count it."""
-        now = anyio.current_time()
-        gained = (now - self.counted_at) * _REQUESTS_PER_SECOND
-        self.requests_left = min(float(_REQUESTS_AT_ONCE), self.requests_left + gained)
-        self.counted_at = now
-        if self.requests_left < 1:
-            return False
-        self.requests_left -= 1
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class _PutOff:
-    """How long an entry is left alone, and until when."""
-
-    until: float
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +77,7 @@ class Settling:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._accounts: dict[tuple[str, str], _Account] = {}
+        self._accounts: dict[tuple[str, str], SettledAccount] = {}
 
     async def settle_account(
         self, sync: AsyncSync, whose: Account, options: RequestOptions, *, is_due: bool = False
@@ -233,11 +164,11 @@ class Settling:
             return await self._read_export(account, sync, since - EXPORT_TOLERANCE, options)
         return _cannot_tell("cannot be read to its end in time")
 
-    def _account_of(self, whose: Account) -> _Account:
-        return self._accounts.setdefault((whose.name, whose.base_url), _Account())
+    def _account_of(self, whose: Account) -> SettledAccount:
+        return self._accounts.setdefault((whose.name, whose.base_url), SettledAccount())
 
     async def _read_export(
-        self, account: _Account, sync: AsyncSync, since: datetime, options: RequestOptions
+        self, account: SettledAccount, sync: AsyncSync, since: datetime, options: RequestOptions
     ) -> Finished:
         rows: list[UsageItem] = []
         cursors: list[str | None] = [None]
@@ -249,7 +180,7 @@ class Settling:
             if page is None:
                 if not account.has_export:
                     return Finished()
-                return _cannot_tell("is not there now", _NO_EXPORT_APART_SECONDS + 1)
+                return _cannot_tell("is not there now", NO_EXPORT_APART_SECONDS + 1)
             if page.unreadable:
                 return _cannot_tell("has a row that cannot be read")
             rows += page.items
@@ -264,7 +195,7 @@ class Settling:
 
     async def _export_page(
         self,
-        account: _Account,
+        account: SettledAccount,
         sync: AsyncSync,
         since: datetime,
         cursor: str | None,
@@ -294,7 +225,7 @@ class Settling:
         return page
 
     async def _settle_recent(
-        self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
+        self, account: SettledAccount, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
     ) -> None:
         listed = [entry for entry in entries if KINDS[entry.kind].job_kind().listed]
         if listed and not (
@@ -304,7 +235,7 @@ class Settling:
         await self._settle_singly(account, sync, [entry for entry in entries if entry not in listed], options)
 
     async def _settle_by_export(
-        self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
+        self, account: SettledAccount, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
     ) -> bool:
         """Settle what the export tells; return whether there is one."""
         by_id = {entry.generation_id: entry for entry in entries}
@@ -343,7 +274,7 @@ class Settling:
                 await self._write_quietly(sync, entry, status, row, ended_at=row.finished_at)
 
     async def _settle_left_open(
-        self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
+        self, account: SettledAccount, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
     ) -> None:
         """Settle what stayed open for more than a day: by one page of the export, then a few one by one.
 
@@ -377,7 +308,7 @@ class Settling:
                 await self._write_quietly(sync, entry, status, cost)
 
     async def _settle_by_list(
-        self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
+        self, account: SettledAccount, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
     ) -> None:
         if not account.take_request():
             return
@@ -395,7 +326,7 @@ class Settling:
                 await self._settle_as_seen(sync, entry, job, options)
 
     async def _settle_singly(
-        self, account: _Account, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
+        self, account: SettledAccount, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
     ) -> None:
         """Settle jobs of kinds that the API neither lists nor exports."""
         for entry in entries:
@@ -475,11 +406,6 @@ class Settling:
 
 def _may_have_ended(entry: Entry, job: Job) -> bool:
     return job.status not in KINDS[entry.kind].running_statuses
-
-
-def _seconds() -> float:
-    """Return the time by which what was asked for in vain is left alone."""
-    return time.monotonic()
 
 
 def _cannot_tell(how: str, retry_after_seconds: float | None = None) -> Finished:

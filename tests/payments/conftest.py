@@ -209,7 +209,7 @@ def sent(sandbox: Sandbox) -> list[str | None]:
 def _settles_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What settling waits for in a day of work would hold a test up."""
     monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr("sync_mcp.payments.settling._REQUESTS_PER_SECOND", 1e6)
+    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 1e6)
 
 
 @pytest.fixture(autouse=True)

@@ -156,7 +156,7 @@ async def test_what_was_left_alone_is_asked_for_again_later_and_ever_less_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("sync_mcp.payments.settling._seconds", lambda: now)
+    monkeypatch.setattr("sync_mcp.payments.settling_pace._seconds", lambda: now)
     sandbox.add_fault(FAILS)
     await make()
     sandbox.advance(100)

@@ -266,8 +266,8 @@ async def test_of_an_export_without_an_end_so_many_pages_are_read_and_the_user_m
 async def test_the_export_is_asked_though_settling_has_no_request_left(
     sandbox: Sandbox, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.payments.settling._REQUESTS_PER_SECOND", 0.0)
-    monkeypatch.setattr("sync_mcp.payments.settling._REQUESTS_AT_ONCE", 0)
+    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 0.0)
+    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_AT_ONCE", 0)
     sandbox.add_fault(NEVER_ARRIVED)
     shows(sandbox, finished())
     assert "the API's export has a job that may be it" in (await unknown(make)).next_step
@@ -286,7 +286,7 @@ async def test_that_there_is_no_export_is_believed_when_it_was_said_twice_some_t
     assert f"Make exactly this call again in {error.retry_after_seconds:.0f} s." in error.next_step
     await unknown(make)
     assert len(sent(sandbox)) == 1
-    monkeypatch.setattr("sync_mcp.payments.settling._NO_EXPORT_APART_SECONDS", 0.0)
+    monkeypatch.setattr("sync_mcp.payments.settling_pace.NO_EXPORT_APART_SECONDS", 0.0)
     assert (await make()).how == "sent now"
 
 
@@ -308,14 +308,14 @@ async def test_an_export_that_is_not_there_is_asked_for_again_after_a_while(
     def asked() -> int:
         return sum(request.path == EXPORT for request in sandbox.requests)
 
-    monkeypatch.setattr("sync_mcp.payments.settling._NO_EXPORT_APART_SECONDS", 0.0)
+    monkeypatch.setattr("sync_mcp.payments.settling_pace.NO_EXPORT_APART_SECONDS", 0.0)
     sandbox.configure(usage_export=False)
     for number in range(2):
         sandbox.add_fault(NEVER_ARRIVED)
         await make(request_of(f"?n={number}"))
     assert asked() == 1
     sandbox.configure(usage_export=True)
-    monkeypatch.setattr("sync_mcp.payments.settling._NO_EXPORT_KEPT_SECONDS", 0.0)
+    monkeypatch.setattr("sync_mcp.payments.settling_pace._NO_EXPORT_KEPT_SECONDS", 0.0)
     sandbox.add_fault(NEVER_ARRIVED)
     shows(sandbox, finished())
     assert "the API's export has a job that may be it" in (await unknown(make)).next_step

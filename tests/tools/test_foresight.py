@@ -73,7 +73,7 @@ async def a_world(sandbox: Sandbox, home: Path, **settings: Any) -> AsyncGenerat
 def _short_calls(monkeypatch: pytest.MonkeyPatch, short_pauses: None) -> None:
     monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 5.0)
     monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr("sync_mcp.payments.settling._REQUESTS_PER_SECOND", 1e6)
+    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 1e6)
 
 
 NEVER_ARRIVES = Fault(path=CREATE, drop="before", times=None)
