@@ -9,7 +9,7 @@ show it, the list says nothing: then nothing goes out again unless the user agre
 the API has no list, a repeat is the one way to find out: it goes out where the API's documentation says that
 it keeps such keys, and else not at all.
 
-What was sent, and whose a job is, is kept in a book (`book`); the search is in `search`, and what is made is
+What was sent, and whose a job is, is kept in a book (`book`); the search is in `doubt`, and what is made is
 told by its kind (`kinds`).
 """
 
