@@ -125,7 +125,7 @@ def test_the_list_of_codes_holds_each_that_is_raised_and_no_other() -> None:
 
 
 def codes_in(tree: ast.Module, names: set[str]) -> Iterator[str]:
-    """Yield the codes that a module gives to errors: as `code=`, by a constant's name, or by a function.
+    """Yield the codes that a module gives to errors: as `code=` or by a constant's name.
 
     Of a constant that holds codes, each with a text after it, they are the first of each pair.
     """
@@ -139,7 +139,6 @@ def codes_in(tree: ast.Module, names: set[str]) -> Iterator[str]:
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = getattr(call.func, "id", "")
         given = [word.value for word in call.keywords if word.arg == "code" and name in names]
-        given += call.args[1:2] if name == "_lost" else []
         for value in (part for each in given for part in ast.walk(each)):
             told = constants.get(value.id) if isinstance(value, ast.Name) else getattr(value, "value", None)
             if isinstance(told, str):

@@ -20,7 +20,7 @@ from threading import Lock
 from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from sync_mcp.errors import Code, LedgerError
+from sync_mcp.errors import LedgerError
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.rows import from_nano
@@ -392,7 +392,7 @@ class SqliteStore:
         is_damaged = code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
         if is_damaged or isinstance(error, _DamagedError):
             if self._read_only:
-                return _loss(f"The ledger {self.path} is damaged.", "ledger_corrupt")
+                return LedgerError(f"The ledger {self.path} is damaged.", code="ledger_corrupt")
             self._set_aside_now()
             return self._corrupt()
         # The next call looks at it anew: another file may have been written into this one.
@@ -418,27 +418,27 @@ class SqliteStore:
 
     def _corrupt(self) -> LedgerError:
         names = ", ".join(path.name for path in self.set_aside()) or FILE_NAME
-        return _loss(
+        return LedgerError(
             f"The ledger was damaged and has been set aside in {self.folder} ({names}): what was paid before "
             "is not known any more, so nothing is paid for now.",
-            "ledger_corrupt",
+            code="ledger_corrupt",
         )
 
     def _missing(self, mark: Mark) -> LedgerError:
         # It is told: another process may go on without it on the user's word.
         self._seen = None
         knew = "" if mark == UNREADABLE else f", which knew {_extent(mark)}"
-        return _loss(
+        return LedgerError(
             f"The ledger {self.path} is gone{knew}: its mark {MARK_NAME} is still there. What was paid "
             "before is not known any more, so nothing is paid for now.",
-            "ledger_missing",
+            code="ledger_missing",
         )
 
     def _loss_by_replacement(self, how: str) -> LedgerError:
-        return _loss(
+        return LedgerError(
             f"The ledger {self.path} {how}. What was paid since may not be known any more, so nothing is "
             "paid for now.",
-            "ledger_replaced",
+            code="ledger_replaced",
         )
 
     def _error_untouched(self, how: str) -> LedgerError:
@@ -461,10 +461,6 @@ _CALL_AGAIN = (
     "Make the same call again in a while; nothing was paid for. If it stays so, ask the user to end other "
     "processes of sync-mcp, above all those of an earlier version."
 )
-
-
-def _loss(message: str, code: Code) -> LedgerError:
-    return LedgerError(message, code=code)
 
 
 def _extent(mark: Mark) -> str:
