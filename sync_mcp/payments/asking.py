@@ -79,71 +79,53 @@ class Asking:
         reasons = because or await self.reasons_for(call, following, price)
         if not reasons:
             return False
-        try:
-            acts = [PricedAct(call.intention, following.attempt, price)]
-            await self._propose(call, acts, price, reasons, notes=call.terms.notes)
-        except ApprovalDenied as denied:
-            if denied.is_the_users:
-                await self.revoke(call)
-            raise
+        await self._propose([call], [PricedAct(call.intention, following.attempt, price)], price, reasons)
         return True
 
-    async def ask_for_all(self, calls: Sequence[tuple[Call, Next, Price]]) -> Token | None:
+    async def ask_for_all(self, attempts: Sequence[tuple[Call, Next, Price]], total: Price) -> Token | None:
         """Have the user agree to several attempts at once, with their total; None where that is not needed.
 
         Raises:
             ApprovalRequired, ApprovalDenied: the user has not agreed; nothing was sent.
         """
-        first = calls[0][0]
-        total = _total_of([price for _, _, price in calls])
+        calls = [call for call, _, _ in attempts]
         reasons: list[Reason] = []
-        for call, following, _ in calls:
+        for call, following, _ in attempts:
             reasons += await self._reasons_besides_price(call, following)
-        reasons += await self._price_reasons(first, total, take=1)
-        is_any_again = any(call.intention.take > 1 for call, _, _ in calls)
-        if is_any_again and first.terms.approval.above_usd is not None:
+        reasons += await self._price_reasons(calls[0], total, take=1)
+        is_any_again = any(call.intention.take > 1 for call in calls)
+        if is_any_again and calls[0].terms.approval.above_usd is not None:
             reasons.append(ANOTHER_TAKE_REASON)
         if not reasons:
             return None
-        acts = [PricedAct(call.intention, following.attempt, price) for call, following, price in calls]
-        try:
-            await self._propose(
-                first,
-                acts,
-                total,
-                list(dict.fromkeys(reasons)),
-                notes=list(dict.fromkeys(note for call, _, _ in calls for note in call.terms.notes)),
-            )
-        except ApprovalDenied as denied:
-            if denied.is_the_users:
-                for call, _, _ in calls:
-                    await self.revoke(call)
-            raise
-        return Token(await self._hand_out(first, acts, "quote"))
+        acts = [PricedAct(call.intention, following.attempt, price) for call, following, price in attempts]
+        await self._propose(calls, acts, total, list(dict.fromkeys(reasons)))
+        return Token(await self._hand_out(calls[0], acts, "quote"))
 
     async def _propose(
-        self,
-        call: Call,
-        acts: Sequence[PricedAct],
-        total: Price,
-        reasons: Sequence[Reason],
-        *,
-        notes: Sequence[str],
+        self, calls: Sequence[Call], acts: Sequence[PricedAct], total: Price, reasons: Sequence[Reason]
     ) -> None:
-        approval = call.terms.approval
-        await approval.ask(
-            Proposal(
-                acts,
-                total,
-                reasons,
-                notes,
-                None if approval.above_usd is None else await self._sum_unasked(call),
-                await self._bounds.sum_left(call),
-                call.is_sandbox,
-                partial(self._hand_out, call, acts),
-                call.terms.voice_names,
-            )
+        """Have the user agree to these acts of calls; how they are asked follows from the first's terms."""
+        first = calls[0]
+        approval = first.terms.approval
+        proposal = Proposal(
+            acts,
+            total,
+            reasons,
+            list(dict.fromkeys(note for call in calls for note in call.terms.notes)),
+            None if approval.above_usd is None else await self._sum_unasked(first),
+            await self._bounds.sum_left(first),
+            first.is_sandbox,
+            partial(self._hand_out, first, acts),
+            first.terms.voice_names,
         )
+        try:
+            await approval.ask(proposal)
+        except ApprovalDenied as denied:
+            if denied.is_the_users:
+                for call in calls:
+                    await self.revoke(call)
+            raise
 
     async def revoke(self, call: Call) -> None:
         """Take back what the user was told of a call they said no to, also where it names known assets."""
@@ -167,12 +149,3 @@ class Asking:
 
     async def _hand_out(self, call: Call, acts: Sequence[PricedAct], kind: TokenKind) -> str:
         return await do_in_thread(partial(self.ledger.quote, acts, call.now, kind, caller=call.terms.caller))
-
-
-def _total_of(prices: Sequence[Price]) -> Price:
-    """Return the price of several acts together: unknown where that of one is."""
-    known = [price.usd for price in prices if price.usd is not None]
-    unknown = len(prices) - len(known)
-    if unknown:
-        return Price(None, f"that of {unknown} of {len(prices)} is not known")
-    return Price(sum(known, Decimal(0)))

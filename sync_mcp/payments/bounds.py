@@ -29,8 +29,7 @@ class Bounds:
         if price.usd is None:
             # No sum that is spent decides it.
             return until_priced(refusal, price.fault) if price.fault else refusal
-        options = call.reading(SETTLE_SECONDS)
-        await self._settling.settle_account(call.sync, call.account, options, is_due=True)
+        await self._settle(call)
         return await self.refusal(call, price.usd)
 
     async def refusal(
@@ -55,14 +54,17 @@ class Bounds:
         refusal = self.limits.refusal_of_all(total_usd, await self._sum_spent(call))
         if refusal is None:
             return None
-        options = call.reading(SETTLE_SECONDS)
-        await self._settling.settle_account(call.sync, call.account, options, is_due=True)
+        await self._settle(call)
         return self.limits.refusal_of_all(total_usd, await self._sum_spent(call))
 
     def max_cost_refusal(self, call: Call, usd: Decimal | None) -> LimitReached | None:
         """Return that the call's own limit stands against a price, if it does."""
         most = call.terms.max_cost_usd
         return None if most is None else call_refusal(usd, most)
+
+    async def _settle(self, call: Call) -> None:
+        options = call.reading(SETTLE_SECONDS)
+        await self._settling.settle_account(call.sync, call.account, options, is_due=True)
 
     async def _sum_spent(self, call: Call) -> Spent:
         return await do_in_thread(partial(self.ledger.sum_spent, is_sandbox=call.is_sandbox, now=call.now))

@@ -30,8 +30,8 @@ from sync_mcp.payments.history import History, not_visible
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits, Spending
-from sync_mcp.payments.paying import Payer, check_media
-from sync_mcp.payments.price import Price
+from sync_mcp.payments.paying import Payer
+from sync_mcp.payments.price import Price, total_of
 from sync_mcp.payments.pricing import Pricing
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.sending import Sender
@@ -152,7 +152,7 @@ class Guard:
                 return Foresight("under way", ledger_id=found.id)
             if isinstance(found, Entry):
                 _, is_whole = call.intention.first_sent(found.extras)
-                following = await self._payer.ask_about_unseen(call, found) if is_whole else None
+                following = await self._payer.find_unseen_repeat(call, found) if is_whole else None
                 if following is None:
                     hindrance = await self._payer.foresee_hindrance(call, found, is_whole=is_whole)
                     return Foresight("in doubt", ledger_id=found.id, hindrance=hindrance)
@@ -199,20 +199,19 @@ class Guard:
             found = await self._history.find(call)
             if isinstance(found, Next) and call.intention.digest not in digests:
                 digests.add(call.intention.digest)
-                price = await self._payer.price(call)
-                check_media(call, act, price)
-                calls.append((call, found, price))
+                calls.append((call, found, await self._payer.price(call)))
         if not calls:
             return None
         for call, _, price in calls:
             refusal = await self._bounds.standing_refusal(call, price)
             if refusal is not None:
                 raise refusal
-        total = sum((price.usd or Decimal(0) for _, _, price in calls), Decimal(0))
-        refusal = await self._bounds.refusal_of_all(calls[0][0], total)
+        total = total_of([price for _, _, price in calls])
+        # Where there is a budget, each price is known by now.
+        refusal = None if total.usd is None else await self._bounds.refusal_of_all(calls[0][0], total.usd)
         if refusal is not None:
             raise refusal
-        return await self._asking.ask_for_all(calls)
+        return await self._asking.ask_for_all(calls, total)
 
     async def question_age(self, token_id: str, caller: str | None) -> float | None:
         """Return how many seconds ago a question was put to a caller, or None where there was none."""

@@ -1,5 +1,6 @@
 """How much may be spent: the user's limits, and what stands against them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -123,26 +124,18 @@ class Limits:
         """Return why a job must not be sent, or None where no limit stands in its way."""
         if price_usd is None:
             return _refusal_of_unknown_price() if self.any else None
-        reached = [limit for limit in self.standings(spent) if price_usd > limit.left_usd]
-        # One that begins anew is no reason to wait where another never does.
-        told = min(reached, key=lambda limit: limit.until is not None, default=None)
-        return None if told is None else _refusal_by(told, price_usd)
+        return _refusal_among(self.standings(spent), price_usd, "The job")
 
     def refusal_of_all(self, total_usd: Decimal, spent: Spent) -> LimitReached | None:
         """Return which budget several jobs would pass together, or None where none stands in their way."""
-        reached = [
-            limit
-            for limit in self.standings(spent)
-            if limit.name != "per_job_usd" and total_usd > limit.left_usd
-        ]
-        # One that begins anew is no reason to wait where another never does.
-        told = min(reached, key=lambda limit: limit.until is not None, default=None)
-        return None if told is None else _refusal_by(told, total_usd, what="The jobs")
+        return _refusal_among(self._budgets(spent), total_usd, "The jobs")
 
     def sum_left(self, spent: Spent) -> Decimal | None:
         """Return what the budgets leave for all further jobs, or None where there is none."""
-        left = [limit.left_usd for limit in self.standings(spent) if limit.name != "per_job_usd"]
-        return min(left, default=None)
+        return min((budget.left_usd for budget in self._budgets(spent)), default=None)
+
+    def _budgets(self, spent: Spent) -> list[Standing]:
+        return [limit for limit in self.standings(spent) if limit.name != "per_job_usd"]
 
 
 def call_refusal(price_usd: Decimal | None, max_cost_usd: Decimal) -> LimitReached | None:
@@ -175,7 +168,13 @@ def until_priced(refusal: LimitReached, fault: SyncError) -> LimitReached:
     return refusal
 
 
-def _refusal_by(limit: Standing, price_usd: Decimal, *, what: str = "The job") -> LimitReached:
+def _refusal_among(limits: Sequence[Standing], price_usd: Decimal, what: str) -> LimitReached | None:
+    """Return which of these limits `what` would pass at a price, or None where none stands in its way."""
+    reached = [limit for limit in limits if price_usd > limit.left_usd]
+    # One that begins anew is no reason to wait where another never does.
+    limit = min(reached, key=lambda limit: limit.until is not None, default=None)
+    if limit is None:
+        return None
     until = f" until {minute(limit.until)}" if limit.until else ""
     left = f", of which {dollars(limit.left_usd)} is left{until}" if limit.name != "per_job_usd" else ""
     amount = dollars(limit.limit_usd)

@@ -114,9 +114,6 @@ class Payer:
         """Price an attempt, have it agreed to, write it down and send it."""
         await self._settling.settle_account(call.sync, call.account, call.reading(SETTLE_SECONDS))
         price = await self.price(call)
-        if isinstance(price.fault, RateLimitError) and await pause_for(call.terms, price.fault):
-            price = await self.price(call)
-        check_media(call, call.intention.act, price)
         refusal = await self._bounds.standing_refusal(call, price)
         if refusal is not None:
             raise refusal
@@ -141,7 +138,19 @@ class Payer:
         return await self._make(call, following, price, replace(wish, token=None, is_agreed=True))
 
     async def price(self, call: Call) -> Price:
-        """Return what a call's act is likely to cost, as the API and its files tell it now."""
+        """Return what a call's act is likely to cost, waiting as long as a 429 asks.
+
+        Raises:
+            InvalidRequestError: it does not go with its media as they were measured.
+            SyncError: as of an estimate.
+        """
+        price = await self._price_once(call)
+        if isinstance(price.fault, RateLimitError) and await pause_for(call.terms, price.fault):
+            price = await self._price_once(call)
+        _check_media(call, call.intention.act, price)
+        return price
+
+    async def _price_once(self, call: Call) -> Price:
         return await self.pricing.price(
             call.sync,
             call.intention.act,
@@ -256,7 +265,7 @@ class Payer:
         sent = call.intention.with_assets(assets)
         # The API has the files now: what it measures is what it charges by.
         price = await self.pricing.price(call.sync, sent.act, {"timeout_in_seconds": LOOK_SECONDS})
-        check_media(call, sent.act, price)
+        _check_media(call, sent.act, price)
         if price.usd is not None and wish.estimate_usd is not None and price.usd > wish.estimate_usd:
             self.pricing.learn(call.sync, call.intention.act, price)
             return None
@@ -272,7 +281,7 @@ class Payer:
         first, is_whole = call.intention.first_sent(entry.extras)
         # Under the same key the same body: what the first call said besides holds.
         call = replace(call, intention=first)
-        following = await self.ask_about_unseen(call, entry) if is_whole else None
+        following = await self.find_unseen_repeat(call, entry) if is_whole else None
         wish = self._sender.wish(call, entry.attempt, entry.estimate_usd, repeated_key=None)
         if following is None:
             wish = replace(wish, token=None)
@@ -296,7 +305,7 @@ class Payer:
         how = "sent now" if sent.went_out else "found"
         return Made(sent.job, entry.attempt, how, sent.price_usd, notes=notes)
 
-    async def ask_about_unseen(self, call: Call, entry: Entry) -> Next | None:
+    async def find_unseen_repeat(self, call: Call, entry: Entry) -> Next | None:
         """Return why the user is asked before an attempt is sent again whose job the API named and hides.
 
         Raises:
@@ -382,12 +391,8 @@ async def _outcome_of(work: Awaitable[_ResultT]) -> _ResultT | SyncError:
         return error
 
 
-def check_media(call: Call, act: PaidAct[Job], price: Price) -> None:
-    """Refuse, or warn of, what does not go with the media as they were measured.
-
-    Raises:
-        InvalidRequestError: the call's terms have it refused.
-    """
+def _check_media(call: Call, act: PaidAct[Job], price: Price) -> None:
+    """Refuse, or warn of, what does not go with the media as they were measured."""
     faults = act.faults_at(price)
     if faults and call.terms.refuses_late_segments:
         raise InvalidRequestError(faults)

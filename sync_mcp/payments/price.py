@@ -44,3 +44,12 @@ class Price:
 def believable(usd: Decimal | None) -> Decimal | None:
     """Return a price, or None for one that no job has: then nobody knows it."""
     return usd if usd is not None and usd.is_finite() and 0 < usd <= HIGHEST_USD else None
+
+
+def total_of(prices: Sequence[Price]) -> Price:
+    """Return the price of several acts together: unknown where that of one is."""
+    known = [price.usd for price in prices if price.usd is not None]
+    unknown = len(prices) - len(known)
+    if unknown:
+        return Price(None, f"that of {unknown} of {len(prices)} is not known")
+    return Price(sum(known, Decimal(0)))
