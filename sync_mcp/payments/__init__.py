@@ -1,1 +1,1 @@
-"""Everything between a wish and the money: what must not be lost when a call is."""
+"""Everything between a request and the money: what must not be lost when a call is."""

@@ -9,9 +9,9 @@ from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import APIResponseError, APIStatusError, AuthenticationError
+from sync_mcp.payments.attempt import Account
 from sync_mcp.payments.call import LOOK_SECONDS
 from sync_mcp.payments.ledger import Ledger
-from sync_mcp.payments.wish import Account
 from sync_mcp.texts import ID_LIMIT, safe
 
 ORGANIZATION_HEADER = "x-sync-organization-id"

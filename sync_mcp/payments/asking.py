@@ -9,13 +9,14 @@ import anyio
 
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import ApprovalDenied, SyncError
+from sync_mcp.payments.acts.act import Job
+from sync_mcp.payments.attempt import Attempt, Token
 from sync_mcp.payments.bounds import Bounds
-from sync_mcp.payments.call import LOOK_SECONDS, Call, Next, host_to_ask_about
+from sync_mcp.payments.call import LOOK_SECONDS, PaidCall
 from sync_mcp.payments.consent import (
     ANOTHER_TAKE_REASON,
     DECLINED_REASON,
     WEBHOOK_REASON,
-    PricedAct,
     Proposal,
     Reason,
     price_reasons,
@@ -24,7 +25,6 @@ from sync_mcp.payments.consent import (
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import TokenKind
-from sync_mcp.payments.wish import Token
 
 logger = logging.getLogger("sync_mcp.payments")
 
@@ -36,88 +36,92 @@ class Asking:
         self.ledger = ledger
         self._bounds = bounds
 
-    async def reasons_for(self, call: Call, following: Next, price: Price) -> list[Reason]:
+    async def reasons_for(self, call: PaidCall[Job], attempt: Attempt) -> list[Reason]:
         """Return why the user is asked about an attempt; nothing where they need not be."""
         return [
-            *await self._reasons_besides_price(call, following),
-            *await self._price_reasons(call, price, call.intention.take),
+            *await self._reasons_besides_price(call, attempt),
+            *await self._price_reasons(call, attempt.price, call.take),
         ]
 
-    async def _reasons_besides_price(self, call: Call, following: Next) -> list[Reason]:
+    async def _reasons_besides_price(self, call: PaidCall[Job], attempt: Attempt) -> list[Reason]:
         reasons: list[Reason] = []
-        if following.paid_before is not None:
-            reasons.append(repeat_reason(following.note or "", following.paid_before))
+        if attempt.paid_before is not None:
+            reasons.append(repeat_reason(attempt.note or "", attempt.paid_before))
         else:
             twin = await do_in_thread(self.ledger.twin_elsewhere, call.intention)
             if twin is not None:
                 note = f"The same was made or sent with another key of this address (ledger entry {twin.id})."
                 reasons.append(repeat_reason(note, twin.id))
-        if host_to_ask_about(call) is not None:
+        if call.host_to_ask_about is not None:
             reasons.append(WEBHOOK_REASON)
-        above = call.terms.approval.above_usd
+        above = call.approval.above_usd
         # Where nobody is asked about a price, nobody is asked about a no of before either.
-        if above is not None and await do_in_thread(
-            self.ledger.was_declined, call.intention, call.terms.caller
-        ):
+        if above is not None and await do_in_thread(self.ledger.was_declined, call.intention, call.caller):
             reasons.append(DECLINED_REASON)
         return reasons
 
-    async def _price_reasons(self, call: Call, price: Price, take: int) -> list[Reason]:
-        above = call.terms.approval.above_usd
+    async def _price_reasons(self, call: PaidCall[Job], price: Price, take: int) -> list[Reason]:
+        above = call.approval.above_usd
         unasked = Decimal(0) if above is None else await self._sum_unasked(call)
         return price_reasons(price, unasked, above, take=take)
 
-    async def _sum_unasked(self, call: Call) -> Decimal:
+    async def _sum_unasked(self, call: PaidCall[Job]) -> Decimal:
         return await do_in_thread(partial(self.ledger.sum_unasked, is_sandbox=call.is_sandbox, now=call.now))
 
-    async def ask(self, call: Call, following: Next, price: Price, because: Sequence[Reason] = ()) -> bool:
+    async def ask(self, call: PaidCall[Job], attempt: Attempt, because: Sequence[Reason] = ()) -> bool:
         """Have the user agree where that is needed; return whether they were asked.
 
         Raises:
             ApprovalRequired, ApprovalDenied: the user has not agreed; nothing was sent.
         """
-        reasons = because or await self.reasons_for(call, following, price)
+        reasons = because or await self.reasons_for(call, attempt)
         if not reasons:
             return False
-        await self._propose([call], [PricedAct(call.intention, following.attempt, price)], price, reasons)
+        await self._propose([call], [attempt], attempt.price, reasons)
         return True
 
-    async def ask_for_all(self, attempts: Sequence[tuple[Call, Next, Price]], total: Price) -> Token | None:
+    async def ask_for_all(
+        self, made_out: Sequence[tuple[PaidCall[Job], Attempt]], total: Price
+    ) -> Token | None:
         """Have the user agree to several attempts at once, with their total; None where that is not needed.
 
         Raises:
             ApprovalRequired, ApprovalDenied: the user has not agreed; nothing was sent.
         """
-        calls = [call for call, _, _ in attempts]
+        calls = [call for call, _ in made_out]
         reasons: list[Reason] = []
-        for call, following, _ in attempts:
-            reasons += await self._reasons_besides_price(call, following)
+        for call, attempt in made_out:
+            reasons += await self._reasons_besides_price(call, attempt)
         reasons += await self._price_reasons(calls[0], total, take=1)
-        is_any_again = any(call.intention.take > 1 for call in calls)
-        if is_any_again and calls[0].terms.approval.above_usd is not None:
+        is_any_again = any(call.take > 1 for call in calls)
+        if is_any_again and calls[0].approval.above_usd is not None:
             reasons.append(ANOTHER_TAKE_REASON)
         if not reasons:
             return None
-        acts = [PricedAct(call.intention, following.attempt, price) for call, following, price in attempts]
-        await self._propose(calls, acts, total, list(dict.fromkeys(reasons)))
-        return Token(await self._hand_out(calls[0], acts, "quote"))
+        attempts = [attempt for _, attempt in made_out]
+        await self._propose(calls, attempts, total, list(dict.fromkeys(reasons)))
+        return Token(await self._hand_out(calls[0], attempts, "quote"))
 
     async def _propose(
-        self, calls: Sequence[Call], acts: Sequence[PricedAct], total: Price, reasons: Sequence[Reason]
+        self,
+        calls: Sequence[PaidCall[Job]],
+        attempts: Sequence[Attempt],
+        total: Price,
+        reasons: Sequence[Reason],
     ) -> None:
-        """Have the user agree to these acts of calls; how they are asked follows from the first's terms."""
+        """Have the user agree to these attempts of calls; how they are asked follows from the first call."""
         first = calls[0]
-        approval = first.terms.approval
+        approval = first.approval
         proposal = Proposal(
-            acts,
+            attempts,
             total,
             reasons,
-            list(dict.fromkeys(note for call in calls for note in call.terms.notes)),
+            list(dict.fromkeys(note for call in calls for note in call.notes)),
             None if approval.above_usd is None else await self._sum_unasked(first),
             await self._bounds.sum_left(first),
             first.is_sandbox,
-            partial(self._hand_out, first, acts),
-            first.terms.voice_names,
+            partial(self._hand_out, first, attempts),
+            first.voice_names,
         )
         try:
             await approval.ask(proposal)
@@ -127,10 +131,10 @@ class Asking:
                     await self.revoke(call)
             raise
 
-    async def revoke(self, call: Call) -> None:
+    async def revoke(self, call: PaidCall[Job]) -> None:
         """Take back what the user was told of a call they said no to, also where it names known assets."""
-        await do_in_thread(partial(self.ledger.revoke, call.intention, caller=call.terms.caller))
-        files = call.terms.files
+        await do_in_thread(partial(self.ledger.revoke, call.intention, caller=call.caller))
+        files = call.files
         if files is None:
             return
         assets: Mapping[str, str] | None = None
@@ -141,11 +145,11 @@ class Asking:
                 logger.warning("which assets have the content of files cannot be told: %s", error)
         if assets is not None:
             sent = call.intention.with_assets(assets)
-            await do_in_thread(partial(self.ledger.revoke, call.intention, sent, caller=call.terms.caller))
+            await do_in_thread(partial(self.ledger.revoke, call.intention, sent, caller=call.caller))
 
-    async def hand_out(self, call: Call, following: Next, price: Price) -> str:
-        """Write down a quote for a call at this price; return its name."""
-        return await self._hand_out(call, [PricedAct(call.intention, following.attempt, price)], "quote")
+    async def hand_out(self, call: PaidCall[Job], attempt: Attempt) -> str:
+        """Write down a quote for an attempt at its price; return its name."""
+        return await self._hand_out(call, [attempt], "quote")
 
-    async def _hand_out(self, call: Call, acts: Sequence[PricedAct], kind: TokenKind) -> str:
-        return await do_in_thread(partial(self.ledger.quote, acts, call.now, kind, caller=call.terms.caller))
+    async def _hand_out(self, call: PaidCall[Job], attempts: Sequence[Attempt], kind: TokenKind) -> str:
+        return await do_in_thread(partial(self.ledger.quote, attempts, call.now, kind, caller=call.caller))

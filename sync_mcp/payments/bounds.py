@@ -5,7 +5,8 @@ from functools import partial
 
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import LimitReached
-from sync_mcp.payments.call import Call
+from sync_mcp.payments.acts.act import Job
+from sync_mcp.payments.call import PaidCall
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits, Spent, call_refusal, until_priced
 from sync_mcp.payments.price import Price
@@ -21,7 +22,7 @@ class Bounds:
         self.limits = limits
         self._settling = settling
 
-    async def standing_refusal(self, call: Call, price: Price) -> LimitReached | None:
+    async def standing_refusal(self, call: PaidCall[Job], price: Price) -> LimitReached | None:
         """Return which limit stands against a price, once it is known what has ended since."""
         refusal = await self.refusal(call, price.usd)
         if refusal is None:
@@ -33,7 +34,7 @@ class Bounds:
         return await self.refusal(call, price.usd)
 
     async def refusal(
-        self, call: Call, usd: Decimal | None, *, held_by: Entry | None = None
+        self, call: PaidCall[Job], usd: Decimal | None, *, held_by: Entry | None = None
     ) -> LimitReached | None:
         """Return which limit stands against a price, if any, besides what an entry holds for it already."""
         refusal = self.max_cost_refusal(call, usd)
@@ -44,7 +45,7 @@ class Bounds:
             spent = spent.without(held_by.counted_usd, held_by.created_at)
         return self.limits.refusal(usd, spent)
 
-    async def refusal_of_all(self, call: Call, total_usd: Decimal) -> LimitReached | None:
+    async def refusal_of_all(self, call: PaidCall[Job], total_usd: Decimal) -> LimitReached | None:
         """Return which budget several calls of an account would pass together, if any.
 
         What has ended since is asked before one is refused.
@@ -57,27 +58,27 @@ class Bounds:
         await self._settle(call)
         return self.limits.refusal_of_all(total_usd, await self._sum_spent(call))
 
-    def max_cost_refusal(self, call: Call, usd: Decimal | None) -> LimitReached | None:
+    def max_cost_refusal(self, call: PaidCall[Job], usd: Decimal | None) -> LimitReached | None:
         """Return that the call's own limit stands against a price, if it does."""
-        most = call.terms.max_cost_usd
+        most = call.max_cost_usd
         return None if most is None else call_refusal(usd, most)
 
-    async def _settle(self, call: Call) -> None:
+    async def _settle(self, call: PaidCall[Job]) -> None:
         options = call.reading(SETTLE_SECONDS)
-        await self._settling.settle_account(call.sync, call.account, options, is_due=True)
+        await self._settling.settle_account(call.sync, call.whose, options, is_due=True)
 
-    async def _sum_spent(self, call: Call) -> Spent:
+    async def _sum_spent(self, call: PaidCall[Job]) -> Spent:
         return await do_in_thread(partial(self.ledger.sum_spent, is_sandbox=call.is_sandbox, now=call.now))
 
-    async def most_usd(self, call: Call) -> Decimal | None:
+    async def most_usd(self, call: PaidCall[Job]) -> Decimal | None:
         """Return the most that a job may cost now, or None where nothing limits it."""
         bounds: list[Decimal] = []
         if self.limits.any:
             bounds = [limit.left_usd for limit in self.limits.standings(await self._sum_spent(call))]
-        if call.terms.max_cost_usd is not None:
-            bounds.append(call.terms.max_cost_usd)
+        if call.max_cost_usd is not None:
+            bounds.append(call.max_cost_usd)
         return min(bounds, default=None)
 
-    async def sum_left(self, call: Call) -> Decimal | None:
+    async def sum_left(self, call: PaidCall[Job]) -> Decimal | None:
         """Return what is left of the budgets, or None where there is none."""
         return self.limits.sum_left(await self._sum_spent(call)) if self.limits.has_budget else None

@@ -1,9 +1,10 @@
-"""One call of a create, and what it comes to: its terms, the attempt that it makes, its job."""
+"""One call that may be paid, and what it comes to."""
 
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Generic, Literal, TypeVar
 
 import anyio
@@ -12,14 +13,15 @@ from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.background.watching import Watcher
 from sync_mcp.errors import Handle, LimitReached, RateLimitError, SyncError, UnderWay
-from sync_mcp.payments.acts.act import Job
+from sync_mcp.payments.acts.act import Job, JobT_co, PaidAct
+from sync_mcp.payments.attempt import Account, Attempt, Instant, Token
 from sync_mcp.payments.consent import NOBODY_TO_ASK, Approval, Reason
 from sync_mcp.payments.files import LocalFiles
 from sync_mcp.payments.intention import Intention
-from sync_mcp.payments.price import Price
+from sync_mcp.payments.limits import Limits
+from sync_mcp.payments.price import UNPRICED, Price
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.settling import instant
-from sync_mcp.payments.wish import Account, Instant, Token
 
 LOOK_SECONDS = 8.0
 
@@ -30,23 +32,45 @@ How = Literal["made", "was there", "found", "sent now"]
 was found; that send had not arrived, and was repeated now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On which terms a create may be paid.
+@dataclass(frozen=True)
+class PaidCall(Generic[JobT_co]):
+    """One call that may be paid: what is to be made, whose money it is, until when, and on whose word.
 
-    `approval` asks the user; by default nobody can be asked. `max_cost_usd` can only lower what the limits
-    allow. The caller's `duration_seconds` is a hint that is shown, and sets no price. Until `slot_until`, on
-    anyio's clock, a create waits for one of the account's jobs to end where all its slots are taken, and for
-    as long as a 429 asks; `watcher` is the account's, where it has one. `files` are uploaded once the create
-    is agreed to and written down; that goes on where the call ends before. `token` is what the user agreed
-    by. `webhook_hosts` are those that may be told of a job's end unasked; None for any. With
-    `refuses_late_segments` a segment that ends after the video is refused, else warned of. `notes` are put to
-    the user with the question, in which voices are called by `voice_names`. `on_begin` is called before
-    anything can be paid. `caller` is the name of who asks, which stands in the ledger; a quote is good for
-    them alone.
+    Attributes:
+        sync: the client that it is sent by.
+        act: what is to be made.
+        take: tells apart what is made again on purpose.
+        options: of the send, as the client takes them.
+        tool: what the call was made by, as the ledger tells it.
+        account: whose money it is; the guard finds that out.
+        owner: the process that pays, by the guard's name for it.
+        limits: how much may be spent, by the guard's.
+        max_cost_usd: what this call may cost; it can only lower what the limits allow.
+        duration_seconds: the caller's hint of the length, which is shown and sets no price.
+        files: what is uploaded once the call is agreed to and written down, also where it ends before.
+        token: what the user agreed by.
+        approval: asks the user; by default nobody can be asked.
+        webhook_hosts: those that may be told of a job's end unasked; None for any.
+        refuses_late_segments: whether a segment that ends after the video is refused; else it is warned of.
+        notes: what is put to the user with the question.
+        voice_names: what voices are called in it, by their ids.
+        on_begin: called before anything can be paid.
+        slot_until: until when, on anyio's clock, it waits for one of the account's jobs to end where all
+            slots are taken, and for as long as a 429 asks.
+        watcher: the account's, where it has one.
+        ends_at: when the call ends, on anyio's clock.
+        caller: the name of who asks, which stands in the ledger; a quote is good for them alone.
+        gone: set once nobody waits for it any more: then nothing is sent, for the first time or again.
     """
 
+    sync: AsyncSync
+    act: PaidAct[JobT_co]
     take: int = 1
+    options: RequestOptions = field(default_factory=RequestOptions)
+    tool: str = "create_generation"
+    account: Account | None = None
+    owner: str = ""
+    limits: Limits = field(default_factory=Limits)
     max_cost_usd: Decimal | None = None
     duration_seconds: float | None = None
     files: LocalFiles | None = None
@@ -61,6 +85,94 @@ class Terms:
     watcher: Watcher | None = None
     ends_at: float = math.inf
     caller: str | None = None
+    gone: anyio.Event = field(default_factory=anyio.Event)
+
+    @property
+    def whose(self) -> Account:
+        """Whose money it is, once the guard has found that out."""
+        assert self.account is not None
+        return self.account
+
+    @cached_property
+    def intention(self) -> Intention:
+        """What the call means, once it is known whose money it is."""
+        return Intention(self.act, self.whose.name, self.whose.base_url, self.take)
+
+    @property
+    def seconds_left(self) -> float:
+        return self.ends_at - anyio.current_time()
+
+    @property
+    def now(self) -> Instant:
+        return instant(self.sync)
+
+    @property
+    def is_sandbox(self) -> bool:
+        return self.whose.is_sandbox or self.sync.sandboxed
+
+    @property
+    def host_to_ask_about(self) -> str | None:
+        """Who gets the finished job's URL and may not without the user's word; None for nobody."""
+        allowed, host = self.webhook_hosts, self.act.webhook_host
+        return host if allowed is not None and host not in allowed else None
+
+    def attempt(
+        self,
+        number: int,
+        note: str | None = None,
+        paid_before: int | None = None,
+        *,
+        repeats: Entry | None = None,
+        price: Price = UNPRICED,
+    ) -> Attempt:
+        """Return a numbered try at what the call means, as the ledger judges it now."""
+        return Attempt(
+            intention=self.intention,
+            number=number,
+            tool=self.tool,
+            owner=self.owner,
+            limits=self.limits,
+            now=self.now,
+            price=price,
+            note=note,
+            paid_before=paid_before,
+            repeats=repeats,
+            token=self.token,
+            unasked_usd=self.approval.above_usd,
+            has_files=bool(self.act.local_media),
+            is_sandbox=self.is_sandbox,
+            caller=self.caller,
+            webhook_host=self.host_to_ask_about,
+        )
+
+    def reading(self, seconds: float = LOOK_SECONDS) -> RequestOptions:
+        """Return the options of a read on the way."""
+        within = max(1.0, min(seconds, self.seconds_left))
+        headers = self.options.get("additional_headers", {})
+        return {"timeout_in_seconds": within, "max_retries": 2, "additional_headers": headers}
+
+    def under_way(self, message: str) -> UnderWay:
+        """Return what is told where another call or process is busy with this very create."""
+        handle = Handle(self.intention.digest)
+        return UnderWay(handle, message, code="create_under_way", money_spent="unknown")
+
+    async def pause_for(self, error: RateLimitError) -> bool:
+        """Wait as long as the API asks for; return whether the caller waits so long, and is not gone."""
+        seconds = error.retry_after_seconds
+        if seconds is None or anyio.current_time() + seconds >= min(self.slot_until, self.ends_at):
+            return False
+        with anyio.move_on_after(seconds):
+            await self.gone.wait()
+        return not self.gone.is_set()
+
+    async def look_patiently(self, look: Callable[[], Awaitable[_ResultT]]) -> _ResultT:
+        """Look, which costs nothing, and again once the API takes requests, within the caller's wait."""
+        while True:
+            try:
+                return await look()
+            except RateLimitError as error:
+                if not await self.pause_for(error):
+                    raise
 
 
 JobT = TypeVar("JobT", bound=Job)
@@ -115,80 +227,12 @@ class Foresight:
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
-    """The attempt that is to be made, and why there is one before it."""
+class MadeElsewhere:
+    """A call that named the assets of its files has made the job of an attempt, which was taken back."""
 
-    attempt: int
-    note: str | None = None
-    paid_before: int | None = None
-    """The entry of an attempt that was or may have been charged: the user is asked whatever the price."""
-    repeats: Entry | None = None
-    """The attempt whose key is sent again first: an API that keeps keys answers it with its job."""
-
-    @property
-    def key_to_repeat(self) -> str | None:
-        return None if self.repeats is None else self.repeats.idempotency_key
+    act: PaidAct[Job]
+    """The same act, by that name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call of `create`, made out."""
-
-    sync: AsyncSync
-    account: Account
-    intention: Intention
-    options: RequestOptions
-    terms: Terms
-    tool: str
-    gone: anyio.Event
-    """Set once nobody waits for the call any more: then nothing is sent, for the first time or again."""
-
-    @property
-    def seconds_left(self) -> float:
-        return self.terms.ends_at - anyio.current_time()
-
-    @property
-    def now(self) -> Instant:
-        return instant(self.sync)
-
-    @property
-    def is_sandbox(self) -> bool:
-        return self.account.is_sandbox or self.sync.sandboxed
-
-    def reading(self, seconds: float = LOOK_SECONDS) -> RequestOptions:
-        """Return the options of a read on the way."""
-        within = max(1.0, min(seconds, self.seconds_left))
-        headers = self.options.get("additional_headers", {})
-        return {"timeout_in_seconds": within, "max_retries": 2, "additional_headers": headers}
-
-    def under_way(self, message: str) -> UnderWay:
-        """Return what is told where another call or process is busy with this very create."""
-        handle = Handle(self.intention.digest)
-        return UnderWay(handle, message, code="create_under_way", money_spent="unknown")
-
-
-def host_to_ask_about(call: Call) -> str | None:
-    """Return who gets the finished job's URL and may not without the user's word; None for nobody."""
-    allowed, host = call.terms.webhook_hosts, call.intention.act.webhook_host
-    return host if allowed is not None and host not in allowed else None
-
-
-async def pause_for(terms: Terms, error: RateLimitError, gone: anyio.Event | None = None) -> bool:
-    """Wait as long as the API asks for; return False where the caller does not wait so long, or is gone."""
-    seconds = error.retry_after_seconds
-    if seconds is None or anyio.current_time() + seconds >= min(terms.slot_until, terms.ends_at):
-        return False
-    gone = gone or anyio.Event()
-    with anyio.move_on_after(seconds):
-        await gone.wait()
-    return not gone.is_set()
-
-
-async def look_patiently(terms: Terms, look: Callable[[], Awaitable[_ResultT]]) -> _ResultT:
-    """Look, which costs nothing, and again when the API takes requests again, within the caller's wait."""
-    while True:
-        try:
-            return await look()
-        except RateLimitError as error:
-            if not await pause_for(terms, error):
-                raise
+Fate = Made[Job] | MadeElsewhere | Literal["changed"]
+"""What an attempt comes to: a job, or the name by which that is found, or the ledger is to be read again."""

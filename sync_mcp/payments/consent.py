@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sync_mcp.errors import ApprovalRequired
 from sync_mcp.machine.installed import ledger_command
-from sync_mcp.payments.intention import Intention
+from sync_mcp.payments.attempt import Attempt
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import TokenKind
@@ -30,20 +30,11 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class PricedAct:
-    """An attempt at an act, which the user may agree to at its price."""
-
-    intention: Intention
-    attempt: int
-    price: Price
-
-
-@dataclass(frozen=True, slots=True)
 class Proposal:
     """What the user is to agree to: one act, or several with a total.
 
     Attributes:
-        acts: what is to be made, each at its price; at least one.
+        attempts: what is to be made, each at its price; at least one.
         price: what all of it is likely to cost.
         reasons: why the user is asked.
         notes: what is to be known of the request besides, in sentences of our own.
@@ -54,7 +45,7 @@ class Proposal:
         voice_names: what voices are called, by their ids, as far as that is known.
     """
 
-    acts: Sequence[PricedAct]
+    attempts: Sequence[Attempt]
     price: Price
     reasons: Sequence[Reason]
     notes: Sequence[str]

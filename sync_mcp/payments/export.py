@@ -10,7 +10,8 @@ from sync_mcp.api.matching import is_other_model
 from sync_mcp.api.usage import UsageItem
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import SyncError
-from sync_mcp.payments.call import LOOK_SECONDS, Call
+from sync_mcp.payments.acts.act import Job
+from sync_mcp.payments.call import LOOK_SECONDS, PaidCall
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.settling import EXPORT_RETRY_SECONDS, EXPORT_TOLERANCE, Settling
@@ -42,14 +43,14 @@ _UNCOMPARED = Hindrance(
 
 
 async def hindrance_in_export(
-    ledger: Ledger, settling: Settling, call: Call, entry: Entry
+    ledger: Ledger, settling: Settling, call: PaidCall[Job], entry: Entry
 ) -> Hindrance | None:
     """Return why an attempt is not sent again by what the export tells of the jobs that have finished.
 
     A job that may be the attempt's and that the list lacks stands against it; so does not to know.
     """
     since = datetime.fromtimestamp(entry.first_sent_at, UTC)
-    told = await settling.read_finished_since(call.sync, call.account, since, call.reading())
+    told = await settling.read_finished_since(call.sync, call.whose, since, call.reading())
     if told.unknown is not None:
         return Hindrance(told.unknown, told.retry_after_seconds)
     rows = [row for row in told.rows if _may_be(row, entry)]

@@ -8,6 +8,7 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import TypeVar, cast
@@ -21,13 +22,13 @@ from sync_mcp.api.options import RequestOptions
 from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.errors import InvalidRequestError, LedgerError, NotVisibleYet, SyncError
 from sync_mcp.payments.accounts import Accounts
-from sync_mcp.payments.acts.act import Job, PaidAct
+from sync_mcp.payments.acts.act import Job
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.asking import Asking
+from sync_mcp.payments.attempt import Account, Attempt, Token
 from sync_mcp.payments.bounds import Bounds
-from sync_mcp.payments.call import LOOK_SECONDS, Call, Foresight, Made, Next, Terms, look_patiently
+from sync_mcp.payments.call import LOOK_SECONDS, Foresight, Made, PaidCall
 from sync_mcp.payments.history import History, not_visible
-from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits, Spending
 from sync_mcp.payments.paying import Payer
@@ -36,7 +37,6 @@ from sync_mcp.payments.pricing import Pricing
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.sending import Sender
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling, instant
-from sync_mcp.payments.wish import Account, Token
 
 RESEND_HOURS = 12.0
 _BUSY = "Another call of this server asks the user about this very create, or is sending it."
@@ -71,7 +71,8 @@ class Guard:
         self._history = History(ledger, self._settling)
         self._bounds = Bounds(ledger, self._limits, self._settling)
         self._asking = Asking(ledger, self._bounds)
-        self._sender = Sender(ledger, self._limits, self._settling, secrets.token_hex(8), resend_hours * 3600)
+        self._owner = secrets.token_hex(8)
+        self._sender = Sender(ledger, self._settling, self._owner, resend_hours * 3600)
         self._work = Work(task_group)
         self._payer = Payer(
             ledger,
@@ -100,19 +101,11 @@ class Guard:
             NotVisibleYet: its job was made, and the API does not show it yet.
             SyncError: as of a create without a guard.
         """
-        made = await self.create(sync, GenerationAct.of(request), options, Terms(take=take))
-        return made.job
+        call = PaidCall(sync, GenerationAct.of(request), take, options or RequestOptions())
+        return (await self.create(call)).job
 
-    async def create(
-        self,
-        sync: AsyncSync,
-        act: PaidAct[JobT],
-        options: RequestOptions | None,
-        terms: Terms,
-        *,
-        tool: str = "create_generation",
-    ) -> Made[JobT]:
-        """Make an act's job on these terms, or return the one that it made before.
+    async def create(self, call: PaidCall[JobT]) -> Made[JobT]:
+        """Make a call's job, or return the one that it made before.
 
         Raises:
             LimitReached, LedgerError, QuoteRefused, ApprovalRequired, ApprovalDenied: nothing was sent.
@@ -120,21 +113,13 @@ class Guard:
             NotVisibleYet: its job was made, and the API does not show it yet.
             SyncError: as of a create without a guard.
         """
-        call = await self._call(sync, act, options, terms, tool)
+        call = await self._open(call)
         busy = partial(call.under_way, _BUSY)
-        async with self._work.turn(call.intention.digest, until=terms.ends_at, busy=busy):
+        async with self._work.turn(call.intention.digest, until=call.ends_at, busy=busy):
             # An act finds and makes jobs of its own type alone.
             return cast("Made[JobT]", await self._payer.pay(call))
 
-    async def foresee(
-        self,
-        sync: AsyncSync,
-        act: PaidAct[Job],
-        terms: Terms,
-        price: Price,
-        *,
-        wants_quote: bool,
-    ) -> Foresight:
+    async def foresee(self, call: PaidCall[Job], price: Price, *, wants_quote: bool) -> Foresight:
         """Say what a create of this price would meet with; nothing is sent.
 
         The quote is written down, and what is seen of how jobs ended.
@@ -143,7 +128,7 @@ class Guard:
             LedgerError: the ledger cannot be read.
             SyncError: whose money it is cannot be told now.
         """
-        call = await self._call(sync, act, None, terms, "estimate_cost")
+        call = await self._open(call)
         try:
             found = await self._history.find(call)
             if isinstance(found, Made):
@@ -151,15 +136,15 @@ class Guard:
             if isinstance(found, Entry) and found.is_leased(time.time()):
                 return Foresight("under way", ledger_id=found.id)
             if isinstance(found, Entry):
-                _, is_whole = call.intention.first_sent(found.extras)
-                following = await self._payer.find_unseen_repeat(call, found) if is_whole else None
-                if following is None:
+                _, is_whole = call.act.with_first_extras(found.extras)
+                attempt = await self._payer.find_unseen_repeat(call, found) if is_whole else None
+                if attempt is None:
                     hindrance = await self._payer.foresee_hindrance(call, found, is_whole=is_whole)
                     return Foresight("in doubt", ledger_id=found.id, hindrance=hindrance)
                 # Its money is held already: no limit stands in its own way.
                 price, refusal, most_usd = Price(found.estimate_usd), None, None
             else:
-                following = found
+                attempt = found
                 refusal = await self._bounds.standing_refusal(call, price)
                 most_usd = await self._bounds.most_usd(call)
         except LedgerError:
@@ -167,60 +152,57 @@ class Guard:
         except SyncError as error:
             course = "not visible" if isinstance(error, NotVisibleYet) else "not readable"
             return Foresight(course, failure=error)
-        reasons = await self._asking.reasons_for(call, following, price)
+        attempt = replace(attempt, price=price)
+        reasons = await self._asking.reasons_for(call, attempt)
         token = None
         if reasons and refusal is None and wants_quote:
-            token = await self._asking.hand_out(call, following, price)
-        note = following.note if following.paid_before is None else None
+            token = await self._asking.hand_out(call, attempt)
+        note = attempt.note if attempt.paid_before is None else None
         return Foresight(
             "new attempt", note=note, refusal=refusal, most_usd=most_usd, reasons=reasons, token=token
         )
 
-    async def agree(self, sync: AsyncSync, acts: Sequence[tuple[PaidAct[Job], Terms]]) -> Token | None:
-        """Have the user agree at once to several acts of one account, with their total; nothing is sent.
+    async def agree(self, calls: Sequence[PaidCall[Job]]) -> Token | None:
+        """Have the user agree at once to several calls of one account, with their total; nothing is sent.
 
-        The token goes into the terms of each of the creates. It is good once for each act, as long as that
+        The token goes into each of the calls. It is good once for each, as long as that
         costs no more than its price of now. None where nobody need be asked. What was made before is not in
-        it, nor is what is in doubt or another call is busy with: a create finds those.
-
-        Args:
-            sync: whose money it is.
-            acts: each on its own terms; how the user is asked follows from the first's.
+        it, nor is what is in doubt or another call is busy with: a create finds those. How the user is asked
+        follows from the first call.
 
         Raises:
             LimitReached: one of them, or all together, would pass a limit.
             ApprovalRequired, ApprovalDenied: the user has not agreed.
             LedgerError, SyncError: as of a create.
         """
-        calls: list[tuple[Call, Next, Price]] = []
+        made_out: list[tuple[PaidCall[Job], Attempt]] = []
         digests: set[str] = set()
-        for act, terms in acts:
-            call = await self._call(sync, act, None, terms, "create_generation")
+        for given in calls:
+            call = await self._open(given)
             found = await self._history.find(call)
-            if isinstance(found, Next) and call.intention.digest not in digests:
+            if isinstance(found, Attempt) and call.intention.digest not in digests:
                 digests.add(call.intention.digest)
-                calls.append((call, found, await self._payer.price(call)))
-        if not calls:
+                made_out.append((call, replace(found, price=await self._payer.price(call))))
+        if not made_out:
             return None
-        for call, _, price in calls:
-            refusal = await self._bounds.standing_refusal(call, price)
+        for call, attempt in made_out:
+            refusal = await self._bounds.standing_refusal(call, attempt.price)
             if refusal is not None:
                 raise refusal
-        total = total_of([price for _, _, price in calls])
+        total = total_of([attempt.price for _, attempt in made_out])
         # Where there is a budget, each price is known by now.
-        refusal = None if total.usd is None else await self._bounds.refusal_of_all(calls[0][0], total.usd)
+        refusal = None if total.usd is None else await self._bounds.refusal_of_all(made_out[0][0], total.usd)
         if refusal is not None:
             raise refusal
-        return await self._asking.ask_for_all(calls, total)
+        return await self._asking.ask_for_all(made_out, total)
 
     async def question_age(self, token_id: str, caller: str | None) -> float | None:
         """Return how many seconds ago a question was put to a caller, or None where there was none."""
         return await do_in_thread(self.ledger.question_age, token_id, caller)
 
-    async def revoke(self, sync: AsyncSync, act: PaidAct[Job], terms: Terms) -> None:
-        """Take back every quote and question of an act: the user said no to it."""
-        call = await self._call(sync, act, None, terms, "create_generation")
-        await self._asking.revoke(call)
+    async def revoke(self, call: PaidCall[Job]) -> None:
+        """Take back every quote and question of what a call is for: the user said no to it."""
+        await self._asking.revoke(await self._open(call))
 
     async def delete_for(self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]) -> None:
         """Delete a job that the ledger may know: what it cost is read first, and stays spent.
@@ -341,25 +323,28 @@ class Guard:
         except SyncError:
             return False
 
-    async def _call(
-        self,
-        sync: AsyncSync,
-        act: PaidAct[Job],
-        options: RequestOptions | None,
-        terms: Terms,
-        tool: str,
-    ) -> Call:
-        given = dict(options or RequestOptions())
+    async def _open(self, call: PaidCall[JobT]) -> PaidCall[JobT]:
+        """Return a call with all that the guard knows: whose money it is, who pays, and the limits.
+
+        Raises:
+            SyncError: it cannot be sent as it is, or whose money it is cannot be told now.
+        """
+        given = dict(call.options)
         if "idempotency_key" in given:
             raise InvalidRequestError(
                 "With a guard the idempotency key follows from the request: leave it out."
             )
-        if terms.files is None:
-            act.check_is_sendable()
+        if call.files is None:
+            call.act.check_is_sendable()
         more = cast(Mapping[str, object], given.pop("additional_body_parameters", {}))
-        account = await look_patiently(
-            terms, lambda: self._accounts.get(sync, options, seconds=terms.ends_at - anyio.current_time())
+        account = await call.look_patiently(
+            lambda: self._accounts.get(call.sync, call.options, seconds=call.seconds_left)
         )
-        act = act.with_body_parameters(more) if more else act
-        intention = Intention(act, account.name, account.base_url, terms.take)
-        return Call(sync, account, intention, cast(RequestOptions, given), terms, tool, anyio.Event())
+        return replace(
+            call,
+            act=call.act.with_body_parameters(more) if more else call.act,
+            options=cast(RequestOptions, given),
+            account=account,
+            owner=self._owner,
+            limits=self._limits,
+        )

@@ -7,8 +7,9 @@ from functools import partial
 
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import NotVisibleYet, Standing, SyncError
-from sync_mcp.payments.acts.act import COMPLETED, Job
-from sync_mcp.payments.call import Call, Made, Next, look_patiently
+from sync_mcp.payments.acts.act import COMPLETED, Job, PaidAct
+from sync_mcp.payments.attempt import Attempt
+from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.intention import Intention, differing_extras
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import dollars, minute
@@ -29,7 +30,7 @@ class History:
         self.ledger = ledger
         self._settling = settling
 
-    async def find(self, call: Call) -> Made[Job] | Next | Entry:
+    async def find(self, call: PaidCall[Job]) -> Made[Job] | Attempt | Entry:
         """Return the job that is there, or the attempt that is to be made, or the one whose job nobody knows.
 
         Nothing is sent. What foretells a create goes by it as well, so that both are of one mind.
@@ -40,18 +41,18 @@ class History:
         """
         entry, number = await self._last(call)
         if entry is None:
-            return Next(number)
+            return call.attempt(number)
         if _may_be_another_clip(entry, call.intention):
             note = f"An older version of this program made entry {entry.id}, perhaps of another clip."
-            return Next(number, note, entry.id)
+            return call.attempt(number, note, entry.id)
         if entry.generation_id is not None and entry.state in ("accepted", "ended"):
             found = await self._present(call, entry)
         else:
-            found = entry if entry.is_open else self._after(entry)
+            found = entry if entry.is_open else _after(call, entry)
         # Those that were refused in between have their numbers.
-        return replace(found, attempt=number) if isinstance(found, Next) else found
+        return replace(found, number=number) if isinstance(found, Attempt) else found
 
-    async def _last(self, call: Call) -> tuple[Entry | None, int]:
+    async def _last(self, call: PaidCall[Job]) -> tuple[Entry | None, int]:
         """Return the attempt that the next one comes after, and the next one's number.
 
         One whose process died before anything was sent is taken back.
@@ -66,22 +67,11 @@ class History:
             return latest, latest.attempt + 1
         return await do_in_thread(self.ledger.standing, call.intention), latest.attempt + 1
 
-    def _after(self, entry: Entry) -> Next:
-        """Return the attempt that follows a settled one, by what the ledger knows."""
-        following = entry.attempt + 1
-        if entry.state == "released":
-            return Next(following, "The user let go of the attempt before: this is a new one.")
-        if entry.state == "ended":
-            return _after_failure(entry, entry.charged)
-        gone = "was deleted" if entry.state == "deleted" else "is no longer shown by the API"
-        note = f"The job of this call, {_job_of(entry)}, {gone}; what it cost stays spent."
-        return Next(following, note, entry.id)
-
-    async def _present(self, call: Call, entry: Entry) -> Made[Job] | Next:
+    async def _present(self, call: PaidCall[Job], entry: Entry) -> Made[Job] | Attempt:
         """Return the state of a job that was made, or what is to be made after it."""
         assert entry.generation_id is not None
         try:
-            job = await look_patiently(call.terms, partial(look_for, call, entry.generation_id))
+            job = await call.look_patiently(partial(look_for, call, entry.generation_id))
         except SyncError as error:
             told = (
                 f"This call's job {plain_id(entry.generation_id)} was made before; its state cannot be read "
@@ -91,23 +81,23 @@ class History:
             raise
         if job is None:
             return self.repeat_of_unseen(call, entry)
-        act, options = call.intention.act, call.reading(SETTLE_SECONDS)
+        act, options = call.act, call.reading(SETTLE_SECONDS)
         if job.finished and act.status_of(job) != COMPLETED:
-            charged = await self._settling.settle_failure(call.sync, call.account, entry, job, options)
-            return _after_failure(replace(entry, status=job.status), charged)
+            charged = await self._settling.settle_failure(call.sync, call.whose, entry, job, options)
+            return _after_failure(call, replace(entry, status=job.status), charged)
         if job.finished:
             if entry.state == "ended" and entry.status != COMPLETED:
                 # What was written down of it is not true any more, and its cost may not be.
                 await self._settling.settle_job(call.sync, entry, job, options)
-            await self._settling.settle_account(call.sync, call.account, options)
+            await self._settling.settle_account(call.sync, call.whose, options)
             entry = await do_in_thread(self.ledger.entry, entry.id) or entry
         elif job.status not in act.running_statuses:
             await self._settling.settle_strange(call.sync, entry, job, options)
             now = await do_in_thread(self.ledger.entry, entry.id)
             if now is not None and now.state == "ended":
-                return _after_failure(now, now.charged)
+                return _after_failure(call, now, now.charged)
         made = Made(job, entry.attempt, "was there")
-        made.notes.extend(notes_on_extras(entry, call.intention))
+        made.notes.extend(notes_on_extras(entry, call.act))
         if act.signers:
             left_out = ", ".join(act.signers)
             made.notes.append(f"Its URLs were compared without what only lets them be fetched: {left_out}.")
@@ -116,7 +106,7 @@ class History:
             made.notes.append(f"It cost {dollars(cost)}, more than the estimate, {dollars(estimate)}.")
         return made
 
-    def repeat_of_unseen(self, call: Call, entry: Entry) -> Next:
+    def repeat_of_unseen(self, call: PaidCall[Job], entry: Entry) -> Attempt:
         """Return the repeat of a job that was made and that the API shows nowhere.
 
         A repeat goes out under the same key first: an API that keeps keys answers it with the job.
@@ -140,13 +130,13 @@ class History:
             )
         if entry.error_code == REPEATED_IN_VAIN:
             note += f" {_NEW_KEY}"
-            return Next(entry.attempt + 1, note, entry.id)
-        return Next(entry.attempt + 1, note, entry.id, entry)
+            return call.attempt(entry.attempt + 1, note, entry.id)
+        return call.attempt(entry.attempt + 1, note, entry.id, repeats=entry)
 
 
-async def look_for(call: Call, job_id: str) -> Job | None:
+async def look_for(call: PaidCall[Job], job_id: str) -> Job | None:
     """Return a job of a call's own, or None where the API shows it nowhere."""
-    return await call.intention.act.find(call.sync, job_id, call.reading())
+    return await call.act.find(call.sync, job_id, call.reading())
 
 
 def _may_be_another_clip(entry: Entry, intention: Intention) -> bool:
@@ -155,32 +145,45 @@ def _may_be_another_clip(entry: Entry, intention: Intention) -> bool:
     return intention.act.has_loose_earlier_digest and not is_of_now
 
 
-def _after_failure(entry: Entry, charged: str) -> Next:
+def _after(call: PaidCall[Job], entry: Entry) -> Attempt:
+    """Return the attempt that follows a settled one, by what the ledger knows."""
+    following = entry.attempt + 1
+    if entry.state == "released":
+        return call.attempt(following, "The user let go of the attempt before: this is a new one.")
+    if entry.state == "ended":
+        return _after_failure(call, entry, entry.charged)
+    gone = "was deleted" if entry.state == "deleted" else "is no longer shown by the API"
+    note = f"The job of this call, {_job_of(entry)}, {gone}; what it cost stays spent."
+    return call.attempt(following, note, entry.id)
+
+
+def _after_failure(call: PaidCall[Job], entry: Entry, charged: str) -> Attempt:
     """Return the attempt that follows a job without a result: the user is asked unless it was surely free."""
     status = entry.status if entry.status in _STATUSES else "in a status that is not known here"
     number = f"Attempt {entry.attempt} ({_job_of(entry)}) ended {status}"
     if charged == "no":
-        return Next(entry.attempt + 1, f"{number} and was not charged: this is a new one.")
+        return call.attempt(entry.attempt + 1, f"{number} and was not charged: this is a new one.")
     fate = "was charged" if charged == "yes" else "may have been charged"
-    return Next(entry.attempt + 1, f"{number} and {fate}.", entry.id)
+    return call.attempt(entry.attempt + 1, f"{number} and {fate}.", entry.id)
 
 
-def as_first_sent(call: Call, following: Next) -> tuple[Call, Next]:
-    """Return a call and its next attempt with the body of the first one where it goes out under its key."""
-    entry = following.repeats
+def as_first_sent(call: PaidCall[Job], attempt: Attempt) -> tuple[PaidCall[Job], Attempt]:
+    """Return a call and its attempt with the body of the first one where it goes out under its key."""
+    entry = attempt.repeats
     if entry is None:
-        return call, following
-    first, is_whole = call.intention.first_sent(entry.extras)
+        return call, attempt
+    first, is_whole = call.act.with_first_extras(entry.extras)
     if not is_whole:
         # A key with another body is refused by an API that keeps keys, and heard by none else.
-        return call, replace(following, repeats=None)
-    told = " ".join([following.note or "", *notes_on_extras(entry, call.intention)])
-    return replace(call, intention=first), replace(following, note=told)
+        return call, replace(attempt, repeats=None)
+    told = " ".join([attempt.note or "", *notes_on_extras(entry, call.act)])
+    call = replace(call, act=first)
+    return call, call.attempt(attempt.number, told, attempt.paid_before, repeats=entry)
 
 
-def notes_on_extras(entry: Entry, intention: Intention) -> list[str]:
+def notes_on_extras(entry: Entry, act: PaidAct[Job]) -> list[str]:
     """Return what differs from the first call and does not count; at most one sentence."""
-    names = differing_extras(entry.extras, intention.act.extras)
+    names = differing_extras(entry.extras, act.extras)
     if not names:
         return []
     return [f"{', '.join(names)} of this call differ from the first one's, which hold for this job."]

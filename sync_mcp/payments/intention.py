@@ -65,11 +65,6 @@ class Intention:
         """Return the key under which this attempt is sent, from every process and machine."""
         return f"sync-mcp-{sha256_of([self.digest, attempt])[:48]}"
 
-    def first_sent(self, extras: Json) -> "tuple[Intention, bool]":
-        """Return it as an earlier call with these extras sent it, and whether that is all of it."""
-        act, is_whole = self.act.with_first_extras(extras)
-        return (self if act is self.act else replace(self, act=act)), is_whole
-
     def with_assets(self, assets: Mapping[str, str]) -> "Intention":
         """Return it with the asset of each local file, by its `asset_key`, in its place.
 

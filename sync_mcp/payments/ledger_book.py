@@ -17,14 +17,16 @@ from sync_mcp.api.kinds import Job, JobKind
 from sync_mcp.api.models import Json
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import LedgerError, LimitReached
-from sync_mcp.payments.call import Call
+from sync_mcp.payments.acts.act import Job as ActJob
+from sync_mcp.payments.attempt import Instant
+from sync_mcp.payments.call import PaidCall
 from sync_mcp.payments.export import Hindrance, hindrance_in_export
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import utc_midnight
+from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import RENEWAL_SECONDS, Entry
 from sync_mcp.payments.settling import Settling
 from sync_mcp.payments.spelling import in_one_spelling
-from sync_mcp.payments.wish import Instant, Wish
 
 logger = logging.getLogger("sync_mcp.payments")
 
@@ -40,7 +42,6 @@ class LedgerBook:
         settling: what is asked for jobs that have finished.
         call: the call that sends it.
         entry: the attempt.
-        wish: what the limits judge by when it is sent on another day.
         resend_seconds: how long after its first send it may be sent again.
         is_new: whether this call is the first that sends it.
         obstacle: why it is only looked for, the end of a sentence; None where it may be sent.
@@ -54,9 +55,8 @@ class LedgerBook:
         self,
         ledger: Ledger,
         settling: Settling,
-        call: Call,
+        call: PaidCall[ActJob],
         entry: Entry,
-        wish: Wish,
         resend_seconds: float,
         *,
         is_new: bool,
@@ -74,9 +74,8 @@ class LedgerBook:
         self._ledger = ledger
         self._settling = settling
         self._memory = call.sync.memory
-        self._kind = call.intention.act.job_kind()
+        self._kind = call.act.job_kind()
         self._call = call
-        self._wish = wish
         self._resend_seconds = resend_seconds
         self._is_new = is_new
         self._obstacle = obstacle
@@ -154,7 +153,7 @@ class LedgerBook:
             return Hindrance("nobody waits for it any more")
         # Whoever slept through its lease has lost the attempt to another.
         if not 0 <= time.time() - self._renewed_at < RENEWAL_SECONDS:
-            if not await do_in_thread(self._ledger.renew, self.entry.id, self._wish.owner):
+            if not await do_in_thread(self._ledger.renew, self.entry.id, self._call.owner):
                 return Hindrance("another call goes on with it")
             self._renewed_at = time.time()
         if self._is_new and not self.went_out:
@@ -178,10 +177,10 @@ class LedgerBook:
 
     async def _move_to_today(self) -> LimitReached | None:
         """Have the attempt count on this day; return which limit forbids that."""
-        now = self._call.now
-        if utc_midnight(self.entry.created_at) == utc_midnight(now.seconds):
+        attempt = self._call.attempt(self.entry.attempt, price=Price(self.entry.estimate_usd))
+        if utc_midnight(self.entry.created_at) == utc_midnight(attempt.now.seconds):
             return None
-        return await do_in_thread(self._ledger.move_to_today, self.entry.id, replace(self._wish, now=now))
+        return await do_in_thread(self._ledger.move_to_today, self.entry.id, attempt)
 
     async def _write_send(self) -> None:
         """Write down when the attempt last went out, and whether an answer to it is to come."""
@@ -190,7 +189,7 @@ class LedgerBook:
             partial(
                 self._ledger.note_send,
                 entry.id,
-                self._wish.owner,
+                self._call.owner,
                 entry.last_sent_at,
                 is_on_its_way=entry.is_on_its_way,
             )

@@ -41,6 +41,10 @@ class Price:
     assumptions: Sequence[str] = ()
 
 
+UNPRICED = Price(None)
+"""Of what nobody has asked the price yet."""
+
+
 def believable(usd: Decimal | None) -> Decimal | None:
     """Return a price, or None for one that no job has: then nobody knows it."""
     return usd if usd is not None and usd.is_finite() and 0 < usd <= HIGHEST_USD else None

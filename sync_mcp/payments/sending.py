@@ -2,8 +2,6 @@
 
 import logging
 import math
-from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
 
 import anyio
@@ -21,32 +19,19 @@ from sync_mcp.errors import (
 )
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.acts.act import Job, PaidAct
-from sync_mcp.payments.call import Call, host_to_ask_about, pause_for
+from sync_mcp.payments.attempt import Instant
+from sync_mcp.payments.call import How, Made, PaidCall
 from sync_mcp.payments.export import Hindrance
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.ledger_book import LedgerBook, is_too_late
-from sync_mcp.payments.limits import Limits
 from sync_mcp.payments.rows import RENEWAL_SECONDS, Entry
 from sync_mcp.payments.settling import Settling
 from sync_mcp.payments.slots import slot_came_free
-from sync_mcp.payments.wish import Instant, Wish
 
 logger = logging.getLogger("sync_mcp.payments")
 
 _SEND_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A job that an attempt came to."""
-
-    job: Job
-    price_usd: Decimal | None
-    note: str | None
-    went_out: bool
-    """Whether this call sent it: else it was only found."""
-    was_there: bool = False
-    """Whether the API answered a repeat with the job that was made before."""
+_ASKS_ONCE_MORE = "If it stays hidden, the same call asks once more, and a new one goes out under a new key."
 
 
 class Sender:
@@ -54,43 +39,20 @@ class Sender:
 
     Args:
         ledger: where they are written down.
-        limits: how much may be spent.
         settling: what is asked for jobs that have finished.
         owner: the name of this process.
         resend_seconds: how long after its first send an attempt of unknown outcome may be sent again.
     """
 
-    def __init__(
-        self, ledger: Ledger, limits: Limits, settling: Settling, owner: str, resend_seconds: float
-    ) -> None:
+    def __init__(self, ledger: Ledger, settling: Settling, owner: str, resend_seconds: float) -> None:
         self.ledger = ledger
         self.settling = settling
-        self._limits = limits
         self._owner = owner
         self._resend_seconds = resend_seconds
 
-    def wish(self, call: Call, attempt: int, usd: Decimal | None, *, repeated_key: str | None) -> Wish:
-        """Return the paid call as the ledger judges it."""
-        return Wish(
-            intention=call.intention,
-            attempt=attempt,
-            tool=call.tool,
-            owner=self._owner,
-            estimate_usd=usd,
-            limits=self._limits,
-            now=call.now,
-            token=call.terms.token,
-            unasked_usd=call.terms.approval.above_usd,
-            has_files=bool(call.intention.act.local_media),
-            is_sandbox=call.is_sandbox,
-            caller=call.terms.caller,
-            webhook_host=host_to_ask_about(call),
-            repeated_key=repeated_key,
-        )
-
     async def send(
         self,
-        call: Call,
+        call: PaidCall[Job],
         entry: Entry,
         act: PaidAct[Job],
         *,
@@ -98,7 +60,7 @@ class Sender:
         obstacle: str | None = None,
         despite_named: bool = False,
         is_repeat: bool = False,
-    ) -> Sent:
+    ) -> Made[Job]:
         """Send an attempt until its outcome is known, and write that down.
 
         With an `obstacle`, the end of a sentence, it is only looked for.
@@ -108,7 +70,6 @@ class Sender:
             self.settling,
             call,
             entry,
-            self.wish(call, entry.attempt, entry.estimate_usd, repeated_key=None),
             self._resend_seconds,
             is_new=is_new,
             obstacle=obstacle,
@@ -123,7 +84,8 @@ class Sender:
         entry = book.entry
         assert result is not None
         if not isinstance(result, BaseException):
-            return await self._accept(entry, result, went_out=book.went_out)
+            how: How = "made" if is_new else "sent now" if book.went_out else "found"
+            return await self._accept(entry, result, how)
         if isinstance(result, OutcomeUnknown):
             hindrance = await book.hindrance()
             if hindrance is not None:
@@ -138,22 +100,23 @@ class Sender:
             raise call.under_way("Another process has taken this create over.") from result
         raise result
 
-    async def _accept(self, entry: Entry, job: Job, *, went_out: bool) -> Sent:
+    async def _accept(self, entry: Entry, job: Job, how: How) -> Made[Job]:
+        made = Made(job, entry.attempt, how, entry.estimate_usd)
         try:
-            fate = await do_in_thread(self.ledger.accept, entry.id, job.id)
+            if await do_in_thread(self.ledger.accept, entry.id, job.id) == "was there":
+                return Made(job, entry.attempt, "was there", notes=[_ASKS_ONCE_MORE])
         except LedgerError as error:
             # It is made and paid: its handle must reach the caller whatever the disk does.
             logger.error("create key=%s: %s", entry.idempotency_key, error)
-            note = f"The ledger could not be written after the job was accepted: {error.message}"
-            return Sent(job, entry.estimate_usd, note, went_out=went_out)
-        return Sent(job, entry.estimate_usd, None, went_out=went_out, was_there=fate == "was there")
+            made.notes.append(f"The ledger could not be written after the job was accepted: {error.message}")
+        return made
 
-    async def _outcome(self, call: Call, book: LedgerBook, act: PaidAct[Job]) -> Job | BaseException:
+    async def _outcome(self, call: PaidCall[Job], book: LedgerBook, act: PaidAct[Job]) -> Job | BaseException:
         while True:
             options: RequestOptions = {**call.options}
             if math.isfinite(call.seconds_left):
                 # After a long upload the call may be over; the create is not.
-                least = _SEND_SECONDS if call.terms.files else 1.0
+                least = _SEND_SECONDS if call.files else 1.0
                 options["timeout_in_seconds"] = max(least, call.seconds_left)
             try:
                 return await call.sync.create_as(
@@ -167,7 +130,7 @@ class Sender:
                     return error
             except RateLimitError as error:
                 try:
-                    if not await pause_for(call.terms, error, call.gone):
+                    if not await call.pause_for(error):
                         return error
                 except BaseException:  # noqa: BLE001 - the refusal is what is known of the create
                     return error

@@ -23,10 +23,10 @@ from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem, UsagePage
 from sync_mcp.errors import APIResponseError, APIStatusError, LedgerError, SyncError
 from sync_mcp.payments.acts.act import Job
 from sync_mcp.payments.acts.kinds import KINDS
+from sync_mcp.payments.attempt import Account, Instant
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Charged, Entry
 from sync_mcp.payments.settling_pace import NO_EXPORT_APART_SECONDS, SettledAccount
-from sync_mcp.payments.wish import Account, Instant
 from sync_mcp.texts import ID_LIMIT, safe
 
 logger = logging.getLogger("sync_mcp.payments")

@@ -8,7 +8,8 @@ import anyio
 from sync_mcp.api.models import Generation
 from sync_mcp.background.watching import Watcher
 from sync_mcp.errors import ConcurrencyLimitError, NotFoundError, SyncError
-from sync_mcp.payments.call import Call
+from sync_mcp.payments.acts.act import Job
+from sync_mcp.payments.call import PaidCall
 from sync_mcp.texts import plain_id
 
 logger = logging.getLogger("sync_mcp.payments")
@@ -18,7 +19,7 @@ _SLOT_POLL_SECONDS = 2.0
 _RUNNING_SHOWN = 15
 
 
-async def slot_came_free(call: Call, error: ConcurrencyLimitError) -> bool:
+async def slot_came_free(call: PaidCall[Job], error: ConcurrencyLimitError) -> bool:
     """Wait for one of the account's jobs to end; return False, with the error made out, if none does.
 
     Once the caller is gone nothing is waited for: a free slot would be paid for unasked.
@@ -26,7 +27,7 @@ async def slot_came_free(call: Call, error: ConcurrencyLimitError) -> bool:
     if call.gone.is_set():
         return False
     # A create that goes out in the last moment has no time to be answered.
-    until = min(call.terms.slot_until, call.terms.ends_at) - _SLOT_POLL_SECONDS
+    until = min(call.slot_until, call.ends_at) - _SLOT_POLL_SECONDS
     running = await list_running(call, until)
     if anyio.current_time() < until:
         with anyio.move_on_after(_SLOT_POLL_SECONDS):
@@ -38,7 +39,7 @@ async def slot_came_free(call: Call, error: ConcurrencyLimitError) -> bool:
     return False
 
 
-async def list_running(call: Call, until: float) -> list[str]:
+async def list_running(call: PaidCall[Job], until: float) -> list[str]:
     """Return the ids of the account's jobs that run; none where they cannot be listed.
 
     The turn to read is waited for until a time, and then taken.
@@ -55,14 +56,14 @@ async def list_running(call: Call, until: float) -> list[str]:
     return [job.id for job in jobs if plain_id(job.id)]
 
 
-async def _one_ends(call: Call, ids: Sequence[str], until: float) -> bool:
+async def _one_ends(call: PaidCall[Job], ids: Sequence[str], until: float) -> bool:
     """Return whether one of these jobs has ended, once one has, the time is up or the caller is gone."""
     has_ended = False
     async with anyio.create_task_group() as tasks:
         tasks.cancel_scope.deadline = until
         tasks.start_soon(_cancel_once_gone, call, tasks.cancel_scope)
         seconds = until - anyio.current_time()
-        watcher = call.terms.watcher or Watcher(lambda: call.sync, tasks)
+        watcher = call.watcher or Watcher(lambda: call.sync, tasks)
         outcomes = await watcher.wait_for_many(ids, seconds, until="any")
         # What is not there any more has ended; what cannot be read has not for that.
         has_ended = any(
@@ -73,7 +74,7 @@ async def _one_ends(call: Call, ids: Sequence[str], until: float) -> bool:
     return has_ended
 
 
-async def _cancel_once_gone(call: Call, scope: anyio.CancelScope) -> None:
+async def _cancel_once_gone(call: PaidCall[Job], scope: anyio.CancelScope) -> None:
     await call.gone.wait()
     scope.cancel()
 

@@ -19,14 +19,13 @@ from sync_mcp.tools.input_files import find_gone_links, input_files
 from sync_mcp.tools.job_answers import generation_answer
 from sync_mcp.tools.jobs import wait_for_job
 from sync_mcp.tools.requests import read_request
-from sync_mcp.tools.terms import MEND_LINKS, approval_of, check_answer, notes_before, terms_of
+from sync_mcp.tools.terms import MEND_LINKS, approval_of, check_answer, notes_before, paid_call_of
 
 logger = logging.getLogger("sync_mcp.tools")
 
 
 async def create_generation(context: CallContext, arguments: CreateArguments) -> GenerationAnswer:
-    account = context.account
-    request = await read_request(account, arguments)
+    request = await read_request(context.account, arguments)
     wait_until = anyio.current_time() + arguments.wait_seconds
     async with input_files(context, arguments.input, request) as files:
         told = notes_before(request, files)
@@ -37,12 +36,12 @@ async def create_generation(context: CallContext, arguments: CreateArguments) ->
             gone[:] = await find_gone_links(context, request) if files is None else []
             return gone
 
-        terms = terms_of(context, arguments, files, notes=told, slot_until=wait_until)
-        terms = replace(terms, approval=replace(approval_of(context), doubts=look_at_links))
         act = GenerationAct.of(request)
-        await check_answer(context, act, terms)
+        call = paid_call_of(context, arguments, act, files, notes=told, slot_until=wait_until)
+        call = replace(call, approval=replace(approval_of(context), doubts=look_at_links))
+        await check_answer(context, call)
         try:
-            made = await context.process.guard.create(account.client, act, None, terms)
+            made = await context.process.guard.create(call)
         except ApprovalRequired as error:
             if gone:
                 _tell_gone(error, gone)

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from sync_mcp.api.checks import faults_of, faults_without_input
 from sync_mcp.api.estimate import PRICED_FPS
-from sync_mcp.api.models import GenerationRequest, Text
+from sync_mcp.api.models import Generation, GenerationRequest, Text
 from sync_mcp.api.option_matrix import options_to_refuse
 from sync_mcp.errors import InvalidRequestError, NotVisibleYet, SyncError
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.call import Foresight, Terms
+from sync_mcp.payments.call import Foresight, PaidCall
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.price import Price
 from sync_mcp.texts import ID_LIMIT, count_of, format_id, safe
@@ -26,7 +26,7 @@ from sync_mcp.tools.model_purposes import MODEL_PURPOSES
 from sync_mcp.tools.models import KNOWN_MODELS
 from sync_mcp.tools.question import ways_on
 from sync_mcp.tools.requests import has_image, read_request
-from sync_mcp.tools.terms import MEND_LINKS, approval_of, do_quotes_count, notes_before, terms_of
+from sync_mcp.tools.terms import MEND_LINKS, approval_of, do_quotes_count, notes_before, paid_call_of
 from sync_mcp.tools.withheld import say_no_video_is_made
 
 logger = logging.getLogger("sync_mcp.tools")
@@ -56,8 +56,8 @@ async def estimate_cost(context: CallContext, arguments: EstimateArguments) -> E
             gone = await find_gone_links(context, request)
             price = _with_reasons(price, gone)
         told = notes_before(request, files)
-        terms = terms_of(context, arguments, files, notes=told)
-        foresight, unforeseen = await _foresee(context, act, replace(terms, token=None), price)
+        call = replace(paid_call_of(context, arguments, act, files, notes=told), token=None)
+        foresight, unforeseen = await _foresee(context, call, price)
     usd, frames = price.usd, finite(price.frames)
     answer = EstimateAnswer(
         model=request.model,
@@ -126,17 +126,16 @@ def _list_unseen(files: InputFiles | None) -> list[str]:
 
 
 async def _foresee(
-    context: CallContext, act: GenerationAct, terms: Terms, price: Price
+    context: CallContext, call: PaidCall[Generation], price: Price
 ) -> tuple[Foresight | None, list[str]]:
     """Return what a create would meet with, or why that cannot be told now."""
-    account = context.account
-    has_input = bool(act.request.input)
+    has_input = bool(call.act.body["input"])
     if not has_input and price.hint_usd is not None:
         # There is nothing to pay for yet: the limits are told as they would be.
         price = replace(price, usd=price.hint_usd)
     try:
         foresight = await context.process.guard.foresee(
-            account.client, act, terms, price, wants_quote=has_input and do_quotes_count(context)
+            call, price, wants_quote=has_input and do_quotes_count(context)
         )
     except SyncError as error:
         logger.warning("what a create would meet with is not known: %s", error)

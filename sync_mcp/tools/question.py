@@ -12,7 +12,8 @@ import anyio
 import mcp_types as types
 
 from sync_mcp.errors import ApprovalDenied, ApprovalRequired
-from sync_mcp.payments.consent import PricedAct, Proposal, Reason
+from sync_mcp.payments.attempt import Attempt
+from sync_mcp.payments.consent import Proposal, Reason
 from sync_mcp.payments.limits import dollars
 from sync_mcp.texts import in_quotes
 from sync_mcp.tools.user import ApproveBy, InputNeeded, User, form_of
@@ -28,7 +29,7 @@ _NO_FORM = "the user has to agree by the host's own form (SYNC_MCP_APPROVE_BY=us
 
 @dataclass(frozen=True, slots=True)
 class UserApproval:
-    """Has the user agree to what may not be paid unasked; a `Terms.approval`.
+    """Has the user agree to what may not be paid unasked; a `PaidCall.approval`.
 
     `above_usd` is the most that may be paid unasked within a day; None asks about no price and nobody.
     """
@@ -159,9 +160,11 @@ def question_of(proposal: Proposal, doubts: Sequence[str] = ()) -> str:
     """
     usd, note = proposal.price.usd, proposal.price.note
     price = "an unknown price" if usd is None else f"about {dollars(usd)}"
-    acts = proposal.acts
-    noun = acts[0].intention.act.noun
-    sentences = [f"Pay {price} for {f'this {noun}' if len(acts) == 1 else f'these {len(acts)} jobs'}?"]
+    attempts = proposal.attempts
+    noun = attempts[0].intention.act.noun
+    sentences = [
+        f"Pay {price} for {f'this {noun}' if len(attempts) == 1 else f'these {len(attempts)} jobs'}?"
+    ]
     sentences.extend(reason.to_user or reason.text for reason in proposal.reasons)
     if doubts:
         sentences.append(f"It would most likely fail: {'; '.join(doubts)}.")
@@ -178,21 +181,22 @@ def question_of(proposal: Proposal, doubts: Sequence[str] = ()) -> str:
     sentences.extend(proposal.notes)
     sentences.append("It cannot be cancelled once started.")
     mark = [f"SANDBOX: no real {noun} is made and no real money is spent."] if proposal.is_sandbox else []
-    told = acts[0].intention.act.pieces(proposal.voice_names) if len(acts) == 1 else _list_acts(acts)
+    is_one = len(attempts) == 1
+    told = attempts[0].intention.act.pieces(proposal.voice_names) if is_one else _list_attempts(attempts)
     return "\n".join([*mark, " ".join(sentences), *told])
 
 
-def _list_acts(acts: Sequence[PricedAct]) -> list[str]:
-    """Return a line for each act, with its price; of many the first ones, and how many more there are."""
+def _list_attempts(attempts: Sequence[Attempt]) -> list[str]:
+    """Return a line for each, with its price; of many the first ones, and how many more there are."""
     lines = [
         f"{in_quotes(one.intention.about)}: "
         f"{'price unknown' if one.price.usd is None else f'about {dollars(one.price.usd)}'}"
-        for one in acts[:_ACTS_SHOWN]
+        for one in attempts[:_ACTS_SHOWN]
     ]
-    if len(acts) > _ACTS_SHOWN:
-        lines.append(f"and {len(acts) - _ACTS_SHOWN} more")
+    if len(attempts) > _ACTS_SHOWN:
+        lines.append(f"and {len(attempts) - _ACTS_SHOWN} more")
     # Of all of them: what the user does not read they have not agreed to.
-    hosts = dict.fromkeys(one.intention.act.webhook_host for one in acts)
+    hosts = dict.fromkeys(one.intention.act.webhook_host for one in attempts)
     lines.extend(f"a finished job's URL goes to: {in_quotes(host)}" for host in hosts if host is not None)
     return lines
 

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.api.option_matrix import find_ignored_options
 from sync_mcp.errors import QuoteRefused
 from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.call import Terms
-from sync_mcp.payments.wish import Token
+from sync_mcp.payments.attempt import Token
+from sync_mcp.payments.call import PaidCall
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.generation_arguments import CreateArguments, EstimateArguments
 from sync_mcp.tools.input_files import InputFiles
@@ -22,16 +22,19 @@ _SENDING_SECONDS = 15.0
 """What is left of a call for the create itself, once the user has been asked."""
 
 
-def terms_of(
+def paid_call_of(
     context: CallContext,
     arguments: CreateArguments | EstimateArguments,
+    act: GenerationAct,
     files: InputFiles | None,
     *,
     notes: Sequence[str],
     slot_until: float = -math.inf,
-) -> Terms:
+) -> PaidCall[Generation]:
     account = context.account
-    return Terms(
+    return PaidCall(
+        account.client,
+        act,
         take=arguments.take,
         max_cost_usd=arguments.max_cost_usd,
         duration_seconds=arguments.duration_seconds,
@@ -70,7 +73,7 @@ def _token(context: CallContext, quote_id: str | None) -> Token | None:
     return None if quote_id is None else Token(quote_id)
 
 
-async def check_answer(context: CallContext, act: GenerationAct, terms: Terms) -> None:
+async def check_answer(context: CallContext, call: PaidCall[Generation]) -> None:
     """Check what came with a call as the user's yes.
 
     Raises:
@@ -79,12 +82,12 @@ async def check_answer(context: CallContext, act: GenerationAct, terms: Terms) -
     """
     policy, said, guard = context.account.policy, context.user.choice, context.process.guard
     if said is not None and policy.approve_by != "quote":
-        denied = denial_of(said, await guard.question_age(context.user.question_id, terms.caller))
+        denied = denial_of(said, await guard.question_age(context.user.question_id, call.caller))
         if denied is not None:
             if denied.is_the_users:
-                await guard.revoke(context.account.client, act, terms)
+                await guard.revoke(call)
             raise denied
-    if terms.token is not None and policy.approve_above_usd is None:
+    if call.token is not None and policy.approve_above_usd is None:
         raise QuoteRefused(
             f"No quote is taken: {NOBODY_IS_ASKED}.",
             next_step=(
@@ -92,7 +95,7 @@ async def check_answer(context: CallContext, act: GenerationAct, terms: Terms) -
                 "about whatever the price is refused, and the refusal says what the user can do."
             ),
         )
-    if said is None and terms.token is not None and not do_quotes_count(context):
+    if said is None and call.token is not None and not do_quotes_count(context):
         why = (
             "on this server only the user's own answer counts (SYNC_MCP_APPROVE_BY=user)"
             if policy.approve_by == "user"

@@ -33,9 +33,10 @@ from decimal import Decimal
 from sync_mcp.api.models import GenerationRequest, Video
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.ledger import Ledger
-from sync_mcp.payments.wish import Instant, Wish
+from sync_mcp.payments.attempt import Attempt, Instant
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.limits import Limits
+from sync_mcp.payments.price import Price
 
 folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 ledger, limits = Ledger(folder), Limits(per_day_usd=Decimal(100_000))
@@ -46,8 +47,8 @@ for number in range(count):
     began = time.perf_counter()
     intention = Intention(GenerationAct.of(request), account="key:bench", base_url="https://api.sync.so")
     ledger.latest(intention)
-    wish = Wish(intention, 1, "bench", name, Decimal("0.5"), limits, Instant(time.time()))
-    entry, _ = ledger.begin(wish)
+    attempt = Attempt(intention, 1, "bench", name, limits, Instant(time.time()), Price(Decimal("0.5")))
+    entry, _ = ledger.begin(attempt)
     ledger.accept(entry.id, f"{name}-{number}")
     seconds.append(time.perf_counter() - began)
 print(json.dumps(seconds))

@@ -25,8 +25,8 @@ from sync_mcp.cli.ledger.entries import describe_entry, list_entries
 from sync_mcp.cli.ledger.plans import Plan, plan_loss, plan_prune, plan_release, plan_resolve
 from sync_mcp.cli.ledger.sightings import Sighting
 from sync_mcp.cli.main import main
+from sync_mcp.payments.attempt import Instant
 from sync_mcp.payments.rows import LEASE_SECONDS, Entry
-from sync_mcp.payments.wish import Instant
 from sync_mcp.sandbox import Sandbox
 from tests.api.raw_server import Answer, RawServer, answer
 from tests.payments.entries import (

@@ -25,10 +25,11 @@ from mcp import Client, StdioServerParameters
 from sync_mcp import Video
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.attempt import Attempt, Instant
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits
-from sync_mcp.payments.wish import Instant, Wish
+from sync_mcp.payments.price import Price
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 from sync_mcp.tools.catalogue import TOOLS
@@ -335,8 +336,10 @@ def test_the_ledger_commands_work_on_a_create_of_unknown_outcome(sandbox: Sandbo
         video = Video(url=f"https://example.com/{number}.mp4")
         request = GenerationRequest(model="lipsync-2", input=[video])
         intention = Intention(GenerationAct.of(request), account="key:1", base_url="https://api.sync.so")
-        wish = Wish(intention, 1, "create_generation", "owner", Decimal(1), Limits(), Instant(time.time()))
-        entry, _ = ledger.begin(wish)
+        attempt = Attempt(
+            intention, 1, "create_generation", "owner", Limits(), Instant(time.time()), Price(Decimal(1))
+        )
+        entry, _ = ledger.begin(attempt)
         ledger.doubt(entry.id, "owner", None)
     assert len(LEDGER_COMMANDS) == 6
     for command in LEDGER_COMMANDS:

@@ -12,7 +12,7 @@ from sync_mcp import AsyncSync, Audio, Ledger, OutcomeUnknown, Video
 from sync_mcp.api.models import Generation, GenerationRequest, LocalMedia
 from sync_mcp.errors import APITimeoutError, ApprovalDenied, ApprovalRequired, SyncError
 from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.call import Made, Terms
+from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.consent import Proposal
 from sync_mcp.payments.files import asset_key
 from sync_mcp.payments.guard import Guard
@@ -168,7 +168,7 @@ def make(sync: AsyncSync, guard: Guard, request_of: Callable[..., GenerationRequ
     async def create(
         request: GenerationRequest | None = None, *, by: Guard = guard, client: AsyncSync = sync, **terms: Any
     ) -> Made[Generation]:
-        return await by.create(client, GenerationAct.of(request or request_of()), None, Terms(**terms))
+        return await by.create(PaidCall(client, GenerationAct.of(request or request_of()), **terms))
 
     return create
 
@@ -188,7 +188,7 @@ async def leave_in_doubt(
     sandbox.add_fault(fault)
     sandbox.add_fault(Fault(path="/v2/generations", status=503, times=None))
     with pytest.raises(OutcomeUnknown):
-        await guard.create(sync, GenerationAct.of(request), {"max_retries": 0}, Terms(take=take))
+        await guard.create(PaidCall(sync, GenerationAct.of(request), options={"max_retries": 0}, take=take))
     sandbox.clear_faults()
 
 

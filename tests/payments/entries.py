@@ -1,6 +1,7 @@
 """Entries of a ledger as they come about, without a server and without an API."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,12 @@ from typing import Any
 from sync_mcp import Ledger
 from sync_mcp.api.models import GenerationRequest, Json
 from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.consent import PricedAct
+from sync_mcp.payments.attempt import Attempt, Instant, Token
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.limits import Limits
 from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import Charged, Entry
 from sync_mcp.payments.stores.sqlite import SqliteStore
-from sync_mcp.payments.wish import Instant, Token, Wish
 
 ACCOUNT, BASE_URL = "org:one", "https://api.example.com"
 JOB = "0b5fda45-0000"
@@ -59,13 +59,13 @@ def wished(
     attempt: int = 1,
     intention: Intention | None = None,
     **more: Any,
-) -> Wish:
-    return Wish(
+) -> Attempt:
+    return Attempt(
         intention=intention or intended(name),
-        attempt=attempt,
+        number=attempt,
         tool="create_generation",
         owner=more.pop("owner", "me"),
-        estimate_usd=None if usd is None else Decimal(usd),
+        price=Price(None if usd is None else Decimal(usd)),
         limits=Limits(**{name: Decimal(limit) for name, limit in more.pop("limits", {}).items()}),
         now=more.pop("now", None) or Instant(clock_time()),
         **more,
@@ -122,9 +122,10 @@ def now_of() -> Instant:
     return Instant(clock_time())
 
 
-def priced(intention: Intention, attempt: int = 1, usd: str | Decimal | None = "1") -> PricedAct:
+def priced(intention: Intention, attempt: int = 1, usd: str | Decimal | None = "1") -> Attempt:
     """Return an attempt at a price, as the user is asked about it."""
-    return PricedAct(intention, attempt, Price(None if usd is None else Decimal(usd)))
+    price = Price(None if usd is None else Decimal(usd))
+    return replace(wished(attempt=attempt, intention=intention), price=price)
 
 
 def quoted(ledger: Ledger, intention: Intention, attempt: int, usd: Decimal | None) -> Token:

@@ -12,7 +12,7 @@ from sync_mcp import AsyncSync, Guard, OutcomeUnknown, SyncError, Video
 from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.errors import ApprovalRequired
 from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.call import Made, Terms
+from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.consent import Proposal
 from sync_mcp.sandbox import Fault, Sandbox
 
@@ -157,7 +157,7 @@ async def test_a_create_in_doubt_is_not_sent_again_for_a_caller_that_goes_away_w
     sandbox.add_fault(NEVER_ARRIVES)
     with pytest.raises(OutcomeUnknown):
         await guard_of().create(
-            sync, GenerationAct.of(request_of()), None, Terms(ends_at=anyio.current_time() + 2)
+            PaidCall(sync, GenerationAct.of(request_of()), ends_at=anyio.current_time() + 2)
         )
     sandbox.clear_faults()
     before = len(sent(sandbox))
@@ -175,12 +175,12 @@ async def test_a_create_in_doubt_is_not_sent_again_for_a_caller_that_goes_away_w
         async with anyio.create_task_group() as work:
             guard = guard_of(task_group=work if has_group else None)
             with caller:
-                await guard.create(sync, GenerationAct.of(request_of()), None, Terms())
+                await guard.create(PaidCall(sync, GenerationAct.of(request_of())))
     assert caller.cancelled_caught
     assert len(sent(sandbox)) == before
     assert paid(sandbox) == []
     assert [entry.state for entry in guard_of().ledger.entries(limit=10)] == ["unknown"]
     monkeypatch.setattr(sync, "create_as", create_as)
-    made = await guard_of().create(sync, GenerationAct.of(request_of()), None, Terms())
+    made = await guard_of().create(PaidCall(sync, GenerationAct.of(request_of())))
     assert made.how == "sent now"
     assert paid(sandbox) == [PRICE]

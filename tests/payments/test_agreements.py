@@ -12,10 +12,10 @@ from sync_mcp import AsyncSync, Audio, Guard, Ledger, OutcomeUnknown, QuoteRefus
 from sync_mcp.api.models import Generation, GenerationRequest, LocalMedia
 from sync_mcp.errors import ApprovalDenied, ApprovalRequired, SyncError
 from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.call import Made, Terms
+from sync_mcp.payments.attempt import Token
+from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.files import asset_key, with_assets
 from sync_mcp.payments.intention import Intention
-from sync_mcp.payments.wish import Token
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 
@@ -59,7 +59,7 @@ async def test_a_quote_does_not_count_for_a_webhook_that_it_does_not_name_and_th
     assert sent(sandbox) == []
     [proposal] = asker.asked
     assert "What the user agreed to names" in proposal.reasons[0].text
-    assert proposal.acts[0].intention.act.webhook_host == "other.example.net"
+    assert proposal.attempts[0].intention.act.webhook_host == "other.example.net"
     new = Token(required.value.quote_id or "")
     await make(request_of(webhook_url=OTHER), approval=asker, token=new, webhook_hosts=())
     assert [body.get("webhookUrl") for body in bodies(sandbox)] == [OTHER]
@@ -164,7 +164,7 @@ async def test_a_repeat_under_the_key_of_an_unseen_job_has_that_ones_body(
     assert (
         "output_file_name, webhook_url of this call differ from the first one's" in proposal.reasons[0].text
     )
-    assert proposal.acts[0].intention.act.webhook_host is None
+    assert proposal.attempts[0].intention.act.webhook_host is None
     assert len(paid(sandbox)) == 1
 
 
@@ -240,7 +240,7 @@ async def test_who_agreed_to_an_unknown_price_is_asked_again_with_the_figure_onc
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, files: Files
 ) -> None:
     asker = Asker("0.1")
-    made = await guard.create(sync, GenerationAct.of(files.request), None, Terms(files=files, approval=asker))
+    made = await guard.create(PaidCall(sync, GenerationAct.of(files.request), files=files, approval=asker))
     first, second = (proposal.price.usd for proposal in asker.asked)
     assert first is None
     assert paid(sandbox) == [second] == [made.price_usd]
@@ -258,7 +258,7 @@ async def test_nothing_is_paid_where_the_figure_is_declined(
 
     files.on_upload = deny
     with pytest.raises(ApprovalDenied):
-        await guard.create(sync, GenerationAct.of(files.request), None, Terms(files=files, approval=asker))
+        await guard.create(PaidCall(sync, GenerationAct.of(files.request), files=files, approval=asker))
     assert len(asker.asked) == 2
     assert sent(sandbox) == []
     assert guard.ledger.entries(limit=10) == []
@@ -270,8 +270,8 @@ async def test_a_quote_for_an_unknown_price_asks_again_with_the_figure_and_its_q
     asker = Asker("0.1", "quote")
 
     async def call(token: Token | None) -> Made[Generation]:
-        terms = Terms(files=files, approval=asker, token=token)
-        return await guard.create(sync, GenerationAct.of(files.request), None, terms)
+        terms: dict[str, Any] = {"files": files, "approval": asker, "token": token}
+        return await guard.create(PaidCall(sync, GenerationAct.of(files.request), **terms))
 
     token: Token | None = None
     for _ in range(2):
@@ -291,7 +291,7 @@ async def test_a_figure_is_judged_with_what_was_paid_unasked(
     asker = Asker("0.3")
     await make(request_of("?n=1"), approval=asker)
     assert asker.asked == []
-    await guard.create(sync, GenerationAct.of(files.request), None, Terms(files=files, approval=asker))
+    await guard.create(PaidCall(sync, GenerationAct.of(files.request), files=files, approval=asker))
     # Each of the two is below the threshold, and both together are not.
     assert [proposal.price.usd is None for proposal in asker.asked] == [True, False]
 
@@ -300,7 +300,7 @@ async def test_who_agreed_to_an_unknown_price_is_not_asked_again_about_one_that_
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, files: Files
 ) -> None:
     asker = Asker("100")
-    await guard.create(sync, GenerationAct.of(files.request), None, Terms(files=files, approval=asker))
+    await guard.create(PaidCall(sync, GenerationAct.of(files.request), files=files, approval=asker))
     assert len(asker.asked) == 1
     [entry] = guard.ledger.entries(limit=10)
     assert not entry.is_unasked
@@ -313,7 +313,7 @@ async def test_a_price_below_the_threshold_that_rises_with_the_upload_is_asked_a
     clip = tmp_path / "clip.mp4"
     shutil.copy(SAMPLES / "speaker.mp4", clip)
     files, asker = Files(sandbox, clip, seconds=1.0), Asker("0.1")
-    await guard.create(sync, GenerationAct.of(files.request), None, Terms(files=files, approval=asker))
+    await guard.create(PaidCall(sync, GenerationAct.of(files.request), files=files, approval=asker))
     assert [proposal.price.usd for proposal in asker.asked] == paid(sandbox)
     assert uploads(sandbox) == 1
 
@@ -336,7 +336,7 @@ async def test_a_no_to_files_revokes_the_quotes_of_their_assets(
     token = await quote_for(make, by_asset)
     with pytest.raises(ApprovalDenied):
         await guard.create(
-            sync, GenerationAct.of(files.request), None, Terms(files=files, approval=Asker("0", "no"))
+            PaidCall(sync, GenerationAct.of(files.request), files=files, approval=Asker("0", "no"))
         )
     with pytest.raises(QuoteRefused, match="said no"):
         await make(by_asset, token=token)
@@ -383,7 +383,7 @@ async def test_a_quote_after_a_no_is_good(
 def test_a_no_to_one_name_is_one_to_the_other_once_an_attempt_had_both(ledger: Ledger) -> None:
     by_path, by_asset = intended("path"), intended("asset")
     id = begun(ledger, intention=by_path, has_files=True)
-    assert ledger.send(id, wished("path"), by_asset, {"video:hash": "asset"}) == "mine"
+    assert ledger.send(id, wished("path", assets={"video:hash": "asset"}), by_asset) == "mine"
     ledger.refuse(id, "me", "rate_limit_exceeded", gives_quote_back=False)
     for named, other in ((by_path, by_asset), (by_asset, by_path)):
         token = Token(ledger.quote([priced(other, 2)], now_of()))

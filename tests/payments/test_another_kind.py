@@ -17,9 +17,9 @@ from sync_mcp.errors import (
     RequestRejectedError,
 )
 from sync_mcp.payments.acts.kinds import KINDS
-from sync_mcp.payments.call import Terms
+from sync_mcp.payments.attempt import Token
+from sync_mcp.payments.call import PaidCall
 from sync_mcp.payments.guard import Guard
-from sync_mcp.payments.wish import Token
 
 from .conftest import Asker
 from .entries import found
@@ -50,21 +50,21 @@ async def speaker(api: SpeechApi) -> AsyncIterator[AsyncSync]:
 
 
 async def test_a_speech_is_made_and_paid_once(speaker: AsyncSync, api: SpeechApi, guard_of: GuardOf) -> None:
-    made = await guard_of().create(speaker, HELLO, None, Terms())
+    made = await guard_of().create(PaidCall(speaker, HELLO))
     assert (made.how, made.price_usd, made.job.status) == ("made", PRICE, "PROCESSING")
-    again = await guard_of().create(speaker, HELLO, None, Terms())
+    again = await guard_of().create(PaidCall(speaker, HELLO))
     assert (again.how, again.job.id) == ("was there", made.job.id)
     assert len(api.keys) == 1
     # Another script, another voice, another take: each is another payment.
     for act, take in ((SpeechAct("Bye.", "voice-1"), 1), (SpeechAct(HELLO.script, "voice-2"), 1), (HELLO, 2)):
-        assert (await guard_of().create(speaker, act, None, Terms(take=take))).how == "made"
+        assert (await guard_of().create(PaidCall(speaker, act, take=take))).how == "made"
     assert len(set(api.keys)) == 4
 
 
 async def test_the_ledger_says_what_kind_of_act_it_was_and_what_it_is_called(
     speaker: AsyncSync, guard: Guard, home: Path
 ) -> None:
-    made = await guard.create(speaker, HELLO, None, Terms())
+    made = await guard.create(PaidCall(speaker, HELLO))
     [entry] = [guard.ledger.maker_of(made.job.id, speaker.base_url)]
     assert entry
     assert (entry.kind, entry.model, entry.title) == ("speech", "elevenlabs", "Hello, and welcome.")
@@ -78,7 +78,7 @@ async def test_a_lost_answer_is_repeated_under_the_same_key_and_paid_once(
     speaker: AsyncSync, api: SpeechApi, guard: Guard
 ) -> None:
     api.troubles.append("loses its answer")
-    made = await guard.create(speaker, HELLO, None, Terms())
+    made = await guard.create(PaidCall(speaker, HELLO))
     assert made.job.id in api.jobs
     assert len(api.jobs) == 1
     assert api.keys == [api.keys[0]] * 2
@@ -90,9 +90,9 @@ async def test_in_another_process_a_speech_in_doubt_goes_on_under_its_key(
 ) -> None:
     api.troubles.extend([trouble] * 2)  # type: ignore[list-item]
     with pytest.raises(OutcomeUnknown) as unknown:
-        await guard_of().create(speaker, HELLO, {"max_retries": 1}, Terms())
+        await guard_of().create(PaidCall(speaker, HELLO, options={"max_retries": 1}))
     async with AsyncSync(api_key="sk_first", base_url=api.url) as other:
-        made = await guard_of().create(other, HELLO, None, Terms())
+        made = await guard_of().create(PaidCall(other, HELLO))
     assert made.how in ("sent now", "was there", "found")
     assert len(api.jobs) == 1
     assert set(api.keys) == {unknown.value.idempotency_key}
@@ -101,9 +101,9 @@ async def test_in_another_process_a_speech_in_doubt_goes_on_under_its_key(
 async def test_a_refused_speech_costs_nothing(speaker: AsyncSync, api: SpeechApi, guard: Guard) -> None:
     api.troubles.append("refuses it")
     with pytest.raises(RequestRejectedError):
-        await guard.create(speaker, HELLO, None, Terms())
+        await guard.create(PaidCall(speaker, HELLO))
     assert guard.ledger.spending().ever_usd == 0
-    assert (await guard.create(speaker, HELLO, None, Terms())).how == "made"
+    assert (await guard.create(PaidCall(speaker, HELLO))).how == "made"
     assert len(set(api.keys)) == 2
 
 
@@ -111,9 +111,9 @@ async def test_a_budget_holds_for_speech_and_video_together(
     speaker: AsyncSync, api: SpeechApi, guard_of: GuardOf
 ) -> None:
     guard = guard_of(per_day="0.03")
-    await guard.create(speaker, HELLO, None, Terms())
+    await guard.create(PaidCall(speaker, HELLO))
     with pytest.raises(LimitReached):
-        await guard.create(speaker, HELLO, None, Terms(take=2))
+        await guard.create(PaidCall(speaker, HELLO, take=2))
     assert len(api.keys) == 1
 
 
@@ -122,9 +122,9 @@ async def test_the_user_is_asked_about_this_speech_in_its_own_words(
 ) -> None:
     asker = Asker("0", "no")
     with pytest.raises(ApprovalDenied):
-        await guard.create(speaker, HELLO, None, Terms(approval=asker))
+        await guard.create(PaidCall(speaker, HELLO, approval=asker))
     [proposal] = asker.asked
-    act = proposal.acts[0].intention.act
+    act = proposal.attempts[0].intention.act
     assert act.noun == "speech"
     assert act.pieces({}) == ['script: "Hello, and welcome."', 'voice: "voice-1"']
     assert proposal.price.usd == PRICE
@@ -136,19 +136,19 @@ async def test_a_quote_for_one_speech_is_good_for_that_one_alone(
 ) -> None:
     asker = Asker("0", "quote")
     with pytest.raises(ApprovalRequired) as required:
-        await guard.create(speaker, HELLO, None, Terms(approval=asker))
+        await guard.create(PaidCall(speaker, HELLO, approval=asker))
     token = Token(required.value.quote_id or "")
     other = SpeechAct(HELLO.script, "voice-2")
     with pytest.raises(Exception, match="another call"):
-        await guard.create(speaker, other, None, Terms(approval=asker, token=token))
-    assert (await guard.create(speaker, HELLO, None, Terms(approval=asker, token=token))).how == "made"
+        await guard.create(PaidCall(speaker, other, approval=asker, token=token))
+    assert (await guard.create(PaidCall(speaker, HELLO, approval=asker, token=token))).how == "made"
     assert len(api.keys) == 1
 
 
 async def test_how_a_speech_ended_is_written_down_in_the_ledgers_words(
     speaker: AsyncSync, api: SpeechApi, guard: Guard
 ) -> None:
-    made = await guard.create(speaker, HELLO, None, Terms())
+    made = await guard.create(PaidCall(speaker, HELLO))
     entry = guard.ledger.maker_of(made.job.id, speaker.base_url)
     assert entry
     api.end()
@@ -158,24 +158,24 @@ async def test_how_a_speech_ended_is_written_down_in_the_ledgers_words(
     assert (settled.state, settled.status) == ("ended", "COMPLETED")
     # What it did cost nobody tells: the price counts.
     assert (settled.cost_usd, settled.counted_usd) == (None, PRICE)
-    again = await guard.create(speaker, HELLO, None, Terms())
+    again = await guard.create(PaidCall(speaker, HELLO))
     assert (again.how, again.job.status) == ("was there", "SUCCESS")
 
 
 async def test_after_a_speech_that_failed_and_may_be_charged_the_user_is_asked(
     speaker: AsyncSync, api: SpeechApi, guard: Guard
 ) -> None:
-    await guard.create(speaker, HELLO, None, Terms())
+    await guard.create(PaidCall(speaker, HELLO))
     api.end("FAILED", "elevenlabs_quota_exceeded")
     with pytest.raises(ApprovalRequired, match="may have been charged"):
-        await guard.create(speaker, HELLO, None, Terms())
+        await guard.create(PaidCall(speaker, HELLO))
     assert len(api.keys) == 1
 
 
 async def test_an_entry_of_a_kind_that_is_not_known_here_is_left_alone(
     speaker: AsyncSync, api: SpeechApi, guard: Guard, monkeypatch: pytest.MonkeyPatch, ledger: Ledger
 ) -> None:
-    made = await guard.create(speaker, HELLO, None, Terms())
+    made = await guard.create(PaidCall(speaker, HELLO))
     api.end()
     monkeypatch.delitem(KINDS, SpeechAct.kind)
     assert (await guard.spending(speaker)).ever_usd == PRICE

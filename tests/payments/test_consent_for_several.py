@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from sync_mcp import AsyncSync, Audio, Ledger, Video
-from sync_mcp.api.models import GenerationRequest
+from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.errors import (
     ApprovalDenied,
     ApprovalRequired,
@@ -14,11 +14,11 @@ from sync_mcp.errors import (
     QuoteRefused,
 )
 from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.attempt import Token
 from sync_mcp.payments.book.agreements import CONSENT_SECONDS, QUOTE_SECONDS
-from sync_mcp.payments.call import Terms
+from sync_mcp.payments.call import PaidCall
 from sync_mcp.payments.consent import ANOTHER_TAKE_REASON
 from sync_mcp.payments.guard import Guard
-from sync_mcp.payments.wish import Token
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools.question import question_of
 
@@ -37,25 +37,25 @@ def acts(request_of: RequestOf) -> list[GenerationAct]:
     return [GenerationAct.of(request_of(f"?clip={name}")) for name in NAMES]
 
 
-def on_terms(acts: Sequence[GenerationAct], asker: Asker) -> list[tuple[GenerationAct, Terms]]:
-    return [(act, Terms(approval=asker)) for act in acts]
+def calls_of(sync: AsyncSync, acts: Sequence[GenerationAct], asker: Asker) -> list[PaidCall[Generation]]:
+    return [PaidCall(sync, act, approval=asker) for act in acts]
 
 
 async def test_the_user_is_asked_once_and_each_act_is_made_once_by_their_yes(
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
 ) -> None:
     asker = Asker("0")
-    token = await guard.agree(sync, on_terms(acts, asker))
+    token = await guard.agree(calls_of(sync, acts, asker))
     [proposal] = asker.asked
     assert proposal.price.usd == 3 * PRICE
     assert paid(sandbox) == []
     silent = Asker("0", "no")
     for act in acts:
-        await guard.create(sync, act, None, Terms(token=token, approval=silent))
+        await guard.create(PaidCall(sync, act, token=token, approval=silent))
     assert paid(sandbox) == [PRICE] * 3
     assert silent.asked == []
     with pytest.raises(QuoteRefused):
-        await guard.create(sync, acts[0], None, Terms(token=token, take=2, approval=silent))
+        await guard.create(PaidCall(sync, acts[0], token=token, take=2, approval=silent))
     assert len(paid(sandbox)) == 3
 
 
@@ -64,10 +64,10 @@ async def test_where_nobody_can_be_asked_here_one_quote_is_for_all_of_them(
 ) -> None:
     asker = Asker("0", "quote")
     with pytest.raises(ApprovalRequired) as required:
-        await guard.agree(sync, on_terms(acts, asker))
+        await guard.agree(calls_of(sync, acts, asker))
     token = Token(required.value.quote_id or "")
     for act in acts:
-        await guard.create(sync, act, None, Terms(token=token, approval=asker))
+        await guard.create(PaidCall(sync, act, token=token, approval=asker))
     assert len(paid(sandbox)) == 3
     assert len(asker.asked) == 1
 
@@ -75,23 +75,23 @@ async def test_where_nobody_can_be_asked_here_one_quote_is_for_all_of_them(
 async def test_what_was_made_before_is_not_paid_for_again_and_is_not_in_the_total(
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
 ) -> None:
-    await guard.create(sync, acts[0], None, Terms())
+    await guard.create(PaidCall(sync, acts[0]))
     asker = Asker("0")
     # The same one twice is one.
-    await guard.agree(sync, on_terms([*acts, acts[1]], asker))
+    await guard.agree(calls_of(sync, [*acts, acts[1]], asker))
     assert asker.asked[0].price.usd == 2 * PRICE
-    assert [len(proposal.acts) for proposal in asker.asked] == [2]
+    assert [len(proposal.attempts) for proposal in asker.asked] == [2]
 
 
 async def test_where_all_of_it_may_be_paid_unasked_nobody_is_asked(
     sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
 ) -> None:
     asker = Asker("1")
-    assert await guard.agree(sync, on_terms(acts, asker)) is None
+    assert await guard.agree(calls_of(sync, acts, asker)) is None
     assert asker.asked == []
     # One alone would pass unasked, the three together do not.
     asker = Asker("0.5")
-    assert await guard.agree(sync, on_terms(acts, asker)) is not None
+    assert await guard.agree(calls_of(sync, acts, asker)) is not None
     assert len(asker.asked) == 1
 
 
@@ -100,22 +100,22 @@ async def test_a_total_above_the_budget_is_refused_before_anybody_is_asked(
 ) -> None:
     asker = Asker("0")
     with pytest.raises(LimitReached, match=r"The jobs would cost 0\.678 USD"):
-        await guard_of(per_day="0.5", per_job="0.3").agree(sync, on_terms(acts, asker))
+        await guard_of(per_day="0.5", per_job="0.3").agree(calls_of(sync, acts, asker))
     assert asker.asked == []
-    assert await guard_of(per_day="0.7", per_job="0.3").agree(sync, on_terms(acts, asker)) is not None
+    assert await guard_of(per_day="0.7", per_job="0.3").agree(calls_of(sync, acts, asker)) is not None
 
 
 async def test_a_no_to_all_of_them_takes_back_what_was_handed_out_for_each(
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
 ) -> None:
     with pytest.raises(ApprovalRequired) as required:
-        await guard.agree(sync, on_terms(acts, Asker("0", "quote")))
+        await guard.agree(calls_of(sync, acts, Asker("0", "quote")))
     with pytest.raises(ApprovalDenied):
-        await guard.agree(sync, on_terms(acts, Asker("0", "no")))
+        await guard.agree(calls_of(sync, acts, Asker("0", "no")))
     token = Token(required.value.quote_id or "")
     for act in acts:
         with pytest.raises(QuoteRefused, match="said no"):
-            await guard.create(sync, act, None, Terms(token=token, approval=Asker("0", "no")))
+            await guard.create(PaidCall(sync, act, token=token, approval=Asker("0", "no")))
     assert paid(sandbox) == []
 
 
@@ -163,7 +163,7 @@ async def test_the_question_about_several_says_the_total_and_names_each_with_its
 ) -> None:
     asker = Asker("0")
     every = [GenerationAct.of(request_of(f"?clip={number}")) for number in range(22)]
-    await guard.agree(sync, on_terms(every, asker))
+    await guard.agree(calls_of(sync, every, asker))
     first, *lines = question_of(asker.asked[0]).splitlines()[1:]
     assert first.startswith("Pay about 4.972 USD for these 22 jobs?")
     assert "It cannot be cancelled once started." in first
@@ -180,7 +180,7 @@ async def test_the_question_about_several_names_every_host_that_gets_a_finished_
         GenerationAct.of(request_of(f"?clip={number}", webhook_url=f"https://{host}/done"))
         for number, host in enumerate(hosts)
     ]
-    await guard.agree(sync, [(act, Terms(approval=asker, webhook_hosts=())) for act in every])
+    await guard.agree([PaidCall(sync, act, approval=asker, webhook_hosts=()) for act in every])
     *_, first, second = question_of(asker.asked[0]).splitlines()
     assert first == 'a finished job\'s URL goes to: "good.example.com"'
     assert second == 'a finished job\'s URL goes to: "evil.example.net"'
@@ -192,7 +192,7 @@ async def test_the_notes_of_each_reach_the_user_once(
     asker = Asker("0")
     notes = (["It is dark."], ["It is long."], ["It is dark."])
     await guard.agree(
-        sync, [(act, Terms(approval=asker, notes=note)) for act, note in zip(acts, notes, strict=True)]
+        [PaidCall(sync, act, approval=asker, notes=note) for act, note in zip(acts, notes, strict=True)]
     )
     assert asker.asked[0].notes == ["It is dark.", "It is long."]
 
@@ -201,7 +201,9 @@ async def test_of_several_it_is_said_that_some_are_another_take(
     sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
 ) -> None:
     asker = Asker("100")
-    await guard.agree(sync, [(acts[0], Terms(approval=asker)), (acts[1], Terms(approval=asker, take=2))])
+    await guard.agree(
+        [PaidCall(sync, act, take, approval=asker) for take, act in enumerate(acts[:2], start=1)]
+    )
     assert [reason.text for reason in asker.asked[0].reasons] == [ANOTHER_TAKE_REASON.text]
 
 
@@ -210,10 +212,10 @@ async def test_what_has_ended_since_is_asked_before_a_total_is_refused(
 ) -> None:
     guard = guard_of(per_day="0.5")
     sandbox.add_fault(Fault(path=CREATE, job="fail"))
-    await guard.create(sync, acts[0], None, Terms())
+    await guard.create(PaidCall(sync, acts[0]))
     sandbox.advance(3600)
     # What failed and cost nothing holds its estimate no more.
-    assert await guard.agree(sync, on_terms(acts[1:], Asker("0"))) is not None
+    assert await guard.agree(calls_of(sync, acts[1:], Asker("0"))) is not None
 
 
 async def test_the_user_is_not_asked_about_segments_that_the_create_would_refuse(
@@ -224,7 +226,7 @@ async def test_the_user_is_not_asked_about_segments_that_the_create_would_refuse
     late = {"start_time": 0, "end_time": 500, "audio_input": {"ref_id": "a"}}
     act = GenerationAct.of(request_of(input=media, segments=[late]))
     with pytest.raises(InvalidRequestError, match="segment"):
-        await guard.agree(sync, [(act, Terms(approval=asker, refuses_late_segments=True))])
+        await guard.agree([PaidCall(sync, act, approval=asker, refuses_late_segments=True)])
     assert asker.asked == []
 
 

@@ -27,7 +27,7 @@ from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.errors import ApprovalRequired, UnderWay
 from sync_mcp.payments import ledger_book, slots
 from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.call import Made, Terms
+from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.rows import ENTRIES
 from sync_mcp.sandbox import Fault, Sandbox
 
@@ -549,7 +549,9 @@ async def test_an_idempotency_key_of_the_callers_own_is_refused(
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, request_of: RequestOf
 ) -> None:
     with pytest.raises(InvalidRequestError, match="leave it out"):
-        await guard.create(sync, GenerationAct.of(request_of()), {"idempotency_key": "mine"}, Terms())
+        await guard.create(
+            PaidCall(sync, GenerationAct.of(request_of()), options={"idempotency_key": "mine"})
+        )
     assert sent(sandbox) == []
 
 
@@ -636,9 +638,11 @@ async def test_a_create_that_waits_for_a_slot_over_midnight_counts_on_the_day_of
     with anyio.fail_after(20):
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(pass_midnight)
-            terms = Terms(slot_until=anyio.current_time() + 15)
+            slot_until = anyio.current_time() + 15
             try:
-                result = await guard.create(sync, GenerationAct.of(request_of("?n=2")), None, terms)
+                result = await guard.create(
+                    PaidCall(sync, GenerationAct.of(request_of("?n=2")), slot_until=slot_until)
+                )
             except SyncError as error:
                 result = error
     spending = await guard.spending(sync)
@@ -673,18 +677,18 @@ async def test_a_create_in_doubt_that_goes_out_again_after_midnight_counts_on_th
             await sync.account.get()
             price: Any = [{"estimatedFrameCount": 1, "estimatedGenerationCost": others_usd}]
             sandbox.add_fault(Fault(path="/v2/analyze/cost", status=200, body=price))
-            await guard_of(per_day="0.5").create(sync, GenerationAct.of(request_of("?today")), None, Terms())
+            await guard_of(per_day="0.5").create(PaidCall(sync, GenerationAct.of(request_of("?today"))))
         return await look(*arguments)
 
     monkeypatch.setattr(ledger_book, "hindrance_in_export", pass_midnight)
     sandbox.add_fault(Fault(method="POST", path=CREATE, drop="before"))
     if others_usd == 0.1:
-        await guard.create(sync, GenerationAct.of(request_of()), None, Terms())
+        await guard.create(PaidCall(sync, GenerationAct.of(request_of())))
         assert (await guard.spending(sync)).today_usd == PRICE + Decimal("0.1")
         assert len(sent(sandbox)) == 3
     else:
         with pytest.raises(OutcomeUnknown) as unknown:
-            await guard.create(sync, GenerationAct.of(request_of()), None, Terms())
+            await guard.create(PaidCall(sync, GenerationAct.of(request_of())))
         assert "a limit stands against it by now" in unknown.value.next_step
         assert len(sent(sandbox)) == 2
 
@@ -717,8 +721,9 @@ async def test_a_call_that_is_cancelled_while_it_waits_for_a_slot_sends_nothing_
             monkeypatch.setattr(slots, "list_running", tell)
             async with anyio.create_task_group() as caller:
                 slot_until = anyio.current_time() + 15
-                terms = Terms(slot_until=slot_until)
-                caller.start_soon(guard.create, sync, GenerationAct.of(request_of("?n=2")), None, terms)
+                caller.start_soon(
+                    guard.create, PaidCall(sync, GenerationAct.of(request_of("?n=2")), slot_until=slot_until)
+                )
                 await waiting.wait()
                 caller.cancel_scope.cancel()
             sandbox.advance(100)

@@ -8,7 +8,7 @@ import pytest
 from sync_mcp import AsyncSync, Guard, Ledger, Text
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.call import Terms
+from sync_mcp.payments.call import PaidCall
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.api import generations
 from tests.sandbox.wire import VOICE
@@ -38,7 +38,7 @@ async def test_the_job_is_found_although_the_repeat_has_its_link_signed_anew(
     first = request_of(f"{signed}aa")
     await leave_in_doubt(sandbox, sync, guard_of(), first, MADE)
     again = request_of(f"{signed}bb")
-    made = await guard_of().create(sync, GenerationAct.of(again), None, Terms())
+    made = await guard_of().create(PaidCall(sync, GenerationAct.of(again)))
     assert made.job.id == sandbox.charges[0].generation_id
     assert len(paid(sandbox)) == 1
 
@@ -53,9 +53,7 @@ async def test_the_job_is_found_although_the_repeat_is_spelled_otherwise(
 
     first = saying("Cafe\u0301,\r\nplease", "?clip=%7e%c3%bc")
     await leave_in_doubt(sandbox, sync, guard_of(), first, MADE)
-    made = await guard_of().create(
-        sync, GenerationAct.of(saying("Caf\u00e9,\nplease", "?clip=~ü")), None, Terms()
-    )
+    made = await guard_of().create(PaidCall(sync, GenerationAct.of(saying("Caf\u00e9,\nplease", "?clip=~ü"))))
     assert made.job.id == sandbox.charges[0].generation_id
     assert len(paid(sandbox)) == 1
 
@@ -79,7 +77,7 @@ async def test_the_job_is_found_although_the_api_shows_its_webhook_in_a_form_of_
     monkeypatch.setattr(generations, "_echo", show_otherwise)
     request = request_of(webhook_url="https://hooks.example.com/done?key=1")
     await leave_in_doubt(sandbox, sync, guard_of(), request, MADE)
-    made = await guard_of().create(sync, GenerationAct.of(request), None, Terms())
+    made = await guard_of().create(PaidCall(sync, GenerationAct.of(request)))
     assert (made.how, made.job.id) == ("found", sandbox.charges[0].generation_id)
     assert len(paid(sandbox)) == 1
 
@@ -90,7 +88,7 @@ async def test_the_job_is_found_although_the_repeat_names_another_webhook(
 ) -> None:
     first, again = (request_of(webhook_url=f"https://{host}.example/done") for host in ("one", "two"))
     await leave_in_doubt(sandbox, sync, guard_of(), first, MADE)
-    made = await guard_of().create(sync, GenerationAct.of(again), None, Terms())
+    made = await guard_of().create(PaidCall(sync, GenerationAct.of(again)))
     assert made.job.id == sandbox.charges[0].generation_id
     assert len(paid(sandbox)) == 1
 
@@ -100,8 +98,8 @@ async def test_the_job_of_another_clip_is_not_taken_for_it(
 ) -> None:
     signed = "sv=2024-11-04&se=2027&sig="
     await leave_in_doubt(sandbox, sync, guard_of(), request_of(f"?clip=1&{signed}aa"), NEVER_MADE)
-    await guard_of().create(sync, GenerationAct.of(request_of(f"?clip=2&{signed}aa")), None, Terms())
-    await guard_of().create(sync, GenerationAct.of(request_of(f"?clip=1&{signed}bb")), None, Terms())
+    await guard_of().create(PaidCall(sync, GenerationAct.of(request_of(f"?clip=2&{signed}aa"))))
+    await guard_of().create(PaidCall(sync, GenerationAct.of(request_of(f"?clip=1&{signed}bb"))))
     assert len(paid(sandbox)) == 2
 
 
@@ -115,7 +113,9 @@ async def test_one_that_was_never_made_is_sent_although_many_jobs_were_made_sinc
         since: Any = [{**row.to_wire(), "id": f"other-{page}-{number}"} for number in range(100)]
         sandbox.add_fault(Fault(method="GET", path="/v2/generations", status=200, body=since))
     sandbox.add_fault(Fault(method="GET", path="/v2/generations", status=200, body=[]))
-    made = await guard.create(sync, GenerationAct.of(request_of("?clip=1")), {"max_retries": 0}, Terms())
+    made = await guard.create(
+        PaidCall(sync, GenerationAct.of(request_of("?clip=1")), options={"max_retries": 0})
+    )
     assert made.job.id == sandbox.charges[1].generation_id
 
 
@@ -129,8 +129,8 @@ async def test_of_two_takes_in_doubt_each_comes_to_a_job_of_its_own(
     await leave_in_doubt(sandbox, sync, guard, request_of(), NEVER_MADE, take=2)
     async with AsyncSync(api_key="sk_first", base_url=sandbox.url) as another:
         client = sync if processes == 1 else another
-        second = await guard.create(client, GenerationAct.of(request_of()), None, Terms(take=2))
-        first = await guard.create(client, GenerationAct.of(request_of()), None, Terms(take=1))
+        second = await guard.create(PaidCall(client, GenerationAct.of(request_of()), take=2))
+        first = await guard.create(PaidCall(client, GenerationAct.of(request_of()), take=1))
     assert {first.job.id, second.job.id} == {c.generation_id for c in sandbox.charges}
     assert len(paid(sandbox)) == 2
 

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, text, update
 from sync_mcp import Ledger, LedgerError, LimitReached
 from sync_mcp.errors import InvalidRequestError, QuoteRefused
 from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.attempt import Instant, MustAsk, Token
 from sync_mcp.payments.book.agreements import QUOTE_SECONDS
 from sync_mcp.payments.book.endings import LEFT_OPEN_AFTER_SECONDS
 from sync_mcp.payments.intention import Intention
@@ -28,7 +29,6 @@ from sync_mcp.payments.limits import HIGHEST_USD
 from sync_mcp.payments.rows import ENTRIES, LEASE_SECONDS, Charged, TokenKind
 from sync_mcp.payments.stores import sqlite, sqlite_file
 from sync_mcp.payments.stores.sqlite import SqliteStore
-from sync_mcp.payments.wish import Instant, MustAsk, Token
 from tests.serving.stdio.forked import run_forked
 
 from .conftest import Clock
@@ -849,7 +849,7 @@ def test_a_quote_is_given_back_by_a_refusal_that_says_nothing_of_the_price(ledge
 def test_a_quote_for_a_file_is_good_for_its_asset_once_an_attempt_had_both_names(ledger: Ledger) -> None:
     by_path, by_asset = intended("path"), intended("asset")
     id = begun(ledger, intention=by_path, has_files=True)
-    assert ledger.send(id, wished(intention=by_path), by_asset, {}) == "mine"
+    assert ledger.send(id, wished(intention=by_path), by_asset) == "mine"
     refuse(ledger, id, "me", "nope")
     token = quoted(ledger, by_path, 2, Decimal(1))
     begun(ledger, intention=by_asset, attempt=2, token=token)

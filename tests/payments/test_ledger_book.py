@@ -1,10 +1,8 @@
 """The ledger as the resolver's book: what the client remembers comes first, and then what the file knows."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 
-import anyio
 import pytest
 
 from sync_mcp import AsyncSync, Ledger
@@ -13,13 +11,13 @@ from sync_mcp.api.http import Transport
 from sync_mcp.api.kinds import GENERATIONS
 from sync_mcp.api.models import Generation
 from sync_mcp.payments.acts.act import Job, PaidAct
-from sync_mcp.payments.call import Call, Terms
+from sync_mcp.payments.attempt import Account
+from sync_mcp.payments.call import PaidCall
 from sync_mcp.payments.ledger_book import LedgerBook
 from sync_mcp.payments.settling import Settling
-from sync_mcp.payments.wish import Account
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .entries import ACCOUNT, BASE_URL, JOB, begun, found, intended, wished
+from .entries import ACCOUNT, BASE_URL, JOB, begun, found, intended
 from .speech import SpeechAct
 
 pytestmark = pytest.mark.anyio
@@ -38,10 +36,9 @@ def book_of(sync: AsyncSync, ledger: Ledger) -> BookOf:
 
     def make(entry_id: int, act: PaidAct[Job] | None = None, *, is_new: bool = True) -> LedgerBook:
         account = Account(ACCOUNT, BASE_URL, is_sandbox=True)
-        intention = intended() if act is None else replace(intended(), act=act)
-        call = Call(sync, account, intention, {}, Terms(), "create_generation", anyio.Event())
+        call = PaidCall(sync, intended().act if act is None else act, account=account, owner="me")
         entry = found(ledger, entry_id)
-        return LedgerBook(ledger, Settling(ledger), call, entry, wished(), 86_400.0, is_new=is_new)
+        return LedgerBook(ledger, Settling(ledger), call, entry, 86_400.0, is_new=is_new)
 
     return make
 

@@ -21,10 +21,10 @@ import pytest
 
 from sync_mcp import Ledger, LedgerError
 from sync_mcp.machine.installed import ledger_command
+from sync_mcp.payments.attempt import Token
 from sync_mcp.payments.rows import METADATA
 from sync_mcp.payments.stores import mark as mark_module, sqlite, sqlite_file
 from sync_mcp.payments.stores.mark import UNREADABLE, Mark, advance_mark, read_mark
-from sync_mcp.payments.wish import Token
 from tests.serving.stdio.forked import run_forked
 
 from .entries import (

@@ -28,7 +28,7 @@ BEFORE = ("preparing", f"preparing{_LAPSED}", "sending", f"sending{_LAPSED}", *S
 _Act = Callable[[Ledger, int], object]
 
 ACTS: Mapping[str, _Act] = {
-    "send": lambda ledger, id: ledger.send(id, wished(has_files=True), intended("sent"), {}),
+    "send": lambda ledger, id: ledger.send(id, wished(has_files=True), intended("sent")),
     "withdraw": lambda ledger, id: ledger.withdraw(id, "me"),
     "call_off": lambda ledger, id: ledger.call_off(id, "me"),
     "withdraw_abandoned": lambda ledger, _: ledger.withdraw_abandoned(intended()),

@@ -8,7 +8,7 @@ import pytest
 from sync_mcp import AsyncSync, Audio, Guard, InvalidRequestError, Video
 from sync_mcp.api.models import GenerationRequest, LocalMedia, OtherInput, Segment, SegmentAudioInput
 from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.call import Terms
+from sync_mcp.payments.call import PaidCall
 from sync_mcp.payments.files import asset_key, by_content, with_assets
 from sync_mcp.payments.intention import Intention
 from sync_mcp.sandbox import Sandbox
@@ -152,5 +152,5 @@ async def test_a_guard_that_is_given_no_files_asks_nobody_about_a_local_one(
 ) -> None:
     given, before = request(CLIP, Audio(url=sandbox.samples.audio)), len(sandbox.requests)
     with pytest.raises(InvalidRequestError, match=r"input\[0\] is a file on this machine"):
-        await guard.create(sync, GenerationAct.of(given), None, Terms())
+        await guard.create(PaidCall(sync, GenerationAct.of(given)))
     assert len(sandbox.requests) == before

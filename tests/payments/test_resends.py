@@ -11,7 +11,7 @@ from sync_mcp import AsyncSync, Guard, OutcomeUnknown
 from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.call import Made, Terms
+from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, paid, sent
@@ -388,7 +388,9 @@ async def test_two_takes_that_are_both_looked_for_at_once_each_come_to_a_job_of_
     first, second = guard_of(), guard_of()
     for take, guard in ((1, first), (2, second)):
         with pytest.raises(OutcomeUnknown):
-            await guard.create(sync, GenerationAct.of(request_of()), {"max_retries": 0}, Terms(take=take))
+            await guard.create(
+                PaidCall(sync, GenerationAct.of(request_of()), options={"max_retries": 0}, take=take)
+            )
     sandbox.clear_faults()
     # Both are taken over before either has seen the list.
     sandbox.add_fault(Fault(method="GET", path="/v2/generations", delay_seconds=1, times=2))
@@ -398,7 +400,7 @@ async def test_two_takes_that_are_both_looked_for_at_once_each_come_to_a_job_of_
         async def again(take: int) -> None:
             guard, client = (first, sync) if take == 1 or processes == 1 else (second, another)
             made = await guard.create(
-                client, GenerationAct.of(request_of()), {"max_retries": 0}, Terms(take=take)
+                PaidCall(client, GenerationAct.of(request_of()), options={"max_retries": 0}, take=take)
             )
             told.append(made.job.id)
 

@@ -10,7 +10,7 @@ from sync_mcp.api.allowance import Allowance
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.background.watching import Watcher
 from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.call import Terms
+from sync_mcp.payments.call import PaidCall
 from sync_mcp.sandbox import RecordedRequest, Sandbox
 from tests.api.conftest import make, until
 
@@ -67,7 +67,7 @@ async def test_a_wait_create_many_the_watcher_and_the_wait_for_a_slot_share_one_
     many: list[CreateFields] = [
         {"model": "lipsync-2", "input": request_of(f"?many={number}").input} for number in range(2)
     ]
-    terms = Terms(slot_until=anyio.current_time() + PATIENCE_SECONDS)
+    until_then = anyio.current_time() + PATIENCE_SECONDS
     with anyio.fail_after(PATIENCE_SECONDS):
         async with anyio.create_task_group() as tasks, sync.generations.create_many(many, 2) as created:
             await until(lambda: len(created.pending) == 2)
@@ -76,7 +76,9 @@ async def test_a_wait_create_many_the_watcher_and_the_wait_for_a_slot_share_one_
             tasks.start_soon(sync.generations.wait, third)
             tasks.start_soon(Watcher(lambda: sync, tasks).wait_for_many, [second, third], PATIENCE_SECONDS)
             # All three slots are taken.
-            tasks.start_soon(guard.create, sync, GenerationAct.of(request_of("?one=more")), None, terms)
+            tasks.start_soon(
+                guard.create, PaidCall(sync, GenerationAct.of(request_of("?one=more")), slot_until=until_then)
+            )
             await until(
                 lambda: (
                     polled(sandbox, third)
@@ -94,10 +96,12 @@ async def test_the_only_job_that_runs_is_waited_for_by_long_poll(
 ) -> None:
     sandbox.configure(plan="hobbyist")
     running = (await make(sync, sandbox)).id
-    terms = Terms(slot_until=anyio.current_time() + PATIENCE_SECONDS)
+    until_then = anyio.current_time() + PATIENCE_SECONDS
     with anyio.fail_after(PATIENCE_SECONDS):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(guard.create, sync, GenerationAct.of(request_of("?n=2")), None, terms)
+            tasks.start_soon(
+                guard.create, PaidCall(sync, GenerationAct.of(request_of("?n=2")), slot_until=until_then)
+            )
             await until(lambda: polled(sandbox, running))
             sandbox.advance(60)
     assert len(sandbox.charges) == 2
@@ -119,8 +123,11 @@ async def test_a_wait_for_a_slot_is_the_watchers_of_the_account_where_it_has_one
             watcher = Watcher(lambda: sync, tasks)
             # No other can be made.
             monkeypatch.setattr("sync_mcp.payments.slots.Watcher", None)
-            terms = Terms(slot_until=anyio.current_time() + PATIENCE_SECONDS, watcher=watcher)
-            tasks.start_soon(guard.create, sync, GenerationAct.of(request_of("?n=2")), None, terms)
+            until_then = anyio.current_time() + PATIENCE_SECONDS
+            tasks.start_soon(
+                guard.create,
+                PaidCall(sync, GenerationAct.of(request_of("?n=2")), slot_until=until_then, watcher=watcher),
+            )
             await until(lambda: polled(sandbox, running))
             sandbox.advance(60)
     assert len(sandbox.charges) == 2

@@ -11,9 +11,9 @@ from pydantic import JsonValue
 from sync_mcp import AsyncSync, Guard, LimitReached, Limits, QuoteRefused
 from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.errors import ApprovalRequired
+from sync_mcp.payments.attempt import Token
 from sync_mcp.payments.call import Made
 from sync_mcp.payments.limits import Spending, dollars
-from sync_mcp.payments.wish import Token
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, PRICE, Asker, paid, sent

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Connection, delete, func, select
 
 from sync_mcp.errors import QuoteRefused
+from sync_mcp.payments.attempt import Attempt, Instant
 from sync_mcp.payments.book.book import DAY_SECONDS, Book, Moment, names_of
 from sync_mcp.payments.book.sums import is_covered
-from sync_mcp.payments.consent import PricedAct
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.rows import (
     DECLINED,
@@ -23,7 +23,6 @@ from sync_mcp.payments.rows import (
     put,
     quotes_in,
 )
-from sync_mcp.payments.wish import Instant, Wish
 from sync_mcp.texts import plain_id
 
 QUOTE_SECONDS = 600.0
@@ -39,13 +38,13 @@ class Agreements(Book):
 
     def quote(
         self,
-        acts: Sequence[PricedAct],
+        attempts: Sequence[Attempt],
         now: Instant,
         kind: TokenKind = "quote",
         *,
         caller: str | None = None,
     ) -> str:
-        """Hand out what a user can agree by: good once for each of these acts, at its price, for this caller.
+        """Hand out what a user can agree by: good once for each attempt, at its price, for this caller.
 
         It covers that a finished job's URL goes to the webhook of its act, and to nobody else that must be
         asked about. A quote for one act is good for ten minutes. One for several is good for an hour, and
@@ -53,22 +52,22 @@ class Agreements(Book):
         ours.
         """
         token_id = f"{'q' if kind == 'quote' else 's'}_{secrets.token_urlsafe(9)}"
-        is_one = len(acts) == 1
+        is_one = len(attempts) == 1
         with self._transaction() as connection:
             moment = self._moment(connection, now)
-            for number, priced in enumerate(acts, start=1):
+            for number, attempt in enumerate(attempts, start=1):
                 quote = Quote(
                     id=token_id if is_one else f"{token_id}.{number}",
                     consent=None if is_one else token_id,
                     kind=kind,
-                    digest=priced.intention.digest,
-                    body_digest=priced.intention.body_digest,
-                    attempt=priced.attempt,
-                    price_usd=priced.price.usd,
+                    digest=attempt.intention.digest,
+                    body_digest=attempt.intention.body_digest,
+                    attempt=attempt.number,
+                    price_usd=attempt.price.usd,
                     made_at=moment.day_time,
                     made_at_by_clock=moment.clock,
                     caller=caller,
-                    webhook_host=priced.intention.act.webhook_host,
+                    webhook_host=attempt.intention.act.webhook_host,
                 )
                 add_quote(connection, quote)
         return token_id
@@ -113,20 +112,20 @@ class Agreements(Book):
             return declined_at is not None and 0 <= self.store.now() - declined_at < DAY_SECONDS
 
 
-def use_token(connection: Connection, wish: Wish, now: Moment, latest: Entry | None) -> None:
+def use_token(connection: Connection, attempt: Attempt, now: Moment, latest: Entry | None) -> None:
     """Use up what the user agreed by.
 
     Raises:
         QuoteRefused: it is not for this, or no longer good.
     """
-    token = wish.token
+    token = attempt.token
     assert token is not None
     # What is named by its file and what is named by its asset is one thing, once an attempt had both names.
-    names = {wish.intention.digest, *((latest.digest, latest.sent_digest) if latest else ())}
+    names = {attempt.intention.digest, *((latest.digest, latest.sent_digest) if latest else ())}
     quotes = find_quotes(connection, token.id)
     quote = _quote_of(quotes, names)
     # What another was asked about is not this one's to agree to, and not this one's to know of.
-    if quote is None or quote.kind != token.kind or quote.caller != wish.caller:
+    if quote is None or quote.kind != token.kind or quote.caller != attempt.caller:
         raise QuoteRefused(f"There is no such {token.kind}.", next_step=_ASK_AGAIN.get(token.kind))
     if quote.consent is not None and quote.digest not in names:
         raise QuoteRefused(f"The {token.kind} is for other calls than this one.")
@@ -140,19 +139,19 @@ def use_token(connection: Connection, wish: Wish, now: Moment, latest: Entry | N
                 f" That one was refused: {plain_id(latest.error_code or '') or 'the API did not say why'}."
             )
         raise QuoteRefused(told)
-    if quote.digest not in names or quote.attempt != wish.attempt:
+    if quote.digest not in names or quote.attempt != attempt.number:
         raise QuoteRefused(f"The {token.kind} is for another call than this one.")
     if token.kind == "quote" and _has_expired(quotes, now):
         good_for = "an hour, until the first of its jobs" if quote.consent else "ten minutes"
         raise QuoteRefused(f"The quote has expired: it is good for {good_for}.")
-    if wish.webhook_host is not None and quote.webhook_host != wish.webhook_host:
+    if attempt.webhook_host is not None and quote.webhook_host != attempt.webhook_host:
         told = "another host for its webhook" if quote.webhook_host else "no webhook"
         raise QuoteRefused(
             f"What the user agreed to names {told}.",
             code="webhook_changed",
             to_user=f"What you agreed to names {told}.",
         )
-    if not is_covered(connection, quote.price_usd, wish, now):
+    if not is_covered(connection, quote.price_usd, attempt, now):
         raise QuoteRefused(
             "The price is no longer what the user was told.",
             code="price_changed",
@@ -177,16 +176,18 @@ def _has_expired(quotes: Sequence[Quote], now: Moment) -> bool:
     return now.day_time - quote.made_at > good_seconds or not -_STEP_BACK_SECONDS <= age <= good_seconds
 
 
-def refusal_since(connection: Connection, entry: Entry, wish: Wish, sent: Intention) -> QuoteRefused | None:
+def refusal_since(
+    connection: Connection, entry: Entry, attempt: Attempt, sent: Intention
+) -> QuoteRefused | None:
     """Return that the user has said no to it, by either name, since they were told what they agreed to."""
-    names = (entry.digest, wish.intention.digest, sent.digest)
-    quotes = [] if wish.token is None else find_quotes(connection, wish.token.id)
+    names = (entry.digest, attempt.intention.digest, sent.digest)
+    quotes = [] if attempt.token is None else find_quotes(connection, attempt.token.id)
     token = _quote_of(quotes, names)
     if token is None:
         return None
     said_no = (
         DECLINED.c.body_digest.in_((entry.body_digest, sent.body_digest)),
-        DECLINED.c.caller == (wish.caller or ""),
+        DECLINED.c.caller == (attempt.caller or ""),
         DECLINED.c.declined_at >= token.made_at_by_clock,
     )
     revoked_at = connection.execute(select(func.max(DECLINED.c.declined_at)).where(*said_no)).scalar()
@@ -194,11 +195,11 @@ def refusal_since(connection: Connection, entry: Entry, wish: Wish, sent: Intent
     return None if revoked_at is None else _refusal_after_no()
 
 
-def forget_no(connection: Connection, wish: Wish) -> None:
-    """Forget that the user said no to a wish: they have said yes since."""
+def forget_no(connection: Connection, attempt: Attempt) -> None:
+    """Forget that the user said no to a attempt: they have said yes since."""
     is_it = (
-        DECLINED.c.body_digest == wish.intention.body_digest,
-        DECLINED.c.caller == (wish.caller or ""),
+        DECLINED.c.body_digest == attempt.intention.body_digest,
+        DECLINED.c.caller == (attempt.caller or ""),
     )
     connection.execute(delete(DECLINED).where(*is_it))
 

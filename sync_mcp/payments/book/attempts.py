@@ -1,7 +1,7 @@
 """Attempts: written down before they are sent, and what the API answered."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from sync_mcp.api.book import Claim
 from sync_mcp.errors import LimitReached, SyncError
+from sync_mcp.payments.attempt import Attempt
 from sync_mcp.payments.book.agreements import forget_no, refusal_since, use_token
 from sync_mcp.payments.book.book import (
     Book,
@@ -46,7 +47,6 @@ from sync_mcp.payments.rows import (
     lease_times,
     put,
 )
-from sync_mcp.payments.wish import Wish
 from sync_mcp.texts import ID_LIMIT, safe
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class Attempts(Book):
 
     # On the way
 
-    def begin(self, wish: Wish) -> tuple[Entry, bool]:
+    def begin(self, attempt: Attempt) -> tuple[Entry, bool]:
         """Write an attempt down, so that it may be sent; the flag says whether it is this call's to send.
 
         It is another's where that was faster: then its entry is returned.
@@ -142,22 +142,22 @@ class Attempts(Book):
             MustAsk: the user has to agree first; nothing was written.
         """
         with self._transaction() as connection:
-            latest = find_latest(connection, wish.intention)
-            if latest is not None and latest.attempt >= wish.attempt:
+            latest = find_latest(connection, attempt.intention)
+            if latest is not None and latest.attempt >= attempt.number:
                 return latest, False
-            now = self._moment(connection, wish.now)
-            if wish.token is not None:
-                use_token(connection, wish, now, latest)
-            check_limits(connection, wish, now)
-            is_unasked = wish.token is None and not wish.is_agreed
+            now = self._moment(connection, attempt.now)
+            if attempt.token is not None:
+                use_token(connection, attempt, now, latest)
+            check_limits(connection, attempt, now)
+            is_unasked = attempt.token is None and not attempt.is_agreed
             if is_unasked:
-                check_unasked(connection, wish, now)
+                check_unasked(connection, attempt, now)
             else:
-                forget_no(connection, wish)
-            return add_entry(connection, _as_entry(wish, now, is_unasked=is_unasked)), True
+                forget_no(connection, attempt)
+            return add_entry(connection, _as_entry(attempt, now, is_unasked=is_unasked)), True
 
     def send(
-        self, entry_id: int, wish: Wish, sent: Intention, assets: Mapping[str, str]
+        self, entry_id: int, attempt: Attempt, sent: Intention
     ) -> Literal["mine", "lost", "joined", "made", "asks"]:
         """Note the assets that an attempt is sent with; return whether it is this owner's to send now.
 
@@ -173,7 +173,7 @@ class Attempts(Book):
         """
         with self._transaction() as connection:
             entry = find_entry(connection, entry_id)
-            if entry is None or entry.owner != wish.owner or entry.state != "preparing":
+            if entry is None or entry.owner != attempt.owner or entry.state != "preparing":
                 return "lost"
             if not entry.is_leased(self.store.now()):
                 # It counted for nothing meanwhile, and others may have spent what it held.
@@ -187,17 +187,21 @@ class Attempts(Book):
             if twin is not None and twin.may_be_paid and not is_known_here:
                 take_back(connection, entry)
                 # Who goes on with it by its files needs to know what they became.
-                twin = change(connection, twin, assets={**assets, **twin.assets})
+                twin = change(connection, twin, assets={**attempt.assets, **twin.assets})
                 if twin.sent_digest is not None:
                     _keep_name(connection, entry.digest, sent.digest)
                     return "made"
                 change(connection, twin, sent_digest=entry.digest)
                 return "joined"
-            now = self._moment(connection, wish.now)
-            refusal: SyncError | None = refusal_besides(connection, wish, entry, now)
+            now = self._moment(connection, attempt.now)
+            refusal: SyncError | None = refusal_besides(connection, attempt, entry, now)
             if refusal is None:
-                refusal = refusal_since(connection, entry, wish, sent)
-            if refusal is None and entry.estimate_usd is None and not is_covered(connection, None, wish, now):
+                refusal = refusal_since(connection, entry, attempt, sent)
+            if (
+                refusal is None
+                and entry.estimate_usd is None
+                and not is_covered(connection, None, attempt, now)
+            ):
                 take_back(connection, entry)
                 return "asks"
             if refusal is None:
@@ -208,13 +212,13 @@ class Attempts(Book):
                     connection,
                     entry,
                     state="sending",
-                    assets=dict(assets),
+                    assets=dict(attempt.assets),
                     sent_digest=sent.digest,
-                    estimate_usd=wish.estimate_usd,
-                    counted_usd=wish.estimate_usd or Decimal(0),
+                    estimate_usd=attempt.price.usd,
+                    counted_usd=attempt.price.usd or Decimal(0),
                     created_at=now.day_time,
-                    first_sent_at=wish.now.seconds,
-                    last_sent_at=wish.now.seconds,
+                    first_sent_at=attempt.now.seconds,
+                    last_sent_at=attempt.now.seconds,
                     leased_until=now.clock + LEASE_SECONDS,
                 )
                 return "mine"
@@ -242,7 +246,7 @@ class Attempts(Book):
             if entry is not None and entry.is_abandoned(self.store.now()):
                 take_back(connection, entry)
 
-    def take_over(self, entry_id: int, wish: Wish) -> Literal["send", "look", "lost"]:
+    def take_over(self, entry_id: int, attempt: Attempt) -> Literal["send", "look", "lost"]:
         """Make an attempt whose outcome is unknown, or whose process died, this owner's to go on with.
 
         It may be sent again where the limits of now allow that: then its money counts on the day of now.
@@ -253,35 +257,35 @@ class Attempts(Book):
         """
         with self._transaction() as connection:
             entry = get_entry(connection, entry_id)
-            now = self._moment(connection, wish.now)
+            now = self._moment(connection, attempt.now)
             if not entry.is_unresolved(now.clock):
                 return "lost"
-            is_allowed = refusal_besides(connection, wish, entry, now) is None
+            is_allowed = refusal_besides(connection, attempt, entry, now) is None
             # A quote is for a send: who only looks does not use it up.
-            if is_allowed and wish.token is not None:
-                use_token(connection, wish, now, entry)
+            if is_allowed and attempt.token is not None:
+                use_token(connection, attempt, now, entry)
             change(
                 connection,
                 entry,
                 state="sending",
-                owner=wish.owner,
+                owner=attempt.owner,
                 leased_until=now.clock + LEASE_SECONDS,
                 is_on_its_way=False,
                 created_at=now.day_time if is_allowed else entry.created_at,
             )
             return "send" if is_allowed else "look"
 
-    def move_to_today(self, entry_id: int, wish: Wish) -> LimitReached | None:
+    def move_to_today(self, entry_id: int, attempt: Attempt) -> LimitReached | None:
         """Have what an attempt costs count on the day of now, on which it is sent.
 
         Return which limit stands against that, if any: then it is not to be sent, and nothing was changed.
         """
         with self._transaction() as connection:
             entry = get_entry(connection, entry_id)
-            now = self._moment(connection, wish.now)
+            now = self._moment(connection, attempt.now)
             if utc_midnight(entry.created_at) == utc_midnight(now.day_time):
                 return None
-            refusal = refusal_besides(connection, wish, entry, now)
+            refusal = refusal_besides(connection, attempt, entry, now)
             if refusal is None:
                 change(connection, entry, created_at=now.day_time)
             return refusal
@@ -387,36 +391,36 @@ class Attempts(Book):
                     change_quote(connection, quote, used_at=None, attempt=entry.attempt + 1)
 
 
-def _as_entry(wish: Wish, now: Moment, *, is_unasked: bool) -> Entry:
-    intention = wish.intention
+def _as_entry(attempt: Attempt, now: Moment, *, is_unasked: bool) -> Entry:
+    intention = attempt.intention
     return Entry(
         account=intention.account,
         base_url=intention.base_url,
-        tool=wish.tool,
+        tool=attempt.tool,
         digest=intention.digest,
         body_digest=intention.body_digest,
         content_digest=intention.content_digest,
         digest_version=DIGEST_VERSION,
         take=intention.take,
-        attempt=wish.attempt,
-        idempotency_key=wish.repeated_key or intention.idempotency_key(wish.attempt),
+        attempt=attempt.number,
+        idempotency_key=attempt.idempotency_key,
         kind=intention.act.kind,
         model=safe(intention.act.model, 80),
         summary=intention.summary,
         about=intention.about,
         extras=intention.act.extras,
-        state="preparing" if wish.has_files else "sending",
-        owner=wish.owner,
+        state="preparing" if attempt.has_files else "sending",
+        owner=attempt.owner,
         leased_until=now.clock + LEASE_SECONDS,
         assets={},
-        estimate_usd=wish.estimate_usd,
-        counted_usd=wish.estimate_usd or Decimal(0),
+        estimate_usd=attempt.price.usd,
+        counted_usd=attempt.price.usd or Decimal(0),
         created_at=now.day_time,
-        first_sent_at=wish.now.seconds,
-        last_sent_at=wish.now.seconds,
-        is_sandbox=wish.is_sandbox,
+        first_sent_at=attempt.now.seconds,
+        last_sent_at=attempt.now.seconds,
+        is_sandbox=attempt.is_sandbox,
         is_unasked=is_unasked,
-        caller=wish.caller,
+        caller=attempt.caller,
     )
 
 

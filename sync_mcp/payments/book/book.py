@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select
 
 from sync_mcp.machine.home import home_folder
+from sync_mcp.payments.attempt import Instant
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.rows import (
     ENTRIES,
@@ -30,7 +31,6 @@ from sync_mcp.payments.rows import (
     quotes_in,
 )
 from sync_mcp.payments.stores.sqlite import SqliteStore
-from sync_mcp.payments.wish import Instant
 
 DAY_SECONDS = 86_400.0
 

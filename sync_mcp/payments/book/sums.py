@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
 from sync_mcp.errors import LimitReached
+from sync_mcp.payments.attempt import Attempt, Instant, MustAsk
 from sync_mcp.payments.book.book import DAY_SECONDS, Book, Moment
 from sync_mcp.payments.limits import (
     Spending,
@@ -17,7 +18,6 @@ from sync_mcp.payments.limits import (
     utc_midnight,
 )
 from sync_mcp.payments.rows import DAYS, ENTRIES, IS_ABANDONED, IS_UNRESOLVED, Entry, lease_times
-from sync_mcp.payments.wish import Instant, MustAsk, Wish
 
 UNASKED_SECONDS = 86_400.0
 """Over so long a time what was paid unasked is summed."""
@@ -80,50 +80,52 @@ def sum_unasked(connection: Connection, now: Moment, *, is_sandbox: bool) -> Dec
     return connection.execute(_UNASKED, asked).scalar() or Decimal(0)
 
 
-def check_limits(connection: Connection, wish: Wish, now: Moment) -> None:
-    """Refuse a wish that would pass a limit.
+def check_limits(connection: Connection, attempt: Attempt, now: Moment) -> None:
+    """Refuse an attempt that would pass a limit.
 
     Raises:
         LimitReached: which one.
     """
-    if wish.limits.any:
-        spent = sum_spent(connection, now, is_sandbox=wish.is_sandbox)
-        refusal = wish.limits.refusal(wish.estimate_usd, spent)
+    if attempt.limits.any:
+        spent = sum_spent(connection, now, is_sandbox=attempt.is_sandbox)
+        refusal = attempt.limits.refusal(attempt.price.usd, spent)
         if refusal is not None:
             raise refusal
 
 
-def refusal_besides(connection: Connection, wish: Wish, entry: Entry, now: Moment) -> LimitReached | None:
-    """Return which limit stands against a wish whose money an entry holds already, if any."""
-    spent = sum_spent(connection, now, is_sandbox=wish.is_sandbox)
-    return wish.limits.refusal(wish.estimate_usd, spent.without(entry.counted_usd, entry.created_at))
+def refusal_besides(
+    connection: Connection, attempt: Attempt, entry: Entry, now: Moment
+) -> LimitReached | None:
+    """Return which limit stands against an attempt whose money an entry holds already, if any."""
+    spent = sum_spent(connection, now, is_sandbox=attempt.is_sandbox)
+    return attempt.limits.refusal(attempt.price.usd, spent.without(entry.counted_usd, entry.created_at))
 
 
-def check_unasked(connection: Connection, wish: Wish, now: Moment) -> None:
-    """Refuse a wish that nobody agreed to where more would be paid unasked than the user lets.
+def check_unasked(connection: Connection, attempt: Attempt, now: Moment) -> None:
+    """Refuse an attempt that nobody agreed to where more would be paid unasked than the user lets.
 
     Raises:
         MustAsk: the user has to agree first.
     """
-    if wish.unasked_usd is None:
+    if attempt.unasked_usd is None:
         return
-    before = sum_unasked(connection, now, is_sandbox=wish.is_sandbox)
-    if wish.estimate_usd is None or before + wish.estimate_usd > wish.unasked_usd:
+    before = sum_unasked(connection, now, is_sandbox=attempt.is_sandbox)
+    if attempt.price.usd is None or before + attempt.price.usd > attempt.unasked_usd:
         raise MustAsk(before)
 
 
-def is_covered(connection: Connection, agreed_usd: Decimal | None, wish: Wish, now: Moment) -> bool:
+def is_covered(connection: Connection, agreed_usd: Decimal | None, attempt: Attempt, now: Moment) -> bool:
     """Return whether what was agreed to holds for the price of now.
 
     Who agreed to an unknown price has not agreed to one that is known by now and would be asked about.
     """
     if agreed_usd is None:
-        most = wish.unasked_usd
-        if wish.estimate_usd is None or most is None:
+        most = attempt.unasked_usd
+        if attempt.price.usd is None or most is None:
             return True
-        unasked = sum_unasked(connection, now, is_sandbox=wish.is_sandbox)
-        return unasked + wish.estimate_usd <= most
-    return wish.estimate_usd is not None and wish.estimate_usd <= agreed_usd
+        unasked = sum_unasked(connection, now, is_sandbox=attempt.is_sandbox)
+        return unasked + attempt.price.usd <= most
+    return attempt.price.usd is not None and attempt.price.usd <= agreed_usd
 
 
 def _spending_of_account(connection: Connection, account: str, base_url: str, now: Moment) -> Spending:
