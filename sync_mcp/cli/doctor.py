@@ -310,7 +310,7 @@ def _ledger(settings: Settings) -> Finding:
     ledger = Ledger(settings.home, read_only=True)
     try:
         if not ledger.exists():
-            return _future(ledger.path)
+            return _future(ledger.file.path)
         entries = ledger.check()
         unresolved = sum(spending.unresolved for _, _, spending in ledger.accounts())
     except LedgerError as error:
@@ -320,7 +320,7 @@ def _ledger(settings: Settings) -> Finding:
         ledger.close()
     more = f": `{ledger_command('list')}` says what to do" if unresolved else ""
     return Finding(
-        "ledger", f"{ledger.path}; entries: {entries}, unresolved: {unresolved}{more}", is_ours=True
+        "ledger", f"{ledger.store.place}; entries: {entries}, unresolved: {unresolved}{more}", is_ours=True
     )
 
 

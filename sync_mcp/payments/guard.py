@@ -6,7 +6,6 @@ earlier one meant gets that one's job. Budgets hold for all processes that share
 
 import math
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -133,7 +132,7 @@ class Guard:
             found = await self._history.find(call)
             if isinstance(found, Made):
                 return Foresight("was there", job=found.job)
-            if isinstance(found, Entry) and found.is_leased(time.time()):
+            if isinstance(found, Entry) and found.is_leased(self.ledger.store.now()):
                 return Foresight("under way", ledger_id=found.id)
             if isinstance(found, Entry):
                 _, is_whole = call.act.with_first_extras(found.extras)

@@ -1,6 +1,5 @@
 """What was made of an intention before: its job, or the attempt that comes next."""
 
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -58,7 +57,7 @@ class History:
         One whose process died before anything was sent is taken back.
         """
         latest = await do_in_thread(self.ledger.latest, call.intention)
-        while latest is not None and latest.is_abandoned(time.time()):
+        while latest is not None and latest.is_abandoned(self.ledger.store.now()):
             await do_in_thread(self.ledger.withdraw_abandoned, call.intention)
             latest = await do_in_thread(self.ledger.latest, call.intention)
         if latest is None:

@@ -45,43 +45,34 @@ from pathlib import Path
 
 from sqlalchemy import insert, select
 
+from sync_mcp.machine.home import home_folder
 from sync_mcp.payments.book.agreements import Agreements
 from sync_mcp.payments.book.attempts import Attempts
 from sync_mcp.payments.book.decisions import Decisions
 from sync_mcp.payments.book.endings import Endings
 from sync_mcp.payments.book.sums import Sums
 from sync_mcp.payments.rows import ACCOUNTS
+from sync_mcp.payments.stores.sqlite import SqliteStore
 
 
 class Ledger(Attempts, Agreements, Sums, Endings, Decisions):
     """The user's ledger in a folder; the folder and the file are made when they are first needed.
-
-    Beside the file lies its mark: how far it had come. A file that has come less far has lost entries.
 
     Args:
         folder: where the file lies; by default SYNC_MCP_HOME, else the user's data directory.
         read_only: look only: nothing is made, changed or moved.
 
     Attributes:
-        folder: as given.
-        path: the database file.
-        mark_path: the file of its mark.
+        file: the store, with what only a file can lose, and be gone on without.
     """
 
     def __init__(self, folder: Path | str | None = None, *, read_only: bool = False) -> None:
-        super().__init__(folder, read_only=read_only)
-        self.folder = self.store.folder
-        self.path = self.store.path
-        self.mark_path = self.store.mark_path
-
-    @property
-    def version(self) -> int:
-        """The version that a ledger has once it is open."""
-        return self.store.version
+        self.file = SqliteStore(home_folder(folder), read_only=read_only)
+        super().__init__(self.file)
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
-        self.store.close()
+        self.file.close()
 
     def exists(self) -> bool:
         """Return whether a ledger was begun here, whole, damaged or gone; none is made.
@@ -90,24 +81,6 @@ class Ledger(Attempts, Agreements, Sums, Endings, Decisions):
             LedgerError: the folder cannot be looked into.
         """
         return self.store.exists()
-
-    def set_aside(self) -> list[Path]:
-        """Return the damaged files that were set aside and that the user has not decided about."""
-        return self.store.set_aside()
-
-    def find_given_up(self) -> list[Path]:
-        """Return the damaged files that the user goes on without."""
-        return self.store.find_given_up()
-
-    def give_up(self) -> list[Path]:
-        """Go on without what was lost, on the user's word; return the damaged files, which keep another name.
-
-        A file that is in the ledger's place, such as an older copy, is the ledger from now on.
-
-        Raises:
-            LedgerError: they cannot be renamed, or the ledger cannot be written.
-        """
-        return self.store.give_up()
 
     # Accounts
 

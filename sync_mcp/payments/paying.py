@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -98,7 +97,7 @@ class Payer:
             return found
         if isinstance(found, Attempt):
             return await self._attempt(*as_first_sent(call, found))
-        if found.is_leased(time.time()):
+        if found.is_leased(self.ledger.store.now()):
             await self._wait_for_other(call, found)
             return "changed"
         if found.state == "preparing":
@@ -352,7 +351,7 @@ class Payer:
         while True:
             await anyio.sleep(_POLL_SECONDS)
             now = await do_in_thread(self.ledger.entry, entry.id)
-            if now is None or not now.is_leased(time.time()):
+            if now is None or not now.is_leased(self.ledger.store.now()):
                 return
             if now.state == "preparing" and call.files is not None:
                 await call.files.report()

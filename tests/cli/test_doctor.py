@@ -294,33 +294,33 @@ def test_what_is_unresolved_in_the_ledger_is_told_and_is_no_fault(sandbox: Sandb
 def test_the_ledger_that_home_names_is_looked_at(sandbox: Sandbox, tmp_path: Path) -> None:
     with closing(Ledger(tmp_path / "there")) as ledger:
         ledger.doubt(begun(ledger, "one"), "me", None)
-    done = examined("--home", str(ledger.folder), SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
-    assert f"SYNC_MCP_HOME = {ledger.folder} (flag)\n" in done.stdout
-    assert f"unresolved: 1: `{TYPED} ledger list --home {ledger.folder}` says" in done.stdout
+    done = examined("--home", str(ledger.file.folder), SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
+    assert f"SYNC_MCP_HOME = {ledger.file.folder} (flag)\n" in done.stdout
+    assert f"unresolved: 1: `{TYPED} ledger list --home {ledger.file.folder}` says" in done.stdout
 
 
 def _newer(ledger: Ledger) -> None:
-    with closing(sqlite3.connect(ledger.path)) as connection, connection:
+    with closing(sqlite3.connect(ledger.file.path)) as connection, connection:
         connection.execute("UPDATE ledger SET version = 99")
 
 
 def _damaged(ledger: Ledger) -> None:
-    ledger.path.write_bytes(b"no database" * 1000)
+    ledger.file.path.write_bytes(b"no database" * 1000)
 
 
 def _emptied(ledger: Ledger) -> None:
-    ledger.path.write_bytes(b"")
+    ledger.file.path.write_bytes(b"")
 
 
 def _gone(ledger: Ledger) -> None:
-    ledger.path.unlink()
+    ledger.file.path.unlink()
 
 
 def _older(ledger: Ledger) -> None:
-    copy = ledger.path.read_bytes()
+    copy = ledger.file.path.read_bytes()
     made(ledger, "lost", job="j2")
     ledger.close()
-    ledger.path.write_bytes(copy)
+    ledger.file.path.write_bytes(copy)
 
 
 def _set_aside(ledger: Ledger) -> None:
@@ -330,15 +330,15 @@ def _set_aside(ledger: Ledger) -> None:
 
 
 def _unmarked(ledger: Ledger) -> None:
-    ledger.mark_path.unlink()
+    ledger.file.mark_path.unlink()
 
 
 def _whole(ledger: Ledger) -> None:
-    assert ledger.path.exists()
+    assert ledger.file.path.exists()
 
 
 def _of_version_1(ledger: Ledger) -> None:
-    for path in ledger.folder.iterdir():
+    for path in ledger.file.folder.iterdir():
         path.unlink()
     script = """
 import os, pathlib, sqlite3, sys
@@ -348,7 +348,9 @@ connection.execute("PRAGMA journal_mode=WAL")
 connection.execute("DELETE FROM quotes")
 os._exit(0)
 """
-    subprocess.run([sys.executable, "-c", script, ledger.path, VERSION_1], check=True, timeout=WAIT_SECONDS)
+    subprocess.run(
+        [sys.executable, "-c", script, ledger.file.path, VERSION_1], check=True, timeout=WAIT_SECONDS
+    )
 
 
 def _half_written(ledger: Ledger) -> None:
@@ -363,8 +365,8 @@ for _ in range(100):
     connection.execute("INSERT INTO large VALUES (zeroblob(4000))")
 os._exit(0)
 """
-    subprocess.run([sys.executable, "-c", script, ledger.path], check=True, timeout=WAIT_SECONDS)
-    assert ledger.path.with_name("ledger.sqlite3-journal").stat().st_size
+    subprocess.run([sys.executable, "-c", script, ledger.file.path], check=True, timeout=WAIT_SECONDS)
+    assert ledger.file.path.with_name("ledger.sqlite3-journal").stat().st_size
 
 
 def _everything_in(folder: Path) -> dict[str, tuple[bytes, int, int]]:

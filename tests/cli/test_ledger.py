@@ -124,14 +124,14 @@ def die(monkeypatch: pytest.MonkeyPatch) -> None:
 def newer(ledger: Ledger) -> None:
     begun(ledger)
     ledger.close()
-    with closing(sqlite3.connect(ledger.path)) as connection, connection:
+    with closing(sqlite3.connect(ledger.file.path)) as connection, connection:
         connection.execute("UPDATE ledger SET version = 99")
 
 
 def damaged(ledger: Ledger) -> None:
     begun(ledger, "lost")
     ledger.close()
-    ledger.path.write_bytes(b"no database" * 1000)
+    ledger.file.path.write_bytes(b"no database" * 1000)
 
 
 # Before there is a ledger
@@ -728,9 +728,9 @@ def test_a_whole_ledger_is_well(run: Run, ledger: Ledger) -> None:
     done = run("check")
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 entries: 1 settled, 1 open" in done.stdout
-    assert f"version {ledger.version}" in done.stdout
+    assert "whole      yes; version " in done.stdout
     assert "ledger.mark.json 0600" not in done.stdout
-    assert str(ledger.path) in done.stdout
+    assert str(ledger.file.path) in done.stdout
     assert done.stdout.endswith("All is well.\n")
 
 
@@ -746,16 +746,16 @@ def test_what_is_unresolved_is_not_well(run: Run, ledger: Ledger) -> None:
 @posix_only
 def test_a_ledger_that_others_can_read_or_replace_is_not_well(ledger: Ledger, home: Path) -> None:
     begun(ledger)
-    ledger.path.chmod(0o644)
+    ledger.file.path.chmod(0o644)
     home.chmod(0o777)
     text, is_well = check_ledger(ledger)
     assert not is_well
-    assert f"chmod 600 '{ledger.path}'" in text
+    assert f"chmod 600 '{ledger.file.path}'" in text
     assert f"chmod 700 '{home}'" in text
-    ledger.path.chmod(0o600)
-    ledger.mark_path.chmod(0o666)
-    assert f"chmod 600 '{ledger.mark_path}'" in check_ledger(ledger)[0]
-    ledger.mark_path.chmod(0o600)
+    ledger.file.path.chmod(0o600)
+    ledger.file.mark_path.chmod(0o666)
+    assert f"chmod 600 '{ledger.file.mark_path}'" in check_ledger(ledger)[0]
+    ledger.file.mark_path.chmod(0o600)
     # That others can see its name is no harm.
     home.chmod(0o755)
     assert check_ledger(ledger)[1]
@@ -763,14 +763,14 @@ def test_a_ledger_that_others_can_read_or_replace_is_not_well(ledger: Ledger, ho
 
 def test_a_newer_ledger_is_left_alone_by_every_command(run: Run, ledger: Ledger) -> None:
     newer(ledger)
-    content = ledger.path.read_bytes()
+    content = ledger.file.path.read_bytes()
     done = run("check")
     assert done.returncode == 1
     assert "WRONG -> Update sync-mcp." in done.stdout
     for command in ("list", "show 1", "resolve 1 x --yes", "release 1 --yes", "prune --yes"):
         assert complaint(run(*command.split())).endswith("Update sync-mcp. The file was left as it is.")
     assert run("check", "--accept-loss", "--yes").returncode == 1
-    assert ledger.path.read_bytes() == content
+    assert ledger.file.path.read_bytes() == content
 
 
 def test_a_damaged_ledger_is_told_with_what_is_lost_and_given_up_on_the_users_word_alone(
@@ -780,7 +780,7 @@ def test_a_damaged_ledger_is_told_with_what_is_lost_and_given_up_on_the_users_wo
     assert complaint(run("list")).endswith("Run `sync-mcp ledger check`, which says what can be done.")
     done = run("check")
     assert done.returncode == 1
-    [kept] = ledger.set_aside()
+    [kept] = ledger.file.set_aside()
     for told in (
         kept.name,
         "11000 bytes",
@@ -793,11 +793,11 @@ def test_a_damaged_ledger_is_told_with_what_is_lost_and_given_up_on_the_users_wo
     asked = run("check", "--accept-loss")
     assert "nothing was changed" in complaint(asked)
     assert "paid again" in asked.stdout
-    assert ledger.set_aside() == [kept]
+    assert ledger.file.set_aside() == [kept]
 
     done = run("check", "--accept-loss", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
-    [given_up] = ledger.find_given_up()
+    [given_up] = ledger.file.find_given_up()
     assert given_up.read_bytes() == b"no database" * 1000
     assert given_up.name in done.stdout
     begun(ledger, "new")
@@ -809,7 +809,7 @@ def test_a_missing_ledger_is_told_with_what_is_lost_and_begun_anew_on_the_users_
 ) -> None:
     made(ledger, "lost", "2.5")
     ledger.close()
-    ledger.path.unlink()
+    ledger.file.path.unlink()
     assert "is gone, which knew entries up to 1, of 2.50 USD together" in complaint(run("list"))
     done = run("check")
     assert done.returncode == 1
@@ -819,7 +819,7 @@ def test_a_missing_ledger_is_told_with_what_is_lost_and_begun_anew_on_the_users_
     asked = run("check", "--accept-loss")
     assert "nothing was changed" in complaint(asked)
     assert "The next paid call begins a new ledger." in asked.stdout
-    assert ledger.mark_path.exists()
+    assert ledger.file.mark_path.exists()
 
     done = run("check", "--accept-loss", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
@@ -832,10 +832,10 @@ def test_an_older_ledger_is_told_with_what_is_lost_and_gone_on_with_on_the_users
 ) -> None:
     made(ledger, "kept", "2")
     ledger.close()
-    copy = ledger.path.read_bytes()
+    copy = ledger.file.path.read_bytes()
     made(ledger, "lost", "0.5", job="j2")
     ledger.close()
-    ledger.path.write_bytes(copy)
+    ledger.file.path.write_bytes(copy)
     assert "an older copy, or has lost entries" in complaint(run("list"))
     done = run("check")
     assert done.returncode == 1
@@ -852,8 +852,8 @@ def test_an_older_ledger_is_told_with_what_is_lost_and_gone_on_with_on_the_users
 
     asked = run("check", "--accept-loss")
     assert "nothing was changed" in complaint(asked)
-    assert f"The ledger is {ledger.path} as it is now." in asked.stdout
-    assert ledger.path.read_bytes() == copy
+    assert f"The ledger is {ledger.file.path} as it is now." in asked.stdout
+    assert ledger.file.path.read_bytes() == copy
 
     done = run("check", "--accept-loss", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
@@ -910,7 +910,7 @@ def test_an_upload_is_shown_as_what_it_is_and_one_whose_process_died_counts_noth
     assert "uploading its files" in alive
     assert "0.5 USD against the budgets" in alive
     assert "A process is uploading its files; nothing was sent yet." in alive
-    with closing(sqlite3.connect(ledger.path)) as file, file:
+    with closing(sqlite3.connect(ledger.file.path)) as file, file:
         file.execute("UPDATE entries SET leased_until = 0")
     dead = describe_entry(ledger, id)
     assert "given up before it was sent" in dead

@@ -168,7 +168,7 @@ def _killed_once(sandbox: Sandbox, folder: Path, jobs: int) -> None:
 
 def _let_leases_run_out(folder: Path) -> None:
     """Spare the next run the seconds for which the dead one is thought alive."""
-    with closing(sqlite3.connect(Ledger(folder / ".dub_folder").path)) as ledger, ledger:
+    with closing(sqlite3.connect(Ledger(folder / ".dub_folder").file.path)) as ledger, ledger:
         assert ledger.execute("UPDATE entries SET leased_until = 0").rowcount == 2
 
 

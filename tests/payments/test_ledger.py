@@ -73,10 +73,10 @@ def test_a_ledger_lies_where_it_is_told_to_by_default_with_the_users_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYNC_MCP_HOME", str(tmp_path / "named"))
-    assert Ledger().folder == tmp_path / "named"
-    assert Ledger(tmp_path / "given").folder == tmp_path / "given"
+    assert Ledger().file.folder == tmp_path / "named"
+    assert Ledger(tmp_path / "given").file.folder == tmp_path / "given"
     monkeypatch.delenv("SYNC_MCP_HOME")
-    assert Ledger().folder == platformdirs.user_data_path("sync-mcp")
+    assert Ledger().file.folder == platformdirs.user_data_path("sync-mcp")
 
 
 def test_nothing_is_made_before_it_is_needed(ledger: Ledger, home: Path) -> None:
@@ -84,7 +84,7 @@ def test_nothing_is_made_before_it_is_needed(ledger: Ledger, home: Path) -> None
     assert not home.exists()
     ledger.check()
     assert ledger.exists()
-    assert ledger.path == home / "ledger.sqlite3"
+    assert ledger.file.path == home / "ledger.sqlite3"
 
 
 @posix_only
@@ -92,7 +92,7 @@ def test_the_user_alone_can_read_it(ledger: Ledger, home: Path) -> None:
     before = os.umask(0)
     try:
         id = begun(ledger)
-        with closing(sqlite3.connect(ledger.path, isolation_level=None)) as writing:
+        with closing(sqlite3.connect(ledger.file.path, isolation_level=None)) as writing:
             writing.execute("BEGIN IMMEDIATE")
             writing.execute("DELETE FROM entries WHERE id = ?", (id,))
             modes = {path.name: path.stat().st_mode & 0o777 for path in (home, *home.iterdir())}
@@ -120,7 +120,7 @@ def test_no_query_string_and_no_key_stands_in_the_file(ledger: Ledger) -> None:
     )
     begun(ledger, intention=Intention(GenerationAct.of(request), account=ACCOUNT, base_url=BASE_URL))
     ledger.close()
-    kept = ledger.path.read_bytes()
+    kept = ledger.file.path.read_bytes()
     assert b"https://h/clip.mp4" in kept
     assert b"SECRET" not in kept
 
@@ -136,7 +136,7 @@ def test_many_threads_may_open_it_at_once(ledger: Ledger) -> None:
 
 def test_a_file_that_was_moved_away_is_not_written_to_any_more(ledger: Ledger, home: Path) -> None:
     begun(ledger)
-    elsewhere = ledger.path.rename(home / "elsewhere")
+    elsewhere = ledger.file.path.rename(home / "elsewhere")
     content = elsewhere.read_bytes()
     # Whoever holds the old file open would keep books that nobody reads.
     with pytest.raises(LedgerError, match="is gone"):
@@ -152,7 +152,7 @@ def test_of_several_that_make_the_file_at_once_one_does_and_all_use_it(
 
     def make_slowly(connection: Connection) -> None:
         # Until it is whole it has no name; meanwhile another makes one, and writes to it.
-        assert not ledger.path.exists()
+        assert not ledger.file.path.exists()
         monkeypatch.setattr(sqlite, "_MIGRATIONS", migrations)
         begun(other, "theirs")
         migrations[0](connection)
@@ -191,14 +191,14 @@ def test_a_file_that_is_set_aside_while_it_is_opened_is_not_made_anew(
 
     def look(self: SqliteStore) -> list[Path]:
         found = set_aside(self)
-        if ledger.path.exists():
-            ledger.path.rename(ledger.path.with_name("ledger-corrupt-1.sqlite3"))
+        if ledger.file.path.exists():
+            ledger.file.path.rename(ledger.file.path.with_name("ledger-corrupt-1.sqlite3"))
         return found
 
     monkeypatch.setattr(SqliteStore, "set_aside", look)
     with pytest.raises(LedgerError):
         begun(ledger, "new")
-    assert not ledger.path.exists()
+    assert not ledger.file.path.exists()
 
 
 # Attempts
@@ -1113,7 +1113,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 def test_a_file_from_a_newer_version_is_refused_and_left_alone(ledger: Ledger, home: Path) -> None:
     begun(ledger)
     ledger.close()
-    _set_version(ledger.path, 99)
+    _set_version(ledger.file.path, 99)
     before = _files(home)
     for _ in range(2):
         with pytest.raises(LedgerError, match="newer") as refused:
@@ -1133,7 +1133,7 @@ def test_what_a_newer_version_had_on_its_way_is_left_alone_too(ledger: Ledger, h
         "connection.execute('PRAGMA journal_mode=WAL')\n"
         "connection.execute('UPDATE ledger SET version = 99')\n"
         "os._exit(0)\n",
-        str(ledger.path),
+        str(ledger.file.path),
     )
     before = _files(home)
     assert before["ledger.sqlite3-wal"]
@@ -1166,7 +1166,7 @@ def test_a_migration_goes_forward_without_loss(
         upgraded.close()
         assert upgraded.check() == 1
         upgraded.close()
-    with closing(sqlite3.connect(ledger.path)) as connection:
+    with closing(sqlite3.connect(ledger.file.path)) as connection:
         assert connection.execute("SELECT version FROM ledger").fetchall() == [(len(more),)]
         assert connection.execute("SELECT note FROM entries").fetchall() == [("before",)]
     with pytest.raises(LedgerError, match="newer"):
@@ -1237,42 +1237,42 @@ def test_a_damaged_file_is_set_aside_and_paid_calls_are_refused_until_the_user_d
 ) -> None:
     begun(ledger)
     ledger.close()
-    damage(ledger.path)
-    content = ledger.path.read_bytes()
+    damage(ledger.file.path)
+    content = ledger.file.path.read_bytes()
     # In this process and in every other one.
     for each in (ledger, ledger, ledger_of()):
         with pytest.raises(LedgerError, match="damaged") as refused:
             each.begin(wished("new"))
         assert refused.value.code == "ledger_corrupt"
         assert refused.value.money_spent == "no"
-    [kept] = ledger.set_aside()
+    [kept] = ledger.file.set_aside()
     assert kept.read_bytes() == content
-    assert not ledger.path.exists()
+    assert not ledger.file.path.exists()
     assert ledger.exists()
 
-    [given_up] = ledger.give_up()
+    [given_up] = ledger.file.give_up()
     assert given_up.read_bytes() == content
-    assert ledger.find_given_up() == [given_up]
-    assert ledger.set_aside() == []
+    assert ledger.file.find_given_up() == [given_up]
+    assert ledger.file.set_aside() == []
     begun(ledger_of(), "new")
     assert {path.name for path in home.glob("*.sqlite3")} == {given_up.name, "ledger.sqlite3"}
 
 
 def test_damage_that_shows_while_it_is_open_sets_it_aside_as_well(ledger: Ledger) -> None:
     begun(ledger)
-    _garble_pages(ledger.path)
-    _touch(ledger.path)
+    _garble_pages(ledger.file.path)
+    _touch(ledger.file.path)
     with pytest.raises(LedgerError) as refused:
         ledger.check()
     assert refused.value.code == "ledger_corrupt"
-    assert len(ledger.set_aside()) == 1
+    assert len(ledger.file.set_aside()) == 1
 
 
 def test_a_journal_is_kept_with_the_damaged_file_it_belongs_to(ledger: Ledger, home: Path) -> None:
     home.mkdir()
     for suffix in ("", "-journal", "-wal"):
         (home / f"ledger-corrupt-1.sqlite3{suffix}").write_text(suffix)
-    assert ledger.give_up() == [home / "ledger-given-up-1.sqlite3"]
+    assert ledger.file.give_up() == [home / "ledger-given-up-1.sqlite3"]
     assert {path.name: path.read_text() for path in home.glob("ledger-*")} == {
         "ledger-given-up-1.sqlite3": "",
         "ledger-given-up-1.sqlite3-journal": "-journal",
@@ -1284,13 +1284,13 @@ def test_a_process_with_a_damaged_file_open_does_not_touch_the_one_in_its_place(
     ledger: Ledger, ledger_of: LedgerOf, home: Path
 ) -> None:
     begun(ledger, "old")
-    ledger.path.rename(home / "ledger-corrupt-1.sqlite3")
+    ledger.file.path.rename(home / "ledger-corrupt-1.sqlite3")
     other = ledger_of()
-    other.give_up()
+    other.file.give_up()
     begun(other, "new")
     assert ledger.latest(intended("old")) is None
     assert ledger.latest(intended("new")) is not None
-    assert ledger.set_aside() == []
+    assert ledger.file.set_aside() == []
 
 
 # Processes
@@ -1483,7 +1483,7 @@ print(count, kept)
     count, kept = map(int, told[2].split())
     assert 0 < count == kept < 1000
     assert counted(ledger) == Decimal("0.01") * (count + 1)
-    assert ledger.set_aside() == []
+    assert ledger.file.set_aside() == []
 
 
 def test_another_process_that_holds_the_ledger_for_long_refuses(
@@ -1492,7 +1492,7 @@ def test_another_process_that_holds_the_ledger_for_long_refuses(
     begun(ledger)
     ledger.close()
     monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.05)
-    with closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
+    with closing(sqlite3.connect(ledger.file.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
         with pytest.raises(LedgerError, match="locked") as caught:
@@ -1507,7 +1507,7 @@ def test_a_file_that_a_process_of_version_1_has_open_is_waited_for(
 ) -> None:
     begun(ledger, "first")
     ledger.close()
-    with closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
+    with closing(sqlite3.connect(ledger.file.path, isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode=WAL")
         other.execute("SELECT * FROM entries").fetchall()
         pauses: list[float] = []

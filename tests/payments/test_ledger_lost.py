@@ -68,20 +68,20 @@ def new_ledgers_are_copies() -> None:
 def copied(ledger: Ledger) -> Path:
     """A copy of the file as it is now, made while nothing runs."""
     ledger.close()
-    return Path(shutil.copy(ledger.path, ledger.folder.with_name("copy")))
+    return Path(shutil.copy(ledger.file.path, ledger.file.folder.with_name("copy")))
 
 
 def moved_in(copy: Path, ledger: Ledger) -> None:
-    copy.replace(ledger.path)
+    copy.replace(ledger.file.path)
 
 
 def written_over(copy: Path, ledger: Ledger) -> None:
-    ledger.path.write_bytes(copy.read_bytes())
+    ledger.file.path.write_bytes(copy.read_bytes())
 
 
 def refused(ledger: Ledger, code: str) -> str:
     """What a paid call is told, twice, and a look as well, while no file is changed."""
-    before = {path: path.read_bytes() for path in ledger.folder.iterdir()}
+    before = {path: path.read_bytes() for path in ledger.file.folder.iterdir()}
     told: set[str] = set()
     for _ in range(2):
         with pytest.raises(LedgerError) as paying:
@@ -91,7 +91,7 @@ def refused(ledger: Ledger, code: str) -> str:
         assert (paying.value.code, looking.value.code, paying.value.money_spent) == (code, code, "no")
         assert ledger_command("check") in paying.value.next_step
         told |= {paying.value.message, looking.value.message}
-    assert {path: path.read_bytes() for path in ledger.folder.iterdir()} == before
+    assert {path: path.read_bytes() for path in ledger.file.folder.iterdir()} == before
     [message] = told
     return message
 
@@ -169,7 +169,7 @@ def test_a_plain_copy_of_the_file_is_a_whole_ledger(ledger_of: LedgerOf, ledger:
     folder = home.with_name("copied")
     folder.mkdir()
     # While it is open, and no call is under way.
-    shutil.copy(ledger.path, folder)
+    shutil.copy(ledger.file.path, folder)
     assert found(ledger_of(folder), id).generation_id == JOB
 
 
@@ -182,18 +182,18 @@ def test_a_ledger_that_is_gone_is_refused_and_not_made_anew(ledger: Ledger, is_o
     made(ledger, "two", "0.5", job="j2")
     if not is_open:
         ledger.close()
-    ledger.path.unlink()
+    ledger.file.path.unlink()
     assert ledger.exists()
     message = refused(ledger, "ledger_missing")
     assert "entries up to 2, of 2.50 USD together" in message
-    assert not ledger.path.exists()
+    assert not ledger.file.path.exists()
 
 
 def test_where_the_mark_is_gone_too_a_process_that_knew_neither_begins_anew(
     ledger: Ledger, ledger_of: LedgerOf
 ) -> None:
     begun(ledger)
-    for path in (ledger.path, ledger.mark_path):
+    for path in (ledger.file.path, ledger.file.mark_path):
         path.unlink()
     anew = ledger_of()
     assert not anew.exists()
@@ -205,7 +205,7 @@ def test_a_process_whose_ledgers_folder_is_deleted_under_it_refuses_until_the_us
     ledger: Ledger, ledger_of: LedgerOf
 ) -> None:
     made(ledger, "one", "2")
-    shutil.rmtree(ledger.folder)
+    shutil.rmtree(ledger.file.folder)
     assert ledger.exists()
     with pytest.raises(LedgerError) as lost:
         begun(ledger, "new")
@@ -215,7 +215,7 @@ def test_a_process_whose_ledgers_folder_is_deleted_under_it_refuses_until_the_us
     # Another process, such as the command line's, sees the loss as well, and is the way out.
     user = ledger_of()
     refused(user, "ledger_missing")
-    user.give_up()
+    user.file.give_up()
     begun(ledger, "new")
     assert len(ledger.entries(limit=None)) == 1
 
@@ -311,7 +311,7 @@ def test_an_older_copy_of_version_1_is_refused_and_left_as_it_is(ledger: Ledger,
     with pytest.raises(LedgerError) as told:
         begun(ledger, "new")
     assert told.value.code == "ledger_replaced"
-    with closing(sqlite3.connect(ledger.path)) as connection:
+    with closing(sqlite3.connect(ledger.file.path)) as connection:
         assert connection.execute("SELECT version FROM ledger").fetchall() == [(1,)]
 
 
@@ -329,10 +329,10 @@ def test_a_folder_that_was_moved_is_the_same_ledger(ledger: Ledger, ledger_of: L
 def test_the_mark_tells_how_far_the_ledger_has_come(ledger: Ledger) -> None:
     made(ledger, "one", "2")
     ended(ledger, "two", "1", charged="yes", cost="0.000000001", job="j2")
-    mark = read_mark(ledger.mark_path)
+    mark = read_mark(ledger.file.mark_path)
     assert mark is not None
     assert (mark.last_entry, mark.counted_usd) == (2, Decimal("2.000000001"))
-    with closing(sqlite3.connect(ledger.path)) as connection:
+    with closing(sqlite3.connect(ledger.file.path)) as connection:
         assert connection.execute("SELECT id, revision FROM ledger").fetchall() == [
             (mark.ledger, mark.revision)
         ]
@@ -340,10 +340,10 @@ def test_the_mark_tells_how_far_the_ledger_has_come(ledger: Ledger) -> None:
 
 def test_a_ledger_without_its_mark_is_taken_and_marked_anew(ledger: Ledger, ledger_of: LedgerOf) -> None:
     begun(ledger)
-    mark = read_mark(ledger.mark_path)
-    ledger.mark_path.unlink()
+    mark = read_mark(ledger.file.mark_path)
+    ledger.file.mark_path.unlink()
     assert ledger_of().check() == 1
-    assert read_mark(ledger.mark_path) == mark
+    assert read_mark(ledger.file.mark_path) == mark
 
 
 def test_a_ledger_that_is_ahead_of_its_mark_is_taken_and_the_mark_catches_up(
@@ -351,12 +351,12 @@ def test_a_ledger_that_is_ahead_of_its_mark_is_taken_and_the_mark_catches_up(
 ) -> None:
     # As after a death between the two.
     begun(ledger, "one")
-    behind = ledger.mark_path.read_bytes()
+    behind = ledger.file.mark_path.read_bytes()
     begun(ledger, "two")
-    mark = read_mark(ledger.mark_path)
-    ledger.mark_path.write_bytes(behind)
+    mark = read_mark(ledger.file.mark_path)
+    ledger.file.mark_path.write_bytes(behind)
     assert ledger_of().check() == 2
-    assert read_mark(ledger.mark_path) == mark
+    assert read_mark(ledger.file.mark_path) == mark
 
 
 @pytest.mark.parametrize(
@@ -378,26 +378,26 @@ def test_a_mark_that_says_nothing_stands_against_no_ledger_but_for_one_that_is_g
     ledger: Ledger, ledger_of: LedgerOf, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun(ledger)
-    mark = read_mark(ledger.mark_path)
+    mark = read_mark(ledger.file.mark_path)
     ledger.close()
-    ledger.mark_path.write_bytes(content)
-    assert read_mark(ledger.mark_path) == UNREADABLE
+    ledger.file.mark_path.write_bytes(content)
+    assert read_mark(ledger.file.mark_path) == UNREADABLE
     assert ledger.check() == 1
     assert "whether entries are missing is not known" in caplog.text
-    assert read_mark(ledger.mark_path) == mark
+    assert read_mark(ledger.file.mark_path) == mark
 
-    ledger.mark_path.write_bytes(content)
-    ledger.path.unlink()
+    ledger.file.mark_path.write_bytes(content)
+    ledger.file.path.unlink()
     assert "its mark ledger.mark.json is still there" in refused(ledger_of(), "ledger_missing")
 
 
 def test_a_mark_that_cannot_be_read_refuses_before_anything_is_written(ledger: Ledger) -> None:
     begun(ledger)
-    ledger.mark_path.unlink()
-    ledger.mark_path.mkdir()
+    ledger.file.mark_path.unlink()
+    ledger.file.mark_path.mkdir()
     with pytest.raises(LedgerError, match="cannot be written"):
         begun(ledger, "new")
-    ledger.mark_path.rmdir()
+    ledger.file.mark_path.rmdir()
     assert len(ledger.entries(limit=None)) == 1
 
 
@@ -415,7 +415,7 @@ def test_a_mark_that_cannot_be_written_keeps_no_answer_of_the_api_out_of_the_led
         assert found(ledger, id).state == "accepted"
     assert "mark cannot be written" in caplog.text
     begun(ledger, "next")
-    mark = read_mark(ledger.mark_path)
+    mark = read_mark(ledger.file.mark_path)
     assert mark is not None
     assert mark.last_entry == 2
 
@@ -512,13 +512,13 @@ def test_a_process_that_was_stopped_in_its_turn_holds_up_nobody(
     import fcntl
 
     id = begun(ledger)
-    mark = read_mark(ledger.mark_path)
+    mark = read_mark(ledger.file.mark_path)
     monkeypatch.setattr(mark_module, "_WAIT_SECONDS", 0.01)
-    stopped = os.open(ledger.mark_path, os.O_RDONLY)
+    stopped = os.open(ledger.file.mark_path, os.O_RDONLY)
     fcntl.flock(stopped, fcntl.LOCK_EX)
     ledger.accept(id, JOB)
     os.close(stopped)
-    assert read_mark(ledger.mark_path) == mark
+    assert read_mark(ledger.file.mark_path) == mark
     assert found(ledger, id).state == "accepted"
 
 
@@ -527,9 +527,9 @@ def test_a_process_that_was_stopped_in_its_turn_holds_up_nobody(
 
 def test_without_the_ledger_one_goes_on_with_nothing(ledger: Ledger, ledger_of: LedgerOf) -> None:
     begun(ledger)
-    ledger.path.unlink()
+    ledger.file.path.unlink()
     refused(ledger, "ledger_missing")
-    assert ledger.give_up() == []
+    assert ledger.file.give_up() == []
     assert ledger.entries(limit=None) == []
     begun(ledger_of(), "new")
     assert len(ledger.entries(limit=None)) == 1
@@ -541,7 +541,7 @@ def test_with_an_older_copy_one_goes_on_with_what_stands_in_it(ledger: Ledger, l
     made(ledger, "two", job="j2")
     moved_in(copy, ledger)
     refused(ledger, "ledger_replaced")
-    assert ledger.give_up() == []
+    assert ledger.file.give_up() == []
     for each in (ledger, ledger_of()):
         assert found(each, id).state == "accepted"
         assert counted(each) == 2
@@ -554,9 +554,9 @@ def test_the_ledger_that_was_given_up_for_its_copy_is_another_one_from_then_on(l
     for number in range(5):
         begun(ledger, f"clip-{number}")
     ledger.close()
-    lost = ledger.path.rename(ledger.folder.with_name("lost"))
+    lost = ledger.file.path.rename(ledger.file.folder.with_name("lost"))
     moved_in(copy, ledger)
-    ledger.give_up()
+    ledger.file.give_up()
     begun(ledger, "paid since")
     # It is found again, and has come further: what was paid since does not stand in it.
     moved_in(lost, ledger)
@@ -568,13 +568,13 @@ def test_a_copy_is_put_back_in_the_place_of_a_damaged_file_in_one_step(ledger: L
     copy = copied(ledger)
     begun(ledger, "two")
     ledger.close()
-    ledger.path.write_bytes(b"no database" * 1000)
+    ledger.file.path.write_bytes(b"no database" * 1000)
     with pytest.raises(LedgerError, match="damaged"):
         ledger.check()
     moved_in(copy, ledger)
     with pytest.raises(LedgerError, match="damaged"):
         ledger.check()
-    [given_up] = ledger.give_up()
+    [given_up] = ledger.file.give_up()
     assert given_up.read_bytes() == b"no database" * 1000
     assert [entry.id for entry in ledger.entries(limit=None)] == [id]
 
@@ -582,10 +582,10 @@ def test_a_copy_is_put_back_in_the_place_of_a_damaged_file_in_one_step(ledger: L
 def test_a_damaged_file_that_was_moved_away_by_hand_is_still_missed(ledger: Ledger) -> None:
     begun(ledger)
     ledger.close()
-    ledger.path.write_bytes(b"no database" * 1000)
+    ledger.file.path.write_bytes(b"no database" * 1000)
     with pytest.raises(LedgerError, match="damaged"):
         ledger.check()
-    [damaged] = ledger.set_aside()
+    [damaged] = ledger.file.set_aside()
     damaged.unlink()
     refused(ledger, "ledger_missing")
 
@@ -614,9 +614,9 @@ def test_a_ledger_of_version_1_is_brought_up_to_date_without_loss(ledger: Ledger
     assert (found(ledger, 1).cost_usd, found(ledger, 3).named_id) == (Decimal("1.2345"), "job-named")
     assert counted(ledger) == Decimal("2.7345")
     assert ledger.account_of("0123456789abcdef", BASE_URL) == (ACCOUNT, False)
-    with closing(sqlite3.connect(ledger.path)) as connection:
+    with closing(sqlite3.connect(ledger.file.path)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchall() == [("delete",)]
-        assert connection.execute("SELECT version FROM ledger").fetchall() == [(ledger.version,)]
+        assert connection.execute("SELECT version FROM ledger").fetchall() == [(len(sqlite._MIGRATIONS),)]
     # Its fifth was deleted: its number is not given again.
     assert begun(ledger) == 6
     kept = {"ledger.sqlite3", "ledger.sqlite3-journal", "ledger.mark.json"}
@@ -636,8 +636,8 @@ def test_a_ledger_of_each_later_version_is_brought_up_to_date_without_loss(
         before = [dict(row) for row in connection.execute("SELECT * FROM entries ORDER BY id")]
     ledger = ledger_of()
     assert ledger.check() == len(before) == 4
-    with closing(sqlite3.connect(ledger.path)) as connection:
-        assert connection.execute("SELECT version FROM ledger").fetchall() == [(ledger.version,)]
+    with closing(sqlite3.connect(ledger.file.path)) as connection:
+        assert connection.execute("SELECT version FROM ledger").fetchall() == [(len(sqlite._MIGRATIONS),)]
         connection.row_factory = sqlite3.Row
         after = [dict(row) for row in connection.execute("SELECT * FROM entries ORDER BY id")]
     assert [{**row, **earlier_row} for row, earlier_row in zip(after, before, strict=True)] == after
@@ -646,7 +646,7 @@ def test_a_ledger_of_each_later_version_is_brought_up_to_date_without_loss(
     ]
     new = ledger_of(tmp_path / "new")
     new.check()
-    assert _schema(ledger.path) == _schema(new.path)
+    assert _schema(ledger.file.path) == _schema(new.file.path)
     assert begun(ledger) == 6
 
 
@@ -655,10 +655,10 @@ def test_a_ledger_of_version_1_is_marked_as_soon_as_it_is_brought_up_to_date(
 ) -> None:
     version_1_file(home).close()
     ledger.check()
-    mark = read_mark(ledger.mark_path)
+    mark = read_mark(ledger.file.mark_path)
     assert mark is not None
     assert (mark.last_entry, mark.counted_usd) == (5, Decimal("2.7345"))
-    ledger.path.unlink()
+    ledger.file.path.unlink()
     refused(ledger, "ledger_missing")
 
 
@@ -666,7 +666,7 @@ def test_a_quote_of_version_1_is_good_once(
     ledger: Ledger, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version_1_file(home).close()
-    with closing(sqlite3.connect(ledger.path)) as connection, connection:
+    with closing(sqlite3.connect(ledger.file.path)) as connection, connection:
         connection.execute("UPDATE quotes SET digest = ?", (intended("quoted").digest,))
         [(made_at,)] = connection.execute("SELECT made_at FROM quotes").fetchall()
     monkeypatch.setattr("time.time", lambda: made_at + 60.0)
@@ -680,7 +680,7 @@ def test_a_file_made_now_has_the_same_tables_as_one_brought_up_to_date(
     new, upgraded = ledger_of(tmp_path / "new"), ledger_of()
     for each in (new, upgraded):
         each.check()
-    assert _schema(upgraded.path) == _schema(new.path)
+    assert _schema(upgraded.file.path) == _schema(new.file.path)
 
 
 def _schema(path: Path) -> dict[str, object]:
@@ -695,7 +695,7 @@ def _schema(path: Path) -> dict[str, object]:
 def test_every_column_and_index_that_is_mapped_is_in_the_file(ledger: Ledger) -> None:
     ledger.check()
     mapped = METADATA.tables
-    with closing(sqlite3.connect(ledger.path)) as connection:
+    with closing(sqlite3.connect(ledger.file.path)) as connection:
         for name, table in mapped.items():
             columns = connection.execute(f"PRAGMA table_info({name})").fetchall()
             assert {column[1] for column in columns} == set(table.columns.keys())
@@ -737,7 +737,7 @@ def version_2_file(ledger_of: LedgerOf) -> None:
         ledger = ledger_of()
         ledger.check()
         ledger.close()
-    with closing(sqlite3.connect(ledger.path)) as connection, connection:
+    with closing(sqlite3.connect(ledger.file.path)) as connection, connection:
         connection.execute(_ENTRY_OF_VERSION_2, {"digest": "d-1", "key": "k-1", "job": "job-before"})
 
 
@@ -767,7 +767,7 @@ def test_what_a_process_of_version_2_writes_that_has_the_file_open_counts_and_ha
     ledger: Ledger, ledger_of: LedgerOf
 ) -> None:
     version_2_file(ledger_of)
-    with closing(sqlite3.connect(ledger.path)) as running:
+    with closing(sqlite3.connect(ledger.file.path)) as running:
         running.execute("SELECT * FROM entries").fetchall()
         begun(ledger, "new", "1")
         with running:
@@ -780,7 +780,7 @@ def test_what_a_process_of_version_2_writes_that_has_the_file_open_counts_and_ha
 def test_an_entry_says_what_it_is_about_and_no_signature(ledger: Ledger) -> None:
     id = made(ledger, "clip", intention=intended("clip", query="?X-Amz-Signature=s3cret"))
     assert found(ledger, id).title == "clip.mp4 + a.wav"
-    assert b"s3cret" not in ledger.path.read_bytes()
+    assert b"s3cret" not in ledger.file.path.read_bytes()
 
 
 def test_where_a_result_was_saved_is_noted_of_its_own_job_alone(ledger: Ledger) -> None:
@@ -807,7 +807,7 @@ def test_a_ledger_that_is_only_looked_at_cannot_be_written(ledger: Ledger, home:
 
 def test_the_mark_is_plain_to_read(ledger: Ledger) -> None:
     begun(ledger, usd="1.5")
-    told = json.loads(ledger.mark_path.read_text(encoding="utf-8"))
+    told = json.loads(ledger.file.mark_path.read_text(encoding="utf-8"))
     assert told.keys() == {"ledger", "revision", "last_entry", "counted_usd"}
     assert (told["last_entry"], told["counted_usd"]) == (1, "1.5")
 

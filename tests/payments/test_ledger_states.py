@@ -78,14 +78,14 @@ def _in_state(ledger: Ledger, state: str, monkeypatch: pytest.MonkeyPatch) -> in
 def _close(ledger: Ledger, id: int) -> int:
     # No act leads there any more.
     ledger.close()
-    with closing(sqlite3.connect(ledger.path)) as file, file:
+    with closing(sqlite3.connect(ledger.file.path)) as file, file:
         file.execute("UPDATE entries SET state = 'closed' WHERE id = ?", (id,))
     return id
 
 
 def _row(ledger: Ledger, id: int) -> tuple[object, ...] | None:
     """Return all that stands in an entry, as the file has it."""
-    with closing(sqlite3.connect(ledger.path)) as file:
+    with closing(sqlite3.connect(ledger.file.path)) as file:
         return file.execute("SELECT * FROM entries WHERE id = ?", (id,)).fetchone()
 
 

@@ -1,10 +1,7 @@
 """Whether the ledger is whole, and what is lost where it is not."""
 
-import os
-import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from pathlib import Path
 
 from sync_mcp.cli.ledger.entries import id_list, is_or_are, none_yet
 from sync_mcp.errors import LedgerError
@@ -13,10 +10,8 @@ from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.stores.sqlite import LOST_CODES
+from sync_mcp.payments.stores.store import Finding
 from sync_mcp.texts import count_of
-
-_Finding = tuple[str, str, str | None]
-"""What was looked at, how it is, and what to do where it is wrong."""
 
 
 def check_ledger(ledger: Ledger) -> tuple[str, bool]:
@@ -33,7 +28,7 @@ def check_ledger(ledger: Ledger) -> tuple[str, bool]:
 
 def losses(ledger: Ledger) -> Iterator[str]:
     """Yield what going on without what was lost means for the money."""
-    has_copy = ledger.path.exists()
+    has_copy = ledger.file.path.exists()
     which = (
         "that do not stand in it are not known"
         if has_copy
@@ -49,26 +44,27 @@ def losses(ledger: Ledger) -> Iterator[str]:
         yield "Budgets begin anew: what was spent before no longer counts against them."
 
 
-def _findings(ledger: Ledger) -> Iterator[_Finding]:
+def _findings(ledger: Ledger) -> Iterator[Finding]:
     try:
         if not ledger.exists():
             yield "ledger", none_yet(ledger), None
         else:
             entries = ledger.check()
-            yield "ledger", str(ledger.path), None
-            yield "whole", f"yes; version {ledger.version}", None
+            yield "ledger", ledger.store.place, None
+            whole, *others = ledger.store.findings()
+            yield whole
             is_open = ledger.entries(limit=None, are_open=True)
-            unresolved = [entry for entry in is_open if entry.is_unresolved(time.time())]
+            unresolved = [entry for entry in is_open if entry.is_unresolved(ledger.store.now())]
             yield from _counts(entries, len(is_open), unresolved)
-            yield from _permissions(ledger)
+            yield from others
     except LedgerError as error:
         yield from _unusable(ledger, error)
-    given_up = ledger.find_given_up()
+    given_up = ledger.file.find_given_up()
     if given_up:
         yield "given up", f"{', '.join(path.name for path in given_up)}: kept, not read", None
 
 
-def _counts(entries: int, is_open: int, unresolved: Sequence[Entry]) -> Iterator[_Finding]:
+def _counts(entries: int, is_open: int, unresolved: Sequence[Entry]) -> Iterator[Finding]:
     count = count_of(entries, "entry", "entries")
     yield "entries", f"{count}: {entries - is_open} settled, {is_open} open", None
     if unresolved:
@@ -80,40 +76,22 @@ def _counts(entries: int, is_open: int, unresolved: Sequence[Entry]) -> Iterator
         )
 
 
-def _unusable(ledger: Ledger, error: LedgerError) -> Iterator[_Finding]:
+def _unusable(ledger: Ledger, error: LedgerError) -> Iterator[Finding]:
     if error.code not in LOST_CODES:
         yield "ledger", error.message, error.to_user
         return
     yield "ledger", error.message, None
-    for path in ledger.set_aside():
+    for path in ledger.file.set_aside():
         yield "set aside", f"{path.name}, {path.stat().st_size} bytes", None
     for loss in losses(ledger):
         yield "lost", loss, None
     yield (
         "way out",
         "yours to decide",
-        f"If you have a copy of the file, or a newer one, put it at {ledger.path} while nothing runs: what "
-        "stands in it is kept. Then, or to go on without a copy: " + ledger_command("check", "--accept-loss"),
+        f"If you have a copy of the file, or a newer one, put it at {ledger.store.place} while nothing runs: "
+        "what stands in it is kept. Then, or to go on without a copy: "
+        + ledger_command("check", "--accept-loss"),
     )
-
-
-def _permissions(ledger: Ledger) -> Iterator[_Finding]:
-    if os.name != "posix":
-        return
-    names = (f"{path.name}*" for path in (ledger.path, ledger.mark_path))
-    files = sorted(path for name in names for path in ledger.folder.glob(name) if path.is_file())
-    for path in files:
-        mode = _mode(path)
-        mend = f"Others on this machine can read or write it: chmod 600 '{path}'" if mode & 0o077 else None
-        if mend or path == ledger.path:
-            yield "file", f"{path.name} {mode:04o}", mend
-    mode = _mode(ledger.folder)
-    mend = f"Others can put another file in its place: chmod 700 '{ledger.folder}'" if mode & 0o022 else None
-    yield "folder", f"{ledger.folder} {mode:04o}", mend
-
-
-def _mode(path: Path) -> int:
-    return path.stat().st_mode & 0o777
 
 
 def fault_of(ledger: Ledger) -> LedgerError | None:

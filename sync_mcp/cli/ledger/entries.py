@@ -92,7 +92,7 @@ def describe_entry(ledger: Ledger, entry_id: int) -> str:
 
 def none_yet(ledger: Ledger) -> str:
     """Return what is said where there is no ledger."""
-    return f"There is none yet; the first paid call makes {ledger.path}."
+    return f"There is none yet; the first paid call makes {ledger.store.place}."
 
 
 def find_entry(ledger: Ledger, entry_id: int) -> Entry:
@@ -104,7 +104,7 @@ def find_entry(ledger: Ledger, entry_id: int) -> Entry:
     entry = ledger.entry(entry_id) if ledger.exists() else None
     if entry is None:
         raise InvalidRequestError(
-            f"There is no entry {entry_id} in {ledger.path}: {ledger_command('list')} shows them."
+            f"There is no entry {entry_id} in {ledger.store.place}: {ledger_command('list')} shows them."
         )
     return entry
 

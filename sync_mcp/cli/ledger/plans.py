@@ -180,8 +180,8 @@ def plan_loss(ledger: Ledger) -> Plan | None:
     told = [fault.message, *_file_changes(ledger), *losses(ledger)]
 
     def do() -> str:
-        kept = ", ".join(path.name for path in ledger.give_up())
-        more = f" Kept in {ledger.folder}: {kept}." if kept else ""
+        kept = ", ".join(path.name for path in ledger.file.give_up())
+        more = f" Kept in {ledger.file.folder}: {kept}." if kept else ""
         return f"Going on without what was lost.{more}"
 
     return Plan("\n".join(told), do)
@@ -189,10 +189,10 @@ def plan_loss(ledger: Ledger) -> Plan | None:
 
 def _file_changes(ledger: Ledger) -> Iterator[str]:
     """Yield what going on without what was lost does to the files."""
-    if ledger.set_aside():
+    if ledger.file.set_aside():
         yield "The damaged ledger is given up; its files stay."
-    if ledger.path.exists():
-        yield f"The ledger is {ledger.path} as it is now."
+    if ledger.file.path.exists():
+        yield f"The ledger is {ledger.store.place} as it is now."
     else:
         yield "The next paid call begins a new ledger."
 

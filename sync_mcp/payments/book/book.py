@@ -4,12 +4,10 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select
 
-from sync_mcp.machine.home import home_folder
 from sync_mcp.payments.attempt import Instant
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.rows import (
@@ -30,7 +28,7 @@ from sync_mcp.payments.rows import (
     first_entry,
     quotes_in,
 )
-from sync_mcp.payments.stores.sqlite import SqliteStore
+from sync_mcp.payments.stores.store import Store
 
 DAY_SECONDS = 86_400.0
 
@@ -46,10 +44,10 @@ class Moment:
 
 
 class Book:
-    """A ledger by its store."""
+    """The rules of a ledger, whatever store it lies in."""
 
-    def __init__(self, folder: Path | str | None = None, *, read_only: bool = False) -> None:
-        self.store = SqliteStore(home_folder(folder), read_only=read_only)
+    def __init__(self, store: Store) -> None:
+        self.store = store
 
     def _transaction(self) -> AbstractContextManager[Connection]:
         return self.store.transaction()

@@ -10,7 +10,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,12 +42,14 @@ from sync_mcp.payments.stores.sqlite_file import (
     JOURNALS,
     READING,
     driver_of,
+    find_permissions,
     give_name,
     identity,
     is_write_ahead,
     open_engine,
     prepare,
 )
+from sync_mcp.payments.stores.store import Finding
 from sync_mcp.texts import REASON_LIMIT, safe
 
 logger = logging.getLogger(__name__)
@@ -98,7 +100,7 @@ class _Engines:
 
 
 class SqliteStore:
-    """A ledger's file in a folder; both are made when they are first needed.
+    """A ledger's file in a folder (a `Store`); both are made when they are first needed.
 
     Args:
         folder: where the file lies.
@@ -120,11 +122,6 @@ class SqliteStore:
         self._opening = Lock()
         self._seen: Mark | None = None
         """How far this process has seen the ledger come: it tells of a loss that took the mark as well."""
-
-    @property
-    def version(self) -> int:
-        """The version that a ledger has once it is open."""
-        return len(_MIGRATIONS)
 
     def now(self) -> float:
         """Return the time by which leases and quotes are judged, in seconds since 1970: this machine's."""
@@ -194,6 +191,16 @@ class SqliteStore:
             )
         except OSError as error:
             raise self._fault(error) from error
+
+    @property
+    def place(self) -> str:
+        """The path of the database file."""
+        return str(self.path)
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield the file's version, and who else on this machine can get at it and its folder."""
+        yield "whole", f"yes; version {len(_MIGRATIONS)}", None
+        yield from find_permissions(self.folder, self.path, self.mark_path)
 
     def set_aside(self) -> list[Path]:
         """Return the damaged files that were set aside and that the user has not decided about."""
@@ -288,7 +295,7 @@ class SqliteStore:
         try:
             file = identity(self.path)
             with engine.execution_options(**{READING: True}).begin() as connection:
-                if self._check_version(connection) < self.version:
+                if self._check_version(connection) < len(_MIGRATIONS):
                     raise self._error_untouched("is as an earlier sync-mcp wrote it")
         except BaseException:
             engine.dispose()
@@ -344,8 +351,8 @@ class SqliteStore:
         version = self._check_version(connection)
         for migrate in _MIGRATIONS[version:]:
             migrate(connection)
-        if version < self.version:
-            connection.execute(text("UPDATE ledger SET version = :now"), {"now": self.version})
+        if version < len(_MIGRATIONS):
+            connection.execute(text("UPDATE ledger SET version = :now"), {"now": len(_MIGRATIONS)})
 
     def _check_version(self, connection: Connection) -> int:
         """Return the version of a file, having looked whether it is whole and not a newer one."""

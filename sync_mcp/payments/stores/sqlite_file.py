@@ -5,10 +5,13 @@ import os
 import sqlite3
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+from sync_mcp.payments.stores.store import Finding
 
 if sys.platform != "win32":
     import fcntl
@@ -117,3 +120,22 @@ def _delete_journal(path: Path) -> None:
     # Left by a file that was moved away without it, it would be played into the new one.
     for suffix in JOURNALS:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def find_permissions(folder: Path, path: Path, mark: Path) -> Iterator[Finding]:
+    """Yield who can get at a ledger's files and its folder, where the system tells that."""
+    if os.name != "posix":
+        return
+    files = sorted(file for one in (path, mark) for file in folder.glob(f"{one.name}*") if file.is_file())
+    for file in files:
+        mode = _mode(file)
+        mend = f"Others on this machine can read or write it: chmod 600 '{file}'" if mode & 0o077 else None
+        if mend or file == path:
+            yield "file", f"{file.name} {mode:04o}", mend
+    mode = _mode(folder)
+    mend = f"Others can put another file in its place: chmod 700 '{folder}'" if mode & 0o022 else None
+    yield "folder", f"{folder} {mode:04o}", mend
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777

@@ -190,4 +190,4 @@ def test_a_file_of_tokens_that_is_missing_or_empty_does_not_leave_the_server_ope
 
 
 def test_the_home_is_the_one_of_the_ledger(home: Path) -> None:
-    assert Ledger().folder == home_folder() == home
+    assert Ledger().file.folder == home_folder() == home
