@@ -3,10 +3,11 @@
 A row is read whole and never changed in memory: `change` writes and returns it as it stands then.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, Decimal
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sqlalchemy import (
     JSON,
@@ -18,13 +19,11 @@ from sqlalchemy import (
     CursorResult,
     Dialect,
     Double,
-    Index,
     Integer,
     MetaData,
     Row,
     String,
     Table,
-    UniqueConstraint,
     bindparam,
     delete,
     func,
@@ -88,109 +87,6 @@ class _Dollars(TypeDecorator[Decimal]):
 def from_nano(billionths: int) -> Decimal:
     """Return what stands in the file as US dollars."""
     return Decimal(billionths) / _NANO
-
-
-METADATA = MetaData()
-# What the file has of these, `stores/schema.py` makes, version by version.
-ENTRIES = Table(
-    "entries",
-    METADATA,
-    Column("id", Integer, primary_key=True),
-    Column("account", String, nullable=False),
-    Column("base_url", String, nullable=False),
-    Column("tool", String, nullable=False),
-    Column("digest", String, nullable=False),
-    Column("body_digest", String, nullable=False, index=True),
-    Column("sent_digest", String, index=True),
-    Column("digest_version", Integer, nullable=False),
-    Column("take", Integer, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("idempotency_key", String, nullable=False),
-    Column("model", String, nullable=False),
-    Column("summary", String, nullable=False),
-    Column("extras", JSON, nullable=False),
-    Column("state", String, nullable=False, index=True),
-    Column("owner", String, nullable=False),
-    Column("leased_until", Double, nullable=False),
-    Column("estimate_usd", _Dollars),
-    Column("counted_usd", _Dollars, nullable=False),
-    Column("cost_usd", _Dollars),
-    Column("charged", String, nullable=False),
-    Column("generation_id", String),
-    Column("named_id", String),
-    Column("was_found", Boolean, nullable=False),
-    Column("assets", JSON, nullable=False),
-    Column("status", String),
-    Column("error_code", String),
-    Column("created_at", Double, nullable=False, index=True),
-    Column("first_sent_at", Double, nullable=False),
-    Column("settled_at", Double),
-    Column("is_sandbox", Boolean, nullable=False),
-    Column("is_unasked", Boolean, nullable=False),
-    Column("content_digest", String, index=True),
-    Column("last_sent_at", Double, nullable=False),
-    Column("is_on_its_way", Boolean, nullable=False),
-    Column("caller", String),
-    Column("about", String),
-    Column("saved_as", String),
-    Column("kind", String, nullable=False),
-    UniqueConstraint("digest", "attempt"),
-    Index("entries_by_account", "account", "base_url", "created_at"),
-    Index("entries_by_generation", "generation_id"),
-    # An id that was told to the user is never given again.
-    sqlite_autoincrement=True,
-)
-QUOTES = Table(
-    "quotes",
-    METADATA,
-    Column("id", String, primary_key=True),
-    Column("digest", String, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("price_usd", _Dollars),
-    Column("made_at", Double, nullable=False),
-    Column("made_at_by_clock", Double, nullable=False),
-    Column("used_at", Double),
-    Column("kind", String, nullable=False),
-    Column("body_digest", String, index=True),
-    Column("revoked_at", Double),
-    Column("caller", String),
-    Column("webhook_host", String),
-    Column("consent", String, index=True),
-)
-DECLINED = Table(
-    "declined",
-    METADATA,
-    Column("body_digest", String, primary_key=True),
-    Column("caller", String, primary_key=True),
-    Column("declined_at", Double, nullable=False),
-)
-"""What a caller's user said no to last, and when: it holds for its other names too, once they are known. The
-caller is the name of their token; empty for none."""
-NAMES = Table(
-    "names",
-    METADATA,
-    Column("digest", String, primary_key=True),
-    Column("sent_digest", String, primary_key=True),
-)
-"""Other names of an intention: what it became with its assets, which another attempt had sent before."""
-DAYS = Table(
-    "days",
-    METADATA,
-    Column("is_sandbox", Boolean, primary_key=True),
-    Column("day", Integer, primary_key=True),
-    Column("counted_usd", _Dollars, nullable=False),
-)
-"""What the entries of a day count together, those that were abandoned too. A day is so many whole days after
-1970 began, UTC; the database itself keeps them."""
-ACCOUNTS = Table(
-    "accounts",
-    METADATA,
-    Column("fingerprint", String, primary_key=True),
-    Column("base_url", String, primary_key=True),
-    Column("account", String, nullable=False),
-    Column("is_sandbox", Boolean, nullable=False),
-)
-"""Which account a key belongs to; told once, it stays: a digest must not change under a job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,6 +212,65 @@ class Quote:
     """What names the user's yes to several acts; each of them has a row, which is good once. Of a yes to one
     act the row itself is named."""
 
+
+METADATA = MetaData()
+# What the file has of these, `stores/schema.py` makes, version by version.
+_TYPES = {
+    str: String,
+    Literal: String,
+    int: Integer,
+    float: Double,
+    bool: Boolean,
+    Decimal: _Dollars,
+    dict: JSON,
+}
+
+
+def _columns_of(row: type[Entry] | type[Quote]) -> Iterator[Column[Any]]:
+    """Yield a column for each field of a row; what may be None is nullable, and the `id` is the key."""
+    for name, hint in get_type_hints(row).items():
+        is_optional = NoneType in get_args(hint)
+        kind = get_args(hint)[0] if is_optional else hint
+        column_type = _TYPES[get_origin(kind) or kind]
+        yield Column(name, column_type, primary_key=name == "id", nullable=is_optional)
+
+
+ENTRIES = Table("entries", METADATA, *_columns_of(Entry))
+QUOTES = Table("quotes", METADATA, *_columns_of(Quote))
+DECLINED = Table(
+    "declined",
+    METADATA,
+    Column("body_digest", String, primary_key=True),
+    Column("caller", String, primary_key=True),
+    Column("declined_at", Double, nullable=False),
+)
+"""What a caller's user said no to last, and when: it holds for its other names too, once they are known. The
+caller is the name of their token; empty for none."""
+NAMES = Table(
+    "names",
+    METADATA,
+    Column("digest", String, primary_key=True),
+    Column("sent_digest", String, primary_key=True),
+)
+"""Other names of an intention: what it became with its assets, which another attempt had sent before."""
+DAYS = Table(
+    "days",
+    METADATA,
+    Column("is_sandbox", Boolean, primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("counted_usd", _Dollars, nullable=False),
+)
+"""What the entries of a day count together, those that were abandoned too. A day is so many whole days after
+1970 began, UTC; the database itself keeps them."""
+ACCOUNTS = Table(
+    "accounts",
+    METADATA,
+    Column("fingerprint", String, primary_key=True),
+    Column("base_url", String, primary_key=True),
+    Column("account", String, nullable=False),
+    Column("is_sandbox", Boolean, nullable=False),
+)
+"""Which account a key belongs to; told once, it stays: a digest must not change under a job."""
 
 _NAMES_OF_ENTRY = tuple(field.name for field in fields(Entry))
 _NAMES_OF_QUOTE = tuple(field.name for field in fields(Quote))
