@@ -7,9 +7,10 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
-from typing import cast
+
+from pydantic import TypeAdapter, ValidationError
 
 if sys.platform == "win32":
     import msvcrt
@@ -37,6 +38,7 @@ class Mark:
     """What all its entries count, together. It is told and never compared: costs may be below estimates."""
 
 
+_MARK = TypeAdapter(Mark)
 UNREADABLE = Mark("", 0, 0, Decimal(0))
 """Stands for a mark that says nothing any more: there was a ledger, and nobody knows how far it had come."""
 
@@ -83,22 +85,10 @@ def _read(file: int) -> Mark:
     os.lseek(file, 0, os.SEEK_SET)
     content = os.read(file, _BYTES)
     try:
-        found = cast(object, json.loads(content))
-    except (ValueError, RecursionError):
+        mark = _MARK.validate_json(content, strict=True)
+    except ValidationError:
         return UNREADABLE
-    return _mark_of(cast(dict[str, object], found)) if isinstance(found, dict) else UNREADABLE
-
-
-def _mark_of(found: dict[str, object]) -> Mark:
-    ledger, revision, last_entry = found.get("ledger"), found.get("revision"), found.get("last_entry")
-    if not (isinstance(ledger, str) and isinstance(revision, int) and isinstance(last_entry, int)):
-        return UNREADABLE
-    try:
-        counted = Decimal(str(found.get("counted_usd")))
-    except InvalidOperation:
-        return UNREADABLE
-    is_possible = counted.is_finite() and 0 <= counted <= _MOST_USD
-    return Mark(ledger, revision, last_entry, counted) if is_possible else UNREADABLE
+    return mark if 0 <= mark.counted_usd <= _MOST_USD else UNREADABLE
 
 
 @contextmanager
