@@ -163,6 +163,8 @@ VERSION_8 = (
     "CREATE INDEX ix_quotes_consent ON quotes (consent)",
 )
 
+VERSIONS = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8)
+
 STATE = (
     "SELECT id, revision, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0), counted_usd "
     "FROM ledger"

@@ -28,14 +28,7 @@ from sync_mcp.payments.stores.mark import UNREADABLE, Mark, advance_mark, read_m
 from sync_mcp.payments.stores.schema import (
     RENAME,
     STATE,
-    VERSION_1,
-    VERSION_2,
-    VERSION_3,
-    VERSION_4,
-    VERSION_5,
-    VERSION_6,
-    VERSION_7,
-    VERSION_8,
+    VERSIONS,
 )
 from sync_mcp.payments.stores.sqlite_file import (
     BUSY_SECONDS,
@@ -74,16 +67,7 @@ def _through(statements: Sequence[str]) -> Callable[[Connection], None]:
     return migrate
 
 
-_MIGRATIONS: Sequence[Callable[[Connection], None]] = (
-    _through(VERSION_1),
-    _through(VERSION_2),
-    _through(VERSION_3),
-    _through(VERSION_4),
-    _through(VERSION_5),
-    _through(VERSION_6),
-    _through(VERSION_7),
-    _through(VERSION_8),
-)
+_MIGRATIONS: Sequence[Callable[[Connection], None]] = tuple(map(_through, VERSIONS))
 """From each version to the next; a ledger's version is how many of them it has been through."""
 
 
