@@ -1,10 +1,10 @@
 """How much may be spent: the user's limits, and what stands against them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Literal, Self
+from typing import Literal
 
 from sync_mcp.api.models import HIGHEST_USD
 from sync_mcp.errors import LimitReached, SyncError
@@ -21,18 +21,18 @@ class Spent:
     ever_usd: Decimal
     day_ends_at: datetime
 
-    def without(self, counted_usd: Decimal, created_at: float) -> Self:
+    def without(self, counted_usd: Decimal, created_at: float) -> "Spent":
         """Return it without one attempt's money."""
         today = (self.day_ends_at - timedelta(days=1)).timestamp()
         # What a clock that ran far ahead has written is in the sum of no day.
         is_believed = created_at < last_believed(today)
         of_today = counted_usd if is_believed and created_at >= today else Decimal(0)
         of_month = counted_usd if is_believed and created_at >= start_of_month(today) else Decimal(0)
-        return replace(
-            self,
-            today_usd=self.today_usd - of_today,
-            month_usd=self.month_usd - of_month,
-            ever_usd=self.ever_usd - counted_usd,
+        return Spent(
+            self.today_usd - of_today,
+            self.month_usd - of_month,
+            self.ever_usd - counted_usd,
+            self.day_ends_at,
         )
 
 
@@ -47,16 +47,6 @@ class Spending(Spent):
     unresolved_usd: Decimal
     unresolved: int
     """Attempts whose outcome is unknown."""
-
-    def without(self, counted_usd: Decimal, created_at: float, *, is_unresolved: bool = False) -> Self:
-        """Return it without one attempt's money, and without the attempt where its outcome is unknown."""
-        nothing = Decimal(0)
-        return replace(
-            super(Spending, self).without(counted_usd, created_at),
-            reserved_usd=self.reserved_usd - (nothing if is_unresolved else counted_usd),
-            unresolved_usd=self.unresolved_usd - (counted_usd if is_unresolved else nothing),
-            unresolved=self.unresolved - is_unresolved,
-        )
 
 
 LimitName = Literal["per_job_usd", "per_day_usd", "ever_usd"]
