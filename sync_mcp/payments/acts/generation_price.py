@@ -1,7 +1,9 @@
 """What a generation is likely to cost: by the API's estimate, of the media as they are measured."""
 
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from sync_mcp.api.checks import segments_past_end
 from sync_mcp.api.client import AsyncSync
@@ -24,6 +26,8 @@ _BY_THE_API = "as the API measured the files"
 _SLOWEST_FPS = 24_000 / 1001
 """Of films: few videos have fewer frames in a second."""
 _FRAME_SECONDS = 0.05
+_Ask = Callable[..., Awaitable[CostEstimate]]
+"""Asks the API for the price of one request, by the caller's length and rate where they are given."""
 
 
 async def price_request(
@@ -42,7 +46,7 @@ async def price_request(
         AuthenticationError, ConfigurationError: nothing could be sent either.
         APIStatusError: the API does not take the input.
     """
-    ask = _Asking(sync, request, options)
+    ask = partial(sync.generations.estimate_request, request, request_options=options)
     if not request.input:
         return await _hint(ask, hint_seconds, fps, "there is no media to measure")
     if not request.local_media:
@@ -85,7 +89,7 @@ async def price_request(
     return await _price_files(ask, files, fps, measured)
 
 
-async def _price_files(ask: "_Asking", files: LocalFiles, fps: float | None, measured: Price | None) -> Price:
+async def _price_files(ask: _Ask, files: LocalFiles, fps: float | None, measured: Price | None) -> Price:
     """Price local files by the length that this server measured, or by what the API said of them."""
     seconds = files.output_seconds
     assert seconds is not None
@@ -107,7 +111,7 @@ async def _price_files(ask: "_Asking", files: LocalFiles, fps: float | None, mea
     return Price(usd, f"{files.length_note}: {counted}", seconds, counted, frames, credits)
 
 
-async def _hint(ask: "_Asking", hint_seconds: float | None, fps: float | None, why: str) -> Price:
+async def _hint(ask: _Ask, hint_seconds: float | None, fps: float | None, why: str) -> Price:
     """Return an unknown price, with what it would be by the caller's own length."""
     if hint_seconds is None:
         return Price(None, why)
@@ -159,19 +163,3 @@ def _price_unknown_for(error: SyncError, seconds: float | None = None) -> Price:
 def _by_the_api(price: Price) -> Price:
     note = f"{_BY_THE_API}: {price.counted}" if price.counted else _BY_THE_API
     return replace(price, note=note, assumptions=())
-
-
-class _Asking:
-    """One request as the API is asked for its price."""
-
-    def __init__(self, sync: AsyncSync, request: GenerationRequest, options: RequestOptions) -> None:
-        self._sync = sync
-        self._request = request
-        self._options = options
-
-    async def __call__(
-        self, *, duration_seconds: float | None = None, fps: float | None = None
-    ) -> CostEstimate:
-        return await self._sync.generations.estimate_request(
-            self._request, duration_seconds=duration_seconds, fps=fps, request_options=self._options
-        )
