@@ -53,7 +53,7 @@ class Agreements(Book):
         """
         token_id = f"{'q' if kind == 'quote' else 's'}_{secrets.token_urlsafe(9)}"
         is_one = len(attempts) == 1
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             moment = self._moment(connection, now)
             for number, attempt in enumerate(attempts, start=1):
                 quote = Quote(
@@ -74,7 +74,7 @@ class Agreements(Book):
 
     def question_age(self, token_id: str, caller: str | None = None) -> float | None:
         """Return how many seconds ago a question was put to a caller, or None where there was none."""
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             question = next(iter(find_quotes(connection, token_id)), None)
             if question is None or question.kind != "question" or question.caller != caller:
                 return None
@@ -88,7 +88,7 @@ class Agreements(Book):
         """
         now = self.store.now()
         bodies = {intention.body_digest for intention in intentions}
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             for body_digest in bodies:
                 key = {"body_digest": body_digest, "caller": caller or ""}
                 put(connection, DECLINED, key, declined_at=now)
@@ -103,7 +103,7 @@ class Agreements(Book):
 
     def was_declined(self, intention: Intention, caller: str | None) -> bool:
         """Return whether a caller's user said no to it within a day, and has not agreed to it since."""
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             declined = (
                 DECLINED.c.body_digest == intention.body_digest,
                 DECLINED.c.caller == (caller or ""),

@@ -59,7 +59,7 @@ class Attempts(Book):
 
     def latest(self, intention: Intention) -> Entry | None:
         """Return the last attempt at an intention."""
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             return find_latest(connection, intention)
 
     def standing(self, intention: Intention) -> Entry | None:
@@ -67,18 +67,18 @@ class Attempts(Book):
 
         A refused one cost nothing, and says nothing of the job that may have been paid before it.
         """
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             return find_standing(connection, intention)
 
     def maker_of(self, generation_id: str, base_url: str) -> Entry | None:
         """Return the attempt that made a job, or whose answer named it; of several the latest."""
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             return find_maker(connection, generation_id, base_url)
 
     def makers_of(self, generation_ids: Sequence[str], base_url: str) -> dict[str, Entry]:
         """Return the attempt that made each of these jobs, where one is known."""
         are_they = (ENTRIES.c.generation_id.in_(generation_ids), ENTRIES.c.base_url == base_url)
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             found = entries_in(connection.execute(select(*ENTRY).where(*are_they)))
             return {str(entry.generation_id): entry for entry in found}
 
@@ -98,7 +98,7 @@ class Attempts(Book):
             .order_by(ENTRIES.c.id.desc())
         )
         own = intention.account.startswith(NAMED_BY_KEY)
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             return next(
                 (
                     entry
@@ -110,7 +110,7 @@ class Attempts(Book):
 
     def find_known_to_others(self, entry_id: int, generation_ids: Sequence[str]) -> set[str]:
         """Return which of these jobs other attempts are known to have made."""
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             entry = get_entry(connection, entry_id)
             others = (
                 ENTRIES.c.generation_id.in_(generation_ids),
@@ -126,7 +126,7 @@ class Attempts(Book):
             .where(ENTRIES.c.account.in_(accounts), ENTRIES.c.base_url == base_url, IS_UNRESOLVED)
             .order_by(ENTRIES.c.created_at.desc())
         )
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             return entries_in(connection.execute(query, lease_times(self.store.now())))
 
     # On the way
@@ -141,7 +141,7 @@ class Attempts(Book):
             QuoteRefused: the quote is not for this; nothing was written.
             MustAsk: the user has to agree first; nothing was written.
         """
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             latest = find_latest(connection, attempt.intention)
             if latest is not None and latest.attempt >= attempt.number:
                 return latest, False
@@ -171,7 +171,7 @@ class Attempts(Book):
             LimitReached: a budget would be passed by now; the attempt was withdrawn.
             QuoteRefused: the user has said no to the same under its other name; the attempt was withdrawn.
         """
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = find_entry(connection, entry_id)
             if entry is None or entry.owner != attempt.owner or entry.state != "preparing":
                 return "lost"
@@ -234,14 +234,14 @@ class Attempts(Book):
         self._take_back(entry_id, owner, "sending")
 
     def _take_back(self, entry_id: int, owner: str, state: State) -> None:
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = find_entry(connection, entry_id)
             if entry is not None and entry.state == state and entry.owner == owner:
                 take_back(connection, entry)
 
     def withdraw_abandoned(self, intention: Intention) -> None:
         """Take back the last attempt at an intention where its process died before anything was sent."""
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = find_latest(connection, intention)
             if entry is not None and entry.is_abandoned(self.store.now()):
                 take_back(connection, entry)
@@ -255,7 +255,7 @@ class Attempts(Book):
         Raises:
             QuoteRefused: the quote is not for this; nothing was changed.
         """
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = get_entry(connection, entry_id)
             now = self._moment(connection, attempt.now)
             if not entry.is_unresolved(now.clock):
@@ -280,7 +280,7 @@ class Attempts(Book):
 
         Return which limit stands against that, if any: then it is not to be sent, and nothing was changed.
         """
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = get_entry(connection, entry_id)
             now = self._moment(connection, attempt.now)
             if utc_midnight(entry.created_at) == utc_midnight(now.day_time):
@@ -292,7 +292,7 @@ class Attempts(Book):
 
     def renew(self, entry_id: int, owner: str) -> bool:
         """Show that the owner of an attempt is alive; return whether it is still this owner's to send."""
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = find_entry(connection, entry_id)
             if entry is None or entry.state not in ("preparing", "sending") or entry.owner != owner:
                 return False
@@ -305,7 +305,7 @@ class Attempts(Book):
 
     def note_send(self, entry_id: int, owner: str, last_sent_at: float, *, is_on_its_way: bool) -> None:
         """Note when an attempt last went out, and whether an answer is to come or it is looked for."""
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = find_entry(connection, entry_id)
             if entry is not None and entry.state == "sending" and entry.owner == owner:
                 change(connection, entry, last_sent_at=last_sent_at, is_on_its_way=is_on_its_way)
@@ -314,7 +314,7 @@ class Attempts(Book):
 
     def claim(self, entry_id: int, generation_id: str) -> Claim:
         """Say whether a job that was found in the API's list can be this attempt's, and note it if so."""
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = get_entry(connection, entry_id)
             if entry.generation_id is not None:
                 # It was resolved meanwhile, by its answer or by the user.
@@ -338,7 +338,7 @@ class Attempts(Book):
         own, so that both count. Where a repeat under an earlier attempt's key is answered with that one's
         job, nothing new was made: the repeat is withdrawn.
         """
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = get_entry(connection, entry_id)
             for other in find_owners(connection, entry, generation_id):
                 if other.idempotency_key == entry.idempotency_key and other.attempt < entry.attempt:
@@ -363,7 +363,7 @@ class Attempts(Book):
 
         A quote is given back where nothing went out by it.
         """
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = get_entry(connection, entry_id)
             if entry.state == "sending" and entry.owner == owner:
                 for quote in tokens_of(connection, entry) if gives_quote_back else ():
@@ -382,7 +382,7 @@ class Attempts(Book):
 
         A quote is given back where the refusal says nothing of the price: it holds for the next attempt.
         """
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = get_entry(connection, entry_id)
             if entry.state == "sending" and entry.owner == owner:
                 why = safe(error_code, 80)

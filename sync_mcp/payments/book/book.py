@@ -1,7 +1,6 @@
 """What the parts of the ledger share: its store, and how attempts are found and changed."""
 
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -48,12 +47,6 @@ class Book:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-
-    def _transaction(self) -> AbstractContextManager[Connection]:
-        return self.store.transaction()
-
-    def _reading(self) -> AbstractContextManager[Connection]:
-        return self.store.reading()
 
     def _moment(self, connection: Connection, now: Instant | None = None) -> Moment:
         """Return the time of a transaction; `now` is by the API's clock where that was heard.

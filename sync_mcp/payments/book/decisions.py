@@ -27,7 +27,7 @@ class Decisions(Book):
 
     def entry(self, entry_id: int) -> Entry | None:
         """Return one entry."""
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             return find_entry(connection, entry_id)
 
     def entries(self, *, limit: int | None, are_open: bool | None = None) -> list[Entry]:
@@ -35,12 +35,12 @@ class Decisions(Book):
         query = select(*ENTRY).order_by(ENTRIES.c.id.desc()).limit(limit)
         if are_open is not None:
             query = query.where(ENTRIES.c.state.in_(OPEN_STATES) == are_open)
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             return entries_in(connection.execute(query))
 
     def owner(self, entry: Entry, generation_id: str) -> Entry | None:
         """Return the other attempt that is known to have made a job, if there is one."""
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             return next(iter(find_owners(connection, entry, generation_id)), None)
 
     def resolve(self, entry_id: int, generation_id: str, *, as_seen: Entry | None = None) -> None:
@@ -53,7 +53,7 @@ class Decisions(Book):
             InvalidRequestError: the attempt is settled, the job is known to be another's, or the attempt is
                 no longer what the user decided about.
         """
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             now = self.store.now()
             entry = _get_open(connection, entry_id, now)
             _check_as_seen(entry, as_seen)
@@ -74,7 +74,7 @@ class Decisions(Book):
             InvalidRequestError: its job is completed, nothing was ever sent of it, a process is busy with it,
                 or it is no longer what the user decided about.
         """
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             now = self.store.now()
             entry = find_entry(connection, entry_id)
             if entry is not None:
@@ -87,7 +87,7 @@ class Decisions(Book):
     def prunable(self, before: float) -> tuple[int, int]:
         """Return how many entries and how many quotes `prune` would delete."""
         old_quotes = select(func.count()).select_from(QUOTES).where(QUOTES.c.made_at < before)
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             entries = _find_prunable(connection, before, self.store.now())
             return len(entries), connection.execute(old_quotes).scalar_one()
 
@@ -97,7 +97,7 @@ class Decisions(Book):
         What was paid stays: it counts, and a repeat is answered with its job. So does the last attempt where
         its key has been taken: a repeat must not get the same one.
         """
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             gone = _find_prunable(connection, before, self.store.now())
             for entry in gone:
                 delete_entry(connection, entry)
@@ -111,7 +111,7 @@ class Decisions(Book):
         Raises:
             LedgerError: it cannot be used.
         """
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             self.store.check(connection)
             return connection.execute(select(func.count()).select_from(ENTRIES)).scalar_one()
 

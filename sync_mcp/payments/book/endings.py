@@ -82,7 +82,7 @@ class Endings(Book):
             .where(ENTRIES.c.id.in_(chosen))
             .order_by(ENTRIES.c.state, ENTRIES.c.created_at, ENTRIES.c.id)
         )
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             return entries_in(connection.execute(query))
 
     def settle(
@@ -117,7 +117,7 @@ class Endings(Book):
             counted_usd: what stands against the budgets until the cost is known, if more than the estimate.
             ended_at: when it ended, where the API told that; by default when its end was first seen.
         """
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = find_with_job(connection, entry_id, generation_id, ("accepted", "ended", *LET_GO))
             if entry is None:
                 return None
@@ -159,14 +159,14 @@ class Endings(Book):
 
     def note_status(self, entry_id: int, *, generation_id: str, status: str) -> None:
         """Note a status that nobody knows of a job that may run still: it is shown to the user."""
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = find_with_job(connection, entry_id, generation_id, ("accepted",))
             if entry is not None:
                 change(connection, entry, status=safe(status, 40))
 
     def note_saved(self, generation_id: str, base_url: str, path: str) -> None:
         """Note where a job's result was saved; nothing is done where the ledger does not know the job."""
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = find_maker(connection, generation_id, base_url)
             if entry is not None and entry.generation_id == generation_id:
                 change(connection, entry, saved_as=path)
@@ -176,7 +176,7 @@ class Endings(Book):
 
         Nothing is done where the entry no longer has this job.
         """
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             entry = find_with_job(connection, entry_id, generation_id)
             if entry is not None:
                 note_end(connection, entry, "deleted", entry.charged, entry.counted_usd, now)

@@ -28,12 +28,12 @@ class Sums(Book):
 
     def sum_spent(self, *, is_sandbox: bool, now: Instant) -> Spent:
         """Return what stands against the limits, of all accounts: real money, or the sandbox's."""
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             return sum_spent(connection, self._moment(connection, now), is_sandbox=is_sandbox)
 
     def spending(self, *, is_sandbox: bool = False, now: Instant | None = None) -> Spending:
         """Return what has been spent and what is held, by all accounts: real money, or the sandbox's."""
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             moment = self._moment(connection, now)
             spent = sum_spent(connection, moment, is_sandbox=is_sandbox)
             pool = {"is_sandbox": is_sandbox, **lease_times(moment.clock)}
@@ -42,12 +42,12 @@ class Sums(Book):
 
     def sum_unasked(self, *, is_sandbox: bool, now: Instant) -> Decimal:
         """Return what was paid within a day without anybody's consent, or is about to be."""
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             return sum_unasked(connection, self._moment(connection, now), is_sandbox=is_sandbox)
 
     def accounts(self) -> list[tuple[str, str, Spending]]:
         """Return each account that has entries, its base URL, and what it has spent."""
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             moment = self._moment(connection)
             return [
                 (account, base_url, _spending_of_account(connection, account, base_url, moment))
