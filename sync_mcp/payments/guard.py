@@ -34,7 +34,6 @@ from sync_mcp.payments.paying import Payer
 from sync_mcp.payments.price import Price, total_of
 from sync_mcp.payments.pricing import Pricing
 from sync_mcp.payments.rows import Entry
-from sync_mcp.payments.sending import Sender
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling, instant
 
 RESEND_HOURS = 12.0
@@ -71,7 +70,6 @@ class Guard:
         self._bounds = Bounds(ledger, self._limits, self._settling)
         self._asking = Asking(ledger, self._bounds)
         self._owner = secrets.token_hex(8)
-        self._sender = Sender(ledger, self._settling, self._owner, resend_hours * 3600)
         self._work = Work(task_group)
         self._payer = Payer(
             ledger,
@@ -80,8 +78,8 @@ class Guard:
             self._history,
             self._bounds,
             self._asking,
-            self._sender,
             self._work,
+            resend_hours * 3600,
         )
 
     @property

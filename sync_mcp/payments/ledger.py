@@ -87,7 +87,7 @@ class Ledger(Attempts, Agreements, Sums, Endings, Decisions):
     def account_of(self, fingerprint: str, base_url: str) -> tuple[str, bool] | None:
         """Return the account of a key and whether it is a sandbox's, where that is known."""
         is_it = (ACCOUNTS.c.fingerprint == fingerprint, ACCOUNTS.c.base_url == base_url)
-        with self._reading() as connection:
+        with self.store.reading() as connection:
             known = connection.execute(
                 select(ACCOUNTS.c.account, ACCOUNTS.c.is_sandbox).where(*is_it)
             ).first()
@@ -97,7 +97,7 @@ class Ledger(Attempts, Agreements, Sums, Endings, Decisions):
         """Note the account of a key and return it; what was noted before stays."""
         key = {"fingerprint": fingerprint, "base_url": base_url}
         is_it = (ACCOUNTS.c.fingerprint == fingerprint, ACCOUNTS.c.base_url == base_url)
-        with self._transaction() as connection:
+        with self.store.transaction() as connection:
             known = connection.execute(select(ACCOUNTS.c.account).where(*is_it)).scalar()
             if known is None:
                 connection.execute(

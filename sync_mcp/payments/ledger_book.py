@@ -65,19 +65,19 @@ class LedgerBook:
         is_repeat: bool = False,
     ) -> None:
         self.repeats_made_job = is_repeat
+        self.ledger = ledger
+        self.is_new = is_new
         self.entry = entry
         """The attempt, as it stands by what was sent of it."""
         self.went_out = False
         """Whether this call sent it."""
         self.refusal: LimitReached | None = None
         """Which limit stands against the day on which it would be sent."""
-        self._ledger = ledger
         self._settling = settling
         self._memory = call.sync.memory
         self._kind = call.act.job_kind()
         self._call = call
         self._resend_seconds = resend_seconds
-        self._is_new = is_new
         self._obstacle = obstacle
         self._despite_named = despite_named
         self._renewed_at = time.time()
@@ -90,7 +90,7 @@ class LedgerBook:
 
     def recall(self, kind: JobKind[Job], key: str) -> Sends | None:  # noqa: ARG002 - it is of one attempt
         """Return what the entry tells of earlier sends; None of an attempt that was just written down."""
-        if self._is_new:
+        if self.is_new:
             return None
         return Sends(
             datetime.fromtimestamp(self.entry.first_sent_at, UTC),
@@ -106,7 +106,7 @@ class LedgerBook:
         Nor does a webhook count where an earlier call sent it: the API may show it in a form of its own, and
         a job that is not known again for that would be paid twice.
         """
-        if not self._is_new:
+        if not self.is_new:
             body = {name: value for name, value in body.items() if name != "webhookUrl"}
         return cast(Json, in_one_spelling(body))
 
@@ -129,7 +129,7 @@ class LedgerBook:
         if step == "sends":
             self._sent_before = self.entry.last_sent_at
             self.entry = replace(self.entry, last_sent_at=self._call.now.seconds, is_on_its_way=True)
-            is_written = self._is_new and not self.went_out
+            is_written = self.is_new and not self.went_out
             self.went_out = True
             # Its job may have finished by the time of a repeat.
             self._has_asked_export = False
@@ -153,12 +153,12 @@ class LedgerBook:
             return Hindrance("nobody waits for it any more")
         # Whoever slept through its lease has lost the attempt to another.
         if not 0 <= time.time() - self._renewed_at < RENEWAL_SECONDS:
-            if not await do_in_thread(self._ledger.renew, self.entry.id, self._call.owner):
+            if not await do_in_thread(self.ledger.renew, self.entry.id, self._call.owner):
                 return Hindrance("another call goes on with it")
             self._renewed_at = time.time()
-        if self._is_new and not self.went_out:
+        if self.is_new and not self.went_out:
             return None
-        if not self._is_new and is_too_late(self._call.now, self.entry, self._resend_seconds):
+        if not self.is_new and is_too_late(self._call.now, self.entry, self._resend_seconds):
             return Hindrance(TOO_LATE)
         # The export backs up a list; where there is none, or the key is kept, a repeat is answered.
         return None if self._kind.listed is None or self._is_key_kept else await self._hindrance_in_export()
@@ -171,7 +171,7 @@ class LedgerBook:
 
     async def _hindrance_in_export(self) -> Hindrance | None:
         if not self._has_asked_export:
-            self._in_export = await hindrance_in_export(self._ledger, self._settling, self._call, self.entry)
+            self._in_export = await hindrance_in_export(self.ledger, self._settling, self._call, self.entry)
             self._has_asked_export = True
         return self._in_export
 
@@ -180,14 +180,14 @@ class LedgerBook:
         attempt = self._call.attempt(self.entry.attempt, price=Price(self.entry.estimate_usd))
         if utc_midnight(self.entry.created_at) == utc_midnight(attempt.now.seconds):
             return None
-        return await do_in_thread(self._ledger.move_to_today, self.entry.id, attempt)
+        return await do_in_thread(self.ledger.move_to_today, self.entry.id, attempt)
 
     async def _write_send(self) -> None:
         """Write down when the attempt last went out, and whether an answer to it is to come."""
         entry = self.entry
         await do_in_thread(
             partial(
-                self._ledger.note_send,
+                self.ledger.note_send,
                 entry.id,
                 self._call.owner,
                 entry.last_sent_at,
@@ -200,7 +200,7 @@ class LedgerBook:
     async def claim(self, create: Create, job: Job, seconds: float) -> Claim:
         """Return whose job it is: as the client remembers, and by all attempts of all processes then."""
         whose = await self._memory.claim(create, job, seconds)
-        return await do_in_thread(self._ledger.claim, self.entry.id, job.id) if whose == "mine" else whose
+        return await do_in_thread(self.ledger.claim, self.entry.id, job.id) if whose == "mine" else whose
 
     async def find_others(self, create: Create, job_ids: Sequence[str]) -> Collection[str]:
         """Return which of these jobs other creates of the client, or other attempts, have made.
@@ -211,7 +211,7 @@ class LedgerBook:
         known = set(await self._memory.find_others(create, job_ids))
         rest = [id for id in job_ids if id not in known]
         if rest:
-            known |= await do_in_thread(self._ledger.find_known_to_others, self.entry.id, rest)
+            known |= await do_in_thread(self.ledger.find_known_to_others, self.entry.id, rest)
         return known
 
 

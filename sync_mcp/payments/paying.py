@@ -27,11 +27,11 @@ from sync_mcp.payments.consent import Reason, price_reasons
 from sync_mcp.payments.files import LocalFiles
 from sync_mcp.payments.history import History, as_first_sent, look_for, notes_on_extras
 from sync_mcp.payments.ledger import Ledger
-from sync_mcp.payments.ledger_book import LIMIT_NOW, TOO_LATE
+from sync_mcp.payments.ledger_book import LIMIT_NOW, TOO_LATE, LedgerBook, is_too_late
 from sync_mcp.payments.price import Price
 from sync_mcp.payments.pricing import Pricing
 from sync_mcp.payments.rows import Entry
-from sync_mcp.payments.sending import Sender
+from sync_mcp.payments.sending import send, stay_alive
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling
 from sync_mcp.texts import plain_id
 
@@ -55,8 +55,8 @@ class Payer:
         history: what was made before.
         bounds: what it may cost.
         asking: how the user is asked.
-        sender: how it is sent.
         work: in which a create goes on when its caller is cancelled.
+        resend_seconds: how long after its first send an attempt of unknown outcome may be sent again.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Payer:
         history: History,
         bounds: Bounds,
         asking: Asking,
-        sender: Sender,
         work: Work,
+        resend_seconds: float,
     ) -> None:
         self.ledger = ledger
         self.pricing = pricing
@@ -76,8 +76,8 @@ class Payer:
         self._history = history
         self._bounds = bounds
         self._asking = asking
-        self._sender = sender
         self._work = work
+        self._resend_seconds = resend_seconds
 
     async def pay(self, call: PaidCall[Job]) -> Made[Job]:
         """Make the job of a call, or return the one that it made before.
@@ -196,8 +196,12 @@ class Payer:
         entry, is_ours = await self._begin(call, attempt)
         if not is_ours:
             return "changed"
-        is_repeat = attempt.repeats is not None
-        return await self._sender.send(call, entry, call.act, is_new=True, is_repeat=is_repeat)
+        return await send(call, self._new_book(call, attempt, entry), call.act)
+
+    def _new_book(self, call: PaidCall[Job], attempt: Attempt, entry: Entry) -> LedgerBook:
+        """Return the book of an attempt that was just written down."""
+        is_repeat, seconds = attempt.repeats is not None, self._resend_seconds
+        return LedgerBook(self.ledger, self._settling, call, entry, seconds, is_new=True, is_repeat=is_repeat)
 
     async def _begin(self, call: PaidCall[Job], attempt: Attempt) -> tuple[Entry, bool]:
         if call.on_begin is not None:
@@ -220,8 +224,7 @@ class Payer:
             if whose != "mine":
                 return MadeElsewhere(sent.act) if whose == "made" else "changed"
             entry = replace(entry, estimate_usd=ready.price.usd)
-            is_repeat = attempt.repeats is not None
-            return await self._sender.send(call, entry, sent.act, is_new=True, is_repeat=is_repeat)
+            return await send(call, self._new_book(call, attempt, entry), sent.act)
         except SyncError as error:
             if (error.api_code or "").startswith("asset_") and error.money_spent == "no":
                 files.forget()
@@ -240,14 +243,14 @@ class Payer:
         try:
             async with anyio.create_task_group() as task_group:
                 # While it lives, what it is going to cost is held.
-                task_group.start_soon(self._sender.stay_alive, entry.id)
+                task_group.start_soon(stay_alive, self.ledger, entry.id, call.owner)
                 task_group.start_soon(_cancel_with, call.gone, task_group.cancel_scope)
                 ready = await _outcome_of(self._ready(call, attempt, files))
                 task_group.cancel_scope.cancel()
         finally:
             if call.gone.is_set() or not isinstance(ready, Attempt):
                 with anyio.CancelScope(shield=True):
-                    await self._sender.withdraw(entry.id)
+                    await do_in_thread(self.ledger.withdraw, entry.id, call.owner)
         if isinstance(ready, SyncError):
             raise ready
         return None if call.gone.is_set() else ready
@@ -301,7 +304,7 @@ class Payer:
         Raises:
             NotVisibleYet: it was sent a short time ago: the API's reads may lag.
         """
-        if entry.named_id is None or self._sender.is_too_late(call.now, entry):
+        if entry.named_id is None or is_too_late(call.now, entry, self._resend_seconds):
             # After that nothing goes out again: nobody is asked in vain.
             return None
         try:
@@ -319,7 +322,7 @@ class Payer:
             return LIMIT_NOW
         if not is_whole:
             return _OTHER_WEBHOOK
-        return TOO_LATE if self._sender.is_too_late(call.now, entry) else None
+        return TOO_LATE if is_too_late(call.now, entry, self._resend_seconds) else None
 
     async def _take_over_and_send(
         self,
@@ -342,9 +345,17 @@ class Payer:
         act.check_is_sendable()
         if fate != "send" or self._bounds.max_cost_refusal(call, entry.estimate_usd) is not None:
             obstacle = LIMIT_NOW
-        return await self._sender.send(
-            call, entry, act, is_new=False, obstacle=obstacle, despite_named=despite_named
+        book = LedgerBook(
+            self.ledger,
+            self._settling,
+            call,
+            entry,
+            self._resend_seconds,
+            is_new=False,
+            obstacle=obstacle,
+            despite_named=despite_named,
         )
+        return await send(call, book, act)
 
     async def _wait_for_other(self, call: PaidCall[Job], entry: Entry) -> None:
         """Wait until another process is done with an attempt, or dead."""

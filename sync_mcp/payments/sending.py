@@ -19,13 +19,11 @@ from sync_mcp.errors import (
 )
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.acts.act import Job, PaidAct
-from sync_mcp.payments.attempt import Instant
 from sync_mcp.payments.call import How, Made, PaidCall
 from sync_mcp.payments.export import Hindrance
 from sync_mcp.payments.ledger import Ledger
-from sync_mcp.payments.ledger_book import LedgerBook, is_too_late
+from sync_mcp.payments.ledger_book import LedgerBook
 from sync_mcp.payments.rows import RENEWAL_SECONDS, Entry
-from sync_mcp.payments.settling import Settling
 from sync_mcp.payments.slots import slot_came_free
 
 logger = logging.getLogger("sync_mcp.payments")
@@ -34,159 +32,104 @@ _SEND_SECONDS = 30.0
 _ASKS_ONCE_MORE = "If it stays hidden, the same call asks once more, and a new one goes out under a new key."
 
 
-class Sender:
-    """Sends attempts in the name of one process.
+async def send(call: PaidCall[Job], book: LedgerBook, act: PaidAct[Job]) -> Made[Job]:
+    """Send the attempt of a book until its outcome is known, and write that down.
 
-    Args:
-        ledger: where they are written down.
-        settling: what is asked for jobs that have finished.
-        owner: the name of this process.
-        resend_seconds: how long after its first send an attempt of unknown outcome may be sent again.
+    Raises:
+        SyncError: what came of it instead of a job.
     """
+    result: Job | BaseException | None = None
+    async with anyio.create_task_group() as task_group:
+        task_group.start_soon(stay_alive, book.ledger, book.entry.id, call.owner)
+        result = await _outcome(call, book, act)
+        task_group.cancel_scope.cancel()
+    assert result is not None
+    if not isinstance(result, BaseException):
+        return await _accept(book, result)
+    if isinstance(result, OutcomeUnknown):
+        hindrance = await book.hindrance()
+        if hindrance is not None:
+            before, until = result.retry_after_seconds, hindrance.retry_after_seconds
+            # Where no time is known when it ends, none is told.
+            result.retry_after_seconds = None if until is None else max(until, before or 0.0)
+        result.advise(next_step=_way_out(book.entry, result, hindrance))
+    elif isinstance(result, NotSent) and book.refusal is not None:
+        result = book.refusal
+    await _note_failure(book, call.owner, result)
+    if isinstance(result, NotSent):
+        raise call.under_way("Another process has taken this create over.") from result
+    raise result
 
-    def __init__(self, ledger: Ledger, settling: Settling, owner: str, resend_seconds: float) -> None:
-        self.ledger = ledger
-        self.settling = settling
-        self._owner = owner
-        self._resend_seconds = resend_seconds
 
-    async def send(
-        self,
-        call: PaidCall[Job],
-        entry: Entry,
-        act: PaidAct[Job],
-        *,
-        is_new: bool,
-        obstacle: str | None = None,
-        despite_named: bool = False,
-        is_repeat: bool = False,
-    ) -> Made[Job]:
-        """Send an attempt until its outcome is known, and write that down.
-
-        With an `obstacle`, the end of a sentence, it is only looked for.
-        """
-        book = LedgerBook(
-            self.ledger,
-            self.settling,
-            call,
-            entry,
-            self._resend_seconds,
-            is_new=is_new,
-            obstacle=obstacle,
-            despite_named=despite_named,
-            is_repeat=is_repeat,
-        )
-        result: Job | BaseException | None = None
-        async with anyio.create_task_group() as task_group:
-            task_group.start_soon(self.stay_alive, entry.id)
-            result = await self._outcome(call, book, act)
-            task_group.cancel_scope.cancel()
-        entry = book.entry
-        assert result is not None
-        if not isinstance(result, BaseException):
-            how: How = "made" if is_new else "sent now" if book.went_out else "found"
-            return await self._accept(entry, result, how)
-        if isinstance(result, OutcomeUnknown):
-            hindrance = await book.hindrance()
-            if hindrance is not None:
-                before, until = result.retry_after_seconds, hindrance.retry_after_seconds
-                # Where no time is known when it ends, none is told.
-                result.retry_after_seconds = None if until is None else max(until, before or 0.0)
-            result.advise(next_step=_way_out(entry, result, hindrance))
-        elif isinstance(result, NotSent) and book.refusal is not None:
-            result = book.refusal
-        await self._note_failure(entry, result, is_new=is_new, went_out=book.went_out)
-        if isinstance(result, NotSent):
-            raise call.under_way("Another process has taken this create over.") from result
-        raise result
-
-    async def _accept(self, entry: Entry, job: Job, how: How) -> Made[Job]:
-        made = Made(job, entry.attempt, how, entry.estimate_usd)
+async def stay_alive(ledger: Ledger, entry_id: int, owner: str) -> None:
+    """Renew the lease of an attempt until it is cancelled."""
+    while True:
+        await anyio.sleep(RENEWAL_SECONDS)
         try:
-            if await do_in_thread(self.ledger.accept, entry.id, job.id) == "was there":
-                return Made(job, entry.attempt, "was there", notes=[_ASKS_ONCE_MORE])
+            await do_in_thread(ledger.renew, entry_id, owner)
         except LedgerError as error:
-            # It is made and paid: its handle must reach the caller whatever the disk does.
-            logger.error("create key=%s: %s", entry.idempotency_key, error)
-            made.notes.append(f"The ledger could not be written after the job was accepted: {error.message}")
-        return made
+            logger.warning("the ledger cannot be written: %s", error)
 
-    async def _outcome(self, call: PaidCall[Job], book: LedgerBook, act: PaidAct[Job]) -> Job | BaseException:
-        while True:
-            options: RequestOptions = {**call.options}
-            if math.isfinite(call.seconds_left):
-                # After a long upload the call may be over; the create is not.
-                least = _SEND_SECONDS if call.files else 1.0
-                options["timeout_in_seconds"] = max(least, call.seconds_left)
+
+async def _accept(book: LedgerBook, job: Job) -> Made[Job]:
+    entry = book.entry
+    how: How = "made" if book.is_new else "sent now" if book.went_out else "found"
+    made = Made(job, entry.attempt, how, entry.estimate_usd)
+    try:
+        if await do_in_thread(book.ledger.accept, entry.id, job.id) == "was there":
+            return Made(job, entry.attempt, "was there", notes=[_ASKS_ONCE_MORE])
+    except LedgerError as error:
+        # It is made and paid: its handle must reach the caller whatever the disk does.
+        logger.error("create key=%s: %s", entry.idempotency_key, error)
+        made.notes.append(f"The ledger could not be written after the job was accepted: {error.message}")
+    return made
+
+
+async def _outcome(call: PaidCall[Job], book: LedgerBook, act: PaidAct[Job]) -> Job | BaseException:
+    while True:
+        options: RequestOptions = {**call.options}
+        if math.isfinite(call.seconds_left):
+            # After a long upload the call may be over; the create is not.
+            least = _SEND_SECONDS if call.files else 1.0
+            options["timeout_in_seconds"] = max(least, call.seconds_left)
+        try:
+            return await call.sync.create_as(
+                act.job_kind(), book, book.entry.idempotency_key, act.body, request_options=options
+            )
+        except ConcurrencyLimitError as error:
             try:
-                return await call.sync.create_as(
-                    act.job_kind(), book, book.entry.idempotency_key, act.body, request_options=options
-                )
-            except ConcurrencyLimitError as error:
-                try:
-                    if not await slot_came_free(call, error):
-                        return error
-                except BaseException:  # noqa: BLE001 - the refusal is what is known of the create
+                if not await slot_came_free(call, error):
                     return error
-            except RateLimitError as error:
-                try:
-                    if not await call.pause_for(error):
-                        return error
-                except BaseException:  # noqa: BLE001 - the refusal is what is known of the create
-                    return error
-            except BaseException as error:  # noqa: BLE001 - written down first, then raised
+            except BaseException:  # noqa: BLE001 - the refusal is what is known of the create
                 return error
-
-    async def _note_failure(
-        self, entry: Entry, error: BaseException, *, is_new: bool, went_out: bool
-    ) -> None:
-        with anyio.CancelScope(shield=True):
+        except RateLimitError as error:
             try:
-                if not is_new or isinstance(error, OutcomeUnknown) or not isinstance(error, SyncError):
-                    named = error.generation_id if isinstance(error, OutcomeUnknown) else None
-                    await do_in_thread(
-                        partial(
-                            self.ledger.doubt,
-                            entry.id,
-                            self._owner,
-                            named,
-                            gives_quote_back=not went_out,
-                        )
-                    )
-                elif isinstance(error, NotSent):
-                    # Nothing of it went out. What was refused keeps its number: its key may be known.
-                    await do_in_thread(self.ledger.call_off, entry.id, self._owner)
-                else:
-                    says_nothing_of_price = not isinstance(error, PaymentRequiredError)
-                    await do_in_thread(
-                        partial(
-                            self.ledger.refuse,
-                            entry.id,
-                            self._owner,
-                            error.api_code or error.code,
-                            gives_quote_back=says_nothing_of_price,
-                        )
-                    )
-            except LedgerError as failure:
-                # Left as it is, it counts as spent, and the next call looks for the job.
-                logger.error("create key=%s: %s", entry.idempotency_key, failure)
+                if not await call.pause_for(error):
+                    return error
+            except BaseException:  # noqa: BLE001 - the refusal is what is known of the create
+                return error
+        except BaseException as error:  # noqa: BLE001 - written down first, then raised
+            return error
 
-    async def withdraw(self, entry_id: int) -> None:
-        """Take back an attempt of which nothing was sent."""
-        await do_in_thread(self.ledger.withdraw, entry_id, self._owner)
 
-    def is_too_late(self, now: Instant, entry: Entry) -> bool:
-        """Return whether an attempt may not be sent again for its age."""
-        return is_too_late(now, entry, self._resend_seconds)
-
-    async def stay_alive(self, entry_id: int) -> None:
-        """Renew the lease of an attempt until it is cancelled."""
-        while True:
-            await anyio.sleep(RENEWAL_SECONDS)
-            try:
-                await do_in_thread(self.ledger.renew, entry_id, self._owner)
-            except LedgerError as error:
-                logger.warning("the ledger cannot be written: %s", error)
+async def _note_failure(book: LedgerBook, owner: str, error: BaseException) -> None:
+    entry, ledger = book.entry, book.ledger
+    if not book.is_new or isinstance(error, OutcomeUnknown) or not isinstance(error, SyncError):
+        named = error.generation_id if isinstance(error, OutcomeUnknown) else None
+        note = partial(ledger.doubt, entry.id, owner, named, gives_quote_back=not book.went_out)
+    elif isinstance(error, NotSent):
+        # Nothing of it went out. What was refused keeps its number: its key may be known.
+        note = partial(ledger.call_off, entry.id, owner)
+    else:
+        says_nothing_of_price = not isinstance(error, PaymentRequiredError)
+        code = error.api_code or error.code
+        note = partial(ledger.refuse, entry.id, owner, code, gives_quote_back=says_nothing_of_price)
+    with anyio.CancelScope(shield=True):
+        try:
+            await do_in_thread(note)
+        except LedgerError as failure:
+            # Left as it is, it counts as spent, and the next call looks for the job.
+            logger.error("create key=%s: %s", entry.idempotency_key, failure)
 
 
 def _way_out(entry: Entry, error: OutcomeUnknown, hindrance: Hindrance | None) -> str:
