@@ -8,7 +8,7 @@ from sync_mcp.errors import LimitReached
 from sync_mcp.payments.acts.act import Job
 from sync_mcp.payments.call import PaidCall
 from sync_mcp.payments.ledger import Ledger
-from sync_mcp.payments.limits import Limits, Spent, call_refusal, until_priced
+from sync_mcp.payments.limits import Spent, call_refusal, until_priced
 from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling
@@ -17,9 +17,8 @@ from sync_mcp.payments.settling import SETTLE_SECONDS, Settling
 class Bounds:
     """The limits, and what stands against them by now."""
 
-    def __init__(self, ledger: Ledger, limits: Limits, settling: Settling) -> None:
+    def __init__(self, ledger: Ledger, settling: Settling) -> None:
         self.ledger = ledger
-        self.limits = limits
         self._settling = settling
 
     async def standing_refusal(self, call: PaidCall[Job], price: Price) -> LimitReached | None:
@@ -38,25 +37,25 @@ class Bounds:
     ) -> LimitReached | None:
         """Return which limit stands against a price, if any, besides what an entry holds for it already."""
         refusal = self.max_cost_refusal(call, usd)
-        if refusal is not None or not self.limits.any:
+        if refusal is not None or not call.limits.any:
             return refusal
         spent = await self._sum_spent(call)
         if held_by is not None:
             spent = spent.without(held_by.counted_usd, held_by.created_at)
-        return self.limits.refusal(usd, spent)
+        return call.limits.refusal(usd, spent)
 
     async def refusal_of_all(self, call: PaidCall[Job], total_usd: Decimal) -> LimitReached | None:
         """Return which budget several calls of an account would pass together, if any.
 
         What has ended since is asked before one is refused.
         """
-        if not self.limits.has_budget:
+        if not call.limits.has_budget:
             return None
-        refusal = self.limits.refusal_of_all(total_usd, await self._sum_spent(call))
+        refusal = call.limits.refusal_of_all(total_usd, await self._sum_spent(call))
         if refusal is None:
             return None
         await self._settle(call)
-        return self.limits.refusal_of_all(total_usd, await self._sum_spent(call))
+        return call.limits.refusal_of_all(total_usd, await self._sum_spent(call))
 
     def max_cost_refusal(self, call: PaidCall[Job], usd: Decimal | None) -> LimitReached | None:
         """Return that the call's own limit stands against a price, if it does."""
@@ -73,12 +72,12 @@ class Bounds:
     async def most_usd(self, call: PaidCall[Job]) -> Decimal | None:
         """Return the most that a job may cost now, or None where nothing limits it."""
         bounds: list[Decimal] = []
-        if self.limits.any:
-            bounds = [limit.left_usd for limit in self.limits.standings(await self._sum_spent(call))]
+        if call.limits.any:
+            bounds = [limit.left_usd for limit in call.limits.standings(await self._sum_spent(call))]
         if call.max_cost_usd is not None:
             bounds.append(call.max_cost_usd)
         return min(bounds, default=None)
 
     async def sum_left(self, call: PaidCall[Job]) -> Decimal | None:
         """Return what is left of the budgets, or None where there is none."""
-        return self.limits.sum_left(await self._sum_spent(call)) if self.limits.has_budget else None
+        return call.limits.sum_left(await self._sum_spent(call)) if call.limits.has_budget else None

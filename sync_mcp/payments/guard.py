@@ -67,7 +67,7 @@ class Guard:
         self._settling = Settling(ledger)
         self._accounts = Accounts(ledger)
         self._history = History(ledger, self._settling)
-        self._bounds = Bounds(ledger, self._limits, self._settling)
+        self._bounds = Bounds(ledger, self._settling)
         self._asking = Asking(ledger, self._bounds)
         self._owner = secrets.token_hex(8)
         self._work = Work(task_group)

@@ -4,7 +4,7 @@ A row is read whole and never changed in memory: `change` writes and returns it 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -272,31 +272,24 @@ ACCOUNTS = Table(
 )
 """Which account a key belongs to; told once, it stays: a digest must not change under a job."""
 
-_NAMES_OF_ENTRY = tuple(field.name for field in fields(Entry))
-_NAMES_OF_QUOTE = tuple(field.name for field in fields(Quote))
-ENTRY = [ENTRIES.c[name] for name in _NAMES_OF_ENTRY]
-"""What is selected to read entries."""
-QUOTE = [QUOTES.c[name] for name in _NAMES_OF_QUOTE]
-"""What is selected to read quotes."""
-
 
 def entries_in(found: CursorResult[Any]) -> list[Entry]:
-    """Return the entries that were selected by `ENTRY`."""
+    """Return the entries that were selected from `ENTRIES`."""
     return [_as_entry(row) for row in found]
 
 
 def first_entry(found: CursorResult[Any]) -> Entry | None:
-    """Return the first of the entries that were selected by `ENTRY`; None where there is none."""
+    """Return the first of the entries that were selected from `ENTRIES`; None where there is none."""
     return next(iter(entries_in(found)), None)
 
 
 def _as_entry(row: Row[Any]) -> Entry:
-    return Entry(**dict(zip(_NAMES_OF_ENTRY, row, strict=True)))
+    return Entry(**row._asdict())
 
 
 def quotes_in(found: CursorResult[Any]) -> list[Quote]:
-    """Return the quotes that were selected by `QUOTE`."""
-    return [Quote(**dict(zip(_NAMES_OF_QUOTE, row, strict=True))) for row in found]
+    """Return the quotes that were selected from `QUOTES`."""
+    return [Quote(**row._asdict()) for row in found]
 
 
 def find_entry(connection: Connection, entry_id: int) -> Entry | None:
@@ -320,7 +313,8 @@ def find_quotes(connection: Connection, token_id: str) -> list[Quote]:
 
 def add_entry(connection: Connection, entry: Entry) -> Entry:
     """Write a new entry down; return it with its number."""
-    written = {name: getattr(entry, name) for name in _NAMES_OF_ENTRY if name != "id"}
+    written = asdict(entry)
+    del written["id"]
     added = connection.execute(_ADD_ENTRY, written).inserted_primary_key
     assert added is not None
     return replace(entry, id=added[0])
@@ -328,7 +322,7 @@ def add_entry(connection: Connection, entry: Entry) -> Entry:
 
 def add_quote(connection: Connection, quote: Quote) -> None:
     """Write a new quote or question down."""
-    connection.execute(_ADD_QUOTE, {name: getattr(quote, name) for name in _NAMES_OF_QUOTE})
+    connection.execute(_ADD_QUOTE, asdict(quote))
 
 
 def change(connection: Connection, entry: Entry, **changes: Any) -> Entry:
@@ -394,8 +388,8 @@ IS_LET_GO_UNSEEN: ColumnElement[bool] = (
 """`Entry.is_let_go_unseen`, as the database decides it of entries that have a job."""
 
 # Put together once: that takes longer than their running.
-_ENTRY_BY_ID = select(*ENTRY).where(_COLUMNS.id == bindparam("which"))
-_QUOTES_BY_TOKEN = select(*QUOTE).where(
+_ENTRY_BY_ID = select(ENTRIES).where(_COLUMNS.id == bindparam("which"))
+_QUOTES_BY_TOKEN = select(QUOTES).where(
     (QUOTES.c.id == bindparam("which")) | (QUOTES.c.consent == bindparam("which"))
 )
 _ADD_ENTRY = insert(ENTRIES)

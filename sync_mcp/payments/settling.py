@@ -7,19 +7,18 @@ not have it, one list tells what has ended, and each cost is asked for by itself
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TypeVar
 
 import anyio
-from anyio import to_thread
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import GenerationCost
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem, UsagePage
+from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import APIResponseError, APIStatusError, LedgerError, SyncError
 from sync_mcp.payments.acts.act import Job
 from sync_mcp.payments.acts.kinds import KINDS
@@ -52,8 +51,6 @@ _NO_EXPORT = frozenset({403, 404, 405, 410, 501})
 _EXPORTED_WITHIN_SECONDS = 900.0
 _STRANGE_STATUS_SECONDS = 86_400.0
 """How long a job may be in a status that nobody knows before its cost is asked for as of one that ended."""
-
-_ResultT = TypeVar("_ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +93,9 @@ class Settling:
                 return
             asked = (whose.name, whose.base_url, _SETTLED_AT_ONCE, instant(sync).seconds)
             # What another version has made of a kind of its own is left to it.
-            recent = await self._do(partial(self._ledger.list_unsettled, *asked))
+            recent = await do_in_thread(self._ledger.list_unsettled, *asked)
             entries = [entry for entry in recent if entry.kind in KINDS]
-            every = await self._do(partial(self._ledger.list_left_open, *asked))
+            every = await do_in_thread(self._ledger.list_left_open, *asked)
             left_open = [entry for entry in every if entry.kind in KINDS and not account.is_put_off(entry.id)]
             if not entries and not left_open:
                 return
@@ -118,7 +115,7 @@ class Settling:
         The export says when it ended, by which a cost of 0 is believed or not; the single cost does not.
         """
         await self.settle_account(sync, whose, options, is_due=True)
-        now = await self._do(partial(self._ledger.entry, entry.id))
+        now = await do_in_thread(self._ledger.entry, entry.id)
         return await self.settle_job(sync, now or entry, job, options)
 
     async def settle_job(self, sync: AsyncSync, entry: Entry, job: Job, options: RequestOptions) -> Charged:
@@ -350,7 +347,7 @@ class Settling:
         """Write down the status of a job that has been in one that nobody knows for a day, and its cost."""
         if instant(sync).seconds - entry.first_sent_at >= _STRANGE_STATUS_SECONDS:
             note = partial(self._ledger.note_status, entry.id, generation_id=job.id, status=job.status)
-            await self._do(note)
+            await do_in_thread(note)
             cost = await self._cost(sync, entry, options)
             if cost is not None and cost.final_usd is not None:
                 await self._write(sync, entry, job.id, job.status, cost, error_code=job.error_code)
@@ -385,7 +382,7 @@ class Settling:
         error_code: str | None = None,
         ended_at: datetime | None = None,
     ) -> Entry | None:
-        return await self._do(
+        return await do_in_thread(
             partial(
                 self._ledger.settle,
                 entry.id,
@@ -399,9 +396,6 @@ class Settling:
                 ended_at=None if ended_at is None else ended_at.timestamp(),
             )
         )
-
-    async def _do(self, work: Callable[[], _ResultT]) -> _ResultT:
-        return await to_thread.run_sync(work)
 
 
 def _may_have_ended(entry: Entry, job: Job) -> bool:

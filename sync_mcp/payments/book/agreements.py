@@ -12,7 +12,6 @@ from sync_mcp.payments.book.sums import is_covered
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.rows import (
     DECLINED,
-    QUOTE,
     QUOTES,
     Entry,
     Quote,
@@ -92,7 +91,7 @@ class Agreements(Book):
             for body_digest in bodies:
                 key = {"body_digest": body_digest, "caller": caller or ""}
                 put(connection, DECLINED, key, declined_at=now)
-            open_quotes = select(*QUOTE).where(
+            open_quotes = select(QUOTES).where(
                 QUOTES.c.body_digest.in_(bodies) | QUOTES.c.digest.in_(names_of(connection, intentions)),
                 QUOTES.c.caller.is_not_distinct_from(caller),
                 QUOTES.c.used_at.is_(None),

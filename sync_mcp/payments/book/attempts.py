@@ -29,7 +29,6 @@ from sync_mcp.payments.intention import DIGEST_VERSION, Intention
 from sync_mcp.payments.limits import utc_midnight
 from sync_mcp.payments.rows import (
     ENTRIES,
-    ENTRY,
     IS_UNRESOLVED,
     LEASE_SECONDS,
     NAMED_BY_KEY,
@@ -79,7 +78,7 @@ class Attempts(Book):
         """Return the attempt that made each of these jobs, where one is known."""
         are_they = (ENTRIES.c.generation_id.in_(generation_ids), ENTRIES.c.base_url == base_url)
         with self.store.reading() as connection:
-            found = entries_in(connection.execute(select(*ENTRY).where(*are_they)))
+            found = entries_in(connection.execute(select(ENTRIES).where(*are_they)))
             return {str(entry.generation_id): entry for entry in found}
 
     def twin_elsewhere(self, intention: Intention) -> Entry | None:
@@ -89,7 +88,7 @@ class Attempts(Book):
         cannot know whether the new one spends the same money.
         """
         same = (
-            select(*ENTRY)
+            select(ENTRIES)
             .where(
                 ENTRIES.c.content_digest == intention.content_digest,
                 ENTRIES.c.base_url == intention.base_url,
@@ -122,7 +121,7 @@ class Attempts(Book):
     def list_unresolved(self, accounts: Collection[str], base_url: str) -> list[Entry]:
         """Return the attempts whose outcome is unknown, or whose process died on the way, newest first."""
         query = (
-            select(*ENTRY)
+            select(ENTRIES)
             .where(ENTRIES.c.account.in_(accounts), ENTRIES.c.base_url == base_url, IS_UNRESOLVED)
             .order_by(ENTRIES.c.created_at.desc())
         )
@@ -462,7 +461,7 @@ def _keep_name(connection: Connection, digest: str, sent_digest: str) -> None:
     put(connection, NAMES, {"digest": digest, "sent_digest": sent_digest})
 
 
-_TWINS = select(*ENTRY).where(
+_TWINS = select(ENTRIES).where(
     ENTRIES.c.body_digest == bindparam("body"),
     ENTRIES.c.id != bindparam("besides"),
     ENTRIES.c.state == "sending",

@@ -11,9 +11,7 @@ from sync_mcp.payments.attempt import Instant
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.rows import (
     ENTRIES,
-    ENTRY,
     NAMES,
-    QUOTE,
     QUOTES,
     Charged,
     Entry,
@@ -198,7 +196,7 @@ _LATEST_TIME = select(func.max(ENTRIES.c.created_at)).where(
 _ASKED: tuple[BindParameter[str], ...] = (bindparam("digest_asked"), bindparam("earlier_asked"))
 _OTHER_NAMES = select(NAMES.c.sent_digest).where(NAMES.c.digest.in_(_ASKED))
 _ATTEMPTS = (
-    select(*ENTRY)
+    select(ENTRIES)
     .where(
         ENTRIES.c.digest.in_(_ASKED)
         | ENTRIES.c.sent_digest.in_(_ASKED)
@@ -211,7 +209,7 @@ _ATTEMPTS = (
 _LATEST = _ATTEMPTS.limit(1)
 _STANDING = _ATTEMPTS.where(ENTRIES.c.state != "refused").limit(1)
 _MAKER = (
-    select(*ENTRY)
+    select(ENTRIES)
     .where(
         (ENTRIES.c.generation_id == bindparam("generation_id"))
         | (ENTRIES.c.named_id == bindparam("generation_id")),
@@ -220,9 +218,9 @@ _MAKER = (
     .order_by(ENTRIES.c.generation_id.is_(None), ENTRIES.c.id.desc())
     .limit(1)
 )
-_OWNERS = select(*ENTRY).where(
+_OWNERS = select(ENTRIES).where(
     ENTRIES.c.generation_id == bindparam("generation_id"),
     ENTRIES.c.id != bindparam("entry_id"),
     ENTRIES.c.base_url == bindparam("base_url"),
 )
-_TOKENS = select(*QUOTE).where(QUOTES.c.digest == bindparam("of"), QUOTES.c.attempt == bindparam("try"))
+_TOKENS = select(QUOTES).where(QUOTES.c.digest == bindparam("of"), QUOTES.c.attempt == bindparam("try"))

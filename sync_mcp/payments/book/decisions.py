@@ -10,7 +10,6 @@ from sync_mcp.payments.book.book import Book, accept_job, find_owners, note_end
 from sync_mcp.payments.rows import (
     DECLINED,
     ENTRIES,
-    ENTRY,
     IS_ABANDONED,
     OPEN_STATES,
     QUOTES,
@@ -32,7 +31,7 @@ class Decisions(Book):
 
     def entries(self, *, limit: int | None, are_open: bool | None = None) -> list[Entry]:
         """Return entries of all accounts, newest first; `are_open` takes those alone, or the others."""
-        query = select(*ENTRY).order_by(ENTRIES.c.id.desc()).limit(limit)
+        query = select(ENTRIES).order_by(ENTRIES.c.id.desc()).limit(limit)
         if are_open is not None:
             query = query.where(ENTRIES.c.state.in_(OPEN_STATES) == are_open)
         with self.store.reading() as connection:
@@ -142,13 +141,13 @@ def _find_prunable(connection: Connection, before: float, now: float) -> Sequenc
         later.c.attempt > ENTRIES.c.attempt,
         later.c.state != "refused",
     )
-    cost_nothing = select(*ENTRY).where(
+    cost_nothing = select(ENTRIES).where(
         ENTRIES.c.settled_at < before,
         ENTRIES.c.charged == "no",
         ENTRIES.c.counted_usd == Decimal(0),
         (ENTRIES.c.state == "refused") | (ENTRIES.c.state.in_(("ended", "released")) & ~is_last),
     )
-    abandoned = select(*ENTRY).where(ENTRIES.c.created_at < before, IS_ABANDONED)
+    abandoned = select(ENTRIES).where(ENTRIES.c.created_at < before, IS_ABANDONED)
     return [
         *entries_in(connection.execute(cost_nothing)),
         *entries_in(connection.execute(abandoned, lease_times(now))),

@@ -8,7 +8,6 @@ from sqlalchemy import ColumnElement, func, select
 from sync_mcp.payments.book.book import Book, find_maker, find_with_job, note_end
 from sync_mcp.payments.rows import (
     ENTRIES,
-    ENTRY,
     IS_LET_GO_UNSEEN,
     LET_GO,
     REPEATED_IN_VAIN,
@@ -78,7 +77,7 @@ class Endings(Book):
             .limit(limit)
         )
         query = (
-            select(*ENTRY)
+            select(ENTRIES)
             .where(ENTRIES.c.id.in_(chosen))
             .order_by(ENTRIES.c.state, ENTRIES.c.created_at, ENTRIES.c.id)
         )
