@@ -156,6 +156,11 @@ class PaidCall(Generic[JobT_co]):
         handle = Handle(self.intention.digest)
         return UnderWay(handle, message, code="create_under_way", money_spent="unknown")
 
+    async def cancel_once_gone(self, scope: anyio.CancelScope) -> None:
+        """Cancel what is done for a caller once nobody waits for it any more."""
+        await self.gone.wait()
+        scope.cancel()
+
     async def pause_for(self, error: RateLimitError) -> bool:
         """Wait as long as the API asks for; return whether the caller waits so long, and is not gone."""
         seconds = error.retry_after_seconds

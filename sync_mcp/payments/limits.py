@@ -113,7 +113,12 @@ class Limits:
     def refusal(self, price_usd: Decimal | None, spent: Spent) -> LimitReached | None:
         """Return why a job must not be sent, or None where no limit stands in its way."""
         if price_usd is None:
-            return _refusal_of_unknown_price() if self.any else None
+            if not self.any:
+                return None
+            return LimitReached(
+                "The price of the job is unknown, and with a limit set nothing of unknown price is sent.",
+                next_step="Make it of media that the API can price, or without limits.",
+            )
         return _refusal_among(self.standings(spent), price_usd, "The job")
 
     def refusal_of_all(self, total_usd: Decimal, spent: Spent) -> LimitReached | None:
@@ -139,13 +144,6 @@ def call_refusal(price_usd: Decimal | None, max_cost_usd: Decimal) -> LimitReach
         limit_usd=max_cost_usd,
         left_usd=max_cost_usd,
         price_usd=price_usd,
-    )
-
-
-def _refusal_of_unknown_price() -> LimitReached:
-    return LimitReached(
-        "The price of the job is unknown, and with a limit set nothing of unknown price is sent.",
-        next_step="Make it of media that the API can price, or without limits.",
     )
 
 

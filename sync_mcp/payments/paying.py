@@ -244,7 +244,7 @@ class Payer:
             async with anyio.create_task_group() as task_group:
                 # While it lives, what it is going to cost is held.
                 task_group.start_soon(stay_alive, self.ledger, entry.id, call.owner)
-                task_group.start_soon(_cancel_with, call.gone, task_group.cancel_scope)
+                task_group.start_soon(call.cancel_once_gone, task_group.cancel_scope)
                 ready = await _outcome_of(self._ready(call, attempt, files))
                 task_group.cancel_scope.cancel()
         finally:
@@ -383,11 +383,6 @@ class Payer:
                 call.gone.set()
 
         return await self._work.finish(work, on_left=call_off)
-
-
-async def _cancel_with(event: anyio.Event, scope: anyio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
 
 
 async def _outcome_of(work: Awaitable[_ResultT]) -> _ResultT | SyncError:

@@ -61,7 +61,7 @@ async def _one_ends(call: PaidCall[Job], ids: Sequence[str], until: float) -> bo
     has_ended = False
     async with anyio.create_task_group() as tasks:
         tasks.cancel_scope.deadline = until
-        tasks.start_soon(_cancel_once_gone, call, tasks.cancel_scope)
+        tasks.start_soon(call.cancel_once_gone, tasks.cancel_scope)
         seconds = until - anyio.current_time()
         watcher = call.watcher or Watcher(lambda: call.sync, tasks)
         outcomes = await watcher.wait_for_many(ids, seconds, until="any")
@@ -72,11 +72,6 @@ async def _one_ends(call: PaidCall[Job], ids: Sequence[str], until: float) -> bo
         )
         tasks.cancel_scope.cancel()
     return has_ended
-
-
-async def _cancel_once_gone(call: PaidCall[Job], scope: anyio.CancelScope) -> None:
-    await call.gone.wait()
-    scope.cancel()
 
 
 def _advise_to_wait(error: ConcurrencyLimitError, running: list[str]) -> None:
