@@ -12,7 +12,7 @@ from sync_mcp import AsyncSync, Ledger
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.attempt import Token
-from sync_mcp.payments.book.book import Book
+from sync_mcp.payments.book.rules import Rules
 from sync_mcp.payments.call import PaidCall
 from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.stores.sqlite import SqliteStore
@@ -59,7 +59,7 @@ class ShelvedLedger(Ledger):
     """A ledger on a shelf."""
 
     def __init__(self, store: Store) -> None:
-        Book.__init__(self, store)
+        Rules.__init__(self, store)
 
 
 @pytest.fixture

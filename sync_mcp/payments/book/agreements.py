@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from sync_mcp.errors import QuoteRefused
 from sync_mcp.payments.attempt import Attempt, Instant
-from sync_mcp.payments.book.book import DAY_SECONDS, Book, Moment, names_of
+from sync_mcp.payments.book.rules import DAY_SECONDS, Moment, Rules, names_of
 from sync_mcp.payments.book.sums import is_covered
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.rows import (
@@ -32,7 +32,7 @@ _STEP_BACK_SECONDS = 60.0
 _ASK_AGAIN = {"question": "Make the same call again: the host puts the question to the user."}
 
 
-class Agreements(Book):
+class Agreements(Rules):
     """Handing out what a user can agree by, and taking it back."""
 
     def quote(

@@ -11,9 +11,9 @@ from sync_mcp.api.book import Claim
 from sync_mcp.errors import LimitReached, SyncError
 from sync_mcp.payments.attempt import Attempt
 from sync_mcp.payments.book.agreements import forget_no, refusal_since, use_token
-from sync_mcp.payments.book.book import (
-    Book,
+from sync_mcp.payments.book.rules import (
     Moment,
+    Rules,
     accept_job,
     find_latest,
     find_maker,
@@ -51,7 +51,7 @@ from sync_mcp.texts import ID_LIMIT, safe
 logger = logging.getLogger(__name__)
 
 
-class Attempts(Book):
+class Attempts(Rules):
     """Taking an attempt from its beginning to the API's answer."""
 
     # What is known

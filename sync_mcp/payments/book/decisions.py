@@ -6,7 +6,7 @@ from decimal import Decimal
 from sqlalchemy import Connection, delete, exists, func, select
 
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.payments.book.book import Book, accept_job, find_owners, note_end
+from sync_mcp.payments.book.rules import Rules, accept_job, find_owners, note_end
 from sync_mcp.payments.rows import (
     DECLINED,
     ENTRIES,
@@ -21,7 +21,7 @@ from sync_mcp.payments.rows import (
 )
 
 
-class Decisions(Book):
+class Decisions(Rules):
     """Showing the user what stands in the ledger, and doing what they decide."""
 
     def entry(self, entry_id: int) -> Entry | None:

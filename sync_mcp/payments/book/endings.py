@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from sqlalchemy import ColumnElement, func, select
 
-from sync_mcp.payments.book.book import Book, find_maker, find_with_job, note_end
+from sync_mcp.payments.book.rules import Rules, find_maker, find_with_job, note_end
 from sync_mcp.payments.rows import (
     ENTRIES,
     IS_LET_GO_UNSEEN,
@@ -28,7 +28,7 @@ FAILED_FREE_AFTER_SECONDS = 600.0
 """The same for a job that failed: until then it may have been charged."""
 
 
-class Endings(Book):
+class Endings(Rules):
     """Noting what became of jobs."""
 
     def list_unsettled(self, account: str, base_url: str, limit: int, now: float) -> list[Entry]:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
 from sync_mcp.errors import LimitReached
 from sync_mcp.payments.attempt import Attempt, Instant, MustAsk
-from sync_mcp.payments.book.book import DAY_SECONDS, Book, Moment
+from sync_mcp.payments.book.rules import DAY_SECONDS, Moment, Rules
 from sync_mcp.payments.limits import (
     Spending,
     Spent,
@@ -23,7 +23,7 @@ UNASKED_SECONDS = 86_400.0
 """Over so long a time what was paid unasked is summed."""
 
 
-class Sums(Book):
+class Sums(Rules):
     """What was spent, and what is held."""
 
     def sum_spent(self, *, is_sandbox: bool, now: Instant) -> Spent:

@@ -40,7 +40,7 @@ class Moment:
     """What leases and the age of quotes are judged by: the store's own."""
 
 
-class Book:
+class Rules:
     """The rules of a ledger, whatever store it lies in."""
 
     def __init__(self, store: Store) -> None:
