@@ -1,6 +1,5 @@
 """What the API's export of finished jobs says of an attempt whose job its list does not show."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -14,7 +13,7 @@ from sync_mcp.payments.acts.act import Job
 from sync_mcp.payments.call import LOOK_SECONDS, PaidCall
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Entry
-from sync_mcp.payments.settling import EXPORT_RETRY_SECONDS, EXPORT_TOLERANCE, Settling
+from sync_mcp.payments.settling import EXPORT_RETRY_SECONDS, EXPORT_TOLERANCE, Hindrance, Settling
 
 _ZONE_STEP = timedelta(minutes=30)
 _ZONE_STEPS = 28
@@ -24,15 +23,6 @@ _ZONE_TOLERANCE = timedelta(minutes=2)
 _OTHER_PRICE = 2
 """A job that costs so many times what was estimated, or less by as much, is another."""
 _LISTED_AT_ONCE = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Hindrance:
-    """Why an attempt is not sent now, as the end of a sentence."""
-
-    why: str
-    retry_after_seconds: float | None = None
-    """When that may be over, where it is known."""
 
 
 _IN_EXPORT = Hindrance("the API's export has a job that may be it and that its list does not show")
@@ -51,9 +41,9 @@ async def hindrance_in_export(
     """
     since = datetime.fromtimestamp(entry.first_sent_at, UTC)
     told = await settling.read_finished_since(call.sync, call.whose, since, call.reading())
-    if told.unknown is not None:
-        return Hindrance(told.unknown, told.retry_after_seconds)
-    rows = [row for row in told.rows if _may_be(row, entry)]
+    if isinstance(told, Hindrance):
+        return told
+    rows = [row for row in told if _may_be(row, entry)]
     if any(not row.generation_id for row in rows):
         return _IN_EXPORT
     ids = [str(row.generation_id) for row in rows]

@@ -20,12 +20,12 @@ from sync_mcp.errors import LedgerError, LimitReached
 from sync_mcp.payments.acts.act import Job as ActJob
 from sync_mcp.payments.attempt import Instant
 from sync_mcp.payments.call import PaidCall
-from sync_mcp.payments.export import Hindrance, hindrance_in_export
+from sync_mcp.payments.export import hindrance_in_export
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import utc_midnight
 from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import RENEWAL_SECONDS, Entry
-from sync_mcp.payments.settling import Settling
+from sync_mcp.payments.settling import Hindrance, Settling
 from sync_mcp.payments.spelling import in_one_spelling
 
 logger = logging.getLogger("sync_mcp.payments")

@@ -20,10 +20,10 @@ from sync_mcp.errors import (
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.acts.act import Job, PaidAct
 from sync_mcp.payments.call import How, Made, PaidCall
-from sync_mcp.payments.export import Hindrance
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.ledger_book import LedgerBook
 from sync_mcp.payments.rows import RENEWAL_SECONDS, Entry
+from sync_mcp.payments.settling import Hindrance
 from sync_mcp.payments.slots import slot_came_free
 
 logger = logging.getLogger("sync_mcp.payments")

@@ -54,14 +54,12 @@ _STRANGE_STATUS_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """What the export tells of the jobs that finished since a time; nothing where the API has no export."""
+class Hindrance:
+    """Why an attempt is not sent now, as the end of a sentence."""
 
-    rows: Sequence[UsageItem] = ()
-    unknown: str | None = None
-    """Why it is not known, as the end of a sentence; None where it was read to its end."""
+    why: str
     retry_after_seconds: float | None = None
-    """When it may be known, where that is to be hoped for."""
+    """When that may be over, where it is known."""
 
 
 def instant(sync: AsyncSync) -> Instant:
@@ -149,14 +147,15 @@ class Settling:
 
     async def read_finished_since(
         self, sync: AsyncSync, whose: Account, since: datetime, options: RequestOptions
-    ) -> Finished:
-        """Return the jobs that finished since a time, by the export, which is read to its end.
+    ) -> Sequence[UsageItem] | Hindrance:
+        """Return the jobs that finished since a time, by the export, or why they are not known.
 
+        The export is read to its end; where the API has none there are no such jobs.
         It is read whatever was asked of the API before: what it tells decides whether a create is paid again.
         """
         account = self._account_of(whose)
         if not account.has_export:
-            return Finished()
+            return ()
         with anyio.move_on_after(_EXPORT_SECONDS):
             return await self._read_export(account, sync, since - EXPORT_TOLERANCE, options)
         return _cannot_tell("cannot be read to its end in time")
@@ -166,7 +165,7 @@ class Settling:
 
     async def _read_export(
         self, account: SettledAccount, sync: AsyncSync, since: datetime, options: RequestOptions
-    ) -> Finished:
+    ) -> Sequence[UsageItem] | Hindrance:
         rows: list[UsageItem] = []
         cursors: list[str | None] = [None]
         while len(cursors) <= _EXPORT_PAGES:
@@ -176,7 +175,7 @@ class Settling:
                 return _cannot_tell("cannot be read now", error.retry_after_seconds)
             if page is None:
                 if not account.has_export:
-                    return Finished()
+                    return ()
                 return _cannot_tell("is not there now", NO_EXPORT_APART_SECONDS + 1)
             if page.unreadable:
                 return _cannot_tell("has a row that cannot be read")
@@ -184,11 +183,11 @@ class Settling:
             if page.lacks_cursor:
                 return _cannot_tell("has a next page whose cursor cannot be read")
             if page.next_cursor is None:
-                return Finished(rows)
+                return rows
             if page.next_cursor in cursors:
                 return _cannot_tell("repeats itself")
             cursors.append(page.next_cursor)
-        return Finished(unknown=f"the API's export of finished jobs has more than {_EXPORT_PAGES} pages")
+        return Hindrance(f"the API's export of finished jobs has more than {_EXPORT_PAGES} pages")
 
     async def _export_page(
         self,
@@ -402,7 +401,7 @@ def _may_have_ended(entry: Entry, job: Job) -> bool:
     return job.status not in KINDS[entry.kind].running_statuses
 
 
-def _cannot_tell(how: str, retry_after_seconds: float | None = None) -> Finished:
+def _cannot_tell(how: str, retry_after_seconds: float | None = None) -> Hindrance:
     """Return that the export cannot tell for now."""
     seconds = math.ceil(retry_after_seconds or EXPORT_RETRY_SECONDS)
-    return Finished(unknown=f"the API's export of finished jobs {how}", retry_after_seconds=seconds)
+    return Hindrance(f"the API's export of finished jobs {how}", seconds)
