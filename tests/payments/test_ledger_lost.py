@@ -25,6 +25,7 @@ from sync_mcp.payments.attempt import Token
 from sync_mcp.payments.rows import METADATA
 from sync_mcp.payments.stores import mark as mark_module, sqlite, sqlite_file
 from sync_mcp.payments.stores.mark import UNREADABLE, Mark, advance_mark, read_mark
+from sync_mcp.payments.stores.schema import VERSIONS
 from tests.serving.stdio.forked import run_forked
 
 from .entries import (
@@ -616,7 +617,7 @@ def test_a_ledger_of_version_1_is_brought_up_to_date_without_loss(ledger: Ledger
     assert ledger.account_of("0123456789abcdef", BASE_URL) == (ACCOUNT, False)
     with closing(sqlite3.connect(ledger.file.path)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchall() == [("delete",)]
-        assert connection.execute("SELECT version FROM ledger").fetchall() == [(len(sqlite._MIGRATIONS),)]
+        assert connection.execute("SELECT version FROM ledger").fetchall() == [(len(VERSIONS),)]
     # Its fifth was deleted: its number is not given again.
     assert begun(ledger) == 6
     kept = {"ledger.sqlite3", "ledger.sqlite3-journal", "ledger.mark.json"}
@@ -637,7 +638,7 @@ def test_a_ledger_of_each_later_version_is_brought_up_to_date_without_loss(
     ledger = ledger_of()
     assert ledger.check() == len(before) == 4
     with closing(sqlite3.connect(ledger.file.path)) as connection:
-        assert connection.execute("SELECT version FROM ledger").fetchall() == [(len(sqlite._MIGRATIONS),)]
+        assert connection.execute("SELECT version FROM ledger").fetchall() == [(len(VERSIONS),)]
         connection.row_factory = sqlite3.Row
         after = [dict(row) for row in connection.execute("SELECT * FROM entries ORDER BY id")]
     assert [{**row, **earlier_row} for row, earlier_row in zip(after, before, strict=True)] == after
