@@ -195,7 +195,7 @@ def refusal_since(
 
 
 def forget_no(connection: Connection, attempt: Attempt) -> None:
-    """Forget that the user said no to a attempt: they have said yes since."""
+    """Forget that the user said no to what is to be made: they have said yes since."""
     is_it = (
         DECLINED.c.body_digest == attempt.intention.body_digest,
         DECLINED.c.caller == (attempt.caller or ""),
