@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal, DecimalException
 from typing import Literal
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import CamelModel
 from sync_mcp.api.options import RequestOptions
-from sync_mcp.errors import APIResponseError
 
 # Names as they are compared: in lower case, letters alone.
 _ORGANIZATION_ID = ("id", "organizationid", "uuid")
@@ -127,10 +126,7 @@ class Account:
             PermissionDeniedError: the key has no access to the organization that the header names.
         """
         reply = await self._transport.read(Call("GET", "/v2/account"), request_options)
-        try:
-            return AccountInfo.from_wire(reply.data)
-        except ValidationError as error:
-            raise APIResponseError("The API's answer is no account.", status=reply.status) from error
+        return reply.read_as(AccountInfo, "account")
 
 
 def _values(place: JsonValue, names: tuple[str, ...]) -> Iterator[JsonValue]:

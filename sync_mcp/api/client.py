@@ -266,9 +266,7 @@ async def _read_list(
     transport: Transport, path: str, model: type[_ModelT], options: RequestOptions | None
 ) -> list[_ModelT]:
     reply = await transport.read(Call("GET", path, is_list=True), options)
-    if reply.entries is None:
-        raise APIResponseError(f"The API's answer to {path} is no list.", status=reply.status)
-    models = model.list_from_wire(reply.entries)
-    if len(models) < len(reply.entries):
+    models, unreadable = reply.read_list(model, f"answer to {path}")
+    if unreadable:
         raise APIResponseError(f"The API's answer to {path} is unreadable.", status=reply.status)
     return models

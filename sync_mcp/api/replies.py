@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import cast
+from typing import TypeVar, cast
 
+from pydantic import ValidationError
+
+from sync_mcp.api.models import CamelModel
 from sync_mcp.api.public_hosts import host_of
 from sync_mcp.api.retry import may_pass, retry_after
 from sync_mcp.errors import (
@@ -22,6 +25,8 @@ from sync_mcp.errors import (
     RequestRejectedError,
     ServerError,
 )
+
+_ModelT = TypeVar("_ModelT", bound=CamelModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,32 @@ class Reply:
         """The body as an array, or None where it is none."""
         data = self.data
         return cast(list[object], data) if isinstance(data, list) else None
+
+    def read_as(self, model: type[_ModelT], what: str) -> _ModelT:
+        """Return the body as a model; `what` is the thing that was asked for, as in "no generation".
+
+        Raises:
+            APIResponseError: it is none.
+        """
+        try:
+            return model.from_wire(self.data)
+        except ValidationError as error:
+            raise APIResponseError(f"The API's answer is no {what}.", status=self.status) from error
+
+    def read_list(
+        self, model: type[_ModelT], what: str, *, under: str | None = None
+    ) -> tuple[list[_ModelT], int]:
+        """Return the body, or what stands in it `under` a name, as models, and how many are unreadable.
+
+        Raises:
+            APIResponseError: it is no list; `what` is what was asked for.
+        """
+        entries = self.data if under is None else self.fields.get(under)
+        if not isinstance(entries, list):
+            raise APIResponseError(f"The API's {what} is no list.", status=self.status)
+        entries = cast(list[object], entries)
+        models = model.list_from_wire(entries)
+        return models, len(entries) - len(models)
 
 
 def reply_error(reply: Reply, origin: str, scrub: Callable[[str], str]) -> APIStatusError | APIResponseError:

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
-from typing import cast
 
 from pydantic import Field, JsonValue
 
@@ -78,12 +77,7 @@ class Usage:
         reply = await self._transport.read(
             Call("GET", "/v2/usage/generations", query=query, is_list=True), request_options
         )
-        entries = reply.fields.get("items")
-        if not isinstance(entries, list):
-            raise APIResponseError("The API's usage export is no list.", status=reply.status)
-        entries = cast(list[object], entries)
-        items = UsageItem.list_from_wire(entries)
-        unreadable = len(entries) - len(items)
+        items, unreadable = reply.read_list(UsageItem, "usage export", under="items")
         page = UsagePage.from_wire({**reply.fields, "items": items, "unreadable": unreadable})
         page.lacks_cursor = page.next_cursor is None and _names_next_page(reply.fields)
         return page

@@ -4,13 +4,13 @@ import builtins
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from sync_mcp.api.http import Call, Transport
+from sync_mcp.api.ids import check_id
 from sync_mcp.api.models import CamelModel
 from sync_mcp.api.options import RequestOptions
-from sync_mcp.errors import APIResponseError, InvalidRequestError
-from sync_mcp.texts import VOICE_NAME_LIMIT, fold_words, plain_id
+from sync_mcp.texts import VOICE_NAME_LIMIT, fold_words
 
 _SEARCH_LIMIT = 80
 # Whoever looks for a voice says these too, and they tell none from another.
@@ -53,9 +53,7 @@ class Voices:
         """
         call = Call("GET", "/v2/voices", query={"provider": provider}, is_list=True)
         reply = await self._transport.read(call, request_options)
-        if reply.entries is None:
-            raise APIResponseError("The API's list of voices is no list.", status=reply.status)
-        voices = Voice.list_from_wire(reply.entries)
+        voices, _ = reply.read_list(Voice, "list of voices")
         return voices if search is None else find_voices(voices, search)
 
     async def get(self, id: str, *, request_options: RequestOptions | None = None) -> Voice:
@@ -64,13 +62,8 @@ class Voices:
         Raises:
             NotFoundError: the account has no voice by this id.
         """
-        if not plain_id(id):
-            raise InvalidRequestError("A voice id has letters, digits, _ and - only: copy it whole.")
-        reply = await self._transport.read(Call("GET", f"/v2/voices/{id}"), request_options)
-        try:
-            return Voice.from_wire(reply.data)
-        except ValidationError as error:
-            raise APIResponseError("The API's answer is no voice.", status=reply.status) from error
+        call = Call("GET", f"/v2/voices/{check_id(id, 'A voice')}")
+        return (await self._transport.read(call, request_options)).read_as(Voice, "voice")
 
 
 def find_voices(voices: Iterable[Voice], search: str) -> list[Voice]:
