@@ -1,5 +1,7 @@
 """What goes wrong with the API: it cannot be reached, answers what it should not, or says no."""
 
+from typing import Required, TypedDict, Unpack
+
 from sync_mcp.errors.base import SyncError
 from sync_mcp.errors.codes import Code
 from sync_mcp.texts import SAYING_LIMIT, safe
@@ -63,6 +65,17 @@ class APIResponseError(SyncError):
     ) -> None:
         self.status = status
         super().__init__(message, code=code, retry_after_seconds=retry_after_seconds)
+
+
+class _Told(TypedDict, total=False):
+    """What an answer of the API's tells of an error, beside its words: see `APIStatusError`."""
+
+    status: Required[int]
+    api_code: str | None
+    suggestion: str | None
+    field: str | None
+    request_id: str | None
+    retry_after_seconds: float | None
 
 
 class APIStatusError(SyncError):
@@ -177,26 +190,13 @@ class ConcurrencyLimitError(APIStatusError):
         self,
         said: str,
         *,
-        status: int,
-        api_code: str | None = None,
-        suggestion: str | None = None,
-        field: str | None = None,
-        request_id: str | None = None,
-        retry_after_seconds: float | None = None,
         active_generations: int | None = None,
         concurrency_limit: int | None = None,
+        **told: Unpack[_Told],
     ) -> None:
         self.active_generations = active_generations
         self.concurrency_limit = concurrency_limit
-        super().__init__(
-            said,
-            status=status,
-            api_code=api_code,
-            suggestion=suggestion,
-            field=field,
-            request_id=request_id,
-            retry_after_seconds=retry_after_seconds,
-        )
+        super().__init__(said, **told)
         if active_generations is not None and concurrency_limit is not None:
             self.advise(
                 message=f"{self.message} {active_generations} jobs run, and the plan allows "

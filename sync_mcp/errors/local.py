@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 from sync_mcp.errors.base import MoneySpent, SyncError
 from sync_mcp.errors.codes import Code
@@ -54,17 +54,14 @@ class FileRefused(SyncError):
     next_step = "Name another file."
 
 
-class _Transfer(Protocol):
-    """How far a transfer is."""
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """How far a file is; `done_bytes` begins anew with each step, and with each new try."""
 
-    @property
-    def step(self) -> Literal["hash", "send", "fetch"]: ...
-
-    @property
-    def done_bytes(self) -> int: ...
-
-    @property
-    def total_bytes(self) -> int | None: ...
+    step: Literal["hash", "send", "fetch"]
+    done_bytes: int
+    total_bytes: int | None
+    """None where a storage does not tell it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,7 @@ class Handle:
     """What goes on: the key by which it is joined, and how far it is; None where nothing has moved yet."""
 
     key: Hashable = field(repr=False)
-    progress: _Transfer | None = None
+    progress: Transfer | None = None
 
 
 class UnderWay(SyncError):
@@ -132,7 +129,7 @@ class InternalError(SyncError):
 _DONE = {"hash": "read", "send": "sent", "fetch": "fetched"}
 
 
-def _describe_transfer(transfer: _Transfer | None) -> str:
+def _describe_transfer(transfer: Transfer | None) -> str:
     """Return how far a transfer is, as a phrase."""
     if transfer is None:
         return "it has just begun"
