@@ -24,6 +24,7 @@ from sync_mcp.api.http import Transport
 from sync_mcp.api.kinds import Job, JobKind
 from sync_mcp.api.matching import Likeness, Verdict
 from sync_mcp.api.models import Json
+from sync_mcp.api.news import News
 from sync_mcp.texts import plain_id
 
 Claim = Literal["mine", "another's", "unclear"]
@@ -220,7 +221,7 @@ class MemoryBook:
         # By kind and key, those that ended in doubt: a repeat starts with a search.
         self._in_doubt: OrderedDict[tuple[str, str], Create] = OrderedDict()
         self._unanswered: list[Create] = []
-        self._answered = anyio.Event()
+        self._answered = News()
         self._kept_seconds: dict[str, float] = {}
 
     # As a book
@@ -278,8 +279,7 @@ class MemoryBook:
             yield
         finally:
             self._unanswered.remove(create)
-            self._answered.set()
-            self._answered = anyio.Event()
+            self._answered.spread()
 
     def note_answer(self, create: Create, job_id: str, seconds_since_send: float) -> None:
         """Note the job that an answer names as the create's, and what that shows of its key."""

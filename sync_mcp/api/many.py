@@ -25,22 +25,15 @@ from anyio.lowlevel import checkpoint
 
 from sync_mcp.api.fields import REQUEST
 from sync_mcp.api.looks import Looks
-from sync_mcp.api.models import (
-    Dub,
-    Generation,
-    GenerationOptions,
-    GenerationRequest,
-    Input,
-    ModelName,
-    Segment,
-)
+from sync_mcp.api.models import Generation, GenerationRequest
+from sync_mcp.api.news import News
 from sync_mcp.api.options import (
     IDEMPOTENCY_HEADER,
     RequestOptions,
     new_idempotency_key,
     take_idempotency_key,
 )
-from sync_mcp.api.running import Hold, News, RunningJobs
+from sync_mcp.api.running import Hold, RunningJobs
 from sync_mcp.errors import (
     ConcurrencyLimitError,
     InternalError,

@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 
 from sync_mcp.api.looks import Looks, Watched
 from sync_mcp.api.models import Generation
+from sync_mcp.api.news import News
 from sync_mcp.api.wait import Look
 from sync_mcp.errors import APIStatusError, RateLimitError, RequestRejectedError, SyncError, is_unknown_id
 
@@ -33,29 +34,6 @@ Hold: TypeAlias = Callable[[str], Awaitable[Look]]
 
 OnEnd: TypeAlias = Callable[[Generation, SyncError | None], None]
 """Is told each end: the job, and the API's word where it cannot be read any more."""
-
-
-class News:
-    """Wakes whoever waits for something to change."""
-
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-
-    def spread(self) -> None:
-        """Wake all who wait."""
-        self._event.set()
-        self._event = anyio.Event()
-
-    async def wait(self, seconds: float = math.inf) -> None:
-        """Return at the next news, or after so many seconds."""
-        event = self._event
-        with anyio.move_on_after(seconds):
-            await event.wait()
-
-    async def until(self, holds: Callable[[], bool]) -> None:
-        """Return as soon as the news makes `holds` true."""
-        while not holds():
-            await self.wait()
 
 
 class _Job(Watched):

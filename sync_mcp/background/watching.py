@@ -14,10 +14,12 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.ids import check_id
 from sync_mcp.api.looks import READ_SECONDS, TICK_SECONDS, Looks, Outcome, Watched
 from sync_mcp.api.models import Generation
-from sync_mcp.errors import APITimeoutError, InternalError, InvalidRequestError, SyncError
-from sync_mcp.texts import FAULT_LIMIT, plain_id, safe
+from sync_mcp.api.news import News
+from sync_mcp.errors import APITimeoutError, InternalError, SyncError
+from sync_mcp.texts import FAULT_LIMIT, safe
 
 logger = logging.getLogger("sync_mcp.payments")
 
@@ -44,7 +46,7 @@ class Watcher:
         self._looks = Looks(lambda: client_of().generations, explain_missing=explain_missing)
         self._jobs: dict[str, _Job] = {}
         self._running = False
-        self._regrouped = anyio.Event()
+        self._regrouped = News()
         self._followed: _Job | None = None
         self._following: anyio.CancelScope | None = None
         self._listing: anyio.CancelScope | None = None
@@ -127,6 +129,7 @@ class Watcher:
                     id, include_progress=True, request_options=self._looks.once
                 )
             except SyncError as error:
+                self._looks.allowance.rest_for(error)
                 logger.debug("how far a job is cannot be told: %s", error)
                 return
             if job.progress_percent is not None and not job.finished:
@@ -141,10 +144,9 @@ class Watcher:
 
     @contextmanager
     def _waiting(self, generation_ids: Sequence[str], seconds: float) -> "Generator[_Wait]":
-        if not all(map(plain_id, generation_ids)):
-            raise InvalidRequestError("A generation id has letters, digits, _ and - only: copy it whole.")
+        ids = [check_id(id) for id in dict.fromkeys(generation_ids)]
         fault = self._looks.allowance.rests_for
-        jobs = [self._jobs.setdefault(id, _Job(id, fault)) for id in dict.fromkeys(generation_ids)]
+        jobs = [self._jobs.setdefault(id, _Job(id, fault)) for id in ids]
         wait = _Wait(jobs, anyio.current_time() + seconds)
         for job in jobs:
             job.waits.add(wait)
@@ -164,8 +166,7 @@ class Watcher:
 
     def _regroup(self) -> None:
         """Go on with those who wait now: one joined, or one left."""
-        regrouped, self._regrouped = self._regrouped, anyio.Event()
-        regrouped.set()
+        self._regrouped.spread()
         jobs = self._open()
         if self._following is not None and jobs != [self._followed]:
             self._following.cancel()
@@ -200,7 +201,6 @@ class Watcher:
             return
         self._followed = job
         with anyio.CancelScope() as self._following:
-            await self._looks.allowance.rest()
             generations = self._client_of().generations
             try:
                 job.tell(await generations.wait(job.id, job.seconds_left, on_update=job.note))

@@ -10,6 +10,7 @@ import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
+from sync_mcp.api.news import News
 from sync_mcp.errors import Handle, InternalError, MoneySpent, SyncError, UnderWay
 from sync_mcp.texts import FAULT_LIMIT, safe
 
@@ -203,16 +204,16 @@ class _Piece:
         self.waiting = 0
         """How many calls wait for it."""
         self._moves = 0
-        self._moved = anyio.Event()
+        self._moved = News()
 
     async def note(self, transfer: "Transfer") -> None:
         self.latest = transfer
         self._moves += 1
-        self._wake()
+        self._moved.spread()
 
     def end(self, *, result: object = None, error: Exception | None = None) -> None:
         self.result, self.error, self.ended_at = result, error, anyio.current_time()
-        self._wake()
+        self._moved.spread()
 
     async def follow(self, on_progress: "OnProgress | None" = None) -> None:
         """Wait for the end, passing on how far it is."""
@@ -229,7 +230,3 @@ class _Piece:
                     await self._moved.wait()
         finally:
             self.waiting -= 1
-
-    def _wake(self) -> None:
-        moved, self._moved = self._moved, anyio.Event()
-        moved.set()
