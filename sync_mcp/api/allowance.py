@@ -32,10 +32,13 @@ class Allowance:
         return max(0, math.floor(seconds * _READS_PER_SECOND + _ROUNDING) + 1)
 
     async def take(self) -> None:
-        """Wait until one more may go out; who asks first goes first."""
+        """Wait until one more may go out, which none may while the API wants to be left alone.
+
+        Who asks first goes first.
+        """
         turn_at = self._next_turn()
         self._next_at = turn_at + 1 / _READS_PER_SECOND
-        seconds = turn_at - anyio.current_time()
+        seconds = max(turn_at, self._rests_until) - anyio.current_time()
         try:
             await (anyio.sleep(seconds) if seconds > 0 else checkpoint())
         except BaseException:
@@ -54,16 +57,11 @@ class Allowance:
         return self._rests_for if anyio.current_time() < self._rests_until else None
 
     def rest_for(self, error: SyncError) -> None:
-        """Have all who look at jobs leave the API alone for as long as an error of its says."""
+        """Have all who wait for jobs leave the API alone for as long as an error of its says."""
         seconds = min(error.retry_after_seconds or 0.0, _LONGEST_REST_SECONDS)
         until = anyio.current_time() + seconds
         if until > self._rests_until:
             self._rests_until, self._rests_for = until, error
-
-    async def rest(self) -> None:
-        """Wait for as long as the API wants to be left alone."""
-        seconds = self._rests_until - anyio.current_time()
-        await (anyio.sleep(seconds) if seconds > 0 else checkpoint())
 
     def _next_turn(self) -> float:
         saved_up = (_READS_AT_ONCE - 1) / _READS_PER_SECOND

@@ -22,8 +22,9 @@ from sync_mcp.api.checks import faults_of, faults_without_input
 from sync_mcp.api.create import Creator
 from sync_mcp.api.downloads import check_destination, fetch_file, move_into_place
 from sync_mcp.api.estimate import estimate
-from sync_mcp.api.generation_reads import GenerationReads, check_id
+from sync_mcp.api.generation_reads import GenerationReads
 from sync_mcp.api.http import Call, Transport
+from sync_mcp.api.ids import check_id
 from sync_mcp.api.looks import Looks
 from sync_mcp.api.many import Calls, CreateFields, CreateMany, ManyRequest
 from sync_mcp.api.models import (

@@ -123,8 +123,6 @@ class Looks:
 
     async def look(self, jobs: Sequence[Watched], asking: TaskGroup) -> None:
         """Read how the jobs are; what the lists leave out is asked for in `asking`, beside the ticks."""
-        # Another who waits may have been told so meanwhile.
-        await self.allowance.rest()
         self._slowed = False
         self.next_at = anyio.current_time() + self.tick_seconds
         left_out = await self._read_lists(jobs)

@@ -147,7 +147,6 @@ class RunningJobs:
     async def _keep_holding(self, may_hold: Callable[[], bool]) -> None:
         while self._long_poll:
             await self._news.until(lambda: bool(self._jobs) and (may_hold() or self.settling_seconds > 0))
-            await self._looks.allowance.rest()
             await self._looks.allowance.take()
             together = self._began_together()
             if together:

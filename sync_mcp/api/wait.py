@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import anyio
 
 from sync_mcp.api.models import Generation
-from sync_mcp.errors import RequestRejectedError, SyncError
+from sync_mcp.errors import RateLimitError, RequestRejectedError, SyncError
 
 LONG_POLL_SECONDS = 10
 """The longest `timeout` that the API's long poll takes."""
@@ -36,28 +36,23 @@ LookAt = Callable[[Mapping[str, str], float], Awaitable[Look]]
 """Reads the job once, with these query parameters and within this many seconds."""
 
 
-async def wait_until_finished(
-    look: LookAt, timeout_seconds: float | None, on_update: OnUpdate | None
-) -> Generation:
-    """Return the job when it has ended, or its last known state when the time is up.
+class Wait:
+    """One wait for one job, until `ends_at` on anyio's clock."""
 
-    Raises:
-        SyncError: an answer that waiting cannot change, or nothing but faults in the whole time.
-    """
-    return await _Wait(look, timeout_seconds, on_update).run()
-
-
-class _Wait:
-    def __init__(self, look: LookAt, timeout_seconds: float | None, on_update: OnUpdate | None) -> None:
+    def __init__(self, look: LookAt, ends_at: float, on_update: OnUpdate | None) -> None:
         self._look = look
         self._on_update = on_update
-        self._ends_at = anyio.current_time() + (math.inf if timeout_seconds is None else timeout_seconds)
+        self._ends_at = ends_at
         self._long_poll = True
         self._tells_progress = True
         self._pause_seconds = _FIRST_PAUSE_SECONDS
 
     async def run(self) -> Generation:
-        """Read the job until it has ended or the time is up."""
+        """Return the job when it has ended, or its last known state when the time is up.
+
+        Raises:
+            SyncError: an answer that waiting cannot change, or nothing but faults in the whole time.
+        """
         generation: Generation | None = None
         while True:
             try:
@@ -66,7 +61,9 @@ class _Wait:
                 # The job runs on whatever the network does; only what waiting cannot change ends the wait.
                 if not error.retryable or (generation is None and self._seconds_left <= 0):
                     raise
-                await self._pause(error.retry_after_seconds)
+                # A 429 is waited out by all who wait for jobs of the account, before the next reading.
+                is_for_all = isinstance(error, RateLimitError)
+                await self._pause(None if is_for_all else error.retry_after_seconds)
             if generation is not None and (generation.finished or self._seconds_left <= 0):
                 return generation
 
@@ -81,7 +78,10 @@ class _Wait:
     async def _next(self, known: Generation | None) -> Generation:
         if known is None:
             return (await self._snapshot()).generation
-        return await (self._next_held() if self._long_poll else self._next_polled())
+        if self._long_poll:
+            return await self._next_held()
+        await self._pause()
+        return (await self._snapshot()).generation
 
     @property
     def _seconds_left(self) -> float:
@@ -101,10 +101,6 @@ class _Wait:
         if look is None or (self._tells_progress and not look.generation.finished):
             look = await self._snapshot()
         return look.generation
-
-    async def _next_polled(self) -> Generation:
-        await self._pause()
-        return (await self._snapshot()).generation
 
     async def _snapshot(self) -> Look:
         if self._tells_progress:

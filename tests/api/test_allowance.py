@@ -3,6 +3,7 @@
 import anyio
 import pytest
 
+from sync_mcp import RateLimitError
 from sync_mcp.api import allowance
 from sync_mcp.api.allowance import Allowance
 
@@ -67,3 +68,11 @@ async def test_the_turn_of_one_who_goes_away_is_the_next_ones(pauses: list[float
     pauses.clear()
     await reads.take()
     assert pauses == pytest.approx([SECONDS_EACH], abs=TOLERANCE)
+
+
+async def test_no_turn_comes_while_the_api_wants_to_be_left_alone(pauses: list[float]) -> None:
+    reads = Allowance()
+    reads.rest_for(RateLimitError("Slow down.", status=429, retry_after_seconds=200.0))
+    for _ in range(2):
+        await reads.take()
+    assert pauses == pytest.approx([200, 200], abs=TOLERANCE)

@@ -15,6 +15,7 @@ from sync_mcp import (
     Generation,
     NotFoundError,
     PermissionDeniedError,
+    RateLimitError,
     RequestRejectedError,
     SyncError,
 )
@@ -201,9 +202,52 @@ async def test_faults_to_the_end_of_the_time_return_the_last_known_state(
 async def test_the_retry_time_of_a_fault_is_kept_to(
     serve: Serve, client_of: ClientOf, pauses: list[float]
 ) -> None:
-    busy = answer(429, {"message": "slow down"}, {"Retry-After": "45"})
+    busy = answer(503, {"message": "busy"}, {"Retry-After": "45"})
     await client_of(serve(busy, state("COMPLETED"))).generations.wait("job-1", 600)
     assert pauses == [45]
+
+
+async def test_the_retry_time_of_a_429_is_counted_from_the_moment_it_was_told(
+    serve: Serve, client_of: ClientOf, pauses: list[float]
+) -> None:
+    busy = answer(429, {"message": "slow down"}, {"Retry-After": "45"})
+    await client_of(serve(busy, state("COMPLETED"))).generations.wait("job-1", 600)
+    # The pause takes no time here, and is a part of the rest.
+    first, rest = pauses
+    assert first == 2
+    assert 30 < rest <= 45
+
+
+@both_backends
+async def test_what_one_wait_is_told_by_a_429_holds_for_every_other_wait_of_the_client(
+    sandbox: Sandbox, sync: AsyncSync
+) -> None:
+    throttled, other = (await make(sync, sandbox)).id, (await make(sync, sandbox)).id
+    sandbox.advance(60)
+    asked = len(sandbox.requests)
+    sandbox.add_fault(Fault.api_error("rate_limit_exceeded", headers={"Retry-After": "1"}))
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sync.generations.wait, throttled)
+            await until(lambda: sync.generations.allowance.rests_for is not None)
+            assert (await sync.generations.wait(other)).status == "COMPLETED"
+    refused, *later = sandbox.requests[asked:]
+    assert refused.status == 429
+    assert len(later) == 2
+    assert all((one.at - refused.at).total_seconds() >= 0.99 for one in later)
+
+
+async def test_a_wait_that_ends_while_the_api_wants_to_be_left_alone_says_so_and_asks_for_nothing(
+    sandbox: Sandbox, sync: AsyncSync
+) -> None:
+    created = await make(sync, sandbox)
+    sandbox.add_fault(Fault.api_error("rate_limit_exceeded", headers={"Retry-After": "60"}))
+    with pytest.raises(RateLimitError):
+        await sync.generations.wait(created.id, 0)
+    asked = len(sandbox.requests)
+    with pytest.raises(RateLimitError):
+        await sync.generations.wait(created.id, 0.1)
+    assert len(sandbox.requests) == asked
 
 
 LASTING: list[tuple[Answer, type[SyncError]]] = [

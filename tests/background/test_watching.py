@@ -409,6 +409,17 @@ async def test_what_one_is_told_of_the_rate_limit_holds_for_all_who_look_at_jobs
     assert all((at - throttled).total_seconds() >= 0.99 for at in later)
 
 
+async def test_how_far_jobs_are_is_not_asked_while_the_api_wants_to_be_left_alone(
+    sandbox: Sandbox, sync: AsyncSync, watcher: Watcher
+) -> None:
+    [id] = await jobs(sync, sandbox, 1)
+    sandbox.add_fault(Fault.api_error("rate_limit_exceeded", headers={"Retry-After": "60"}))
+    before = len(reads(sandbox))
+    assert await watcher.progress_of([id], 10) == {}
+    assert await watcher.progress_of([id], 0.1) == {}
+    assert len(reads(sandbox)) == before + 1
+
+
 async def test_a_wait_that_was_throttled_to_its_end_says_so(
     sandbox: Sandbox, sync: AsyncSync, waits: Waits
 ) -> None:
