@@ -10,11 +10,8 @@ if TYPE_CHECKING:
     from sync_mcp.api.assets import Asset as Asset, AssetPage as AssetPage
     from sync_mcp.api.catalogue import ErrorInfo as ErrorInfo, ModelInfo as ModelInfo
     from sync_mcp.api.client import AsyncSync as AsyncSync, Ping as Ping
-    from sync_mcp.api.many import (
-        CreateFields as CreateFields,
-        CreateMany as CreateMany,
-        CreateOutcome as CreateOutcome,
-    )
+    from sync_mcp.api.create_fields import CreateFields as CreateFields
+    from sync_mcp.api.many import CreateMany as CreateMany, CreateOutcome as CreateOutcome
     from sync_mcp.api.models import (
         ActiveSpeaker as ActiveSpeaker,
         Audio as Audio,
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
         Video as Video,
     )
     from sync_mcp.api.options import RequestOptions as RequestOptions
-    from sync_mcp.api.uploads import Transfer as Transfer
     from sync_mcp.api.usage import UsageItem as UsageItem, UsagePage as UsagePage
     from sync_mcp.api.voices import Voice as Voice
     from sync_mcp.errors import (
@@ -69,6 +65,7 @@ if TYPE_CHECKING:
         ServerError as ServerError,
         SyncError as SyncError,
         ToolOff as ToolOff,
+        Transfer as Transfer,
         UnderWay as UnderWay,
     )
     from sync_mcp.payments.guard import Guard as Guard
@@ -91,11 +88,8 @@ _HOMES = {
         "AsyncSync",
         "Ping",
     ),
-    "sync_mcp.api.many": (
-        "CreateFields",
-        "CreateMany",
-        "CreateOutcome",
-    ),
+    "sync_mcp.api.create_fields": ("CreateFields",),
+    "sync_mcp.api.many": ("CreateMany", "CreateOutcome"),
     "sync_mcp.api.models": (
         "ActiveSpeaker",
         "Audio",
@@ -117,7 +111,6 @@ _HOMES = {
         "Video",
     ),
     "sync_mcp.api.options": ("RequestOptions",),
-    "sync_mcp.api.uploads": ("Transfer",),
     "sync_mcp.api.usage": (
         "UsageItem",
         "UsagePage",
@@ -153,6 +146,7 @@ _HOMES = {
         "ServerError",
         "SyncError",
         "ToolOff",
+        "Transfer",
         "UnderWay",
     ),
     "sync_mcp.payments.guard": ("Guard",),

@@ -4,15 +4,16 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
-from anyio.to_thread import run_sync
 from pydantic import Field, PrivateAttr, ValidationError
 
-from sync_mcp.api.downloads import check_destination, fetch_file, move_into_place
+from sync_mcp.api.downloads import fetch_file, save_file
 from sync_mcp.api.formats import MediaFormat, MediaKind
 from sync_mcp.api.http import Call, Transport
+from sync_mcp.api.ids import check_id
 from sync_mcp.api.models import CamelModel, Figure, Moment
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.storage import transfer_budget
@@ -28,7 +29,7 @@ from sync_mcp.errors import (
     ServerError,
     SyncError,
 )
-from sync_mcp.texts import clean, plain_id
+from sync_mcp.texts import clean
 
 logger = logging.getLogger("sync_mcp.api")
 
@@ -137,10 +138,7 @@ class Assets:
         given = {name: value for name, value in query.items() if value}
         call = Call("GET", "/v2/assets", query=given, is_list=True)
         reply = await self._transport.read(call, request_options)
-        entries = reply.fields.get("items")
-        if not isinstance(entries, list):
-            raise APIResponseError("The API's list of assets is no list.", status=reply.status)
-        items = Asset.list_from_wire(cast(list[object], entries))
+        items, _ = reply.read_list(Asset, "list of assets", under="items")
         return AssetPage.from_wire({**reply.fields, "items": items})
 
     async def get(self, id: str, *, request_options: RequestOptions | None = None) -> Asset:
@@ -149,8 +147,8 @@ class Assets:
         Raises:
             NotFoundError: the account has no asset by this id.
         """
-        reply = await self._transport.read(Call("GET", f"/v2/assets/{_check_id(id)}"), request_options)
-        return _asset(reply.data, reply.status)
+        reply = await self._transport.read(Call("GET", _path(id)), request_options)
+        return reply.read_as(Asset, "asset")
 
     async def delete(self, id: str, *, request_options: RequestOptions | None = None) -> None:
         """Delete an asset; with an API key, one of the key's owner.
@@ -159,7 +157,7 @@ class Assets:
             PermissionDeniedError: it belongs to another member of the organization.
             NotFoundError: the account has no asset by this id.
         """
-        await self._transport.read(Call("DELETE", f"/v2/assets/{_check_id(id)}"), request_options)
+        await self._transport.read(Call("DELETE", _path(id)), request_options)
 
     async def download(
         self,
@@ -181,19 +179,16 @@ class Assets:
             FileRefused: there is a file by that name already, or it cannot be written.
             APIConnectionError, APITimeoutError, APIResponseError: it could not be had in all tries.
         """
-        call = Call("GET", f"/v2/assets/{_check_id(id)}/download", plain=True)
+        call = Call("GET", f"{_path(id)}/download", plain=True)
 
         async def fresh_url() -> str:
             reply = await self._transport.read(call, request_options)
             return str(reply.data).strip()
 
-        path = Path(os.fspath(destination))
-        await run_sync(lambda: check_destination(path, overwrite=overwrite))
-        async with fetch_file(
-            self._transport, fresh_url, path.parent, on_progress=on_progress, request_options=request_options
-        ) as part:
-            await run_sync(lambda: move_into_place(part, path, overwrite=overwrite))
-        return path
+        fetch = partial(
+            fetch_file, self._transport, fresh_url, on_progress=on_progress, request_options=request_options
+        )
+        return await save_file(fetch, destination, overwrite=overwrite)
 
     async def upload(
         self,
@@ -289,12 +284,7 @@ class Assets:
         while True:
             # A fresh one each time: the last may be used up, or out of time.
             reply = await self._transport.read(Call("POST", "/v2/assets/upload", body=body), options)
-            try:
-                place = _Place.from_wire(reply.data)
-            except ValidationError as error:
-                raise APIResponseError(
-                    "The API's answer is no place to upload to.", status=reply.status
-                ) from error
+            place = reply.read_as(_Place, "place to upload to")
             try:
                 await file.send(
                     self._transport,
@@ -323,7 +313,7 @@ class Assets:
             try:
                 reply = await self._transport.send(Call("POST", "/v2/assets", body=body), budget, options)
                 if reply.ok and reply.data is not None:
-                    return _asset(reply.data, reply.status)
+                    return reply.read_as(Asset, "asset")
                 raise self._transport.error_from(reply)
             except SyncError as error:
                 if isinstance(error, RequestRejectedError) and "contentSha256" in body and _names_hash(error):
@@ -340,18 +330,9 @@ class Assets:
                     raise
 
 
-def _asset(data: object, status: int) -> Asset:
-    try:
-        return Asset.from_wire(data)
-    except ValidationError as error:
-        raise APIResponseError("The API's answer is no asset.", status=status) from error
+def _path(id: str) -> str:
+    return f"/v2/assets/{check_id(id, 'An asset')}"
 
 
 def _names_hash(error: RequestRejectedError) -> bool:
     return error.status == 400 and "contentsha256" in f"{error.api_says} {error.field}".lower()
-
-
-def _check_id(id: str) -> str:
-    if not plain_id(id):
-        raise InvalidRequestError("An asset id has letters, digits, _ and - only: copy it whole.")
-    return id

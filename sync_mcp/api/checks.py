@@ -35,31 +35,22 @@ _ROUNDING_SECONDS = 0.05
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-def faults_of(request: GenerationRequest, *, told: Collection[str] = ()) -> list[str]:
+def faults_of(
+    request: GenerationRequest, *, told: Collection[str] = (), for_price: bool = False
+) -> list[str]:
     """Return a sentence for every rule that `request` breaks; an empty list means it may be sent.
 
     `told` are the places of which it is not asked what they hold, such as `input[0]` and `dub.target_lang`:
-    their own fault is told already, or they are filled in later.
+    their own fault is told already, or they are filled in later. `for_price` says that it is to be priced
+    alone: then it may lack its input, and no rule is asked that needs one.
     """
+    needs_input = bool(request.input) or not for_price
     return [
         *_model_faults(request),
-        *_input_faults(request),
+        *(_input_faults(request) if needs_input else ()),
         *_item_faults(request.input, told),
         *_options_faults(request.options, request.input, "options"),
-        *_segment_faults(request.segments or [], request.input),
-        *_dub_faults(request.dub, told),
-        *_delivery_faults(request),
-    ]
-
-
-def faults_without_input(request: GenerationRequest, *, told: Collection[str] = ()) -> list[str]:
-    """Return a sentence for every rule that `request` breaks, of those that need no input to be looked at.
-
-    An empty list means that it may be priced by a length alone. `told` is as in `faults_of`.
-    """
-    return [
-        *_model_faults(request),
-        *_options_faults(request.options, (), "options"),
+        *(_segment_faults(request.segments or [], request.input) if needs_input else ()),
         *_dub_faults(request.dub, told),
         *_delivery_faults(request),
     ]

@@ -20,13 +20,14 @@ from sync_mcp.api.book import Book, MemoryBook
 from sync_mcp.api.catalogue import ErrorInfo, ModelInfo
 from sync_mcp.api.create import Creator
 from sync_mcp.api.downloads import fetch_file
+from sync_mcp.api.file_size import LARGEST_BYTES
 from sync_mcp.api.generations import Generations
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.kinds import JobKind, JobT
 from sync_mcp.api.models import CamelModel, Generation, GenerationRequest, Json
 from sync_mcp.api.options import RequestOptions, take_idempotency_key
-from sync_mcp.api.storage import download
-from sync_mcp.api.uploads import LARGEST_BYTES, OnProgress
+from sync_mcp.api.storage import download, read_chunks
+from sync_mcp.api.uploads import OnProgress
 from sync_mcp.api.usage import Usage
 from sync_mcp.api.voices import Voices
 from sync_mcp.errors import APIResponseError, InvalidRequestError
@@ -209,7 +210,7 @@ class AsyncSync:
         begin = bytearray()
         async with (
             download(self._transport, url, {"range": f"bytes=0-{size - 1}"}) as answer,
-            aclosing(answer.chunks(LARGEST_BYTES)) as chunks,
+            aclosing(read_chunks(answer, LARGEST_BYTES)) as chunks,
         ):
             async for chunk in chunks:
                 begin += chunk

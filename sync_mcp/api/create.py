@@ -24,8 +24,8 @@ from pydantic import ValidationError
 from sync_mcp.api.book import Book, Create, MemoryBook
 from sync_mcp.api.doubt import SEARCH_SECONDS, Finding, Search
 from sync_mcp.api.http import Call, Transport
-from sync_mcp.api.kinds import GENERATIONS, JobKind, JobT
-from sync_mcp.api.models import Generation, GenerationRequest, Json
+from sync_mcp.api.kinds import JobKind, JobT
+from sync_mcp.api.models import Json
 from sync_mcp.api.options import IDEMPOTENCY_HEADER, RequestOptions
 from sync_mcp.api.replies import Reply
 from sync_mcp.errors import (
@@ -61,18 +61,6 @@ class Creator:
         self._transport = transport
         self.memory = MemoryBook(transport)
 
-    async def create(
-        self, request: GenerationRequest, key: str, options: RequestOptions | None = None
-    ) -> Generation:
-        """Send `request` under `key` and return the job that it made.
-
-        Raises:
-            APIConnectionError: nothing was sent.
-            APIStatusError: the API refused; nothing was made.
-            OutcomeUnknown: it was sent, and the budget ended before the outcome was known.
-        """
-        return await self.create_as(GENERATIONS, self.memory, key, request.to_wire(), options)
-
     async def create_as(
         self,
         kind: JobKind[JobT],
@@ -85,7 +73,9 @@ class Creator:
 
         Raises:
             NotSent: the book does not let it go out; nothing was sent.
-            SyncError: as `create`.
+            APIConnectionError: nothing was sent.
+            APIStatusError: the API refused; nothing was made.
+            OutcomeUnknown: it was sent, and the budget ended before the outcome was known.
         """
         given = options or RequestOptions()
         whole = {**body, **given.get("additional_body_parameters", {})}
@@ -137,7 +127,7 @@ class _Resolver(Generic[JobT]):
         """Send it, and look for its job, until its outcome is known or the budget ends.
 
         Raises:
-            SyncError: as `Creator.create`.
+            SyncError: as `Creator.create_as`.
         """
         model = self._create.body.get("model")
         logger.info("create key=%s %s model=%s sending", self._create.key, self._kind.name, model)

@@ -5,8 +5,8 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -14,12 +14,13 @@ from pathlib import Path
 import anyio
 from anyio.to_thread import run_sync
 
-from sync_mcp.api.http import Transport
+from sync_mcp.api.file_size import LARGEST_BYTES, check_size_to_fetch
+from sync_mcp.api.http import OpenReply, Transport
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.retry import Budget
-from sync_mcp.api.storage import Download, download, transfer_budget
-from sync_mcp.api.uploads import LARGEST_BYTES, OnProgress, Transfer
-from sync_mcp.errors import APIConnectionError, APIResponseError, APITimeoutError, FileRefused
+from sync_mcp.api.storage import download, read_chunks, transfer_budget
+from sync_mcp.api.uploads import OnProgress
+from sync_mcp.errors import APIConnectionError, APIResponseError, APITimeoutError, FileRefused, Transfer
 
 FreshURL = Callable[[], Awaitable[str]]
 """Returns a URL of the file whose signature has just begun to hold."""
@@ -67,29 +68,41 @@ async def fetch_file(
         _remove(part, holder)
 
 
-def remove_left_behind(folder: Path | int) -> None:
+async def save_file(
+    fetch: Callable[[Path], AbstractAsyncContextManager[Path]],
+    destination: str | os.PathLike[str],
+    *,
+    overwrite: bool,
+) -> Path:
+    """Give what `fetch` fetches into the folder of `destination` that name, and return where it is.
+
+    Raises:
+        FileRefused: there is a file by that name already, or it cannot be written.
+        SyncError: as `fetch`.
+    """
+    path = Path(os.fspath(destination))
+    await run_sync(lambda: check_destination(path, overwrite=overwrite))
+    async with fetch(path.parent) as part:
+        await run_sync(lambda: move_into_place(part, path, overwrite=overwrite))
+    return path
+
+
+def _remove_left_behind(folder: Path | int) -> None:
     """Remove from `folder`, a path or an open descriptor, what a killed process had begun to fetch into it.
 
-    Young ones stay, since another process may be at them.
+    What has changed within a day stays: another process may be at it.
     """
-    for entry in _list_left_behind(folder):
-        with suppress(OSError):
-            if not entry.is_file(follow_symlinks=False):
-                continue
-            if isinstance(folder, int):
-                os.unlink(entry.name, dir_fd=folder)
-            else:
-                Path(entry.path).unlink()
-
-
-def _list_left_behind(folder: Path | int) -> Iterator["os.DirEntry[str]"]:
-    """Yield what lies in `folder` by such a name, and has not changed for a day: nobody uses it any more."""
     before = time.time() - _LEFT_BEHIND_SECONDS
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):
-                if _LEFT_BEHIND.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < before:
-                    yield entry
+                is_ours = _LEFT_BEHIND.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+                if not is_ours or entry.stat(follow_symlinks=False).st_mtime >= before:
+                    continue
+                if isinstance(folder, int):
+                    os.unlink(entry.name, dir_fd=folder)
+                else:
+                    Path(entry.path).unlink()
 
 
 def move_into_place(part: Path, destination: Path, *, overwrite: bool) -> None:
@@ -208,20 +221,16 @@ class _Fetch:
                 if told.starts_at:
                     raise APIResponseError("The file changed between two parts of its download.")
             self._size, self._etag = told.size, told.etag
-            if told.size is not None and told.size > self._limit:
-                raise FileRefused(
-                    f"The file has {told.size:,} bytes; {self._limit:,} are fetched at most.",
-                    code="file_too_large",
-                )
+            check_size_to_fetch(told.size, self._limit)
             await self._save(answer)
         if self._size is not None and self.done != self._size:
             raise APIResponseError(f"The download ended after {self.done:,} of {self._size:,} bytes.")
 
-    async def _save(self, answer: Download) -> None:
+    async def _save(self, answer: OpenReply) -> None:
         room = (self._limit if self._size is None else self._size) - self.done
         waiting = bytearray()
         try:
-            async with aclosing(answer.chunks(room)) as chunks:
+            async with aclosing(read_chunks(answer, room)) as chunks:
                 async for chunk in chunks:
                     waiting += chunk
                     if len(waiting) >= _WRITTEN_AT_ONCE:
@@ -245,7 +254,7 @@ class _Fetch:
         self.done, self._size, self._etag = 0, None, None
 
 
-def _read_announcement(answer: Download) -> _Announced:
+def _read_announcement(answer: OpenReply) -> _Announced:
     told = answer.headers.get("etag", "")
     # A weak one does not vouch for each byte.
     etag = told if told.startswith('"') else None
@@ -270,7 +279,7 @@ def _create(part: Path) -> tuple[int, int | None]:
         # A folder may be one to write to and not to read.
         with suppress(OSError):
             holder = os.open(part.parent, os.O_RDONLY | os.O_DIRECTORY)
-    remove_left_behind(holder if holder is not None and os.scandir in os.supports_fd else part.parent)
+    _remove_left_behind(holder if holder is not None and os.scandir in os.supports_fd else part.parent)
     try:
         if holder is None:
             return os.open(part, flags, 0o666), None

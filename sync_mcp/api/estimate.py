@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 
 from pydantic import ValidationError
 
@@ -122,21 +121,17 @@ async def _ask(
 
 def _sum(figures: Sequence[CostEstimate]) -> CostEstimate:
     """Add up what the API lists; a figure that one entry lacks is not known for the whole."""
-    costs = [entry.estimated_generation_cost for entry in figures]
-    frames = [entry.estimated_frame_count for entry in figures]
-    credit = [entry.estimated_credits for entry in figures]
+    listed = {
+        "estimatedGenerationCost": [entry.estimated_generation_cost for entry in figures],
+        "estimatedFrameCount": [entry.estimated_frame_count for entry in figures],
+        "estimatedCredits": [entry.estimated_credits for entry in figures],
+    }
     # Read as an entry is: a sum too can be more than any job has.
     return CostEstimate.from_wire(
         {
-            "estimatedGenerationCost": sum((cost for cost in costs if cost is not None), Decimal(0))
-            if costs and None not in costs
-            else None,
-            "estimatedFrameCount": sum(frame for frame in frames if frame is not None)
-            if frames and None not in frames
-            else None,
-            "estimatedCredits": sum(part for part in credit if part is not None)
-            if credit and None not in credit
-            else None,
+            name: sum(value for value in values if value is not None)
+            for name, values in listed.items()
+            if values and None not in values
         }
     )
 

@@ -11,22 +11,22 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-from anyio.to_thread import run_sync
-from pydantic import ValidationError
 
 from sync_mcp.api.account import Account
-from sync_mcp.api.checks import faults_of, faults_without_input
+from sync_mcp.api.checks import faults_of
 from sync_mcp.api.create import Creator
-from sync_mcp.api.downloads import check_destination, fetch_file, move_into_place
+from sync_mcp.api.create_fields import make_request
+from sync_mcp.api.downloads import fetch_file, save_file
 from sync_mcp.api.estimate import estimate
+from sync_mcp.api.file_size import LARGEST_BYTES
 from sync_mcp.api.generation_reads import GenerationReads
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.ids import check_id
+from sync_mcp.api.kinds import GENERATIONS
 from sync_mcp.api.looks import Looks
-from sync_mcp.api.many import Calls, CreateFields, CreateMany, ManyRequest
+from sync_mcp.api.many import Calls, CreateMany, ManyRequest
 from sync_mcp.api.models import (
     CostEstimate,
     Dub,
@@ -44,7 +44,7 @@ from sync_mcp.api.options import (
     new_idempotency_key,
     take_idempotency_key,
 )
-from sync_mcp.api.uploads import LARGEST_BYTES, OnProgress
+from sync_mcp.api.uploads import OnProgress
 from sync_mcp.api.wait import LONG_POLL_SECONDS
 from sync_mcp.errors import (
     InvalidRequestError,
@@ -110,7 +110,7 @@ class Generations(GenerationReads):
             APIStatusError: the API refused; nothing was made. A later try needs a new key.
             OutcomeUnknown: the request was sent, and whether it was accepted could not be found out.
         """
-        request = _request(
+        request = make_request(
             model=model,
             input=input,
             options=options,
@@ -138,12 +138,9 @@ class Generations(GenerationReads):
             return await self._guarded(request, options, take)
         if take != 1:
             raise InvalidRequestError("take counts with a guard alone: without one each create is a new job.")
-        return await self._creator.create(request, key or new_idempotency_key(), options)
-
-    async def _create_one_of_many(self, fields: CreateFields, key: str | None) -> Generation:
-        given: dict[str, Any] = {**fields}
-        take, options = given.pop("take", 1), given.pop("request_options", None)
-        return await self._create(_request(**given), take, key, options)
+        sent_under = key or new_idempotency_key()
+        book = self._creator.memory
+        return await self._creator.create_as(GENERATIONS, book, sent_under, request.to_wire(), options)
 
     def create_many(
         self,
@@ -172,7 +169,7 @@ class Generations(GenerationReads):
         options = request_options or RequestOptions()
         check_options(options)
         calls = Calls(
-            create=self._create_one_of_many,
+            create=self._create,
             hold=lambda id: self._look(
                 id,
                 {"wait": "true", "timeout": str(LONG_POLL_SECONDS)},
@@ -214,7 +211,7 @@ class Generations(GenerationReads):
         output, and its frames per second, 25 where nobody says. `model` and `duration_seconds` are enough.
         Figures that the API does not tell are None.
         """
-        request = _request(
+        request = make_request(
             model=model,
             input=input,
             options=options,
@@ -237,12 +234,9 @@ class Generations(GenerationReads):
         request_options: RequestOptions | None = None,
     ) -> CostEstimate:
         """Return what a whole request is likely to cost, as `estimate_cost` does."""
-        if request.input:
-            _check(faults_of(request))
-        elif duration_seconds is not None:
-            _check(faults_without_input(request))
-        else:
+        if not request.input and duration_seconds is None:
             raise InvalidRequestError("There is nothing to price: give input, or duration_seconds.")
+        _check(faults_of(request, for_price=True))
         return await estimate(self._transport, request, duration_seconds, fps, request_options)
 
     async def download(
@@ -266,13 +260,8 @@ class Generations(GenerationReads):
             FileRefused: there is a file by that name already, or it cannot be written.
             APIConnectionError, APITimeoutError, APIResponseError: it could not be had in all tries.
         """
-        path = Path(os.fspath(destination))
-        await run_sync(lambda: check_destination(path, overwrite=overwrite))
-        async with self.fetch(
-            id, path.parent, on_progress=on_progress, request_options=request_options
-        ) as part:
-            await run_sync(lambda: move_into_place(part, path, overwrite=overwrite))
-        return path
+        fetch = partial(self.fetch, id, on_progress=on_progress, request_options=request_options)
+        return await save_file(fetch, destination, overwrite=overwrite)
 
     @asynccontextmanager
     async def fetch(
@@ -354,22 +343,6 @@ def output_url(generation: Generation) -> str:
             f"{shown} has ended, and the API names no output.", next_step="Call again in a while."
         ).advise(retryable=True)
     return generation.output_url
-
-
-def _request(
-    *, input: Sequence[Input], segments: Sequence[Segment] | None = None, **fields: Any
-) -> GenerationRequest:
-    try:
-        return GenerationRequest.model_validate(
-            {**fields, "input": list(input), "segments": list(segments) if segments else None}
-        )
-    except ValidationError as error:
-        raise InvalidRequestError(
-            [
-                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}."
-                for fault in error.errors(include_url=False, include_input=False)
-            ]
-        ) from None
 
 
 def _check(faults: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ from sync_mcp.api.credentials import check_api_key, check_base_url
 from sync_mcp.api.http_log import hide_queries
 from sync_mcp.api.network import CheckedNetwork
 from sync_mcp.api.options import RequestOptions, check_options
-from sync_mcp.api.public_hosts import check_addresses, host_of, may_be_public, port_of, url_refusal
+from sync_mcp.api.public_hosts import host_of, may_be_public, port_of, url_refusal
 from sync_mcp.api.replies import Reply, reply_error
 from sync_mcp.api.retry import Budget, is_worth_repeating
 from sync_mcp.api.send_trace import SendTrace
@@ -135,9 +135,7 @@ class Transport:
         check_options(checked)
         return Budget(checked, timeout_seconds=self._timeout_seconds, max_retries=self._max_retries)
 
-    async def read(
-        self, call: Call, options: RequestOptions | None = None, *, send_seconds: float = _SEND_SECONDS
-    ) -> Reply:
+    async def read(self, call: Call, options: RequestOptions | None = None) -> Reply:
         """Make a call that is safe to repeat, and repeat it while that can help.
 
         Raises:
@@ -149,7 +147,7 @@ class Transport:
         answered: APIResponseError | APIStatusError | None = None
         while True:
             try:
-                reply = await self.send(call, budget, options, send_seconds=send_seconds)
+                reply = await self.send(call, budget, options)
                 if reply.ok and reply.data is not None:
                     return reply
                 if maybe_done and call.method == "DELETE" and reply.status == 404:
@@ -462,7 +460,7 @@ class _PublicTransport(httpx.AsyncHTTPTransport):
             max_connections=_LIMITS.max_connections,
             max_keepalive_connections=_LIMITS.max_keepalive_connections,
             keepalive_expiry=_LIMITS.keepalive_expiry,
-            network_backend=CheckedNetwork(check_addresses, trusted=trusted),
+            network_backend=CheckedNetwork(trusted),
         )
 
 

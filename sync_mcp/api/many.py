@@ -11,19 +11,18 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
-    Sequence,
 )
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Required, Self, TypeAlias, TypedDict, cast
+from typing import Any, Self, TypeAlias, cast
 
 import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from sync_mcp.api.fields import REQUEST
+from sync_mcp.api.create_fields import CreateFields, make_request, read_fields
 from sync_mcp.api.looks import Looks
 from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.api.news import News
@@ -42,7 +41,7 @@ from sync_mcp.errors import (
     RateLimitError,
     SyncError,
 )
-from sync_mcp.texts import REASON_LIMIT, near, safe
+from sync_mcp.texts import REASON_LIMIT, safe
 
 _PAUSE_SECONDS = 5.0
 """Between two creates that the API has no room for, where it does not say itself when to come back."""
@@ -50,22 +49,6 @@ _PAUSE_SECONDS = 5.0
 _GRACE_SECONDS = 10.0
 _LONGEST_HOLD_BACK_SECONDS = 2.0
 _END = object()
-
-
-class CreateFields(TypedDict, total=False):
-    """One request: what `AsyncSync.generations.create` takes, by name."""
-
-    model: Required[ModelName]
-    input: Required[Sequence[Input]]
-    options: GenerationOptions | None
-    segments: Sequence[Segment] | None
-    webhook_url: str | None
-    output_file_name: str | None
-    project_id: str | None
-    dub: Dub | None
-    take: int
-    request_options: RequestOptions | None
-
 
 ManyRequest: TypeAlias = CreateFields | GenerationRequest
 
@@ -92,8 +75,8 @@ class CreateOutcome:
 class Calls:
     """What the work on many requests needs of the API."""
 
-    create: Callable[[CreateFields, str | None], Awaitable[Generation]]
-    """Makes a request under this key, or under the guard's."""
+    create: Callable[[GenerationRequest, int, str | None, RequestOptions], Awaitable[Generation]]
+    """Makes this take of a request under this key, or under the guard's."""
     hold: Hold
     looks: Looks
     concurrency: Callable[[], Awaitable[int | None]]
@@ -104,9 +87,12 @@ class Calls:
 class _Request:
     index: int
     given: ManyRequest
-    fields: CreateFields
+    fields: Mapping[str, Any]
+    """Of a request, as `make_request` takes them."""
+    take: int
     key: str | None
     """What it is sent under each time; None where a guard has the keys."""
+    options: RequestOptions
 
 
 class CreateMany(AsyncIterator[CreateOutcome]):
@@ -312,47 +298,53 @@ class CreateMany(AsyncIterator[CreateOutcome]):
             self._news.spread()
 
     def _request(self, index: int, given: ManyRequest) -> _Request:
-        fields = _fields_of(given)
-        options = _merge(self._options, fields.get("request_options") or {})
+        fields: dict[str, Any] = {**read_fields(given)}
+        options = _merge(self._options, fields.pop("request_options", None) or {})
+        take = fields.pop("take", 1)
         key: str | None = None
         if self._keyed:
             key, options = take_idempotency_key(options)
             # Now, so that a create that has to wait for a slot goes out under the same key each time.
             key = key or new_idempotency_key()
-        fields["request_options"] = options
-        return _Request(index, given, fields, key)
+        return _Request(index, given, fields, take, key, options)
 
     async def _create(self, request: _Request) -> None:
-        scope = self._creating[request.index]
-        if self._stopping:
-            self._wait_again(request)
-            return
+        """Send a request in its slot, and take note of what came of it."""
         ends = self._ends
-        sent_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        with scope:
-            try:
-                self._accept(request, await self._calls.create(request.fields, request.key))
-            except ConcurrencyLimitError as error:
-                self._wait_for_slot(request, error, is_stale=self._ends > ends)
-            except RateLimitError as error:
-                self._throttled_until = anyio.current_time() + (error.retry_after_seconds or _PAUSE_SECONDS)
+        result = None if self._stopping else await self._send(request)
+        del self._creating[request.index]
+        match result:
+            case Generation():
+                self._accept(request, result)
+            case ConcurrencyLimitError():
+                self._note_full(result, is_stale=self._ends > ends)
                 self._wait_again(request)
+            case RateLimitError():
+                self._throttled_until = anyio.current_time() + (result.retry_after_seconds or _PAUSE_SECONDS)
+                self._wait_again(request)
+            case None:
+                self._wait_again(request)
+            case _:
+                self._ready.append(CreateOutcome(request.index, request.given, error=result))
+        self._news.spread()
+
+    async def _send(self, request: _Request) -> Generation | SyncError:
+        sent_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        with self._creating[request.index]:
+            try:
+                whole = make_request(**request.fields)
+                return await self._calls.create(whole, request.take, request.key, request.options)
             except SyncError as error:
-                self._tell(request, error)
+                return error
             except Exception as error:  # noqa: BLE001 - one faulty create must not end the others
                 reason = safe(repr(error), REASON_LIMIT)
                 message = f"The create failed in an unexpected way: {reason}."
-                self._tell(request, InternalError(message, money_spent="unknown"))
-        if scope.cancelled_caught:
-            error = OutcomeUnknown(
-                "It was cancelled on its way.",
-                idempotency_key=request.key or "the guard's",
-                sent_at=sent_at,
-            )
-            self._tell(request, error)
+                return InternalError(message, money_spent="unknown")
+        return OutcomeUnknown(
+            "It was cancelled on its way.", idempotency_key=request.key or "the guard's", sent_at=sent_at
+        )
 
     def _accept(self, request: _Request, generation: Generation) -> None:
-        del self._creating[request.index]
         if generation.finished:
             # A guard's job of before.
             self._ready.append(CreateOutcome(request.index, request.given, generation))
@@ -365,9 +357,9 @@ class CreateMany(AsyncIterator[CreateOutcome]):
         self._slots = max(self._slots, len(self._running))
         if len(self._running) + len(self._creating) >= self._slots and self._more_slots_at == math.inf:
             self._slots += 1
-        self._news.spread()
 
-    def _wait_for_slot(self, request: _Request, error: ConcurrencyLimitError, *, is_stale: bool) -> None:
+    def _note_full(self, error: ConcurrencyLimitError, *, is_stale: bool) -> None:
+        """Note that the API has no slot."""
         self._allowed = error.concurrency_limit or self._allowed
         self._slots = len(self._running)
         if is_stale:
@@ -375,17 +367,9 @@ class CreateMany(AsyncIterator[CreateOutcome]):
             self._slots += 1
         else:
             self._more_slots_at = anyio.current_time() + (error.retry_after_seconds or _PAUSE_SECONDS)
-        self._wait_again(request)
 
     def _wait_again(self, request: _Request) -> None:
-        del self._creating[request.index]
         bisect.insort(self._waiting, request, key=lambda one: one.index)
-        self._news.spread()
-
-    def _tell(self, request: _Request, error: SyncError) -> None:
-        del self._creating[request.index]
-        self._ready.append(CreateOutcome(request.index, request.given, error=error))
-        self._news.spread()
 
     def _end(self, generation: Generation, error: SyncError | None) -> None:
         self._ends += 1
@@ -410,45 +394,3 @@ def _merge(common: RequestOptions, own: RequestOptions) -> RequestOptions:
         if name in merged:
             merged[name] = {**common.get(name, {}), **own.get(name, {})}
     return cast(RequestOptions, merged)
-
-
-_NAMES = tuple(CreateFields.__annotations__)
-
-
-def _fields_of(given: object) -> CreateFields:
-    """Return a request as `create` takes it.
-
-    Raises:
-        InvalidRequestError: it has other fields than those, or lacks one that it needs.
-    """
-    if isinstance(given, GenerationRequest):
-        # All that it has, and not what a list names: what is left out would be paid for all the same.
-        known: dict[str, Any] = {name: getattr(given, name) for name in type(given).model_fields}
-        faults = [
-            _say_unknown(name) for name, value in known.items() if value is not None and name not in REQUEST
-        ]
-        if faults:
-            raise InvalidRequestError(faults)
-        known = {name: known[name] for name in REQUEST}
-        if given.model_extra:
-            known["request_options"] = {"additional_body_parameters": given.model_extra}
-        return cast(CreateFields, known)
-    if not isinstance(given, Mapping):
-        raise InvalidRequestError("A request is a mapping of what create takes, or a GenerationRequest.")
-    fields = cast(Mapping[str, object], given)
-    faults = [_say_unknown(name) for name in fields if name not in _NAMES]
-    faults += [f"A request needs {name}." for name in ("model", "input") if fields.get(name) is None]
-    faults += [
-        f"{name} must be a list."
-        for name in ("input", "segments")
-        if not isinstance(fields.get(name) or [], Sequence)
-    ]
-    if not isinstance(fields.get("request_options") or {}, Mapping):
-        faults.append("request_options must be a mapping.")
-    if faults:
-        raise InvalidRequestError(faults)
-    return cast(CreateFields, dict(fields))
-
-
-def _say_unknown(name: object) -> str:
-    return f"A request has no field {name!r}{near(str(name), _NAMES)}"

@@ -2,14 +2,13 @@
 
 import math
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import cast
 
 import anyio
 import httpcore
 
-CheckAddresses = Callable[[str, list[str]], None]
-"""Raises where no connection may be made to a host that has these addresses."""
+from sync_mcp.api.public_hosts import check_addresses
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
@@ -18,9 +17,8 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
     TLS, which comes on top, goes by the name all the same.
     """
 
-    def __init__(self, check: CheckAddresses, *, trusted: tuple[str, int]) -> None:
+    def __init__(self, trusted: tuple[str, int]) -> None:
         self._network = cast(httpcore.AsyncNetworkBackend, httpcore.AnyIOBackend())
-        self._check = check
         self._trusted = trusted
 
     async def connect_tcp(
@@ -36,7 +34,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
             return await self._network.connect_tcp(host, port, timeout, local_address, socket_options)
         ends_at = anyio.current_time() + (math.inf if timeout is None else timeout)
         addresses = await _addresses(host, port, timeout)
-        self._check(host, addresses)
+        check_addresses(host, addresses)
         failure: Exception = httpcore.ConnectError("the name has no address")
         for number, address in enumerate(addresses):
             # One that is silent must leave time for the others.

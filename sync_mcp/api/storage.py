@@ -22,33 +22,22 @@ _CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,60})</Code>")
 _CODE_WITHIN_BYTES = 4096
 
 
-class Download:
-    """The answer of a storage to a GET: its head, and its body as it comes."""
+async def read_chunks(answer: OpenReply, size: int) -> AsyncGenerator[bytes]:
+    """Yield the body that a storage sends, `size` bytes at most.
 
-    def __init__(self, reply: OpenReply) -> None:
-        self._reply = reply
-        self.status = reply.status
-        """200 for the whole file, 206 for the range that was asked for."""
-        self.headers = reply.headers
-
-    async def chunks(self, size: int) -> AsyncGenerator[bytes]:
-        """Yield the body, `size` bytes at most.
-
-        Raises:
-            APITimeoutError, APIResponseError: it broke off or came too slowly, or is longer than `size`.
-        """
-        received = 0
-        ends_at = anyio.current_time() + _transfer_seconds(size)
-        async with aclosing(self._reply.chunks()) as body:
-            async for chunk in body:
-                received += len(chunk)
-                if received > size:
-                    raise _without_retry(
-                        APIResponseError(f"{self._reply.host} sends more than was announced.")
-                    )
-                if anyio.current_time() > ends_at:
-                    raise APITimeoutError(f"{self._reply.host} sends too slowly.")
-                yield chunk
+    Raises:
+        APITimeoutError, APIResponseError: it broke off or came too slowly, or is longer than `size`.
+    """
+    received = 0
+    ends_at = anyio.current_time() + _transfer_seconds(size)
+    async with aclosing(answer.chunks()) as body:
+        async for chunk in body:
+            received += len(chunk)
+            if received > size:
+                raise _without_retry(APIResponseError(f"{answer.host} sends more than was announced."))
+            if anyio.current_time() > ends_at:
+                raise APITimeoutError(f"{answer.host} sends too slowly.")
+            yield chunk
 
 
 def transfer_budget(transport: Transport, options: RequestOptions | None) -> Budget:
@@ -92,8 +81,10 @@ async def put(
 @asynccontextmanager
 async def download(
     transport: Transport, url: str, headers: Mapping[str, str] | None = None
-) -> AsyncGenerator[Download]:
+) -> AsyncGenerator[OpenReply]:
     """Get a URL without the key, its redirects too: of a public https host, or of the API's own.
+
+    The answer has the status 200 for the whole file, 206 for the range that was asked for.
 
     Raises:
         APIConnectionError: nothing was sent.
@@ -115,7 +106,7 @@ async def download(
                 raise await _refusal("GET", reply)
             if reply.headers.get("content-encoding", "identity") != "identity":
                 raise _without_retry(APIResponseError(f"{reply.host} sends the file compressed."))
-            yield Download(reply)
+            yield reply
             return
         finally:
             await reply.aclose()

@@ -6,25 +6,22 @@ import os
 import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Protocol
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from anyio.to_thread import run_sync
 
+from sync_mcp.api.file_size import check_size_to_send
 from sync_mcp.api.formats import HEAD_BYTES, MediaFormat, MediaKind, media_format
 from sync_mcp.api.http import Transport
 from sync_mcp.api.storage import put
-from sync_mcp.errors import FileRefused
+from sync_mcp.errors import FileRefused, Transfer
 from sync_mcp.texts import FILE_NAME_LIMIT, clean
 
 Source = str | os.PathLike[str] | BinaryIO
 """A path, or a file that is open for reading bytes; it is read from its beginning, and its position moves."""
-
-LARGEST_BYTES = 5 * 1024**3
-"""The largest file that the API takes (API §6.2)."""
 
 _PIECE = 256 * 1024
 _PIECES_AT_ONCE = 4
@@ -34,17 +31,7 @@ _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os,
 
 
 class _Hash(Protocol):
-    def update(self, data: bytes | memoryview, /) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """How far a file is; `done_bytes` begins anew with each step, and with each new try."""
-
-    step: Literal["hash", "send", "fetch"]
-    done_bytes: int
-    total_bytes: int | None
-    """None where a storage does not tell it."""
+    def update(self, data: bytes, /) -> None: ...
 
 
 OnProgress = Callable[[Transfer], Awaitable[None]]
@@ -73,14 +60,7 @@ class LocalFile:
         self._file = file
         self._before = os.fstat(file.fileno())
         self.size = self._before.st_size
-        if not self.size:
-            raise FileRefused(f"{self._label} is empty.", code="file_empty")
-        if self.size > LARGEST_BYTES:
-            raise FileRefused(
-                f"{self._label} has {self.size:,} bytes; the API takes {LARGEST_BYTES:,} at most.",
-                code="file_too_large",
-                next_step="Cut or compress it and name the smaller file.",
-            )
+        check_size_to_send(self._label, self.size)
         self.head = self._read(min(HEAD_BYTES, self.size), from_start=True)
 
     def format(self, kind: MediaKind | None = None) -> MediaFormat:
@@ -98,10 +78,9 @@ class LocalFile:
             FileRefused: it changed meanwhile, or cannot be read any more.
         """
         digest = hashlib.sha256()
-        buffer = bytearray(_PIECES_AT_ONCE * _PIECE)
         done = 0
         while done < self.size:
-            done += await run_sync(self._hash, digest, buffer, done)
+            done += await run_sync(self._hash, digest, done)
             if on_progress is not None:
                 await on_progress(Transfer("hash", done, self.size))
         await run_sync(self._check)
@@ -159,21 +138,14 @@ class LocalFile:
                 # Nobody takes any more: the storage has answered before it had everything.
                 pass
 
-    def _hash(self, digest: _Hash, buffer: bytearray, done: int) -> int:
+    def _hash(self, digest: _Hash, done: int) -> int:
+        """Hash what follows on `done` bytes, and return how much that was."""
         most = min(_HASHED_AT_ONCE, self.size - done)
-        view = memoryview(buffer)
         hashed = 0
-        try:
-            if not done:
-                self._file.seek(0)
-            while hashed < most:
-                count = self._file.readinto(view[: most - hashed])
-                if not count:
-                    raise self._change_error()
-                digest.update(view[:count])
-                hashed += count
-        except OSError as error:
-            raise self._unreadable(error) from error
+        while hashed < most:
+            piece = self._read(min(_PIECE, most - hashed), from_start=done + hashed == 0)
+            digest.update(piece)
+            hashed += len(piece)
         return hashed
 
     def _pieces(self, digest: _Hash, done: int) -> list[bytes]:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sync_mcp.api.checks import faults_of, faults_without_input
+from sync_mcp.api.checks import faults_of
 from sync_mcp.api.estimate import PRICED_FPS
 from sync_mcp.api.models import Generation, GenerationRequest, Text
 from sync_mcp.api.option_matrix import options_to_refuse
@@ -187,8 +187,7 @@ def _what_fits(foresight: Foresight, price: Price, request: GenerationRequest) -
 def _takes(model: str, request: GenerationRequest) -> bool:
     """Return whether create would take a request with another model."""
     other = request.model_copy(update={"model": model})
-    faults = faults_of(other) if other.input else faults_without_input(other)
-    return not faults and not options_to_refuse(other)
+    return not faults_of(other, for_price=True) and not options_to_refuse(other)
 
 
 def after_estimate(

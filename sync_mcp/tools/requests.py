@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from sync_mcp.api import models
-from sync_mcp.api.checks import faults_of, faults_without_input
+from sync_mcp.api.checks import faults_of
 from sync_mcp.api.estimate import PRICED_FPS
 from sync_mcp.api.fields import REQUEST
 from sync_mcp.api.languages import language_code
@@ -40,10 +40,8 @@ async def read_request(account: Account, arguments: RequestArguments) -> Generat
         faults.extend(language_faults)
         told.add(f"dub.{name}")
     given = models.GenerationRequest.model_validate({**fields, "model": model})
-    prices_alone = isinstance(arguments, EstimateArguments) and not given.input
-    of_request = faults_without_input if prices_alone else faults_of
     faults += [
-        *of_request(given, told=told),
+        *faults_of(given, told=told, for_price=isinstance(arguments, EstimateArguments)),
         *_faults_of_options(given),
         *await _faults_of_boxes(account, given),
     ]

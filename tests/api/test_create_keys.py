@@ -11,14 +11,13 @@ from sync_mcp import (
     AsyncSync,
     Audio,
     CreateFields,
-    Generation,
-    GenerationRequest,
     InvalidRequestError,
     OutcomeUnknown,
     RequestOptions,
     Video,
 )
 from sync_mcp.api.create import Creator
+from sync_mcp.api.models import Json
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, KEY, LIST, fail_to_resolve_localhost, job, keys, make, trail, until
@@ -217,15 +216,15 @@ async def test_a_key_is_taken_out_of_the_options_where_they_come_in(
     sandbox: Sandbox, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     inside: list[tuple[str, RequestOptions]] = []
-    create = Creator.create
+    create = Creator.create_as
 
     async def note(
-        creator: Creator, request: GenerationRequest, key: str, options: RequestOptions
-    ) -> Generation:
+        creator: Creator, kind: Any, book: Any, key: str, body: Json, options: RequestOptions
+    ) -> Any:
         inside.append((key, options))
-        return await create(creator, request, key, options)
+        return await create(creator, kind, book, key, body, options)
 
-    monkeypatch.setattr(Creator, "create", note)
+    monkeypatch.setattr(Creator, "create_as", note)
     options: RequestOptions = {"additional_headers": {"IDEMPOTENCY-KEY": "mine", "x-note": "1"}}
     if way == "create":
         await make(sync, sandbox, options)

@@ -27,7 +27,7 @@ from sync_mcp import (
 )
 from sync_mcp.api import looks
 from sync_mcp.api.create import Creator
-from sync_mcp.api.models import LocalMedia
+from sync_mcp.api.models import Json, LocalMedia
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 
 from .conftest import KEY, keys, make, until
@@ -307,14 +307,16 @@ async def test_an_unknown_outcome_is_told_as_such_and_never_sent_again(
 async def test_a_fault_of_the_package_in_one_create_stops_no_other(
     sandbox: Sandbox, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create = Creator.create
+    create = Creator.create_as
 
-    async def create_or_fail(creator: Creator, request: GenerationRequest, *given: Any) -> Generation:
-        if request.output_file_name == "clip-1":
+    async def create_or_fail(
+        creator: Creator, kind: Any, book: Any, key: str, body: Json, options: Any
+    ) -> Any:
+        if body["outputFileName"] == "clip-1":
             raise ZeroDivisionError("by zero")
-        return await create(creator, request, *given)
+        return await create(creator, kind, book, key, body, options)
 
-    monkeypatch.setattr(Creator, "create", create_or_fail)
+    monkeypatch.setattr(Creator, "create_as", create_or_fail)
     told = await outcomes(sandbox, sync.generations.create_many(requests(sandbox, 3)), 2, 3)
     assert statuses(told) == ["COMPLETED", None, "COMPLETED"]
     assert isinstance(told[1].error, InternalError)

@@ -12,7 +12,7 @@ import trustme
 
 from sync_mcp.api import public_hosts
 from sync_mcp.api.http import Transport
-from sync_mcp.api.storage import download
+from sync_mcp.api.storage import download, read_chunks
 from sync_mcp.errors import APIConnectionError, APIResponseError, SyncError
 
 from .raw_server import RawServer, answer
@@ -79,7 +79,7 @@ async def fetched(url: str, base_url: str = "https://api.example") -> bytes:
     transport = Transport(api_key="sk_Test-1234567890", base_url=base_url, timeout_seconds=10, max_retries=0)
     try:
         async with download(transport, url) as got:
-            return b"".join([piece async for piece in got.chunks(1024)])
+            return b"".join([piece async for piece in read_chunks(got, 1024)])
     finally:
         await transport.aclose()
 

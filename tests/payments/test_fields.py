@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from sync_mcp import AsyncSync, InvalidRequestError
 from sync_mcp.api import fields, models
+from sync_mcp.api.create_fields import CreateFields
 from sync_mcp.api.fields import BESIDE_THE_REQUEST, EXTRAS, REQUEST, Fields, WireField, defaults_of
 from sync_mcp.api.generations import Generations
-from sync_mcp.api.many import CreateFields
 from sync_mcp.api.models import GenerationRequest, Json
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.intention import Intention
@@ -119,14 +119,14 @@ def test_the_signatures_take_every_declared_field(spelled: Callable[..., Any], m
     beside = {"request_options"} if more else set(BESIDE_THE_REQUEST)
     taken = inspect.signature(spelled).parameters.keys() - {"self"}
     name = spelled.__qualname__
-    fault = compared(taken, {*REQUEST, *beside, *more}, name, "add the parameter, and hand it to _request")
+    fault = compared(taken, {*REQUEST, *beside, *more}, name, "add the parameter, and hand it on")
     assert not fault, fault
 
 
 def test_the_fields_of_one_of_many_creates_are_those_of_a_create() -> None:
-    fault = compared(
-        CreateFields.__annotations__, {*REQUEST, *BESIDE_THE_REQUEST}, "CreateFields", "add it in api/many.py"
-    )
+    cure = "add it in api/create_fields.py"
+    wanted = {*REQUEST, *BESIDE_THE_REQUEST}
+    fault = compared(CreateFields.__annotations__, wanted, "CreateFields", cure)
     assert not fault, fault
 
 
