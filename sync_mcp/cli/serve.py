@@ -15,6 +15,7 @@ from sync_mcp.cli.streams import log_to_stderr
 from sync_mcp.machine.home import home_folder, open_fault, open_to_others
 from sync_mcp.machine.installed import command_here
 from sync_mcp.machine.scratch import sweep
+from sync_mcp.serving.late_sdk import put_off_sdk_packages
 from sync_mcp.serving.tokens import FILE_NAME
 from sync_mcp.settings import Settings
 
@@ -34,6 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     log_to_stderr(settings.log_level)
     _warn_of_open_home(settings)
     sweep()
+    put_off_sdk_packages()
     if settings.http:
         _serve_http(settings)
     else:

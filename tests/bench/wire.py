@@ -157,9 +157,7 @@ class HttpServer:
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def call(self, number: int) -> None:
-        reader, writer = (
-            self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
-        )
+        reader, writer = await self._connection()
         writer.write(self._post(number))
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), WAIT_SECONDS)
         length = re.search(rb"content-length: (\d+)", head)
@@ -167,6 +165,15 @@ class HttpServer:
         answer = await reader.readexactly(int(length[1]))
         assert JOB_ID.encode() in answer, answer
         self._idle.append((reader, writer))
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._idle:
+            reader, writer = self._idle.pop()
+            # A server closes what has rested too long, as connections do while a machine is busy elsewhere.
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection(self._host, self._port)
 
     def close(self) -> None:
         for _, writer in self._idle:

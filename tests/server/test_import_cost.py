@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,6 +41,20 @@ async def serve():
         await server.run(reads, writes, server.create_initialization_options())
 
 anyio.run(serve)
+"""
+PUT_OFF = """
+import sys
+from sync_mcp.serving.late_sdk import put_off_sdk_packages
+put_off_sdk_packages()
+import mcp.server.lowlevel
+print("mcp.client.client" in sys.modules)
+from mcp import Client, MCPError
+from mcp.server import MCPServer, Server
+import mcp.client.client, mcp.server.mcpserver, mcp.shared.exceptions
+print(Client is mcp.client.client.Client and MCPError is mcp.shared.exceptions.MCPError)
+print(MCPServer is mcp.server.mcpserver.MCPServer and Server is mcp.server.lowlevel.Server)
+put_off_sdk_packages()
+print(mcp.Client is Client and mcp.server.MCPServer is MCPServer)
 """
 HEAVY = {"httpx", "httpcore", "h11", "av", "PIL", "starlette", "uvicorn", "sqlalchemy", "certifi"}
 OF_LATER = ("sync_mcp.api", "sync_mcp.sandbox", "sync_mcp.media", "sync_mcp.cli.demo")
@@ -91,6 +106,19 @@ def test_a_server_that_lists_its_tools_has_loaded_nothing_heavy_that_the_sdk_doe
 
 def test_a_server_that_lists_its_tools_has_loaded_no_client_and_no_sandbox(ours: Watched):
     assert [module for module in sorted(ours.modules) if module.startswith(OF_LATER)] == []
+
+
+def test_a_server_that_lists_its_tools_has_loaded_no_client_and_no_other_server_of_the_sdk(
+    ours: Watched, bare: Watched
+):
+    unused = ("mcp.client", "mcp.server.mcpserver")
+    assert [module for module in sorted(ours.modules) if module.startswith(unused)] == []
+    assert [module for module in sorted(bare.modules) if module.startswith(unused)]
+
+
+def test_a_name_of_the_sdk_that_is_put_off_is_there_when_it_is_asked_for():
+    used = subprocess.run([sys.executable, "-c", PUT_OFF], capture_output=True, encoding="utf-8", timeout=60)
+    assert (used.stdout.split(), used.stderr) == (["False", "True", "True", "True"], "")
 
 
 def test_the_start_does_no_network_and_reads_no_data(ours: Watched, bare: Watched):
