@@ -5,6 +5,7 @@ ten MiB.
 """
 
 import sys
+from functools import partial
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 
@@ -12,16 +13,14 @@ from types import ModuleType
 _PACKAGES = ("mcp", "mcp.server")
 
 
-class _LatePackage(ModuleType):
-    """A package whose modules can be imported, and that runs itself when a name of its own is asked for."""
-
-    def __getattr__(self, name: str) -> object:
-        # First: while it runs, its own modules ask it for names.
-        self.__class__ = ModuleType
-        assert self.__spec__
-        assert self.__spec__.loader
-        self.__spec__.loader.exec_module(self)
-        return getattr(self, name)
+def _run(package: ModuleType, name: str) -> object:
+    """Run a package that was put off, and return what it has under a name."""
+    # First: while it runs, its own modules ask it for names.
+    del vars(package)["__getattr__"]
+    assert package.__spec__
+    assert package.__spec__.loader
+    package.__spec__.loader.exec_module(package)
+    return getattr(package, name)
 
 
 def put_off_sdk_packages() -> None:
@@ -34,7 +33,8 @@ def put_off_sdk_packages() -> None:
         if spec is None:
             continue
         package = module_from_spec(spec)
-        package.__class__ = _LatePackage
+        # It is asked for each name that the package does not have.
+        vars(package)["__getattr__"] = partial(_run, package)
         sys.modules[name] = package
         outer, _, inner = name.rpartition(".")
         if outer:
