@@ -111,15 +111,19 @@ class Account:
 
     async def ask_whether_sandboxed(self) -> None:
         """Ask an API on this machine once whether it is a sandbox, so that the first answer can say so."""
+        if self._asked or self._is_sandbox:
+            return
         async with self._asking:
-            if self._asked or self._is_sandbox:
+            if self._asked:
                 return
-            self._asked = True
-            with suppress(SyncError):
-                if is_on_loopback(self.client.base_url):
-                    await self.client.ping(
-                        request_options={"timeout_in_seconds": _ASKING_SECONDS, "max_retries": 0}
-                    )
+            try:
+                with suppress(SyncError):
+                    if is_on_loopback(self.client.base_url):
+                        await self.client.ping(
+                            request_options={"timeout_in_seconds": _ASKING_SECONDS, "max_retries": 0}
+                        )
+            finally:
+                self._asked = True
 
     @property
     def sandboxed(self) -> bool:
