@@ -120,31 +120,8 @@ class Settings(BaseModel):
         default=(), description="Further names that clients may call the server by, with commas between."
     )
 
-    VARIABLES: ClassVar[Mapping[str, str]] = {
-        "api_key": "SYNC_API_KEY",
-        "base_url": "SYNC_BASE_URL",
-        "sandbox": "SYNC_MCP_SANDBOX",
-        "log_level": "SYNC_MCP_LOG_LEVEL",
-        "home": "SYNC_MCP_HOME",
-        "approve_above_usd": "SYNC_MCP_APPROVE_ABOVE_USD",
-        "approve_by": "SYNC_MCP_APPROVE_BY",
-        "webhook_hosts": "SYNC_MCP_WEBHOOK_HOSTS",
-        "max_usd_per_job": "SYNC_MCP_MAX_USD_PER_JOB",
-        "budget_usd_per_day": "SYNC_MCP_BUDGET_USD_PER_DAY",
-        "budget_usd": "SYNC_MCP_BUDGET_USD",
-        "resend_hours": "SYNC_MCP_RESEND_HOURS",
-        "toolsets": "SYNC_MCP_TOOLSETS",
-        "tools": "SYNC_MCP_TOOLS",
-        "read_only": "SYNC_MCP_READ_ONLY",
-        "media_roots": "SYNC_MCP_MEDIA_ROOTS",
-        "download_dir": "SYNC_MCP_DOWNLOAD_DIR",
-        "http": "SYNC_MCP_HTTP",
-        "http_host": "SYNC_MCP_HTTP_HOST",
-        "http_port": "SYNC_MCP_HTTP_PORT",
-        "http_token": "SYNC_MCP_HTTP_TOKEN",
-        "http_tokens_file": "SYNC_MCP_HTTP_TOKENS_FILE",
-        "http_allowed_hosts": "SYNC_MCP_HTTP_ALLOWED_HOSTS",
-    }
+    VARIABLES: ClassVar[Mapping[str, str]]
+    """The environment variable of each field, in their order."""
 
     @field_validator("base_url")
     @classmethod
@@ -294,6 +271,12 @@ class Settings(BaseModel):
         if self.sends_placeholder:
             raise ConfigurationError(_PLACEHOLDER_SENT)
 
+
+Settings.VARIABLES = {
+    # What the client reads without a server has no name of the server's.
+    name: f"{'SYNC_' if name in ('api_key', 'base_url') else PREFIX}{name.upper()}"
+    for name in Settings.model_fields
+}
 
 _PLACEHOLDER_SENT = (
     "SYNC_API_KEY is a placeholder: put a key in its place, made at https://sync.so/settings/api-keys, or "
