@@ -217,9 +217,7 @@ def _book_opening(settings: Settings, sandbox_url: str | None) -> BookOpening:
     return BookOpening(
         home=settings.home,
         is_scratch=sandbox_url is not None,
-        max_usd_per_job=settings.max_usd_per_job,
-        budget_usd_per_day=settings.budget_usd_per_day,
-        budget_usd=settings.budget_usd,
+        limits=settings.limits,
         resend_hours=settings.resend_hours,
     )
 

@@ -123,6 +123,13 @@ class Settings(BaseModel):
     VARIABLES: ClassVar[Mapping[str, str]]
     """The environment variable of each field, in their order."""
 
+    LIMITS: ClassVar[Mapping[str, str]] = {
+        "per_job_usd": "max_usd_per_job",
+        "per_day_usd": "budget_usd_per_day",
+        "ever_usd": "budget_usd",
+    }
+    """The limits on money, as the payments call them, and their settings."""
+
     @field_validator("base_url")
     @classmethod
     def _usable_origin(cls, url: str) -> str:
@@ -196,6 +203,12 @@ class Settings(BaseModel):
             if not (folder.is_absolute() or folder.parts[:1] == ("~",)) or "\0" in str(folder):
                 raise ValueError("is no whole path")
         return value
+
+    @property
+    def limits(self) -> Mapping[str, Decimal]:
+        """The limits on money that are set, in US dollars, by what the payments call them."""
+        amounts = {limit: getattr(self, setting) for limit, setting in self.LIMITS.items()}
+        return {limit: amount for limit, amount in amounts.items() if amount is not None}
 
     @property
     def makes_token(self) -> bool:

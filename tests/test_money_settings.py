@@ -1,23 +1,31 @@
+from dataclasses import fields
 from decimal import Decimal
 
 import pytest
 
-from sync_mcp import ConfigurationError, Settings
+from sync_mcp import ConfigurationError, Limits, Settings
+from sync_mcp.tools.limit_words import LIMIT_WORDS
 
-AMOUNTS = (
-    "SYNC_MCP_APPROVE_ABOVE_USD",
-    "SYNC_MCP_MAX_USD_PER_JOB",
-    "SYNC_MCP_BUDGET_USD_PER_DAY",
-    "SYNC_MCP_BUDGET_USD",
-)
+LIMITS = {limit: Settings.VARIABLES[setting] for limit, setting in Settings.LIMITS.items()}
+AMOUNTS = ("SYNC_MCP_APPROVE_ABOVE_USD", *LIMITS.values())
 
 
 def test_by_default_the_user_is_asked_above_a_dollar_and_nothing_is_limited() -> None:
     settings = Settings.from_environment({})
     assert settings.approve_above_usd == Decimal(1)
     assert settings.approve_by == "ask"
-    assert (settings.max_usd_per_job, settings.budget_usd_per_day, settings.budget_usd) == (None, None, None)
+    assert settings.limits == {}
     assert not settings.read_only
+
+
+def test_every_limit_has_a_setting_and_is_told_by_its_name() -> None:
+    assert LIMITS.keys() == {field.name for field in fields(Limits)}
+    assert {name: words.setting for name, words in LIMIT_WORDS.items()} == LIMITS
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_limit_is_handed_on_under_the_name_that_the_payments_have_for_it(limit: str) -> None:
+    assert Settings.from_environment({LIMITS[limit]: "2.50"}).limits == {limit: Decimal("2.50")}
 
 
 def test_amounts_are_exact() -> None:

@@ -1,35 +1,22 @@
 """What a create takes, by name, and the request that is made of it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Required, TypedDict, cast
+from typing import Any, Required, Unpack, cast
 
 from pydantic import ValidationError
 
 from sync_mcp.api.fields import REQUEST
-from sync_mcp.api.models import (
-    Dub,
-    GenerationOptions,
-    GenerationRequest,
-    Input,
-    ModelName,
-    Segment,
-)
+from sync_mcp.api.models import GenerationRequest, Input, ModelName, RequestFields
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.texts import near
 
 
-class CreateFields(TypedDict, total=False):
+class CreateFields(RequestFields, total=False):
     """One request: what `AsyncSync.generations.create` takes, by name."""
 
     model: Required[ModelName]
     input: Required[Sequence[Input]]
-    options: GenerationOptions | None
-    segments: Sequence[Segment] | None
-    webhook_url: str | None
-    output_file_name: str | None
-    project_id: str | None
-    dub: Dub | None
     take: int
     request_options: RequestOptions | None
 
@@ -38,17 +25,21 @@ _NAMES = tuple(CreateFields.__annotations__)
 
 
 def make_request(
-    *, input: Sequence[Input], segments: Sequence[Segment] | None = None, **fields: object
+    *, model: ModelName, input: Sequence[Input], **fields: Unpack[RequestFields]
 ) -> GenerationRequest:
-    """Return the request that has these of the fields of `CreateFields`, apart from what is beside a request.
+    """Return the request that has these fields.
 
     Raises:
         InvalidRequestError: a value is unreadable.
+        TypeError: there is no such field.
     """
+    for name in fields:
+        if name not in REQUEST:
+            raise TypeError(f"a create takes no keyword argument {name!r}")
+    segments = fields.get("segments")
+    whole = {**fields, "model": model, "input": list(input), "segments": list(segments) if segments else None}
     try:
-        return GenerationRequest.model_validate(
-            {**fields, "input": list(input), "segments": list(segments) if segments else None}
-        )
+        return GenerationRequest.model_validate(whole)
     except ValidationError as error:
         raise InvalidRequestError(
             [

@@ -1,19 +1,30 @@
-"""The fields of a create, declared once: how the API spells them, what it takes by default, what they decide.
+"""The fields of a create: how the API spells them, what it takes by default, what they decide.
 
-What is sent, what counts as the same create, and what is copied from a request all go by these tables.
-Whatever else spells the fields (the models, the signatures, the tools' arguments, the sandbox) is compared
-with them by `tests/payments/test_fields.py`, which says what a new field still needs.
+What is sent, what counts as the same create, and what is copied from a request all go by these tables, which
+are made of the models (`models.py`), where each field is declared once. Whatever else spells the fields (the
+tools' arguments, the sandbox) is compared with them by `tests/payments/test_fields.py`, which says what a new
+field still needs.
 
 The idempotency key is no field: it stands in a header, and follows from the fields that count.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
-Role = Literal["makes", "names", "tells"]
-"""What a field decides: what is *made*, so that another value is another create and another payment; what the
-job is *named* and where it is filed; who is *told* of its end, which is a secret between the two."""
+from pydantic import BaseModel
+
+from sync_mcp.api.declared import Declared, Role
+from sync_mcp.api.models import (
+    ActiveSpeaker,
+    Dub,
+    GenerationOptions,
+    GenerationRequest,
+    Segment,
+    SegmentAudioInput,
+    SegmentOptions,
+    Text,
+    Video,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +33,7 @@ class WireField:
 
     Attributes:
         wire: its name on the wire.
-        default: the value that the API takes where it is left out, where one is documented; spelled out it
-            means the same, so it does not count in the digest. One that was declared never changes: a digest
-            rests on it.
+        default: the value that the API takes where it is left out, as `Declared` has it.
         role: what it decides.
     """
 
@@ -36,89 +45,48 @@ class WireField:
 Fields = Mapping[str, WireField]
 """The fields of one object by their names in Python."""
 
-REQUEST: Fields = {
-    "model": WireField("model"),
-    "input": WireField("input"),
-    "options": WireField("options"),
-    "segments": WireField("segments"),
-    "dub": WireField("dubParams"),
-    "output_file_name": WireField("outputFileName", role="names"),
-    "webhook_url": WireField("webhookUrl", role="tells"),
-    "project_id": WireField("projectId", role="names"),
-}
+
+def _table(model: type[BaseModel], wires: Mapping[str, str] | None = None) -> Fields:
+    """Return the fields of a model, or those of `wires`, which names them by their names on the wire."""
+    known = model.model_fields
+    names = wires or {field.alias or name: name for name, field in known.items()}
+    table: dict[str, WireField] = {}
+    for wire, name in names.items():
+        declared = next((one for one in known[name].metadata if isinstance(one, Declared)), Declared())
+        table[name] = WireField(wire, declared.default, declared.role)
+    return table
+
+
+REQUEST = _table(GenerationRequest)
 """The body of a create (API §3.1)."""
 
-BESIDE_THE_REQUEST = ("take", "request_options")
-"""What a create takes that is no field of its body."""
-
-EXTRAS: Mapping[str, str] = {field.wire: name for name, field in REQUEST.items() if field.role != "makes"}
+EXTRAS: Mapping[str, str] = {
+    field.wire: name for name, field in sorted(REQUEST.items()) if field.role != "makes"
+}
 """The names in Python, by those on the wire, of what says what becomes of the result, not what is made."""
 
-MEDIA: Fields = {
-    "type": WireField("type"),
-    "url": WireField("url"),
-    "asset_id": WireField("assetId"),
-    "ref_id": WireField("refId"),
-}
+MEDIA = _table(Video)
 """A video, an image or a recording (API §3.1.1)."""
 
-VOICE: Fields = {
-    "provider_name": WireField("name"),
-    "voice_id": WireField("voiceId"),
-    "script": WireField("script"),
-    "stability": WireField("stability", default=0.5),
-    "similarity_boost": WireField("similarityBoost", default=0.75),
-}
+VOICE = _table(Text, Text.PROVIDER_FIELDS)
 """What stands inside `provider` of a script."""
 
-TEXT: Fields = {"type": WireField("type"), "ref_id": WireField("refId")}
+TEXT = _table(Text, {"type": "type", "refId": "ref_id"})
 """What stands beside `provider` of a script."""
 
-SPEAKER: Fields = {
-    "auto_detect": WireField("auto_detect", default=False),
-    "v3": WireField("v3", default=False),
-    "frame_number": WireField("frame_number"),
-    "coordinates": WireField("coordinates"),
-    "bounding_boxes": WireField("bounding_boxes"),
-    "bounding_boxes_url": WireField("bounding_boxes_url"),
-}
+SPEAKER = _table(ActiveSpeaker)
 """Who speaks (API §3.1.2)."""
 
-OPTIONS: Fields = {
-    "sync_mode": WireField("sync_mode", default="bounce"),
-    "temperature": WireField("temperature", default=0.5),
-    "active_speaker_detection": WireField("active_speaker_detection"),
-    "occlusion_detection_enabled": WireField("occlusion_detection_enabled", default=False),
-    "model_mode": WireField("model_mode", default="face"),
-    "prompt": WireField("prompt"),
-    "reasoning_enabled": WireField("reasoning_enabled", default=False),
-}
+OPTIONS = _table(GenerationOptions)
 """The options of the whole (API §3.1.2)."""
 
-# What is the default for the whole may be a change in a part: no field of a segment has one.
-SEGMENT_OPTIONS: Fields = {
-    name: replace(OPTIONS[name], default=None)
-    for name in ("sync_mode", "temperature", "active_speaker_detection", "occlusion_detection_enabled")
-}
-SEGMENT: Fields = {
-    "start_time": WireField("startTime"),
-    "end_time": WireField("endTime"),
-    "audio_input": WireField("audioInput"),
-    "options_override": WireField("optionsOverride"),
-}
+SEGMENT_OPTIONS = _table(SegmentOptions)
+SEGMENT = _table(Segment)
 """A part of the video and its voice (API §3.1.3)."""
 
-SEGMENT_AUDIO: Fields = {
-    "ref_id": WireField("refId"),
-    "start_time": WireField("startTime"),
-    "end_time": WireField("endTime"),
-}
+SEGMENT_AUDIO = _table(SegmentAudioInput)
 
-DUB: Fields = {
-    "target_lang": WireField("targetLang"),
-    "source_lang": WireField("sourceLang", default="auto"),
-    "provider_name": WireField("providerName"),
-}
+DUB = _table(Dub)
 """The languages of a dub (API §3.1.4)."""
 
 

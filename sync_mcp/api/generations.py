@@ -13,6 +13,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 from sync_mcp.api.account import Account
 from sync_mcp.api.checks import faults_of
@@ -29,13 +30,11 @@ from sync_mcp.api.looks import Looks
 from sync_mcp.api.many import Calls, CreateMany, ManyRequest
 from sync_mcp.api.models import (
     CostEstimate,
-    Dub,
     Generation,
-    GenerationOptions,
     GenerationRequest,
     Input,
     ModelName,
-    Segment,
+    RequestFields,
 )
 from sync_mcp.api.option_matrix import find_ignored_options
 from sync_mcp.api.options import (
@@ -85,14 +84,9 @@ class Generations(GenerationReads):
         *,
         model: ModelName,
         input: Sequence[Input],
-        options: GenerationOptions | None = None,
-        segments: Sequence[Segment] | None = None,
-        webhook_url: str | None = None,
-        output_file_name: str | None = None,
-        project_id: str | None = None,
-        dub: Dub | None = None,
         take: int = 1,
         request_options: RequestOptions | None = None,
+        **fields: Unpack[RequestFields],
     ) -> Generation:
         """Start a paid job and return it as the API accepted it.
 
@@ -110,16 +104,7 @@ class Generations(GenerationReads):
             APIStatusError: the API refused; nothing was made. A later try needs a new key.
             OutcomeUnknown: the request was sent, and whether it was accepted could not be found out.
         """
-        request = make_request(
-            model=model,
-            input=input,
-            options=options,
-            segments=segments,
-            webhook_url=webhook_url,
-            output_file_name=output_file_name,
-            project_id=project_id,
-            dub=dub,
-        )
+        request = make_request(model=model, input=input, **fields)
         if self._guarded is not None:
             # Its keys follow from the request, and it says so to a caller who gives one.
             return await self._create(request, take, None, request_options)
@@ -195,15 +180,10 @@ class Generations(GenerationReads):
         *,
         model: ModelName,
         input: Sequence[Input] = (),
-        options: GenerationOptions | None = None,
-        segments: Sequence[Segment] | None = None,
-        webhook_url: str | None = None,
-        output_file_name: str | None = None,
-        project_id: str | None = None,
-        dub: Dub | None = None,
         duration_seconds: float | None = None,
         fps: float | None = None,
         request_options: RequestOptions | None = None,
+        **fields: Unpack[RequestFields],
     ) -> CostEstimate:
         """Return what a job is likely to cost; nothing is started or charged.
 
@@ -211,16 +191,7 @@ class Generations(GenerationReads):
         output, and its frames per second, 25 where nobody says. `model` and `duration_seconds` are enough.
         Figures that the API does not tell are None.
         """
-        request = make_request(
-            model=model,
-            input=input,
-            options=options,
-            segments=segments,
-            webhook_url=webhook_url,
-            output_file_name=output_file_name,
-            project_id=project_id,
-            dub=dub,
-        )
+        request = make_request(model=model, input=input, **fields)
         return await self.estimate_request(
             request, duration_seconds=duration_seconds, fps=fps, request_options=request_options
         )

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict, cast
 
 from pydantic import (
     AfterValidator,
@@ -28,7 +28,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from sync_mcp.api.fields import VOICE
+from sync_mcp.api.declared import Declared
 from sync_mcp.errors import InvalidRequestError
 
 logger = logging.getLogger("sync_mcp.api")
@@ -175,14 +175,18 @@ class Text(CamelModel):
     type: Literal["text"] = "text"
     script: str = ""
     voice_id: str = ""
-    stability: float | None = None
-    similarity_boost: float | None = None
+    stability: Annotated[float | None, Declared(0.5)] = None
+    similarity_boost: Annotated[float | None, Declared(0.75)] = None
     provider_name: Literal["elevenlabs"] | str = "elevenlabs"
     ref_id: str | None = None
     provider_extra: Json = Field(default_factory=dict)
     """Fields inside `provider` that this version does not know."""
 
-    _PROVIDER_FIELDS: ClassVar = {field.wire: name for name, field in VOICE.items()}
+    PROVIDER_FIELDS: ClassVar[Mapping[str, str]] = {
+        "name": "provider_name",
+        **{to_camel(name): name for name in ("voice_id", "script", "stability", "similarity_boost")},
+    }
+    """The names in Python of what stands inside `provider`, by those on the wire."""
 
     @model_validator(mode="before")
     @classmethod
@@ -193,7 +197,7 @@ class Text(CamelModel):
         provider = item.pop("provider", None)
         if isinstance(provider, Mapping):
             inner = dict(cast(Mapping[str, object], provider))
-            for wire_name, name in cls._PROVIDER_FIELDS.items():
+            for wire_name, name in cls.PROVIDER_FIELDS.items():
                 if inner.get(wire_name) is not None:
                     item[name] = inner.pop(wire_name)
             item["provider_extra"] = {
@@ -205,7 +209,7 @@ class Text(CamelModel):
 
     @model_serializer(mode="plain")
     def _close_provider(self) -> Json:
-        fields = {wire_name: getattr(self, name) for wire_name, name in self._PROVIDER_FIELDS.items()}
+        fields = {wire_name: getattr(self, name) for wire_name, name in self.PROVIDER_FIELDS.items()}
         provider = {name: value for name, value in fields.items() if value is not None and value != ""}
         item: Json = {"type": self.type, "provider": provider | self.provider_extra}
         if self.ref_id is not None:
@@ -272,8 +276,8 @@ class ActiveSpeaker(SnakeModel):
     `[x1, y1, x2, y2]` or null for each frame, `bounding_boxes_url` the same as a JSON file.
     """
 
-    auto_detect: bool | None = None
-    v3: bool | None = None
+    auto_detect: Annotated[bool | None, Declared(False)] = None
+    v3: Annotated[bool | None, Declared(False)] = None
     frame_number: int | None = None
     coordinates: list[float] | None = None
     bounding_boxes: list[list[float] | None] | None = None
@@ -283,17 +287,17 @@ class ActiveSpeaker(SnakeModel):
 class GenerationOptions(SnakeModel):
     """Options of a generation; the API ignores those that the model does not have (API §3.1.2, §18)."""
 
-    sync_mode: SyncMode | None = None
+    sync_mode: Annotated[SyncMode | None, Declared("bounce")] = None
     """What to do where picture and sound differ in length; the API's default is bounce."""
-    temperature: float | None = None
+    temperature: Annotated[float | None, Declared(0.5)] = None
     """How expressive the lips are, 0 to 1; lipsync-2 and lipsync-2-pro."""
     active_speaker_detection: ActiveSpeaker | None = None
-    occlusion_detection_enabled: bool | None = None
-    model_mode: ModelMode | None = None
+    occlusion_detection_enabled: Annotated[bool | None, Declared(False)] = None
+    model_mode: Annotated[ModelMode | None, Declared("face")] = None
     """Region to edit; react-1."""
     prompt: Emotion | None = None
     """Emotion; react-1."""
-    reasoning_enabled: bool | None = None
+    reasoning_enabled: Annotated[bool | None, Declared(False)] = None
     """lipsync-2-pro."""
 
 
@@ -308,6 +312,7 @@ class SegmentAudioInput(CamelModel):
 class SegmentOptions(SnakeModel):
     """Options that a segment may set for itself."""
 
+    # What is the default for the whole may be a change in a part: no field of a segment has one.
     sync_mode: SyncMode | None = None
     temperature: float | None = None
     active_speaker_detection: ActiveSpeaker | None = None
@@ -328,9 +333,20 @@ class Dub(CamelModel):
 
     target_lang: str = ""
     """Language code, such as es; the API needs one."""
-    source_lang: str | None = None
+    source_lang: Annotated[str | None, Declared("auto")] = None
     """Language code; the API finds it out by itself where this is left out."""
     provider_name: Literal["elevenlabs"] | str = "elevenlabs"
+
+
+class RequestFields(TypedDict, total=False):
+    """What a create takes besides the model and the input, as `GenerationRequest` has it."""
+
+    options: GenerationOptions | None
+    segments: Sequence[Segment] | None
+    webhook_url: str | None
+    output_file_name: str | None
+    project_id: str | None
+    dub: Dub | None
 
 
 class GenerationRequest(CamelModel):
@@ -340,9 +356,9 @@ class GenerationRequest(CamelModel):
     input: list[Input]
     options: GenerationOptions | None = None
     segments: list[Segment] | None = None
-    webhook_url: str | None = None
-    output_file_name: str | None = None
-    project_id: str | None = None
+    webhook_url: Annotated[str | None, Declared(role="tells")] = None
+    output_file_name: Annotated[str | None, Declared(role="names")] = None
+    project_id: Annotated[str | None, Declared(role="names")] = None
     dub: Dub | None = Field(default=None, alias="dubParams")
 
     @property

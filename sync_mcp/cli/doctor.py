@@ -282,8 +282,7 @@ def _expand(folder: Path) -> Path | None:
 
 def _check_budget(settings: Settings) -> Iterator[Finding]:
     pays = not settings.sandbox and _has_paid_tool(settings)
-    has_budget = settings.budget_usd_per_day is not None or settings.budget_usd is not None
-    if pays and settings.approve_above_usd == "never" and not has_budget:
+    if pays and settings.approve_above_usd == "never" and not settings.limits.keys() - {"per_job_usd"}:
         yield Finding(
             "money",
             "nobody is asked before anything is paid, and no budget is set: an assistant can spend without "

@@ -1,7 +1,7 @@
 """How much may be spent: the user's limits, and what stands against them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
@@ -83,19 +83,19 @@ class Limits:
     ever_usd: Decimal | None = None
 
     def __post_init__(self) -> None:
-        for limit in (self.per_job_usd, self.per_day_usd, self.ever_usd):
+        for limit in astuple(self):
             if limit is not None and not 0 <= limit <= HIGHEST_USD:
                 raise ValueError(f"a limit lies between 0 and {HIGHEST_USD} USD")
 
     @property
     def any(self) -> bool:
         """Whether there is a limit at all."""
-        return self.per_job_usd is not None or self.has_budget
+        return self != Limits()
 
     @property
     def has_budget(self) -> bool:
         """Whether there is a limit to what jobs cost together."""
-        return self.per_day_usd is not None or self.ever_usd is not None
+        return replace(self, per_job_usd=None).any
 
     def standings(self, spent: Spent) -> list[Standing]:
         """Return each limit that is set, with what is left of it."""

@@ -22,5 +22,4 @@ def open_guard(opening: BookOpening, tasks: TaskGroup, ends: ExitStack) -> Guard
         ends.enter_context(name_home(home))
     ledger = Ledger(home)
     ends.callback(ledger.close)
-    limits = Limits(opening.max_usd_per_job, opening.budget_usd_per_day, opening.budget_usd)
-    return Guard(ledger, limits, resend_hours=opening.resend_hours, task_group=tasks)
+    return Guard(ledger, Limits(**opening.limits), resend_hours=opening.resend_hours, task_group=tasks)

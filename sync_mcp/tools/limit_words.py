@@ -19,10 +19,8 @@ LIMIT_WORDS: Mapping[str, LimitWords] = {
     "per_day_usd": LimitWords("SYNC_MCP_BUDGET_USD_PER_DAY", "all jobs of a day (UTC)"),
     "ever_usd": LimitWords("SYNC_MCP_BUDGET_USD", "all jobs in the ledger"),
 }
-NO_BUDGET = (
-    "No budget is set: jobs together may cost any amount. Only the user can set one "
-    "(SYNC_MCP_BUDGET_USD_PER_DAY, SYNC_MCP_BUDGET_USD)."
-)
+_BUDGETS = ", ".join(words.setting for name, words in LIMIT_WORDS.items() if name != "per_job_usd")
+NO_BUDGET = f"No budget is set: jobs together may cost any amount. Only the user can set one ({_BUDGETS})."
 NOT_ROUND_IT = "Do not try to get round it by yourself, with other arguments or in parts"
 _ASK = (
     f"Tell the user. {NOT_ROUND_IT}: what would fit is theirs to choose, and estimate_cost tells it as "

@@ -1,6 +1,6 @@
 """With what a book and an account are opened: plain values, which need nothing of either."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -52,14 +52,13 @@ class AccountOpening:
 
 @dataclass(frozen=True, slots=True)
 class BookOpening:
-    """With what the book is opened: where it lies, and the user's limits in US dollars.
+    """With what the book is opened: where it lies, and the user's limits in US dollars, by the names that
+    `Limits` has for them.
 
     `is_scratch` says that it ends with the process.
     """
 
     home: str | None
     is_scratch: bool
-    max_usd_per_job: Decimal | None
-    budget_usd_per_day: Decimal | None
-    budget_usd: Decimal | None
+    limits: Mapping[str, Decimal]
     resend_hours: float

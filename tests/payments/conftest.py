@@ -1,5 +1,6 @@
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -140,9 +141,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def guard_of(home: Path) -> Callable[..., Guard]:
     """Make guards as processes of their own have them, over one ledger."""
 
-    def make(*, per_job: str = "", per_day: str = "", ever: str = "", **more: Any) -> Guard:
-        limits = Limits(*(Decimal(limit) if limit else None for limit in (per_job, per_day, ever)))
-        return Guard(Ledger(home), limits, **more)
+    def make(**given: Any) -> Guard:
+        named = {field.name for field in fields(Limits)} & {f"{name}_usd" for name in given}
+        limits = {name: Decimal(given.pop(name.removesuffix("_usd"))) for name in named}
+        return Guard(Ledger(home), Limits(**limits), **given)
 
     return make
 

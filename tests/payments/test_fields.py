@@ -1,44 +1,31 @@
-"""Each field of a create is declared once, in `sync_mcp/api/fields.py`, and all who spell it agree with that.
+"""Each field of a create is declared once, in `sync_mcp/api/models.py`, and all who spell it agree with that.
 
 What one of them forgets is dropped, or digested wrongly, and is paid for all the same: so each message says
 what is still to be done for a new field.
 """
 
-import inspect
 from collections.abc import Callable, Collection
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from mcp import Client
 from pydantic import BaseModel
 
-from sync_mcp import AsyncSync, InvalidRequestError
+from sync_mcp import AsyncSync, InvalidRequestError, Settings, create_server
 from sync_mcp.api import fields, models
 from sync_mcp.api.create_fields import CreateFields
-from sync_mcp.api.fields import BESIDE_THE_REQUEST, EXTRAS, REQUEST, Fields, WireField, defaults_of
+from sync_mcp.api.fields import EXTRAS, REQUEST, Fields, WireField, defaults_of
 from sync_mcp.api.generations import Generations
-from sync_mcp.api.models import GenerationRequest, Json
+from sync_mcp.api.models import GenerationRequest, Json, RequestFields
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.intention import Intention
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.api import contract
 from sync_mcp.tools import generation_arguments as arguments
 
-DECLARED = "sync_mcp/api/fields.py"
-
-MODELS: dict[type[BaseModel], Fields] = {
-    models.GenerationRequest: REQUEST,
-    models.GenerationOptions: fields.OPTIONS,
-    models.ActiveSpeaker: fields.SPEAKER,
-    models.Segment: fields.SEGMENT,
-    models.SegmentAudioInput: fields.SEGMENT_AUDIO,
-    models.SegmentOptions: fields.SEGMENT_OPTIONS,
-    models.Dub: fields.DUB,
-    models.Video: fields.MEDIA,
-    models.Image: fields.MEDIA,
-    models.Audio: fields.MEDIA,
-}
+DECLARED = "sync_mcp/api/models.py"
 
 # What the tools do not offer, each for its reason.
 ONE_PROVIDER = {"provider_name"}
@@ -90,44 +77,34 @@ def compared(found: Collection[str], wanted: Collection[str], what: str, cure: s
     )
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_every_field_of_a_request_is_declared_with_its_name_on_the_wire(model: type[BaseModel]) -> None:
-    declared = {name: field.wire for name, field in MODELS[model].items()}
-    cure = (
-        f"declare it with the fields of {model.__name__}, with its default and its role; then run this again"
-    )
-    fault = compared(declared, wire_names(model), DECLARED, cure)
-    assert not fault, fault
-    assert declared == wire_names(model)
-
-
 def test_every_field_of_a_script_is_declared() -> None:
     fault = compared(
-        {*fields.TEXT, *fields.VOICE, "provider_extra"}, models.Text.model_fields, DECLARED, "add it to VOICE"
+        {*fields.TEXT, *fields.VOICE, "provider_extra"},
+        models.Text.model_fields,
+        DECLARED,
+        "add it to PROVIDER_FIELDS",
     )
     assert not fault, fault
 
 
-@pytest.mark.parametrize(
-    ("spelled", "more"),
-    [
-        (Generations.create, set[str]()),
-        (Generations.estimate_cost, {"duration_seconds", "fps"}),
-    ],
-)
-def test_the_signatures_take_every_declared_field(spelled: Callable[..., Any], more: Collection[str]) -> None:
-    beside = {"request_options"} if more else set(BESIDE_THE_REQUEST)
-    taken = inspect.signature(spelled).parameters.keys() - {"self"}
-    name = spelled.__qualname__
-    fault = compared(taken, {*REQUEST, *beside, *more}, name, "add the parameter, and hand it on")
+@pytest.mark.parametrize("spelled", [Generations.create, Generations.estimate_cost, CreateFields])
+def test_whoever_makes_or_prices_a_request_takes_every_declared_field(spelled: Callable[..., Any]) -> None:
+    named = {"model", "input", *RequestFields.__annotations__}
+    fault = compared(named, REQUEST, "RequestFields", "add it there, beside GenerationRequest")
     assert not fault, fault
+    taken = spelled.__annotations__
+    assert {"model", "input", "request_options"} <= taken.keys()
+    assert taken.keys() >= REQUEST.keys() or taken["fields"] == Unpack[RequestFields]
 
 
-def test_the_fields_of_one_of_many_creates_are_those_of_a_create() -> None:
-    cure = "add it in api/create_fields.py"
-    wanted = {*REQUEST, *BESIDE_THE_REQUEST}
-    fault = compared(CreateFields.__annotations__, wanted, "CreateFields", cure)
-    assert not fault, fault
+@pytest.mark.anyio
+async def test_a_field_that_nobody_declared_is_no_argument_of_a_create(sandbox: Sandbox) -> None:
+    given: dict[str, Any] = {"model": "lipsync-2", "input": [], "priority": "low"}
+    async with AsyncSync(api_key="sk_fields", base_url=sandbox.url) as sync:
+        for spelled in (sync.generations.create, sync.generations.estimate_cost):
+            with pytest.raises(TypeError, match="'priority'"):
+                await spelled(**given)
+    assert sandbox.requests == []
 
 
 @pytest.mark.parametrize(("given", "wanted"), ARGUMENTS)
@@ -171,12 +148,13 @@ def request_with(name: str, video: Json = VIDEO, audio: Json = AUDIO) -> Json:
             "segments": [{"startTime": 0, "endTime": 1, "audioInput": {"refId": "a"}}],
         },
         "dub": {"input": [video], "dub": {"targetLang": "es"}},
-        "output_file_name": {"output_file_name": "clip"},
         "webhook_url": {"webhook_url": "https://example.com/hook"},
         "project_id": {"project_id": "00000000-0000-4000-8000-000000000000"},
     }
-    assert name in given, f"give {name} a value here"
-    return {"model": "lipsync-2", "input": [video, audio], **given[name]}
+    if name not in given:
+        plain = GenerationRequest.model_fields[name].annotation == (str | None)
+        assert plain, f"give {name} a value here"
+    return {"model": "lipsync-2", "input": [video, audio], **given.get(name, {name: "said"})}
 
 
 def bodies(sandbox: Sandbox, path: str) -> list[Json]:
@@ -204,6 +182,21 @@ async def test_a_field_that_is_given_to_any_kind_of_create_reaches_the_api(
     sent = bodies(sandbox, "/v2/generate")
     assert [wire in body for body in (*sent, *bodies(sandbox, "/v2/analyze/cost"))] == [True] * 4
     assert all(body[wire] == sent[0][wire] for body in sent)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", REQUEST)
+async def test_a_field_that_is_given_to_the_tool_reaches_the_api(sandbox: Sandbox, name: str) -> None:
+    media = {**VIDEO, "url": sandbox.samples.speaking}, {**AUDIO, "url": sandbox.samples.audio}
+    given = request_with(name, *media)
+    if "project_id" in given:
+        given["project_id"] = sandbox.project_id
+    settings = Settings(approve_above_usd="never", webhook_hosts=("example.com",))
+    server = create_server(settings, sandbox_url=sandbox.url)
+    async with Client(server, mode="legacy", read_timeout_seconds=60) as client:
+        await client.call_tool("create_generation", given)
+    [sent] = bodies(sandbox, "/v2/generate")
+    assert REQUEST[name].wire in sent
 
 
 class _Newer(GenerationRequest):

@@ -141,7 +141,7 @@ def open_pair(
 
     @asynccontextmanager
     async def open_it(*policies: Policy, has_key: bool = True) -> AsyncGenerator[Pair]:
-        opening = BookOpening(str(home), False, None, None, None, 12.0)
+        opening = BookOpening(str(home), False, {}, 12.0)
         async with open_process(opening) as process, AsyncExitStack() as clients:
             sides: list[Side] = []
             for number, name in enumerate(NAMES):
@@ -392,7 +392,7 @@ async def test_the_connections_of_both_accounts_are_closed_with_the_process(
         await close(client)
 
     monkeypatch.setattr(AsyncSync, "aclose", note)
-    async with open_process(BookOpening(str(home), False, None, None, None, 12.0)) as process:
+    async with open_process(BookOpening(str(home), False, {}, 12.0)) as process:
         openings = [AccountOpening(f"sk_{name}", sandbox.url, UNASKED) for name in NAMES]
         clients = [open_account(process, opening).client for opening in openings]
         for client in clients:
