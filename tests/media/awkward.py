@@ -127,16 +127,18 @@ def make_tracks(
 
 def _tones(stream: AudioStream, rate: int, loud: float, seconds: float, late: float) -> list[AudioFrame]:
     size = stream.frame_size or 1024
+    is_whole = stream.format.name.startswith("s16")
+    # After so many samples the tone begins again, so no more of them need be worked out.
+    period = rate // math.gcd(rate, 440)
+    wave = [0.3 * math.sin(n * 440 * math.tau / rate) for n in range(period)]
+    once = array.array("h" if is_whole else "f", [round(v * 32767) if is_whole else v for v in wave])
+    tone = once * (size // period + 2)
     frames: list[AudioFrame] = []
     for number in range(round(seconds * rate / size)):
         frame = AudioFrame(format=stream.format.name, layout=stream.layout.name, samples=size)
         begin = number * size
-        loudness = 0.3 if begin < loud * rate else 0.0
-        wave = [loudness * math.sin((begin + n) * 2764 / rate) for n in range(size)]
-        is_whole = stream.format.name.startswith("s16")
-        data = array.array(
-            "h" if is_whole else "f", [round(v * 32767) if is_whole else v for v in wave]
-        ).tobytes()
+        part = tone[begin % period :][:size].tobytes()
+        data = part if begin < loud * rate else bytes(len(part))
         for plane in frame.planes:
             plane.update(data + bytes(plane.buffer_size - len(data)))
         frame.sample_rate, frame.pts = rate, begin + round(late * rate)

@@ -13,6 +13,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 Draw = Callable[[int, int, int], bytes]
@@ -85,27 +86,35 @@ def _encode_picture(
     container: OutputContainer, stream: VideoStream, moments: list[int], fps: int, draw: Draw
 ) -> None:
     width, height = stream.width, stream.height
+    # A frame by itself would set up the conversion anew.
+    reformatter = VideoReformatter()
     for number, moment in enumerate(moments):
         frame = VideoFrame(width, height, "rgb24")
         row = width * 3
         rows = draw(number, width, height)
         pad = bytes(frame.planes[0].line_size - row)
         frame.planes[0].update(b"".join(rows[at : at + row] + pad for at in range(0, len(rows), row)))
-        frame = frame.reformat(format=stream.pix_fmt)
+        frame = reformatter.reformat(frame, format=stream.pix_fmt)
         frame.pts, frame.time_base = moment, Fraction(1, fps)
         frame.pict_type = PictureType.NONE
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
 
 
+def _tone(rate: int, count: int) -> bytes:
+    """Return so many samples of 16 bits of a tone of 440 Hz."""
+    # After so many samples it begins again, so no more of them need be worked out.
+    period = rate // math.gcd(rate, 440)
+    wave = (round(12_000 * math.sin(number * 440 * math.tau / rate)) for number in range(period))
+    once = b"".join(sample.to_bytes(2, "little", signed=True) for sample in wave)
+    return (once * (count // period + 1))[: 2 * count]
+
+
 def _encode_sound(container: OutputContainer, stream: AudioStream, seconds: float, silent: bool) -> None:
     rate = stream.rate
     count = round(seconds * rate)
     frame = AudioFrame(format="s16", layout="mono", samples=count)
-    tone = (
-        0 if silent else round(12_000 * math.sin(number * 440 * math.tau / rate)) for number in range(count)
-    )
-    data = b"".join(sample.to_bytes(2, "little", signed=True) for sample in tone)
+    data = bytes(2 * count) if silent else _tone(rate, count)
     plane = frame.planes[0]
     plane.update(data + bytes(plane.buffer_size - len(data)))
     frame.sample_rate, frame.pts = rate, 0

@@ -23,11 +23,13 @@ from tests.media.clips import frozen, make_media
 pytestmark = pytest.mark.anyio
 
 CLIP = SAMPLES / "speaker.mp4"
+_START = looking._start  # pyright: ignore[reportPrivateUsage]
 
 
-@pytest.fixture(autouse=True)
-def _forks_workers() -> None:  # pyright: ignore[reportUnusedFunction]
-    """Start each worker: it is what is tested here."""
+@pytest.fixture
+def starts_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start each worker, where that is what is tested: elsewhere a forked one answers the same, and sooner."""
+    monkeypatch.setattr(looking, "_start", _START)
 
 
 class Started:
@@ -40,7 +42,7 @@ class Started:
 
 
 @pytest.fixture
-async def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+async def started(starts_workers: None, monkeypatch: pytest.MonkeyPatch) -> Started:
     seen = Started()
     really = anyio.open_process
 
@@ -55,6 +57,7 @@ async def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     return seen
 
 
+@pytest.mark.usefixtures("starts_workers")
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_a_look_tells_what_a_file_holds() -> None:
     info = await look(CLIP)
@@ -69,6 +72,7 @@ async def test_a_look_tells_what_a_file_holds() -> None:
     assert info == probe(CLIP)
 
 
+@pytest.mark.usefixtures("starts_workers")
 async def test_an_open_file_is_looked_at_from_its_beginning_wherever_it_stands() -> None:
     with CLIP.open("rb", buffering=0) as file:
         file.seek(0, io.SEEK_END)
@@ -170,6 +174,7 @@ async def test_the_process_that_decodes_does_not_get_the_key(
     assert "sk-secret" not in environment.values()
 
 
+@pytest.mark.usefixtures("starts_workers")
 async def test_a_module_in_the_current_folder_is_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +241,7 @@ async def test_a_decoder_that_hangs_is_killed_when_its_look_is_cancelled(hanging
     assert process.returncode
 
 
+@pytest.mark.usefixtures("starts_workers")
 async def test_a_decoder_that_dies_is_told_as_a_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
     really = anyio.open_process
 
@@ -249,6 +255,7 @@ async def test_a_decoder_that_dies_is_told_as_a_damaged_file(monkeypatch: pytest
     assert refused.value.code == "file_damaged"
 
 
+@pytest.mark.usefixtures("starts_workers")
 @pytest.mark.parametrize(
     "answer",
     [b"", b"[]", b"{}", b'{"result": {"kind": "video"}}', b'{"result": 1}', b"\xff", b"{" * 2_000_000],
@@ -269,6 +276,7 @@ async def test_an_answer_that_cannot_be_read_is_refused(
     assert refused.value.code in ("file_damaged", "media_worker_failed")
 
 
+@pytest.mark.usefixtures("starts_workers")
 @pytest.mark.parametrize("python", ["", "/no/such/python", os.devnull, "/bin/true"])
 async def test_without_a_python_to_start_it_says_what_is_wrong(
     python: str, monkeypatch: pytest.MonkeyPatch

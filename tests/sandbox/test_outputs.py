@@ -10,6 +10,7 @@ import av
 import httpx
 import pytest
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
 from sync_mcp.media.decoding.probe import probe
 from sync_mcp.sandbox import Sandbox
@@ -24,8 +25,10 @@ LONG = "x" * 15 * 6
 
 
 def _frames(path: Path) -> list[VideoFrame]:
+    # A frame by itself would set up the conversion anew.
+    reformatter = VideoReformatter()
     with av.open(str(path), "r") as container:
-        return [frame.reformat(format="gray") for frame in container.decode(video=0)]
+        return [reformatter.reformat(frame, format="gray") for frame in container.decode(video=0)]
 
 
 def _luma(frame: VideoFrame, x: int, y: int) -> int:

@@ -5,6 +5,7 @@
 
 import hashlib
 import threading
+from array import array
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,18 +73,15 @@ def fetched(url: str, target: Path) -> Path:
 
 def loudness_of(path: Path, seconds: int) -> list[int]:
     """Return the loudest sample of each tenth of a second."""
-    loudest = [0] * (seconds * 10)
+    samples = array("h")
     resampler = av.AudioResampler(format="s16", layout="mono", rate=8000)
-    heard = 0
     with av.open(str(path), "r") as container:
         for frame in container.decode(audio=0):
             for part in resampler.resample(frame):
-                samples = memoryview(bytes(part.planes[0])[: part.samples * 2]).cast("h")
-                for sample in samples:
-                    tenth = min(len(loudest) - 1, heard // 800)
-                    loudest[tenth] = max(loudest[tenth], abs(sample))
-                    heard += 1
-    return loudest
+                samples.frombytes(bytes(part.planes[0])[: part.samples * 2])
+    last = seconds * 10 - 1
+    tenths = [samples[tenth * 800 : (tenth + 1) * 800] for tenth in range(last)]
+    return [max(max(part), -min(part)) if part else 0 for part in (*tenths, samples[last * 800 :])]
 
 
 def uploaded(api: httpx.Client, name: str, content_type: str, content: bytes) -> str:

@@ -16,6 +16,7 @@ from av.filter import Graph
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image
 
@@ -145,6 +146,8 @@ class FrameStore:
         self._encoder.time_base = Fraction(1, 25)
         self._encoder.options = {"qmin": "2", "qmax": "2"}
         self._decoder = _jpeg("r")
+        # A frame by itself would set up the conversion anew.
+        self._to_jpeg, self._from_jpeg = VideoReformatter(), VideoReformatter()
 
     def __enter__(self) -> "FrameStore":
         return self
@@ -157,7 +160,7 @@ class FrameStore:
 
     def append(self, frame: VideoFrame) -> None:
         """Add a frame."""
-        picture = frame.reformat(format="yuvj420p")
+        picture = self._to_jpeg.reformat(frame, format="yuvj420p")
         picture.pts = len(self._places)
         picture.time_base = Fraction(1, 25)
         data = b"".join(bytes(packet) for packet in self._encoder.encode(picture))
@@ -169,7 +172,7 @@ class FrameStore:
         start, length = self._places[index]
         self._file.seek(start)
         (picture,) = self._decoder.decode(Packet(self._file.read(length)))
-        return picture.reformat(format="yuv420p")
+        return self._from_jpeg.reformat(picture, format="yuv420p")
 
 
 def _jpeg(mode: Literal["r", "w"]) -> VideoCodecContext:
