@@ -55,6 +55,8 @@ OF_SEVERAL_CODES: list[type[SyncError]] = [
 LEAVES = [kind for kind in CLASSES if not kind.__subclasses__()]
 KEY = "sync-mcp-6533643b-aceb-4c40-967e-d9ba9baac39e"
 SIGNATURE = "sIgNaTuRe"
+_TABLE = ""
+"""In the place of a name: the code stands in a table, and what is called with it is not known."""
 NASTY = (
     f"no\nway\x1b[31m\u200b, see https://user:{SIGNATURE}@host/clip.mp4?s={SIGNATURE}&t=1 \ud800" + "x" * 9999
 )
@@ -117,36 +119,34 @@ def below(kind: type[SyncError]) -> Iterator[type[SyncError]]:
 
 
 def test_the_list_of_codes_holds_each_that_is_raised_and_no_other() -> None:
-    names = {kind.__name__ for kind in CLASSES}
-    raised = {kind.code for kind in CLASSES}
-    for _, tree in _modules():
-        raised.update(codes_in(tree, names))
+    names = {kind.__name__ for kind in CLASSES} | {_TABLE}
+    raised = {kind.code for kind in CLASSES} | {code for name, code in _codes() if name in names}
     assert raised == set(get_args(Code))
 
 
-def codes_in(tree: ast.Module, names: set[str]) -> Iterator[str]:
-    """Yield the codes that a module gives to errors: as `code=` or by a constant's name.
+def codes_in(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield what a module calls with a code, as `code=` or by a constant's name, and that code.
 
     Of a constant that holds codes, each with a text after it, they are the first of each pair.
     """
+    nodes = list(ast.walk(tree))
     constants = {
         target.id: node.value.value
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        name = getattr(call.func, "id", "")
-        given = [word.value for word in call.keywords if word.arg == "code" and name in names]
+    for call in (node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+        given = [word.value for word in call.keywords if word.arg == "code"]
         for value in (part for each in given for part in ast.walk(each)):
             told = constants.get(value.id) if isinstance(value, ast.Name) else getattr(value, "value", None)
             if isinstance(told, str):
-                yield told
-    for table in (node for node in ast.walk(tree) if isinstance(node, ast.AnnAssign) and node.value):
+                yield getattr(call.func, "id", ""), told
+    for table in (node for node in nodes if isinstance(node, ast.AnnAssign) and node.value):
         if "tuple[Code, str]" in ast.unparse(table.annotation):
             for pair in (part for part in ast.walk(table.value or table) if isinstance(part, ast.Tuple)):
-                yield ast.literal_eval(pair)[0]
+                yield _TABLE, ast.literal_eval(pair)[0]
 
 
 @pytest.mark.parametrize("kind", OF_SEVERAL_CODES)
@@ -166,22 +166,20 @@ def test_no_other_class_has_several_codes() -> None:
 
 def _codes_given_to(kind: type[SyncError]) -> set[str]:
     """Return the codes with which the package builds errors of a class."""
-    calls = [tree for source, tree in _modules() if f"{kind.__name__}(" in source]
-    return {code for tree in calls for code in codes_in(tree, {kind.__name__})} - _codes_in_tables()
+    return {code for name, code in _codes() if name == kind.__name__} - _codes_in_tables()
 
 
-@cache
 def _codes_in_tables() -> set[str]:
     """Return the codes that no call names in its own words."""
-    return {code for _, tree in _modules() for code in codes_in(tree, set())}
+    return {code for name, code in _codes() if name == _TABLE}
 
 
 @cache
-def _modules() -> list[tuple[str, ast.Module]]:
-    """Return each module of the package, but for the sandbox's, as it is written and as a tree."""
+def _codes() -> set[tuple[str, str]]:
+    """Return what the package, but for its sandbox, calls with a code, and that code."""
     paths = [path for path in Path(sync_mcp.__file__).parent.rglob("*.py") if "sandbox" not in path.parts]
-    sources = [path.read_text(encoding="utf-8") for path in paths]
-    return [(source, ast.parse(source)) for source in sources]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+    return {found for tree in trees for found in codes_in(tree)}
 
 
 def test_every_failure_has_a_word_of_its_own_to_branch_on() -> None:

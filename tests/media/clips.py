@@ -70,7 +70,13 @@ def make_media(
             if rotation:
                 video.set_display_rotation(rotation)
         if sound:
-            audio = container.add_stream(sound, rate=48_000 if sound == "libopus" else 16_000, layout="mono")
+            audio = container.add_stream(
+                sound,
+                rate=48_000 if sound == "libopus" else 16_000,
+                layout="mono",
+                # How good it sounds is nothing to the tests, and how long it takes to encode is.
+                options={"aac_coder": "fast"} if sound == "aac" else {},
+            )
             assert isinstance(audio, AudioStream)
             audio.bit_rate = 32_000
         moments = list(times) if times is not None else list(range(frames))

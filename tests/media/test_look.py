@@ -453,7 +453,7 @@ async def test_a_film_too_long_to_decode_whole_is_looked_at_from_both_ends(
 ) -> None:
     from sync_mcp.media.decoding import examine as examining
 
-    clip = make_media(tmp_path / "clip.mp4", picture="mpeg4", frames=200, size=(640, 480))
+    clip = make_media(tmp_path / "clip.mp4", picture="mpeg4", frames=200, size=(160, 120))
     monkeypatch.setattr(examining, "_SEQUENTIAL_SHARE", 0.0)
     with clip.open("rb") as file:
         examined = examining.examine(file, deadline=anyio.current_time() + 60)

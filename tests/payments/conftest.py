@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import fields
 from decimal import Decimal
@@ -6,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 
 from sync_mcp import AsyncSync, Audio, Ledger, OutcomeUnknown, Video
@@ -20,6 +20,7 @@ from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.limits import Limits
 from sync_mcp.payments.stores.sqlite import SqliteStore
 from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.sandbox.media.storage import SAMPLES
 
 from .entries import LedgerOf
 
@@ -176,11 +177,8 @@ def make(sync: AsyncSync, guard: Guard, request_of: Callable[..., GenerationRequ
 
 
 @pytest.fixture
-async def files(sandbox: Sandbox, tmp_path: Path) -> Files:
-    clip = tmp_path / "clip.mp4"
-    async with httpx.AsyncClient() as http:
-        clip.write_bytes((await http.get(sandbox.samples.video)).content)
-    return Files(clip)
+def files(tmp_path: Path) -> Files:
+    return Files(shutil.copy(SAMPLES / "speaker.mp4", tmp_path / "clip.mp4"))
 
 
 async def leave_in_doubt(

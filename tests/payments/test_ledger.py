@@ -3,7 +3,6 @@
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -1381,15 +1380,10 @@ def test_an_attempt_whose_process_was_killed_is_there_and_can_be_gone_on_with(
     ledger: Ledger, home: Path, clock: Clock
 ) -> None:
     script = "begun(Ledger(folder), owner='killed'); print(time.time(), flush=True); os._exit(9)"
-    with subprocess.Popen(
-        [sys.executable, "-c", _PRELUDE + script, str(home)],
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        cwd=Path(__file__).parents[2],
-    ) as process:
-        assert process.stdout
-        clock.now = float(process.stdout.readline())
-        assert process.wait(PATIENCE_SECONDS) == 9
+    command = [sys.executable, "-c", _PRELUDE + script, str(home)]
+    done = run_forked(command, os.environ, timeout=PATIENCE_SECONDS)
+    assert done.returncode == 9
+    clock.now = float(done.stdout)
     assert not is_taken(ledger, 1, "me")
     clock.now += LEASE_SECONDS + 1
     assert is_taken(ledger, 1, "me")

@@ -120,12 +120,8 @@ def version_1_file(home: Path) -> sqlite3.Connection:
 
 @posix_only
 def test_after_a_kill_every_entry_stands_in_the_file_alone(ledger: Ledger, home: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _DIES_AFTER_A_CREATE, str(home)],
-        cwd=Path(__file__).parents[2],
-        timeout=PATIENCE_SECONDS,
-    )
-    assert done.returncode == -9
+    command = [sys.executable, "-c", _DIES_AFTER_A_CREATE, str(home)]
+    assert run_forked(command, os.environ, timeout=PATIENCE_SECONDS).returncode == -9
     for path in home.iterdir():
         if path.name not in ("ledger.sqlite3", "ledger.mark.json"):
             path.unlink()

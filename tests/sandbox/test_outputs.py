@@ -17,7 +17,20 @@ from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.media.mark import dot_size
 from sync_mcp.sandbox.media.picture import output_size
 from sync_mcp.sandbox.media.render import RenderPlan, render
-from tests.sandbox.wire import Json, ask, audio, fetched, finished, image, lipsync, loudness_of, text, video
+from tests.media.clips import make_media
+from tests.sandbox.wire import (
+    Json,
+    ask,
+    audio,
+    fetched,
+    finished,
+    image,
+    lipsync,
+    loudness_of,
+    text,
+    uploaded,
+    video,
+)
 
 SPEECH_SECONDS = 4.502
 LONG = "x" * 15 * 6
@@ -64,13 +77,16 @@ def test_the_output_is_as_long_as_sync_mode_says(
     voice: str,
     seconds: float,
 ) -> None:
+    # Of few pixels: how long it is rests on their number nowhere.
+    clip = make_media(tmp_path / "clip.mp4", picture="libx264", frames=125, fps=25)
+    source = {"type": "video", "assetId": uploaded(api, "clip.mp4", "video/mp4", clip.read_bytes())}
     spoken = text(LONG) if voice == "longer" else audio(sandbox)
-    body = lipsync(sandbox, input=[video(sandbox), spoken], options={"sync_mode": sync_mode})
+    body = lipsync(sandbox, input=[source, spoken], options={"sync_mode": sync_mode})
     done = finished(sandbox, api, body)
     assert done["outputDuration"] == pytest.approx(seconds, abs=0.02)
     info = probe(fetched(done["outputUrl"], tmp_path / "output.mp4"))
     assert info.duration_seconds == pytest.approx(done["outputDuration"], abs=0.1)
-    assert (info.has_video, info.has_audio, info.width, info.height) == (True, True, 360, 360)
+    assert (info.has_video, info.has_audio, info.width, info.height) == (True, True, 64, 48)
 
 
 def test_bounce_is_the_default(sandbox: Sandbox, api: httpx.Client) -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.sandbox.wire import KEY, arrived, ask, create, lipsync, text, video
+from tests.serving.stdio.forked import ForkedProcess
 
 ROOT = Path(__file__).parents[2]
 
@@ -119,22 +120,26 @@ def test_the_package_does_not_pay_for_the_sandbox() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def _start(command: list[str]) -> "subprocess.Popen[bytes]":
+    env = os.environ | {"PYTHONUNBUFFERED": "1"}
+    if sys.platform == "linux":
+        return ForkedProcess(command, env)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, env=env)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="this system ends a process by force, whatever the signal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_tells_how_to_use_it_and_ends_on_a_signal(number: signal.Signals) -> None:
     code = "from sync_mcp.sandbox import serve; serve('127.0.0.1', 0, plan='creator', job_seconds=1)"
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    ) as process:
-        assert process.stdout is not None
+    process = _start([sys.executable, "-c", code])
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    with process.stdin, process.stdout, process.stderr:
         told = ""
         while "Ctrl-C" not in told:
-            line = process.stdout.readline()
+            line = process.stdout.readline().decode()
             assert line, "it ended early"
             told += line
         url = told.split()[3]
@@ -142,5 +147,5 @@ def test_the_command_tells_how_to_use_it_and_ends_on_a_signal(number: signal.Sig
         assert f"{url}/samples/speech.wav" in told
         assert "curl -X POST" in told
         process.send_signal(number)
-        _, errors = process.communicate(timeout=10)
-        assert (process.returncode, errors) == (0, "")
+        # It is read to its end, which is the end of the process.
+        assert (process.stderr.read(), process.wait(10)) == (b"", 0)
