@@ -28,7 +28,7 @@ _START = looking._start  # pyright: ignore[reportPrivateUsage]
 
 @pytest.fixture
 def starts_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start each worker, where that is what is tested: elsewhere a forked one answers the same, and sooner."""
+    """Start each worker where that is what is tested: elsewhere a forked one answers the same, sooner."""
     monkeypatch.setattr(looking, "_start", _START)
 
 
