@@ -178,7 +178,9 @@ def make(sync: AsyncSync, guard: Guard, request_of: Callable[..., GenerationRequ
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
-    return Files(shutil.copy(SAMPLES / "speaker.mp4", tmp_path / "clip.mp4"))
+    clip = tmp_path / "clip.mp4"
+    shutil.copy(SAMPLES / "speaker.mp4", clip)
+    return Files(clip)
 
 
 async def leave_in_doubt(
