@@ -2,9 +2,11 @@ import gc
 import json
 import math
 import os
+import re
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import wraps
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -84,6 +86,26 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def new_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Make folders whose names begin as given; none is there yet."""
+    numbers = count()
+    base = tmp_path_factory.getbasetemp()
+
+    def make(name: str) -> Path:
+        path = base / f"{name}{next(numbers)}"
+        path.mkdir(mode=0o700)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, new_folders: Callable[[str], Path]) -> Path:
+    """Count the folders: pytest's own looks through those of all tests before, for each test."""
+    return new_folders(re.sub(r"\W", "_", request.node.name)[:30])
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep each test's ledger to itself, and away from the user's."""
@@ -92,10 +114,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _lists_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _lists_at_once() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
     """Send a create in doubt again at once: the time in which the API's list may lag is for its own tests."""
-    monkeypatch.setattr("sync_mcp.api.create.LISTED_WITHIN_SECONDS", -math.inf)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sync_mcp.api.create.LISTED_WITHIN_SECONDS", -math.inf)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -158,11 +182,13 @@ def _forks_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sync_mcp.media.decoding.look._start", forked_worker.started)
 
 
-@pytest.fixture(autouse=True)
-def _decodes_without_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _decodes_without_haste() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
     """Let the decoder take as long as a busy machine needs: its limits have tests of their own."""
-    monkeypatch.setattr("sync_mcp.media.decoding.look.LOOK_SECONDS", 45.0)
-    monkeypatch.setattr("sync_mcp.media.decoding.look.EXAMINE_SECONDS", 45.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sync_mcp.media.decoding.look.LOOK_SECONDS", 45.0)
+        patch.setattr("sync_mcp.media.decoding.look.EXAMINE_SECONDS", 45.0)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
