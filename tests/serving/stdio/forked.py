@@ -27,12 +27,17 @@ from threading import Event, Lock, Thread
 from types import FrameType
 from typing import IO
 
+import anyio
+
 import sync_mcp
 from sync_mcp.cli import main as cli
+from sync_mcp.tools.catalogue import TOOLS
 
 START_SECONDS = 60.0
 _MESSAGE_BYTES = 1 << 16
 _STREAMS = (0, 1, 2)
+CLOSED = -1
+"""In the place of a descriptor: the stream is closed."""
 _PROGRAMS = ("sync_mcp.__main__", "sync_mcp.media.decoding.worker")
 
 
@@ -67,6 +72,16 @@ def run_forked(
     return subprocess.CompletedProcess(command, code, output, errors)
 
 
+def start_forked(
+    arguments: Sequence[str], env: Mapping[str, str], *, stdin: int = subprocess.PIPE
+) -> subprocess.Popen[bytes]:
+    """Start the command, or Python with a file, on this stdin; its other streams are pipes."""
+    if sys.platform == "linux":
+        return ForkedProcess(arguments, env, stdin=None if stdin == subprocess.PIPE else stdin)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(list(arguments), env=dict(env), stdin=stdin, stdout=pipe, stderr=pipe)
+
+
 class ForkedProcess(subprocess.Popen[bytes]):
     """What `Popen` would be of the command, or of Python with a file, a module or code.
 
@@ -80,12 +95,17 @@ class ForkedProcess(subprocess.Popen[bytes]):
         *,
         imports: tuple[str, ...] = (),
         stdin: int | None = None,
+        stdout: int | None = None,
         stderr: int | None = None,
     ) -> None:
         theirs: list[int] = []
         ours: list[IO[bytes] | None] = []
-        for stream, given in zip(_STREAMS, (stdin, None, stderr), strict=True):
-            if given is None:
+        given_streams = (stdin, stdout, stderr)
+        for stream, given in zip(_STREAMS, given_streams, strict=True):
+            if given == CLOSED:
+                theirs.append(os.open(os.devnull, os.O_RDWR))
+                ours.append(None)
+            elif given is None:
                 reads, writes = os.pipe()
                 theirs.append(writes if stream else reads)
                 ours.append(os.fdopen(reads, "rb") if stream else os.fdopen(writes, "wb"))
@@ -95,7 +115,8 @@ class ForkedProcess(subprocess.Popen[bytes]):
         self.args = list(arguments)
         self.stdin, self.stdout, self.stderr = ours
         self.returncode: int | None = None
-        self.pid, self._ended = _parent(imports).fork(arguments, env, theirs)
+        closed = [stream for stream in _STREAMS if given_streams[stream] == CLOSED]
+        self.pid, self._ended = _parent(imports).fork(arguments, env, theirs, closed)
         for number in theirs:
             os.close(number)
 
@@ -148,10 +169,17 @@ class _Parent:
         atexit.register(self._end)
 
     def fork(
-        self, arguments: Sequence[str], env: Mapping[str, str], streams: Sequence[int]
+        self, arguments: Sequence[str], env: Mapping[str, str], streams: Sequence[int], closed: Sequence[int]
     ) -> tuple[int, _Ended]:
         """Start a process; one at a time, whichever thread asks for it."""
-        order = json.dumps({"arguments": list(arguments), "env": dict(env), "folder": str(Path.cwd())})
+        order = json.dumps(
+            {
+                "arguments": list(arguments),
+                "env": dict(env),
+                "folder": str(Path.cwd()),
+                "closed": list(closed),
+            }
+        )
         with self._ordering:
             self._has_started.clear()
             socket.send_fds(self._channel, [order.encode()], streams)
@@ -223,6 +251,13 @@ def _serve(channel: socket.socket) -> None:
         os.close(number)
     random.seed()
     told = json.loads(order)
+    closed: list[int] = told["closed"]
+    for stream in closed:
+        os.close(stream)
+        # What Python has for a stream that is closed when it starts.
+        name = ("stdin", "stdout", "stderr")[stream]
+        setattr(sys, name, None)
+        setattr(sys, f"__{name}__", None)
     os.chdir(told["folder"])
     os.environ.clear()
     os.environ.update(told["env"])
@@ -251,6 +286,7 @@ def main() -> None:
             importlib.import_module(module.name)
     for name in sys.argv[2:]:
         importlib.import_module(name)
+    _make_what_each_makes_once()
     _serve(socket.socket(fileno=int(sys.argv[1])))
     code = 0
     try:
@@ -260,6 +296,15 @@ def main() -> None:
             raise
         code = end.code or 0
     _end(code)
+
+
+def _make_what_each_makes_once() -> None:
+    """Make the tools' schemas, which never change: they are most of a server's start and of a first call."""
+    for tool in TOOLS:
+        assert tool.definition
+        assert tool._whole_schema  # pyright: ignore[reportPrivateUsage]
+    # It imports what a loop runs on.
+    anyio.run(anyio.sleep, 0)
 
 
 def _run() -> None:

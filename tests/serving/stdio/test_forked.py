@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.host import COMMAND
-from tests.serving.stdio.forked import run_forked
+from tests.serving.stdio.forked import CLOSED, ForkedProcess, run_forked
 from tests.serving.stdio.process import WAIT_SECONDS, started
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked on this system")
@@ -75,6 +75,29 @@ def test_a_forked_file_is_the_main_program_with_its_own_arguments_input_and_fold
     )
     assert done.stdout == f"__main__ ['a b'] typed {Path.cwd()} {{'ONE': '1'}} next door\n"
     assert (done.returncode, done.stderr) == (3, "")
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2], ids=["stdin", "stdout", "stderr"])
+def test_a_forked_process_without_a_stream_is_as_python_starts_without_it(
+    closed: int, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    program = (
+        "import os, sys\n"
+        "names = ('stdin', 'stdout', 'stderr', '__stdin__', '__stdout__', '__stderr__')\n"
+        "told = [getattr(sys, name) is None for name in names]\n"
+        "told += [os.open('.', os.O_RDONLY)]\n"
+        f"open({str(told)!r}, 'w').write(repr(told))\n"
+    )
+    command = [sys.executable, "-c", program]
+    shell = ["/bin/sh", "-c", f'exec "$@" {closed}<&-', "sh", *command]
+    subprocess.run(shell, env={}, check=True, timeout=WAIT_SECONDS, stdin=subprocess.DEVNULL)
+    real = told.read_text(encoding="utf-8")
+    told.unlink()
+    stdin, stdout, stderr = (CLOSED if stream == closed else None for stream in range(3))
+    with ForkedProcess(command, {}, stdin=stdin, stdout=stdout, stderr=stderr) as forked:
+        assert forked.wait(WAIT_SECONDS) == 0
+    assert told.read_text(encoding="utf-8") == real
 
 
 def test_a_forked_server_hears_signals_and_leaves_no_process() -> None:
