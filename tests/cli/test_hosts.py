@@ -41,11 +41,9 @@ def config(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 @cache
 def configs(*flags: str, secrets: bool = False) -> dict[str, str]:
     """What each host is told, by one process, since a start takes longer than all of them."""
-    done = subprocess.run(
+    done = run_forked(
         [sys.executable, "-c", _EVERY_HOST, *flags],
-        env={"SYNC_API_KEY": KEY, "SYNC_MCP_HTTP_TOKEN": TOKEN} if secrets else {},
-        capture_output=True,
-        encoding="utf-8",
+        {"SYNC_API_KEY": KEY, "SYNC_MCP_HTTP_TOKEN": TOKEN} if secrets else {},
         timeout=WAIT_SECONDS,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 import sync_mcp
-from tests.serving.stdio.forked import run_forked
+from tests.serving.stdio.forked import run_forked, start_forked
 
 SECONDS = 30.0
 ENDS_WITHIN_SECONDS = 10.0
@@ -39,7 +39,7 @@ def _run(
     environment: Mapping[str, str] | None = None,
 ) -> Done:
     words, env = [*command, *arguments], _environment(environment)
-    if command != FORKED or "PYTHONPATH" in (environment or {}):
+    if command in (MODULE, SCRIPT) or "PYTHONPATH" in (environment or {}):
         return subprocess.run(
             words, input=told, capture_output=True, encoding="utf-8", timeout=SECONDS, env=env
         )
@@ -200,19 +200,14 @@ def test_a_log_record_is_one_line_and_has_a_traceback_only_for_debugging(level: 
 @contextmanager
 def _sandbox(
     *arguments: str, folder: Path, **environment: str
-) -> Generator[tuple[subprocess.Popen[str], str]]:
+) -> Generator[tuple[subprocess.Popen[bytes], str]]:
     """A sandbox of its own process, and its URL."""
-    with subprocess.Popen(
-        [*MODULE, "sandbox", "--port", "0", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env=_environment({"TMPDIR": str(folder), **environment}),
-    ) as process:
+    words = [*MODULE, "sandbox", "--port", "0", *arguments]
+    with start_forked(words, _environment({"TMPDIR": str(folder), **environment})) as process:
         assert process.stdout
         try:
             # The line comes when it serves; a process that ends before it closes the pipe.
-            first = process.stdout.readline()
+            first = process.stdout.readline().decode()
             assert first.startswith("Sync API sandbox: http://127.0.0.1:"), first
             yield process, first.split()[-1]
         finally:
@@ -243,8 +238,8 @@ def test_the_sandbox_serves_alone_and_ends_on_a_signal_leaving_nothing(
         assert process.wait(ENDS_WITHIN_SECONDS) == 0
         assert process.stdout
         assert process.stderr
-        told = process.stdout.read()
-        assert process.stderr.read() == ""
+        told = process.stdout.read().decode()
+        assert process.stderr.read() == b""
     assert f"{url}/samples/speaker.mp4" in told
     assert "curl" in told
     assert list(tmp_path.iterdir()) == []
@@ -280,7 +275,7 @@ def test_a_sandbox_with_a_token_says_so_and_takes_no_other_key(
         process.send_signal(signal.SIGTERM)
         assert process.wait(ENDS_WITHIN_SECONDS) == 0
         assert process.stdout
-        told = process.stdout.read()
+        told = process.stdout.read().decode()
     assert "Only its token is good as x-api-key." in told
     assert "x-api-key: TOKEN" in told
     assert KEY not in told

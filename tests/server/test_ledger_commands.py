@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from sync_mcp.machine.home import default_home
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.server.host import COMMAND, KEY, embedded, hosted, media, text
+from tests.serving.stdio.forked import run_forked
 from tests.serving.stdio.process import WAIT_SECONDS, Frame
 
 pytestmark = pytest.mark.skipif(
@@ -30,9 +30,7 @@ def settling_command(told: str) -> list[str]:
 
 def typed(words: list[str], home: Path) -> str:
     """What a terminal of the user's prints, which knows nothing of the server's environment."""
-    done = subprocess.run(
-        words, env={"HOME": str(home)}, capture_output=True, encoding="utf-8", timeout=WAIT_SECONDS
-    )
+    done = run_forked(words, {"HOME": str(home)}, timeout=WAIT_SECONDS)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -170,7 +170,7 @@ def test_the_users_key_address_and_proxy_are_never_used_on_the_sandbox():
     ids=["SYNC_MCP_SANDBOX=1", "python -m sync_mcp"],
 )
 def test_the_sandbox_is_also_reached_by(command: Sequence[str], env: dict[str, str], tmp_path: Path):
-    with started(command, env | {"TMPDIR": str(tmp_path)}, forked=False) as server:
+    with started(command, env | {"TMPDIR": str(tmp_path)}) as server:
         host = Host(server).connect()
         assert tool_names(host) == NAMES
         made = host.call("create_generation", input=embedded(host).media)

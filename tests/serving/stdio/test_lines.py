@@ -1,6 +1,5 @@
 import json
 import os
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from sync_mcp.serving.stdio import MAX_LINE_BYTES
 
+from .forked import start_forked
 from .process import (
     FIXTURE_COMMAND,
     WAIT_SECONDS,
@@ -183,10 +183,11 @@ def test_stdin_may_be_a_file_which_no_event_loop_can_wait_for(tmp_path: Path):
         encoding="utf-8",
     )
     with lines.open("rb") as stdin:
-        served = subprocess.run(
-            FIXTURE_COMMAND, stdin=stdin, capture_output=True, timeout=WAIT_SECONDS, check=True
-        )
-    answers = map(json.loads, served.stdout.splitlines())
+        server = start_forked(FIXTURE_COMMAND, os.environ, stdin=stdin.fileno())
+    with server:
+        assert server.stdout
+        answers = [json.loads(line) for line in server.stdout]
+        assert server.wait(WAIT_SECONDS) == 0
     assert {answer["id"]: text_of(answer) for answer in answers} == {n: f"text {n}" for n in range(100)}
 
 
@@ -195,9 +196,7 @@ def test_stdin_may_be_a_terminal_that_hangs_up():
     import pty
 
     terminal, stdin = pty.openpty()
-    with subprocess.Popen(
-        FIXTURE_COMMAND, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as server:
+    with start_forked(FIXTURE_COMMAND, os.environ, stdin=stdin) as server:
         os.close(stdin)
         assert server.stdout
         os.write(terminal, json.dumps(modern(call(1, "echo", "typed"))).encode() + b"\n")

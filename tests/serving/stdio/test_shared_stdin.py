@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.places import be_alone
+
+from .forked import start_forked
 from .process import (
     FIXTURE_COMMAND,
     FIXTURE_SERVER,
@@ -48,13 +51,14 @@ runpy.run_path({str(FIXTURE_SERVER)!r}, run_name="__main__")
 """
 
 
-@pytest.mark.alone
+@pytest.mark.alone("once started")
 @pytest.mark.parametrize("stop", [send_sigterm, send_sigint])
 @pytest.mark.skipif(sys.platform != "linux", reason="only here can a shared pipe be read without waiting")
 def test_a_server_whose_message_another_reader_took_is_not_blocked(stop: Any):
     with started((sys.executable, "-c", ROBBED_SERVER), {}, forked=False) as server:
         server.send(request("lost", "ping"))
         server.told("robbed")
+        be_alone()
         stop(server)
         assert server.ends() == 0
 
@@ -66,21 +70,20 @@ def test_what_comes_after_a_message_that_another_reader_took_is_answered():
         assert text_of(server.ask(modern(call(1, "echo", "kept")))) == "kept"
 
 
-@pytest.mark.alone
+@pytest.mark.alone("once started")
 @pytest.mark.parametrize("stop", [send_sigterm, send_sigint])
 def test_a_blocked_event_loop_cannot_hold_up_a_process_that_asked_for_a_last_resort(stop: Any):
     with running(forked=False, EXIT_WITHIN="1") as server:
         server.send(modern(call(1, "block_loop")))
         server.told("blocking the loop")
+        be_alone()
         stop(server)
         assert server.ends() == 0
 
 
 @contextmanager
 def served_on(stdin: int) -> Generator["subprocess.Popen[bytes]"]:
-    with subprocess.Popen(
-        FIXTURE_COMMAND, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as server:
+    with start_forked(FIXTURE_COMMAND, os.environ, stdin=stdin) as server:
         try:
             yield server
         finally:

@@ -28,10 +28,10 @@ pytestmark = pytest.mark.alone("once started")
 
 
 @contextmanager
-def running(*, read_stdout: bool = True, **env: str) -> Generator[ServerProcess]:
+def running(*, read_stdout: bool = True, forked: bool = False, **env: str) -> Generator[ServerProcess]:
     """The fixture server, started and alone."""
-    # What is forked frees no memory at its end.
-    with process.running(read_stdout=read_stdout, forked=False, **env) as server:
+    # What is forked frees no memory at its end: that is for tests of what is answered before.
+    with process.running(read_stdout=read_stdout, forked=forked, **env) as server:
         server.told("lifespan entered")
         be_alone()
         yield server
@@ -133,7 +133,7 @@ def test_a_client_that_writes_all_and_closes_at_once_gets_every_answer_and_need_
         *(call(n, "echo", str(n)) for n in range(50)),
         modern(call("last", "take_a_moment", "last")),
     ]
-    with running(GRACE_SECONDS="60") as server:
+    with running(forked=True, GRACE_SECONDS="60") as server:
         server.send_raw("\n".join(json.dumps(frame) for frame in frames).encode())
         close_stdin(server)
         assert text_of(server.answer("last")) == "last"
@@ -144,7 +144,7 @@ def test_a_client_that_writes_all_and_closes_at_once_gets_every_answer_and_need_
 
 
 def test_a_short_call_is_answered_though_one_beside_it_would_wait_for_ever():
-    with running(BACKEND="trio") as server:
+    with running(forked=True, BACKEND="trio") as server:
         server.send(
             INITIALIZE, INITIALIZED, call(1, "wait_forever"), modern(call(2, "take_a_moment", "short"))
         )
