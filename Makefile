@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOG := $(VENV)/setup.log
+PACKER := build/mcpb
+COMPILE := --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
+	--custom-compile-command "make constraints"
 UNREACHABLE := 'connection|name resolution|not known|unreachable|timed out|dns error|error sending request'
 RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 CREATES := 2000
@@ -14,7 +17,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check snapshots docs bench torture live constraints clean
+.PHONY: help demo test check snapshots docs package bench torture live constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +43,9 @@ snapshots: $(READY) ## Write tests/snapshots anew, from the tools as they are
 docs: snapshots ## Write the generated parts of README.md anew
 	@$(BIN)/python tests/docs/generate.py
 
+package: $(READY) $(PACKER)/.ready ## Build the wheel, the sdist, the bundle and server.json into dist/ (needs Node)
+	@$(BIN)/python -m tests.package.build $(PACKER)/node_modules/.bin/mcpb
+
 bench: $(READY) ## Measure start, calls, sizes and memory, as ratios to a bare server of the SDK
 	@$(BIN)/python -m tests.bench
 
@@ -50,12 +56,18 @@ live: $(READY) ## With a real SYNC_API_KEY: free reads only, each difference fro
 	@$(BIN)/python -m tests.live
 
 constraints: ## Write constraints.txt anew after a change of pyproject.toml (needs uv)
-	@uv pip compile pyproject.toml --extra media --group dev --group build --universal --python-version 3.11 \
-		--generate-hashes --no-annotate --quiet --output-file constraints.txt \
-		--custom-compile-command "make constraints"
+	@uv pip compile pyproject.toml --extra media --group dev --group build $(COMPILE) --output-file constraints.txt
+	@uv pip compile pyproject.toml --extra media $(COMPILE) --constraint constraints.txt \
+		--output-file .package/runtime.txt
+	@uv pip compile .package/tools.in $(COMPILE) --output-file .package/tools.txt
 
-clean: ## Remove .venv, caches and demo output
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis demo-output
+clean: ## Remove .venv, caches, what was built, and demo output
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist demo-output
+
+$(PACKER)/.ready: .package/node/package.json .package/node/hashes.json
+	@mkdir -p $(PACKER)
+	@.ci/node/install.sh $(PACKER) .package/node >/dev/null
+	@touch $@
 
 $(READY): pyproject.toml constraints.txt
 	@if ! mkdir -p $(VENV) 2>/dev/null || ! touch $(LOG) 2>/dev/null; then \

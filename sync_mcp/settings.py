@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -17,6 +17,7 @@ from sync_mcp.texts import near, safe, split_names, without_secrets
 PREFIX = "SYNC_MCP_"
 
 _HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+_UNFILLED = re.compile(r"\$\{user_config\.(\w{1,40})\}")
 
 HIGHEST_USD = Decimal(1_000_000)
 Dollars = Annotated[Decimal, Field(ge=0, le=HIGHEST_USD)]
@@ -236,7 +237,8 @@ class Settings(BaseModel):
     def faults(cls, environment: Mapping[str, str], **flags: object) -> list[str]:
         """Return what is wrong with the settings, a sentence for each."""
         settings, faults = cls._read(environment, flags)
-        return [*faults, _PLACEHOLDER_SENT] if settings is not None and settings.sends_placeholder else faults
+        sent = settings._placeholder_sent if settings is not None else None
+        return [*faults, sent] if sent else faults
 
     @classmethod
     def _read(
@@ -249,6 +251,11 @@ class Settings(BaseModel):
             if environment.get(variable, "").strip()
         }
         values |= {name: value for name, value in flags.items() if value is not None}
+        unfilled = {name: field for name in values if (field := _find_unfilled(values[name])) is not None}
+        # A key is not needed everywhere, see `sends_placeholder`.
+        unfilled.pop("api_key", None)
+        faults += [_UNFILLED_TOLD.format(cls.VARIABLES[name], field) for name, field in unfilled.items()]
+        values = {name: value for name, value in values.items() if name not in unfilled}
         for name in ("log_level", "approve_above_usd", "approve_by"):
             word = values.get(name)
             if isinstance(word, str):
@@ -281,8 +288,17 @@ class Settings(BaseModel):
         Raises:
             ConfigurationError: it would be.
         """
-        if self.sends_placeholder:
-            raise ConfigurationError(_PLACEHOLDER_SENT)
+        sent = self._placeholder_sent
+        if sent:
+            raise ConfigurationError(sent)
+
+    @property
+    def _placeholder_sent(self) -> str | None:
+        """What is wrong where a placeholder would be sent for a key; None where none would be."""
+        if self.api_key is None or not self.sends_placeholder:
+            return None
+        field = _find_unfilled(self.api_key.get_secret_value())
+        return f"{_UNFILLED_TOLD.format('SYNC_API_KEY', field)} {_NO_KEY}" if field else _PLACEHOLDER_SENT
 
 
 Settings.VARIABLES = {
@@ -291,6 +307,11 @@ Settings.VARIABLES = {
     for name in Settings.model_fields
 }
 
+_NO_KEY = "A key is made at https://sync.so/settings/api-keys; the sandbox needs none."
+_UNFILLED_TOLD = (
+    "{} was left unfilled by the host, as ${{user_config.{}}}: "
+    "fill in that field in the extension's settings."
+)
 _PLACEHOLDER_SENT = (
     "SYNC_API_KEY is a placeholder: put a key in its place, made at https://sync.so/settings/api-keys, or "
     "take --sandbox, which needs none."
@@ -323,7 +344,16 @@ _WANTED = {
 }
 
 
+def _find_unfilled(value: object) -> str | None:
+    """Return the field of an extension's settings that the host left unfilled, where a value names one."""
+    words = value if isinstance(value, list) else [value]
+    found = (_UNFILLED.search(word) for word in cast(list[object], words) if isinstance(word, str))
+    return next((match[1] for match in found if match), None)
+
+
 def _complaint(variable: str, name: str, value: object) -> str:
+    if isinstance(value, list):
+        value = os.pathsep.join(map(str, cast(list[object], value)))
     shown = "" if name in _SECRETS else f", not {safe(without_secrets(str(value)), 60)!r}"
     return f"{variable} must be {_WANTED[name]}{shown}."
 

@@ -267,3 +267,33 @@ def test_names_of_tools_and_sets_stand_with_commas_between_in_any_case() -> None
     settings = _read({"SYNC_MCP_TOOLSETS": " Core, ,all", "SYNC_MCP_TOOLS": "list_voices"})
     assert (settings.toolsets, settings.tools) == (("core", "all"), ("list_voices",))
     assert (_read({}).toolsets, _read({}).tools) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "variable"),
+    [
+        ({"SYNC_MCP_BUDGET_USD_PER_DAY": "${user_config.field}"}, {}, "SYNC_MCP_BUDGET_USD_PER_DAY"),
+        ({"SYNC_MCP_SANDBOX": " ${user_config.field} "}, {}, "SYNC_MCP_SANDBOX"),
+        ({"SYNC_MCP_HOME": "${user_config.field}"}, {}, "SYNC_MCP_HOME"),
+        ({}, {"media_roots": ["~/Movies", "${user_config.field}"]}, "SYNC_MCP_MEDIA_ROOTS"),
+    ],
+)
+def test_what_a_host_left_unfilled_is_told_as_such(
+    environment: dict[str, str], flags: dict[str, object], variable: str
+) -> None:
+    assert _complaint(environment, **flags) == (
+        f"{variable} was left unfilled by the host, as ${{user_config.field}}: "
+        "fill in that field in the extension's settings."
+    )
+
+
+def test_a_key_that_a_host_left_unfilled_is_told_as_such_where_one_is_needed() -> None:
+    unfilled = {"SYNC_API_KEY": "${user_config.api_key}"}
+    [fault] = Settings.faults(unfilled)
+    assert fault.startswith("SYNC_API_KEY was left unfilled by the host, as ${user_config.api_key}: fill in")
+    assert "https://sync.so/settings/api-keys" in fault
+    assert Settings.faults(unfilled | {"SYNC_MCP_SANDBOX": "true"}) == []
+
+
+def test_a_folder_of_a_flag_that_is_no_whole_path_is_told_as_it_was_given() -> None:
+    assert _complaint({}, media_roots=["~/Movies", "clips"]).endswith(f", not '~/Movies{os.pathsep}clips'.")

@@ -13,7 +13,7 @@ from sync_mcp.settings import Settings
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.toolsets import select_tools
 
-_TOLD_TO_HOSTS = {"api_key", "sandbox", "log_level", "http", "http_token", *HTTP_FLAGS}
+_TOLD_TO_HOSTS = {"api_key", "sandbox", "log_level", "media_roots", "http", "http_token", *HTTP_FLAGS}
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -26,8 +26,9 @@ def run(arguments: argparse.Namespace) -> None:
         _check_reachable(settings)
         [token] = read_tokens(settings) if settings.makes_token else [None]
     level = ("--log-level", settings.log_level) if "log_level" in settings.model_fields_set else ()
+    roots = (word for root in settings.media_roots or () for word in ("--root", str(root)))
     server = Installation(
-        command=(*this_command(), *level),
+        command=(*this_command(), *level, *roots),
         sandbox=settings.sandbox,
         url=_url(settings) if settings.http else None,
         has_token=settings.has_token,

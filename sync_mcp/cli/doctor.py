@@ -53,7 +53,7 @@ _CLOCK_TOLERANCE_SECONDS = 120.0
 _WITHOUT_MEDIA = (
     "preview_generation does not work, and files are not checked before they are paid for nor when saved"
 )
-_MEND_ROOTS = "Make the folder or give access to it, or correct SYNC_MCP_MEDIA_ROOTS."
+_MEND_ROOTS = "Make the folder or give access to it, or correct SYNC_MCP_MEDIA_ROOTS or --root."
 _MEND_RESULTS = "Make the folder or give access to it, or correct SYNC_MCP_DOWNLOAD_DIR."
 _MEND_QUOTES = "Take the quotes off SYNC_API_KEY: they are sent as a part of it."
 _QUOTES = "\"'`"

@@ -187,6 +187,14 @@ def _add_server_flags(parser: argparse.ArgumentParser, *, default: object) -> No
         metavar="LEVEL",
         help=f"{', '.join(_LOG_LEVELS)} (default: info)",
     )
+    add(
+        "--root",
+        "media_roots",
+        action="append",
+        metavar="DIR",
+        help="folder whose media may be read and where results may be saved, in place of "
+        "SYNC_MCP_MEDIA_ROOTS; may be given again",
+    )
     add("--http", "http", action="store_true", help="serve Streamable HTTP at /mcp instead of stdio")
     add("--host", "http_host", metavar="HOST", help="with --http: address (default: 127.0.0.1)")
     add("--port", "http_port", type=_port, metavar="PORT", help="with --http: port (default: 8000)")

@@ -13,6 +13,7 @@ from pathlib import Path
 from sync_mcp.cli.hosts import HOSTS, Installation, configuration
 from sync_mcp.settings import Settings
 from sync_mcp.tools.catalogue import TOOLS
+from tests.package.facts import Facts
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -87,6 +88,22 @@ def _pasted(host: str, server: Installation) -> str:
     return f"{lines}\n\n```{_LANGUAGES.get(block[0], 'sh')}\n{block}\n```"
 
 
+def _install() -> str:
+    facts = Facts.read()
+    start = f"```sh\nuvx --from '{facts.requirement}' sync-mcp demo\n```"
+    if facts.is_on_index:
+        return start
+    wheel = f"`uvx --from 'dist/{facts.wheel}[media]' sync-mcp demo`"
+    return (
+        f"{start}\n\nNothing is published yet, and the address above is a placeholder: put the true one in "
+        f"its place, or start from a clone, where `make package` builds a wheel: {wheel}."
+    )
+
+
+def _registry_name() -> str:
+    return f"<!-- mcp-name: {Facts.read().registry_name} -->"
+
+
 def _command_help() -> str:
     commands = ((), ("config",), ("doctor",), ("demo",), ("sandbox",))
     return _fenced("\n\n".join(_help_of(*words) for words in commands))
@@ -127,6 +144,8 @@ def _first_sentence(text: str) -> str:
 
 
 PARTS: Mapping[str, Callable[[], str]] = {
+    "install": _install,
+    "registry-name": _registry_name,
     "claude-desktop": _claude_desktop,
     "hosts": _every_host,
     "tools": _tool_table,

@@ -33,6 +33,7 @@ from sync_mcp.payments.price import Price
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 from sync_mcp.tools.catalogue import TOOLS
+from tests.package.facts import Facts
 from tests.server.host import hosted
 from tests.serving.stdio.forked import run_forked
 
@@ -270,6 +271,9 @@ def test_every_shell_command_is_a_make_target_or_is_run_by_a_test() -> None:
             installed = json.loads((ROOT / ".ci" / "node" / "package.json").read_text(encoding="utf-8"))
             assert installed["dependencies"][package] == version
             assert words[3:] == [".venv/bin/sync-mcp", "--sandbox"]
+        elif words[0] == "uvx":
+            # The suite of the package starts it so, from what it has built.
+            assert words[1:] == ["--from", Facts.read().requirement, "sync-mcp", "demo"]
         elif words[0] == "claude":
             assert words[words.index("--") + 1 :] == [CLONE_COMMAND]
         else:
