@@ -58,8 +58,8 @@ class Place:
             "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR") or str(Path("~/.cache/uv").expanduser()),
         }
 
-    def run(self, *command: str, **environment: str) -> str:
-        """Run a command in the folder and return what it printed; a failure ends the suite."""
+    def run(self, *command: str, fails: bool = False, **environment: str) -> str:
+        """Run a command in the folder and return what it printed; the suite ends unless it `fails` as told."""
         # The program is looked for where the user would find it.
         program = shutil.which(command[0], path=self.environment["PATH"]) or command[0]
         done = subprocess.run(
@@ -71,7 +71,7 @@ class Place:
             encoding="utf-8",
             timeout=WAIT_SECONDS,
         )
-        if done.returncode:
+        if bool(done.returncode) != fails:
             sys.exit(f"{shlex.join(command)} failed ({done.returncode}):\n{done.stdout}{done.stderr}")
         return done.stdout
 
@@ -157,12 +157,16 @@ def try_with_pip(place: Place) -> None:
     place.run(*install)
     command = str(place.work / "sync" / "bin" / "sync-mcp")
     _try_demo(place, command)
+    # What is told where the extra is missing works without an index that knows the project.
+    pip = [str(place.work / "sync" / "bin" / "python"), "-m", "pip"]
+    place.run(*pip, "uninstall", "--quiet", "--yes", "av", "pillow")
+    told = re.search(
+        r"pip install '(sync-mcp\[media\])'", place.run(command, "doctor", "--sandbox", fails=True)
+    )
+    _expect(told is not None, "doctor does not say how the extra is installed")
+    place.run(*pip, "install", "--quiet", told[1] if told else "")
     _try_server(place, command)
     _try_host(place, command)
-    # What is told where the extra is missing works without an index that knows the project.
-    place.run(
-        str(place.work / "sync" / "bin" / "python"), "-m", "pip", "install", "--quiet", "sync-mcp[media]"
-    )
 
 
 def try_with_uvx(place: Place) -> None:
@@ -250,6 +254,10 @@ def try_bundle(place: Place, node: Path) -> None:
     # Until the index has the project, the wheel stands in for it.
     variables["UV_FIND_LINKS"] = str(DIST)
     _expect(place.initialize(*command, **variables) == _ALL, "the bundle has other tools than here")
+    command, variables = start()
+    _expect(any("Downloads" in word for word in command), f"there are no folders by default: {command}")
+    variables["UV_FIND_LINKS"] = str(DIST)
+    _expect(place.initialize(*command, **variables) == _ALL, "the bundle does not start as it arrives")
     command, variables = start(folders=folders, sandbox=False, api_key="sk_Secret-0123456789")
     _expect(place.initialize(*command, **variables, UV_FIND_LINKS=str(DIST)) == _ALL, "no start with a key")
     command, variables = start(folders=folders, sandbox=False)
