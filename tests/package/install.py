@@ -59,7 +59,7 @@ class Place:
         }
 
     def run(self, *command: str, fails: bool = False, **environment: str) -> str:
-        """Run a command in the folder and return what it printed; the suite ends unless it `fails` as told."""
+        """Run a command in the folder, return what it printed; unless it `fails` as told, the suite ends."""
         # The program is looked for where the user would find it.
         program = shutil.which(command[0], path=self.environment["PATH"]) or command[0]
         done = subprocess.run(
