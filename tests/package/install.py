@@ -176,11 +176,14 @@ def try_with_uvx(place: Place) -> None:
     _expect((place.work / "demo-output" / "lipsync.mp4").exists(), f"uvx made no video:\n{shown}")
     _try_server(place, *once[:-1])
     _try_host(place, *once[:-1])
-    # A copy of what is committed stands for the address.
+    # What is committed stands for the address, in a repository that is whole: uv takes no shallow one.
     copy = place.folder / "sync-mcp"
     place.run("git", "clone", "--quiet", "--depth", "1", f"file://{ROOT}", str(copy))
-    # Whatever is checked out here, a repository has a branch.
-    place.run("git", "-C", str(copy), "checkout", "--quiet", "-B", "main")
+    shutil.rmtree(copy / ".git")
+    git = ("git", "-C", str(copy), "-c", "user.name=install", "-c", "user.email=install@example.com")
+    place.run(*git, "init", "--quiet", "--initial-branch", "main")
+    place.run(*git, "add", "--all")
+    place.run(*git, "commit", "--quiet", "--message", "A copy")
     requirement = FACTS.requirement.replace(FACTS.repository, f"file://{copy}")
     _try_server(place, "uvx", "--from", requirement, "sync-mcp")
 
