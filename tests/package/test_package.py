@@ -231,7 +231,9 @@ def test_a_text_names_the_index_only_once_it_has_the_project() -> None:
     if not FACTS.is_on_index:
         for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
             text = path.read_text(encoding="utf-8")
-            assert not re.search(r"uvx (--from )?'?sync-mcp(\[media\])?'?(\s|$)", text, re.MULTILINE), path
+            assert not re.search(r"uvx (--from )?'?sync-mcp(\[media\])?'?(?! @)(\s|$)", text, re.MULTILINE), (
+                path
+            )
             assert not re.search(r"(pip|pipx|uv tool) install '?sync-mcp", text), path
 
 
