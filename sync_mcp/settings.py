@@ -346,8 +346,8 @@ _WANTED = {
 
 def _find_unfilled(value: object) -> str | None:
     """Return the field of an extension's settings that the host left unfilled, where a value names one."""
-    words = value if isinstance(value, list) else [value]
-    found = (_UNFILLED.search(word) for word in cast(list[object], words) if isinstance(word, str))
+    words = cast(list[object], value) if isinstance(value, list) else [value]
+    found = (_UNFILLED.search(word) for word in words if isinstance(word, str))
     return next((match[1] for match in found if match), None)
 
 

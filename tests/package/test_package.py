@@ -151,10 +151,11 @@ def test_the_readme_on_the_index_carries_the_marker_and_only_whole_links(dist: P
     targets = re.findall(r"\]\(([^)]+)\)", text)
     assert len(targets) > 5
     assert [target for target in targets if not target.startswith("https://")] == []
-    start = f"{FACTS.repository}/blob/v{__version__}/"
-    for target in targets:
-        if target.startswith(start):
-            assert (ROOT / target.removeprefix(start).partition("#")[0]).exists(), target
+    for picture, target in re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", text):
+        if target.startswith(FACTS.repository):
+            how, tag, place = target.removeprefix(f"{FACTS.repository}/").split("/", 2)
+            assert (how, tag) == ("raw" if picture else "blob", f"v{__version__}")
+            assert (ROOT / place.partition("#")[0]).exists(), target
 
 
 def test_the_metadata_names_authors_as_the_licence_does_and_every_python(dist: Path) -> None:
