@@ -55,7 +55,10 @@ class Place:
             "PIPX_BIN_DIR": str(self.home / "bin"),
             "UV_PYTHON": _python(),
             "PIPX_DEFAULT_PYTHON": _python(),
+            # Which index, and what was fetched from it before, stays what it is here.
+            "XDG_CONFIG_HOME": os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser()),
             "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR") or str(Path("~/.cache/uv").expanduser()),
+            "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR") or str(Path("~/.cache/pip").expanduser()),
         }
 
     def run(self, *command: str, fails: bool = False, **environment: str) -> str:

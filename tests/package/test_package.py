@@ -15,6 +15,7 @@ import pytest
 
 from sync_mcp import __version__
 from sync_mcp.settings import Settings
+from tests.docs.generate import PARTS
 from tests.package.build import BUNDLE_FILES, check, write_bundle, write_server
 from tests.package.facts import PLACEHOLDER, ROOT, SOURCES, Facts
 from tests.package.sbom import describe
@@ -236,6 +237,16 @@ def test_a_text_names_the_index_only_once_it_has_the_project() -> None:
                 path
             )
             assert not re.search(r"(pip|pipx|uv tool) install '?sync-mcp", text), path
+
+
+def test_the_day_after_one_setting_changes_the_line_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    def line(is_on_index: bool) -> str:
+        facts = Facts(version="1.0.0", repository="https://github.com/someone/else", is_on_index=is_on_index)
+        monkeypatch.setattr(Facts, "read", lambda: facts)
+        return PARTS["install"]()
+
+    assert line(is_on_index=True) == "```sh\nuvx --from 'sync-mcp[media]' sync-mcp demo\n```"
+    assert "Nothing is published yet" in line(is_on_index=False)
 
 
 def test_the_image_runs_as_nobody_with_variables_that_exist_and_without_a_shell() -> None:
