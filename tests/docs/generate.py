@@ -1,24 +1,24 @@
-"""Writes the generated parts of README.md; with --check it only says whether they are up to date.
+"""Writes the generated parts of README.md and docs/; with --check it only says which are out of date.
 
 A part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
 """
 
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from decimal import Decimal
+from functools import partial
 
+from sync_mcp.api.estimate import PRICED_FPS
 from sync_mcp.cli.hosts import HOSTS, Installation, configuration
 from sync_mcp.settings import Settings
 from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.models import KNOWN_MODELS
+from tests.docs.pages import PAGES, ROOT
 from tests.package.facts import Facts
 
-ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
 ANSWERS = ROOT / "tests" / "snapshots"
-STALE = "README.md is out of date: run `make docs`."
+STALE = "Out of date: run `make docs`."
 
 CLONE_COMMAND = "/path/to/sync_mcp/.venv/bin/sync-mcp"
 _WITH_KEY = Installation((CLONE_COMMAND,))
@@ -26,19 +26,6 @@ _WITH_KEY = Installation((CLONE_COMMAND,))
 _TYPED = ".venv/bin/sync-mcp"
 _SHOWN = {"inspector": Installation((_TYPED,), sandbox=True)}
 _LANGUAGES = {"{": "json", "[": "toml"}
-_NAMES = {
-    "claude-desktop": "Claude Desktop",
-    "claude-code": "Claude Code",
-    "cursor": "Cursor",
-    "vs-code": "VS Code",
-    "codex": "Codex",
-    "gemini-cli": "Gemini CLI",
-    "opencode": "opencode",
-    "windsurf": "Windsurf",
-    "zed": "Zed",
-    "inspector": "MCP Inspector",
-}
-
 _PART = re.compile(r"(?P<start><!-- generated: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
 
@@ -71,14 +58,8 @@ def _settings_table() -> str:
     return "\n".join(rows)
 
 
-def _claude_desktop() -> str:
-    return _pasted("claude-desktop", Installation((CLONE_COMMAND,), sandbox=True))
-
-
-def _every_host() -> str:
-    return "\n\n".join(
-        f"### {_NAMES[host]}\n\n{_pasted(host, _SHOWN.get(host, _WITH_KEY))}" for host in HOSTS
-    )
+def _host(host: str) -> str:
+    return _pasted(host, _SHOWN.get(host, _WITH_KEY))
 
 
 def _pasted(host: str, server: Installation) -> str:
@@ -90,13 +71,14 @@ def _pasted(host: str, server: Installation) -> str:
 
 def _install() -> str:
     facts = Facts.read()
-    start = f"```sh\nuvx --from '{facts.requirement}' sync-mcp demo\n```"
+    started = f"uvx --from '{facts.requirement}' sync-mcp"
+    lines = f"```sh\n{started} demo\nclaude mcp add sync-sandbox -- {started} --sandbox\n```"
     if facts.is_on_index:
-        return start
-    wheel = f"`uvx --from 'dist/{facts.wheel}[media]' sync-mcp demo`"
+        return lines
+    wheel = f"dist/{facts.wheel}[media]"
     return (
-        f"{start}\n\nNothing is published yet, and the address above is a placeholder: put the true one in "
-        f"its place, or start from a clone, where `make package` builds a wheel: {wheel}."
+        f"{lines}\n\nNothing is published yet, and the address above is a placeholder. In its place stands the "
+        f"true one, a clone (`/path/to/sync_mcp[media]`) or a wheel that `make package` builds (`{wheel}`)."
     )
 
 
@@ -104,23 +86,18 @@ def _registry_name() -> str:
     return f"<!-- mcp-name: {Facts.read().registry_name} -->"
 
 
-def _command_help() -> str:
-    commands = ((), ("config",), ("doctor",), ("demo",), ("sandbox",))
-    return _fenced("\n\n".join(_help_of(*words) for words in commands))
+def _price_table() -> str:
+    rows = ["| Model | A second | 10 seconds | 1 minute | 10 minutes |", "|---|---|---|---|---|"]
+    for model, facts in KNOWN_MODELS.items():
+        lowest, highest = facts.lowest_usd_per_second, facts.usd_per_frame * PRICED_FPS
+        prices = (_from_to(lowest * seconds, highest * seconds) for seconds in (10, 60, 600))
+        second = facts.usd_per_second(plan_is_known=False).replace("-", " to ")
+        rows.append(f"| `{model}` | {second} | {' | '.join(prices)} |")
+    return "\n".join(rows)
 
 
-def _help_of(*words: str) -> str:
-    # As it is called in a clone, whatever is on the PATH here.
-    script = (
-        f"import sys; sys.argv = {[_TYPED, *words, '--help']}; from sync_mcp.cli.main import main; main()"
-    )
-    command = [sys.executable, "-c", script]
-    environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1", "PATH": ""}
-    shown = subprocess.run(
-        command, env=environment, capture_output=True, encoding="utf-8", timeout=30, check=True
-    )
-    lines = [line.rstrip() for line in shown.stdout.rstrip().splitlines() if line != "  "]
-    return "\n".join([f"$ {' '.join((_TYPED, *words, '--help'))}", *lines])
+def _from_to(lowest: Decimal, highest: Decimal) -> str:
+    return f"{lowest:.2f} to {highest:.2f}"
 
 
 def _snapshot(name: str) -> Callable[[], str]:
@@ -146,24 +123,26 @@ def _first_sentence(text: str) -> str:
 PARTS: Mapping[str, Callable[[], str]] = {
     "install": _install,
     "registry-name": _registry_name,
-    "claude-desktop": _claude_desktop,
-    "hosts": _every_host,
+    **{f"host-{host}": partial(_host, host) for host in HOSTS},
     "tools": _tool_table,
     "settings": _settings_table,
-    "help": _command_help,
+    "prices": _price_table,
     "answer": _snapshot("answer_completed.txt"),
+    "answer-estimate": _snapshot("answer_estimate.txt"),
     "error": _snapshot("answer_error_arguments.txt"),
 }
 
 
 def main() -> None:
-    text = README.read_text(encoding="utf-8")
-    wanted = generated(text)
-    if wanted == text:
-        return
-    if "--check" in sys.argv[1:]:
-        sys.exit(STALE)
-    README.write_text(wanted, encoding="utf-8", newline="\n")
+    stale = [
+        page
+        for page in PAGES
+        if generated(page.read_text(encoding="utf-8")) != page.read_text(encoding="utf-8")
+    ]
+    if "--check" in sys.argv[1:] and stale:
+        sys.exit(f"{', '.join(page.name for page in stale)}: {STALE}")
+    for page in stale:
+        page.write_text(generated(page.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every snippet of README.md does what it says."""
+"""Every snippet of README.md and of the pages that it leads to does what it says."""
 
 import json
 import os
@@ -22,7 +22,7 @@ import anyio
 import pytest
 from mcp import Client, StdioServerParameters
 
-from sync_mcp import Video
+from sync_mcp import OutcomeUnknown, Video
 from sync_mcp.api.models import GenerationRequest
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.attempt import Attempt, Instant
@@ -33,12 +33,12 @@ from sync_mcp.payments.price import Price
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 from sync_mcp.tools.catalogue import TOOLS
+from tests.docs.pages import PAGES, README, ROOT, read_pages
 from tests.package.facts import Facts
-from tests.server.host import hosted
+from tests.server.host import hosted, text
 from tests.serving.stdio.forked import run_forked
 
-ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = read_pages()
 COMMAND = str(Path(sys.executable).with_name("sync-mcp"))
 CLONE_COMMAND = "/path/to/sync_mcp/.venv/bin/sync-mcp"
 WAIT_SECONDS = 60
@@ -148,15 +148,15 @@ def test_what_is_tried_on_the_sandbox_works_in_the_order_of_the_page_and_prints_
     has_curl = os.name == "posix" and shutil.which("curl") is not None
     with served_alone() as port:
         for kind, snippet in snippets():
-            text, printed = snippet.replace(SANDBOX_PORT, port), next(prints[kind])
+            words, printed = snippet.replace(SANDBOX_PORT, port), next(prints[kind])
             if kind == "export":
-                environment |= dict(word.split("=", 1) for word in shlex.split(text)[1:])
+                environment |= dict(word.split("=", 1) for word in shlex.split(words)[1:])
             elif kind == "python" or has_curl:
                 if kind == "python":
-                    done = run_forked([sys.executable, "-c", text], environment, timeout=WAIT_SECONDS)
+                    done = run_forked([sys.executable, "-c", words], environment, timeout=WAIT_SECONDS)
                 else:
                     done = subprocess.run(
-                        ["bash", "-c", text],
+                        ["bash", "-c", words],
                         env=environment,
                         capture_output=True,
                         encoding="utf-8",
@@ -275,7 +275,8 @@ def test_every_shell_command_is_a_make_target_or_is_run_by_a_test() -> None:
             # The suite of the package starts it so, from what it has built.
             assert words[1:] == ["--from", Facts.read().requirement, "sync-mcp", "demo"]
         elif words[0] == "claude":
-            assert words[words.index("--") + 1 :] == [CLONE_COMMAND]
+            with_uv = ["uvx", "--from", Facts.read().requirement, "sync-mcp", "--sandbox"]
+            assert words[words.index("--") + 1 :] in ([CLONE_COMMAND], with_uv)
         else:
             tried = [snippet for _, snippet in snippets()]
             assert command in (SANDBOX_COMMAND, HTTP_COMMAND, *tried, *LEDGER_COMMANDS)
@@ -292,7 +293,8 @@ def test_make_help_names_the_targets_of_the_readme() -> None:
 
 
 LEDGER_COMMANDS = [command for command in shell_commands() if "sync-mcp ledger" in command]
-[SANDBOX_COMMAND] = [command for command in shell_commands() if "sync-mcp sandbox" in command]
+# It stands on each page that needs it.
+[SANDBOX_COMMAND] = {command for command in shell_commands() if "sync-mcp sandbox" in command}
 HTTP_PORT = "8000"
 HTTP_COMMAND = f".venv/bin/sync-mcp --http --port {HTTP_PORT}"
 
@@ -315,19 +317,67 @@ def test_the_http_command_serves_where_it_says() -> None:
             limit.cancel()
 
 
+def told_errors() -> dict[str, str]:
+    """The errors of ours that the page quotes, by code."""
+    table = README.read_text(encoding="utf-8").partition("## When it breaks")[2]
+    quoted = re.findall(r"^\| `(\w+): ([^`]+)` \|", table, re.MULTILINE)
+    return {code: f"{code}: {words}" for code, words in quoted}
+
+
+def test_the_errors_that_the_page_quotes_are_told_letter_for_letter() -> None:
+    def clip(path: Path | str) -> list[Any]:
+        return [
+            {"type": "video", "path": str(path)},
+            {"type": "text", "script": "x" * 600, "voice_id": "Ada - calm narrator"},
+        ]
+
+    quoted = told_errors()
+    with hosted() as host:
+        assert text(host.call("get_account")).startswith(quoted.pop("api_key_missing"))
+    with hosted("--sandbox", env={"SYNC_MCP_MEDIA_ROOTS": str(SAMPLES)}) as host:
+        refused = host.call("create_generation", input=clip("/etc/talk.mp4"))
+        assert text(refused).startswith(quoted.pop("file_not_allowed"))
+        asked = host.call("create_generation", input=clip(SAMPLES / "speaker.mp4"), model="sync-3")
+        assert text(asked).startswith(quoted.pop("approval_required"))
+    unknown = OutcomeUnknown("", idempotency_key="key", sent_at="…")
+    assert f"{unknown.code}: {unknown.message}".startswith(quoted.pop("outcome_unknown"))
+    assert quoted == {}
+
+
 def free_port() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return str(probe.getsockname()[1])
 
 
-def test_every_link_leads_somewhere() -> None:
-    headings = {re.sub(r"[^\w -]", "", name).strip().lower().replace(" ", "-") for name in headings_of(TEXT)}
-    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
-        if target.startswith("#"):
-            assert target[1:] in headings
-        elif not target.startswith("https://"):
-            assert (ROOT / target).exists()
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", [README, *GUIDES, ROOT / "SECURITY.md"], ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("https://"):
+            continue
+        file, _, heading = target.partition("#")
+        there = page.parent / file if file else page
+        assert there.exists(), target
+        if heading:
+            assert heading in anchors_of(there.read_text(encoding="utf-8")), target
+
+
+def anchors_of(text: str) -> set[str]:
+    return {re.sub(r"[^\w -]", "", name).strip().lower().replace(" ", "-") for name in headings_of(text)}
+
+
+def test_the_readme_is_short_and_no_page_is_long() -> None:
+    assert README.stat().st_size <= 10_000
+    assert all(page.stat().st_size <= 12_000 for page in GUIDES)
+
+
+def test_each_page_is_in_the_table_of_contents() -> None:
+    contents = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert {page.name for page in GUIDES} - {"index.md"} == set(re.findall(r"\]\((\w+\.md)\)", contents))
+    assert {page.name for page in PAGES} <= {page.name for page in GUIDES} | {"README.md"}
 
 
 def headings_of(text: str) -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 
 import sync_mcp
 from sync_mcp.machine.installed import join_words, ledger_command, name_home
+from tests.docs.pages import read_pages
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the installations are made of links")
 
@@ -263,10 +264,9 @@ def test_no_text_of_ours_names_the_ledgers_command_bare() -> None:
                 assert "sync-mcp ledger" not in node.value, f"{path.name}:{node.lineno}"
 
 
-def test_the_readme_names_no_command_that_is_not_where_it_says() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_no_page_names_a_command_that_is_not_where_it_says() -> None:
     commands = ("config", "doctor", "demo", "sandbox", "ledger", "--")
-    for line in text.splitlines():
+    for line in read_pages().splitlines():
         for command in commands:
             for before in line.split(f"sync-mcp {command}")[:-1]:
-                assert before.endswith((".venv/bin/", "/path/to/sync_mcp/.venv/bin/")), line
+                assert before.endswith((".venv/bin/", 'uvx --from "/path/to/sync_mcp[media]" ')), line
