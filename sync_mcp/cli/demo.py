@@ -15,9 +15,11 @@ from urllib.parse import urljoin
 
 import anyio
 from mcp import Client, MCPError, StdioServerParameters
-from mcp_types import ImageContent, TextContent
+from mcp.client import ClientRequestContext
+from mcp_types import ElicitRequestParams, ElicitResult, ImageContent
 
 from sync_mcp.cli.sandbox import require_media
+from sync_mcp.cli.telling import Plain, Raw, Telling
 
 _SERVER = StdioServerParameters(
     command=sys.executable, args=["-m", "sync_mcp", "--sandbox", "--log-level", "warning"]
@@ -35,26 +37,33 @@ class _DemoFailed(Exception):
 def run(arguments: argparse.Namespace) -> None:
     """Play the demo, and end the program with its exit code."""
     require_media()
-    sys.exit(anyio.run(run_demo, arguments.output))
+    sys.exit(anyio.run(run_demo, arguments.output, Raw() if arguments.raw else Plain()))
 
 
-async def run_demo(output: str) -> int:
-    """Make `<output>/lipsync.mp4` of a clip, printing each step and answer; return the exit code, 0 or 1."""
+async def run_demo(output: str, telling: Telling) -> int:
+    """Make `<output>/lipsync.mp4` of a clip, telling each step and answer; return the exit code, 0 or 1."""
     code = 1
     try:
-        await _play(_new_folder(output))
+        await _play(_new_folder(output), telling)
         code = 0
     except* (_DemoFailed, MCPError, OSError, HTTPException) as group:
         print(f"\nThe demo failed: {_innermost(group)}", file=sys.stderr)
     return code
 
 
-async def _play(folder: Path) -> None:
+async def _play(folder: Path, telling: Telling) -> None:
     clip, video, sheet = (folder / name for name in ("clip.mp4", "lipsync.mp4", "contact-sheet.jpg"))
-    environment = {**(_SERVER.env or {}), "SYNC_MCP_MEDIA_ROOTS": str(folder)}
-    server = _SERVER.model_copy(update={"env": environment})
-    async with Client(server, read_timeout_seconds=_ANSWER_SECONDS) as client:
-        assistant = _Assistant(client)
+    # Whatever it costs it is asked about, so that the question is seen.
+    ours = {"SYNC_MCP_MEDIA_ROOTS": str(folder), "SYNC_MCP_APPROVE_ABOVE_USD": "0"}
+    server = _SERVER.model_copy(update={"env": {**(_SERVER.env or {}), **ours}})
+
+    async def agree(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        del context
+        telling.question(params.message)
+        return ElicitResult(action="accept")
+
+    async with Client(server, elicitation_callback=agree, read_timeout_seconds=_ANSWER_SECONDS) as client:
+        assistant = _Assistant(client, telling)
         sample_url = _sample(await assistant.introduce(), "speaker.mp4")
         await anyio.to_thread.run_sync(_prepare, sample_url, clip)
         voices = await assistant.call("list_voices", {"search": "warm"})
@@ -74,33 +83,31 @@ async def _play(folder: Path) -> None:
     failed = [name for name, found in told["checks"].items() if found.startswith("failed")]
     if failed:
         raise _DemoFailed(f"the video failed a check ({', '.join(failed)}) and is kept as {told['path']}")
-    print(f"\nThe contact sheet: {sheet}\nThe video: {told['path']}")
+    telling.done(sheet, told["path"])
 
 
 class _Assistant:
-    """Calls tools as an assistant does, and prints what it asks and what it is told."""
+    """Calls tools as an assistant does, and tells what it asks and what it is told."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, telling: Telling) -> None:
         self._client = client
+        self._telling = telling
 
     async def introduce(self) -> str:
-        """Print what a host learns of the server on connecting, and return its instructions."""
-        print(f"Connected to sync-mcp --sandbox over stdio, protocol {self._client.protocol_version}.")
-        print("\n> tools/list")
-        for tool in (await self._client.list_tools()).tools:
-            print(f"{tool.name:22}{tool.title}")
+        """Tell what a host learns of the server on connecting, and return its instructions."""
+        tools = (await self._client.list_tools()).tools
+        self._telling.connected(self._client.protocol_version, tools)
         return self._client.instructions or ""
 
     async def call(
         self, tool: str, arguments: dict[str, Any], *, picture: Path | None = None
     ) -> dict[str, Any]:
-        """Print a call and its answer, and return the answer's structured content."""
-        print(f"\n> {tool} {json.dumps(arguments)}")
-        result = await self._client.call_tool(tool, arguments, progress_callback=self._tell_progress)
+        """Tell a call and its answer, and return the answer's structured content."""
+        with self._telling.calling(tool, arguments):
+            result = await self._client.call_tool(tool, arguments, progress_callback=self._tell_progress)
+        self._telling.answered(tool, result)
         for block in result.content:
-            if isinstance(block, TextContent):
-                print(block.text)
-            elif isinstance(block, ImageContent) and picture:
+            if isinstance(block, ImageContent) and picture:
                 await anyio.Path(picture).write_bytes(base64.b64decode(block.data))
         if result.is_error:
             raise _DemoFailed(f"{tool} was refused, see above")
@@ -117,8 +124,7 @@ class _Assistant:
         raise _DemoFailed("the job did not end in a video")
 
     async def _tell_progress(self, progress: float, total: float | None, message: str | None) -> None:
-        del total
-        print(f"  ... {message or f'{progress:.0f} s'}", flush=True)
+        self._telling.progress(progress, total, message or "")
 
 
 def _new_folder(output: str) -> Path:

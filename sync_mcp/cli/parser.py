@@ -59,6 +59,7 @@ def create_parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="where the video goes (default: demo-output)",
     )
+    demo.add_argument("--raw", action="store_true", help="show letter for letter what the assistant reads")
     demo.set_defaults(module="sync_mcp.cli.demo")
 
     _add_sandbox_flags(

@@ -6,9 +6,12 @@ from pathlib import Path
 import anyio
 import pytest
 from mcp import StdioServerParameters
+from PIL import Image, ImageChops, ImageStat
 
 from sync_mcp.cli.demo import run_demo
+from sync_mcp.cli.telling import Plain
 from sync_mcp.media.decoding.probe import probe
+from tests.docs.picture import SHEET, TERMINAL, transcript, without_progress
 from tests.media.clips import frozen_at_first, make_media
 from tests.serving.stdio.forked import run_forked
 
@@ -23,19 +26,19 @@ STEPS = (
 )
 
 
-def _run_demo(output: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sync_mcp", "demo", "--output", str(output)]
+def _run_demo(output: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sync_mcp", "demo", "--output", str(output), *flags]
     return run_forked(command, os.environ, timeout=60)
 
 
 def _demo_on(monkeypatch: pytest.MonkeyPatch, *arguments: str, output: Path) -> int:
     server = StdioServerParameters(command=sys.executable, args=list(arguments))
     monkeypatch.setattr("sync_mcp.cli.demo._SERVER", server)
-    return anyio.run(run_demo, str(output))
+    return anyio.run(run_demo, str(output), Plain())
 
 
-def test_the_demo_goes_every_step_and_leaves_a_video_that_plays(tmp_path: Path) -> None:
-    done = _run_demo(tmp_path / "new" / "folder")
+def test_the_raw_demo_shows_every_call_and_answer_and_leaves_a_video_that_plays(tmp_path: Path) -> None:
+    done = _run_demo(tmp_path / "new" / "folder", "--raw")
     assert done.returncode == 0, done.stdout + done.stderr
     video = tmp_path / "new" / "folder" / "lipsync.mp4"
     shown = probe(video)
@@ -56,7 +59,32 @@ def test_the_demo_goes_every_step_and_leaves_a_video_that_plays(tmp_path: Path) 
     ):
         assert told in done.stdout
     assert done.stdout.count("  ... ") >= 2
+    assert "Pay about 0.35 USD" in done.stdout
     assert done.stderr == ""
+
+
+def test_the_pictures_of_the_readme_show_what_the_demo_tells_a_person_and_makes(tmp_path: Path) -> None:
+    done = _run_demo(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert transcript(TERMINAL.read_text(encoding="utf-8")) == without_progress(done.stdout, tmp_path), (
+        "Run `make pictures`."
+    )
+    assert "\x1b" not in done.stdout
+    shown, made = (Image.open(path).convert("RGB") for path in (SHEET, tmp_path / SHEET.name))
+    assert shown.size == made.size
+    # Another version of the codec makes other noise; another picture differs by far more.
+    assert max(ImageStat.Stat(ImageChops.difference(shown, made)).mean) < 4
+    assert all(picture.stat().st_size < 400_000 for picture in (TERMINAL, SHEET))
+
+
+@pytest.mark.parametrize(("colour", "drawn"), [({"FORCE_COLOR": "1"}, True), ({"NO_COLOR": "1"}, False)])
+def test_the_demo_has_colour_where_it_is_wanted(colour: dict[str, str], drawn: bool) -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")
+    }
+    code = "from sync_mcp.cli.telling import Plain; Plain().connected('', [])"
+    done = run_forked([sys.executable, "-c", code], environment | colour, timeout=60)
+    assert ("\x1b[1m" in done.stdout, "\x1b[33m" in done.stdout) == (drawn, drawn)
 
 
 def test_the_demo_fails_with_a_reason_where_the_folder_cannot_be_made(tmp_path: Path) -> None:
@@ -90,7 +118,7 @@ def test_the_demo_fails_where_the_video_fails_its_check_and_says_where_it_lies(
         make_media(clip, picture="libx264", sound="aac", size=(160, 120), frames=100, draw=frozen_at_first)
 
     monkeypatch.setattr("sync_mcp.cli.demo._prepare", prepare)
-    assert anyio.run(run_demo, str(tmp_path)) == 1
+    assert anyio.run(run_demo, str(tmp_path), Plain()) == 1
     told = capsys.readouterr()
     kept = tmp_path / "lipsync.failed-check.mp4"
     assert f"The demo failed: the video failed a check (movement) and is kept as {kept}" in told.err
