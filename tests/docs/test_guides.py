@@ -11,6 +11,17 @@ _PATH = re.compile(r"`((?:sync_mcp|tests|api|errors|tools|payments|cli)/[\w/.]*)
 _LINK = re.compile(r"\]\(([^):#]+)\)")
 
 
+def test_each_test_that_is_named_as_a_proof_is_there() -> None:
+    named = re.findall(
+        r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "money.md").read_text(encoding="utf-8")
+    )
+    assert len(named) >= 18
+    for file, test in named:
+        assert re.search(
+            rf"^(async )?def {test}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE
+        ), test
+
+
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
 def test_each_file_that_a_guide_names_is_there(guide: Path) -> None:
     # A method of the protocol looks like a path.
