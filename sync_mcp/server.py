@@ -1,9 +1,9 @@
 """The MCP server, put together: the tools on the SDK's low-level server."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import mcp_types as types
@@ -22,6 +22,7 @@ from sync_mcp.texts import FAULT_LIMIT, clean, near, safe
 from sync_mcp.tools.answers import SANDBOX_MARK, error_result
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.context import CALL_SECONDS, CallContext, Served
+from sync_mcp.tools.late import Late
 from sync_mcp.tools.opening import AccountOpening, BookOpening, Folders, Policy
 from sync_mcp.tools.process import open_process
 from sync_mcp.tools.registry import Tools, Withheld
@@ -29,11 +30,22 @@ from sync_mcp.tools.toolsets import Selection, select_tools
 from sync_mcp.tools.user import NOBODY, QUESTION, User
 from sync_mcp.tools.withheld import READ_ONLY_SETTING
 
+if TYPE_CHECKING:
+    from sync_mcp.tools.account import Account
+
 logger = logging.getLogger("sync_mcp.server")
 
 _SANDBOX_KEY = "sk_embedded_sandbox"
 _LEAST_PROGRESS = 0.001
 _TELL_INSTRUCTIONS = ("initialize", "server/discover")
+_LIST_PROMPTS: "Late[[Mapping[str, Withheld]], types.ListPromptsResult]" = Late("prompts:list_prompts")
+_GET_PROMPT: "Late[[types.GetPromptRequestParams, Mapping[str, Withheld]], types.GetPromptResult]" = Late(
+    "prompts:get_prompt"
+)
+_Completing = Awaitable[types.CompleteResult]
+_COMPLETE: "Late[[types.CompleteRequestParams, Account, Mapping[str, Withheld]], _Completing]" = Late(
+    "prompts:complete"
+)
 _FORMS_HAVE_A_MODE = "2025-11-25"
 """The revision that brought questions of another kind than a form."""
 
@@ -97,6 +109,21 @@ def assemble_server(
             )
         return await tool.call(_call_context(context, params, selected), params.arguments or {})
 
+    async def list_prompts(
+        _: ServerRequestContext[Served], __: types.PaginatedRequestParams | None
+    ) -> types.ListPromptsResult:
+        return _LIST_PROMPTS(_select(selection).withheld)
+
+    async def get_prompt(
+        _: ServerRequestContext[Served], params: types.GetPromptRequestParams
+    ) -> types.GetPromptResult:
+        return _GET_PROMPT(params, _select(selection).withheld)
+
+    async def complete(
+        context: ServerRequestContext[Served], params: types.CompleteRequestParams
+    ) -> types.CompleteResult:
+        return await _COMPLETE(params, context.lifespan_context.account, _select(selection).withheld)
+
     def schema_of(name: str) -> Mapping[str, Any] | None:
         tool = selection.tools.get(name)
         return None if tool is None else tool.input_schema
@@ -119,6 +146,9 @@ def assemble_server(
         get_tool_input_schema=schema_of,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
+        on_list_prompts=list_prompts,
+        on_get_prompt=get_prompt,
+        on_completion=complete,
     )
     server.middleware.append(narrow_instructions)
     return server

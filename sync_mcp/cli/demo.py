@@ -59,7 +59,7 @@ async def _play(folder: Path, telling: Telling) -> None:
 
     async def agree(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
         del context
-        telling.question(params.message)
+        telling.show_question(params.message)
         return ElicitResult(action="accept")
 
     async with Client(server, elicitation_callback=agree, read_timeout_seconds=_ANSWER_SECONDS) as client:
@@ -83,7 +83,7 @@ async def _play(folder: Path, telling: Telling) -> None:
     failed = [name for name, found in told["checks"].items() if found.startswith("failed")]
     if failed:
         raise _DemoFailed(f"the video failed a check ({', '.join(failed)}) and is kept as {told['path']}")
-    telling.done(sheet, told["path"])
+    telling.conclude(sheet, told["path"])
 
 
 class _Assistant:
@@ -96,16 +96,16 @@ class _Assistant:
     async def introduce(self) -> str:
         """Tell what a host learns of the server on connecting, and return its instructions."""
         tools = (await self._client.list_tools()).tools
-        self._telling.connected(self._client.protocol_version, tools)
+        self._telling.introduce(self._client.protocol_version, tools)
         return self._client.instructions or ""
 
     async def call(
         self, tool: str, arguments: dict[str, Any], *, picture: Path | None = None
     ) -> dict[str, Any]:
         """Tell a call and its answer, and return the answer's structured content."""
-        with self._telling.calling(tool, arguments):
+        with self._telling.show_call(tool, arguments):
             result = await self._client.call_tool(tool, arguments, progress_callback=self._tell_progress)
-        self._telling.answered(tool, result)
+        self._telling.show_answer(tool, result)
         for block in result.content:
             if isinstance(block, ImageContent) and picture:
                 await anyio.Path(picture).write_bytes(base64.b64decode(block.data))
@@ -124,7 +124,7 @@ class _Assistant:
         raise _DemoFailed("the job did not end in a video")
 
     async def _tell_progress(self, progress: float, total: float | None, message: str | None) -> None:
-        self._telling.progress(progress, total, message or "")
+        self._telling.show_progress(progress, total, message or "")
 
 
 def _new_folder(output: str) -> Path:

@@ -19,27 +19,27 @@ _MOST_TOLD = 3
 class Telling(Protocol):
     """What is told of a step, as it happens."""
 
-    def connected(self, protocol: str, tools: list[Tool]) -> None:
+    def introduce(self, protocol: str, tools: list[Tool]) -> None:
         """The server has answered."""
         ...
 
-    def calling(self, tool: str, arguments: Facts) -> AbstractContextManager[None]:
+    def show_call(self, tool: str, arguments: Facts) -> AbstractContextManager[None]:
         """A tool is called; what is told inside belongs to this call."""
         ...
 
-    def progress(self, done: float, total: float | None, message: str) -> None:
+    def show_progress(self, done: float, total: float | None, message: str) -> None:
         """The call under way is so far."""
         ...
 
-    def question(self, text: str) -> None:
+    def show_question(self, text: str) -> None:
         """The server asks the user, who says yes."""
         ...
 
-    def answered(self, tool: str, result: CallToolResult) -> None:
+    def show_answer(self, tool: str, result: CallToolResult) -> None:
         """The call was answered."""
         ...
 
-    def done(self, sheet: Path, video: str) -> None:
+    def conclude(self, sheet: Path, video: str) -> None:
         """All is made."""
         ...
 
@@ -47,28 +47,28 @@ class Telling(Protocol):
 class Raw:
     """Tells what the assistant sends and reads, and nothing else."""
 
-    def connected(self, protocol: str, tools: list[Tool]) -> None:
+    def introduce(self, protocol: str, tools: list[Tool]) -> None:
         print(f"Connected to sync-mcp --sandbox over stdio, protocol {protocol}.\n\n> tools/list")
         for tool in tools:
             print(f"{tool.name:22}{tool.title}")
 
     @contextmanager
-    def calling(self, tool: str, arguments: Facts) -> Generator[None]:
+    def show_call(self, tool: str, arguments: Facts) -> Generator[None]:
         print(f"\n> {tool} {json.dumps(arguments)}")
         yield
 
-    def progress(self, done: float, total: float | None, message: str) -> None:
+    def show_progress(self, done: float, total: float | None, message: str) -> None:
         del total
         print(f"  ... {message or f'{done:.0f} s'}", flush=True)
 
-    def question(self, text: str) -> None:
+    def show_question(self, text: str) -> None:
         print("  ? " + text.replace("\n", "\n    ") + "\n  ! accept", flush=True)
 
-    def answered(self, tool: str, result: CallToolResult) -> None:
+    def show_answer(self, tool: str, result: CallToolResult) -> None:
         del tool
         print(text_of(result))
 
-    def done(self, sheet: Path, video: str) -> None:
+    def conclude(self, sheet: Path, video: str) -> None:
         print(f"\nThe contact sheet: {sheet}\nThe video: {video}")
 
 
@@ -85,7 +85,7 @@ class Plain:
         self._console = _Screen(highlight=False)
         self._bar: Progress | None = None
 
-    def connected(self, protocol: str, tools: list[Tool]) -> None:
+    def introduce(self, protocol: str, tools: list[Tool]) -> None:
         del protocol
         self._line(
             f"[bold]A clip is made to say a sentence[/], with {len(tools)} tools for an assistant at hand."
@@ -93,7 +93,7 @@ class Plain:
         self._line("[yellow]On the built-in SANDBOX: nothing real is made or paid, and no lips are moved.[/]")
 
     @contextmanager
-    def calling(self, tool: str, arguments: Facts) -> Generator[None]:
+    def show_call(self, tool: str, arguments: Facts) -> Generator[None]:
         self._line(f"\n[bold]{escape(_meaning(tool, arguments))}[/]  [dim]{tool}[/]")
         if not self._console.is_terminal:
             yield
@@ -103,7 +103,7 @@ class Plain:
             yield
         self._bar = None
 
-    def progress(self, done: float, total: float | None, message: str) -> None:
+    def show_progress(self, done: float, total: float | None, message: str) -> None:
         told = escape(message or f"{done:.0f} s")
         if self._bar is None:
             self._line(f"  {told}")
@@ -111,19 +111,19 @@ class Plain:
             [task] = self._bar.task_ids or [self._bar.add_task("")]
             self._bar.update(task, description=told, completed=done, total=total)
 
-    def question(self, text: str) -> None:
+    def show_question(self, text: str) -> None:
         self._line("  The server asks the user before it pays:")
         for line in text.split("\n"):
             self._line(f"  [cyan]│[/] {escape(line)}")
         self._line("  [green]Yes[/], says the demo; in a host it is a person's click.")
 
-    def answered(self, tool: str, result: CallToolResult) -> None:
+    def show_answer(self, tool: str, result: CallToolResult) -> None:
         if result.is_error:
             self._line(f"[red]{escape(text_of(result))}[/]")
         else:
             self._line(f"  [green]{escape(_sense(tool, result.structured_content or {}))}[/]")
 
-    def done(self, sheet: Path, video: str) -> None:
+    def conclude(self, sheet: Path, video: str) -> None:
         self._line(f"\n[bold]The contact sheet:[/] {escape(str(sheet))}")
         self._line(f"[bold]The video:[/] {escape(video)}")
 

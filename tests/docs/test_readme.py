@@ -33,6 +33,7 @@ from sync_mcp.payments.price import Price
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.prompts import PROMPTS
 from tests.docs.pages import PAGES, README, ROOT, read_pages
 from tests.package.facts import Facts
 from tests.server.host import hosted, text
@@ -199,6 +200,10 @@ def test_every_answer_has_both_forms_but_those_that_the_page_names() -> None:
     assert (
         "`preview_generation` answers with a picture and\na line of text, and an error is text alone." in TEXT
     )
+
+
+def test_each_prompt_is_in_the_table_of_the_page() -> None:
+    assert re.findall(r"^\| `(\w+)` \| clip", TEXT, re.MULTILINE) == list(PROMPTS)
 
 
 def test_the_story_is_six_calls_that_make_and_save_a_video(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_the_demo_has_colour_where_it_is_wanted(colour: dict[str, str], drawn: b
     environment = {
         name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")
     }
-    code = "from sync_mcp.cli.telling import Plain; Plain().connected('', [])"
+    code = "from sync_mcp.cli.telling import Plain; Plain().introduce('', [])"
     done = run_forked([sys.executable, "-c", code], environment | colour, timeout=60)
     assert ("\x1b[1m" in done.stdout, "\x1b[33m" in done.stdout) == (drawn, drawn)
 

@@ -20,7 +20,7 @@ from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
 
 FOLDER = Path(__file__).parent
-PATTERNS = ("tool_*.json", "answer_*.txt")
+PATTERNS = ("tool_*.json", "prompts.json", "answer_*.txt")
 STALE = "tests/snapshots is out of date: run `make snapshots` and look at what changed."
 
 _VARYING = (
@@ -47,8 +47,11 @@ async def _snapshots() -> dict[str, str]:
     with anyio.fail_after(60):
         tools = await _tools()
         answers = await _answers()
-    return {f"tool_{name}.json": text for name, text in tools.items()} | {
-        f"answer_{name}.txt": text for name, text in answers.items()
+        prompts = await _prompts()
+    return {
+        **{f"tool_{name}.json": text for name, text in tools.items()},
+        **{f"answer_{name}.txt": text for name, text in answers.items()},
+        "prompts.json": prompts,
     }
 
 
@@ -62,6 +65,13 @@ async def _tools() -> dict[str, str]:
         name: json.dumps(definition, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         for name, definition in definitions.items()
     }
+
+
+async def _prompts() -> str:
+    async with Client(create_server(Settings()), mode="legacy") as client:
+        listed = (await client.list_prompts()).prompts
+    told = [prompt.model_dump(mode="json", by_alias=True, exclude_none=True) for prompt in listed]
+    return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
 
 
 async def _answers() -> dict[str, str]:
