@@ -40,11 +40,12 @@ check: $(READY) ## Check format, lint, types, generated docs and schema snapshot
 snapshots: $(READY) ## Write tests/snapshots anew, from the tools as they are
 	@$(BIN)/python tests/snapshots/generate.py
 
-docs: snapshots ## Write the generated parts of README.md anew
+docs: snapshots ## Write the generated parts of README.md and docs/ anew
 	@$(BIN)/python tests/docs/generate.py
 
 pictures: $(READY) ## Play the demo, and draw the pictures of README.md anew
 	@$(BIN)/python -m tests.docs.picture
+
 package: $(READY) $(PACKER)/.ready ## Build the wheel, the sdist, the bundle and server.json into dist/ (needs Node)
 	@$(BIN)/python -m tests.package.build $(PACKER)/node_modules/.bin/mcpb
 

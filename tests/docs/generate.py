@@ -77,8 +77,8 @@ def _install() -> str:
         return lines
     wheel = f"dist/{facts.wheel}[media]"
     return (
-        f"{lines}\n\nNothing is published yet, and the address above is a placeholder. In its place stands the "
-        f"true one, a clone (`/path/to/sync_mcp[media]`) or a wheel that `make package` builds (`{wheel}`)."
+        f"{lines}\n\nNothing is published yet, and the address above is a placeholder. In its place stands "
+        f"the true one, a clone (`/path/to/sync_mcp[media]`) or a wheel of `make package` (`{wheel}`)."
     )
 
 

@@ -245,7 +245,9 @@ def test_the_day_after_one_setting_changes_the_line_of_the_readme(monkeypatch: p
         monkeypatch.setattr(Facts, "read", lambda: facts)
         return PARTS["install"]()
 
-    assert line(is_on_index=True) == "```sh\nuvx --from 'sync-mcp[media]' sync-mcp demo\n```"
+    with_uv = "uvx --from 'sync-mcp[media]' sync-mcp"
+    into_a_host = f"claude mcp add sync-sandbox -- {with_uv} --sandbox"
+    assert line(is_on_index=True) == f"```sh\n{with_uv} demo\n{into_a_host}\n```"
     assert "Nothing is published yet" in line(is_on_index=False)
 
 
