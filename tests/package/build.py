@@ -147,7 +147,7 @@ def main() -> None:
     [mcpb] = sys.argv[1:]
     try:
         build(DIST, mcpb)
-    except ValueError as error:
+    except (ValueError, subprocess.CalledProcessError) as error:
         sys.exit(str(error))
     for path in sorted(DIST.iterdir()):
         print(f"dist/{path.name}: {path.stat().st_size:,} bytes")
