@@ -1,6 +1,6 @@
 """The SDK without what a server of tools does not use: its clients, and its other kind of server.
 
-Both are imported by two packages on the way to every module of the SDK; they are a sixth of a start, and
+Both are imported by two packages on the way to every module of the SDK; they are a tenth of a start, and
 ten MiB.
 """
 
