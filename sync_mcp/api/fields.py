@@ -19,6 +19,7 @@ from sync_mcp.api.models import (
     Dub,
     GenerationOptions,
     GenerationRequest,
+    RequestFields,
     Segment,
     SegmentAudioInput,
     SegmentOptions,
@@ -61,7 +62,7 @@ REQUEST = _table(GenerationRequest)
 """The body of a create (API §3.1)."""
 
 EXTRAS: Mapping[str, str] = {
-    field.wire: name for name, field in sorted(REQUEST.items()) if field.role != "makes"
+    REQUEST[name].wire: name for name in RequestFields.__annotations__ if REQUEST[name].role != "makes"
 }
 """The names in Python, by those on the wire, of what says what becomes of the result, not what is made."""
 

@@ -343,8 +343,8 @@ class RequestFields(TypedDict, total=False):
 
     options: GenerationOptions | None
     segments: Sequence[Segment] | None
-    webhook_url: str | None
     output_file_name: str | None
+    webhook_url: str | None
     project_id: str | None
     dub: Dub | None
 
