@@ -88,7 +88,7 @@ class Generations(GenerationReads):
         request_options: RequestOptions | None = None,
         **fields: Unpack[RequestFields],
     ) -> Generation:
-        """Start a paid job and return it as the API accepted it.
+        """Start a paid job and return it as the API accepted it; `fields` are those of `RequestFields`.
 
         With a guard (see `AsyncSync`) the same request is made once: a repeat returns its job, and `take`
         makes it again on purpose. Without one, each call makes a job.
