@@ -29,6 +29,8 @@ from tests.signals import hear_sigint
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.load_profile("suite")
 
+_FIRST = ("slow", "alone")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in the order of this seed")
@@ -51,7 +53,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         Random(seed).shuffle(items)
     else:
         # No worker is to begin a long one, or to wait until it is alone, when the others are done.
-        items.sort(key=lambda item: not (any(item.iter_markers("slow")) or any(item.iter_markers("alone"))))
+        items.sort(key=lambda item: not any(mark.name in _FIRST for mark in item.iter_markers()))
 
 
 def pytest_collection_finish() -> None:
@@ -83,6 +85,16 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what outlives a test away from the user's ledger too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNC_MCP_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_files_together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Keep temporary files away from the user's: each server that starts looks among all that are there."""
+    folder = str(tmp_path_factory.mktemp("temporary"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr("tempfile.tempdir", folder)
         yield
 
 
