@@ -17,6 +17,7 @@ import pytest
 import sync_mcp
 from sync_mcp.machine.installed import join_words, ledger_command, name_home
 from tests.docs.pages import read_pages
+from tests.package.facts import Facts
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the installations are made of links")
 
@@ -269,4 +270,4 @@ def test_no_page_names_a_command_that_is_not_where_it_says() -> None:
     for line in read_pages().splitlines():
         for command in commands:
             for before in line.split(f"sync-mcp {command}")[:-1]:
-                assert before.endswith((".venv/bin/", 'uvx --from "/path/to/sync_mcp[media]" ')), line
+                assert before.endswith((".venv/bin/", f"uvx --from '{Facts.read().requirement}' ")), line
