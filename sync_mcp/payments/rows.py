@@ -21,7 +21,6 @@ from sqlalchemy import (
     Double,
     Integer,
     MetaData,
-    Row,
     String,
     Table,
     bindparam,
@@ -275,7 +274,7 @@ ACCOUNTS = Table(
 
 def entries_in(found: CursorResult[Any]) -> list[Entry]:
     """Return the entries that were selected from `ENTRIES`."""
-    return [_as_entry(row) for row in found]
+    return [Entry(**row) for row in found.mappings()]
 
 
 def first_entry(found: CursorResult[Any]) -> Entry | None:
@@ -283,13 +282,9 @@ def first_entry(found: CursorResult[Any]) -> Entry | None:
     return next(iter(entries_in(found)), None)
 
 
-def _as_entry(row: Row[Any]) -> Entry:
-    return Entry(**row._asdict())
-
-
 def quotes_in(found: CursorResult[Any]) -> list[Quote]:
     """Return the quotes that were selected from `QUOTES`."""
-    return [Quote(**row._asdict()) for row in found]
+    return [Quote(**row) for row in found.mappings()]
 
 
 def find_entry(connection: Connection, entry_id: int) -> Entry | None:
@@ -303,7 +298,7 @@ def get_entry(connection: Connection, entry_id: int) -> Entry:
     Raises:
         NoResultFound: it is not, as in a ledger that was begun anew meanwhile.
     """
-    return _as_entry(connection.execute(_ENTRY_BY_ID, {"which": entry_id}).one())
+    return Entry(**connection.execute(_ENTRY_BY_ID, {"which": entry_id}).mappings().one())
 
 
 def find_quotes(connection: Connection, token_id: str) -> list[Quote]:
