@@ -35,6 +35,7 @@ from sync_mcp.payments.price import Price, total_of
 from sync_mcp.payments.pricing import Pricing
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling, instant
+from sync_mcp.payments.told import contradicts
 
 RESEND_HOURS = 12.0
 _BUSY = "Another call of this server asks the user about this very create, or is sending it."
@@ -235,17 +236,18 @@ class Guard:
             return {}
         ids = [job.id for job in jobs]
         known = await do_in_thread(self.ledger.makers_of, ids, sync.base_url)
-        if any(job.finished and job.id in known and known[job.id].cost_usd is None for job in jobs):
+        shown = [(known[job.id], job) for job in jobs if job.finished and job.id in known]
+        if any(entry.cost_usd is None or contradicts(entry, job) for entry, job in shown):
             account, options = (
                 await self._accounts.get(sync),
                 RequestOptions(timeout_in_seconds=SETTLE_SECONDS),
             )
             await self._settling.settle_account(sync, account, options)
             known = await do_in_thread(self.ledger.makers_of, ids, sync.base_url)
-            shown = [(known[job.id], job) for job in jobs if job.finished and job.id in known]
-            let_go = [(entry, job) for entry, job in shown if entry.is_let_go_unseen]
-            if let_go:
-                await self._settling.settle_let_go(sync, account, let_go, options)
+            shown = [(known[job.id], job) for _, job in shown if job.id in known]
+            contradicted = [(entry, job) for entry, job in shown if contradicts(entry, job)]
+            if contradicted:
+                await self._settling.settle_contradicted(sync, account, contradicted, options)
                 known = await do_in_thread(self.ledger.makers_of, ids, sync.base_url)
         return known
 

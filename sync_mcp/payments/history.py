@@ -6,7 +6,7 @@ from functools import partial
 
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import NotVisibleYet, Standing, SyncError
-from sync_mcp.payments.acts.act import COMPLETED, Job, PaidAct
+from sync_mcp.payments.acts.act import COMPLETED, FAILED_STATUSES, Job, PaidAct
 from sync_mcp.payments.attempt import Attempt
 from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.intention import Intention, differing_extras
@@ -19,7 +19,6 @@ from sync_mcp.texts import plain_id
 VISIBLE_WITHIN_SECONDS = 3600.0
 """How long after its send a job that the API's reads do not show is only waited for."""
 _NEW_KEY = "A repeat under its key was answered with it and made nothing: a new one goes out under a new key."
-_STATUSES = ("FAILED", "REJECTED", "CANCELED")
 
 
 class History:
@@ -87,11 +86,11 @@ class History:
         if job.finished:
             if entry.state == "ended" and entry.status != COMPLETED:
                 # What was written down of it is not true any more, and its cost may not be.
-                await self._settling.settle_job(call.sync, entry, job, options)
+                await self._settling.settle_job(call.sync, entry, job, options, whose=call.whose)
             await self._settling.settle_account(call.sync, call.whose, options)
             entry = await do_in_thread(self.ledger.entry, entry.id) or entry
         elif job.status not in act.running_statuses:
-            await self._settling.settle_strange(call.sync, entry, job, options)
+            await self._settling.settle_strange(call.sync, call.whose, entry, job, options)
             now = await do_in_thread(self.ledger.entry, entry.id)
             if now is not None and now.state == "ended":
                 return _after_failure(call, now, now.charged)
@@ -158,7 +157,7 @@ def _after(call: PaidCall[Job], entry: Entry) -> Attempt:
 
 def _after_failure(call: PaidCall[Job], entry: Entry, charged: str) -> Attempt:
     """Return the attempt that follows a job without a result: the user is asked unless it was surely free."""
-    status = entry.status if entry.status in _STATUSES else "in a status that is not known here"
+    status = entry.status if entry.status in FAILED_STATUSES else "in a status that is not known here"
     number = f"Attempt {entry.attempt} ({_job_of(entry)}) ended {status}"
     if charged == "no":
         return call.attempt(entry.attempt + 1, f"{number} and was not charged: this is a new one.")

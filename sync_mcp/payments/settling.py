@@ -7,7 +7,7 @@ not have it, one list tells what has ended, and each cost is asked for by itself
 import contextlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,6 +26,7 @@ from sync_mcp.payments.attempt import Account, Instant
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Charged, Entry
 from sync_mcp.payments.settling_pace import NO_EXPORT_APART_SECONDS, SettledAccount
+from sync_mcp.payments.told import has_lasted, is_end, may_have_ended
 from sync_mcp.texts import ID_LIMIT, safe
 
 logger = logging.getLogger("sync_mcp.payments")
@@ -49,8 +50,6 @@ EXPORT_RETRY_SECONDS = 30.0
 _NO_EXPORT = frozenset({403, 404, 405, 410, 501})
 """By these an API says that it has no export; a gateway may say so too, for a moment."""
 _EXPORTED_WITHIN_SECONDS = 900.0
-_STRANGE_STATUS_SECONDS = 86_400.0
-"""How long a job may be in a status that nobody knows before its cost is asked for as of one that ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,31 +110,45 @@ class Settling:
         """Write down how a job ended that has no result; return whether it was charged.
 
         The export says when it ended, by which a cost of 0 is believed or not; the single cost does not.
+        Where no more may be asked for now, it is what the ledger knows.
         """
         await self.settle_account(sync, whose, options, is_due=True)
         now = await do_in_thread(self._ledger.entry, entry.id)
-        return await self.settle_job(sync, now or entry, job, options)
+        return await self.settle_job(sync, now or entry, job, options, whose=whose)
 
-    async def settle_job(self, sync: AsyncSync, entry: Entry, job: Job, options: RequestOptions) -> Charged:
-        """Write down how a job ended and what it cost; return whether it was charged."""
+    async def settle_job(
+        self,
+        sync: AsyncSync,
+        entry: Entry,
+        job: Job,
+        options: RequestOptions,
+        *,
+        whose: Account | None = None,
+    ) -> Charged:
+        """Write down how a job ended and what it cost; return whether it was charged.
+
+        The request counts among those that may go into settling the account; without one it is asked
+        whatever was asked before.
+        """
         if entry.kind not in KINDS:
             # Another version has made it, and knows what it is.
             return entry.charged
         status = KINDS[entry.kind].status_of(job)
         if entry.state == "ended" and entry.cost_usd is not None and entry.status == status:
             return entry.charged
-        cost = await self._cost(sync, entry, options) or GenerationCost()
+        may_ask = whose is None or self._account_of(whose).take_request()
+        cost = (await self._cost(sync, entry, options) if may_ask else None) or GenerationCost()
         settled = await self._write(sync, entry, job.id, status, cost, error_code=job.error_code)
         return settled.charged if settled else cost.charged
 
-    async def settle_let_go(
+    async def settle_contradicted(
         self,
         sync: AsyncSync,
         whose: Account,
         shown: Sequence[tuple[Entry, Job]],
         options: RequestOptions,
     ) -> None:
-        """Write down what ended jobs cost that the user let go of as never made, and that the API shows."""
+        """Write down how jobs ended that the API shows otherwise than the ledger has them, and the costs."""
         account = self._account_of(whose)
         with anyio.move_on_after(SETTLE_SECONDS):
             for entry, job in shown:
@@ -262,12 +275,40 @@ class Settling:
         return True
 
     async def _settle_by_rows(self, sync: AsyncSync, by_id: dict[str | None, Entry], page: UsagePage) -> None:
-        """Write down what a page of the export tells of these entries, and take them out."""
+        """Write down what a page of the export tells, and take out those of these entries that have ended.
+
+        What it tells of other entries, settled ones too, was asked for anyway.
+        """
+        ids = [row.generation_id for row in page.items if row.generation_id]
+        try:
+            known = await do_in_thread(self._ledger.makers_of, ids, sync.base_url) if ids else {}
+        except LedgerError as error:
+            logger.warning("what the export tells cannot be written down: %s", error)
+            return
         for row in page.items:
-            status = row.generation_status
-            entry = by_id.pop(row.generation_id, None) if status else None
-            if entry is not None and status:
-                await self._write_quietly(sync, entry, status, row, ended_at=row.finished_at)
+            entry = known.get(row.generation_id or "")
+            if entry is None or entry.kind not in KINDS or not row.generation_status:
+                continue
+            if await self._settle_by_row(sync, entry, row, row.generation_status):
+                by_id.pop(entry.generation_id, None)
+
+    async def _settle_by_row(self, sync: AsyncSync, entry: Entry, row: UsageItem, status: str) -> bool:
+        """Write down what a row of the export tells of an entry; return whether its job has ended by it.
+
+        A status that is no end ends nothing. One that nobody knows does so after a day, with its cost.
+        """
+        costs_more = row.so_far_usd > entry.counted_usd
+        if entry.state == "accepted" and not is_end(status):
+            with _quietly(entry):
+                return await self._note_no_end(sync, entry, status, row, ended_at=row.finished_at)
+            return False
+        if not is_end(status) and status != entry.status:
+            if costs_more:
+                await self._write_quietly(sync, entry, entry.status or status, row)
+            return False
+        if entry.cost_usd is None or status != entry.status or costs_more:
+            await self._write_quietly(sync, entry, status, row, ended_at=row.finished_at)
+        return True
 
     async def _settle_left_open(
         self, account: SettledAccount, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
@@ -300,7 +341,8 @@ class Settling:
                 continue
             cost = await self._cost(sync, entry, options)
             if cost is not None:
-                status = cost.generation_status or str(entry.status)
+                told = cost.generation_status
+                status = told if told and is_end(told) else str(entry.status)
                 await self._write_quietly(sync, entry, status, cost)
 
     async def _settle_by_list(
@@ -318,7 +360,7 @@ class Settling:
         by_id = {job.id: job for job in listed}
         for entry in entries:
             job = by_id.get(str(entry.generation_id))
-            if job is not None and _may_have_ended(entry, job) and account.take_request():
+            if job is not None and may_have_ended(entry, job) and account.take_request():
                 await self._settle_as_seen(sync, entry, job, options)
 
     async def _settle_singly(
@@ -333,23 +375,53 @@ class Settling:
             except SyncError as error:
                 logger.warning("whether entry %s has ended cannot be asked: %s", entry.id, error)
                 continue
-            if job is not None and _may_have_ended(entry, job):
+            if job is not None and may_have_ended(entry, job):
                 await self._settle_as_seen(sync, entry, job, options)
 
     async def _settle_as_seen(self, sync: AsyncSync, entry: Entry, job: Job, options: RequestOptions) -> None:
         try:
-            await (self.settle_job if job.finished else self.settle_strange)(sync, entry, job, options)
+            if job.finished:
+                await self.settle_job(sync, entry, job, options)
+            elif has_lasted(entry, instant(sync).seconds):
+                cost = await self._cost(sync, entry, options) or GenerationCost()
+                await self._note_no_end(sync, entry, job.status, cost, error_code=job.error_code)
         except LedgerError as error:
             logger.warning("job %s cannot be settled: %s", safe(job.id, ID_LIMIT), error)
 
-    async def settle_strange(self, sync: AsyncSync, entry: Entry, job: Job, options: RequestOptions) -> None:
+    async def settle_strange(
+        self, sync: AsyncSync, whose: Account, entry: Entry, job: Job, options: RequestOptions
+    ) -> None:
         """Write down the status of a job that has been in one that nobody knows for a day, and its cost."""
-        if instant(sync).seconds - entry.first_sent_at >= _STRANGE_STATUS_SECONDS:
-            note = partial(self._ledger.note_status, entry.id, generation_id=job.id, status=job.status)
-            await do_in_thread(note)
-            cost = await self._cost(sync, entry, options)
-            if cost is not None and cost.final_usd is not None:
-                await self._write(sync, entry, job.id, job.status, cost, error_code=job.error_code)
+        if has_lasted(entry, instant(sync).seconds):
+            may_ask = self._account_of(whose).take_request()
+            cost = (await self._cost(sync, entry, options) if may_ask else None) or GenerationCost()
+            await self._note_no_end(sync, entry, job.status, cost, error_code=job.error_code)
+
+    async def _note_no_end(
+        self,
+        sync: AsyncSync,
+        entry: Entry,
+        status: str,
+        cost: GenerationCost,
+        *,
+        error_code: str | None = None,
+        ended_at: datetime | None = None,
+    ) -> bool:
+        """Write down what is told of an accepted job whose status is no end; return whether it ended by it.
+
+        A status that nobody knows is written down after a day; with a final cost the job has ended then.
+        """
+        job_id = str(entry.generation_id)
+        runs = status in KINDS[entry.kind].running_statuses
+        is_strange = not runs and has_lasted(entry, instant(sync).seconds)
+        if is_strange or cost.so_far_usd > entry.counted_usd:
+            told = status if is_strange else None
+            note = partial(self._ledger.note_status, entry.id, generation_id=job_id, status=told)
+            await do_in_thread(partial(note, counted_usd=cost.so_far_usd))
+        if not is_strange or cost.final_usd is None:
+            return False
+        await self._write(sync, entry, job_id, status, cost, error_code=error_code, ended_at=ended_at)
+        return True
 
     async def _cost(self, sync: AsyncSync, entry: Entry, options: RequestOptions) -> GenerationCost | None:
         """Return what a job did cost as the API tells it, or None where it cannot be asked now."""
@@ -364,11 +436,8 @@ class Settling:
         *,
         ended_at: datetime | None = None,
     ) -> None:
-        job_id = str(entry.generation_id)
-        try:
-            await self._write(sync, entry, job_id, status, cost, ended_at=ended_at)
-        except LedgerError as error:
-            logger.warning("generation %s cannot be settled: %s", safe(job_id, ID_LIMIT), error)
+        with _quietly(entry):
+            await self._write(sync, entry, str(entry.generation_id), status, cost, ended_at=ended_at)
 
     async def _write(
         self,
@@ -397,8 +466,13 @@ class Settling:
         )
 
 
-def _may_have_ended(entry: Entry, job: Job) -> bool:
-    return job.status not in KINDS[entry.kind].running_statuses
+@contextlib.contextmanager
+def _quietly(entry: Entry) -> Iterator[None]:
+    """Log that an entry cannot be written, and go on."""
+    try:
+        yield
+    except LedgerError as error:
+        logger.warning("generation %s cannot be settled: %s", safe(str(entry.generation_id), ID_LIMIT), error)
 
 
 def _cannot_tell(how: str, retry_after_seconds: float | None = None) -> Hindrance:

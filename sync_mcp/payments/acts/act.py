@@ -42,6 +42,8 @@ FIRST_KIND = "generation"
 """What every act was before there were others."""
 COMPLETED = "COMPLETED"
 """The ledger's word for the status of a job that has its result, of whichever kind."""
+FAILED_STATUSES = frozenset({"FAILED", "REJECTED", "CANCELED"})
+"""Its words for one that ended without."""
 
 
 class PaidAct(ABC, Generic[JobT_co]):

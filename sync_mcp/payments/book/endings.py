@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from sqlalchemy import ColumnElement, func, select
 
+from sync_mcp.payments.acts.act import FAILED_STATUSES
 from sync_mcp.payments.book.rules import Rules, find_maker, find_with_job, note_end
 from sync_mcp.payments.rows import (
     ENTRIES,
@@ -23,7 +24,7 @@ LEFT_OPEN_AFTER_SECONDS = 86_400.0
 """How long all jobs are asked for that run or have no cost yet; after that a few of them at a time."""
 # The API meters late: it can say "complete, 0" of a job that it charges minutes or hours afterwards.
 COMPLETED_FREE_AFTER_SECONDS = 6 * 3600.0
-"""How long after its end a completed job's cost of 0 is not believed yet."""
+"""How long after its end a job's cost of 0 is not believed yet, also of one in a status that nobody knows."""
 FAILED_FREE_AFTER_SECONDS = 600.0
 """The same for a job that failed: until then it may have been charged."""
 
@@ -126,7 +127,8 @@ class Endings(Rules):
             contradicts = entry.status is not None and entry.status != safe(status, 40)
             known = None if entry.error_code == REPEATED_IN_VAIN else entry.error_code
             settled_at = entry.settled_at
-            if settled_at is None or ended_at is not None:
+            if settled_at is None or ended_at is not None or contradicts:
+                # What is told anew has ended anew: how long a cost of 0 is not believed runs from now.
                 settled_at = now if ended_at is None else min(ended_at, now)
             ended = replace(
                 entry,
@@ -140,8 +142,12 @@ class Endings(Rules):
                 cost_usd = entry.cost_usd
                 charged = entry.charged if charged == "unknown" else charged
             nothing = Decimal(0)
+            # What it cost at least by an earlier word is not less for a later one that tells nothing.
+            at_least = entry.counted_usd if entry.cost_usd is None else nothing
             counted = (
-                max(entry.estimate_usd or nothing, counted_usd or nothing) if cost_usd is None else cost_usd
+                max(entry.estimate_usd or nothing, counted_usd or nothing, at_least)
+                if cost_usd is None
+                else cost_usd
             )
             return note_end(
                 connection,
@@ -156,12 +162,22 @@ class Endings(Rules):
                 cost_usd=cost_usd,
             )
 
-    def note_status(self, entry_id: int, *, generation_id: str, status: str) -> None:
-        """Note a status that nobody knows of a job that may run still: it is shown to the user."""
+    def note_status(
+        self, entry_id: int, *, generation_id: str, status: str | None, counted_usd: Decimal = Decimal(0)
+    ) -> None:
+        """Note of a job that may run still a status that nobody knows, and what it costs at least.
+
+        The status is shown to the user; None leaves it as it is.
+        """
         with self.store.transaction() as connection:
             entry = find_with_job(connection, entry_id, generation_id, ("accepted",))
             if entry is not None:
-                change(connection, entry, status=safe(status, 40))
+                change(
+                    connection,
+                    entry,
+                    status=entry.status if status is None else safe(status, 40),
+                    counted_usd=max(entry.counted_usd, counted_usd),
+                )
 
     def note_saved(self, generation_id: str, base_url: str, path: str) -> None:
         """Note where a job's result was saved; nothing is done where the ledger does not know the job."""
@@ -188,8 +204,8 @@ def _may_cost(*states: State) -> ColumnElement[bool]:
 
 def _believe_free(entry: Entry, now: float) -> tuple[Decimal | None, Charged]:
     """Return what a cost of 0 is worth by now: a job that ended a short time ago may be charged later."""
-    is_completed = entry.status == "COMPLETED"
-    least = COMPLETED_FREE_AFTER_SECONDS if is_completed else FAILED_FREE_AFTER_SECONDS
+    has_failed = entry.status in FAILED_STATUSES
+    least = FAILED_FREE_AFTER_SECONDS if has_failed else COMPLETED_FREE_AFTER_SECONDS
     if now - (entry.settled_at or now) < least:
         return None, "unknown"
     return Decimal(0), "no"

@@ -1,0 +1,203 @@
+"""How a job ended is taken from what the API says of it, and is learned anew where that changes."""
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+
+import pytest
+
+from sync_mcp import AsyncSync, Guard, LimitReached
+from sync_mcp.api.models import Generation, GenerationRequest
+from sync_mcp.payments.call import Made
+from sync_mcp.payments.rows import Entry
+from sync_mcp.sandbox import Fault, Sandbox
+
+from .conftest import CREATE, PRICE, paid
+
+pytestmark = pytest.mark.anyio
+
+Make = Callable[..., Awaitable[Made[Generation]]]
+GuardOf = Callable[..., Guard]
+RequestOf = Callable[..., GenerationRequest]
+
+EXPORT = "/v2/usage/generations"
+COSTS = "/v2/generate/*/costs"
+DAY_SECONDS = 86_400
+
+
+async def pass_time(sandbox: Sandbox, sync: AsyncSync, seconds: float) -> None:
+    """Move the API's clock, and have it heard."""
+    sandbox.advance(seconds)
+    await sync.account.get()
+
+
+def entry_of(guard: Guard, number: int = 1) -> Entry:
+    entry = guard.ledger.entry(number)
+    assert entry
+    return entry
+
+
+def row_of(entry: Entry, sync: AsyncSync, status: str, usd: str) -> dict[str, object]:
+    """Return what the export may say of an entry's job: all that it cost, finished now."""
+    return {
+        "generationId": entry.generation_id,
+        "generationStatus": status,
+        "model": "lipsync-2",
+        "createdAt": sync.api_time.isoformat(),
+        "finishedAt": sync.api_time.isoformat(),
+        "availability": "complete",
+        "totalCostUsd": usd,
+    }
+
+
+def tell_export(sandbox: Sandbox, *rows: dict[str, object]) -> None:
+    body = {"items": list(rows), "nextCursor": None}
+    sandbox.add_fault(Fault.model_validate({"path": EXPORT, "status": 200, "body": body, "times": None}))
+
+
+def count_exports(sandbox: Sandbox) -> int:
+    return sum(request.path == EXPORT for request in sandbox.requests)
+
+
+@pytest.mark.parametrize("word", ["completed", "TIMED_OUT"])
+async def test_a_status_that_nobody_knows_ends_no_job_before_a_day_and_is_not_paid_again(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, word: str
+) -> None:
+    late = Fault(path=CREATE, end_status=word, charged=True, cost_seconds=3600, cost_at_first="zero")
+    sandbox.add_fault(late)
+    made = await make()
+    for seconds in (100, 700, 700):
+        await pass_time(sandbox, sync, seconds)
+        assert (await guard.spending(sync)).ever_usd == PRICE
+        again = await make()
+        assert (again.how, again.job.id) == ("was there", made.job.id)
+    assert entry_of(guard).state == "accepted"
+    await pass_time(sandbox, sync, DAY_SECONDS)
+    assert (await guard.spending(sync)).ever_usd == PRICE
+    ended = entry_of(guard)
+    assert (ended.state, ended.status, ended.cost_usd) == ("ended", word, PRICE)
+    assert paid(sandbox) == [PRICE]
+
+
+async def test_a_budget_holds_though_a_job_of_a_strange_status_is_metered_hours_later(
+    sandbox: Sandbox, make: Make, guard_of: GuardOf, sync: AsyncSync, request_of: RequestOf
+) -> None:
+    sandbox.add_fault(
+        Fault(path=CREATE, end_status="completed", charged=True, cost_seconds=3600, cost_at_first="zero")
+    )
+    guard = guard_of(ever="0.5")
+    await make(by=guard)
+    for number in (2, 3):
+        await pass_time(sandbox, sync, 700)
+        await guard.spending(sync)
+        if number == 2:
+            await make(request_of("?n=2"), by=guard)
+    with pytest.raises(LimitReached):
+        await make(request_of("?n=3"), by=guard)
+    await pass_time(sandbox, sync, 8000)
+    assert sum(paid(sandbox)) == (await guard.spending(sync)).ever_usd == 2 * PRICE
+
+
+async def test_a_row_of_a_job_that_runs_ends_nothing(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync
+) -> None:
+    sandbox.configure(job_seconds=7200)
+    await make()
+    await sync.account.get()
+    tell_export(sandbox, row_of(entry_of(guard), sync, "PROCESSING", "0"))
+    for seconds in (30, 700):
+        await pass_time(sandbox, sync, seconds)
+        assert (await guard.spending(sync)).ever_usd == PRICE
+    assert entry_of(guard).state == "accepted"
+    sandbox.clear_faults()
+    await pass_time(sandbox, sync, 8000)
+    assert (await guard.spending(sync)).ever_usd == PRICE
+    assert entry_of(guard).status == "COMPLETED"
+
+
+@pytest.mark.parametrize("word", ["PROCESSING", "TIMED_OUT"])
+async def test_what_a_job_that_has_not_ended_costs_already_counts(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, word: str
+) -> None:
+    sandbox.configure(job_seconds=7200)
+    await make()
+    await sync.account.get()
+    tell_export(sandbox, row_of(entry_of(guard), sync, word, "3"))
+    assert (await guard.spending(sync)).ever_usd == 3
+    assert entry_of(guard).state == "accepted"
+
+
+async def test_a_strange_end_of_no_cost_is_not_believed_to_be_free_before_six_hours(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync
+) -> None:
+    sandbox.configure(usage_export=False)
+    sandbox.add_fault(Fault(path=CREATE, end_status="TIMED_OUT"))
+    await make()
+    await pass_time(sandbox, sync, DAY_SECONDS + 100)
+    assert (await guard.spending(sync)).ever_usd == PRICE
+    await pass_time(sandbox, sync, 3600)
+    assert (await guard.spending(sync)).ever_usd == PRICE
+    assert entry_of(guard).charged == "unknown"
+    await pass_time(sandbox, sync, 6 * 3600)
+    assert (await guard.spending(sync)).ever_usd == 0
+
+
+async def test_what_the_export_tells_of_a_settled_job_beside_others_counts(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, request_of: RequestOf
+) -> None:
+    await make()
+    sandbox.add_fault(Fault(path=CREATE, job="stuck"))
+    await make(request_of("?n=2"))
+    await pass_time(sandbox, sync, 100)
+    assert (await guard.spending(sync)).ever_usd == 2 * PRICE
+    assert entry_of(guard).cost_usd == PRICE
+    tell_export(sandbox, row_of(entry_of(guard), sync, "COMPLETED", "3"))
+    read = count_exports(sandbox)
+    await pass_time(sandbox, sync, 60)
+    assert (await guard.spending(sync)).ever_usd == 3 + PRICE
+    assert entry_of(guard).cost_usd == 3
+    assert count_exports(sandbox) == read + 1
+
+
+async def test_a_free_failure_that_the_export_tells_to_be_completed_counts(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, request_of: RequestOf
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, job="fail"))
+    await make()
+    await pass_time(sandbox, sync, 1000)
+    assert (await guard.spending(sync)).ever_usd == 0
+    sandbox.add_fault(Fault(path=CREATE, job="stuck"))
+    await make(request_of("?n=2"))
+    tell_export(sandbox, row_of(entry_of(guard), sync, "COMPLETED", "0.226"))
+    assert (await guard.spending(sync)).ever_usd == 2 * PRICE
+    ended = entry_of(guard)
+    assert (ended.status, ended.cost_usd, ended.charged) == ("COMPLETED", PRICE, "yes")
+
+
+async def test_a_cost_that_was_told_once_is_not_taken_back_by_a_row_of_none(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, request_of: RequestOf
+) -> None:
+    await make()
+    sandbox.add_fault(Fault(path=CREATE, job="stuck"))
+    await make(request_of("?n=2"))
+    await pass_time(sandbox, sync, 100)
+    await guard.spending(sync)
+    tell_export(sandbox, row_of(entry_of(guard), sync, "COMPLETED", "0"))
+    await pass_time(sandbox, sync, 7 * 3600)
+    assert (await guard.spending(sync)).ever_usd == 2 * PRICE
+    assert entry_of(guard).cost_usd == PRICE
+
+
+async def test_a_part_that_was_told_of_a_cost_is_not_forgotten_where_the_rest_cannot_be_read(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync
+) -> None:
+    sandbox.configure(usage_export=False)
+    sandbox.add_fault(Fault(path=CREATE, job="fail"))
+    made = await make()
+    await pass_time(sandbox, sync, 100)
+    part = {"availability": "partial", "knownSubtotalUsd": "2"}
+    sandbox.add_fault(Fault.model_validate({"path": COSTS, "status": 200, "body": part}))
+    job = await sync.generations.get(made.job.id)
+    await guard.settle_failure(sync, job)
+    sandbox.add_fault(Fault.api_error("internal_error", path=COSTS, times=None))
+    await guard.settle_failure(sync, job)
+    assert entry_of(guard).counted_usd == Decimal(2)
