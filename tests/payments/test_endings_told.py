@@ -1,12 +1,14 @@
 """How a job ended is taken from what the API says of it, and is learned anew where that changes."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
 
 from sync_mcp import AsyncSync, Guard, LimitReached
 from sync_mcp.api.models import Generation, GenerationRequest
+from sync_mcp.errors import ApprovalRequired
 from sync_mcp.payments.call import Made
 from sync_mcp.payments.rows import Entry
 from sync_mcp.sandbox import Fault, Sandbox
@@ -201,3 +203,40 @@ async def test_a_part_that_was_told_of_a_cost_is_not_forgotten_where_the_rest_ca
     sandbox.add_fault(Fault.api_error("internal_error", path=COSTS, times=None))
     await guard.settle_failure(sync, job)
     assert entry_of(guard).counted_usd == Decimal(2)
+
+
+@pytest.mark.parametrize("has_export", [True, False])
+@pytest.mark.parametrize("fault", ["fails", "ends strangely"])
+async def test_however_often_a_job_is_asked_for_its_settling_is_one_request_a_second(
+    sandbox: Sandbox,
+    make: Make,
+    guard: Guard,
+    sync: AsyncSync,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    *,
+    has_export: bool,
+) -> None:
+    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 0.0)
+    sandbox.configure(usage_export=has_export)
+    fails = fault == "fails"
+    sandbox.add_fault(
+        Fault(path=CREATE, job="fail" if fails else None, end_status=None if fails else "TIMED_OUT")
+    )
+    made = await make()
+    await pass_time(sandbox, sync, 100 if fails else DAY_SECONDS + 100)
+    job = await sync.generations.get(made.job.id)
+    asked_before = len(sandbox.requests)
+    for _ in range(15):
+        await guard.settle_failure(sync, job)
+        # What may have been charged is not paid again unasked, be it that nobody may ask any more.
+        with suppress(ApprovalRequired):
+            await make()
+    paths = [request.path for request in sandbox.requests[asked_before:]]
+    lists = [
+        request
+        for request in sandbox.requests[asked_before:]
+        if request.path == "/v2/generations" and "ids" in request.query
+    ]
+    assert sum(path.endswith("/costs") or path == EXPORT for path in paths) + len(lists) <= 10
+    assert len(paid(sandbox)) <= 1

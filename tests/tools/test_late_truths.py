@@ -201,6 +201,40 @@ async def test_a_status_that_nobody_knows_is_shown_and_its_cost_asked_for_after_
     assert account["spent_ever_usd"] == 0
 
 
+@pytest.mark.parametrize("asks", ["get_generation", "wait_for_generations", "list_generations"])
+async def test_a_failure_that_the_api_shows_completed_by_now_counts_once_it_is_seen(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, asks: str
+) -> None:
+    monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
+    settings = Settings(budget_usd=Decimal("0.5"), approve_above_usd=Decimal(1000))
+    sandbox.add_fault(Fault(path="/v2/generate", job="fail"))
+    async with Client(create_server(settings, sandbox_url=sandbox.url), mode="legacy") as client:
+        assistant = Assistant(client)
+        made = await assistant.facts("create_generation", input=media(sandbox))
+        id = made["generation_id"]
+        sandbox.advance(1000)
+        assert (await assistant.facts("get_account"))["spent_ever_usd"] == 0
+        done = {**sandbox.generations[id], "status": "COMPLETED", "error": None, "errorCode": None}
+        costs = {"availability": "complete", "totalCostUsd": "0.226", "knownSubtotalUsd": "0.226"}
+        for path, body in (
+            (f"/v2/generate/{id}", done),
+            ("/v2/generations", [done]),
+            (f"/v2/generate/{id}/costs", costs),
+        ):
+            told = {"method": "GET", "path": path, "status": 200, "body": body, "times": None}
+            sandbox.add_fault(Fault.model_validate(told))
+        if asks == "get_generation":
+            row = await assistant.facts(asks, id=id)
+        else:
+            arguments = {"ids": [id], "wait_seconds": 0} if asks == "wait_for_generations" else {}
+            row = (await assistant.facts(asks, arguments))["generations"][0]
+        assert (row["status"], row["cost_usd"]) == ("COMPLETED", 0.226)
+        assert (await assistant.facts("get_account"))["spent_ever_usd"] == 0.226
+        await assistant.facts("create_generation", input=media(sandbox, 1))
+        refused = await assistant.error("create_generation", input=media(sandbox, 2))
+        assert refused.code == "limit_reached"
+
+
 async def test_what_is_unresolved_is_listed_though_the_apis_list_is_down(
     assistant: Assistant, sandbox: Sandbox, short_pauses: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
