@@ -204,9 +204,13 @@ class Payer:
         return LedgerBook(self.ledger, self._settling, call, entry, seconds, is_new=True, is_repeat=is_repeat)
 
     async def _begin(self, call: PaidCall[Job], attempt: Attempt) -> tuple[Entry, bool]:
+        # An upload goes on past the time of its call; else, until it is written down, nothing can be paid.
+        if call.on_begin is not None and attempt.has_files:
+            call.on_begin()
+        written = await do_in_thread(self.ledger.begin, attempt)
         if call.on_begin is not None:
             call.on_begin()
-        return await do_in_thread(self.ledger.begin, attempt)
+        return written
 
     async def _begin_upload_and_send(self, call: PaidCall[Job], attempt: Attempt, files: LocalFiles) -> Fate:
         """Upload the files of an attempt and send it; say by which act it was made already, where it was."""
@@ -280,10 +284,20 @@ class Payer:
         price = Price(entry.estimate_usd)
         repeat = await self.find_unseen_repeat(call, entry) if is_whole else None
         attempt = call.attempt(entry.attempt, price=price)
-        if repeat is None:
+        unasked = None
+        if repeat is None and is_whole and not is_too_late(call.now, entry, self._resend_seconds):
+            without = replace(attempt, token=None)
+            unasked = await do_in_thread(self.ledger.unasked_beyond, without, entry)
+        if repeat is None and unasked is None:
             attempt = replace(attempt, token=None)
         elif attempt.token is None:
-            await self._asking.ask(call, replace(repeat, price=price))
+            reasons = (
+                []
+                if unasked is None
+                else price_reasons(price, unasked, call.approval.above_usd, take=call.take)
+            )
+            is_agreed = await self._asking.ask(call, replace(repeat or attempt, price=price), because=reasons)
+            attempt = replace(attempt, is_agreed=is_agreed)
         work = partial(
             self._take_over_and_send,
             call,

@@ -140,6 +140,11 @@ def _way_out(entry: Entry, error: OutcomeUnknown, hindrance: Hindrance | None) -
             "may be it. Where one of them is it, the user says so: "
             f"{ledger_command('resolve', str(entry.id), 'ID')}."
         )
+    elif error.reason == "named_not_visible":
+        again = (
+            "The API's reads may lag behind its writes. Wait, then make exactly this call again: it looks "
+            "for the job first. Do not create another one."
+        )
     elif error.reason == "untraceable":
         again = "Exactly this call sends nothing: nobody can find out whether it was made."
     elif hindrance is not None and error.retry_after_seconds is not None:

@@ -15,7 +15,7 @@ from sync_mcp.errors import ApprovalDenied, ApprovalRequired
 from sync_mcp.payments.attempt import Attempt
 from sync_mcp.payments.consent import Proposal, Reason
 from sync_mcp.payments.limits import dollars
-from sync_mcp.texts import in_quotes
+from sync_mcp.texts import in_quotes, safe
 from sync_mcp.tools.user import ApproveBy, InputNeeded, User, form_of
 
 AT_ONCE_SECONDS = 0.5
@@ -23,6 +23,10 @@ AT_ONCE_SECONDS = 0.5
 
 _ACTS_SHOWN = 20
 """Of several acts, so many have a line of their own in the question."""
+_NOTES_SHOWN = 10
+_NOTE_LIMIT = 240
+_REASON_LIMIT = 600
+"""Of a sentence of our own, which it does not reach; ids of others stand in it."""
 NOBODY_IS_ASKED = "nobody is asked on this server (SYNC_MCP_APPROVE_ABOVE_USD=never)"
 _NO_FORM = "the user has to agree by the host's own form (SYNC_MCP_APPROVE_BY=user), and this host has none"
 
@@ -154,7 +158,8 @@ def _approval_error(proposal: Proposal, message: str, next_step: str) -> Approva
 
 
 def question_of(proposal: Proposal, doubts: Sequence[str] = ()) -> str:
-    """Return the question in lines: the server's own sentences, whole; then what others wrote, in quotes.
+    """Return the question in lines: the fixed sentences, whole; then why it is asked and what else is to be
+    known, a line each; then what others wrote, in quotes.
 
     `doubts` say why the job would most likely fail.
     """
@@ -165,11 +170,8 @@ def question_of(proposal: Proposal, doubts: Sequence[str] = ()) -> str:
     sentences = [
         f"Pay {price} for {f'this {noun}' if len(attempts) == 1 else f'these {len(attempts)} jobs'}?"
     ]
-    sentences.extend(reason.to_user or reason.text for reason in proposal.reasons)
-    if doubts:
-        sentences.append(f"It would most likely fail: {'; '.join(doubts)}.")
     if usd is not None and note:
-        sentences.append(f"The price is for this: {note}.")
+        sentences.append(f"The price is for this: {safe(note, _NOTE_LIMIT)}.")
     elif proposal.price.counted is not None:
         sentences.append(f"Length: {proposal.price.counted}.")
     if proposal.left_usd is None:
@@ -178,12 +180,24 @@ def question_of(proposal: Proposal, doubts: Sequence[str] = ()) -> str:
         sentences.append(f"Left of the budget before it: {dollars(proposal.left_usd)}.")
     if proposal.unasked_usd:
         sentences.append(f"Paid or held without asking within a day: {dollars(proposal.unasked_usd)}.")
-    sentences.extend(proposal.notes)
     sentences.append("It cannot be cancelled once started.")
     mark = [f"SANDBOX: no real {noun} is made and no real money is spent."] if proposal.is_sandbox else []
+    reasons = dict.fromkeys(reason.to_user or reason.text for reason in proposal.reasons)
+    besides = [
+        *_first_of(list(reasons), _ACTS_SHOWN, _REASON_LIMIT),
+        *([safe(f"It would most likely fail: {'; '.join(doubts)}.", _REASON_LIMIT)] if doubts else []),
+        *_first_of(proposal.notes, _NOTES_SHOWN, _NOTE_LIMIT),
+    ]
     is_one = len(attempts) == 1
     told = attempts[0].intention.act.pieces(proposal.voice_names) if is_one else _list_attempts(attempts)
-    return "\n".join([*mark, " ".join(sentences), *told])
+    return "\n".join([*mark, " ".join(sentences), *besides, *told])
+
+
+def _first_of(sentences: Sequence[str], most: int, limit: int) -> list[str]:
+    """Return a line for each sentence, bounded; of many the first ones, and how many more there are."""
+    lines = [safe(sentence, limit) for sentence in sentences[:most]]
+    more = len(sentences) - most
+    return [*lines, f"and {more} more like these"] if more > 0 else lines
 
 
 def _list_attempts(attempts: Sequence[Attempt]) -> list[str]:

@@ -27,7 +27,7 @@ from sync_mcp.cli.ledger.sightings import Sighting
 from sync_mcp.cli.main import main
 from sync_mcp.payments.attempt import Instant
 from sync_mcp.payments.rows import LEASE_SECONDS, Entry
-from sync_mcp.sandbox import Sandbox
+from sync_mcp.sandbox import Fault, Sandbox
 from tests.api.raw_server import Answer, RawServer, answer
 from tests.payments.entries import (
     ACCOUNT,
@@ -631,6 +631,44 @@ def test_a_job_that_the_api_shows_is_not_let_go_of_and_its_money_stays(
     assert f"The API knows this job: lipsync-2, {shown_as}, made " in told
     assert told.endswith(way.format(job))
     assert (found(ledger, id).state, counted(ledger)) == ("accepted", 1)
+
+
+@pytest.mark.parametrize("ends_it", ["release", "resolve"])
+def test_a_status_that_nobody_knows_is_ended_by_either_command_after_a_day_and_its_money_stays(
+    run: Run, ledger: Ledger, sandbox: Sandbox, ends_it: str
+) -> None:
+    sandbox.add_fault(Fault(path="/v2/generate", end_status="TIMED_OUT"))
+    job = anyio.run(made_at, sandbox.url, sandbox)
+    id = doubted_at(ledger, sandbox.url)
+    ledger.resolve(id, job)
+    sandbox.advance(3600)
+    told = complaint(released(run, id, sandbox.url))
+    assert "Once its status, which is not known here, has lasted a day, this command ends it." in told
+    assert (found(ledger, id).state, counted(ledger)) == ("accepted", 1)
+    sandbox.advance(86_400)
+    if ends_it == "release":
+        told = released(run, id, sandbox.url).stdout
+        assert "is paid as a new attempt, without asking. " in told
+        assert "counts until its real cost is known." in told
+    else:
+        told = resolved(run, id, job, sandbox.url).stdout
+        assert "The same call, made again, asks you before it is paid as a new attempt." in told
+        assert "pays nothing" not in told
+        assert found(ledger, id).asks_again
+        released(run, id, sandbox.url)
+    assert (found(ledger, id).state, counted(ledger)) == ("released", 1)
+
+
+def test_what_is_noted_as_made_by_a_failed_job_is_not_said_to_answer_the_same_call(
+    run: Run, ledger: Ledger, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(path="/v2/generate", job="fail"))
+    job = anyio.run(made_at, sandbox.url, sandbox)
+    sandbox.advance(100)
+    id = doubted_at(ledger, sandbox.url)
+    told = resolved(run, id, job, sandbox.url).stdout
+    assert "Its job ended FAILED: the same call, made again, is paid as a new attempt" in told
+    assert "pays nothing" not in told
 
 
 def test_an_attempt_in_doubt_whose_named_job_the_api_shows_is_to_be_resolved(

@@ -11,6 +11,7 @@ import pytest
 
 from sync_mcp import AsyncSync, Audio, Ledger, OutcomeUnknown, Video
 from sync_mcp.api.models import Generation, GenerationRequest, LocalMedia
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import APITimeoutError, ApprovalDenied, ApprovalRequired, SyncError
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Made, PaidCall
@@ -184,13 +185,20 @@ def files(tmp_path: Path) -> Files:
 
 
 async def leave_in_doubt(
-    sandbox: Sandbox, sync: AsyncSync, guard: Guard, request: GenerationRequest, fault: Fault, take: int = 1
+    sandbox: Sandbox,
+    sync: AsyncSync,
+    guard: Guard,
+    request: GenerationRequest,
+    fault: Fault,
+    take: int = 1,
+    **terms: Any,
 ) -> None:
     """Make a create of which, by this fault, nobody knows whether it made its job."""
     sandbox.add_fault(fault)
     sandbox.add_fault(Fault(path="/v2/generations", status=503, times=None))
     with pytest.raises(OutcomeUnknown):
-        await guard.create(PaidCall(sync, GenerationAct.of(request), options={"max_retries": 0}, take=take))
+        act, options = GenerationAct.of(request), RequestOptions(max_retries=0)
+        await guard.create(PaidCall(sync, act, options=options, take=take, **terms))
     sandbox.clear_faults()
 
 

@@ -167,6 +167,7 @@ async def test_the_question_about_several_says_the_total_and_names_each_with_its
     first, *lines = question_of(asker.asked[0]).splitlines()[1:]
     assert first.startswith("Pay about 4.972 USD for these 22 jobs?")
     assert "It cannot be cancelled once started." in first
+    assert lines.pop(0) == "Every price is asked about."
     assert lines[:-1] == ['"speaker.mp4 + speech.wav": about 0.226 USD'] * 20
     assert lines[-1] == "and 2 more"
 
@@ -184,6 +185,23 @@ async def test_the_question_about_several_names_every_host_that_gets_a_finished_
     *_, first, second = question_of(asker.asked[0]).splitlines()
     assert first == 'a finished job\'s URL goes to: "good.example.com"'
     assert second == 'a finished job\'s URL goes to: "evil.example.net"'
+
+
+async def test_of_many_repeats_the_question_says_first_and_whole_what_it_costs_and_that_none_can_be_cancelled(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, request_of: RequestOf
+) -> None:
+    asker = Asker("1000")
+    every = [GenerationAct.of(request_of(f"?clip={number}")) for number in range(8)]
+    for act in every:
+        sandbox.add_fault(Fault(path=CREATE, job="fail", charged=True))
+        await guard.create(PaidCall(sync, act))
+    sandbox.advance(100)
+    await guard.agree(calls_of(sync, every, asker))
+    fixed, *lines = question_of(asker.asked[0]).splitlines()[1:]
+    assert fixed.startswith("Pay about 1.808 USD for these 8 jobs?")
+    assert fixed.endswith("It cannot be cancelled once started.")
+    assert sum(line.endswith("Made again, it may be paid again.") for line in lines) == 8
+    assert max(map(len, lines)) < 300
 
 
 async def test_the_notes_of_each_reach_the_user_once(

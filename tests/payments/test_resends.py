@@ -9,12 +9,14 @@ import pytest
 
 from sync_mcp import AsyncSync, Guard, OutcomeUnknown
 from sync_mcp.api.models import Generation, GenerationRequest
+from sync_mcp.errors import ApprovalRequired
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.attempt import Token
 from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import CREATE, paid, sent
+from .conftest import CREATE, NEVER_MADE, PRICE, Asker, leave_in_doubt, paid, sent
 
 pytestmark = pytest.mark.anyio
 
@@ -410,3 +412,69 @@ async def test_two_takes_that_are_both_looked_for_at_once_each_come_to_a_job_of_
                 calls.start_soon(again, 2)
     assert sorted(told) == sorted(charge.generation_id for charge in sandbox.charges)
     assert len(set(told)) == 2
+
+
+# What it counts by when it goes out again
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+async def test_what_was_paid_unasked_is_a_sum_for_what_goes_out_again_after_more_than_a_day_too(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, request_of: RequestOf, *, agrees: bool
+) -> None:
+    guard = guard_of(resend_hours=72)
+    await sync.account.get()
+    user = Asker("0.3", "yes" if agrees else "quote")
+
+    async def create(number: int) -> Made[Generation]:
+        return await guard.create(PaidCall(sync, GenerationAct.of(request_of(f"?n={number}")), approval=user))
+
+    await leave_in_doubt(sandbox, sync, guard, request_of("?n=1"), NEVER_MADE, approval=user)
+    sandbox.advance(30 * 3600)
+    await sync.account.get()
+    await create(2)
+    assert user.asked == []
+    if agrees:
+        assert (await create(1)).how == "sent now"
+        assert len(paid(sandbox)) == 2
+        assert await guard.sum_unasked(sync) == PRICE
+    else:
+        with pytest.raises(ApprovalRequired):
+            await create(1)
+        assert paid(sandbox) == [PRICE]
+    [proposal] = user.asked
+    assert "paid or held without asking within a day" in proposal.reasons[0].text
+
+
+async def test_a_quote_for_what_goes_out_again_after_more_than_a_day_pays_it_once(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, request_of: RequestOf
+) -> None:
+    guard = guard_of(resend_hours=72)
+    await sync.account.get()
+    user = Asker("0.3", "quote")
+    await leave_in_doubt(sandbox, sync, guard, request_of("?n=1"), NEVER_MADE, approval=user)
+    sandbox.advance(30 * 3600)
+    await sync.account.get()
+    await guard.create(PaidCall(sync, GenerationAct.of(request_of("?n=2")), approval=user))
+    with pytest.raises(ApprovalRequired) as required:
+        await guard.create(PaidCall(sync, GenerationAct.of(request_of("?n=1")), approval=user))
+    token = Token(required.value.quote_id or "")
+    act = GenerationAct.of(request_of("?n=1"))
+    assert (await guard.create(PaidCall(sync, act, approval=user, token=token))).how == "sent now"
+    assert (await guard.create(PaidCall(sync, act, approval=user, token=token))).how == "was there"
+    assert len(paid(sandbox)) == 2
+
+
+async def test_what_is_found_after_midnight_counts_on_the_day_of_its_send(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, request_of: RequestOf
+) -> None:
+    await sync.account.get()
+    sandbox.advance(86_400 - sync.api_time.timestamp() % 86_400 - 60)
+    guard = guard_of(per_day="0.3")
+    await leave_in_doubt(sandbox, sync, guard, request_of("?n=1"), LOST)
+    sandbox.advance(300)
+    await sync.account.get()
+    made = await guard.create(PaidCall(sync, GenerationAct.of(request_of("?n=1"))))
+    assert (made.how, (await guard.spending(sync)).today_usd) == ("found", 0)
+    # The day's budget is whole for another.
+    await guard.create(PaidCall(sync, GenerationAct.of(request_of("?n=2"))))
+    assert (await guard.spending(sync)).today_usd == PRICE

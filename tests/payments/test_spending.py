@@ -11,12 +11,13 @@ from pydantic import JsonValue
 from sync_mcp import AsyncSync, Guard, LimitReached, Limits, QuoteRefused
 from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.errors import ApprovalRequired
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.attempt import Token
 from sync_mcp.payments.call import Made
 from sync_mcp.payments.limits import Spending, Spent, dollars
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import CREATE, PRICE, Asker, paid, sent
+from .conftest import CREATE, PRICE, Asker, Files, paid, sent
 
 pytestmark = pytest.mark.anyio
 
@@ -199,6 +200,17 @@ async def test_the_callers_duration_is_a_hint_and_never_a_price(
     with pytest.raises(LimitReached, match="unknown"):
         await make(request_of("?n=2"), duration_seconds=0.1, max_cost_usd=Decimal(1))
     assert len(sent(sandbox)) == 1
+
+
+async def test_the_callers_frame_rate_is_a_hint_and_never_a_price(
+    sandbox: Sandbox, guard: Guard, sync: AsyncSync, files: Files
+) -> None:
+    files.fps = None
+    act = GenerationAct.of(files.request(sandbox))
+    prices = [await guard.pricing.price(sync, act, {}, fps=fps, files=files) for fps in (None, 1.0, 240.0)]
+    assert len({price.usd for price in prices}) == 1
+    assert prices[1].usd is not None
+    assert prices[1].counted == "5 s at 25 fps"
 
 
 @pytest.mark.parametrize("faults", [[], [NO_PRICE]])

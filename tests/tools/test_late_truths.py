@@ -36,6 +36,33 @@ async def test_a_read_that_lags_behind_a_create_pays_nothing_twice(
     assert len(creates(sandbox)) == len(sandbox.charges) == 1
 
 
+async def test_a_named_job_that_is_not_visible_yet_is_to_be_waited_for_from_the_first_answer_on(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    lags = Fault(
+        path="/v2/generate", idempotency_outcome_unknown="with_id", get_lag_seconds=30, list_lag_seconds=30
+    )
+    sandbox.add_fault(lags)
+    first = await assistant.error("create_generation", input=media(sandbox))
+    assert first.code == "outcome_unknown"
+    assert "Wait, then make exactly this call again: it looks for the job first." in first.text
+    assert "sends it under the same key" not in first.text
+    assert (await assistant.error("create_generation", input=media(sandbox))).code == "generation_not_visible"
+    assert len(creates(sandbox)) == 1
+
+
+async def test_a_fault_before_anything_is_written_down_spends_no_money(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Ledger, "begin", fail)
+    told = await assistant.error("create_generation", input=media(sandbox))
+    assert (told.code, told.money_spent) == ("internal_error", "no")
+    assert creates(sandbox) == []
+
+
 @pytest.mark.parametrize(
     "tool", ["get_generation", "preview_generation", "download_generation", "wait_for_generations"]
 )

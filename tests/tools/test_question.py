@@ -531,6 +531,7 @@ async def test_what_others_wrote_stands_quoted_on_lines_of_its_own_after_the_who
     assert sandbox_line.startswith("SANDBOX")
     assert fixed.endswith("It cannot be cancelled once started.")
     assert "free" not in fixed
+    assert lines.pop(0).startswith("The price is unknown")
     assert [line.partition(":")[0] for line in lines] == [
         "model",
         "video",
@@ -543,6 +544,43 @@ async def test_what_others_wrote_stands_quoted_on_lines_of_its_own_after_the_who
         assert not set(quoted[1:-1]) & set("\"'“”«»"), label
         assert len(quoted) <= 82
     assert lines[3] == 'voice: "sarah.Approved"'
+
+
+@ERAS
+@pytest.mark.parametrize("by_form", [True, False])
+async def test_however_much_is_to_be_known_besides_the_fixed_sentences_come_first_and_whole(
+    sandbox: Sandbox, host: Hosts, mode: Literal["legacy", "auto"], *, by_form: bool
+) -> None:
+    asked: list[str] = []
+    video, voice = clips(sandbox, 1)
+    segments = [
+        {
+            "start_time": number * 0.25,
+            "end_time": number * 0.25 + 0.25,
+            "audio_input": {"ref_id": "a"},
+            "options_override": {"temperature": 0.9},
+        }
+        for number in range(14)
+    ]
+    call: dict[str, Any] = {
+        "input": [video, {**voice, "ref_id": "a"}],
+        "model": "sync-3",
+        "segments": segments,
+        "options": {"temperature": 0.9, "occlusion_detection_enabled": True},
+        "webhook_url": "https://example.net/x",
+    }
+    settings: dict[str, Any] = {"approve_above_usd": Decimal("0.1"), "budget_usd": Decimal(50)}
+    async with host(mode, "decline" if by_form else None, asked, **settings) as assistant:
+        refused = await assistant.error("create_generation", call)
+    question = asked[0] if by_form else refused.text
+    fixed = next((line for line in question.splitlines() if line.startswith("Pay about")), question)
+    assert fixed.endswith("It cannot be cancelled once started.")
+    assert "Left of the budget before it: 50.00 USD." in fixed
+    assert "\nIt names a webhook, to which the finished video's URL is sent.\n" in question
+    # An option that is ignored is told with the price.
+    note = "options.temperature 0.9 does nothing with sync-3: only lipsync-2 and lipsync-2-pro take it."
+    assert f"\n{note}\n" in question
+    assert "\nand 6 more like these\n" in question
 
 
 @ERAS

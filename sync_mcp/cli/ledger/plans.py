@@ -19,6 +19,7 @@ from sync_mcp.cli.ledger.entries import (
 from sync_mcp.cli.ledger.sightings import Sighting
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.machine.installed import ledger_command
+from sync_mcp.payments.acts.act import COMPLETED, FAILED_STATUSES
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.stores.sqlite import LOST_CODES
@@ -74,7 +75,7 @@ def plan_resolve(
         f"Entry {entry.id}, {cut_between_words(entry.summary)}, is noted as what made generation "
         f"{generation_id}.",
         f"Its money, {amount_held(entry)}, counts against the budgets until the job's real cost is known. "
-        f"{COST_ASKED} The same call, made again, is answered with this job and pays nothing.",
+        f"{COST_ASKED} {_what_the_same_call_does(entry, generation_id, sighting)}",
         f"{sighting.told}{_UNLESS_KNOWN[sighting.is_known]}",
     ]
     if entry.named_id and entry.named_id != generation_id:
@@ -85,6 +86,19 @@ def plan_resolve(
         return f"Entry {entry.id} is the job {generation_id} now."
 
     return Plan("\n".join(told), do)
+
+
+def _what_the_same_call_does(entry: Entry, generation_id: str, sighting: Sighting) -> str:
+    """Return what the same call comes to once a job is noted as an attempt's."""
+    if sighting.status in FAILED_STATUSES:
+        return (
+            f"Its job ended {sighting.status}: the same call, made again, is paid as a new attempt, and asks "
+            "you first unless this one was surely free."
+        )
+    is_over = entry.state == "accepted" and entry.generation_id == generation_id
+    if sighting.is_strange_for_long or (is_over and sighting.status not in ("", COMPLETED)):
+        return "The same call, made again, asks you before it is paid as a new attempt."
+    return "The same call, made again, is answered with this job and pays nothing."
 
 
 def plan_release(ledger: Ledger, entry_id: int, *, look: Callable[[Ledger, Entry, str], Sighting]) -> Plan:
@@ -112,6 +126,8 @@ def plan_release(ledger: Ledger, entry_id: int, *, look: Callable[[Ledger, Entry
     sighting = None
     if plain_id(job) and ledger.owner(entry, job) is None:
         sighting = look(ledger, entry, job)
+        if sighting.is_strange_for_long and entry.state == "accepted":
+            return _plan_end(ledger, entry, job, sighting)
         if sighting.is_known:
             raise InvalidRequestError(_why_not_released(entry, job, sighting))
     doubt = (
@@ -141,12 +157,30 @@ def plan_release(ledger: Ledger, entry_id: int, *, look: Callable[[Ledger, Entry
     return Plan("\n".join(told), do)
 
 
+def _plan_end(ledger: Ledger, entry: Entry, job: str, sighting: Sighting) -> Plan:
+    """Return the plan to let go of a job that has been in a status that nobody knows for more than a day."""
+    told = (
+        f"Entry {entry.id}, {cut_between_words(entry.summary)}, is noted as ended, and does not stand in the "
+        f"way of the same call any more: that is paid as a new attempt, without asking. "
+        f"{what_counts_on(entry)}\n{sighting.told} WARNING: if it runs still, both are paid."
+    )
+
+    def do() -> str:
+        ledger.resolve(entry.id, job, as_seen=entry)
+        ledger.release(entry.id)
+        return f"Entry {entry.id} is released."
+
+    return Plan(told, do)
+
+
 def _why_not_released(entry: Entry, job: str, sighting: Sighting) -> str:
     """Return why an attempt whose job the API shows is not let go of, and what to do instead."""
     if entry.generation_id is None:
         way = f"Note it as this entry's job: {ledger_command('resolve', str(entry.id), job)}"
     elif sighting.is_running:
         way = f"Wait for it: get_generation with {job} shows when it has ended."
+        if sighting.status not in ("PENDING", "PROCESSING"):
+            way += " Once its status, which is not known here, has lasted a day, this command ends it."
     else:
         way = f"get_generation with {job} shows its result or its error, and notes what it cost."
     return f"Entry {entry.id} is not released: it made {job}, and its money counts. {sighting.told} {way}"

@@ -11,6 +11,8 @@ from sync_mcp.cli.ledger.entries import MODEL_LIMIT, moment
 from sync_mcp.errors import APIResponseError, NotFoundError, RequestRejectedError, SyncError
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Entry
+from sync_mcp.payments.settling import instant
+from sync_mcp.payments.told import has_lasted, may_have_ended
 from sync_mcp.texts import REASON_LIMIT, safe
 
 _LOOK: RequestOptions = {"timeout_in_seconds": 10.0, "max_retries": 1}
@@ -24,6 +26,10 @@ class Sighting:
     told: str
     is_running: bool = False
     """Whether the API shows it as a job that has not ended."""
+    status: str = ""
+    """In the API's word, where it shows the job."""
+    is_strange_for_long: bool = False
+    """Whether the API shows it in a status that nobody knows, more than a day after its send."""
 
 
 def look_up(
@@ -44,6 +50,7 @@ async def _look_up(ledger: Ledger, entry: Entry, generation_id: str, api_key: st
             return _no_sighting(f"the key is of {account[0]}, and the call was of {entry.account}")
         try:
             job = await _job(sync, generation_id)
+            has_day_passed = has_lasted(entry, instant(sync).seconds)
         except SyncError as error:
             return _no_sighting(
                 f"the API could not tell: {safe(error.whole_message, REASON_LIMIT).rstrip('.')}"
@@ -52,7 +59,14 @@ async def _look_up(ledger: Ledger, entry: Entry, generation_id: str, api_key: st
         return Sighting(False, f"The API knows no generation {generation_id}.")
     made = f", made {moment(job.created_at.timestamp())}" if job.created_at else ""
     what = f"{safe(job.model or 'a model that it does not tell', MODEL_LIMIT)}, {safe(job.status, 40)}"
-    return Sighting(True, f"The API knows this job: {what}{made}.", is_running=not job.finished)
+    is_strange = not job.finished and may_have_ended(entry, job)
+    return Sighting(
+        True,
+        f"The API knows this job: {what}{made}.",
+        is_running=not job.finished,
+        status=safe(job.status, 40),
+        is_strange_for_long=is_strange and has_day_passed,
+    )
 
 
 async def _job(sync: AsyncSync, generation_id: str) -> Generation | None:

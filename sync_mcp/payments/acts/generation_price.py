@@ -86,15 +86,15 @@ async def price_request(
             # Of a file that nobody gets, a guess at its length would only look like a price.
             return Price(None, why)
         return await _hint(ask, hint_seconds, fps, why)
-    return await _price_files(ask, files, fps, measured)
+    return await _price_files(ask, files, measured)
 
 
-async def _price_files(ask: _Ask, files: LocalFiles, fps: float | None, measured: Price | None) -> Price:
+async def _price_files(ask: _Ask, files: LocalFiles, measured: Price | None) -> Price:
     """Price local files by the length that this server measured, or by what the API said of them."""
     seconds = files.output_seconds
     assert seconds is not None
-    # What was measured goes before what the caller says.
-    rate = files.fps or fps or PRICED_FPS
+    # The caller's rate sets no price, as their length sets none: fewer frames would only look cheaper.
+    rate = files.fps or PRICED_FPS
     try:
         estimate = await ask(duration_seconds=seconds, fps=rate)
     except (AuthenticationError, ConfigurationError):

@@ -24,7 +24,13 @@ from sync_mcp.payments.book.rules import (
     tokens_of,
     with_second_job,
 )
-from sync_mcp.payments.book.sums import check_limits, check_unasked, is_covered, refusal_besides
+from sync_mcp.payments.book.sums import (
+    check_limits,
+    check_unasked,
+    is_covered,
+    refusal_besides,
+    unasked_beyond,
+)
 from sync_mcp.payments.intention import DIGEST_VERSION, Intention
 from sync_mcp.payments.limits import utc_midnight
 from sync_mcp.payments.rows import (
@@ -248,8 +254,8 @@ class Attempts(Rules):
     def take_over(self, entry_id: int, attempt: Attempt) -> Literal["send", "look", "lost"]:
         """Make an attempt whose outcome is unknown, or whose process died, this owner's to go on with.
 
-        It may be sent again where the limits of now allow that: then its money counts on the day of now.
-        Else it may be looked for. It is lost where another is busy with it.
+        It may be sent again where the limits of now, and what may be paid unasked, allow that. Else it may be
+        looked for. Its money stays on its day until it goes out. It is lost where another is busy with it.
 
         Raises:
             QuoteRefused: the quote is not for this; nothing was changed.
@@ -259,7 +265,10 @@ class Attempts(Rules):
             now = self._moment(connection, attempt.now)
             if not entry.is_unresolved(now.clock):
                 return "lost"
-            is_allowed = refusal_besides(connection, attempt, entry, now) is None
+            is_allowed = (
+                refusal_besides(connection, attempt, entry, now) is None
+                and unasked_beyond(connection, attempt, entry, now) is None
+            )
             # A quote is for a send: who only looks does not use it up.
             if is_allowed and attempt.token is not None:
                 use_token(connection, attempt, now, entry)
@@ -270,7 +279,7 @@ class Attempts(Rules):
                 owner=attempt.owner,
                 leased_until=now.clock + LEASE_SECONDS,
                 is_on_its_way=False,
-                created_at=now.day_time if is_allowed else entry.created_at,
+                is_unasked=entry.is_unasked and not attempt.is_agreed and attempt.token is None,
             )
             return "send" if is_allowed else "look"
 

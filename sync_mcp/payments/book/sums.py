@@ -45,6 +45,13 @@ class Sums(Rules):
         with self.store.reading() as connection:
             return sum_unasked(connection, self._moment(connection, now), is_sandbox=is_sandbox)
 
+    def unasked_beyond(self, attempt: Attempt, entry: Entry) -> Decimal | None:
+        """Return what was paid unasked within a day, where an attempt in doubt may not go out now without the
+        user's yes; None where it may.
+        """
+        with self.store.reading() as connection:
+            return unasked_beyond(connection, attempt, entry, self._moment(connection, attempt.now))
+
     def accounts(self) -> list[tuple[str, str, Spending]]:
         """Return each account that has entries, its base URL, and what it has spent."""
         with self.store.reading() as connection:
@@ -112,6 +119,19 @@ def check_unasked(connection: Connection, attempt: Attempt, now: Moment) -> None
     before = sum_unasked(connection, now, is_sandbox=attempt.is_sandbox)
     if attempt.price.usd is None or before + attempt.price.usd > attempt.unasked_usd:
         raise MustAsk(before)
+
+
+def unasked_beyond(connection: Connection, attempt: Attempt, entry: Entry, now: Moment) -> Decimal | None:
+    """Return what was paid unasked within a day, where an attempt in doubt that goes out now would pass what
+    may be; None where it may go. What it holds itself is in that sum, unless it is a day old.
+    """
+    most, price = attempt.unasked_usd, attempt.price.usd
+    is_summed = now.day_time - UNASKED_SECONDS < entry.created_at <= now.day_time + DAY_SECONDS
+    is_agreed = attempt.token is not None or attempt.is_agreed
+    if not entry.is_unasked or is_summed or is_agreed or most is None:
+        return None
+    before = sum_unasked(connection, now, is_sandbox=attempt.is_sandbox)
+    return before if price is None or before + price > most else None
 
 
 def is_covered(connection: Connection, agreed_usd: Decimal | None, attempt: Attempt, now: Moment) -> bool:
