@@ -66,8 +66,12 @@ class Book(Protocol):
         """Return a body without what may differ in a repeat of the same create."""
         ...
 
+    async def is_permitted(self) -> bool:
+        """Return whether the create may go out if it is not found; nothing is changed by asking."""
+        ...
+
     async def permit(self) -> bool:
-        """Return whether the create may go out now; else it is only looked for."""
+        """Return whether the create may go out now, which it does then; else it is only looked for."""
         ...
 
     async def note(self, step: Step) -> None:
@@ -236,6 +240,10 @@ class MemoryBook:
     def comparable(self, body: Json) -> Json:
         """Return the body as it is: the call that repeats it is the same."""
         return body
+
+    async def is_permitted(self) -> bool:
+        """Return True, as `permit` does."""
+        return True
 
     async def permit(self) -> bool:
         """Return True: who calls a client without a guard wants it sent."""

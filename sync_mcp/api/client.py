@@ -30,7 +30,7 @@ from sync_mcp.api.storage import download, read_chunks
 from sync_mcp.api.uploads import OnProgress
 from sync_mcp.api.usage import Usage
 from sync_mcp.api.voices import Voices
-from sync_mcp.errors import APIResponseError, InvalidRequestError
+from sync_mcp.errors import APIResponseError, InvalidRequestError, SyncError
 
 DEFAULT_BASE_URL = "https://api.sync.so"
 DEFAULT_TIMEOUT_SECONDS = 60.0
@@ -59,6 +59,10 @@ class CreateGuard(Protocol):
 
     async def delete_for(self, sync: "AsyncSync", id: str, delete: Callable[[], Awaitable[None]]) -> None:
         """Delete a job once what it cost is known as far as it can be."""
+        ...
+
+    async def explain_missing(self, sync: "AsyncSync", generation_id: str) -> SyncError | None:
+        """Return what is known of a job that the API does not show; None where it was not made here."""
         ...
 
 
@@ -97,8 +101,9 @@ class AsyncSync:
         )
         guarded = partial(guard.create_for, self) if guard else None
         deletes = partial(guard.delete_for, self) if guard else None
+        explains = partial(guard.explain_missing, self) if guard else None
         self._creator = Creator(self._transport)
-        self.generations = Generations(self._transport, self._creator, guarded, deletes)
+        self.generations = Generations(self._transport, self._creator, guarded, deletes, explains)
         self.assets = Assets(self._transport)
         self.voices = Voices(self._transport)
         self.account = Account(self._transport)

@@ -132,7 +132,7 @@ class _Resolver(Generic[JobT]):
         model = self._create.body.get("model")
         logger.info("create key=%s %s model=%s sending", self._create.key, self._kind.name, model)
         if self._in_doubt:
-            if not await self._book.permit():
+            if not await self._book.is_permitted():
                 self._budget.retries_left = 0
             found = await self._find_or_pause(APITimeoutError("An earlier send was not clearly answered."))
             if found is not None:

@@ -1,7 +1,8 @@
 """Generations as they are read: one or many, their states, their costs, and their ends (API §3, §12)."""
 
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import anyio
 
@@ -11,10 +12,19 @@ from sync_mcp.api.ids import check_id
 from sync_mcp.api.models import Generation, GenerationCost, GenerationStatus
 from sync_mcp.api.options import RequestOptions, check_options
 from sync_mcp.api.wait import Look, OnUpdate, Wait
-from sync_mcp.errors import InvalidRequestError, NotFoundError, RateLimitError
+from sync_mcp.errors import (
+    InvalidRequestError,
+    LedgerError,
+    NotFoundError,
+    RateLimitError,
+    SyncError,
+)
 
 PAGE_LIMIT = 100
 """Most generations that one page of the API's list holds."""
+
+ExplainMissing: TypeAlias = Callable[[str], Awaitable[SyncError | None]]
+"""Returns what a guard knows of a job that the API does not show; None where it knows nothing."""
 
 _WAIT_MODE_HEADER = "x-sync-wait-mode"
 
@@ -30,8 +40,9 @@ class GenerationPage(list[Generation]):
 class GenerationReads:
     """What is read of an account's generations: it costs nothing and is safe to repeat."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, explain_missing: ExplainMissing | None = None) -> None:
         self._transport = transport
+        self._explain_missing = explain_missing
         self.allowance = Allowance()
         """How many reads may go out for all who wait for jobs of the account."""
 
@@ -42,6 +53,7 @@ class GenerationReads:
 
         Raises:
             NotFoundError: the account has no job by this id.
+            NotVisibleYet: the guard has made it, and the API does not show it.
         """
         query = {"include": "progress"} if include_progress else {}
         look = await self._look(check_id(id), query, request_options)
@@ -157,6 +169,15 @@ class GenerationReads:
 
         return await Wait(look, ends_at, on_update).run()
 
+    async def _explain(self, id: str, error: NotFoundError) -> SyncError:
+        """Return what a guard knows of a job that the API does not show, else the API's own word."""
+        if self._explain_missing is None:
+            return error
+        try:
+            return await self._explain_missing(id) or error
+        except LedgerError:
+            return error
+
     async def _look(self, id: str, query: Mapping[str, str], options: RequestOptions | None) -> Look:
         try:
             reply = await self._transport.read(Call("GET", f"/v2/generate/{id}", query=query), options)
@@ -165,7 +186,7 @@ class GenerationReads:
             try:
                 reply = await self._transport.read(Call("GET", f"/v2/generations/{id}"), options)
             except NotFoundError:
-                raise error from None
+                raise await self._explain(id, error) from None
         return Look(reply.read_as(Generation, "generation"), long_polled=_WAIT_MODE_HEADER in reply.headers)
 
 

@@ -22,7 +22,7 @@ from sync_mcp.api.create_fields import make_request
 from sync_mcp.api.downloads import fetch_file, save_file
 from sync_mcp.api.estimate import estimate
 from sync_mcp.api.file_size import LARGEST_BYTES
-from sync_mcp.api.generation_reads import GenerationReads
+from sync_mcp.api.generation_reads import ExplainMissing, GenerationReads
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.ids import check_id
 from sync_mcp.api.kinds import GENERATIONS
@@ -73,8 +73,9 @@ class Generations(GenerationReads):
         creator: Creator,
         guarded: GuardedCreate | None = None,
         guarded_delete: GuardedDelete | None = None,
+        explain_missing: ExplainMissing | None = None,
     ) -> None:
-        super().__init__(transport)
+        super().__init__(transport, explain_missing)
         self._creator = creator
         self._guarded = guarded
         self._guarded_delete = guarded_delete

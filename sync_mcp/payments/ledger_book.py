@@ -112,6 +112,10 @@ class LedgerBook:
 
     # Whether it goes out
 
+    async def is_permitted(self) -> bool:
+        """Return whether it may be sent if it is not found: who takes it over has looked at the limits."""
+        return await self.hindrance() is None
+
     async def permit(self) -> bool:
         """Return whether it may be sent now; then its money counts on this day."""
         if await self.hindrance() is not None:

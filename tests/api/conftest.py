@@ -87,6 +87,9 @@ class KeptBook:
     def comparable(self, body: Json) -> Json:
         return {name: value for name, value in body.items() if name not in self.drops}
 
+    async def is_permitted(self) -> bool:
+        return await self.permit()
+
     async def permit(self) -> bool:
         return self.may_send is None or await self.may_send()
 

@@ -196,8 +196,8 @@ async def leave_in_doubt(
     """Make a create of which, by this fault, nobody knows whether it made its job."""
     sandbox.add_fault(fault)
     sandbox.add_fault(Fault(path="/v2/generations", status=503, times=None))
+    act, options = GenerationAct.of(request), RequestOptions(max_retries=0)
     with pytest.raises(OutcomeUnknown):
-        act, options = GenerationAct.of(request), RequestOptions(max_retries=0)
         await guard.create(PaidCall(sync, act, options=options, take=take, **terms))
     sandbox.clear_faults()
 

@@ -8,7 +8,7 @@ import pytest
 
 from sync_mcp import AsyncSync, Guard, LimitReached
 from sync_mcp.api.models import Generation, GenerationRequest
-from sync_mcp.errors import ApprovalRequired
+from sync_mcp.errors import ApprovalRequired, NotFoundError, NotVisibleYet
 from sync_mcp.payments.call import Made
 from sync_mcp.payments.rows import Entry
 from sync_mcp.sandbox import Fault, Sandbox
@@ -240,3 +240,25 @@ async def test_however_often_a_job_is_asked_for_its_settling_is_one_request_a_se
     ]
     assert sum(path.endswith("/costs") or path == EXPORT for path in paths) + len(lists) <= 10
     assert len(paid(sandbox)) <= 1
+
+
+async def test_a_client_with_a_guard_does_not_call_the_id_of_its_own_job_wrong(
+    sandbox: Sandbox, guard: Guard, request_of: RequestOf
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, get_lag_seconds=30, list_lag_seconds=30))
+    async with AsyncSync(api_key="sk_first", base_url=sandbox.url, guard=guard) as sync:
+        request = request_of()
+        job = await sync.generations.create(model="lipsync-2", input=request.input)
+        with pytest.raises(NotVisibleYet, match="is not visible yet"):
+            await sync.generations.get(job.id)
+        with pytest.raises(NotVisibleYet, match="is not visible yet"):
+            await sync.generations.wait(job.id, timeout_seconds=0.1)
+        with pytest.raises(NotVisibleYet):
+            await sync.generations.create(model="lipsync-2", input=request.input)
+        with pytest.raises(NotFoundError):
+            await sync.generations.get("00000000-0000-0000-0000-000000000000")
+        sandbox.advance(31)
+        assert (await sync.generations.get(job.id)).id == job.id
+        sandbox.advance(100)
+        again = await sync.generations.create(model="lipsync-2", input=request.input)
+        assert again.id == job.id

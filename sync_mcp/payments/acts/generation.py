@@ -10,7 +10,7 @@ from sync_mcp.api.fields import EXTRAS, REQUEST
 from sync_mcp.api.kinds import GENERATIONS, JobKind
 from sync_mcp.api.models import Generation, GenerationCost, GenerationRequest, Json, LocalMedia
 from sync_mcp.api.options import RequestOptions
-from sync_mcp.errors import APIResponseError, APIStatusError, SyncError, is_unknown_id
+from sync_mcp.errors import APIResponseError, APIStatusError, NotVisibleYet, SyncError, is_unknown_id
 from sync_mcp.payments import digest_v1
 from sync_mcp.payments.acts.act import PaidAct
 from sync_mcp.payments.acts.generation_price import price_request, segments_past_its_end
@@ -203,6 +203,9 @@ class GenerationAct(PaidAct[Generation]):
         """
         try:
             return await sync.generations.get(job_id, request_options=options)
+        except NotVisibleYet:
+            # The client has a guard of its own, which knows the job: whether the list shows it is asked.
+            pass
         except APIStatusError as error:
             if not is_unknown_id(error.status):
                 raise
