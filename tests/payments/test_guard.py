@@ -27,6 +27,7 @@ from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.errors import ApprovalRequired, UnderWay
 from sync_mcp.payments import ledger_book, slots
 from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.attempt import Token
 from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.rows import ENTRIES
 from sync_mcp.sandbox import Fault, Sandbox
@@ -202,12 +203,15 @@ async def test_what_a_new_process_sends_again_counts_on_the_apis_day_of_that_sen
 
 
 async def test_after_the_time_to_resend_an_unknown_create_is_only_looked_for(
-    sandbox: Sandbox, make: Make, guard_of: GuardOf
+    sandbox: Sandbox, make: Make, guard_of: GuardOf, sync: AsyncSync
 ) -> None:
     sandbox.add_fault(Fault(path=CREATE, drop="before", times=None))
     with pytest.raises(OutcomeUnknown):
         await make(ends_at=anyio.current_time() + 2)
     sandbox.clear_faults()
+    # The API tells whole seconds.
+    sandbox.advance(5)
+    await sync.account.get()
     before = len(sent(sandbox))
     with pytest.raises(OutcomeUnknown) as unknown:
         await make(by=guard_of(resend_hours=0))
@@ -486,6 +490,28 @@ async def test_another_key_of_an_unknown_account_is_asked_before_it_pays_the_sam
     accounts = {entry.account for entry in guard.ledger.entries(limit=10)}
     assert len(accounts) == 2
     assert all(account.startswith("key:") and "sk_" not in account for account in accounts)
+
+
+async def test_a_yes_does_not_cover_what_another_key_made_of_the_same_since(
+    sandbox: Sandbox, make: Make
+) -> None:
+    sandbox.add_fault(NO_ACCOUNT)
+    user = Asker("0", "quote")
+    with pytest.raises(ApprovalRequired) as required:
+        await make(approval=user)
+    token = Token(required.value.quote_id or "")
+    async with AsyncSync(api_key="sk_second", base_url=sandbox.url) as other:
+        await make(client=other)
+    # The API tells whole seconds: the next question is put clearly later.
+    sandbox.advance(5)
+    with pytest.raises(ApprovalRequired) as again:
+        await make(approval=user, token=token)
+    told = " ".join(reason.text for reason in user.asked[-1].reasons)
+    assert "The same was made or sent with another key since the user was told of it." in told
+    assert "with another key of this address" in told
+    assert len(paid(sandbox)) == 1
+    await make(approval=user, token=Token(again.value.quote_id or ""))
+    assert len(paid(sandbox)) == 2
 
 
 async def test_an_account_that_was_not_told_once_is_asked_for_again(

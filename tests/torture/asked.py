@@ -5,9 +5,11 @@ is seen nowhere more than an hour after its create was last sent; who sends a we
 allowed; and who would pass, with what was paid unasked within a day, the sum that may be paid so. Nobody else
 may be asked.
 
-Not modelled: forms and what is answered to them (the client cannot ask), jobs in a status that nobody knows,
-a job that was deleted, and a second take after the first one was charged. Of calls on one intention at the
-same moment, only what holds for each of them is judged.
+A job in a status that nobody knows is its own call's for a day: nobody is asked, and nothing is made again.
+
+Not modelled: forms and what is answered to them (the client cannot ask), such a job after its day, a job that
+was deleted, and a second take after the first one was charged. Of calls on one intention at the same moment,
+only what holds for each of them is judged.
 """
 
 from collections import defaultdict
@@ -28,6 +30,7 @@ ANSWERED = ("made", "reused", ASKED, "generation_not_visible")
 """Other answers say nothing of consent: something else stood in the way before."""
 INVISIBLE_AFTER = timedelta(hours=1)
 METERED_WITHIN = timedelta(minutes=10)
+STRANGE_FOR = timedelta(days=1)
 UNASKED_WITHIN = timedelta(days=1)
 _MARGIN = timedelta(seconds=3)
 """So near to a bound both are right."""
@@ -168,6 +171,8 @@ def _duty_of_repeat(call: Called, last: Charge, truth: Truth) -> Duty:
         is_known_old = was_told and not _was_sent_within(INVISIBLE_AFTER + _MARGIN, call, last, truth)
         return "ask" if is_known_old else "either"
     is_over = truth.ended_at(last) + _MARGIN < call.began
+    if truth.statuses[last.generation_id] not in (*_FAILED, *_FINE) and was_told:
+        return "not" if call.ended - last.at < STRANGE_FOR - _MARGIN else "either"
     if truth.statuses[last.generation_id] not in _FAILED or not (is_over and was_told):
         return "either"
     if not last.released or call.ended - truth.ended_at(last) < METERED_WITHIN - _MARGIN:

@@ -254,6 +254,7 @@ def test_what_is_sent_at_midnight_counts_on_one_of_both_days() -> None:
         ("FAILED", False, False, OVER - NOW, "ask"),
         ("FAILED", True, False, OVER - NOW, "ask"),
         ("REJECTED", False, False, timedelta(days=1), "ask"),
+        ("TIMED_OUT", False, False, timedelta(hours=23), "not"),
         ("COMPLETED", False, True, 59 * MINUTE, "not"),
         ("COMPLETED", False, True, 61 * MINUTE, "ask"),
     ],

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 A_DAY_LATER = timedelta(hours=26).total_seconds()
 """More than the day over which is summed what was paid unasked."""
+_LATER_SECONDS = (700.0, 3000.0)
+"""More than the ten minutes in which a failure may be charged; costs come hours later too."""
 _MOST_REPEATS = 12
 """How many of each kind are asked for again."""
 _UNASKED_JOBS = 3
@@ -68,11 +70,16 @@ async def _told_of(run: "Torture", name: str, trial: Coroutine[Any, Any, None]) 
 
 
 async def _repeat(run: "Torture") -> None:
-    """Call for what failed, what is seen nowhere and what is fine once more, at once and a day later."""
+    """Call for what failed, what is seen nowhere and what is fine once more: at once, later and a day later.
+
+    What is new in between has each server ask what has ended, and what that cost.
+    """
     chosen = _to_repeat(run)
     # What ended a moment ago has ended for everybody.
-    run.advance(60)
-    await _call_each(run, chosen)
+    for seconds in (60, *_LATER_SECONDS):
+        run.advance(seconds)
+        await _call_each(run, [_added(run) for _ in run.pool.slots])
+        await _call_each(run, chosen)
     run.advance(A_DAY_LATER)
     await _call_each(run, chosen)
 

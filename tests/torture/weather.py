@@ -23,6 +23,8 @@ _LATE_SECONDS = (0.1, 1.5)
 _LAG_SECONDS = 30.0
 _COST_SECONDS = 500.0
 """Within the ten minutes in which the cost of a failure is not believed to be 0."""
+_STRANGE_COST_SECONDS = 6 * 3600.0
+"""Of a job in a status that nobody knows: it must not be taken for free before a day."""
 _USAGE_LAG_SECONDS = 30.0
 _ODD_SHARE = 0.6
 """How often the lists are odd."""
@@ -83,10 +85,10 @@ def _lagging(**what: object) -> _Make:
     return make
 
 
-def _told_late(**what: object) -> _Make:
+def _told_late(within: float = _COST_SECONDS, **what: object) -> _Make:
     def make(random: Random, skip: int) -> Fault:
         at_first = random.choice(("pending", "zero", "partial"))
-        late = {"cost_seconds": random.uniform(0, _COST_SECONDS), "cost_at_first": at_first}
+        late = {"cost_seconds": random.uniform(0, within), "cost_at_first": at_first}
         return _create(**late, **what)(random, skip)
 
     return make
@@ -123,7 +125,8 @@ _ON_CREATES: tuple[_Make, ...] = (
     _told_late(job="fail"),
     *[_told_late(job="fail", charged=True)] * 2,
     _told_late(job="reject", charged=True),
-    _told_late(end_status="TIMED_OUT", charged=True),
+    _told_late(_STRANGE_COST_SECONDS, end_status="TIMED_OUT", charged=True),
+    _told_late(_STRANGE_COST_SECONDS, end_status="completed", charged=True),
     *[_lagging()] * 2,
     *[_lagging(drop="after")] * 2,
     _lagging(cut_body=True),

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from sync_mcp.errors import QuoteRefused
 from sync_mcp.payments.attempt import Attempt, Instant
-from sync_mcp.payments.book.rules import DAY_SECONDS, Moment, Rules, names_of
+from sync_mcp.payments.book.rules import DAY_SECONDS, Moment, Rules, find_twin_elsewhere, names_of
 from sync_mcp.payments.book.sums import is_covered
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.rows import (
@@ -29,6 +29,8 @@ CONSENT_SECONDS = 3600.0
 """How long a quote for several acts waits for the user's yes."""
 _STEP_BACK_SECONDS = 60.0
 """How far the clock may be set back under a quote."""
+_WHOLE_SECONDS = 2.0
+"""The API tells whole seconds: what two clients note at one moment lies so far apart."""
 _ASK_AGAIN = {"question": "Make the same call again: the host puts the question to the user."}
 
 
@@ -149,6 +151,12 @@ def use_token(connection: Connection, attempt: Attempt, now: Moment, latest: Ent
             f"What the user agreed to names {told}.",
             code="webhook_changed",
             to_user=f"What you agreed to names {told}.",
+        )
+    told_at = quote.made_at - _WHOLE_SECONDS
+    if find_twin_elsewhere(connection, attempt.intention, since=told_at) is not None:
+        raise QuoteRefused(
+            "The same was made or sent with another key since the user was told of it.",
+            to_user="The same was made or sent with another key since you were told of it.",
         )
     if not is_covered(connection, quote.price_usd, attempt, now):
         raise QuoteRefused(

@@ -19,6 +19,7 @@ from sync_mcp.payments.book.rules import (
     find_maker,
     find_owners,
     find_standing,
+    find_twin_elsewhere,
     note_end,
     take_back,
     tokens_of,
@@ -37,7 +38,6 @@ from sync_mcp.payments.rows import (
     ENTRIES,
     IS_UNRESOLVED,
     LEASE_SECONDS,
-    NAMED_BY_KEY,
     NAMES,
     REPEATED_IN_VAIN,
     Entry,
@@ -93,25 +93,8 @@ class Attempts(Rules):
         A key whose account the API does not tell is an account of its own: after it was changed, the ledger
         cannot know whether the new one spends the same money.
         """
-        same = (
-            select(ENTRIES)
-            .where(
-                ENTRIES.c.content_digest == intention.content_digest,
-                ENTRIES.c.base_url == intention.base_url,
-                ENTRIES.c.account != intention.account,
-            )
-            .order_by(ENTRIES.c.id.desc())
-        )
-        own = intention.account.startswith(NAMED_BY_KEY)
         with self.store.reading() as connection:
-            return next(
-                (
-                    entry
-                    for entry in entries_in(connection.execute(same))
-                    if entry.may_be_paid and (own or entry.account.startswith(NAMED_BY_KEY))
-                ),
-                None,
-            )
+            return find_twin_elsewhere(connection, intention)
 
     def find_known_to_others(self, entry_id: int, generation_ids: Sequence[str]) -> set[str]:
         """Return which of these jobs other attempts are known to have made."""

@@ -11,6 +11,7 @@ from sync_mcp.payments.attempt import Instant
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.rows import (
     ENTRIES,
+    NAMED_BY_KEY,
     NAMES,
     QUOTES,
     Charged,
@@ -90,6 +91,28 @@ def find_maker(connection: Connection, generation_id: str, base_url: str) -> Ent
     """Return the attempt that made a job, or whose answer named it; of several the latest."""
     job = {"generation_id": generation_id, "base_url": base_url}
     return first_entry(connection.execute(_MAKER, job))
+
+
+def find_twin_elsewhere(connection: Connection, intention: Intention, since: float = 0.0) -> Entry | None:
+    """Return an attempt at the same thing for another account of this address that may be the same one.
+
+    A key whose account the API does not tell is an account of its own. `since` is when it was made at the
+    earliest, seconds since 1970.
+    """
+    same = (
+        select(ENTRIES)
+        .where(
+            ENTRIES.c.content_digest == intention.content_digest,
+            ENTRIES.c.base_url == intention.base_url,
+            ENTRIES.c.account != intention.account,
+            ENTRIES.c.created_at >= since,
+        )
+        .order_by(ENTRIES.c.id.desc())
+    )
+    own = intention.account.startswith(NAMED_BY_KEY)
+    found = entries_in(connection.execute(same))
+    twins = (entry for entry in found if own or entry.account.startswith(NAMED_BY_KEY))
+    return next((entry for entry in twins if entry.may_be_paid), None)
 
 
 def find_with_job(
