@@ -274,12 +274,15 @@ async def _lateness(client: Client, sandbox: Sandbox, generation_id: str) -> flo
 
 
 async def paid_work() -> list[bool]:
-    from tests.bench.jobs import ledger_seconds, many_waits, slots_busy
+    from tests.bench.jobs import ledger_seconds, many_waits, settling_reads, slots_busy
 
     waits = await many_waits()
     per_create = await asyncio.to_thread(ledger_seconds)
     busy = await slots_busy()
+    reads = [await settling_reads(has_export=has_export) for has_export in (True, False)]
     return [
+        row("reads of costs and usage for each of 180 creates", reads[0], 0.2),
+        row("the same where the API has no export", reads[1], 0.2),
         row(
             "requests of 200 waits at once, of two a tick and one for each end", waits.requests, waits.allowed
         ),

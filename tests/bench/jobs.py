@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from statistics import median, quantiles
 from typing import Any
 
@@ -24,6 +25,7 @@ WAITS = 200
 FIRST_END_SECONDS = 10.0
 ENDS_WITHIN_SECONDS = 20.0
 MANY = 150
+PAID = 180
 SLOTS = 15
 JOB_SECONDS = 2.0
 
@@ -120,10 +122,29 @@ async def _jobs_that_end_in_turn(sandbox: Sandbox) -> Mapping[str, float]:
 
 
 @asynccontextmanager
-async def _waiting_server(sandbox: Sandbox) -> AsyncGenerator[Client]:
-    server = create_server(Settings(sandbox=True), sandbox_url=sandbox.url)
+async def _waiting_server(sandbox: Sandbox, **settings: Any) -> AsyncGenerator[Client]:
+    server = create_server(Settings.model_validate({"sandbox": True, **settings}), sandbox_url=sandbox.url)
     async with Client(server, mode="legacy", read_timeout_seconds=70) as client:
         yield client
+
+
+async def settling_reads(*, has_export: bool) -> float:
+    """Return how many reads of costs and usage each of 180 guarded creates causes, a job's end apart."""
+    with Sandbox(plan="enterprise", job_seconds=60, usage_export=has_export) as sandbox:
+        async with _waiting_server(sandbox, approve_above_usd="never", budget_usd=Decimal(1000)) as client:
+            voice = {"type": "audio", "url": sandbox.samples.audio}
+            for number in range(PAID):
+                video = {"type": "video", "url": f"{sandbox.samples.video}?n={number}"}
+                await client.call_tool("create_generation", {"input": [video, voice]})
+                sandbox.advance(2)
+        assert len(sandbox.charges) == PAID
+        reads = sum(
+            request.path.endswith("/costs")
+            or request.path == "/v2/usage/generations"
+            or (request.path == "/v2/generations" and "ids" in request.query)
+            for request in sandbox.requests
+        )
+    return reads / PAID
 
 
 async def slots_busy() -> float:
