@@ -7,7 +7,7 @@ not have it, one list tells what has ended, and each cost is asked for by itself
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -467,7 +467,7 @@ class Settling:
 
 
 @contextlib.contextmanager
-def _quietly(entry: Entry) -> Iterator[None]:
+def _quietly(entry: Entry) -> Generator[None]:
     """Log that an entry cannot be written, and go on."""
     try:
         yield

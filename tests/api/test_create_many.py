@@ -685,6 +685,9 @@ class _Memory:
     async def delete_for(self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]) -> None:
         raise NotImplementedError((sync, id, delete))
 
+    async def explain_missing(self, sync: AsyncSync, generation_id: str) -> None:
+        raise NotImplementedError((sync, generation_id))
+
 
 async def test_requests_for_which_a_guard_has_one_job_are_all_told_its_end(sandbox: Sandbox) -> None:
     guard = _Memory()
