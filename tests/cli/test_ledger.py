@@ -27,6 +27,7 @@ from sync_mcp.cli.ledger.sightings import Sighting
 from sync_mcp.cli.main import main
 from sync_mcp.payments.attempt import Instant
 from sync_mcp.payments.rows import LEASE_SECONDS, Entry
+from sync_mcp.payments.stores.schema import VERSIONS
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.api.raw_server import Answer, RawServer, answer
 from tests.payments.entries import (
@@ -766,7 +767,7 @@ def test_a_whole_ledger_is_well(run: Run, ledger: Ledger) -> None:
     done = run("check")
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 entries: 1 settled, 1 open" in done.stdout
-    assert "whole      yes; version " in done.stdout
+    assert f"whole      yes; version {len(VERSIONS)}" in done.stdout
     assert "ledger.mark.json 0600" not in done.stdout
     assert str(ledger.file.path) in done.stdout
     assert done.stdout.endswith("All is well.\n")
