@@ -287,7 +287,7 @@ class Payer:
         unasked = None
         if repeat is None and is_whole and not is_too_late(call.now, entry, self._resend_seconds):
             without = replace(attempt, token=None)
-            unasked = await do_in_thread(self.ledger.unasked_beyond, without, entry)
+            unasked = await do_in_thread(self.ledger.sum_unasked_beyond, without, entry)
         if repeat is None and unasked is None:
             attempt = replace(attempt, token=None)
         elif attempt.token is None:

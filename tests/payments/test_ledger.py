@@ -700,6 +700,9 @@ def test_a_create_in_doubt_that_goes_out_again_counts_on_the_day_of_that_send(
     ledger.doubt(id, "me", None)
     clock.now += DAY_SECONDS
     assert is_taken(ledger, id, "second", "late", limits={})
+    # Until it goes out it may yet be found.
+    assert ledger.spending().today_usd == 0
+    assert ledger.move_to_today(id, wished("late", "1", owner="second", limits={})) is None
     with pytest.raises(LimitReached):
         begun(ledger, "other", "0.01", limits=budget)
 

@@ -336,3 +336,19 @@ async def test_a_job_that_was_not_charged_is_told_no_estimate_beside(
     sandbox.advance(1000)
     told = await assistant.facts("get_generation", id=made["generation_id"])
     assert (told["charged"], told["cost_usd"], told.get("estimated_cost_usd")) == ("no", 0, None)
+
+
+async def test_a_job_that_is_found_under_another_signature_says_whose_was_left_out(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    signed = "?X-Amz-Credential=k&X-Amz-Date=1&X-Amz-Expires=60&X-Amz-Signature="
+    video, voice = media(sandbox)
+
+    async def create(signature: str) -> Facts:
+        return await assistant.facts(
+            "create_generation", input=[{**video, "url": f"{video['url']}{signed}{signature}"}, voice]
+        )
+
+    first, again = await create("a"), await create("b")
+    assert again["generation_id"] == first["generation_id"]
+    assert "compared without what only lets them be fetched: Amazon S3 signature." in again["note"]

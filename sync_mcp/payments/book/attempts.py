@@ -30,7 +30,7 @@ from sync_mcp.payments.book.sums import (
     check_unasked,
     is_covered,
     refusal_besides,
-    unasked_beyond,
+    sum_unasked_beyond,
 )
 from sync_mcp.payments.intention import DIGEST_VERSION, Intention
 from sync_mcp.payments.limits import utc_midnight
@@ -250,7 +250,7 @@ class Attempts(Rules):
                 return "lost"
             is_allowed = (
                 refusal_besides(connection, attempt, entry, now) is None
-                and unasked_beyond(connection, attempt, entry, now) is None
+                and sum_unasked_beyond(connection, attempt, entry, now) is None
             )
             # A quote is for a send: who only looks does not use it up.
             if is_allowed and attempt.token is not None:

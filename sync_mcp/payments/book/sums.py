@@ -45,12 +45,12 @@ class Sums(Rules):
         with self.store.reading() as connection:
             return sum_unasked(connection, self._moment(connection, now), is_sandbox=is_sandbox)
 
-    def unasked_beyond(self, attempt: Attempt, entry: Entry) -> Decimal | None:
+    def sum_unasked_beyond(self, attempt: Attempt, entry: Entry) -> Decimal | None:
         """Return what was paid unasked within a day, where an attempt in doubt may not go out now without the
         user's yes; None where it may.
         """
         with self.store.reading() as connection:
-            return unasked_beyond(connection, attempt, entry, self._moment(connection, attempt.now))
+            return sum_unasked_beyond(connection, attempt, entry, self._moment(connection, attempt.now))
 
     def accounts(self) -> list[tuple[str, str, Spending]]:
         """Return each account that has entries, its base URL, and what it has spent."""
@@ -121,7 +121,7 @@ def check_unasked(connection: Connection, attempt: Attempt, now: Moment) -> None
         raise MustAsk(before)
 
 
-def unasked_beyond(connection: Connection, attempt: Attempt, entry: Entry, now: Moment) -> Decimal | None:
+def sum_unasked_beyond(connection: Connection, attempt: Attempt, entry: Entry, now: Moment) -> Decimal | None:
     """Return what was paid unasked within a day, where an attempt in doubt that goes out now would pass what
     may be; None where it may go. What it holds itself is in that sum, unless it is a day old.
     """
