@@ -150,8 +150,10 @@ async def test_who_is_to_agree_to_an_unknown_price_is_told_that_the_file_is_not_
     assert (told.code, told.money_spent) == ("approval_required", "no")
     assert "input[0].url: 127.0.0.1 has nothing there (HTTP 404)" in told.text.split("\n")[0]
     assert "tell the user what is wrong with the file" in told.text
-    question = next(line for line in told.text.split("\n") if line.startswith("Pay an unknown price"))
-    assert "It would most likely fail: input[0].url: 127.0.0.1 has nothing there (HTTP 404)." in question
+    lines = told.text.split("\n")
+    question = next(number for number, line in enumerate(lines) if line.startswith("Pay an unknown price"))
+    doubt = "It would most likely fail: input[0].url: 127.0.0.1 has nothing there (HTTP 404)."
+    assert question < lines.index(doubt)
     there = await assistant.error("create_generation", input=media(sandbox))
     assert "what is wrong with the file" not in there.text
 
