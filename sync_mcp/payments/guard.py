@@ -344,6 +344,8 @@ class Guard:
             act=call.act.with_body_parameters(more) if more else call.act,
             options=cast(RequestOptions, given),
             account=account,
+            # Who went away from an earlier create of the same call did not go away from this one.
+            gone=anyio.Event(),
             owner=self._owner,
             limits=self._limits,
         )

@@ -672,6 +672,17 @@ def test_what_is_noted_as_made_by_a_failed_job_is_not_said_to_answer_the_same_ca
     assert "pays nothing" not in told
 
 
+def test_what_is_noted_anew_as_made_by_a_job_that_runs_is_said_to_answer_the_same_call(
+    run: Run, ledger: Ledger, sandbox: Sandbox
+) -> None:
+    job = anyio.run(made_at, sandbox.url, sandbox)
+    id = doubted_at(ledger, sandbox.url)
+    ledger.resolve(id, job)
+    told = resolved(run, id, job, sandbox.url)
+    assert "is answered with this job and pays nothing" in told.stdout + told.stderr
+    assert "asks you" not in told.stdout
+
+
 def test_an_attempt_in_doubt_whose_named_job_the_api_shows_is_to_be_resolved(
     run: Run, ledger: Ledger, sandbox: Sandbox
 ) -> None:

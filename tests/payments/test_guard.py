@@ -1,5 +1,6 @@
 """One intention, one job, whatever happens between the call and the answer."""
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -757,6 +758,23 @@ async def test_a_call_that_is_cancelled_while_it_waits_for_a_slot_sends_nothing_
     assert len(sent(sandbox)) == sent_before + 1
     assert len(paid(sandbox)) == 1
     assert [entry.state for entry in guard_of().ledger.entries(limit=10)] == ["refused", "accepted"]
+
+
+async def test_a_call_that_was_cancelled_is_made_when_it_is_made_again(
+    sandbox: Sandbox, sync: AsyncSync, make: Make, request_of: RequestOf, guard: Guard
+) -> None:
+    sandbox.configure(plan="hobbyist")
+    await make()
+    call = PaidCall(
+        sync, GenerationAct.of(request_of("?n=2")), slot_until=anyio.current_time() + 30, ends_at=math.inf
+    )
+    with anyio.fail_after(60):
+        with anyio.move_on_after(0.2):
+            await guard.create(call)
+        sandbox.advance(100)
+        made = await guard.create(call)
+    assert made.how == "made"
+    assert len(paid(sandbox)) == 2
 
 
 async def test_a_client_with_a_guard_makes_each_request_once(
