@@ -17,7 +17,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check snapshots docs package bench torture live constraints clean
+.PHONY: help demo test check snapshots docs pictures package bench torture live constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

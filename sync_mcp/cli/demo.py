@@ -19,6 +19,7 @@ from mcp.client import ClientRequestContext
 from mcp_types import ElicitRequestParams, ElicitResult, ImageContent
 
 from sync_mcp.cli.sandbox import require_media
+from sync_mcp.cli.streams import take_all_letters
 from sync_mcp.cli.telling import Plain, Raw, Telling
 
 _SERVER = StdioServerParameters(
@@ -37,6 +38,7 @@ class _DemoFailed(Exception):
 def run(arguments: argparse.Namespace) -> None:
     """Play the demo, and end the program with its exit code."""
     require_media()
+    take_all_letters()
     sys.exit(anyio.run(run_demo, arguments.output, Raw() if arguments.raw else Plain()))
 
 
@@ -124,7 +126,8 @@ class _Assistant:
         raise _DemoFailed("the job did not end in a video")
 
     async def _tell_progress(self, progress: float, total: float | None, message: str | None) -> None:
-        self._telling.show_progress(progress, total, message or "")
+        del total
+        self._telling.show_progress(progress, message or "")
 
 
 def _new_folder(output: str) -> Path:

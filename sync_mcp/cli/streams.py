@@ -56,12 +56,16 @@ def stop(message: str) -> NoReturn:
 
 def print_text(text: str) -> None:
     """Print a text at once, whatever letters it has."""
-    # A path or the API's words may have letters that the console's code page lacks.
-    cast("TextIOWrapper[Any]", sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")
+    take_all_letters()
     try:
         print(text, flush=True)
     except OSError as error:
         end_unread(error)
+
+
+def take_all_letters() -> None:
+    """Let what is printed, such as a path, have any letter, whatever the console's code page lacks."""
+    cast("TextIOWrapper[Any]", sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def print_lines(text: str) -> None:

@@ -27,7 +27,7 @@ class Telling(Protocol):
         """A tool is called; what is told inside belongs to this call."""
         ...
 
-    def show_progress(self, done: float, total: float | None, message: str) -> None:
+    def show_progress(self, done: float, message: str) -> None:
         """The call under way is so far."""
         ...
 
@@ -57,8 +57,7 @@ class Raw:
         print(f"\n> {tool} {json.dumps(arguments)}")
         yield
 
-    def show_progress(self, done: float, total: float | None, message: str) -> None:
-        del total
+    def show_progress(self, done: float, message: str) -> None:
         print(f"  ... {message or f'{done:.0f} s'}", flush=True)
 
     def show_question(self, text: str) -> None:
@@ -103,13 +102,13 @@ class Plain:
             yield
         self._bar = None
 
-    def show_progress(self, done: float, total: float | None, message: str) -> None:
+    def show_progress(self, done: float, message: str) -> None:
         told = escape(message or f"{done:.0f} s")
         if self._bar is None:
             self._line(f"  {told}")
         else:
-            [task] = self._bar.task_ids or [self._bar.add_task("")]
-            self._bar.update(task, description=told, completed=done, total=total)
+            [task] = self._bar.task_ids or [self._bar.add_task("", total=None)]
+            self._bar.update(task, description=told)
 
     def show_question(self, text: str) -> None:
         self._line("  The server asks the user before it pays:")

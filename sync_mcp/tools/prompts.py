@@ -5,6 +5,7 @@ A host that asks for them loads them. What the person fills in stays data: bound
 
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from mcp.shared.exceptions import MCPError
 
 from sync_mcp.api.languages import LANGUAGES
 from sync_mcp.errors import SyncError
-from sync_mcp.texts import clean, fold_words, near
+from sync_mcp.texts import FAULT_LIMIT, clean, fold_words, near, safe
 from sync_mcp.tools.account import Account
 from sync_mcp.tools.withheld import names_any
 
@@ -23,6 +24,9 @@ VALUE_LIMIT = 4000
 COMPLETION_SECONDS = 2.0
 """The longest that a list of the API is waited for."""
 MOST_COMPLETIONS = 100
+
+_UNSEEN = re.compile("[\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+"""What ends a line or turns the direction of letters; what joins letters is a part of words."""
 
 logger = logging.getLogger("sync_mcp.tools")
 
@@ -68,7 +72,7 @@ class Prompt:
             MCPError: an argument is missing or too long, or there is none of that name.
         """
         names = [argument.name for argument in self.arguments]
-        if missing := [name for name in names if not given.get(name, "").strip()]:
+        if missing := [name for name in names if not clean(given.get(name, ""), VALUE_LIMIT)]:
             raise _invalid(f"The prompt {self.name} needs {' and '.join(missing)}.")
         for name in given.keys() - set(names):
             raise _invalid(
@@ -211,7 +215,7 @@ async def _list_soon(list_values: Complete, account: Account) -> Sequence[str]:
         with anyio.fail_after(COMPLETION_SECONDS):
             return await list_values(account)
     except (SyncError, TimeoutError) as error:
-        logger.info("nothing to complete an argument with: %s", error)
+        logger.debug("nothing to complete an argument with: %s", safe(repr(error), FAULT_LIMIT))
         return []
 
 
@@ -243,8 +247,8 @@ def _find(name: str, withheld: Mapping[str, object]) -> Prompt:
 
 
 def _quote(value: str) -> str:
-    # JSON's quotes cannot be closed from inside, and its line ends are letters.
-    return json.dumps(clean(value, VALUE_LIMIT), ensure_ascii=False)
+    """Return a value letter for letter, as JSON writes it: nothing in it ends its quotes or its line."""
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def _invalid(message: str) -> MCPError:

@@ -15,7 +15,7 @@ from sync_mcp.settings import Settings
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.models import KNOWN_MODELS
 from tests.docs.pages import PAGES, ROOT
-from tests.package.facts import Facts
+from tests.package.facts import PLACEHOLDER, Facts
 
 ANSWERS = ROOT / "tests" / "snapshots"
 STALE = "Out of date: run `make docs`."
@@ -76,9 +76,11 @@ def _install() -> str:
     if facts.is_on_index:
         return lines
     wheel = f"dist/{facts.wheel}[media]"
+    unknown = "Nothing is published yet, and the address above is a placeholder. "
+    note = unknown if PLACEHOLDER in facts.repository else ""
     return (
-        f"{lines}\n\nNothing is published yet, and the address above is a placeholder. In its place stands "
-        f"the true one, a clone (`/path/to/sync_mcp[media]`) or a wheel of `make package` (`{wheel}`)."
+        f"{lines}\n\n{note}In place of what stands in quotes, a clone (`/path/to/sync_mcp[media]`) or a wheel "
+        f"of `make package` (`/path/to/{wheel}`) does as well."
     )
 
 

@@ -62,7 +62,7 @@ class _Steps(Plain):
         super().__init__()
         self.lines: list[str] = []
 
-    def show_progress(self, done: float, total: float | None, message: str) -> None:
+    def show_progress(self, done: float, message: str) -> None:
         pass
 
     def _line(self, markup: str) -> None:

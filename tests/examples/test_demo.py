@@ -125,3 +125,15 @@ def test_the_demo_fails_where_the_video_fails_its_check_and_says_where_it_lies(
     assert "The video: " not in told.out
     assert kept.exists()
     assert not (tmp_path / "lipsync.mp4").exists()
+
+
+@pytest.mark.parametrize("letters", ["cp1252", "ascii"])
+def test_the_demo_is_told_whatever_letters_the_console_has(letters: str) -> None:
+    code = (
+        "from sync_mcp.cli.streams import take_all_letters; from sync_mcp.cli.telling import Plain\n"
+        "take_all_letters(); Plain().show_question('Pay?')"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": letters}
+    done = run_forked([sys.executable, "-c", code], environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "│ Pay?" in done.stdout

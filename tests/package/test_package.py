@@ -248,7 +248,11 @@ def test_the_day_after_one_setting_changes_the_line_of_the_readme(monkeypatch: p
     with_uv = "uvx --from 'sync-mcp[media]' sync-mcp"
     into_a_host = f"claude mcp add sync-sandbox -- {with_uv} --sandbox"
     assert line(is_on_index=True) == f"```sh\n{with_uv} demo\n{into_a_host}\n```"
-    assert "Nothing is published yet" in line(is_on_index=False)
+    assert "Nothing is published yet" not in line(is_on_index=False)
+
+
+def test_a_placeholder_of_an_address_is_called_one() -> None:
+    assert ("Nothing is published yet" in PARTS["install"]()) == (PLACEHOLDER in Facts.read().repository)
 
 
 def test_the_image_runs_as_nobody_with_variables_that_exist_and_without_a_shell() -> None:
