@@ -79,8 +79,8 @@ def _install() -> str:
     unknown = "Nothing is published yet, and the address above is a placeholder. "
     note = unknown if PLACEHOLDER in facts.repository else ""
     return (
-        f"{lines}\n\n{note}In place of what stands in quotes, a clone (`/path/to/sync_mcp[media]`) or a wheel "
-        f"of `make package` (`/path/to/{wheel}`) does as well."
+        f"{lines}\n\n{note}In place of what stands in quotes, a clone (`/path/to/sync_mcp[media]`) or a "
+        f"wheel of `make package` (`/path/to/{wheel}`) does as well."
     )
 
 
