@@ -20,7 +20,7 @@ from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 
 from .conftest import CREATE, NEVER_MADE, Asker, leave_in_doubt, paid, sent
-from .entries import begun, intended, now_of, priced, wished
+from .entries import begun, found, intended, now_of, priced, wished
 
 pytestmark = pytest.mark.anyio
 
@@ -467,3 +467,12 @@ async def test_a_repeat_that_is_refused_for_its_key_goes_out_under_its_own(
     made = await make(approval=Asker("0"))
     assert made.how == "made"
     assert len(set(sent(sandbox))) == 2
+
+
+def test_what_is_only_looked_for_was_paid_unasked_whatever_token_is_brought(ledger: Ledger) -> None:
+    id = begun(ledger, "late", "1")
+    ledger.doubt(id, "me", None)
+    token = Token("q_made_up")
+    looks = wished("late", "1", owner="second", token=token, limits={"per_day_usd": Decimal("0.5")})
+    assert ledger.take_over(id, looks) == "look"
+    assert found(ledger, id).is_unasked

@@ -252,6 +252,7 @@ class Attempts(Rules):
                 refusal_besides(connection, attempt, entry, now) is None
                 and sum_unasked_beyond(connection, attempt, entry, now) is None
             )
+            is_agreed = attempt.is_agreed or attempt.token is not None
             # A quote is for a send: who only looks does not use it up.
             if is_allowed and attempt.token is not None:
                 use_token(connection, attempt, now, entry)
@@ -262,7 +263,8 @@ class Attempts(Rules):
                 owner=attempt.owner,
                 leased_until=now.clock + LEASE_SECONDS,
                 is_on_its_way=False,
-                is_unasked=entry.is_unasked and not attempt.is_agreed and attempt.token is None,
+                # A yes is for a send too: what is only looked for was paid unasked, whatever is brought.
+                is_unasked=entry.is_unasked and not (is_allowed and is_agreed),
             )
             return "send" if is_allowed else "look"
 
