@@ -18,7 +18,7 @@ from sync_mcp.api.models import Json
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import LedgerError, LimitReached
 from sync_mcp.payments.acts.act import Job as ActJob
-from sync_mcp.payments.attempt import Instant
+from sync_mcp.payments.attempt import Instant, Token
 from sync_mcp.payments.call import PaidCall
 from sync_mcp.payments.export import hindrance_in_export
 from sync_mcp.payments.ledger import Ledger
@@ -47,6 +47,7 @@ class LedgerBook:
         obstacle: why it is only looked for, the end of a sentence; None where it may be sent.
         despite_named: whether the user agreed to send it again though the API named its job.
         is_repeat: whether it goes out under the key of a job that was made and that nobody sees.
+        token: what this call used to be allowed to send it.
     """
 
     is_lasting = True
@@ -63,8 +64,10 @@ class LedgerBook:
         obstacle: str | None = None,
         despite_named: bool = False,
         is_repeat: bool = False,
+        token: Token | None = None,
     ) -> None:
         self.repeats_made_job = is_repeat
+        self.token = token
         self.ledger = ledger
         self.is_new = is_new
         self.entry = entry

@@ -200,8 +200,16 @@ class Payer:
 
     def _new_book(self, call: PaidCall[Job], attempt: Attempt, entry: Entry) -> LedgerBook:
         """Return the book of an attempt that was just written down."""
-        is_repeat, seconds = attempt.repeats is not None, self._resend_seconds
-        return LedgerBook(self.ledger, self._settling, call, entry, seconds, is_new=True, is_repeat=is_repeat)
+        return LedgerBook(
+            self.ledger,
+            self._settling,
+            call,
+            entry,
+            self._resend_seconds,
+            is_new=True,
+            is_repeat=attempt.repeats is not None,
+            token=attempt.token,
+        )
 
     async def _begin(self, call: PaidCall[Job], attempt: Attempt) -> tuple[Entry, bool]:
         # An upload goes on past the time of its call; else, until it is written down, nothing can be paid.
@@ -368,6 +376,7 @@ class Payer:
             is_new=False,
             obstacle=obstacle,
             despite_named=despite_named,
+            token=attempt.token if fate == "send" else None,
         )
         return await send(call, book, act)
 

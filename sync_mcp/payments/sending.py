@@ -116,7 +116,8 @@ async def _note_failure(book: LedgerBook, owner: str, error: BaseException) -> N
     entry, ledger = book.entry, book.ledger
     if not book.is_new or isinstance(error, OutcomeUnknown) or not isinstance(error, SyncError):
         named = error.generation_id if isinstance(error, OutcomeUnknown) else None
-        note = partial(ledger.doubt, entry.id, owner, named, gives_quote_back=not book.went_out)
+        unused = None if book.went_out else book.token
+        note = partial(ledger.doubt, entry.id, owner, named, given_back=unused)
     elif isinstance(error, NotSent):
         # Nothing of it went out. What was refused keeps its number: its key may be known.
         note = partial(ledger.call_off, entry.id, owner)

@@ -6,12 +6,15 @@ import pytest
 
 from sync_mcp import AsyncSync, Audio, Ledger, Video
 from sync_mcp.api.models import Generation, GenerationRequest
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import (
     ApprovalDenied,
     ApprovalRequired,
     InvalidRequestError,
     LimitReached,
+    OutcomeUnknown,
     QuoteRefused,
+    SyncError,
 )
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.attempt import Token
@@ -22,7 +25,7 @@ from sync_mcp.payments.guard import Guard
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools.question import question_of
 
-from .conftest import CREATE, PRICE, Asker, Clock, paid
+from .conftest import CREATE, PRICE, Asker, Clock, paid, sent
 from .entries import begun, intended, now_of, priced, wished
 
 pytestmark = pytest.mark.anyio
@@ -131,6 +134,28 @@ def test_a_quote_for_several_holds_for_each_at_its_own_price(ledger: Ledger) -> 
     begun(ledger, "one", "1", token=token)
     with pytest.raises(QuoteRefused, match="has been used"):
         ledger.begin(wished("one", "1", attempt=2, token=token))
+
+
+async def test_a_look_that_sends_nothing_does_not_give_back_the_yes_that_a_send_used(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
+) -> None:
+    token = await guard.agree(calls_of(sync, acts[:2], Asker("0")))
+    silent, once = Asker("0", "no"), RequestOptions(max_retries=0)
+    await guard.create(PaidCall(sync, acts[0], token=token, approval=silent))
+    sandbox.add_fault(Fault(path=CREATE, idempotency_outcome_unknown="with_id", job="forget"))
+    with pytest.raises(SyncError):
+        await guard.create(PaidCall(sync, acts[1], token=token, approval=silent, options=once))
+    for path in ("/v2/generat*/*", "/v2/generations"):
+        sandbox.add_fault(Fault(method="GET", path=path, status=503, times=None))
+    with pytest.raises(OutcomeUnknown):
+        await guard.create(PaidCall(sync, acts[1], approval=silent, options=once))
+    sandbox.clear_faults()
+    sandbox.configure(idempotency="ignore")
+    sandbox.advance(3700)
+    await sync.account.get()
+    with pytest.raises(QuoteRefused, match="has been used"):
+        await guard.create(PaidCall(sync, acts[1], token=token, approval=silent))
+    assert len(paid(sandbox)) == len(sent(sandbox)) == 2
 
 
 def test_a_no_to_one_of_several_leaves_the_others(ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from sync_mcp.api.book import Claim
 from sync_mcp.errors import LimitReached, SyncError
-from sync_mcp.payments.attempt import Attempt
+from sync_mcp.payments.attempt import Attempt, Token
 from sync_mcp.payments.book.agreements import forget_no, refusal_since, use_token
 from sync_mcp.payments.book.rules import (
     Moment,
@@ -350,17 +350,18 @@ class Attempts(Rules):
             return "made"
 
     def doubt(
-        self, entry_id: int, owner: str, named_id: str | None, *, gives_quote_back: bool = False
+        self, entry_id: int, owner: str, named_id: str | None, *, given_back: Token | None = None
     ) -> None:
         """Note that the outcome of an attempt is unknown; its money counts as spent.
 
-        A quote is given back where nothing went out by it.
+        What a call used without sending anything by it is given back, and nothing that an earlier send used.
         """
         with self.store.transaction() as connection:
             entry = get_entry(connection, entry_id)
             if entry.state == "sending" and entry.owner == owner:
-                for quote in tokens_of(connection, entry) if gives_quote_back else ():
-                    change_quote(connection, quote, used_at=None)
+                for quote in tokens_of(connection, entry):
+                    if given_back is not None and given_back.id in (quote.id, quote.consent):
+                        change_quote(connection, quote, used_at=None)
                 change(
                     connection,
                     entry,
