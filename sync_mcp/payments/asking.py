@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
@@ -35,6 +36,10 @@ class Asking:
     def __init__(self, ledger: Ledger, bounds: Bounds) -> None:
         self.ledger = ledger
         self._bounds = bounds
+
+    async def note_newest(self, attempt: Attempt) -> Attempt:
+        """Return an attempt as the user is told of it now: what is made later their yes does not cover."""
+        return replace(attempt, known_until=await do_in_thread(self.ledger.newest_id))
 
     async def reasons_for(self, call: PaidCall[Job], attempt: Attempt) -> list[Reason]:
         """Return why the user is asked about an attempt; nothing where they need not be."""

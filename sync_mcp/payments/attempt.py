@@ -48,6 +48,7 @@ class Attempt:
         price: what it is likely to cost, as far as that was asked by now.
         note: why there is one before it, and what came of that.
         paid_before: the entry of an attempt that was or may have been charged: the user must be asked.
+        known_until: the ledger's newest entry before the user is told of it: a yes covers nothing made later.
         repeats: the attempt whose key is sent again first: an API that keeps keys answers it with its job.
         token: what the user agreed by; a form that is answered within the call leaves none.
         is_agreed: whether the user agreed within this call.
@@ -68,6 +69,7 @@ class Attempt:
     price: Price = UNPRICED
     note: str | None = None
     paid_before: int | None = None
+    known_until: int = 0
     repeats: Entry | None = None
     token: Token | None = None
     is_agreed: bool = False

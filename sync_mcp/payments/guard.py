@@ -150,7 +150,7 @@ class Guard:
         except SyncError as error:
             course = "not visible" if isinstance(error, NotVisibleYet) else "not readable"
             return Foresight(course, failure=error)
-        attempt = replace(attempt, price=price)
+        attempt = await self._asking.note_newest(replace(attempt, price=price))
         reasons = await self._asking.reasons_for(call, attempt)
         token = None
         if reasons and refusal is None and wants_quote:
@@ -180,7 +180,8 @@ class Guard:
             found = await self._history.find(call)
             if isinstance(found, Attempt) and call.intention.digest not in digests:
                 digests.add(call.intention.digest)
-                made_out.append((call, replace(found, price=await self._payer.price(call))))
+                attempt = replace(found, price=await self._payer.price(call))
+                made_out.append((call, await self._asking.note_newest(attempt)))
         if not made_out:
             return None
         for call, attempt in made_out:

@@ -112,7 +112,7 @@ class Payer:
         refusal = await self._bounds.standing_refusal(call, price)
         if refusal is not None:
             raise refusal
-        attempt = replace(attempt, price=price, now=call.now)
+        attempt = await self._asking.note_newest(replace(attempt, price=price, now=call.now))
         # Any token skips the question here. Whether it is one, and covers this, is decided in the transaction
         # that writes the attempt down: there no other call can use it at the same moment.
         if attempt.token is None:
@@ -124,6 +124,7 @@ class Payer:
         except QuoteRefused as refused:
             if not refused.to_user:
                 raise
+            attempt = await self._asking.note_newest(attempt)
             reason = Reason(refused.message, to_user=refused.to_user)
             reasons = [reason, *await self._asking.reasons_for(call, attempt)]
         # What was agreed to is no longer what it is: the user is asked anew, with the price of now.
@@ -298,14 +299,17 @@ class Payer:
             unasked = await do_in_thread(self.ledger.sum_unasked_beyond, without, entry)
         if repeat is None and unasked is None:
             attempt = replace(attempt, token=None)
-        elif attempt.token is None:
+        elif attempt.token is not None:
+            attempt = replace(attempt, paid_before=None if repeat is None else repeat.paid_before)
+        else:
             reasons = (
                 []
                 if unasked is None
                 else price_reasons(price, unasked, call.approval.above_usd, take=call.take)
             )
-            is_agreed = await self._asking.ask(call, replace(repeat or attempt, price=price), because=reasons)
-            attempt = replace(attempt, is_agreed=is_agreed)
+            asked = await self._asking.note_newest(replace(repeat or attempt, price=price))
+            is_agreed = await self._asking.ask(call, asked, because=reasons)
+            attempt = replace(attempt, is_agreed=is_agreed, known_until=asked.known_until)
         work = partial(
             self._take_over_and_send,
             call,

@@ -210,6 +210,10 @@ class Quote:
     consent: str | None = None
     """What names the user's yes to several acts; each of them has a row, which is good once. Of a yes to one
     act the row itself is named."""
+    paid_before: int | None = None
+    """The entry of the attempt before, where the user was told that it was or may have been charged."""
+    known_until: int = 0
+    """The newest entry when the user was told: of what was made later they do not know."""
 
 
 METADATA = MetaData()

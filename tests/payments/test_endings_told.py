@@ -8,12 +8,15 @@ import pytest
 
 from sync_mcp import AsyncSync, Guard, LimitReached
 from sync_mcp.api.models import Generation, GenerationRequest
-from sync_mcp.errors import ApprovalRequired, NotFoundError, NotVisibleYet
-from sync_mcp.payments.call import Made
+from sync_mcp.errors import ApprovalDenied, ApprovalRequired, NotFoundError, NotVisibleYet
+from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.attempt import Token
+from sync_mcp.payments.call import Made, PaidCall
+from sync_mcp.payments.consent import Proposal
 from sync_mcp.payments.rows import Entry
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import CREATE, PRICE, paid
+from .conftest import CREATE, PRICE, Asker, paid, sent
 
 pytestmark = pytest.mark.anyio
 
@@ -203,6 +206,60 @@ async def test_a_part_that_was_told_of_a_cost_is_not_forgotten_where_the_rest_ca
     sandbox.add_fault(Fault.api_error("internal_error", path=COSTS, times=None))
     await guard.settle_failure(sync, job)
     assert entry_of(guard).counted_usd == Decimal(2)
+
+
+class SlowAsker(Asker):
+    """Says yes, by a form or by what it hands out, after something has happened; to a later question no."""
+
+    def __init__(self, by: str, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        super().__init__("0")
+        self.by = by
+        self.meanwhile = meanwhile
+
+    async def ask(self, proposal: Proposal) -> None:
+        self.asked.append(proposal)
+        if len(self.asked) > 1:
+            raise ApprovalDenied("The user declined.")
+        token_id = None
+        if self.by in ("quote", "question"):
+            token_id = await proposal.hand_out("quote" if self.by == "quote" else "question")
+        await self.meanwhile()
+        if token_id is not None:
+            raise ApprovalRequired("no", question="?", quote_id=token_id, next_step="")
+
+
+@pytest.mark.parametrize("way", ["quote", "question", "several", "form"])
+async def test_a_yes_after_a_free_failure_does_not_hold_once_that_was_charged(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, request_of: RequestOf, way: str
+) -> None:
+    sandbox.add_fault(Fault(path=CREATE, job="fail"))
+    await make()
+    await pass_time(sandbox, sync, 700)
+    await guard.spending(sync)
+    assert entry_of(guard).charged == "no"
+    # The export is read for one that runs.
+    sandbox.add_fault(Fault(path=CREATE, job="stuck"))
+    await make(request_of("?n=2"))
+
+    async def charge() -> None:
+        tell_export(sandbox, row_of(entry_of(guard), sync, "FAILED", "0.5"))
+        await guard.spending(sync)
+        assert entry_of(guard).charged == "yes"
+
+    user = SlowAsker(way, charge)
+    act, token = GenerationAct.of(request_of()), None
+    if way == "several":
+        other = GenerationAct.of(request_of("?other"))
+        token = await guard.agree([PaidCall(sync, one, approval=user) for one in (act, other)])
+    elif way != "form":
+        with pytest.raises(ApprovalRequired) as required:
+            await make(approval=user)
+        token = Token(required.value.quote_id or "", "quote" if way == "quote" else "question")
+    with pytest.raises(ApprovalDenied):
+        await make(approval=user, token=token)
+    assert len(user.asked) == 2
+    assert any("and was charged" in reason.text for reason in user.asked[-1].reasons)
+    assert len(sent(sandbox)) == 2
 
 
 @pytest.mark.parametrize("has_export", [True, False])

@@ -30,6 +30,7 @@ from sync_mcp.payments import ledger_book, slots
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.attempt import Token
 from sync_mcp.payments.call import Made, PaidCall
+from sync_mcp.payments.consent import Proposal
 from sync_mcp.payments.rows import ENTRIES
 from sync_mcp.sandbox import Fault, Sandbox
 
@@ -503,8 +504,6 @@ async def test_a_yes_does_not_cover_what_another_key_made_of_the_same_since(
     token = Token(required.value.quote_id or "")
     async with AsyncSync(api_key="sk_second", base_url=sandbox.url) as other:
         await make(client=other)
-    # The API tells whole seconds: the next question is put clearly later.
-    sandbox.advance(5)
     with pytest.raises(ApprovalRequired) as again:
         await make(approval=user, token=token)
     told = " ".join(reason.text for reason in user.asked[-1].reasons)
@@ -512,6 +511,34 @@ async def test_a_yes_does_not_cover_what_another_key_made_of_the_same_since(
     assert "with another key of this address" in told
     assert len(paid(sandbox)) == 1
     await make(approval=user, token=Token(again.value.quote_id or ""))
+    assert len(paid(sandbox)) == 2
+
+
+@pytest.mark.parametrize("way", ["form", "several"])
+async def test_a_yes_does_not_cover_what_another_key_made_while_the_question_was_open(
+    sandbox: Sandbox, make: Make, sync: AsyncSync, guard: Guard, request_of: RequestOf, way: str
+) -> None:
+    sandbox.add_fault(NO_ACCOUNT)
+    async with AsyncSync(api_key="sk_second", base_url=sandbox.url) as other:
+
+        class SlowUser(Asker):
+            async def ask(self, proposal: Proposal) -> None:
+                await super().ask(proposal)
+                if len(self.asked) == 1:
+                    await make(client=other)
+                    sandbox.advance(60)
+                    await sync.voices.list()
+
+        user, token = SlowUser("0"), None
+        if way == "several":
+            acts = [GenerationAct.of(request_of(query)) for query in ("", "?other")]
+            token = await guard.agree([PaidCall(sync, act, approval=user) for act in acts])
+        # Asked anew and told of it, they say yes to that as well.
+        await make(approval=user, token=token)
+    assert len(user.asked) == 2
+    told = " ".join(reason.text for reason in user.asked[-1].reasons)
+    assert "with another key since the user was told of it" in told
+    assert "with another key of this address" in told
     assert len(paid(sandbox)) == 2
 
 

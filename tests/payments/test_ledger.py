@@ -323,7 +323,7 @@ def test_a_second_job_of_one_attempt_is_written_down_beside_the_first(
         settle(ledger, id, "FAILED", charged="yes", cost="0.5")
     elif state == "deleted":
         ledger.delete_job(id, generation_id=JOB, now=time.time())
-    other = begun(ledger, usd="0.5", attempt=2)
+    other = begun(ledger, usd="0.5", attempt=2, paid_before=id)
     # Told twice, it is written down once.
     for _ in range(2):
         ledger.accept(id, ANOTHER)
@@ -898,7 +898,8 @@ def _take_back_to_version_6(older: sqlite3.Connection) -> None:
     """Make a ledger what it was before version 7."""
     older.execute("ALTER TABLE entries DROP COLUMN kind")
     older.execute("DROP INDEX ix_quotes_consent")
-    older.execute("ALTER TABLE quotes DROP COLUMN consent")
+    for column in ("consent", "paid_before", "known_until"):
+        older.execute(f"ALTER TABLE quotes DROP COLUMN {column}")
     for trigger in ("day_added", "day_changed", "day_deleted"):
         older.execute(f"DROP TRIGGER {trigger}")
     older.execute("DROP TABLE days")
@@ -1059,8 +1060,8 @@ def test_pruning_deletes_what_cost_nothing_and_keeps_all_that_still_means_someth
         ended(ledger, "superseded", attempt=2, charged="no", job="j2"),
         ended(ledger, "paid", charged="yes", cost="1", job="j3"),
         # Of unknown price, and perhaps paid.
-        ended(ledger, "unpriced", None, charged="unknown", job="j4"),
-        ended(ledger, "unpriced", None, attempt=2, charged="yes", job="j5"),
+        unpriced := ended(ledger, "unpriced", None, charged="unknown", job="j4"),
+        ended(ledger, "unpriced", None, attempt=2, paid_before=unpriced, charged="yes", job="j5"),
         made(ledger, "running", job="j6"),
         begun(ledger, "unknown"),
     ]

@@ -29,8 +29,6 @@ CONSENT_SECONDS = 3600.0
 """How long a quote for several acts waits for the user's yes."""
 _STEP_BACK_SECONDS = 60.0
 """How far the clock may be set back under a quote."""
-_WHOLE_SECONDS = 2.0
-"""The API tells whole seconds: what two clients note at one moment lies so far apart."""
 _ASK_AGAIN = {"question": "Make the same call again: the host puts the question to the user."}
 
 
@@ -69,6 +67,8 @@ class Agreements(Rules):
                     made_at_by_clock=moment.clock,
                     caller=caller,
                     webhook_host=attempt.intention.act.webhook_host,
+                    paid_before=attempt.paid_before,
+                    known_until=attempt.known_until,
                 )
                 add_quote(connection, quote)
         return token_id
@@ -152,12 +152,12 @@ def use_token(connection: Connection, attempt: Attempt, now: Moment, latest: Ent
             code="webhook_changed",
             to_user=f"What you agreed to names {told}.",
         )
-    told_at = quote.made_at - _WHOLE_SECONDS
-    if find_twin_elsewhere(connection, attempt.intention, since=told_at) is not None:
+    if attempt.paid_before is not None and quote.paid_before != attempt.paid_before:
         raise QuoteRefused(
-            "The same was made or sent with another key since the user was told of it.",
-            to_user="The same was made or sent with another key since you were told of it.",
+            "An earlier attempt at it was charged, or may have been, since the user was told of it.",
+            to_user="An earlier attempt at it was charged, or may have been, since you were told of it.",
         )
+    check_twins(connection, attempt.intention, quote.known_until)
     if not is_covered(connection, quote.price_usd, attempt, now):
         raise QuoteRefused(
             "The price is no longer what the user was told.",
@@ -165,6 +165,19 @@ def use_token(connection: Connection, attempt: Attempt, now: Moment, latest: Ent
             to_user="The price is no longer what you were told.",
         )
     change_quote(connection, quote, used_at=now.day_time)
+
+
+def check_twins(connection: Connection, intention: Intention, known_until: int) -> None:
+    """Refuse what was made with another key since the user was told of it.
+
+    Raises:
+        QuoteRefused: it was made by an entry later than the one that was the newest then.
+    """
+    if find_twin_elsewhere(connection, intention, after=known_until) is not None:
+        raise QuoteRefused(
+            "The same was made or sent with another key since the user was told of it.",
+            to_user="The same was made or sent with another key since you were told of it.",
+        )
 
 
 def _quote_of(quotes: Sequence[Quote], names: Collection[str | None]) -> Quote | None:

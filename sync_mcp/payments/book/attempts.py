@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from sync_mcp.api.book import Claim
 from sync_mcp.errors import LimitReached, SyncError
 from sync_mcp.payments.attempt import Attempt, Token
-from sync_mcp.payments.book.agreements import forget_no, refusal_since, use_token
+from sync_mcp.payments.book.agreements import check_twins, forget_no, refusal_since, use_token
 from sync_mcp.payments.book.rules import (
     Moment,
     Rules,
@@ -96,6 +96,11 @@ class Attempts(Rules):
         with self.store.reading() as connection:
             return find_twin_elsewhere(connection, intention)
 
+    def newest_id(self) -> int:
+        """Return the number of the newest entry, 0 where there is none."""
+        with self.store.reading() as connection:
+            return connection.execute(select(func.max(ENTRIES.c.id))).scalar() or 0
+
     def find_known_to_others(self, entry_id: int, generation_ids: Sequence[str]) -> set[str]:
         """Return which of these jobs other attempts are known to have made."""
         with self.store.reading() as connection:
@@ -122,20 +127,28 @@ class Attempts(Rules):
     def begin(self, attempt: Attempt) -> tuple[Entry, bool]:
         """Write an attempt down, so that it may be sent; the flag says whether it is this call's to send.
 
-        It is another's where that was faster: then its entry is returned.
+        It is another's where that was faster: then its entry is returned. So is the one before it, where that
+        turns out to have been charged, or perhaps, and this one goes by the opposite.
 
         Raises:
             LimitReached: a budget would be passed; nothing was written.
-            QuoteRefused: the quote is not for this; nothing was written.
+            QuoteRefused: the quote is not for this, or another key made the same since the user was told;
+                nothing was written.
             MustAsk: the user has to agree first; nothing was written.
         """
         with self.store.transaction() as connection:
             latest = find_latest(connection, attempt.intention)
             if latest is not None and latest.attempt >= attempt.number:
                 return latest, False
+            before = find_standing(connection, attempt.intention)
+            if attempt.paid_before is None and before is not None and before.asks_again:
+                # It was learned meanwhile that it was charged, or may have been: the user is asked first.
+                return before, False
             now = self._moment(connection, attempt.now)
             if attempt.token is not None:
                 use_token(connection, attempt, now, latest)
+            else:
+                check_twins(connection, attempt.intention, attempt.known_until)
             check_limits(connection, attempt, now)
             is_unasked = attempt.token is None and not attempt.is_agreed
             if is_unasked:
@@ -241,7 +254,8 @@ class Attempts(Rules):
         looked for. Its money stays on its day until it goes out. It is lost where another is busy with it.
 
         Raises:
-            QuoteRefused: the quote is not for this; nothing was changed.
+            QuoteRefused: the quote is not for this, or another key made the same since the user was told;
+                nothing was changed.
         """
         with self.store.transaction() as connection:
             entry = get_entry(connection, entry_id)
@@ -256,6 +270,8 @@ class Attempts(Rules):
             # A quote is for a send: who only looks does not use it up.
             if is_allowed and attempt.token is not None:
                 use_token(connection, attempt, now, entry)
+            elif is_allowed and attempt.is_agreed:
+                check_twins(connection, attempt.intention, attempt.known_until)
             change(
                 connection,
                 entry,

@@ -93,11 +93,11 @@ def find_maker(connection: Connection, generation_id: str, base_url: str) -> Ent
     return first_entry(connection.execute(_MAKER, job))
 
 
-def find_twin_elsewhere(connection: Connection, intention: Intention, since: float = 0.0) -> Entry | None:
+def find_twin_elsewhere(connection: Connection, intention: Intention, after: int = 0) -> Entry | None:
     """Return an attempt at the same thing for another account of this address that may be the same one.
 
-    A key whose account the API does not tell is an account of its own. `since` is when it was made at the
-    earliest, seconds since 1970.
+    A key whose account the API does not tell is an account of its own. Only later entries count than the one
+    of the number `after`.
     """
     same = (
         select(ENTRIES)
@@ -105,7 +105,7 @@ def find_twin_elsewhere(connection: Connection, intention: Intention, since: flo
             ENTRIES.c.content_digest == intention.content_digest,
             ENTRIES.c.base_url == intention.base_url,
             ENTRIES.c.account != intention.account,
-            ENTRIES.c.created_at >= since,
+            ENTRIES.c.id > after,
         )
         .order_by(ENTRIES.c.id.desc())
     )

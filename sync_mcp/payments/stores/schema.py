@@ -163,7 +163,23 @@ VERSION_8 = (
     "CREATE INDEX ix_quotes_consent ON quotes (consent)",
 )
 
-VERSIONS = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8)
+VERSION_9 = (
+    # What the user had been told when they agreed: nothing is known of the quotes before.
+    "ALTER TABLE quotes ADD COLUMN paid_before INTEGER",
+    "ALTER TABLE quotes ADD COLUMN known_until INTEGER NOT NULL DEFAULT 0",
+)
+
+VERSIONS = (
+    VERSION_1,
+    VERSION_2,
+    VERSION_3,
+    VERSION_4,
+    VERSION_5,
+    VERSION_6,
+    VERSION_7,
+    VERSION_8,
+    VERSION_9,
+)
 
 STATE = (
     "SELECT id, revision, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entries'), 0), counted_usd "
