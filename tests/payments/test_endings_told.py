@@ -262,6 +262,38 @@ async def test_a_yes_after_a_free_failure_does_not_hold_once_that_was_charged(
     assert len(sent(sandbox)) == 2
 
 
+@pytest.mark.parametrize("teller", ["a list", "the export"])
+async def test_a_cost_that_was_known_counts_until_that_of_a_contradicting_status_is_told(
+    sandbox: Sandbox,
+    make: Make,
+    guard_of: GuardOf,
+    sync: AsyncSync,
+    request_of: RequestOf,
+    monkeypatch: pytest.MonkeyPatch,
+    teller: str,
+) -> None:
+    monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
+    guard = guard_of(ever="3.4")
+    made = await make(by=guard)
+    sandbox.add_fault(Fault(path=CREATE, job="stuck"))
+    await make(request_of("?n=2"), by=guard)
+    await pass_time(sandbox, sync, 100)
+    tell_export(sandbox, row_of(entry_of(guard), sync, "COMPLETED", "3"))
+    assert (await guard.spending(sync)).ever_usd == 3 + PRICE
+    sandbox.clear_faults()
+    sandbox.add_fault(Fault.api_error("internal_error", path=COSTS, times=None))
+    if teller == "a list":
+        tell_export(sandbox)
+        await guard.find_entries(sync, [made.job.model_copy(update={"status": "FAILED"})])
+    else:
+        failed = row_of(entry_of(guard), sync, "FAILED", "0")
+        tell_export(sandbox, {**failed, "availability": "pending", "totalCostUsd": None})
+    with pytest.raises(LimitReached):
+        await make(request_of("?n=3"), by=guard)
+    ended = entry_of(guard)
+    assert (ended.status, ended.cost_usd, ended.counted_usd) == ("FAILED", None, 3)
+
+
 @pytest.mark.parametrize("has_export", [True, False])
 @pytest.mark.parametrize("fault", ["fails", "ends strangely"])
 async def test_however_often_a_job_is_asked_for_its_settling_is_one_request_a_second(

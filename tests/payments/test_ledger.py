@@ -413,6 +413,17 @@ def test_a_status_that_contradicts_what_was_written_down_makes_its_cost_unknown_
     assert (entry.status, entry.cost_usd, entry.charged, counted(ledger)) == ("COMPLETED", None, "unknown", 1)
 
 
+@pytest.mark.parametrize(("cost", "counts"), [("3", "3"), ("0.5", "1")])
+def test_a_contradicting_status_whose_cost_is_not_told_makes_no_cost_count_less(
+    ledger: Ledger, cost: str, counts: str
+) -> None:
+    id = ended(ledger, charged="yes", cost=cost)
+    settle(ledger, id, "FAILED", charged="no", cost="0", ended_at=time.time())
+    entry = found(ledger, id)
+    assert (entry.status, entry.cost_usd, entry.charged) == ("FAILED", None, "unknown")
+    assert counted(ledger) == Decimal(counts)
+
+
 def test_a_cost_that_is_told_to_be_another_counts_as_it_is_told_last(ledger: Ledger) -> None:
     id = ended(ledger, charged="yes", cost="0.5")
     settle(ledger, id, "COMPLETED", charged="yes", cost="0.75")

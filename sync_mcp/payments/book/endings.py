@@ -142,10 +142,9 @@ class Endings(Rules):
                 cost_usd = entry.cost_usd
                 charged = entry.charged if charged == "unknown" else charged
             nothing = Decimal(0)
-            # What it cost at least by an earlier word is not less for a later one that tells nothing.
-            at_least = entry.counted_usd if entry.cost_usd is None else nothing
+            # What it cost by an earlier word is not less for a later one that tells nothing.
             counted = (
-                max(entry.estimate_usd or nothing, counted_usd or nothing, at_least)
+                max(entry.estimate_usd or nothing, counted_usd or nothing, entry.counted_usd)
                 if cost_usd is None
                 else cost_usd
             )
