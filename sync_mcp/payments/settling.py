@@ -461,9 +461,18 @@ class Settling:
                 counted_usd=cost.so_far_usd,
                 charged=cost.charged,
                 now=instant(sync).seconds,
-                ended_at=None if ended_at is None else ended_at.timestamp(),
+                ended_at=_believe_time(entry, ended_at),
             )
         )
+
+
+def _believe_time(entry: Entry, ended_at: datetime | None) -> float | None:
+    """Return when a job ended as the export tells it; None where that was before its send.
+
+    Such a time is off, and a cost of 0 is believed only some time after the real end.
+    """
+    seconds = None if ended_at is None else ended_at.timestamp()
+    return None if seconds is None or seconds < entry.last_sent_at else seconds
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -192,6 +193,37 @@ async def test_a_cost_that_was_told_once_is_not_taken_back_by_a_row_of_none(
     assert entry_of(guard).cost_usd == PRICE
 
 
+@pytest.mark.parametrize(("status", "seconds"), [("FAILED", 600), ("COMPLETED", 6 * 3600)])
+async def test_a_cost_of_nothing_is_not_believed_sooner_for_an_end_that_is_told_to_lie_before_the_send(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, status: str, seconds: float
+) -> None:
+    await make()
+    await pass_time(sandbox, sync, 60)
+    early = (sync.api_time - timedelta(hours=7)).isoformat()
+    tell_export(sandbox, {**row_of(entry_of(guard), sync, status, "0"), "finishedAt": early})
+    for wait in (0, seconds - 60):
+        await pass_time(sandbox, sync, wait)
+        assert (await guard.spending(sync)).ever_usd == PRICE
+        assert entry_of(guard).charged == "unknown"
+    # The time of its end is when that was first seen.
+    await pass_time(sandbox, sync, 120)
+    assert (await guard.spending(sync)).ever_usd == 0
+
+
+async def test_a_failure_of_no_cost_that_is_told_to_lie_before_the_send_is_not_made_again_unasked(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync
+) -> None:
+    late = Fault(path=CREATE, job="fail", charged=True, cost_seconds=3600, cost_at_first="zero")
+    sandbox.add_fault(late)
+    await make()
+    await pass_time(sandbox, sync, 60)
+    early = (sync.api_time - timedelta(hours=2)).isoformat()
+    tell_export(sandbox, {**row_of(entry_of(guard), sync, "FAILED", "0"), "finishedAt": early})
+    with pytest.raises(ApprovalRequired):
+        await make()
+    assert len(paid(sandbox)) <= 1
+
+
 async def test_a_part_that_was_told_of_a_cost_is_not_forgotten_where_the_rest_cannot_be_read(
     sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync
 ) -> None:
@@ -269,10 +301,8 @@ async def test_a_cost_that_was_known_counts_until_that_of_a_contradicting_status
     guard_of: GuardOf,
     sync: AsyncSync,
     request_of: RequestOf,
-    monkeypatch: pytest.MonkeyPatch,
     teller: str,
 ) -> None:
-    monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
     guard = guard_of(ever="3.4")
     made = await make(by=guard)
     sandbox.add_fault(Fault(path=CREATE, job="stuck"))
