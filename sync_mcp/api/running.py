@@ -17,7 +17,14 @@ from sync_mcp.api.looks import Looks, Watched
 from sync_mcp.api.models import Generation
 from sync_mcp.api.news import News
 from sync_mcp.api.wait import Look
-from sync_mcp.errors import APIStatusError, RateLimitError, RequestRejectedError, SyncError, is_unknown_id
+from sync_mcp.errors import (
+    APIStatusError,
+    NotVisibleYet,
+    RateLimitError,
+    RequestRejectedError,
+    SyncError,
+    is_unknown_id,
+)
 
 _TOGETHER_SHARE = 0.1
 _TOGETHER_SECONDS = 0.5
@@ -53,9 +60,17 @@ class _Job(Watched):
         super().tell(generation)
 
     def fail(self, error: SyncError) -> None:
+        is_unseen = isinstance(error, NotVisibleYet)
         # A job that was just made may not be everywhere at once.
-        self._looks_in_vain += isinstance(error, APIStatusError) and is_unknown_id(error.status)
-        if not 0 < self._looks_in_vain < _LOOKS_IN_VAIN:
+        is_in_vain = is_unseen or (isinstance(error, APIStatusError) and is_unknown_id(error.status))
+        self._looks_in_vain += is_in_vain
+        if 0 < self._looks_in_vain < _LOOKS_IN_VAIN:
+            return
+        if is_unseen and not self.ended:
+            # A guard says that it may show yet; its slot is not kept from the others for so long.
+            self.error = error
+            self.on_news()
+        else:
             super().fail(error)
 
     def on_news(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -17,9 +18,12 @@ from sync_mcp import (
     CreateOutcome,
     Generation,
     GenerationRequest,
+    Guard,
     InternalError,
     InvalidRequestError,
+    Ledger,
     NotFoundError,
+    NotVisibleYet,
     OutcomeUnknown,
     PaymentRequiredError,
     RequestOptions,
@@ -353,6 +357,32 @@ async def test_a_job_that_the_api_forgets_is_told_with_its_last_state(
         await until(lambda: len(sandbox.charges) == count)
         sandbox.advance(JOB_SECONDS)
     assert statuses(told) == ["PENDING"] + ["COMPLETED"] * (count - 1)
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+async def test_a_job_that_a_guard_says_is_not_visible_yet_keeps_no_slot_from_the_others(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: int
+) -> None:
+    monkeypatch.setattr(looks, "TICK_SECONDS", 0.05)
+    sandbox.add_fault(Fault(path=CREATE_PATH, job="forget"))
+    asked = requests(sandbox, slots + 1)
+    for take, request in enumerate(asked, 1):
+        request["take"] = take
+    guard = Guard(Ledger(tmp_path))
+    async with (
+        AsyncSync(api_key=KEY, base_url=sandbox.url, guard=guard) as sync,
+        iterating(sync.generations.create_many(asked, slots)) as told,
+    ):
+        await until(lambda: len(told) == 1)
+        assert isinstance(told[0].error, NotVisibleYet)
+        # It was looked for a second time, since it had only just been made.
+        assert told[0].generation
+        path = f"{CREATE_PATH}/{told[0].generation.id}"
+        assert sum(one.path == path for one in sandbox.requests) >= 2
+        await until(lambda: len(sandbox.charges) == slots + 1)
+        sandbox.advance(JOB_SECONDS)
+    guard.ledger.close()
+    assert statuses(told) == ["PENDING"] + ["COMPLETED"] * slots
 
 
 async def test_jobs_that_the_list_leaves_out_end_like_any_other(sandbox: Sandbox, sync: AsyncSync) -> None:
