@@ -476,3 +476,16 @@ def test_what_is_only_looked_for_was_paid_unasked_whatever_token_is_brought(ledg
     looks = wished("late", "1", owner="second", token=token, limits={"per_day_usd": Decimal("0.5")})
     assert ledger.take_over(id, looks) == "look"
     assert found(ledger, id).is_unasked
+
+
+def test_a_yes_to_an_attempt_in_doubt_does_not_cover_what_another_key_made_while_it_was_asked_for(
+    ledger: Ledger,
+) -> None:
+    mine, others = (intended(account=f"key:{name}") for name in ("mine", "others"))
+    id = begun(ledger, intention=mine)
+    ledger.doubt(id, "me", None)
+    agreed = wished(intention=mine, owner="second", is_agreed=True, known_until=ledger.newest_id())
+    begun(ledger, intention=others, known_until=id)
+    with pytest.raises(QuoteRefused, match="with another key since"):
+        ledger.take_over(id, agreed)
+    assert found(ledger, id).state == "unknown"

@@ -158,6 +158,22 @@ async def test_a_look_that_sends_nothing_does_not_give_back_the_yes_that_a_send_
     assert len(paid(sandbox)) == len(sent(sandbox)) == 2
 
 
+async def test_a_yes_to_several_does_not_repeat_what_was_sent_without_it_since(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
+) -> None:
+    token = await guard.agree(calls_of(sync, acts[:2], Asker("0")))
+    await guard.create(PaidCall(sync, acts[0], token=token))
+    sandbox.add_fault(Fault(path=CREATE, idempotency_outcome_unknown="with_id", job="forget"))
+    with pytest.raises(SyncError):
+        await guard.create(PaidCall(sync, acts[1], options=RequestOptions(max_retries=0)))
+    sandbox.configure(idempotency="ignore")
+    sandbox.advance(3700)
+    await sync.account.get()
+    with pytest.raises(QuoteRefused, match="was charged, or may have been, since"):
+        await guard.create(PaidCall(sync, acts[1], token=token))
+    assert len(paid(sandbox)) == len(sent(sandbox)) == 2
+
+
 def test_a_no_to_one_of_several_leaves_the_others(ledger: Ledger) -> None:
     names = [intended(name) for name in NAMES]
     token = Token(ledger.quote([priced(one) for one in names], now_of()))
