@@ -664,7 +664,7 @@ async def test_a_create_that_waits_for_a_slot_over_midnight_counts_on_the_day_of
     monkeypatch.setattr("sync_mcp.payments.slots._SLOT_POLL_SECONDS", 0.05)
     sandbox.configure(plan="hobbyist")
     await sync.account.get()
-    sandbox.advance(86_400 - sync.api_time.timestamp() % 86_400 - 20)
+    sandbox.advance((86_400 - sync.api_time.timestamp() % 86_400 - 20) % 86_400)
     await make(by=guard_of(per_day="0.5"))
     guard = guard_of(per_day="0.5")
     waiting, is_next_day = anyio.Event(), anyio.Event()
@@ -721,7 +721,7 @@ async def test_a_create_in_doubt_that_goes_out_again_after_midnight_counts_on_th
     others_usd: float,
 ) -> None:
     await sync.account.get()
-    sandbox.advance(86_400 - sync.api_time.timestamp() % 86_400 - 20)
+    sandbox.advance((86_400 - sync.api_time.timestamp() % 86_400 - 20) % 86_400)
     guard = guard_of(per_day="0.5")
     look = ledger_book.hindrance_in_export
 

@@ -468,7 +468,7 @@ async def test_what_is_found_after_midnight_counts_on_the_day_of_its_send(
     sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, request_of: RequestOf
 ) -> None:
     await sync.account.get()
-    sandbox.advance(86_400 - sync.api_time.timestamp() % 86_400 - 60)
+    sandbox.advance((86_400 - sync.api_time.timestamp() % 86_400 - 60) % 86_400)
     guard = guard_of(per_day="0.3")
     await leave_in_doubt(sandbox, sync, guard, request_of("?n=1"), LOST)
     sandbox.advance(300)
