@@ -80,6 +80,8 @@ class History:
         if job is None:
             return self.repeat_of_unseen(call, entry)
         act, options = call.act, call.reading(SETTLE_SECONDS)
+        if act.status_of(job) not in (COMPLETED, *act.running_statuses):
+            await self._settling.await_turn(call.whose, call.seconds_left)
         if job.finished and act.status_of(job) != COMPLETED:
             charged = await self._settling.settle_failure(call.sync, call.whose, entry, job, options)
             return _after_failure(call, replace(entry, status=job.status), charged)

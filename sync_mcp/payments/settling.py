@@ -34,6 +34,9 @@ logger = logging.getLogger("sync_mcp.payments")
 SETTLE_SECONDS = 6.0
 """The longest that settling holds a call up."""
 _PAUSE_SECONDS = 10.0
+_REQUESTS_OF_A_TURN = 2
+"""A page of the export, and the cost of the one job."""
+_TURN_SECONDS = 5.0
 """How long after settling an account is left alone."""
 _SETTLED_AT_ONCE = 100
 _LEFT_OPEN_AT_ONCE = 5
@@ -103,6 +106,10 @@ class Settling:
                 # What they take is what the newer ones leave of the requests.
                 if left_open:
                     await self._settle_left_open(account, sync, left_open, options)
+
+    async def await_turn(self, whose: Account, seconds: float) -> None:
+        """Wait until a create can learn what an earlier job cost: it would ask needlessly otherwise."""
+        await self._account_of(whose).await_requests(_REQUESTS_OF_A_TURN, min(seconds, _TURN_SECONDS))
 
     async def settle_failure(
         self, sync: AsyncSync, whose: Account, entry: Entry, job: Job, options: RequestOptions

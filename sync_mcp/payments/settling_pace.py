@@ -59,14 +59,23 @@ class SettledAccount:
 
     def take_request(self) -> bool:
         """Return whether one more request may go into settling now, and count it."""
+        if self._count_left() < 1:
+            return False
+        self.requests_left -= 1
+        return True
+
+    async def await_requests(self, number: int, seconds: float) -> None:
+        """Wait until so many requests may go into settling, but no longer than so many seconds."""
+        lacking = number - self._count_left()
+        if lacking > 0:
+            await anyio.sleep(min(lacking / _REQUESTS_PER_SECOND, seconds))
+
+    def _count_left(self) -> float:
         now = anyio.current_time()
         gained = (now - self.counted_at) * _REQUESTS_PER_SECOND
         self.requests_left = min(float(_REQUESTS_AT_ONCE), self.requests_left + gained)
         self.counted_at = now
-        if self.requests_left < 1:
-            return False
-        self.requests_left -= 1
-        return True
+        return self.requests_left
 
 
 @dataclass(frozen=True, slots=True)

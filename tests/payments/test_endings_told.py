@@ -336,7 +336,8 @@ async def test_however_often_a_job_is_asked_for_its_settling_is_one_request_a_se
     *,
     has_export: bool,
 ) -> None:
-    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 0.0)
+    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 1e-9)
+    monkeypatch.setattr("sync_mcp.payments.settling._TURN_SECONDS", 0.0)
     sandbox.configure(usage_export=has_export)
     fails = fault == "fails"
     sandbox.add_fault(
@@ -359,6 +360,23 @@ async def test_however_often_a_job_is_asked_for_its_settling_is_one_request_a_se
     ]
     assert sum(path.endswith("/costs") or path == EXPORT for path in paths) + len(lists) <= 10
     assert len(paid(sandbox)) <= 1
+
+
+async def test_a_create_waits_for_its_turn_to_learn_that_a_failure_was_free(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where many were asked for at the same moment."""
+    sandbox.add_fault(Fault(path=CREATE, job="fail"))
+    await make()
+    await pass_time(sandbox, sync, 100)
+    with pytest.raises(ApprovalRequired):
+        await make()
+    await pass_time(sandbox, sync, 700)
+    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 1.0)
+    account = guard._settling._account_of(await guard.account(sync))  # pyright: ignore[reportPrivateUsage]
+    while account.take_request():
+        pass
+    assert (await make()).how == "made"
 
 
 async def test_a_client_with_a_guard_does_not_call_the_id_of_its_own_job_wrong(

@@ -268,7 +268,7 @@ async def test_of_an_export_without_an_end_so_many_pages_are_read_and_the_user_m
 async def test_the_export_is_asked_though_settling_has_no_request_left(
     sandbox: Sandbox, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 0.0)
+    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 1e-9)
     monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_AT_ONCE", 0)
     sandbox.add_fault(NEVER_ARRIVED)
     shows(sandbox, finished())

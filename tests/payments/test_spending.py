@@ -398,7 +398,7 @@ async def test_settling_is_throttled_to_one_request_a_second_and_one_round_in_te
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 3600.0)
-    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 0.0)
+    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 1e-9)
     sandbox.configure(usage_export=False, concurrency=40)
     for number in range(30):
         await make(request_of(f"?n={number}"))
