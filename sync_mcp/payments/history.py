@@ -92,7 +92,7 @@ class History:
             await self._settling.settle_account(call.sync, call.whose, options)
             entry = await do_in_thread(self.ledger.entry, entry.id) or entry
         elif job.status not in act.running_statuses:
-            await self._settling.settle_strange(call.sync, call.whose, entry, job, options)
+            await self._settling.settle_strange(call.sync, entry, job, options, whose=call.whose)
             now = await do_in_thread(self.ledger.entry, entry.id)
             if now is not None and now.state == "ended":
                 return _after_failure(call, now, now.charged)

@@ -386,21 +386,24 @@ class Settling:
                 await self._settle_as_seen(sync, entry, job, options)
 
     async def _settle_as_seen(self, sync: AsyncSync, entry: Entry, job: Job, options: RequestOptions) -> None:
-        try:
-            if job.finished:
-                await self.settle_job(sync, entry, job, options)
-            elif has_lasted(entry, instant(sync).seconds):
-                cost = await self._cost(sync, entry, options) or GenerationCost()
-                await self._note_no_end(sync, entry, job.status, cost, error_code=job.error_code)
-        except LedgerError as error:
-            logger.warning("job %s cannot be settled: %s", safe(job.id, ID_LIMIT), error)
+        with _quietly(entry):
+            await (self.settle_job if job.finished else self.settle_strange)(sync, entry, job, options)
 
     async def settle_strange(
-        self, sync: AsyncSync, whose: Account, entry: Entry, job: Job, options: RequestOptions
+        self,
+        sync: AsyncSync,
+        entry: Entry,
+        job: Job,
+        options: RequestOptions,
+        *,
+        whose: Account | None = None,
     ) -> None:
-        """Write down the status of a job that has been in one that nobody knows for a day, and its cost."""
+        """Write down the status of a job that has been in one that nobody knows for a day, and its cost.
+
+        The request counts as that of `settle_job` does.
+        """
         if has_lasted(entry, instant(sync).seconds):
-            may_ask = self._account_of(whose).take_request()
+            may_ask = whose is None or self._account_of(whose).take_request()
             cost = (await self._cost(sync, entry, options) if may_ask else None) or GenerationCost()
             await self._note_no_end(sync, entry, job.status, cost, error_code=job.error_code)
 
@@ -488,7 +491,7 @@ def _quietly(entry: Entry) -> Generator[None]:
     try:
         yield
     except LedgerError as error:
-        logger.warning("generation %s cannot be settled: %s", safe(str(entry.generation_id), ID_LIMIT), error)
+        logger.warning("job %s cannot be settled: %s", safe(str(entry.generation_id), ID_LIMIT), error)
 
 
 def _cannot_tell(how: str, retry_after_seconds: float | None = None) -> Hindrance:
