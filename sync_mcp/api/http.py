@@ -28,6 +28,7 @@ from sync_mcp.access import is_on_loopback
 from sync_mcp.api.body import PACKED, UnreadableBody, parse_json, read_body
 from sync_mcp.api.credentials import check_api_key, check_base_url
 from sync_mcp.api.http_log import hide_queries
+from sync_mcp.api.kept_connections import KeptConnections
 from sync_mcp.api.network import CheckedNetwork
 from sync_mcp.api.options import RequestOptions, check_options
 from sync_mcp.api.public_hosts import host_of, may_be_public, port_of, url_refusal
@@ -52,6 +53,7 @@ SANDBOX_HEADER = "x-sync-sandbox"
 _CONNECT_SECONDS = 10.0
 _SEND_SECONDS = 30.0
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=20)
+"""Of the connections to a proxy."""
 _BODY_BYTES = 1024 * 1024
 _LIST_BYTES = 8 * 1024 * 1024
 """How long an answer may be, that of a list and any other; a compressed one unpacked."""
@@ -344,57 +346,47 @@ class Transport:
     def _client(self) -> httpx.AsyncClient:
         if self._http is None:
             # Without TLS there is nothing to verify.
-            self._http = self._new_client(_tls_context() if self.base_url.startswith("https:") else False)
+            context = _tls_context() if self.base_url.startswith("https:") else None
+            self._http = self._new_client(context, self._proxy_to(self.base_url), None)
         return self._http
 
     def _storage_client(self, url: str) -> httpx.AsyncClient:
         if not url.lower().startswith("https:"):
             # Of the API's own origin, which has no TLS: a client's requests carry the key one by one.
             return self._client()
-        proxy = self._proxy_to(host_of(url))
+        proxy = self._proxy_to(url)
         if proxy not in self._storage_http:
-            context = _tls_context()
-            if proxy is None:
-                base = urlsplit(self.base_url)
-                direct = _PublicTransport(context, trusted=(base.hostname or "", port_of(base)))
-                self._storage_http[proxy] = self._new_client(context, transport=direct)
-            else:
-                self._storage_http[proxy] = self._new_client(context, proxy=proxy)
+            base = urlsplit(self.base_url)
+            checked = CheckedNetwork(trusted=(base.hostname or "", port_of(base)))
+            self._storage_http[proxy] = self._new_client(_tls_context(), proxy, checked)
         return self._storage_http[proxy]
 
-    def _proxy_to(self, host: str) -> str | None:
-        """Return the proxy that the environment sets for a host elsewhere.
+    def _proxy_to(self, url: str) -> str | None:
+        """Return the proxy that the environment sets for a URL.
 
         Of a proxy it is not known where it goes: names are its own to resolve, and its own to judge.
         """
-        if not self._may_use_proxy or proxy_bypass(host):
+        # A proxy of the environment cannot reach this machine's own sandbox.
+        if is_on_loopback(self.base_url) or proxy_bypass(host_of(url)):
             return None
         proxies = getproxies()
-        found = proxies.get("https") or proxies.get("all")
+        found = proxies.get(urlsplit(url).scheme) or proxies.get("all")
         return found if not found or "://" in found else f"http://{found}"
 
-    @property
-    def _may_use_proxy(self) -> bool:
-        # A proxy of the environment cannot reach this machine's own sandbox.
-        return not is_on_loopback(self.base_url)
-
     def _new_client(
-        self,
-        verify: ssl.SSLContext | bool,
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
-        proxy: str | None = None,
+        self, context: ssl.SSLContext | None, proxy: str | None, network: CheckedNetwork | None
     ) -> httpx.AsyncClient:
+        """Return a client that goes by the proxy, or else straight to where `network` leads."""
         try:
             return httpx.AsyncClient(
-                verify=verify,
+                verify=context or False,
                 headers={"user-agent": _USER_AGENT},
                 timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
                 limits=_LIMITS,
                 follow_redirects=False,
-                transport=transport,
+                transport=_Direct(context, network) if proxy is None else None,
                 proxy=proxy,
-                trust_env=self._may_use_proxy,
+                trust_env=False,
             )
         except (ImportError, httpx.InvalidURL, ValueError, TypeError) as error:
             # One that is none, or of a kind that httpx has an extra for.
@@ -450,18 +442,12 @@ class OpenReply:
         await self._response.aclose()
 
 
-class _PublicTransport(httpx.AsyncHTTPTransport):
-    """Connects to public addresses alone, and to `trusted`, the API's own host and port."""
+class _Direct(httpx.AsyncHTTPTransport):
+    """Sends requests without a proxy."""
 
-    def __init__(self, context: ssl.SSLContext, *, trusted: tuple[str, int]) -> None:
-        super().__init__(verify=context, trust_env=False, limits=_LIMITS)
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=_LIMITS.max_connections,
-            max_keepalive_connections=_LIMITS.max_keepalive_connections,
-            keepalive_expiry=_LIMITS.keepalive_expiry,
-            network_backend=CheckedNetwork(trusted),
-        )
+    def __init__(self, context: ssl.SSLContext | None, network: CheckedNetwork | None) -> None:
+        super().__init__(verify=context or False, trust_env=False)
+        self._pool = cast(httpcore.AsyncConnectionPool, KeptConnections(context, network))
 
 
 class _Body(httpx.AsyncByteStream):
