@@ -37,7 +37,7 @@ logger = logging.getLogger("sync_mcp.server")
 
 _SANDBOX_KEY = "sk_embedded_sandbox"
 _LEAST_PROGRESS = 0.001
-_TELL_INSTRUCTIONS = ("initialize", "server/discover")
+_INTRODUCE = ("initialize", "server/discover")
 _LIST_PROMPTS: "Late[[Mapping[str, Withheld]], types.ListPromptsResult]" = Late("prompts:list_prompts")
 _GET_PROMPT: "Late[[types.GetPromptRequestParams, Mapping[str, Withheld]], types.GetPromptResult]" = Late(
     "prompts:get_prompt"
@@ -46,6 +46,12 @@ _Completing = Awaitable[types.CompleteResult]
 _COMPLETE: "Late[[types.CompleteRequestParams, Account, Mapping[str, Withheld]], _Completing]" = Late(
     "prompts:complete"
 )
+_LIST_SKILLS: "Late[[Mapping[str, Withheld]], types.CacheableResult]" = Late("skills:list_skills")
+_GET_SKILL: "Late[[str, Mapping[str, Withheld]], types.CacheableResult]" = Late("skills:get_skill")
+_LIST_RESOURCES: "Late[[Mapping[str, Withheld]], types.ListResourcesResult]" = Late("skills:list_resources")
+_READ_RESOURCE: "Late[[str, Mapping[str, Withheld]], types.ReadResourceResult]" = Late("skills:read_resource")
+_EXTENSIONS: dict[str, dict[str, Any]] = {"io.modelcontextprotocol/skills": {}}
+"""What is told of each extension of the protocol that is served: of skills, that no folder is listed."""
 _FORMS_HAVE_A_MODE = "2025-11-25"
 """The revision that brought questions of another kind than a form."""
 
@@ -124,16 +130,46 @@ def assemble_server(
     ) -> types.CompleteResult:
         return await _COMPLETE(params, context.lifespan_context.account, _select(selection).withheld)
 
+    async def list_skills(
+        context: ServerRequestContext[Served], _: types.PaginatedRequestParams
+    ) -> HandlerResult:
+        return _for_revision(_LIST_SKILLS(_select(selection).withheld), context.protocol_version)
+
+    # Its params have a uri, and nothing else, as those of a resource.
+    async def get_skill(
+        context: ServerRequestContext[Served], params: types.ReadResourceRequestParams
+    ) -> HandlerResult:
+        return _for_revision(_GET_SKILL(params.uri, _select(selection).withheld), context.protocol_version)
+
+    async def list_resources(
+        _: ServerRequestContext[Served], __: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
+        return _LIST_RESOURCES(_select(selection).withheld)
+
+    async def list_resource_templates(
+        _: ServerRequestContext[Served], __: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        # There are none; many a host asks all the same where there are resources.
+        return types.ListResourceTemplatesResult(resource_templates=[])
+
+    async def read_resource(
+        _: ServerRequestContext[Served], params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
+        return _READ_RESOURCE(params.uri, _select(selection).withheld)
+
     def schema_of(name: str) -> Mapping[str, Any] | None:
         tool = selection.tools.get(name)
         return None if tool is None else tool.input_schema
 
-    async def narrow_instructions(
+    async def complete_introduction(
         ctx: ServerRequestContext[Served, Any], call_next: CallNext
     ) -> HandlerResult:
         told = await call_next(ctx)
-        if ctx.method in _TELL_INSTRUCTIONS and asked_toolsets.get() and isinstance(told, dict):
-            told["instructions"] = instructions(sandbox_url, _select(selection))
+        if ctx.method in _INTRODUCE and isinstance(told, dict):
+            # The SDK leaves them out of revisions that do not know the field; hosts of these read it.
+            told["capabilities"]["extensions"] = _EXTENSIONS
+            if asked_toolsets.get():
+                told["instructions"] = instructions(sandbox_url, _select(selection))
         return told
 
     server = Server(
@@ -149,8 +185,14 @@ def assemble_server(
         on_list_prompts=list_prompts,
         on_get_prompt=get_prompt,
         on_completion=complete,
+        on_list_resources=list_resources,
+        on_list_resource_templates=list_resource_templates,
+        on_read_resource=read_resource,
     )
-    server.middleware.append(narrow_instructions)
+    server.add_request_handler("skills/list", types.PaginatedRequestParams, list_skills)
+    server.add_request_handler("skills/get", types.ReadResourceRequestParams, get_skill)
+    server.extensions = _EXTENSIONS
+    server.middleware.append(complete_introduction)
     return server
 
 
@@ -161,6 +203,13 @@ def _select(selection: Selection) -> Selection:
         return selection.narrow(asked) if asked else selection
     except ConfigurationError as error:
         raise MCPError(code=types.INVALID_PARAMS, message=error.message) from error
+
+
+def _for_revision(result: types.CacheableResult, revision: str) -> HandlerResult:
+    """Return an extension's result as the protocol's own are: modern ones alone tell how long they keep."""
+    if revision in MODERN_PROTOCOL_VERSIONS:
+        return result
+    return result.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"ttl_ms", "cache_scope"})
 
 
 def _off_error(off: Withheld) -> SyncError:

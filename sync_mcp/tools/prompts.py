@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import anyio
 import mcp_types as types
@@ -16,8 +17,11 @@ from mcp.shared.exceptions import MCPError
 from sync_mcp.api.languages import LANGUAGES
 from sync_mcp.errors import SyncError
 from sync_mcp.texts import FAULT_LIMIT, clean, fold_words, near, safe
-from sync_mcp.tools.account import Account
 from sync_mcp.tools.withheld import names_any
+
+if TYPE_CHECKING:
+    # It brings the client of the API, which a prompt needs only to complete an argument.
+    from sync_mcp.tools.account import Account
 
 VALUE_LIMIT = 4000
 """The longest argument."""
@@ -30,7 +34,7 @@ _UNSEEN = re.compile("[\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-
 
 logger = logging.getLogger("sync_mcp.tools")
 
-Complete = Callable[[Account], Awaitable[Sequence[str]]]
+Complete = Callable[["Account"], Awaitable[Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +100,19 @@ _ASK = "Tell the price, and ask whether to go on. Go on only after a yes."
 _CREATE = "Call create_generation with the same arguments."
 
 
-async def _list_languages(_: Account) -> Sequence[str]:
+async def _list_languages(_: "Account") -> Sequence[str]:
     return list(LANGUAGES.values())
 
 
-async def _list_voices(account: Account) -> Sequence[str]:
+async def _list_voices(account: "Account") -> Sequence[str]:
     return [voice.name for voice in await account.lists.voices() if voice.name]
 
 
-async def _list_models(account: Account) -> Sequence[str]:
+async def _list_models(account: "Account") -> Sequence[str]:
     return [model.name for model in await account.lists.models()]
 
 
-async def _list_models_and_voices(account: Account) -> Sequence[str]:
+async def _list_models_and_voices(account: "Account") -> Sequence[str]:
     return [*await _list_models(account), *await _list_voices(account)]
 
 
@@ -195,7 +199,7 @@ def get_prompt(params: types.GetPromptRequestParams, withheld: Mapping[str, obje
 
 
 async def complete(
-    params: types.CompleteRequestParams, account: Account, withheld: Mapping[str, object]
+    params: types.CompleteRequestParams, account: "Account", withheld: Mapping[str, object]
 ) -> types.CompleteResult:
     """Return what an argument of a prompt can be, likeliest first; nothing where it cannot be told soon."""
     found: list[str] = []
@@ -210,7 +214,7 @@ async def complete(
     )
 
 
-async def _list_soon(list_values: Complete, account: Account) -> Sequence[str]:
+async def _list_soon(list_values: Complete, account: "Account") -> Sequence[str]:
     try:
         with anyio.fail_after(COMPLETION_SECONDS):
             return await list_values(account)

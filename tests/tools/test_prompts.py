@@ -156,14 +156,22 @@ async def test_without_a_key_a_voice_is_not_completed_and_a_prompt_is_filled_all
         assert "Hello." in await text_of(client, "say", GOOD["say"])
 
 
-def test_who_lists_the_tools_loads_no_prompt() -> None:
+def test_who_lists_the_tools_loads_no_prompt_and_no_skill_and_who_lists_these_no_client_of_the_api() -> None:
     code = (
-        "import sys, anyio; from mcp import Client; from sync_mcp import Settings, create_server\n"
+        "import sys, anyio; from mcp import Client; from mcp_types import Request, Result\n"
+        "from sync_mcp import Settings, create_server\n"
+        "def tell():\n"
+        "    names = ('tools.prompts', 'tools.skills', 'api.http')\n"
+        "    print(*(f'sync_mcp.{name}' in sys.modules for name in names))\n"
+        "skills = Request(method='skills/list', params={})\n"
         "async def main():\n"
         "    async with Client(create_server(Settings())) as client:\n"
-        "        await client.list_tools(); print('sync_mcp.tools.prompts' in sys.modules)\n"
-        "        await client.list_prompts(); print('sync_mcp.tools.prompts' in sys.modules)\n"
+        "        await client.list_tools(); tell()\n"
+        "        await client.list_prompts(); tell()\n"
+        "        await client.session.send_request(skills, Result); tell()\n"
         "anyio.run(main)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=60)
-    assert done.stdout.split() == ["False", "True"], done.stderr
+    assert done.stdout.splitlines() == ["False False False", "True False False", "True True False"], (
+        done.stderr
+    )
