@@ -1,6 +1,6 @@
-"""The product's server, on its own HTTP transport, with the tools that the conformance suite calls by name.
+"""The product's server, on its own HTTP transport, with the tools and prompts of the conformance suite.
 
-They stand beside the product's tools, whose definitions are checked with them. It prints its URL, and serves.
+They stand beside the product's own, whose definitions are checked with them. It prints its URL, and serves.
 """
 
 import logging
@@ -15,10 +15,13 @@ from sync_mcp.errors import InvalidRequestError
 from sync_mcp.server import create_server
 from sync_mcp.serving.http import MCP_PATH, create_app, listen, serve_http
 from sync_mcp.settings import Settings
+from sync_mcp.tools import prompts
+from sync_mcp.tools.account import Account
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.catalogue import TOOLS as PRODUCT_TOOLS
 from sync_mcp.tools.context import CallContext
+from sync_mcp.tools.prompts import Argument, Prompt
 from sync_mcp.tools.registry import ArgumentsT, Tool, Toolset
 
 # One red pixel, and a sound without a sample.
@@ -85,6 +88,10 @@ async def log(_: CallContext, __: Arguments) -> TextAnswer:
     return text_answer("Done, with a line in the log.")
 
 
+async def list_words(_: Account) -> Sequence[str]:
+    return ("test", "testing")
+
+
 def tool(
     name: str,
     run: Callable[[CallContext, ArgumentsT], Awaitable[Answer]],
@@ -119,8 +126,20 @@ TOOLS = (
     tool("test_custom_header", say, arguments=HeaderArguments),
 )
 
+PROMPTS = (
+    Prompt("test_simple_prompt", "Simple", "A prompt of the conformance suite.", (), ("Say so.",)),
+    Prompt(
+        "test_prompt_with_arguments",
+        "With arguments",
+        "A prompt of the conformance suite with arguments.",
+        (Argument("arg1", "The first", list_words), Argument("arg2", "The second")),
+        ("Say both.",),
+    ),
+)
+
 
 if __name__ == "__main__":
+    prompts.PROMPTS = {**prompts.PROMPTS, **{prompt.name: prompt for prompt in PROMPTS}}
     listening = listen("127.0.0.1", 0)
     print(f"http://127.0.0.1:{listening.getsockname()[1]}{MCP_PATH}", flush=True)  # noqa: T201
     serve_http(create_app(create_server(Settings(), tools=TOOLS)), listening, lambda: None)

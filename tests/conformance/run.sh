@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The MCP conformance suite, on the fixture server beside this file: both requirement sets.
+# The MCP conformance suite, on the fixture server beside this file: both requirement sets, and what it has of
+# skills, which no set holds.
 #
 # run.sh [FOLDER]: FOLDER holds node_modules with the suite and Node; without it both are installed for the run.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=$here/../../.venv/bin/python
 revisions=(2025-11-25 2026-07-28)
+extensions=(sep-2640-skills-enumeration sep-2640-skills-manifest)
 
 work=$(mktemp -d)
 server=
@@ -45,6 +47,14 @@ for revision in "${revisions[@]}"; do
         code=1
         tail -20 "$work/$revision.log" >&2
     }
+    for scenario in "${extensions[@]}"; do
+        PATH="$modules/node_modules/.bin:$PATH" timeout 120 \
+            conformance server --url "$url" --scenario "$scenario" --spec-version "$revision" --force \
+            --output-dir "$work/$revision" >"$work/$scenario.log" 2>&1 || {
+            code=1
+            tail -20 "$work/$scenario.log" >&2
+        }
+    done
 done
 "$python" "$here/judge.py" "${results[@]}" || code=1
 [ "$code" -eq 0 ] && printf 'All others passed, in %d s.\n' "$SECONDS"
