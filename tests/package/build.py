@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.prompts import PROMPTS
 from tests.package.facts import ROOT, SOURCES, Facts
 
 DIST = ROOT / "dist"
@@ -68,6 +69,18 @@ def write_bundle(folder: Path, facts: Facts) -> None:
     manifest["tools"] = [
         {"name": tool.name, "description": f"{tool.description.partition('. ')[0].rstrip('.')}."}
         for tool in TOOLS
+    ]
+    # So do the prompts: a host that shows the bundle's fills in what the server would.
+    manifest["prompts"] = [
+        {
+            "name": prompt.name,
+            "description": prompt.description,
+            "arguments": [argument.name for argument in prompt.arguments],
+            "text": prompt.fill(
+                {argument.name: f"${{arguments.{argument.name}}}" for argument in prompt.arguments}
+            ),
+        }
+        for prompt in PROMPTS.values()
     ]
     place.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8", newline="\n")
 

@@ -15,6 +15,7 @@ import pytest
 
 from sync_mcp import __version__
 from sync_mcp.settings import Settings
+from sync_mcp.tools.prompts import PROMPTS
 from tests.docs.generate import PARTS
 from tests.package.build import BUNDLE_FILES, check, write_bundle, write_server
 from tests.package.facts import PLACEHOLDER, ROOT, SOURCES, Facts
@@ -127,12 +128,23 @@ def test_the_bundle_is_of_type_uv_and_has_what_directories_ask_for(dist: Path) -
     assert (told["manifest_version"], told["server"]["type"]) == ("0.4", "uv")
     assert (told["server"]["mcp_config"]["command"], told["server"]["mcp_config"]["args"][0]) == ("uv", "run")
     assert told["icon"] in BUNDLE_FILES
-    assert len(told["prompts"]) == 3
-    for prompt in told["prompts"]:
-        assert set(re.findall(r"\$\{arguments\.(\w+)\}", prompt["text"])) == set(prompt["arguments"])
     assert "https://sync.so/privacy" in told["privacy_policies"]
     assert told["_meta"]["io.modelcontextprotocol.registry"]["name"] == server(dist)["name"]
     assert "Not yet run against the live API." in told["long_description"]
+
+
+def test_the_prompts_of_the_bundle_are_those_of_the_server(dist: Path) -> None:
+    given = {"clip": "a.mp4", "language": "French", "script": "Hi.", "voice": "warm", "speech": "a.wav"}
+    given |= {"first": "sync-3", "second": "lipsync-2"}
+    told = manifest(dist)["prompts"]
+    assert [prompt["name"] for prompt in told] == list(PROMPTS) == ["dub", "say", "compare"]
+    for prompt in told:
+        chosen = {name: given[name] for name in prompt["arguments"]}
+        filled = prompt["text"]
+        for name, value in chosen.items():
+            filled = filled.replace(f"${{arguments.{name}}}", value)
+        assert filled == PROMPTS[prompt["name"]].fill(chosen)
+        assert prompt["description"] == PROMPTS[prompt["name"]].description
 
 
 def test_the_registry_entry_names_the_index_and_the_bundle_by_its_digest(dist: Path) -> None:
