@@ -28,7 +28,7 @@ SDIST_ROOTS = (
     *("Makefile", "constraints.txt", "Dockerfile", "pyproject.toml", ".gitignore"),
 )
 MOST_BUNDLE_BYTES = 5_000
-MOST_WHEEL_BYTES = 900_000
+MOST_WHEEL_BYTES = 700_000
 WAIT_SECONDS = 120
 
 
