@@ -63,8 +63,8 @@ CURL_PRINTS = (
 )
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = TEXT) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def shell_commands() -> list[str]:
@@ -287,6 +287,19 @@ def test_every_shell_command_is_a_make_target_or_is_run_by_a_test() -> None:
             assert command in (SANDBOX_COMMAND, HTTP_COMMAND, *tried, *LEDGER_COMMANDS)
 
 
+def test_each_command_is_on_the_path_as_it_is_printed() -> None:
+    # What a page says that one has (`python` is a framework's own), and what make puts into the clone.
+    there = {"make", "uvx", "claude", "npx", "curl", "export", "python"}
+    there |= {".venv/bin/sync-mcp", ".venv/bin/python"}
+    known = re.compile(rf"(\S*bin/)?({'|'.join({program.rpartition('/')[2] for program in there})})(?= |$)")
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
+        told = [span for span in spans if known.match(span)]
+        told += [command for block in blocks("sh", text) for command in commands_in(block)]
+        assert {command.split()[0] for command in told} <= there, page.name
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_help_names_the_targets_of_the_readme() -> None:
     shown = subprocess.run(
@@ -358,7 +371,10 @@ def free_port() -> str:
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
 
 
-@pytest.mark.parametrize("page", [README, *GUIDES, ROOT / "SECURITY.md"], ids=lambda page: page.name)
+LETTERS = [ROOT / name for name in ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+
+
+@pytest.mark.parametrize("page", [README, *GUIDES, *LETTERS], ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
         if target.startswith("https://"):
