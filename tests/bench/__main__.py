@@ -87,13 +87,26 @@ def row(what: str, measured: float, reach: float, *, unit: str = "", at_least: b
 
 
 def starts() -> list[bool]:
-    pairs = [(start_cpu_seconds(OURS), start_cpu_seconds(BARE)) for _ in range(STARTS)]
+    taken = [
+        (
+            start_cpu_seconds(BARE),
+            start_cpu_seconds(OURS),
+            start_cpu_seconds(OURS, "prompts/list"),
+            start_cpu_seconds(OURS, "prompts/list", modern_era=True),
+        )
+        for _ in range(STARTS)
+    ]
+    tools, prompts, modern_prompts = (
+        median(ours[number] / bare for bare, *ours in taken) for number in range(3)
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", _MODULES_AFTER_LISTING], capture_output=True, encoding="utf-8", check=True
     ).stdout.split()
     early = [name for name in loaded if any(f"{name}.".startswith(f"{late}.") for late in _ONLY_LATER)]
     return [
-        row("start to tools/list, CPU time, ours / bare", median(ours / bare for ours, bare in pairs), 0.95),
+        row("start to tools/list, CPU time, ours / bare", tools, 0.95),
+        row("start to prompts/list, the same, the bare one's tools/list", prompts, 0.95),
+        row("start to prompts/list in the modern era, the same", modern_prompts, 0.95),
         row(f"modules loaded too early {' '.join(early[:5])}", len(early), 0),
     ]
 

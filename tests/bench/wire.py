@@ -27,6 +27,10 @@ _INITIALIZE = {
     "capabilities": {},
     "clientInfo": {"name": "bench", "version": "1"},
 }
+_META: dict[str, Any] = {
+    "io.modelcontextprotocol/protocolVersion": ERA,
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
 
 
 def environment(upstream: str) -> dict[str, str]:
@@ -100,13 +104,20 @@ class StdioServer:
                 self._waiting.pop(number).set_result(line)
 
 
-def start_cpu_seconds(command: tuple[str, ...]) -> float:
-    """Return the CPU time that a server takes from its start to its answer to tools/list."""
-    frames = (
-        _request(1, "initialize", _INITIALIZE),
-        {"jsonrpc": "2.0", "method": "notifications/initialized"},
-        _request(2, "tools/list", {}),
+def start_cpu_seconds(
+    command: tuple[str, ...], listing: str = "tools/list", *, modern_era: bool = False
+) -> float:
+    """Return the CPU time that a server takes from its start to its answer to `listing`."""
+    meta = {"_meta": _META} if modern_era else {}
+    introduction = (
+        [_request(1, "server/discover", meta)]
+        if modern_era
+        else [
+            _request(1, "initialize", _INITIALIZE),
+            {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        ]
     )
+    frames = [*introduction, _request(2, listing, meta)]
     process = subprocess.Popen(
         [sys.executable, *command],
         stdin=subprocess.PIPE,
@@ -181,8 +192,7 @@ class HttpServer:
 
     def _post(self, number: int) -> bytes:
         frame = _get_generation(number)
-        prefix = "io.modelcontextprotocol"
-        frame["params"]["_meta"] = {f"{prefix}/protocolVersion": ERA, f"{prefix}/clientCapabilities": {}}
+        frame["params"]["_meta"] = _META
         body = json.dumps(frame).encode()
         head = (
             f"POST {self._path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
