@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, cast
@@ -124,6 +124,18 @@ class Settings(BaseModel):
     VARIABLES: ClassVar[Mapping[str, str]]
     """The environment variable of each field, in their order."""
 
+    FLAGS: ClassVar[Mapping[str, str]] = {
+        "sandbox": "--sandbox",
+        "log_level": "--log-level",
+        "home": "--home",
+        "media_roots": "--root",
+        "http": "--http",
+        "http_host": "--host",
+        "http_port": "--port",
+        "http_allowed_hosts": "--allowed-host",
+    }
+    """The command's flags, by the settings that they override."""
+
     LIMITS: ClassVar[Mapping[str, str]] = {
         "per_job_usd": "max_usd_per_job",
         "per_day_usd": "budget_usd_per_day",
@@ -200,8 +212,7 @@ class Settings(BaseModel):
     @classmethod
     def _whole_paths(cls, value: tuple[Path, ...] | Path | None) -> tuple[Path, ...] | Path | None:
         for folder in (value,) if isinstance(value, Path) else value or ():
-            # Relative to what, would depend on who starts the server.
-            if not (folder.is_absolute() or folder.parts[:1] == ("~",)) or "\0" in str(folder):
+            if not _is_whole(folder):
                 raise ValueError("is no whole path")
         return value
 
@@ -254,7 +265,10 @@ class Settings(BaseModel):
         unfilled = {name: field for name in values if (field := _find_unfilled(values[name])) is not None}
         # A key is not needed everywhere, see `sends_placeholder`.
         unfilled.pop("api_key", None)
-        faults += [_UNFILLED_TOLD.format(cls.VARIABLES[name], field) for name, field in unfilled.items()]
+        typed = {name: flag for name, flag in cls.FLAGS.items() if flags.get(name) is not None}
+        # A fault is told by the name that the user gave the value under.
+        names = {**cls.VARIABLES, **typed}
+        faults += [_UNFILLED_TOLD.format(names[name], field) for name, field in unfilled.items()]
         values = {name: value for name, value in values.items() if name not in unfilled}
         for name in ("log_level", "approve_above_usd", "approve_by"):
             word = values.get(name)
@@ -268,8 +282,8 @@ class Settings(BaseModel):
                 str(fault["loc"][0]): fault["input"] for fault in reversed(error.errors(include_url=False))
             }
             faults += [
-                _complaint(variable, name, wrong[name])
-                for name, variable in cls.VARIABLES.items()
+                _complaint(names[name], name, wrong[name], is_flag=name in typed)
+                for name in cls.VARIABLES
                 if name in wrong
             ]
             return None, faults
@@ -342,6 +356,11 @@ _WANTED = {
     "http_tokens_file": "the whole path of a file, such as ~/.config/sync-mcp/tokens",
     "http_allowed_hosts": "names of hosts, such as mcp.example.com, with commas between",
 }
+_WANTED_OF_FLAGS = {
+    "media_roots": "the whole path of a folder, such as ~/Movies, each time it is given",
+    "http_allowed_hosts": "the name of a host, such as mcp.example.com, each time it is given",
+}
+"""Of what is given once for each value, and not with signs between."""
 
 
 def _find_unfilled(value: object) -> str | None:
@@ -351,11 +370,27 @@ def _find_unfilled(value: object) -> str | None:
     return next((match[1] for match in found if match), None)
 
 
-def _complaint(variable: str, name: str, value: object) -> str:
+def _complaint(told: str, name: str, value: object, *, is_flag: bool) -> str:
+    wanted = _WANTED_OF_FLAGS.get(name, _WANTED[name]) if is_flag else _WANTED[name]
     if isinstance(value, list):
-        value = os.pathsep.join(map(str, cast(list[object], value)))
+        given = list(map(str, cast(list[object], value)))
+        # Of what was given one by one, the first that is wrong.
+        wrong = (one for one in given if not _IS_POSSIBLE[name](one))
+        value = next(wrong, "") if is_flag else os.pathsep.join(given)
     shown = "" if name in _SECRETS else f", not {safe(without_secrets(str(value)), 60)!r}"
-    return f"{variable} must be {_WANTED[name]}{shown}."
+    return f"{told} must be {wanted}{shown}."
+
+
+def _is_whole(folder: Path) -> bool:
+    # Relative to what, would depend on who starts the server.
+    return (folder.is_absolute() or folder.parts[:1] == ("~",)) and "\0" not in str(folder)
+
+
+_IS_POSSIBLE: Mapping[str, Callable[[str], bool]] = {
+    "media_roots": lambda folder: _is_whole(Path(folder)),
+    "http_allowed_hosts": lambda host: _HOST.fullmatch(host) is not None,
+}
+"""Of the settings whose flags are given once for each value."""
 
 
 def _find_unknown(environment: Mapping[str, str], known: set[str]) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from sync_mcp import ConfigurationError, Settings
+from sync_mcp.cli.parser import create_parser
 
 KEY = "sk_Test-1234567890"
 
@@ -55,7 +56,7 @@ def test_a_flag_overrides_the_environment_and_one_that_was_not_given_does_not() 
     assert _read(environment, log_level="debug", sandbox=True) == Settings(log_level="debug", sandbox=True)
     assert _read(environment, log_level=None, sandbox=None) == Settings(log_level="error")
     assert _complaint(environment, log_level="") == (
-        "SYNC_MCP_LOG_LEVEL must be debug, info, warning or error, not ''."
+        "--log-level must be debug, info, warning or error, not ''."
     )
 
 
@@ -232,8 +233,8 @@ def test_a_secret_in_the_wrong_variable_is_not_repeated(variable: str, value: st
     assert complaint.endswith(f", not '{shown}'.")
 
 
-def test_an_empty_address_is_refused_by_its_name() -> None:
-    assert _complaint({}, http_host="") == "SYNC_MCP_HTTP_HOST must be an address of this machine, not ''."
+def test_an_empty_address_is_refused_by_the_name_that_it_was_given_under() -> None:
+    assert _complaint({}, http_host="") == "--host must be an address of this machine, not ''."
 
 
 def test_folders_are_told_with_the_systems_own_sign_between_them() -> None:
@@ -275,7 +276,7 @@ def test_names_of_tools_and_sets_stand_with_commas_between_in_any_case() -> None
         ({"SYNC_MCP_BUDGET_USD_PER_DAY": "${user_config.field}"}, {}, "SYNC_MCP_BUDGET_USD_PER_DAY"),
         ({"SYNC_MCP_SANDBOX": " ${user_config.field} "}, {}, "SYNC_MCP_SANDBOX"),
         ({"SYNC_MCP_HOME": "${user_config.field}"}, {}, "SYNC_MCP_HOME"),
-        ({}, {"media_roots": ["~/Movies", "${user_config.field}"]}, "SYNC_MCP_MEDIA_ROOTS"),
+        ({}, {"media_roots": ["~/Movies", "${user_config.field}"]}, "--root"),
     ],
 )
 def test_what_a_host_left_unfilled_is_told_as_such(
@@ -295,5 +296,28 @@ def test_a_key_that_a_host_left_unfilled_is_told_as_such_where_one_is_needed() -
     assert Settings.faults(unfilled | {"SYNC_MCP_SANDBOX": "true"}) == []
 
 
-def test_a_folder_of_a_flag_that_is_no_whole_path_is_told_as_it_was_given() -> None:
-    assert _complaint({}, media_roots=["~/Movies", "clips"]).endswith(f", not '~/Movies{os.pathsep}clips'.")
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (
+            {"media_roots": ["~/Movies", "clips"]},
+            "--root must be the whole path of a folder, such as ~/Movies, each time it is given, not 'clips'.",
+        ),
+        (
+            {"http_allowed_hosts": ["mcp.example.com", "a b"]},
+            "--allowed-host must be the name of a host, such as mcp.example.com, each time it is given, "
+            "not 'a b'.",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_flag_is_told_by_the_flag_and_what_was_given(
+    flags: dict[str, object], complaint: str
+) -> None:
+    others = {"SYNC_MCP_MEDIA_ROOTS": "~", "SYNC_MCP_HTTP_ALLOWED_HOSTS": "mcp.example.com"}
+    assert _complaint(others, **flags) == complaint
+
+
+def test_each_setting_that_a_flag_overrides_is_known_by_the_flag() -> None:
+    parsed = vars(create_parser().parse_args(["doctor"])).keys() | {"home"}
+    assert Settings.FLAGS.keys() == parsed & Settings.model_fields.keys()
+    assert all(flag in create_parser().format_help() for flag in Settings.FLAGS.values() if flag != "--home")

@@ -11,7 +11,7 @@ from sync_mcp.machine.installed import name_home
 from sync_mcp.serving.tokens import own_token, read_named_tokens
 from sync_mcp.settings import Settings
 
-HTTP_FLAGS = {"http_host": "--host", "http_port": "--port", "http_allowed_hosts": "--allowed-host"}
+HTTP_FLAGS = {name: Settings.FLAGS[name] for name in ("http_host", "http_port", "http_allowed_hosts")}
 """The flags of serving HTTP, by the settings that they override."""
 
 

@@ -978,4 +978,4 @@ def test_a_placeholder_in_place_of_the_key_bars_nobody_from_the_ledger(ledger: L
 def test_a_home_of_no_user_is_told_in_one_line(run: Run) -> None:
     done = run("--home", "~nobody-here/sync", "list")
     assert (done.returncode, done.stdout) == (2, "")
-    assert complaint(done) == "SYNC_MCP_HOME must be a folder, not '~nobody-here/sync'."
+    assert complaint(done) == "--home must be a folder, not '~nobody-here/sync'."

@@ -353,7 +353,7 @@ def test_a_flag_of_http_without_http_is_refused(flags: list[str], named: str, ar
 
 
 def test_an_empty_address_is_one_line() -> None:
-    assert _complaint(_run("--http", "--host", "")).startswith("SYNC_MCP_HTTP_HOST must be an address")
+    assert _complaint(_run("--http", "--host", "")).startswith("--host must be an address")
 
 
 def test_what_is_set_here_and_not_in_a_hosts_configuration_is_named() -> None:
