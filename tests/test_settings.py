@@ -301,7 +301,8 @@ def test_a_key_that_a_host_left_unfilled_is_told_as_such_where_one_is_needed() -
     [
         (
             {"media_roots": ["~/Movies", "clips"]},
-            "--root must be the whole path of a folder, such as ~/Movies, each time it is given, not 'clips'.",
+            "--root must be the whole path of a folder, such as ~/Movies, each time it is given, "
+            "not 'clips'.",
         ),
         (
             {"http_allowed_hosts": ["mcp.example.com", "a b"]},

@@ -43,7 +43,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 async def run_demo(output: str, telling: Telling) -> int:
-    """Make `<output>/lipsync.mp4` of a clip, telling each step and answer; return the exit code, 0 or 1."""
+    """Make `<output>/lipsync.mp4` of a clip, telling each step and answer; return the exit code, 0 or 1.
+
+    What lies in the folder stays: a second demo makes `lipsync-2.mp4`.
+    """
     code = 1
     try:
         await _play(_new_folder(output), telling)
@@ -54,7 +57,7 @@ async def run_demo(output: str, telling: Telling) -> int:
 
 
 async def _play(folder: Path, telling: Telling) -> None:
-    clip, video, sheet = (folder / name for name in ("clip.mp4", "lipsync.mp4", "contact-sheet.jpg"))
+    clip, video, sheet = _free_paths(folder, "clip.mp4", "lipsync.mp4", "contact-sheet.jpg")
     # Whatever it costs it is asked about, so that the question is seen.
     ours = {"SYNC_MCP_MEDIA_ROOTS": str(folder), "SYNC_MCP_APPROVE_ABOVE_USD": "0"}
     server = _SERVER.model_copy(update={"env": {**(_SERVER.env or {}), **ours}})
@@ -80,8 +83,7 @@ async def _play(folder: Path, telling: Telling) -> None:
         job = {"generation_id": str(created["generation_id"])}
         await assistant.wait_for(job)
         await assistant.call("preview_generation", job, picture=sheet)
-        saved = {**job, "path": str(video), "overwrite": True}
-        told = await assistant.call("download_generation", saved)
+        told = await assistant.call("download_generation", {**job, "path": str(video)})
     failed = [name for name, found in told["checks"].items() if found.startswith("failed")]
     if failed:
         raise _DemoFailed(f"the video failed a check ({', '.join(failed)}) and is kept as {told['path']}")
@@ -143,6 +145,15 @@ def _new_folder(output: str) -> Path:
             f"nothing can be written in {folder}: {reason}. Name another place: --output FOLDER"
         ) from error
     return folder
+
+
+def _free_paths(folder: Path, *names: str) -> list[Path]:
+    """Return paths of these names, all with the same number where one is taken: what is there stays."""
+    paths, number = [folder / name for name in names], 1
+    while any(path.exists() for path in paths):
+        number += 1
+        paths = [folder / f"{Path(name).stem}-{number}{Path(name).suffix}" for name in names]
+    return paths
 
 
 def _sample(instructions: str, name: str) -> str:

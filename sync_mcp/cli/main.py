@@ -6,20 +6,41 @@ import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from types import FrameType
 
 from sync_mcp.cli.parser import create_parser
 from sync_mcp.cli.streams import end_unread, flush, open_standard_streams, stop
 from sync_mcp.errors import ConfigurationError
 
+_SERVING = ("sync_mcp.cli.serve", "sync_mcp.cli.sandbox")
+"""What runs until it is told to end, and then has done all that it was to do."""
+
 
 def main() -> None:
-    """Run the command line; exit code 2 for a setting or a flag that is wrong, 1 where nobody reads on."""
+    """Run the command line; it ends the program by an exit code.
+
+    2 stands for a setting or a flag that is wrong, 1 for output that nobody reads, and 130 or 143, as in a
+    shell, for Ctrl-C and SIGTERM, at which what serves ends with 0.
+    """
     open_standard_streams()
+    module, number = _SERVING[0], signal.SIGINT
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        nonlocal number
+        number = signal.SIGTERM
+        interrupt = signal.getsignal(signal.SIGINT)
+        if not callable(interrupt):
+            # A script has it ignored by what it puts into the background.
+            interrupt = signal.default_int_handler
+        interrupt(signum, frame)
+
     try:
         # Until serving begins, a host that asks for the end gets the same orderly one as Ctrl-C.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, end)
         try:
-            _run(create_parser().parse_args())
+            arguments = create_parser().parse_args()
+            module = arguments.module
+            _run(arguments)
         finally:
             # Left to the interpreter, a failure would be told with a traceback.
             flush()
@@ -28,8 +49,8 @@ def main() -> None:
     except ConfigurationError as error:
         stop(f"{error.message} {error.next_step}".rstrip())
     except KeyboardInterrupt:
-        # Before serving began; from then on the server itself ends on the signal.
-        sys.exit(0)
+        # Of what serves: before that began; from then on the server itself ends on the signal.
+        sys.exit(0 if module in _SERVING else 128 + number)
 
 
 def _run(arguments: argparse.Namespace) -> None:

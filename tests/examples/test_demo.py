@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from sync_mcp.cli.telling import Plain
 from sync_mcp.media.decoding.probe import probe
 from tests.docs.picture import SHEET, TERMINAL, transcript, without_progress
 from tests.media.clips import frozen_at_first, make_media
-from tests.serving.stdio.forked import run_forked
+from tests.serving.stdio.forked import run_forked, start_forked
 
 STEPS = (
     "tools/list",
@@ -95,6 +96,38 @@ def test_the_demo_fails_with_a_reason_where_the_folder_cannot_be_made(tmp_path: 
     assert f"The demo failed: nothing can be written in {in_the_way}: " in done.stderr
     assert done.stderr.rstrip().endswith("Name another place: --output FOLDER")
     assert "Traceback" not in done.stderr
+
+
+def test_the_demo_leaves_what_lies_in_its_folder_and_takes_names_that_are_free(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "lipsync.mp4").write_text("the first one", encoding="utf-8")
+
+    def prepare(_sample_url: str, clip: Path) -> None:
+        raise OSError(f"to {clip.name}")
+
+    monkeypatch.setattr("sync_mcp.cli.demo._prepare", prepare)
+    assert anyio.run(run_demo, str(tmp_path), Plain()) == 1
+    assert "The demo failed: to clip-2.mp4" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["lipsync.mp4"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system ends a process by force, whatever the signal")
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_middle_of_the_demo_ends_it_with_the_code_of_the_signal(
+    tmp_path: Path, end: signal.Signals, code: int
+) -> None:
+    command = [sys.executable, "-m", "sync_mcp", "demo", "--output", str(tmp_path)]
+    with start_forked(command, os.environ) as demo:
+        assert demo.stdout
+        assert demo.stderr
+        try:
+            assert any(b"Find a voice" in line for line in demo.stdout)
+            demo.send_signal(end)
+            assert demo.wait(60) == code
+            assert demo.stderr.read() == b""
+        finally:
+            demo.kill()
 
 
 def test_the_demo_fails_with_a_reason_where_the_server_ends_at_once(

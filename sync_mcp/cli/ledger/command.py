@@ -18,8 +18,6 @@ from sync_mcp.payments.rows import Entry
 
 PRUNED_AFTER_DAYS = 90
 
-_INTERRUPTED = 130
-
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what one command of `sync-mcp ledger` says, and end the program with its exit code."""
@@ -27,8 +25,6 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         with home_of_flags(arguments):
             _act(ledger, arguments)
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
     finally:
         ledger.close()
 
