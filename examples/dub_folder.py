@@ -148,13 +148,13 @@ class Folder:
 
     async def save(self, sync: AsyncSync, clip: Path, outcome: CreateOutcome) -> None:
         """Download what was made of a clip, and note how it went."""
-        job = outcome.generation
+        job = outcome.last_seen
         if job:
             self.rows[clip] |= {"generation_id": job.id, "status": job.status}
         try:
             if outcome.error:
                 raise outcome.error
-            assert job
+            job = outcome.generation
             self.note(clip, output=(await sync.generations.download(job.id, result_of(clip))).name)
         except LimitReached as error:
             reason = error.message

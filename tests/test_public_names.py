@@ -1,5 +1,7 @@
 import ast
 import json
+import pydoc
+import re
 import subprocess
 import sys
 from importlib import resources
@@ -9,7 +11,7 @@ from typing import cast
 import pytest
 
 import sync_mcp
-from sync_mcp import SyncError, errors
+from sync_mcp import AsyncSync, SyncError, errors
 
 _SOURCE = ast.parse(Path(sync_mcp.__file__).read_text(encoding="utf-8"))
 _PUBLIC = cast(list[str], sync_mcp.__all__)
@@ -107,3 +109,11 @@ def test_every_public_error_is_exported() -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert resources.files(sync_mcp).joinpath("py.typed").is_file()
+
+
+def test_help_on_the_client_names_each_of_its_namespaces_in_one_line() -> None:
+    shown = pydoc.plain(pydoc.render_doc(AsyncSync))
+    namespaces = [name for name in vars(AsyncSync(api_key="any")) if not name.startswith("_")]
+    assert len(namespaces) == 7
+    for name in namespaces:
+        assert re.search(rf"^ \|  +{name}: \w.+\.$", shown, re.MULTILINE), name

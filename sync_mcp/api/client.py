@@ -72,6 +72,15 @@ class AsyncSync:
         async with AsyncSync() as sync:
             generation = await sync.generations.create(model="lipsync-2", input=[...])
 
+    What the API offers stands in these attributes:
+        generations: make, price, wait for, list, download and delete videos; `create_many` makes many.
+        assets: upload local files, and find, list, download and delete what was uploaded.
+        voices: the voices that can say a script.
+        account: the plan, how many jobs may run at once, and the balance.
+        usage: what the jobs of a time did cost, where the organization has that export.
+        models: what there is to make a video with.
+        errors: what the API's error codes mean.
+
     Args:
         api_key: the key; by default the environment's SYNC_API_KEY.
         base_url: the API's origin; by default SYNC_BASE_URL, else https://api.sync.so.

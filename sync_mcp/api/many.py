@@ -60,15 +60,28 @@ class CreateOutcome:
     Attributes:
         index: the request's place among all, from 0.
         request: as it was given.
-        generation: the job as it ended, which may be in failure; None where there is none, or none is known.
-        error: what `create` raised, or what the API said when the job was asked for and could not be read
-            (`generation` is then its last known state); None where the job ended.
+        last_seen: the job as it ended, which may be in failure, or as it was last seen; None where none was
+            made, or none is known.
+        error: what `create` raised, or what the API said when the job was asked for and could not be read;
+            None where the job ended.
     """
 
     index: int
     request: ManyRequest
-    generation: Generation | None = None
+    last_seen: Generation | None = None
     error: SyncError | None = None
+
+    @property
+    def generation(self) -> Generation:
+        """The job, which there always is where `error` is None.
+
+        Raises:
+            SyncError: `error`, where no job is known.
+        """
+        if self.last_seen is not None:
+            return self.last_seen
+        assert self.error is not None
+        raise self.error
 
 
 @dataclass(frozen=True, slots=True)

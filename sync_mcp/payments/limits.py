@@ -1,7 +1,7 @@
 """How much may be spent: the user's limits, and what stands against them."""
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
@@ -75,7 +75,8 @@ class Limits:
         ever_usd: on all jobs in the ledger.
 
     Raises:
-        ValueError: a limit is negative, or no number.
+        TypeError: a limit is no Decimal: a float would not be the amount that it is written as.
+        ValueError: a limit is negative, too high, or no number.
     """
 
     per_job_usd: Decimal | None = None
@@ -83,9 +84,16 @@ class Limits:
     ever_usd: Decimal | None = None
 
     def __post_init__(self) -> None:
-        for limit in astuple(self):
-            if limit is not None and not 0 <= limit <= HIGHEST_USD:
-                raise ValueError(f"a limit lies between 0 and {HIGHEST_USD} USD")
+        for name, limit in asdict(self).items():
+            if limit is None:
+                continue
+            if not isinstance(limit, Decimal):
+                raise TypeError(
+                    f"Limits.{name} must be a Decimal of US dollars, such as Decimal('2.50'), "
+                    f"not {type(limit).__name__} {limit!r}."
+                )
+            if not (limit.is_finite() and 0 <= limit <= HIGHEST_USD):
+                raise ValueError(f"Limits.{name} must lie between 0 and {HIGHEST_USD} USD, not at {limit}.")
 
     @property
     def any(self) -> bool:

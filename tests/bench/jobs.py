@@ -157,7 +157,7 @@ async def slots_busy() -> float:
             await sync.generations.wait((await sync.generations.create(**requests[0])).id)
             began = time.monotonic()
             async for outcome in sync.generations.create_many(requests):
-                assert outcome.generation, outcome.error
+                assert outcome.error is None, outcome.error
             return MANY * JOB_SECONDS / SLOTS / (time.monotonic() - began)
 
 

@@ -71,7 +71,7 @@ async def test_a_wait_create_many_the_watcher_and_the_wait_for_a_slot_share_one_
     with anyio.fail_after(PATIENCE_SECONDS):
         async with anyio.create_task_group() as tasks, sync.generations.create_many(many, 2) as created:
             await until(lambda: len(created.pending) == 2)
-            first, second = (one.generation.id for one in created.pending if one.generation)
+            first, second = (one.generation.id for one in created.pending)
             third = (await make(sync, sandbox)).id
             tasks.start_soon(sync.generations.wait, third)
             tasks.start_soon(Watcher(lambda: sync, tasks).wait_for_many, [second, third], PATIENCE_SECONDS)

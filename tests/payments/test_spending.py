@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import anyio
 import pytest
@@ -492,7 +493,13 @@ def test_an_amount_is_shown_with_the_places_that_matter(amount: str, shown: str)
     assert dollars(Decimal(amount)) == shown
 
 
-@pytest.mark.parametrize("limit", ["-0.01", "1000001"])
-def test_a_limit_that_cannot_be_is_refused(limit: str) -> None:
-    with pytest.raises(ValueError, match="between 0"):
+@pytest.mark.parametrize("limit", ["-0.01", "1000001", "NaN"])
+def test_a_limit_that_cannot_be_is_refused_by_its_name(limit: str) -> None:
+    with pytest.raises(ValueError, match=r"Limits\.per_day_usd must lie between 0 and 1000000 USD"):
         Limits(per_day_usd=Decimal(limit))
+
+
+def test_a_limit_that_is_no_decimal_is_refused_with_what_one_looks_like() -> None:
+    limits: Any = {"ever_usd": 2.5}
+    with pytest.raises(TypeError, match=r"Limits\.ever_usd .* such as Decimal\('2\.50'\), not float 2\.5"):
+        Limits(**limits)
