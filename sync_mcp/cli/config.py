@@ -6,7 +6,7 @@ import sys
 from sync_mcp.access import LOOPBACK
 from sync_mcp.cli.flags import HTTP_FLAGS, read_settings, read_tokens
 from sync_mcp.cli.hosts import Installation, configuration, http_origin
-from sync_mcp.cli.streams import print_text
+from sync_mcp.cli.screen import show_pasted
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.machine.installed import this_command
 from sync_mcp.settings import Settings
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
         has_token_file=settings.http_tokens_file is not None,
         http_flags=_http_flags(settings),
     )
-    print_text(configuration(arguments.client, server))
+    show_pasted(configuration(arguments.client, server))
     untold = [
         variable
         for name, variable in settings.VARIABLES.items()

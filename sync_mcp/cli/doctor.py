@@ -8,7 +8,6 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from http.client import HTTPConnection, HTTPException
@@ -18,13 +17,15 @@ from typing import cast
 
 import anyio
 from anyio import to_thread
-from pydantic import SecretStr
+from pydantic import JsonValue, SecretStr
 
 from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
+from sync_mcp.cli.documents import print_document
+from sync_mcp.cli.findings import Finding, describe, faults, report
 from sync_mcp.cli.flags import home_of_flags, read_settings, settings_of_flags, sources
 from sync_mcp.cli.sandbox import has_media, own_sandbox
-from sync_mcp.cli.streams import print_text
+from sync_mcp.cli.screen import show_lines, waiting
 from sync_mcp.errors import (
     APIConnectionError,
     APIStatusError,
@@ -46,9 +47,8 @@ _TIMEOUT_SECONDS = 10.0
 _HEALTH_SECONDS = 2.0
 _HEALTH_BYTES = 100
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not served
-_SHOWN = 200
-_OURS_SHOWN = 400
-_NOT_INSTALLED = "not installed"
+_VALUE_LIMIT = 1000
+_NOT_INSTALLED, _NOT_SET = "not installed", "not set"
 _CLOCK_TOLERANCE_SECONDS = 120.0
 _WITHOUT_MEDIA = (
     "preview_generation does not work, and files are not checked before they are paid for nor when saved"
@@ -68,31 +68,19 @@ _CHECK_CERTIFICATE = (
 _CHECK_BASE_URL = "Check SYNC_BASE_URL: there is no Sync API."
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A line of the report; `remedy` is there only where something is wrong."""
-
-    name: str
-    state: str
-    remedy: str | None = None
-    is_ours: bool = False
-    """Whether the state is in our words alone: it may name a command, which is told whole."""
-
-    def __str__(self) -> str:
-        # Much of it is the API's own words: they must not make lines of their own.
-        line = f"{self.name:<10} {safe(self.state, _OURS_SHOWN if self.is_ours else _SHOWN)}"
-        return line if self.remedy is None else f"{line}\n  WRONG -> {safe(self.remedy, _OURS_SHOWN)}"
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Print the report, and end the program: exit code 1 where something is wrong."""
     try:
-        with home_of_flags(arguments):
+        with home_of_flags(arguments), waiting("Asking the API ..."):
             findings = _examine(read_settings(arguments), arguments)
     except ConfigurationError as error:
         told = Settings.faults(os.environ, **settings_of_flags(arguments)) or [error.message]
-        findings = [*_software(), *(Finding("settings", "cannot be used", fault) for fault in told)]
-    print_text(report(findings))
+        wrong = (Finding("settings", "cannot be used", fault, "configuration_error") for fault in told)
+        findings = [*_software(), *wrong]
+    if arguments.json:
+        print_document(describe(findings, __version__))
+    else:
+        show_lines(report(findings))
     sys.exit(1 if faults(findings) else 0)
 
 
@@ -125,29 +113,29 @@ async def examine(
     ]
 
 
-def report(findings: list[Finding]) -> str:
-    """Return the findings as text, ending in how many of them are wrong."""
-    wrong = faults(findings)
-    last = "All is well." if not wrong else f"{wrong} thing{'s are' if wrong > 1 else ' is'} wrong."
-    return "\n".join([*map(str, findings), last])
-
-
-def faults(findings: list[Finding]) -> int:
-    """Return how many things are wrong."""
-    return sum(finding.remedy is not None for finding in findings)
-
-
 def _software() -> Iterator[Finding]:
+    python, implementation = platform.python_version(), platform.python_implementation()
+    versions: dict[str, JsonValue] = {name: _version(name) for name in _PACKAGES}
     yield Finding("sync-mcp", __version__)
-    yield Finding("python", f"{platform.python_version()} {platform.python_implementation()}")
+    yield Finding(
+        "python", f"{python} {implementation}", facts={"version": python, "implementation": implementation}
+    )
     yield Finding("platform", f"{platform.platform()} ({sys.platform})")
-    yield Finding("packages", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES))
+    yield Finding("packages", ", ".join(f"{name} {one}" for name, one in versions.items()), facts=versions)
 
 
 def _settings(settings: Settings, origins: Mapping[str, str]) -> Iterator[Finding]:
     for name, variable in Settings.VARIABLES.items():
         value = getattr(settings, name)
-        yield Finding("setting", f"{variable} = {_plain(value)} ({origins[name]})")
+        shown = _plain(value)
+        known = not isinstance(value, SecretStr) and shown != _NOT_SET
+        facts: dict[str, JsonValue] = {
+            "variable": variable,
+            "value": safe(shown, _VALUE_LIMIT) if known else None,
+            "is_set": shown != _NOT_SET,
+            "source": origins[name],
+        }
+        yield Finding("setting", f"{variable} = {shown} ({origins[name]})", facts=facts)
 
 
 def _plain(value: object) -> str:
@@ -155,7 +143,7 @@ def _plain(value: object) -> str:
         case SecretStr():
             return "set, not shown"
         case None | ():
-            return "not set"
+            return _NOT_SET
         case bool():
             return str(int(value))
         case Decimal():
@@ -170,11 +158,18 @@ def _tools(settings: Settings) -> Finding:
     try:
         selection = _select_tools(settings)
     except ConfigurationError as error:
-        return Finding("tools", "the server does not start", error.message)
+        return Finding("tools", "the server does not start", error.message, error.code)
     off = f"; off: {', '.join(selection.withheld)}" if selection.withheld else ""
     on = len(TOOLS) - len(selection.withheld)
     remedy = None if on else "Correct SYNC_MCP_TOOLSETS and SYNC_MCP_TOOLS: an assistant sees no tool."
-    return Finding("tools", f"{on} of {len(TOOLS)} are on{off}", remedy, is_ours=True)
+    return Finding(
+        "tools",
+        f"{on} of {len(TOOLS)} are on{off}",
+        remedy,
+        None if on else "no_tools",
+        is_ours=True,
+        facts={"on": on, "off": list(selection.withheld)},
+    )
 
 
 def _select_tools(settings: Settings) -> Selection:
@@ -196,7 +191,7 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
         if settings.makes_token:
             check_own_token(home_folder(settings.home))
     except (ConfigurationError, ValueError) as error:
-        yield Finding("http", "does not start", str(error))
+        yield Finding("http", "does not start", str(error), "configuration_error")
         return
     place = f"{settings.http_host}:{settings.http_port}"
     try:
@@ -205,7 +200,8 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
         if _is_taken(error) and _is_served(settings.http_host, settings.http_port):
             yield Finding("http", f"already served on {place}")
         else:
-            yield Finding("http", "does not start", f"{error.message} Give another --port or --host.")
+            remedy = f"{error.message} Give another --port or --host."
+            yield Finding("http", "does not start", remedy, error.code)
     else:
         yield Finding("http", f"can be served on {place}")
 
@@ -235,7 +231,8 @@ def _media(has_media: bool, *, needed: bool) -> Finding:
     else:
         fault = "PyAV is not installed" if found == _NOT_INSTALLED else f"PyAV {found} cannot be imported"
     if needed and not has_media:
-        return Finding("media", f"{fault}, and the sandbox needs it", f"Run {media_install()}.")
+        remedy = f"Run {media_install()}."
+        return Finding("media", f"{fault}, and the sandbox needs it", remedy, "media_extra_missing")
     sandbox = "" if has_media else ", nor is there a sandbox"
     return Finding("media", f"{fault}; {_WITHOUT_MEDIA}{sandbox}: {media_install()}")
 
@@ -250,26 +247,30 @@ def _folders(settings: Settings) -> list[Finding]:
 def _root(root: Path) -> Finding | None:
     place = _expand(root)
     if place is None or not place.exists():
-        return Finding("roots", f"{root} is not there, so no file in it can be used", _MEND_ROOTS)
+        state = f"{root} is not there, so no file in it can be used"
+        return Finding("roots", state, _MEND_ROOTS, "folder_not_found")
     if not place.is_dir():
-        return Finding("roots", f"{root} is no folder, so nothing can be read there", _MEND_ROOTS)
+        state = f"{root} is no folder, so nothing can be read there"
+        return Finding("roots", state, _MEND_ROOTS, "folder_not_found")
     if not os.access(place, os.R_OK | os.X_OK):
-        return Finding("roots", f"{root} cannot be read by this user", _MEND_ROOTS)
+        state = f"{root} cannot be read by this user"
+        return Finding("roots", state, _MEND_ROOTS, "folder_not_readable")
     return None
 
 
 def _results(folder: Path) -> Finding | None:
     place = _expand(folder)
     if place is None:
-        return Finding("results", f"{folder} cannot be found: there is no such home folder", _MEND_RESULTS)
+        state = f"{folder} cannot be found: there is no such home folder"
+        return Finding("results", state, _MEND_RESULTS, "folder_not_found")
     # The folder itself is made when it is needed, none above it.
     there = place if os.path.lexists(place) else place.parent
     if not there.is_dir():
         fault = "is no folder" if there == place else "cannot be made: there is no folder above it"
-        return Finding("results", f"{folder} {fault}", _MEND_RESULTS)
+        return Finding("results", f"{folder} {fault}", _MEND_RESULTS, "folder_not_found")
     if not os.access(there, os.W_OK | os.X_OK):
         fault = "cannot be written to" if there == place else "cannot be made in the folder above it"
-        return Finding("results", f"{folder} {fault}", _MEND_RESULTS)
+        return Finding("results", f"{folder} {fault}", _MEND_RESULTS, "folder_not_writable")
     return None
 
 
@@ -314,12 +315,15 @@ def _ledger(settings: Settings) -> Finding:
         unresolved = sum(spending.unresolved for _, _, spending in ledger.accounts())
     except LedgerError as error:
         remedy = None if error.code == UNTOUCHED_CODE else error.to_user
-        return Finding("ledger", error.message, remedy, is_ours=True)
+        return Finding("ledger", error.message, remedy, error.code if remedy else None, is_ours=True)
     finally:
         ledger.close()
     more = f": `{ledger_command('list')}` says what to do" if unresolved else ""
     return Finding(
-        "ledger", f"{ledger.store.place}; entries: {entries}, unresolved: {unresolved}{more}", is_ours=True
+        "ledger",
+        f"{ledger.store.place}; entries: {entries}, unresolved: {unresolved}{more}",
+        is_ours=True,
+        facts={"path": str(ledger.store.place), "entries": entries, "unresolved": unresolved},
     )
 
 
@@ -327,18 +331,16 @@ def _open_home(settings: Settings) -> Iterator[Finding]:
     place = None if settings.sandbox else open_to_others(home_folder(settings.home))
     if place is not None:
         mend = f"chmod go-w {shlex.quote(str(place))}"
-        yield Finding(
-            "home", open_fault(place), f"Make it yours alone ({mend}), or name another one in SYNC_MCP_HOME."
-        )
+        remedy = f"Make it yours alone ({mend}), or name another one in SYNC_MCP_HOME."
+        yield Finding("home", open_fault(place), remedy, "folder_open_to_others")
 
 
 def _future(path: Path) -> Finding:
     place = next(folder for folder in path.parents if folder.exists())
     if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
         return Finding("ledger", f"none yet; the first paid call makes {path}", is_ours=True)
-    return Finding(
-        "ledger", f"{path} cannot be made: {place} cannot be written to", _ANOTHER_HOME, is_ours=True
-    )
+    state = f"{path} cannot be made: {place} cannot be written to"
+    return Finding("ledger", state, _ANOTHER_HOME, "ledger_unavailable", is_ours=True)
 
 
 async def _network(settings: Settings, sandbox_url: str | None) -> list[Finding]:
@@ -355,13 +357,18 @@ async def _network(settings: Settings, sandbox_url: str | None) -> list[Finding]
         try:
             reached, answers = list(_describe_answer(sync, await sync.ping())), True
         except SyncError as error:
-            reached, answers = [Finding("api", error.whole_message, _remedy(error))], False
+            reached, answers = [Finding("api", error.whole_message, _remedy(error), error.code)], False
         return [*reached, await _key(sync, settings, answers=answers)]
 
 
 def _describe_answer(sync: AsyncSync, ping: Ping) -> Iterator[Finding]:
     mark = " (SANDBOX)" if sync.sandboxed else ""
-    yield Finding("api", f"{sync.base_url} answers in {ping.latency_seconds * 1000:.0f} ms{mark}")
+    milliseconds = round(ping.latency_seconds * 1000)
+    yield Finding(
+        "api",
+        f"{sync.base_url} answers in {milliseconds} ms{mark}",
+        facts={"base_url": sync.base_url, "latency_ms": milliseconds, "is_sandbox": sync.sandboxed},
+    )
     if ping.clock_offset_seconds is None:
         yield Finding("clock", "not compared: the API tells no time")
     else:
@@ -369,25 +376,28 @@ def _describe_answer(sync: AsyncSync, ping: Ping) -> Iterator[Finding]:
 
 
 def _clock(seconds: int) -> Finding:
-    remedy = _SET_CLOCK if abs(seconds) > _CLOCK_TOLERANCE_SECONDS else None
-    return Finding("clock", f"{seconds:+d} s beside the API's", remedy)
+    is_wrong = abs(seconds) > _CLOCK_TOLERANCE_SECONDS
+    remedy, code = (_SET_CLOCK, "clock_wrong") if is_wrong else (None, None)
+    return Finding(
+        "clock", f"{seconds:+d} s beside the API's", remedy, code, facts={"offset_seconds": seconds}
+    )
 
 
 async def _key(sync: AsyncSync, settings: Settings, *, answers: bool) -> Finding:
     if settings.sandbox:
         return Finding("key", "not needed on the sandbox")
     if not settings.api_key:
-        return Finding("key", "not set", _MAKE_KEY)
+        return Finding("key", "not set", _MAKE_KEY, "api_key_missing")
     key = settings.api_key.get_secret_value()
     if key.strip(_QUOTES) != key:
-        return Finding("key", "stands in quotes", _MEND_QUOTES)
+        return Finding("key", "stands in quotes", _MEND_QUOTES, "api_key_quoted")
     if not answers:
         return Finding("key", "not tried before the API answers")
     try:
         models = await sync.models.list()
     except SyncError as error:
         failed = "cannot be tried" if error.retryable else "does not work"
-        return Finding("key", f"{failed}: {error.whole_message}", _remedy(error))
+        return Finding("key", f"{failed}: {error.whole_message}", _remedy(error), error.code)
     return Finding("key", f"works; models: {', '.join(model.name for model in models)}")
 
 

@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -13,6 +14,7 @@ from sync_mcp.machine.installed import command_here
 
 _PLANS = ("free", "hobbyist", "creator", "growth", "scale", "enterprise")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
+_A_JOB = "6533643b-aceb-4c40-967e-d9ba9baac39e"
 _LONG_WORD = re.compile(r"(?<![\w-])\w[^\s'\"=,()]{15,}")
 
 
@@ -24,64 +26,112 @@ def create_parser() -> argparse.ArgumentParser:
     """
     parser = _OneLineParser(
         prog=command_here(),
-        allow_abbrev=False,
         description="MCP server for the Sync API: lip-synced and dubbed video. Without a command it serves "
         "stdio.",
-        epilog="The README describes the environment variables SYNC_API_KEY, SYNC_BASE_URL and SYNC_MCP_*.",
+    )
+    _add_examples(
+        parser,
+        "--sandbox",
+        "--root ~/Movies",
+        more="The README describes the environment variables SYNC_API_KEY, SYNC_BASE_URL and SYNC_MCP_*.",
     )
     parser.add_argument("--version", action="version", version=f"sync-mcp {__version__}")
     _add_server_flags(parser, default=None)
     parser.set_defaults(module="sync_mcp.cli.serve")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    config = commands.add_parser(
-        "config", allow_abbrev=False, help="print what to paste into a host, such as Claude Desktop"
+    def add(name: str, told: str, *examples: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=told, description=_as_sentence(told))
+        _add_examples(command, *examples)
+        return command
+
+    config = add(
+        "config",
+        "print what to paste into a host, such as Claude Desktop",
+        "claude-desktop --sandbox",
+        "cursor",
     )
     config.add_argument("client", choices=(*HOSTS, *ALIASES), metavar="CLIENT", help=", ".join(HOSTS))
     _add_server_flags(config, default=argparse.SUPPRESS)
     config.set_defaults(module="sync_mcp.cli.config")
 
-    doctor = commands.add_parser(
-        "doctor", allow_abbrev=False, help="report what is installed and set, and what is wrong"
-    )
+    doctor = add("doctor", "report what is installed and set, and what is wrong", "", "--sandbox --json")
+    _add_json(doctor)
     _add_server_flags(doctor, default=argparse.SUPPRESS)
     _add_home(doctor)
     doctor.set_defaults(module="sync_mcp.cli.doctor")
 
-    demo = commands.add_parser(
+    demo = add(
         "demo",
-        allow_abbrev=False,
-        help="make a video on the sandbox, step by step, as an assistant would",
+        "make a video on the sandbox, step by step, as an assistant would",
+        "--output my-demo",
+        "--raw",
     )
     demo.add_argument(
         "--output",
         default="demo-output",
         metavar="FOLDER",
-        help="where the video goes (default: demo-output)",
+        help="where the video goes; what is there stays (default: demo-output)",
     )
     demo.add_argument("--raw", action="store_true", help="show letter for letter what the assistant reads")
     demo.set_defaults(module="sync_mcp.cli.demo")
 
     _add_sandbox_flags(
-        commands.add_parser(
-            "sandbox", allow_abbrev=False, help="run the sandbox alone, for clients in any language"
+        add(
+            "sandbox",
+            "run the sandbox alone, for clients in any language",
+            "--port 8787 --job-seconds 0.5",
+            "--plan free",
         )
     )
     _add_ledger_commands(
-        commands.add_parser(
-            "ledger", allow_abbrev=False, help="look at what was paid, and settle what hangs in doubt"
-        )
+        add("ledger", "look at what was paid, and settle what hangs in doubt", "list", "show 12")
     )
     return parser
+
+
+class _WholeWords(argparse.HelpFormatter):
+    """Breaks lines between words alone, and those of examples, which are indented, not at all."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return _wrap(text, width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = (
+            [line] if line.startswith(" ") else _wrap(line, width - len(indent)) for line in text.split("\n")
+        )
+        return "\n".join(f"{indent}{line}" for wrapped in lines for line in wrapped or [""])
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 class _OneLineParser(argparse.ArgumentParser):
     """A wrong flag is one clear line; its subcommands' parsers are of the same kind."""
 
+    def __init__(self, **how: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_WholeWords, **how)
+
     def error(self, message: str) -> NoReturn:
         """End the program with one line that says what is wrong."""
         # A key that was given by mistake must not stand in the host's log.
         stop(f"{_LONG_WORD.sub('...', message)} (try {self.prog} --help)")
+
+
+def _as_sentence(told: str) -> str:
+    return f"{told[:1].upper()}{told[1:]}."
+
+
+def _add_examples(parser: argparse.ArgumentParser, *examples: str, more: str = "") -> None:
+    """Have the help end in what can be typed as it stands."""
+    title = "examples" if len(examples) > 1 else "example"
+    lines = [f"{title}:", *(f"  {parser.prog} {example}".rstrip() for example in examples)]
+    parser.epilog = "\n".join([*lines, *(["", more] if more else [])])
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON document, for a program")
 
 
 def _add_sandbox_flags(sandbox: argparse.ArgumentParser) -> None:
@@ -96,7 +146,11 @@ def _add_sandbox_flags(sandbox: argparse.ArgumentParser) -> None:
         "SYNC_MCP_HTTP_TOKEN, which then is their x-api-key",
     )
     sandbox.add_argument(
-        "--plan", default="scale", choices=_PLANS, help="plan of the account (default: scale)"
+        "--plan",
+        default="scale",
+        choices=_PLANS,
+        metavar="PLAN",
+        help=f"plan of the account: {', '.join(_PLANS)} (default: scale)",
     )
     sandbox.add_argument(
         "--job-seconds",
@@ -113,38 +167,43 @@ def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
     commands = ledger.add_subparsers(title="commands", metavar="COMMAND", required=True)
     ledger.set_defaults(module="sync_mcp.cli.ledger.command")
 
-    def add(name: str, told: str) -> Any:
-        command = commands.add_parser(name, allow_abbrev=False, help=told, description=told)
+    def add(name: str, told: str, *examples: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=told, description=_as_sentence(told))
         command.set_defaults(act=name)
+        _add_examples(command, *examples)
         _add_home(command)
         return command
 
-    def add_yes(command: Any) -> None:
+    def add_yes(command: argparse.ArgumentParser) -> None:
         command.add_argument("--yes", action="store_true", help="do it without asking")
 
     entry_id = _number("entry id", int, 1, 2**53)
 
-    listing = add("list", "list paid calls, what is unresolved first, and what was spent")
+    listing = add(
+        "list", "list paid calls, what is unresolved first, and what was spent", "--limit 50", "--all --json"
+    )
+    _add_json(listing)
     how_many = listing.add_mutually_exclusive_group()
     how_many.add_argument("--all", action="store_true", help="list them all")
     how_many.add_argument(
         "--limit", type=_number("number", int, 1, 1_000_000), metavar="N", help="list so many (default: 20)"
     )
 
-    show = add("show", "show all of one entry, and what can be done about it")
+    show = add("show", "show all of one entry, and what can be done about it", "12")
+    _add_json(show)
     show.add_argument("entry", type=entry_id, metavar="ID")
 
-    resolve = add("resolve", "say which job an unresolved call made: its money counts")
+    resolve = add("resolve", "say which job an unresolved call made: its money counts", f"12 {_A_JOB}")
     resolve.add_argument("entry", type=entry_id, metavar="ID")
     resolve.add_argument("generation", metavar="GENERATION_ID")
     resolve.add_argument("--unseen", action="store_true", help="though the API knows no such job")
     add_yes(resolve)
 
-    release = add("release", "say that an unresolved call made nothing: its money stands free again")
+    release = add("release", "say that an unresolved call made nothing: its money stands free again", "12")
     release.add_argument("entry", type=entry_id, metavar="ID")
     add_yes(release)
 
-    check = add("check", "look whether the ledger is whole; it changes nothing about the money")
+    check = add("check", "look whether the ledger is whole; it changes nothing about the money", "")
     check.add_argument(
         "--accept-loss",
         action="store_true",
@@ -152,7 +211,7 @@ def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
     )
     add_yes(check)
 
-    prune = add("prune", "delete what is old and cost nothing; what was paid stays")
+    prune = add("prune", "delete what is old and cost nothing; what was paid stays", "--before 365")
     prune.add_argument(
         "--before",
         type=_number("number of days", int, 0, 36_500),

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mcp_types import CallToolResult, TextContent, Tool
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
+from rich.text import Text
+
+from sync_mcp.cli.screen import Screen
 
 Facts = Mapping[str, Any]
 
 _MOST_TOLD = 3
+_BAR_COLUMNS = 12
 
 
 class Telling(Protocol):
@@ -71,17 +75,11 @@ class Raw:
         print(f"\nThe contact sheet: {sheet}\nThe video: {video}")
 
 
-class _Screen(Console):
-    def on_broken_pipe(self) -> None:
-        # Inside a callback of the client an exit would be told with a traceback; this is told as what it is.
-        raise
-
-
 class Plain:
     """Tells a person what happens: in colour, and with bars, where there is a terminal."""
 
     def __init__(self) -> None:
-        self._console = _Screen(highlight=False)
+        self._screen = Screen()
         self._bar: Progress | None = None
 
     def introduce(self, protocol: str, tools: list[Tool]) -> None:
@@ -94,18 +92,20 @@ class Plain:
     @contextmanager
     def show_call(self, tool: str, arguments: Facts) -> Generator[None]:
         self._line(f"\n[bold]{escape(_meaning(tool, arguments))}[/]  [dim]{tool}[/]")
-        if not self._console.is_terminal:
+        if not self._screen.is_terminal:
             yield
             return
-        columns = (TextColumn("  {task.description}"), BarColumn())
-        with Progress(*columns, console=self._console, transient=True) as self._bar:
+        # What is told stands last, where it has room to be broken between words.
+        told = TextColumn("{task.description}", markup=False, table_column=Column())
+        columns = (TextColumn(" "), BarColumn(_BAR_COLUMNS), TimeElapsedColumn(), told)
+        with Progress(*columns, console=self._screen, transient=True) as self._bar:
             yield
         self._bar = None
 
     def show_progress(self, done: float, message: str) -> None:
-        told = escape(message or f"{done:.0f} s")
+        told = message or f"{done:.0f} s"
         if self._bar is None:
-            self._line(f"  {told}")
+            self._line(f"  {escape(told)}")
         else:
             [task] = self._bar.task_ids or [self._bar.add_task("", total=None)]
             self._bar.update(task, description=told)
@@ -127,8 +127,8 @@ class Plain:
         self._line(f"[bold]The video:[/] {escape(video)}")
 
     def _line(self, markup: str) -> None:
-        # A path that a program reads is not broken into lines.
-        self._console.print(markup, soft_wrap=not self._console.is_terminal)
+        for line in Text.from_markup(markup, emoji=False).split("\n", allow_blank=True):
+            self._screen.print_line(line)
 
 
 def text_of(result: CallToolResult) -> str:

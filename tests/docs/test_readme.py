@@ -284,7 +284,7 @@ def test_every_shell_command_is_a_make_target_or_is_run_by_a_test() -> None:
             assert words[words.index("--") + 1 :] in ([CLONE_COMMAND], with_uv)
         else:
             tried = [snippet for _, snippet in snippets()]
-            assert command in (SANDBOX_COMMAND, HTTP_COMMAND, *tried, *LEDGER_COMMANDS)
+            assert command in (SANDBOX_COMMAND, HTTP_COMMAND, DOCTOR_COMMAND, *tried, *LEDGER_COMMANDS)
 
 
 def test_each_command_is_on_the_path_as_it_is_printed() -> None:
@@ -313,6 +313,7 @@ def test_make_help_names_the_targets_of_the_readme() -> None:
 LEDGER_COMMANDS = [command for command in shell_commands() if "sync-mcp ledger" in command]
 # It stands on each page that needs it.
 [SANDBOX_COMMAND] = {command for command in shell_commands() if "sync-mcp sandbox" in command}
+[DOCTOR_COMMAND] = [command for command in shell_commands() if "sync-mcp doctor" in command]
 HTTP_PORT = "8000"
 HTTP_COMMAND = f".venv/bin/sync-mcp --http --port {HTTP_PORT}"
 
@@ -416,7 +417,7 @@ def test_the_ledger_commands_work_on_a_create_of_unknown_outcome(sandbox: Sandbo
         )
         entry, _ = ledger.begin(attempt)
         ledger.doubt(entry.id, "owner", None)
-    assert len(LEDGER_COMMANDS) == 6
+    assert len(LEDGER_COMMANDS) == 7
     for command in LEDGER_COMMANDS:
         words = shlex.split(command.replace(" ID ", " 6533643b-aceb-4c40-967e-d9ba9baac39e "), comments=True)
         asks = words[2] in ("resolve", "release", "prune")
@@ -428,5 +429,28 @@ def test_the_ledger_commands_work_on_a_create_of_unknown_outcome(sandbox: Sandbo
         # Ten creates are still unresolved when the file is checked, which is not all well.
         expected = 1 if words[2] == "check" else 0
         assert done.returncode == expected, (command, done.stdout, done.stderr)
+        if "--json" in words:
+            assert_told(json.loads(done.stdout), "ledger list", entries="entries", accounts="accounts")
     states = {entry.id: entry.state for entry in ledger.entries(limit=20)}
     assert (states[12], states[11], states[10]) == ("accepted", "released", "unknown")
+
+
+def test_the_report_for_programs_holds_what_the_page_says(sandbox: Sandbox) -> None:
+    words = shlex.split(DOCTOR_COMMAND, comments=True)
+    environment = os.environ | {"SYNC_API_KEY": "any", "SYNC_BASE_URL": sandbox.url}
+    done = run_forked([COMMAND, *words[1:]], environment, timeout=WAIT_SECONDS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_told(json.loads(done.stdout), "doctor", findings="findings")
+
+
+def assert_told(document: dict[str, Any], name: str, **lists: str) -> None:
+    """The page names each field of the document, and each of what stands in its lists."""
+    told = {row: set(re.findall(r"`(\w+)`", cell)) for row, cell in _FIELDS.items()}
+    assert document.keys() <= told[f"`{name}`"], document.keys() ^ told[f"`{name}`"]
+    for field, row in lists.items():
+        assert document[field]
+        for one in document[field]:
+            assert one.keys() <= told[f"each of `{row}`"], one.keys() ^ told[f"each of `{row}`"]
+
+
+_FIELDS = dict(re.findall(r"^\| ((?:each of )?`[\w ]+`) \| (.+) \|$", TEXT, re.MULTILINE))

@@ -2,21 +2,44 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import NoReturn
 
+from rich.text import Text
+
+from sync_mcp.cli.documents import print_document
 from sync_mcp.cli.flags import home_of_flags, read_settings
 from sync_mcp.cli.ledger.checks import check_ledger
-from sync_mcp.cli.ledger.entries import ENTRIES_LISTED, describe_entry, list_entries
+from sync_mcp.cli.ledger.documents import describe, describe_listing
+from sync_mcp.cli.ledger.entries import (
+    ENTRIES_LISTED,
+    HEADS,
+    Listing,
+    cells,
+    describe_entry,
+    find_entry,
+    find_listed,
+    list_entries,
+    rest_of,
+)
 from sync_mcp.cli.ledger.plans import Plan, plan_loss, plan_prune, plan_release, plan_resolve
 from sync_mcp.cli.ledger.sightings import Sighting, look_up
-from sync_mcp.cli.streams import print_lines, stop
+from sync_mcp.cli.screen import is_on_terminal, show_lines, show_table, waiting
+from sync_mcp.cli.streams import stop
 from sync_mcp.errors import InvalidRequestError, LedgerError
 from sync_mcp.payments.ledger import Ledger
-from sync_mcp.payments.rows import Entry
+from sync_mcp.payments.rows import OPEN_STATES, Entry
 
 PRUNED_AFTER_DAYS = 90
+
+_ID, _WRITTEN, _STATE, _MODEL, _USD, _ACCOUNT, _GENERATION = range(len(HEADS))
+_LAYOUTS = (
+    [[field] for field in range(len(HEADS))],
+    [[_ID], [_WRITTEN, _STATE], [_USD, _MODEL], [_GENERATION, _ACCOUNT]],
+    [[_ID, _WRITTEN, _STATE, _USD, _MODEL, _ACCOUNT, _GENERATION]],
+)
+"""Of the listing, for terminals that are wide, usual and narrow."""
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -39,12 +62,40 @@ def _act(ledger: Ledger, arguments: argparse.Namespace) -> NoReturn:
 
 
 def _list(ledger: Ledger, arguments: argparse.Namespace) -> int:
-    print_lines(list_entries(ledger, None if arguments.all else arguments.limit or ENTRIES_LISTED))
+    limit = None if arguments.all else arguments.limit or ENTRIES_LISTED
+    if arguments.json:
+        print_document(describe_listing(ledger, find_listed(ledger, limit)))
+        return 0
+    listing = find_listed(ledger, limit) if is_on_terminal() else None
+    if listing is None:
+        show_lines(list_entries(ledger, limit))
+    else:
+        _draw(listing)
     return 0
 
 
+def _draw(listing: Listing) -> None:
+    rows: list[list[Text]] = []
+    for entry in listing.entries:
+        row = [Text(cell) for cell in cells(entry, listing.now)]
+        row[_STATE].stylize(_style_of(entry, listing.now))
+        rows.append(row)
+    show_table(HEADS, rows, _LAYOUTS)
+    show_lines("\n".join(rest_of(listing)))
+
+
+def _style_of(entry: Entry, now: float) -> str:
+    """Return how a state is shown: what needs the user stands out, and what needs nobody does not."""
+    if entry.is_unresolved(now):
+        return "bold yellow"
+    return "cyan" if entry.state in OPEN_STATES else ""
+
+
 def _show(ledger: Ledger, arguments: argparse.Namespace) -> int:
-    print_lines(describe_entry(ledger, arguments.entry))
+    if arguments.json:
+        print_document({"entry": describe(find_entry(ledger, arguments.entry), time.time())})
+    else:
+        show_lines(describe_entry(ledger, arguments.entry))
     return 0
 
 
@@ -66,7 +117,12 @@ def _look(arguments: argparse.Namespace) -> Callable[[Ledger, Entry, str], Sight
     # A placeholder is no key: the ledger can be looked at and settled without one.
     if settings.api_key is not None and not settings.sandbox and not settings.sends_placeholder:
         key = settings.api_key.get_secret_value()
-    return partial(look_up, api_key=key, base_url=settings.base_url)
+
+    def look(ledger: Ledger, entry: Entry, generation_id: str) -> Sighting:
+        with waiting("Asking the API for the job ..."):
+            return look_up(ledger, entry, generation_id, api_key=key, base_url=settings.base_url)
+
+    return look
 
 
 def _check(ledger: Ledger, arguments: argparse.Namespace) -> int:
@@ -74,7 +130,7 @@ def _check(ledger: Ledger, arguments: argparse.Namespace) -> int:
     if plan is not None and _carry_out(plan, arguments):
         return 1
     told, is_well = check_ledger(ledger)
-    print_lines(told)
+    show_lines(told)
     return 0 if is_well else 1
 
 
@@ -82,7 +138,7 @@ def _prune(ledger: Ledger, arguments: argparse.Namespace) -> int:
     days = PRUNED_AFTER_DAYS if arguments.before is None else arguments.before
     plan = plan_prune(ledger, days)
     if plan is None:
-        print_lines(
+        show_lines(
             f"Nothing that cost nothing was settled more than {days} days ago: there is nothing to delete."
         )
         return 0
@@ -102,11 +158,11 @@ _ACTS: Mapping[str, Callable[[Ledger, argparse.Namespace], int]] = {
 
 def _carry_out(plan: Plan, arguments: argparse.Namespace) -> int:
     """Carry a plan out once the user has agreed; the exit code says whether it was."""
-    print_lines(plan.told)
+    show_lines(plan.told)
     if not arguments.yes and not _agrees():
-        print_lines("Nothing was changed.")
+        show_lines("Nothing was changed.")
         return 1
-    print_lines(plan.do())
+    show_lines(plan.do())
     return 0
 
 

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 
 from sync_mcp.api.fields import EXTRAS
 from sync_mcp.errors import InvalidRequestError
@@ -21,32 +23,60 @@ _TEXT_LIMIT = 400
 COST_ASKED = "Paid calls, and get_account, ask the API for it."
 
 
-def list_entries(ledger: Ledger, limit: int | None) -> str:
-    """Return a table, what is open before the rest and the newest first, and what each account has spent.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a listing shows: entries, the open ones first, and what each account has spent."""
+
+    ledger: Ledger
+    now: float
+    entries: Sequence[Entry]
+    has_more: bool
+    """Whether there are older ones, which are not listed."""
+    accounts: Sequence[tuple[str, str, Spending]]
+    """The name of each, its address, and what it has spent."""
+
+
+def find_listed(ledger: Ledger, limit: int | None) -> Listing | None:
+    """Return what is to be listed, None where there is no ledger.
 
     `limit` is how many entries are shown; what is open is shown in any case. None is all.
     """
     if not ledger.exists():
-        return none_yet(ledger)
+        return None
     now = time.time()
     is_open = ledger.entries(limit=None, are_open=True)
     # Those that need the user come before those that only need time.
     is_open.sort(key=lambda entry: not entry.is_unresolved(now))
     room = None if limit is None else max(0, limit - len(is_open))
     settled = ledger.entries(limit=None if room is None else room + 1, are_open=False)
-    lines = _table([*is_open, *settled[:room]], now)
-    if room is not None and len(settled) > room:
-        lines.append("... and older ones: --all shows them, --limit so many.")
-    for account, base_url, spending in ledger.accounts():
+    has_more = room is not None and len(settled) > room
+    return Listing(ledger, now, [*is_open, *settled[:room]], has_more, ledger.accounts())
+
+
+def list_entries(ledger: Ledger, limit: int | None) -> str:
+    """Return a listing in plain lines: a table, and what each account has spent."""
+    listing = find_listed(ledger, limit)
+    if listing is None:
+        return none_yet(ledger)
+    rows = [HEADS, *map(partial(cells, now=listing.now), listing.entries)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*table, *rest_of(listing)])
+
+
+def rest_of(listing: Listing) -> list[str]:
+    """Return what stands below the table, in lines."""
+    lines = ["... and older ones: --all shows them, --limit so many."] if listing.has_more else []
+    for account, base_url, spending in listing.accounts:
         lines += ["", *_totals(account, base_url, spending)]
-    unresolved = [entry for entry in is_open if entry.is_unresolved(now)]
+    unresolved = [entry for entry in listing.entries if entry.is_unresolved(listing.now)]
     if unresolved:
         lines += [
             "",
             f"Unresolved: {id_list(unresolved)}. Each one's `{ledger_command('show', 'ID')}` "
             "says what to do.",
         ]
-    return "\n".join(lines)
+    return lines
 
 
 def describe_entry(ledger: Ledger, entry_id: int) -> str:
@@ -60,7 +90,7 @@ def describe_entry(ledger: Ledger, entry_id: int) -> str:
     facts = (
         ("state", state_in_words(entry, now)),
         ("what", entry.summary),
-        ("besides", ", ".join(_besides(entry))),
+        ("besides", ", ".join(besides(entry))),
         ("tool", entry.tool),
         ("asked by", entry.caller),
         ("take", str(entry.take)),
@@ -78,7 +108,7 @@ def describe_entry(ledger: Ledger, entry_id: int) -> str:
         ("estimate", _exact(entry.estimate_usd)),
         ("cost", _exact(entry.cost_usd)),
         ("charged", entry.charged),
-        ("counts", _counts_now(entry, now)),
+        ("counts", f"{_exact(counted_now(entry, now))} against the budgets"),
         ("counts on", f"{moment(entry.created_at)[:10]} (UTC)"),
         ("first sent", moment(entry.first_sent_at)),
         ("settled", moment(entry.settled_at) if entry.settled_at is not None else None),
@@ -109,22 +139,20 @@ def find_entry(ledger: Ledger, entry_id: int) -> Entry:
     return entry
 
 
-def _table(entries: Sequence[Entry], now: float) -> list[str]:
-    rows = [("ID", "WRITTEN (UTC)", "STATE", "MODEL", "USD", "ACCOUNT", "GENERATION")]
-    rows += [
-        (
-            str(entry.id),
-            moment(entry.created_at)[:16],
-            state_in_words(entry, now),
-            safe(entry.model, MODEL_LIMIT),
-            _amount(entry),
-            safe(entry.account, _ACCOUNT_LIMIT),
-            safe(entry.generation_id or entry.named_id or "-", ID_LIMIT),
-        )
-        for entry in entries
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+HEADS = ("ID", "WRITTEN (UTC)", "STATE", "MODEL", "USD", "ACCOUNT", "GENERATION")
+
+
+def cells(entry: Entry, now: float) -> tuple[str, ...]:
+    """Return what stands of an entry in a listing, below each of `HEADS`."""
+    return (
+        str(entry.id),
+        moment(entry.created_at)[:16],
+        state_in_words(entry, now),
+        safe(entry.model, MODEL_LIMIT),
+        _amount(entry),
+        safe(entry.account, _ACCOUNT_LIMIT),
+        safe(entry.generation_id or entry.named_id or "-", ID_LIMIT),
+    )
 
 
 def _totals(account: str, base_url: str, spending: Spending) -> list[str]:
@@ -216,9 +244,9 @@ def ways_out(entry: Entry, now: float) -> list[str]:
     return [f"Nothing is to be decided here. {told}"]
 
 
-def _counts_now(entry: Entry, now: float) -> str:
-    counted = Decimal(0) if entry.is_abandoned(now) else entry.counted_usd
-    return f"{_exact(counted)} against the budgets"
+def counted_now(entry: Entry, now: float) -> Decimal:
+    """Return what of an entry stands against the budgets, in US dollars."""
+    return Decimal(0) if entry.is_abandoned(now) else entry.counted_usd
 
 
 def what_counts_on(entry: Entry) -> str:
@@ -236,7 +264,8 @@ def cut_between_words(text: str) -> str:
     return f"{kept} …" if is_cut and blank else shown
 
 
-def _besides(entry: Entry) -> Iterator[str]:
+def besides(entry: Entry) -> Iterator[str]:
+    """Yield what else was asked for, each with its name."""
     for name, value in entry.extras.items():
         # The webhook's address may be a secret: its digest alone is kept.
         argument = EXTRAS.get(name, name)
