@@ -48,7 +48,7 @@ _ACCESS = ("SYNC_API_KEY", "SYNC_BASE_URL")
 
 PYTHON_PRINTS = (
     "0.226 USD\nCOMPLETED http://127.0.0.1:",
-    "the same job: True",
+    "talk.sale.mp4 is saved.",
     "generation_input_audio_inaccessible - ",
     "COMPLETED charges: 1",
 )
@@ -126,6 +126,13 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
     }
     assert len(blocks("python")) == len(PYTHON_PRINTS)
     assert TEXT.count("```") % 2 == 0
+
+
+def test_one_program_of_forty_lines_shows_what_a_program_of_ones_own_needs() -> None:
+    [program] = [block for block in blocks("python") if "create_many" in block]
+    assert len(program.splitlines()) <= 40
+    for name in ("Text(", "Limits(", "Guard(", "assets.upload(", "generations.download(", "outcome.error"):
+        assert name in program
 
 
 def snippets() -> list[tuple[str, str]]:
