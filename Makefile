@@ -17,7 +17,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check snapshots docs pictures package bench torture live constraints clean
+.PHONY: help demo test check snapshots docs pictures package bench torture hosts live constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: $(READY) ## Measure start, calls, sizes and memory, as ratios to a bare s
 
 torture: $(READY) ## Kill servers while they pay: nothing lost, doubled, unasked or over budget (CREATES=2000, SEED=4)
 	@$(BIN)/python -m tests.torture --creates $(CREATES) --seed $(SEED)
+
+hosts: $(READY) ## Start hosts and frameworks at pinned versions on the sandbox, and compare them with docs/hosts.md (HOSTS=NAMES)
+	@$(BIN)/python -m tests.hosts $(HOSTS)
 
 live: $(READY) ## With a real SYNC_API_KEY: free reads only, each difference from what is expected here
 	@$(BIN)/python -m tests.live

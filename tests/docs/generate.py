@@ -15,6 +15,7 @@ from sync_mcp.settings import Settings
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.models import KNOWN_MODELS
 from tests.docs.pages import PAGES, ROOT
+from tests.hosts.pins import read_hosts
 from tests.package.facts import PLACEHOLDER, Facts
 
 ANSWERS = ROOT / "tests" / "snapshots"
@@ -67,6 +68,18 @@ def _pasted(host: str, server: Installation) -> str:
     # Each line of where to paste it stays a line of its own.
     lines = "  \n".join(where.splitlines())
     return f"{lines}\n\n```{_LANGUAGES.get(block[0], 'sh')}\n{block}\n```"
+
+
+def _tried_hosts() -> str:
+    hosts = read_hosts().values()
+    rows = [
+        "| Host | Tried with | Text | Structured content | Picture | Unknown argument |",
+        "|---|---|---|---|---|---|",
+    ]
+    for host in hosts:
+        seen = (host.text, host.structured, host.picture, host.error)
+        rows.append(f"| {host.title} | `{host.package}` {host.version} | {' | '.join(seen)} |")
+    return "\n".join([*rows, "", *(f"- {host.title}: {host.note}." for host in hosts if host.note)])
 
 
 def _install() -> str:
@@ -126,6 +139,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "install": _install,
     "registry-name": _registry_name,
     **{f"host-{host}": partial(_host, host) for host in HOSTS},
+    "tried-hosts": _tried_hosts,
     "tools": _tool_table,
     "settings": _settings_table,
     "prices": _price_table,
