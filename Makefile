@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOG := $(VENV)/setup.log
 PACKER := build/mcpb
+SITE_TOOLS := build/site-tools
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
 	--custom-compile-command "make constraints"
 UNREACHABLE := 'connection|name resolution|not known|unreachable|timed out|dns error|error sending request'
@@ -17,7 +18,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check snapshots docs pictures package bench torture hosts live constraints clean
+.PHONY: help demo test check snapshots docs pictures package bench torture hosts site live constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +59,9 @@ torture: $(READY) ## Kill servers while they pay: nothing lost, doubled, unasked
 hosts: $(READY) ## Start hosts and frameworks at pinned versions on the sandbox, and compare them with docs/hosts.md (HOSTS=NAMES)
 	@$(BIN)/python -m tests.hosts $(HOSTS)
 
+site: $(SITE_TOOLS)/.ready ## Build the pages of docs/ as a site into build/site, and follow every link
+	@$(BIN)/python -m tests.docs.site $(SITE_TOOLS)/bin/zensical
+
 live: $(READY) ## With a real SYNC_API_KEY: free reads only, each difference from what is expected here
 	@$(BIN)/python -m tests.live
 
@@ -66,6 +70,7 @@ constraints: ## Write constraints.txt anew after a change of pyproject.toml (nee
 	@uv pip compile pyproject.toml --extra media $(COMPILE) --constraint constraints.txt \
 		--output-file .package/runtime.txt
 	@uv pip compile .package/tools.in $(COMPILE) --output-file .package/tools.txt
+	@uv pip compile .github/site/requirements.in $(COMPILE) --output-file .github/site/requirements.txt
 
 clean: ## Remove .venv, caches, what was built, and demo output
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist demo-output
@@ -73,6 +78,17 @@ clean: ## Remove .venv, caches, what was built, and demo output
 $(PACKER)/.ready: .package/node/package.json .package/node/hashes.json
 	@mkdir -p $(PACKER)
 	@.ci/node/install.sh $(PACKER) .package/node >/dev/null
+	@touch $@
+
+$(SITE_TOOLS)/.ready: .github/site/requirements.txt | $(READY)
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --no-project --allow-existing --python $(BIN)/python $(SITE_TOOLS) && \
+		uv pip install --quiet --python $(SITE_TOOLS)/bin/python --no-deps --require-hashes --requirement $<; \
+	else \
+		$(BIN)/python -m venv $(SITE_TOOLS) && \
+		$(SITE_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+			--requirement $<; \
+	fi
 	@touch $@
 
 $(READY): pyproject.toml constraints.txt
