@@ -29,6 +29,10 @@ from tests.signals import hear_sigint
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.load_profile("suite")
 
+# Most of what a test leaves goes by itself: the rest need not be searched for as often as Python does. What
+# is searched for late is found all the same.
+gc.set_threshold(20_000, 20, 50)
+
 _FIRST = ("slow", "alone")
 
 

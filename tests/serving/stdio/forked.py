@@ -239,6 +239,7 @@ def _serve(channel: socket.socket) -> None:
             for number in streams:
                 os.close(number)
             channel.send(json.dumps([pid, None]).encode())
+    gc.enable()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -281,6 +282,8 @@ def _tell_the_ended(channel: socket.socket) -> None:
 
 def main() -> None:
     """Fork whenever it is ordered to, and run in each process that was forked what it is told."""
+    # Of what is imported nothing is garbage.
+    gc.disable()
     for module in pkgutil.walk_packages(sync_mcp.__path__, "sync_mcp."):
         if module.name not in _PROGRAMS:
             importlib.import_module(module.name)
