@@ -69,7 +69,7 @@ async def local(served: Callable[..., Client]) -> AsyncIterator[Assistant]:
         yield Assistant(client)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between attempts the client pauses for a moment only."""
+    """Between attempts the client pauses for a moment only: how long it does has tests of its own."""
     monkeypatch.setattr("sync_mcp.api.retry._FIRST_BACKOFF_SECONDS", 0.005)

@@ -58,7 +58,7 @@ async def test_a_setting_that_cannot_be_used_is_an_error_of_every_call() -> None
             assert "hunter2" not in told.text
 
 
-async def test_an_api_that_is_not_there_is_told_as_that(short_pauses: None) -> None:
+async def test_an_api_that_is_not_there_is_told_as_that() -> None:
     settings = Settings(api_key=SecretStr(KEY), base_url="http://127.0.0.1:9")
     async with serving(settings) as assistant:
         for name in NAMES:
@@ -94,7 +94,7 @@ async def test_an_error_says_four_things_and_tells_programs_the_same(
 
 
 async def test_an_unknown_outcome_says_how_to_look_and_how_to_repeat(
-    either_era: Assistant, sandbox: Sandbox, short_pauses: None
+    either_era: Assistant, sandbox: Sandbox
 ) -> None:
     sandbox.add_fault(Fault(path="/v2/generat*", drop="after", times=None))
     told = await either_era.error("create_generation", input=media(sandbox))

@@ -13,7 +13,7 @@ from sync_mcp.sandbox.settings import SandboxSettings
 
 from .assistant import Assistant, Facts, creates, media
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("short_pauses")]
+pytestmark = pytest.mark.anyio
 
 CREATE = "/v2/generate"
 GENERATIONS = "/v2/generat*"

@@ -94,7 +94,7 @@ def job(**more: Any) -> Facts:
 @pytest.mark.parametrize("status", [400, 402, 404, 409, 429, 503])
 @pytest.mark.parametrize("tool", NAMES)
 async def test_a_refusal_in_a_strangers_words_stays_an_error_of_our_lines(
-    assistant: Assistant, sandbox: Sandbox, short_pauses: None, tool: str, status: int
+    assistant: Assistant, sandbox: Sandbox, tool: str, status: int
 ) -> None:
     body: Facts = {
         "message": hostile("No."),
@@ -125,7 +125,7 @@ async def test_a_refusal_in_a_strangers_words_stays_an_error_of_our_lines(
 @pytest.mark.parametrize("tool", NAMES)
 @pytest.mark.parametrize("body", [hostile("<html>"), [hostile("a list")], {"id": hostile("an id")}])
 async def test_an_answer_of_another_kind_is_not_quoted_at_length(
-    assistant: Assistant, sandbox: Sandbox, short_pauses: None, tool: str, body: Any
+    assistant: Assistant, sandbox: Sandbox, tool: str, body: Any
 ) -> None:
     answering(sandbox, "*", body)
     check(await assistant.call(tool, arguments_of(tool, sandbox)), assistant)
@@ -171,7 +171,7 @@ async def test_the_apis_words_for_a_failure_are_shown_as_data(assistant: Assista
 
 @pytest.mark.parametrize("id", [hostile("job-1"), f"job-1\n{ORDER}", "job-1\u202e", "j" * 5000])
 async def test_an_id_in_a_strangers_words_is_shown_as_data(
-    assistant: Assistant, sandbox: Sandbox, short_pauses: None, id: str
+    assistant: Assistant, sandbox: Sandbox, id: str
 ) -> None:
     for place, body in (("/v2/generate*", job(id=id)), ("/v2/generations", [job(id=id), job(id=id)])):
         answering(sandbox, place, body, when="after")

@@ -70,7 +70,7 @@ async def a_world(sandbox: Sandbox, home: Path, **settings: Any) -> AsyncGenerat
 
 
 @pytest.fixture(autouse=True)
-def _short_calls(monkeypatch: pytest.MonkeyPatch, short_pauses: None) -> None:
+def _short_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 5.0)
     monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
     monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 1e6)

@@ -159,7 +159,7 @@ async def test_a_job_that_the_user_let_go_of_and_that_shows_after_all_counts_aga
 async def test_a_wait_for_a_job_that_is_not_visible_yet_goes_on_until_it_is(
     assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.background.watching.TICK_SECONDS", 0.05)
+    monkeypatch.setattr("sync_mcp.api.looks.TICK_SECONDS", 0.05)
     sandbox.add_fault(LAGS)
     made = await assistant.facts("create_generation", input=media(sandbox))
     assistant.on_progress = lambda: sandbox.advance(100)
@@ -263,7 +263,7 @@ async def test_a_failure_that_the_api_shows_completed_by_now_counts_once_it_is_s
 
 
 async def test_what_is_unresolved_is_listed_though_the_apis_list_is_down(
-    assistant: Assistant, sandbox: Sandbox, short_pauses: None, monkeypatch: pytest.MonkeyPatch
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 4.0)
     sandbox.add_fault(Fault(path="/v2/generate", drop="after", times=None))
@@ -279,6 +279,7 @@ async def test_what_is_unresolved_is_listed_though_the_apis_list_is_down(
 async def test_what_jobs_did_cost_is_told_where_they_are_listed_and_waited_for(
     assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sync_mcp.api.looks.TICK_SECONDS", 0.05)
     monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
     ids = [
         (await assistant.facts("create_generation", input=media(sandbox, number)))["generation_id"]
@@ -299,6 +300,7 @@ async def test_what_jobs_did_cost_is_told_where_they_are_listed_and_waited_for(
 async def test_what_failed_free_of_charge_counts_nothing_where_jobs_are_waited_for(
     assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sync_mcp.api.looks.TICK_SECONDS", 0.05)
     monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
     sandbox.add_fault(Fault(path="/v2/generate", job="fail", charged=False))
     sandbox.add_fault(Fault(path="/v2/generate", job="fail", charged=True))

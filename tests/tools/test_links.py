@@ -164,7 +164,6 @@ async def test_beside_a_local_file_the_reason_is_told_too(
     sandbox: Sandbox,
     movies: Path,
     monkeypatch: pytest.MonkeyPatch,
-    short_pauses: None,
     url: str,
     reason: str,
 ) -> None:
@@ -251,7 +250,7 @@ async def test_a_voice_that_the_list_does_not_show_is_asked_for_by_its_id(
     "fault", [{"status": 403, "body": {"message": "Not yours."}}, {"status": 200, "body": {"voices": []}}]
 )
 async def test_where_the_voices_cannot_be_listed_a_voice_is_taken_as_it_is(
-    assistant: Assistant, sandbox: Sandbox, short_pauses: None, fault: Facts
+    assistant: Assistant, sandbox: Sandbox, fault: Facts
 ) -> None:
     sandbox.add_fault(Fault(path="/v2/voices", times=None, **fault))
     speech = {"type": "text", "script": "Hello.", "voice_id": "v"}

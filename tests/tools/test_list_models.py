@@ -81,7 +81,7 @@ async def test_the_one_price_of_a_plan_is_the_one_that_estimate_cost_comes_to(
     [Fault.api_error("internal_error", path=ACCOUNT, times=None), _account(plan={"name": "Starter"})],
 )
 async def test_where_the_plan_is_not_known_a_price_is_from_which_to_which(
-    assistant: Assistant, sandbox: Sandbox, short_pauses: None, account: Fault
+    assistant: Assistant, sandbox: Sandbox, account: Fault
 ) -> None:
     sandbox.add_fault(account)
     told = await assistant.facts("list_models")
@@ -158,7 +158,7 @@ async def test_the_list_is_asked_for_once_in_some_minutes_by_all_tools_together(
 
 
 async def test_a_list_that_failed_is_an_error_and_asked_for_by_the_next_call(
-    assistant: Assistant, sandbox: Sandbox, short_pauses: None
+    assistant: Assistant, sandbox: Sandbox
 ) -> None:
     sandbox.add_fault(Fault(path=PATH, status=200, body={"models": []}))
     sandbox.add_fault(Fault.api_error("internal_error", path=PATH, times=5))

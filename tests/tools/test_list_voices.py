@@ -338,7 +338,7 @@ async def test_the_list_is_asked_for_once_in_some_minutes(
 
 
 async def test_a_list_that_failed_is_asked_for_by_the_next_call(
-    assistant: Assistant, sandbox: Sandbox, short_pauses: None
+    assistant: Assistant, sandbox: Sandbox
 ) -> None:
     sandbox.add_fault(Fault(path=PATH, status=200, body={"voices": []}, times=5))
     told = await assistant.error("list_voices")

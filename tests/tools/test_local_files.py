@@ -243,7 +243,7 @@ async def test_a_long_upload_goes_on_when_the_call_ends_and_a_repeat_joins_it(
 
 
 async def test_an_upload_that_fails_costs_nothing_and_the_next_call_begins_anew(
-    local: Assistant, sandbox: Sandbox, movies: Path, short_pauses: None
+    local: Assistant, sandbox: Sandbox, movies: Path
 ) -> None:
     sandbox.add_fault(Fault(method="PUT", status=403, times=None))
     told = await local.error("create_generation", input=paths(movies))

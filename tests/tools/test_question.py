@@ -769,7 +769,6 @@ async def test_a_job_of_unknown_outcome_is_listed_first_with_what_to_do(
 ) -> None:
     monkeypatch.setattr("sync_mcp.tools.context.CALL_SECONDS", 4.0)
     monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 4.0)
-    monkeypatch.setattr("sync_mcp.api.retry._FIRST_BACKOFF_SECONDS", 0.005)
     sandbox.add_fault(Fault(path=CREATE, drop="before", times=None))
     async with host("legacy", None) as assistant:
         unknown = await assistant.error("create_generation", media)

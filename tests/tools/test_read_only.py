@@ -116,6 +116,7 @@ async def test_an_estimate_that_stands_alone_tells_its_arguments_itself(sandbox:
 async def test_every_next_step_of_a_read_only_server_says_which_tools_are_switched_off(
     sandbox: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sync_mcp.api.looks.TICK_SECONDS", 0.05)
     monkeypatch.setattr("sync_mcp.payments.settling._PAUSE_SECONDS", 0.0)
     texts: list[str] = []
     ids: list[str] = []
@@ -187,7 +188,6 @@ async def test_what_is_in_doubt_is_told_whole_with_the_create_that_is_switched_o
     sandbox: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 4.0)
-    monkeypatch.setattr("sync_mcp.api.retry._FIRST_BACKOFF_SECONDS", 0.005)
     sandbox.add_fault(Fault(path="/v2/generate", drop="after", times=None))
     sandbox.add_fault(Fault(method="GET", path="/v2/generations", status=503, times=None))
     async with serving(sandbox, home) as maker:

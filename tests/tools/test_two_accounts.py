@@ -346,7 +346,7 @@ async def test_a_job_that_the_api_does_not_show_yet_is_unknown_to_the_other_acco
 
 
 async def test_a_create_of_unknown_outcome_is_listed_for_its_own_account(
-    pair: Pair, short_pauses: None, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync_mcp.server.CALL_SECONDS", 6.0)
     await pair.second.create(take=2)

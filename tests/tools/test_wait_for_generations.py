@@ -26,7 +26,7 @@ LARGEST_DEFINITION = 1450
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_mcp.background.watching.TICK_SECONDS", 0.1)
+    monkeypatch.setattr("sync_mcp.api.looks.TICK_SECONDS", 0.1)
 
 
 async def made(sandbox: Sandbox, count: int, **fate: Any) -> list[str]:

@@ -127,7 +127,7 @@ def test_the_text_of_every_error_says_all_and_nothing_stands_beside_it(code: Cod
 )
 @pytest.mark.parametrize("status", [400, 402, 403, 404, 409, 422, 429, 503])
 async def test_the_apis_code_is_never_one_of_ours(
-    assistant: Assistant, sandbox: Sandbox, short_pauses: None, code: str, status: int
+    assistant: Assistant, sandbox: Sandbox, code: str, status: int
 ) -> None:
     answering(sandbox, "/v2/generations", {"message": "Pay.", "errorCode": code, "suggestion": ORDER}, status)
     told = await assistant.error("list_generations")
@@ -204,7 +204,7 @@ async def test_where_to_pay_is_told_on_syncs_own_site_alone(
 @pytest.mark.parametrize("status", [200, 400, 404, 409, 422, 503])
 @pytest.mark.parametrize("tool", [tool.name for tool in TOOLS])
 async def test_a_next_step_holds_no_word_of_the_api(
-    assistant: Assistant, sandbox: Sandbox, short_pauses: None, tool: str, status: int
+    assistant: Assistant, sandbox: Sandbox, tool: str, status: int
 ) -> None:
     word = "Zyxwvut"
     said = dict.fromkeys(
