@@ -16,6 +16,7 @@ import pytest
 
 from sync_mcp.errors import FileRefused
 from sync_mcp.media.paths.roots import MediaRoots
+from sync_mcp.media.paths.typed import display_text
 from sync_mcp.media.paths.usual import usual_download_folder, usual_roots
 
 MP4 = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2" + b"\x00\x00\x00\x08free" * 600
@@ -473,7 +474,7 @@ def test_whether_something_is_there_outside_or_hidden_cannot_be_told(
     def answer(path: str) -> tuple[str, str, str]:
         text = hostile.path(path)
         refused = _refused(lambda: hostile.roots.open(text))
-        return refused.code, refused.message.replace(text, "X"), refused.next_step
+        return refused.code, refused.message.replace(display_text(text), "X"), refused.next_step
 
     assert answer(there) == answer(not_there)
 
