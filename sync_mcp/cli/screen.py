@@ -11,7 +11,7 @@ from rich.highlighter import RegexHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from sync_mcp.cli.streams import print_lines, print_text, take_all_letters
+from sync_mcp.cli.streams import print_text, take_all_letters
 
 _ANY_WIDTH = 10_000
 
@@ -59,9 +59,9 @@ def is_on_terminal() -> bool:
 
 
 def show_lines(text: str) -> None:
-    """Print a text of plain lines; on a terminal with colour, broken between words alone."""
+    """Print a text of plain lines, whole for a program; on a terminal with colour, broken between words."""
     if not is_on_terminal():
-        print_lines(text)
+        print_text(text)
         return
     screen, accents = Screen(), _Accents()
     for line in text.split("\n"):

@@ -2,9 +2,7 @@
 
 import logging
 import os
-import shutil
 import sys
-import textwrap
 from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
@@ -66,25 +64,6 @@ def print_text(text: str) -> None:
 def take_all_letters() -> None:
     """Let what is printed, such as a path, have any letter, whatever the console's code page lacks."""
     cast("TextIOWrapper[Any]", sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")
-
-
-def print_lines(text: str) -> None:
-    """Print a text in lines that the terminal, where there is one, need not break inside a word."""
-    columns = shutil.get_terminal_size((0, 0)).columns
-    print_text("\n".join(_fit(line, columns) for line in text.split("\n")) if columns else text)
-
-
-def _fit(line: str, columns: int) -> str:
-    """Return a line broken between words alone, into lines that fit so many columns."""
-    indent = line[: len(line) - len(line.lstrip())]
-    return textwrap.fill(
-        line,
-        columns,
-        subsequent_indent=f"{indent}  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-        replace_whitespace=False,
-    )
 
 
 def log_to_stderr(level: str) -> None:

@@ -270,17 +270,6 @@ def test_the_ledger_that_home_names_is_looked_at_and_named_in_every_command_that
 # show
 
 
-@pytest.mark.parametrize("command", ["list", "show"])
-def test_no_line_breaks_inside_a_word(run: Run, ledger: Ledger, command: str) -> None:
-    id = doubted(ledger, named=JOB)
-    arguments = [command, *([str(id)] if command == "show" else [])]
-    whole = run(*arguments).stdout
-    narrow = run(*arguments, COLUMNS="60").stdout
-    assert narrow.split() == whole.split()
-    assert max(map(len, whole.splitlines())) > 60
-    assert all(len(line) <= 60 or len(line.split()) == 1 for line in narrow.splitlines())
-
-
 def test_a_text_that_is_too_long_is_cut_between_words(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,11 +159,12 @@ def test_there_is_colour_on_a_terminal_unless_the_user_wants_none(
 
 
 @pytest.mark.parametrize("arguments", ["ledger list", "ledger show 3", "doctor --sandbox", "config zed"])
-def test_a_pipe_gets_plain_lines_whatever_the_terminal_is_called(
+def test_a_pipe_gets_plain_whole_lines_whatever_is_said_of_the_terminal(
     piped: Piped, ledger: Ledger, arguments: str
 ) -> None:
-    told = piped(*arguments.split(), FORCE_COLOR="1", TERM="xterm-256color")
+    told = piped(*arguments.split(), FORCE_COLOR="1", TERM="xterm-256color", COLUMNS="60")
     assert all(line.isprintable() for line in told.splitlines())
+    assert max(map(len, told.splitlines())) > 60
 
 
 def test_what_others_have_written_is_shown_as_it_is_and_makes_no_colour(show: Show, ledger: Ledger) -> None:
