@@ -48,6 +48,8 @@ ModelMode = Literal["lips", "face", "head"] | str
 Emotion = Literal["happy", "sad", "angry", "disgusted", "surprised", "neutral"] | str
 GenerationStatus = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "REJECTED"] | str
 
+RUNNING_STATUSES = ("PENDING", "PROCESSING")
+"""Statuses of a generation that is to end yet."""
 TERMINAL_STATUSES = frozenset({"COMPLETED", "FAILED", "REJECTED", "CANCELED"})
 """Statuses that never change again; CANCELED comes from older jobs."""
 

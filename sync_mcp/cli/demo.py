@@ -18,6 +18,7 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.client import ClientRequestContext
 from mcp_types import ElicitRequestParams, ElicitResult, ImageContent
 
+from sync_mcp.api.models import RUNNING_STATUSES
 from sync_mcp.cli.sandbox import require_media
 from sync_mcp.cli.streams import take_all_letters
 from sync_mcp.cli.telling import Plain, Raw, Telling
@@ -123,7 +124,7 @@ class _Assistant:
             told = await self.call("get_generation", {**job, "wait_seconds": _WAIT_SECONDS})
             if told["status"] == "COMPLETED":
                 return
-            if told["status"] not in ("PENDING", "PROCESSING"):
+            if told["status"] not in RUNNING_STATUSES:
                 break
         raise _DemoFailed("the job did not end in a video")
 

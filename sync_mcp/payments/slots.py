@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import anyio
 
-from sync_mcp.api.models import Generation
+from sync_mcp.api.models import RUNNING_STATUSES, Generation
 from sync_mcp.background.watching import Watcher
 from sync_mcp.errors import ConcurrencyLimitError, NotFoundError, SyncError
 from sync_mcp.payments.acts.act import Job
@@ -47,9 +47,7 @@ async def list_running(call: PaidCall[Job], until: float) -> list[str]:
     with anyio.CancelScope(deadline=until):
         await call.sync.generations.allowance.take()
     try:
-        jobs = await call.sync.generations.list(
-            status=["PENDING", "PROCESSING"], request_options=call.reading()
-        )
+        jobs = await call.sync.generations.list(status=RUNNING_STATUSES, request_options=call.reading())
     except SyncError as error:
         logger.warning("the running jobs cannot be listed: %s", error)
         return []

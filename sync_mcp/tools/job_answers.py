@@ -13,7 +13,7 @@ import anyio
 from pydantic import BaseModel
 
 from sync_mcp.api.links import expiry
-from sync_mcp.api.models import Generation
+from sync_mcp.api.models import RUNNING_STATUSES, Generation
 from sync_mcp.errors import (
     APIStatusError,
     APITimeoutError,
@@ -141,7 +141,7 @@ async def generation_answer(context: CallContext, generation: Generation) -> Gen
         else:
             why = say_no_video_is_made(context.withheld)
             answer.next_step = f"Tell the user why it failed, and what would help. {why}"
-    elif generation.status not in _RUNNING:
+    elif generation.status not in RUNNING_STATUSES:
         answer.next_step = _STRANGE
     else:
         answer.progress_percent = finite(generation.progress_percent)
@@ -164,7 +164,6 @@ def _with_output(can_save: bool, *, is_saved: bool) -> str:
     return f"{ways} the user output_url letter for letter; {fresh}"
 
 
-_RUNNING = ("PENDING", "PROCESSING")
 _STRANGE = (
     "This status is not known here: the job may have ended, or run still. Tell the user, and look again in a "
     "while; do not create it again by yourself. Once it has lasted a day and its cost is told, the same "
@@ -287,7 +286,7 @@ def _state(outcome: Generation | SyncError | None) -> _State:
             return "missing"
         return "unknown" if outcome is None or outcome.retryable else "error"
     if not outcome.finished:
-        return "running" if outcome.status in _RUNNING else "strange"
+        return "running" if outcome.status in RUNNING_STATUSES else "strange"
     return "completed" if outcome.status == "COMPLETED" else "failed"
 
 

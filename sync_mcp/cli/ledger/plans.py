@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from sync_mcp.api.models import RUNNING_STATUSES
 from sync_mcp.cli.ledger.checks import fault_of, losses
 from sync_mcp.cli.ledger.entries import (
     COST_ASKED,
@@ -27,7 +28,6 @@ from sync_mcp.texts import ID_LIMIT, count_of, format_id, plain_id, safe
 
 _DAY_SECONDS = 86_400.0
 _PAID_AGAIN = "a repeat of the call is sent as a new one and paid."
-_RUNNING = ("PENDING", "PROCESSING")
 _UNLESS_KNOWN = {
     True: "",
     False: f" If that stays so, {_PAID_AGAIN}",
@@ -97,7 +97,7 @@ def _what_the_same_call_does(entry: Entry, generation_id: str, sighting: Sightin
             "you first unless this one was surely free."
         )
     is_over = entry.state == "accepted" and entry.generation_id == generation_id
-    is_strange = sighting.status not in ("", COMPLETED, *_RUNNING)
+    is_strange = sighting.status not in ("", COMPLETED, *RUNNING_STATUSES)
     if sighting.is_strange_for_long or (is_over and is_strange):
         return "The same call, made again, asks you before it is paid as a new attempt."
     return "The same call, made again, is answered with this job and pays nothing."
@@ -181,7 +181,7 @@ def _why_not_released(entry: Entry, job: str, sighting: Sighting) -> str:
         way = f"Note it as this entry's job: {ledger_command('resolve', str(entry.id), job)}"
     elif sighting.is_running:
         way = f"Wait for it: get_generation with {job} shows when it has ended."
-        if sighting.status not in _RUNNING:
+        if sighting.status not in RUNNING_STATUSES:
             way += " Once its status, which is not known here, has lasted a day, this command ends it."
     else:
         way = f"get_generation with {job} shows its result or its error, and notes what it cost."

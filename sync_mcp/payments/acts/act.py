@@ -9,7 +9,7 @@ from sync_mcp.api import kinds
 from sync_mcp.api.checks import plain_host
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.kinds import JobKind
-from sync_mcp.api.models import GenerationCost, Json, LocalMedia
+from sync_mcp.api.models import RUNNING_STATUSES, GenerationCost, Json, LocalMedia
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.payments.canonical import sha256_of
 from sync_mcp.payments.files import LocalFiles
@@ -63,7 +63,7 @@ class PaidAct(ABC, Generic[JobT_co]):
     kind: ClassVar[str]
     noun: ClassVar[str]
     completed_status: ClassVar[str] = COMPLETED
-    running_statuses: ClassVar[frozenset[str]] = frozenset({"PENDING", "PROCESSING"})
+    running_statuses: ClassVar[frozenset[str]] = frozenset(RUNNING_STATUSES)
 
     body: Json
 
