@@ -18,8 +18,8 @@ from sync_mcp.tools.generation_arguments import CreateArguments
 from sync_mcp.tools.input_files import find_gone_links, input_files
 from sync_mcp.tools.job_answers import generation_answer
 from sync_mcp.tools.jobs import wait_for_job
+from sync_mcp.tools.paid_calls import MEND_LINKS, approval_of, check_answer, notes_before, paid_call_of
 from sync_mcp.tools.requests import read_request
-from sync_mcp.tools.terms import MEND_LINKS, approval_of, check_answer, notes_before, paid_call_of
 
 logger = logging.getLogger("sync_mcp.tools")
 

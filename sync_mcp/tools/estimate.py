@@ -24,9 +24,9 @@ from sync_mcp.tools.input_files import InputFiles, find_gone_links, input_files
 from sync_mcp.tools.limit_words import NOT_ROUND_IT, limit_message
 from sync_mcp.tools.model_purposes import MODEL_PURPOSES
 from sync_mcp.tools.models import KNOWN_MODELS
+from sync_mcp.tools.paid_calls import MEND_LINKS, approval_of, do_quotes_count, notes_before, paid_call_of
 from sync_mcp.tools.question import ways_on
 from sync_mcp.tools.requests import has_image, read_request
-from sync_mcp.tools.terms import MEND_LINKS, approval_of, do_quotes_count, notes_before, paid_call_of
 from sync_mcp.tools.withheld import say_no_video_is_made
 
 logger = logging.getLogger("sync_mcp.tools")

@@ -184,20 +184,19 @@ def question_of(proposal: Proposal, doubts: Sequence[str] = ()) -> str:
     mark = [f"SANDBOX: no real {noun} is made and no real money is spent."] if proposal.is_sandbox else []
     reasons = dict.fromkeys(reason.to_user or reason.text for reason in proposal.reasons)
     besides = [
-        *_first_of(list(reasons), _ACTS_SHOWN, _REASON_LIMIT),
+        *_first_of([safe(reason, _REASON_LIMIT) for reason in reasons], _ACTS_SHOWN),
         *([safe(f"It would most likely fail: {'; '.join(doubts)}.", _REASON_LIMIT)] if doubts else []),
-        *_first_of(proposal.notes, _NOTES_SHOWN, _NOTE_LIMIT),
+        *_first_of([safe(note, _NOTE_LIMIT) for note in proposal.notes], _NOTES_SHOWN),
     ]
     is_one = len(attempts) == 1
     told = attempts[0].intention.act.pieces(proposal.voice_names) if is_one else _list_attempts(attempts)
     return "\n".join([*mark, " ".join(sentences), *besides, *told])
 
 
-def _first_of(sentences: Sequence[str], most: int, limit: int) -> list[str]:
-    """Return a line for each sentence, bounded; of many the first ones, and how many more there are."""
-    lines = [safe(sentence, limit) for sentence in sentences[:most]]
-    more = len(sentences) - most
-    return [*lines, f"and {more} more like these"] if more > 0 else lines
+def _first_of(lines: Sequence[str], most: int) -> list[str]:
+    """Return lines; of many the first ones, and how many more there are."""
+    more = len(lines) - most
+    return [*lines[:most], f"and {more} more"] if more > 0 else [*lines]
 
 
 def _list_attempts(attempts: Sequence[Attempt]) -> list[str]:
@@ -205,14 +204,12 @@ def _list_attempts(attempts: Sequence[Attempt]) -> list[str]:
     lines = [
         f"{in_quotes(one.intention.about)}: "
         f"{'price unknown' if one.price.usd is None else f'about {dollars(one.price.usd)}'}"
-        for one in attempts[:_ACTS_SHOWN]
+        for one in attempts
     ]
-    if len(attempts) > _ACTS_SHOWN:
-        lines.append(f"and {len(attempts) - _ACTS_SHOWN} more")
     # Of all of them: what the user does not read they have not agreed to.
     hosts = dict.fromkeys(one.intention.act.webhook_host for one in attempts)
-    lines.extend(f"a finished job's URL goes to: {in_quotes(host)}" for host in hosts if host is not None)
-    return lines
+    goes_to = [f"a finished job's URL goes to: {in_quotes(host)}" for host in hosts if host is not None]
+    return [*_first_of(lines, _ACTS_SHOWN), *goes_to]
 
 
 def ways_on(reasons: Sequence[Reason]) -> str:

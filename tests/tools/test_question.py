@@ -394,7 +394,7 @@ async def test_a_refusal_for_want_of_consent_names_the_sandbox_once(
 async def test_a_form_that_is_not_answered_in_time_is_asked_again_and_never_ends_in_a_quote(
     sandbox: Sandbox, host: Hosts, media: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.tools.terms._SENDING_SECONDS", 54.5)
+    monkeypatch.setattr("sync_mcp.tools.paid_calls._SENDING_SECONDS", 54.5)
     async with on_an_api(
         sandbox, says="nothing", sandbox_mode=True, approve_above_usd=Decimal(0)
     ) as assistant:
@@ -580,7 +580,7 @@ async def test_however_much_is_to_be_known_besides_the_fixed_sentences_come_firs
     # An option that is ignored is told with the price.
     note = "options.temperature 0.9 does nothing with sync-3: only lipsync-2 and lipsync-2-pro take it."
     assert f"\n{note}\n" in question
-    assert "\nand 6 more like these\n" in question
+    assert "\nand 6 more\n" in question
 
 
 @ERAS

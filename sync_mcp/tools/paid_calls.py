@@ -1,4 +1,4 @@
-"""On which terms a job may be made: whose yes counts, and what the user is told before."""
+"""A tool's arguments as a paid call: whose yes counts for it, and what the user is told before."""
 
 import math
 from collections.abc import Sequence
