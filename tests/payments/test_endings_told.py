@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,17 @@ def tell_export(sandbox: Sandbox, *rows: dict[str, object]) -> None:
 
 def count_exports(sandbox: Sandbox) -> int:
     return sum(request.path == EXPORT for request in sandbox.requests)
+
+
+async def make_beside_one_that_runs(
+    sandbox: Sandbox, make: Make, sync: AsyncSync, request_of: RequestOf, **terms: Any
+) -> Made[Generation]:
+    """Make a job that ends, and another that does not, for which the export is read; return the first."""
+    made = await make(**terms)
+    sandbox.add_fault(Fault(path=CREATE, job="stuck"))
+    await make(request_of("?n=2"), **terms)
+    await pass_time(sandbox, sync, 100)
+    return made
 
 
 @pytest.mark.parametrize("word", ["completed", "TIMED_OUT"])
@@ -150,10 +162,7 @@ async def test_a_strange_end_of_no_cost_is_not_believed_to_be_free_before_six_ho
 async def test_what_the_export_tells_of_a_settled_job_beside_others_counts(
     sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, request_of: RequestOf
 ) -> None:
-    await make()
-    sandbox.add_fault(Fault(path=CREATE, job="stuck"))
-    await make(request_of("?n=2"))
-    await pass_time(sandbox, sync, 100)
+    await make_beside_one_that_runs(sandbox, make, sync, request_of)
     assert (await guard.spending(sync)).ever_usd == 2 * PRICE
     assert entry_of(guard).cost_usd == PRICE
     tell_export(sandbox, row_of(entry_of(guard), sync, "COMPLETED", "3"))
@@ -182,10 +191,7 @@ async def test_a_free_failure_that_the_export_tells_to_be_completed_counts(
 async def test_a_cost_that_was_told_once_is_not_taken_back_by_a_row_of_none(
     sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, request_of: RequestOf
 ) -> None:
-    await make()
-    sandbox.add_fault(Fault(path=CREATE, job="stuck"))
-    await make(request_of("?n=2"))
-    await pass_time(sandbox, sync, 100)
+    await make_beside_one_that_runs(sandbox, make, sync, request_of)
     await guard.spending(sync)
     tell_export(sandbox, row_of(entry_of(guard), sync, "COMPLETED", "0"))
     await pass_time(sandbox, sync, 7 * 3600)
@@ -304,10 +310,7 @@ async def test_a_cost_that_was_known_counts_until_that_of_a_contradicting_status
     teller: str,
 ) -> None:
     guard = guard_of(ever="3.4")
-    made = await make(by=guard)
-    sandbox.add_fault(Fault(path=CREATE, job="stuck"))
-    await make(request_of("?n=2"), by=guard)
-    await pass_time(sandbox, sync, 100)
+    made = await make_beside_one_that_runs(sandbox, make, sync, request_of, by=guard)
     tell_export(sandbox, row_of(entry_of(guard), sync, "COMPLETED", "3"))
     assert (await guard.spending(sync)).ever_usd == 3 + PRICE
     sandbox.clear_faults()
