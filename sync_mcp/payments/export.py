@@ -13,7 +13,8 @@ from sync_mcp.payments.acts.act import Job
 from sync_mcp.payments.call import LOOK_SECONDS, PaidCall
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Entry
-from sync_mcp.payments.settling import EXPORT_RETRY_SECONDS, EXPORT_TOLERANCE, Hindrance, Settling
+from sync_mcp.payments.settling import Settling
+from sync_mcp.payments.usage_export import EXPORT_RETRY_SECONDS, EXPORT_TOLERANCE, Hindrance
 
 _ZONE_STEP = timedelta(minutes=30)
 _ZONE_STEPS = 28

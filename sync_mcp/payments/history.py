@@ -14,6 +14,7 @@ from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import dollars, minute
 from sync_mcp.payments.rows import REPEATED_IN_VAIN, Entry
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling
+from sync_mcp.payments.told import is_final, may_have_ended
 from sync_mcp.texts import plain_id
 
 VISIBLE_WITHIN_SECONDS = 3600.0
@@ -80,7 +81,8 @@ class History:
         if job is None:
             return self.repeat_of_unseen(call, entry)
         act, options = call.act, call.reading(SETTLE_SECONDS)
-        if act.status_of(job) not in (COMPLETED, *act.running_statuses):
+        may_be_read = may_have_ended(entry, job) and act.status_of(job) != COMPLETED
+        if may_be_read and not is_final(entry, job):
             await self._settling.await_turn(call.whose, call.seconds_left)
         if job.finished and act.status_of(job) != COMPLETED:
             charged = await self._settling.settle_failure(call.sync, call.whose, entry, job, options)

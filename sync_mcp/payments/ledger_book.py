@@ -25,8 +25,9 @@ from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import utc_midnight
 from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import RENEWAL_SECONDS, Entry
-from sync_mcp.payments.settling import Hindrance, Settling
+from sync_mcp.payments.settling import Settling
 from sync_mcp.payments.spelling import in_one_spelling
+from sync_mcp.payments.usage_export import Hindrance
 
 logger = logging.getLogger("sync_mcp.payments")
 

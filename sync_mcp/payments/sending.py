@@ -23,8 +23,8 @@ from sync_mcp.payments.call import How, Made, PaidCall
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.ledger_book import LedgerBook
 from sync_mcp.payments.rows import RENEWAL_SECONDS, Entry
-from sync_mcp.payments.settling import Hindrance
 from sync_mcp.payments.slots import slot_came_free
+from sync_mcp.payments.usage_export import Hindrance
 
 logger = logging.getLogger("sync_mcp.payments")
 

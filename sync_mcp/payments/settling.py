@@ -6,9 +6,7 @@ not have it, one list tells what has ended, and each cost is asked for by itself
 
 import contextlib
 import logging
-import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -17,16 +15,18 @@ import anyio
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import GenerationCost
 from sync_mcp.api.options import RequestOptions
-from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem, UsagePage
+from sync_mcp.api.usage import UsageItem, UsagePage
 from sync_mcp.background.work import do_in_thread
-from sync_mcp.errors import APIResponseError, APIStatusError, LedgerError, SyncError
+from sync_mcp.errors import LedgerError, SyncError
 from sync_mcp.payments.acts.act import Job
 from sync_mcp.payments.acts.kinds import KINDS
 from sync_mcp.payments.attempt import Account, Instant
 from sync_mcp.payments.ledger import Ledger
+from sync_mcp.payments.metering import believe_end
 from sync_mcp.payments.rows import Charged, Entry
-from sync_mcp.payments.settling_pace import NO_EXPORT_APART_SECONDS, SettledAccount
-from sync_mcp.payments.told import has_lasted, is_end, may_have_ended
+from sync_mcp.payments.settling_pace import SettledAccount
+from sync_mcp.payments.told import has_lasted, is_end, is_final, may_have_ended
+from sync_mcp.payments.usage_export import Hindrance, read_all_since, read_page
 from sync_mcp.texts import ID_LIMIT, safe
 
 logger = logging.getLogger("sync_mcp.payments")
@@ -42,26 +42,7 @@ _SETTLED_AT_ONCE = 100
 _LEFT_OPEN_AT_ONCE = 5
 """Of what stayed open for more than a day, so many are asked for one by one in each settling."""
 _EXPORT_MARGIN = timedelta(minutes=5)
-EXPORT_TOLERANCE = timedelta(hours=1)
-"""By so much the times in the export may differ from the API's `Date`, as those in its list may."""
-_EXPORT_PAGES = 20
-"""So many pages of the export are read before a create is sent again: 10,000 jobs."""
-_EXPORT_SECONDS = 8.0
-"""The longest that this reading takes."""
-EXPORT_RETRY_SECONDS = 30.0
-"""After so long the export is asked again, where it could not be read and the API named no time."""
-_NO_EXPORT = frozenset({403, 404, 405, 410, 501})
-"""By these an API says that it has no export; a gateway may say so too, for a moment."""
 _EXPORTED_WITHIN_SECONDS = 900.0
-
-
-@dataclass(frozen=True, slots=True)
-class Hindrance:
-    """Why an attempt is not sent now, as the end of a sentence."""
-
-    why: str
-    retry_after_seconds: float | None = None
-    """When that may be over, where it is known."""
 
 
 def instant(sync: AsyncSync) -> Instant:
@@ -84,7 +65,7 @@ class Settling:
         An account is settled at most every ten seconds, or where it `is_due`: because a call would be refused
         otherwise, or somebody asks for the sum. Where another call is settling it, only who is due waits.
         """
-        account = self._account_of(whose)
+        account = self.account_of(whose)
         if account.lock.locked() and not is_due:
             # The API may be slow, and what it tells is written down for the next call as well.
             return
@@ -109,7 +90,7 @@ class Settling:
 
     async def await_turn(self, whose: Account, seconds: float) -> None:
         """Wait until a create can learn what an earlier job cost: it would ask needlessly otherwise."""
-        await self._account_of(whose).await_requests(_REQUESTS_OF_A_TURN, min(seconds, _TURN_SECONDS))
+        await self.account_of(whose).await_requests(_REQUESTS_OF_A_TURN, min(seconds, _TURN_SECONDS))
 
     async def settle_failure(
         self, sync: AsyncSync, whose: Account, entry: Entry, job: Job, options: RequestOptions
@@ -119,6 +100,8 @@ class Settling:
         The export says when it ended, by which a cost of 0 is believed or not; the single cost does not.
         Where no more may be asked for now, it is what the ledger knows.
         """
+        if is_final(entry, job):
+            return entry.charged
         await self.settle_account(sync, whose, options, is_due=True)
         now = await do_in_thread(self._ledger.entry, entry.id)
         return await self.settle_job(sync, now or entry, job, options, whose=whose)
@@ -141,9 +124,9 @@ class Settling:
             # Another version has made it, and knows what it is.
             return entry.charged
         status = KINDS[entry.kind].status_of(job)
-        if entry.state == "ended" and entry.cost_usd is not None and entry.status == status:
+        if is_final(entry, job):
             return entry.charged
-        may_ask = whose is None or self._account_of(whose).take_request()
+        may_ask = whose is None or self.account_of(whose).take_request()
         cost = (await self._cost(sync, entry, options) if may_ask else None) or GenerationCost()
         settled = await self._write(sync, entry, job.id, status, cost, error_code=job.error_code)
         return settled.charged if settled else cost.charged
@@ -156,7 +139,7 @@ class Settling:
         options: RequestOptions,
     ) -> None:
         """Write down how jobs ended that the API shows otherwise than the ledger has them, and the costs."""
-        account = self._account_of(whose)
+        account = self.account_of(whose)
         with anyio.move_on_after(SETTLE_SECONDS):
             for entry, job in shown:
                 if entry.kind not in KINDS:
@@ -170,75 +153,14 @@ class Settling:
     ) -> Sequence[UsageItem] | Hindrance:
         """Return the jobs that finished since a time, by the export, or why they are not known.
 
-        The export is read to its end; where the API has none there are no such jobs.
+        Where the API has no export there are no such jobs.
         It is read whatever was asked of the API before: what it tells decides whether a create is paid again.
         """
-        account = self._account_of(whose)
-        if not account.has_export:
-            return ()
-        with anyio.move_on_after(_EXPORT_SECONDS):
-            return await self._read_export(account, sync, since - EXPORT_TOLERANCE, options)
-        return _cannot_tell("cannot be read to its end in time")
+        return await read_all_since(self.account_of(whose), sync, since, options)
 
-    def _account_of(self, whose: Account) -> SettledAccount:
+    def account_of(self, whose: Account) -> SettledAccount:
+        """Return what is remembered of settling an account, and how much may be read for it."""
         return self._accounts.setdefault((whose.name, whose.base_url), SettledAccount())
-
-    async def _read_export(
-        self, account: SettledAccount, sync: AsyncSync, since: datetime, options: RequestOptions
-    ) -> Sequence[UsageItem] | Hindrance:
-        rows: list[UsageItem] = []
-        cursors: list[str | None] = [None]
-        while len(cursors) <= _EXPORT_PAGES:
-            try:
-                page = await self._export_page(account, sync, since, cursors[-1], options)
-            except SyncError as error:
-                return _cannot_tell("cannot be read now", error.retry_after_seconds)
-            if page is None:
-                if not account.has_export:
-                    return ()
-                return _cannot_tell("is not there now", NO_EXPORT_APART_SECONDS + 1)
-            if page.unreadable:
-                return _cannot_tell("has a row that cannot be read")
-            rows += page.items
-            if page.lacks_cursor:
-                return _cannot_tell("has a next page whose cursor cannot be read")
-            if page.next_cursor is None:
-                return rows
-            if page.next_cursor in cursors:
-                return _cannot_tell("repeats itself")
-            cursors.append(page.next_cursor)
-        return Hindrance(f"the API's export of finished jobs has more than {_EXPORT_PAGES} pages")
-
-    async def _export_page(
-        self,
-        account: SettledAccount,
-        sync: AsyncSync,
-        since: datetime,
-        cursor: str | None,
-        options: RequestOptions,
-    ) -> UsagePage | None:
-        """Return a page of the export; None where the API says that it has none.
-
-        Raises:
-            SyncError: it cannot be read now.
-        """
-        try:
-            page = await sync.usage.generations(
-                since,
-                sync.api_time + EXPORT_TOLERANCE,
-                limit=USAGE_PAGE_LIMIT,
-                cursor=cursor,
-                request_options=options,
-            )
-        except SyncError as error:
-            logger.warning("the export of finished jobs cannot be read: %s", error)
-            has_status = isinstance(error, APIStatusError | APIResponseError)
-            if not has_status or error.status not in _NO_EXPORT:
-                raise
-            account.note_export(is_denied=True)
-            return None
-        account.note_export(is_denied=False)
-        return page
 
     async def _settle_recent(
         self, account: SettledAccount, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
@@ -261,7 +183,7 @@ class Settling:
             if not account.take_request():
                 return True
             try:
-                page = await self._export_page(account, sync, first - _EXPORT_MARGIN, cursor, options)
+                page = await read_page(account, sync, first - _EXPORT_MARGIN, cursor, options)
             except SyncError:
                 return True
             if page is None:
@@ -305,16 +227,22 @@ class Settling:
         A status that is no end ends nothing. One that nobody knows does so after a day, with its cost.
         """
         costs_more = row.so_far_usd > entry.counted_usd
+        ended_at = believe_end(
+            row,
+            sent_from=entry.first_sent_at,
+            sent_until=entry.last_sent_at,
+            now=instant(sync).seconds,
+        )
         if entry.state == "accepted" and not is_end(status):
             with _quietly(entry):
-                return await self._note_no_end(sync, entry, status, row, ended_at=row.finished_at)
+                return await self._note_no_end(sync, entry, status, row, ended_at=ended_at)
             return False
         if not is_end(status) and status != entry.status:
             if costs_more:
                 await self._write_quietly(sync, entry, entry.status or status, row)
             return False
         if entry.cost_usd is None or status != entry.status or costs_more:
-            await self._write_quietly(sync, entry, status, row, ended_at=row.finished_at)
+            await self._write_quietly(sync, entry, status, row, ended_at=ended_at)
         return True
 
     async def _settle_left_open(
@@ -335,7 +263,7 @@ class Settling:
         if by_id and account.has_export and account.take_request():
             since = datetime.fromtimestamp(first[0].first_sent_at, UTC) - _EXPORT_MARGIN
             with contextlib.suppress(SyncError):
-                page = await self._export_page(account, sync, since, None, options)
+                page = await read_page(account, sync, since, None, options)
                 if page is not None:
                     await self._settle_by_rows(sync, by_id, page)
         missing = [entry for entry in first if entry.generation_id in by_id]
@@ -402,8 +330,8 @@ class Settling:
 
         The request counts as that of `settle_job` does.
         """
-        if has_lasted(entry, instant(sync).seconds):
-            may_ask = whose is None or self._account_of(whose).take_request()
+        if has_lasted(entry, instant(sync).seconds) and not is_final(entry, job):
+            may_ask = whose is None or self.account_of(whose).take_request()
             cost = (await self._cost(sync, entry, options) if may_ask else None) or GenerationCost()
             await self._note_no_end(sync, entry, job.status, cost, error_code=job.error_code)
 
@@ -415,7 +343,7 @@ class Settling:
         cost: GenerationCost,
         *,
         error_code: str | None = None,
-        ended_at: datetime | None = None,
+        ended_at: float | None = None,
     ) -> bool:
         """Write down what is told of an accepted job whose status is no end; return whether it ended by it.
 
@@ -444,7 +372,7 @@ class Settling:
         status: str,
         cost: GenerationCost,
         *,
-        ended_at: datetime | None = None,
+        ended_at: float | None = None,
     ) -> None:
         with _quietly(entry):
             await self._write(sync, entry, str(entry.generation_id), status, cost, ended_at=ended_at)
@@ -458,7 +386,7 @@ class Settling:
         cost: GenerationCost,
         *,
         error_code: str | None = None,
-        ended_at: datetime | None = None,
+        ended_at: float | None = None,
     ) -> Entry | None:
         return await do_in_thread(
             partial(
@@ -471,18 +399,9 @@ class Settling:
                 counted_usd=cost.so_far_usd,
                 charged=cost.charged,
                 now=instant(sync).seconds,
-                ended_at=_believe_time(entry, ended_at),
+                ended_at=ended_at,
             )
         )
-
-
-def _believe_time(entry: Entry, ended_at: datetime | None) -> float | None:
-    """Return when a job ended as the export tells it; None where that was before its send.
-
-    Such a time is off, and a cost of 0 is believed only some time after the real end.
-    """
-    seconds = None if ended_at is None else ended_at.timestamp()
-    return None if seconds is None or seconds < entry.last_sent_at else seconds
 
 
 @contextlib.contextmanager
@@ -492,9 +411,3 @@ def _quietly(entry: Entry) -> Generator[None]:
         yield
     except LedgerError as error:
         logger.warning("job %s cannot be settled: %s", safe(str(entry.generation_id), ID_LIMIT), error)
-
-
-def _cannot_tell(how: str, retry_after_seconds: float | None = None) -> Hindrance:
-    """Return that the export cannot tell for now."""
-    seconds = math.ceil(retry_after_seconds or EXPORT_RETRY_SECONDS)
-    return Hindrance(f"the API's export of finished jobs {how}", seconds)

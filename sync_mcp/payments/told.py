@@ -23,6 +23,12 @@ def may_have_ended(entry: Entry, job: Job) -> bool:
     return job.status not in KINDS[entry.kind].running_statuses
 
 
+def is_final(entry: Entry, job: Job) -> bool:
+    """Return whether an entry has what its job finally cost, of the status that the job is shown in."""
+    is_settled = entry.state == "ended" and entry.cost_usd is not None
+    return is_settled and entry.kind in KINDS and entry.status == KINDS[entry.kind].status_of(job)
+
+
 def contradicts(entry: Entry, job: Job) -> bool:
     """Return whether a finished job is shown otherwise than an entry has it: then its cost is asked for anew.
 

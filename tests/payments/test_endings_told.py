@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import anyio
 import pytest
 
 from sync_mcp import AsyncSync, Guard, LimitReached
@@ -44,12 +45,12 @@ def entry_of(guard: Guard, number: int = 1) -> Entry:
 
 
 def row_of(entry: Entry, sync: AsyncSync, status: str, usd: str) -> dict[str, object]:
-    """Return what the export may say of an entry's job: all that it cost, finished now."""
+    """Return what the export may say of an entry's job: when it was made, all that it cost, finished now."""
     return {
         "generationId": entry.generation_id,
         "generationStatus": status,
         "model": "lipsync-2",
-        "createdAt": sync.api_time.isoformat(),
+        "createdAt": datetime.fromtimestamp(entry.last_sent_at, UTC).isoformat(),
         "finishedAt": sync.api_time.isoformat(),
         "availability": "complete",
         "totalCostUsd": usd,
@@ -216,6 +217,60 @@ async def test_a_cost_of_nothing_is_not_believed_sooner_for_an_end_that_is_told_
     assert (await guard.spending(sync)).ever_usd == 0
 
 
+@pytest.mark.parametrize(("status", "seconds"), [("FAILED", 600), ("COMPLETED", 6 * 3600)])
+@pytest.mark.parametrize("made_hours_ago", [None, 9])
+async def test_an_end_is_not_believed_of_a_row_that_is_wrong_about_when_the_job_was_made(
+    sandbox: Sandbox,
+    make: Make,
+    guard: Guard,
+    sync: AsyncSync,
+    status: str,
+    seconds: float,
+    made_hours_ago: int | None,
+) -> None:
+    """Its zone may be wrong: such an end may lie between the send and the true one."""
+    await make()
+    await pass_time(sandbox, sync, 8 * 3600)
+    off = None if made_hours_ago is None else (sync.api_time - timedelta(hours=made_hours_ago)).isoformat()
+    early = (sync.api_time - timedelta(hours=7)).isoformat()
+    row = row_of(entry_of(guard), sync, status, "0")
+    tell_export(sandbox, {**row, "createdAt": off, "finishedAt": early})
+    await guard.spending(sync)
+    assert entry_of(guard).charged == "unknown"
+    await pass_time(sandbox, sync, seconds + 60)
+    assert (await guard.spending(sync)).ever_usd == 0
+
+
+async def test_an_end_that_was_told_of_another_status_does_not_make_a_completed_job_free_at_once(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync, request_of: RequestOf
+) -> None:
+    await make_beside_one_that_runs(sandbox, make, sync, request_of)
+    failed = row_of(entry_of(guard), sync, "FAILED", "0")
+    await pass_time(sandbox, sync, 7 * 3600)
+    tell_export(sandbox, failed)
+    await guard.spending(sync)
+    assert entry_of(guard).charged == "no"
+    sandbox.clear_faults()
+    tell_export(sandbox, {**failed, "generationStatus": "COMPLETED"})
+    await guard.spending(sync)
+    ended = entry_of(guard)
+    assert (ended.status, ended.charged, ended.counted_usd) == ("COMPLETED", "unknown", PRICE)
+
+
+async def test_an_end_that_is_told_to_lie_after_it_was_seen_keeps_nobody_asking_for_longer(
+    sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync
+) -> None:
+    await make()
+    await pass_time(sandbox, sync, 60)
+    row = row_of(entry_of(guard), sync, "FAILED", "0")
+    tell_export(sandbox, row)
+    await guard.spending(sync)
+    await pass_time(sandbox, sync, 650)
+    sandbox.clear_faults()
+    tell_export(sandbox, {**row, "finishedAt": sync.api_time.isoformat()})
+    assert (await guard.spending(sync)).ever_usd == 0
+
+
 async def test_a_failure_of_no_cost_that_is_told_to_lie_before_the_send_is_not_made_again_unasked(
     sandbox: Sandbox, make: Make, guard: Guard, sync: AsyncSync
 ) -> None:
@@ -376,10 +431,38 @@ async def test_a_create_waits_for_its_turn_to_learn_that_a_failure_was_free(
         await make()
     await pass_time(sandbox, sync, 700)
     monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 1.0)
-    account = guard._settling._account_of(await guard.account(sync))  # pyright: ignore[reportPrivateUsage]
+    account = guard._settling.account_of(await guard.account(sync))  # pyright: ignore[reportPrivateUsage]
     while account.take_request():
         pass
     assert (await make()).how == "made"
+
+
+@pytest.mark.parametrize("fault", [{"job": "fail"}, {"end_status": "TIMED_OUT"}])
+async def test_a_repeat_of_a_failure_whose_cost_is_known_waits_for_no_turn(
+    sandbox: Sandbox,
+    make: Make,
+    guard: Guard,
+    sync: AsyncSync,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: dict[str, str],
+) -> None:
+    """However many were asked for at the same moment: of this one nothing is to be read."""
+    sandbox.add_fault(Fault.model_validate({"path": CREATE, "charged": True, **fault}))
+    await make()
+    await pass_time(sandbox, sync, DAY_SECONDS + 700)
+    assert (await guard.spending(sync)).ever_usd == PRICE
+    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 1e-9)
+    monkeypatch.setattr("sync_mcp.payments.settling._TURN_SECONDS", 3600.0)
+    account = guard._settling.account_of(await guard.account(sync))  # pyright: ignore[reportPrivateUsage]
+    asked = len(sandbox.requests)
+    with pytest.raises(ApprovalRequired):
+        await make()
+    paths = [request.path for request in sandbox.requests[asked:]]
+    assert not [path for path in paths if path == EXPORT or path.endswith("/costs")]
+    while account.take_request():
+        pass
+    with anyio.fail_after(30), pytest.raises(ApprovalRequired):
+        await make()
 
 
 async def test_a_client_with_a_guard_does_not_call_the_id_of_its_own_job_wrong(

@@ -5,8 +5,8 @@ from decimal import Decimal
 
 from sqlalchemy import ColumnElement, func, select
 
-from sync_mcp.payments.acts.act import FAILED_STATUSES
 from sync_mcp.payments.book.rules import Rules, find_maker, find_with_job, note_end
+from sync_mcp.payments.metering import believe_cost
 from sync_mcp.payments.rows import (
     ENTRIES,
     IS_LET_GO_UNSEEN,
@@ -22,11 +22,6 @@ from sync_mcp.texts import safe
 
 LEFT_OPEN_AFTER_SECONDS = 86_400.0
 """How long all jobs are asked for that run or have no cost yet; after that a few of them at a time."""
-# The API meters late: it can say "complete, 0" of a job that it charges minutes or hours afterwards.
-COMPLETED_FREE_AFTER_SECONDS = 6 * 3600.0
-"""How long after its end a job's cost of 0 is not believed yet, also of one in a status that nobody knows."""
-FAILED_FREE_AFTER_SECONDS = 600.0
-"""The same for a job that failed: until then it may have been charged."""
 
 
 class Endings(Rules):
@@ -115,7 +110,8 @@ class Endings(Rules):
             charged: whether it was charged.
             now: the time, by the API's clock where that is known.
             counted_usd: what stands against the budgets until the cost is known, if more than the estimate.
-            ended_at: when it ended, where the API told that; by default when its end was first seen.
+            ended_at: when it ended, where the API told that; by default, and at the latest, when its end was
+                first seen, as it is where the API told of another end before.
         """
         with self.store.transaction() as connection:
             entry = find_with_job(connection, entry_id, generation_id, ("accepted", "ended", *LET_GO))
@@ -127,17 +123,20 @@ class Endings(Rules):
             contradicts = entry.status is not None and entry.status != safe(status, 40)
             known = None if entry.error_code == REPEATED_IN_VAIN else entry.error_code
             settled_at = entry.settled_at
-            if settled_at is None or ended_at is not None or contradicts:
+            if settled_at is None or contradicts:
                 # What is told anew has ended anew: how long a cost of 0 is not believed runs from now.
-                settled_at = now if ended_at is None else min(ended_at, now)
+                settled_at = now
+            if ended_at is not None and not contradicts:
+                settled_at = min(ended_at, settled_at)
             ended = replace(
                 entry,
                 status=safe(status, 40),
                 error_code=safe(error_code, 80) if error_code else known,
                 settled_at=settled_at,
             )
-            if charged == "no" or cost_usd == 0:
-                cost_usd, charged = _believe_free(ended, now)
+            cost_usd, charged = believe_cost(
+                cost_usd, charged, status=str(ended.status), ended_at=settled_at, now=now
+            )
             if cost_usd is None and entry.cost_usd is not None and not contradicts:
                 cost_usd = entry.cost_usd
                 charged = entry.charged if charged == "unknown" else charged
@@ -199,12 +198,3 @@ class Endings(Rules):
 def _may_cost(*states: State) -> ColumnElement[bool]:
     """Of jobs in these states, which may have cost something that is not known."""
     return ENTRIES.c.state.in_(states) & ENTRIES.c.cost_usd.is_(None) & (ENTRIES.c.charged != "no")
-
-
-def _believe_free(entry: Entry, now: float) -> tuple[Decimal | None, Charged]:
-    """Return what a cost of 0 is worth by now: a job that ended a short time ago may be charged later."""
-    has_failed = entry.status in FAILED_STATUSES
-    least = FAILED_FREE_AFTER_SECONDS if has_failed else COMPLETED_FREE_AFTER_SECONDS
-    if now - (entry.settled_at or now) < least:
-        return None, "unknown"
-    return Decimal(0), "no"
