@@ -7,6 +7,7 @@ earlier one meant gets that one's job. Budgets hold for all processes that share
 import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -21,12 +22,13 @@ from sync_mcp.api.options import RequestOptions
 from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.errors import InvalidRequestError, LedgerError, NotVisibleYet, SyncError
 from sync_mcp.payments.accounts import Accounts
-from sync_mcp.payments.acts.act import Job
+from sync_mcp.payments.acts.act import COMPLETED, Job
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.asking import Asking
 from sync_mcp.payments.attempt import Account, Attempt, Token
 from sync_mcp.payments.bounds import Bounds
 from sync_mcp.payments.call import LOOK_SECONDS, Foresight, Made, PaidCall
+from sync_mcp.payments.costs import Cost, find_costs
 from sync_mcp.payments.history import History, not_visible
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits, Spending
@@ -266,6 +268,25 @@ class Guard:
         options = RequestOptions(timeout_in_seconds=SETTLE_SECONDS)
         await self._settling.settle_failure(sync, account, entry, job, options)
         return await do_in_thread(self.ledger.entry, entry.id)
+
+    async def find_costs(self, sync: AsyncSync, jobs: Sequence[Generation]) -> Mapping[str, Cost]:
+        """Return what finished jobs did cost that the ledger does not know, by their ids.
+
+        Those are missing of which the API tells nothing now. Nothing is written down.
+        """
+        finished = [job for job in jobs if job.finished]
+        if not finished:
+            return {}
+        own = Account(f"key:{sync.key_fingerprint}", sync.base_url, sync.sandboxed)
+        with suppress(LedgerError):
+            if self.ledger.exists():
+                known = await do_in_thread(self.ledger.account_of, sync.key_fingerprint, sync.base_url)
+                own = own if known is None else replace(own, name=known[0])
+        if any(job.status != COMPLETED for job in finished):
+            # Whether a failure was charged decides what is done next.
+            await self._settling.await_turn(own, math.inf)
+        options = RequestOptions(timeout_in_seconds=SETTLE_SECONDS)
+        return await find_costs(self._settling.account_of(own), sync, finished, instant(sync), options)
 
     async def account(self, sync: AsyncSync) -> Account:
         """Return whose money the client's key spends; the API is asked once for each key.

@@ -1,21 +1,18 @@
 """What a failed generation means, whether it cost anything, and what to change."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal
 from typing import Literal
 
 import anyio
 
 from sync_mcp.api.models import Generation
-from sync_mcp.errors import LedgerError, SyncError
+from sync_mcp.errors import SyncError
 from sync_mcp.texts import safe
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.remedies import REMEDY_ELSE, api_remedy
 
-_COST_TIMEOUT_SECONDS = 5.0
 _ANSWER_SECONDS = 1.0
-_METERED_WITHIN = timedelta(minutes=10)
 _TEXT_LIMIT = 200
 
 
@@ -56,19 +53,12 @@ async def _cost(
 
     Of one that ended a short time ago a cost of 0 is no answer yet.
     """
-    account = context.account
+    guard, client = context.process.guard, context.account.client
     try:
-        entry = await context.process.guard.settle_failure(account.client, generation)
-    except LedgerError:
+        entry = await guard.settle_failure(client, generation)
+    except SyncError:
         entry = None
     if entry is not None and entry.generation_id == generation.id:
         return entry.charged, Decimal(0) if entry.charged == "no" else entry.cost_usd
-    try:
-        cost = await account.client.generations.get_cost(
-            generation.id, request_options={"timeout_in_seconds": _COST_TIMEOUT_SECONDS, "max_retries": 1}
-        )
-    except SyncError:
-        return "unknown", None
-    created_at = generation.created_at
-    is_young = created_at is None or account.client.api_time - created_at < _METERED_WITHIN
-    return ("unknown", None) if cost.charged == "no" and is_young else (cost.charged, cost.final_usd)
+    cost = (await guard.find_costs(client, [generation])).get(generation.id)
+    return ("unknown", None) if cost is None else (cost.charged, cost.usd)

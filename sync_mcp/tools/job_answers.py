@@ -24,6 +24,7 @@ from sync_mcp.errors import (
     is_unknown_id,
 )
 from sync_mcp.machine.installed import ledger_command
+from sync_mcp.payments.costs import Cost
 from sync_mcp.payments.rows import Entry
 from sync_mcp.texts import ID_LIMIT, clean, count_of, format_id, safe
 from sync_mcp.tools.answers import finite
@@ -41,6 +42,8 @@ from sync_mcp.tools.withheld import say_no_video_is_made
 logger = logging.getLogger("sync_mcp.tools")
 
 _TEXT_LIMIT = 300
+_COST_SECONDS = 6.0
+"""How long an answer is held up to say what jobs did cost."""
 _WORD_LIMIT = 80
 _URL_LIMIT = 8000
 _ROWS_CHARACTERS = 9000
@@ -84,6 +87,13 @@ async def find_entries(context: CallContext, jobs: Sequence[Generation]) -> Mapp
     return {}
 
 
+async def find_costs(context: CallContext, jobs: Sequence[Generation]) -> Mapping[str, Cost]:
+    """Return what finished jobs did cost that the ledger does not know, where the API tells it at once."""
+    with anyio.move_on_after(max(0.0, min(_COST_SECONDS, context.seconds_left - ANSWER_SECONDS))):
+        return await context.process.guard.find_costs(context.account.client, jobs)
+    return {}
+
+
 class _OfLedger(Protocol):
     about: str | None
     saved_as: str | None
@@ -107,8 +117,11 @@ def _tell_cost(answer: _OfLedger, cost_usd: Decimal | None, estimate_usd: Decima
         answer.estimated_cost_usd = float(estimate_usd)
 
 
-async def generation_answer(context: CallContext, generation: Generation) -> GenerationAnswer:
-    known = await find_entries(context, [generation])
+async def generation_answer(
+    context: CallContext, generation: Generation, *, has_just_ended: bool = False
+) -> GenerationAnswer:
+    """Return how a job is told; what one did cost that `has_just_ended` the API does not know yet."""
+    entry = (await find_entries(context, [generation])).get(generation.id)
     answer = GenerationAnswer(
         generation_id=safe(generation.id, ID_LIMIT),
         status=safe(generation.status, _WORD_LIMIT),
@@ -116,8 +129,12 @@ async def generation_answer(context: CallContext, generation: Generation) -> Gen
         created_at=_timestamp(generation.created_at),
         next_step="",
     )
-    _tell_entry(answer, known.get(generation.id))
+    _tell_entry(answer, entry)
     if generation.status == "COMPLETED":
+        is_asked_for = entry is None and not has_just_ended
+        cost = (await find_costs(context, [generation])).get(generation.id) if is_asked_for else None
+        if cost is not None:
+            _tell_cost(answer, cost.usd, None)
         answer.output_url = _whole_url(generation.output_url)
         context.account.outputs.note(answer.output_url)
         answer.output_url_expires_at = _timestamp(expiry(answer.output_url or ""))
@@ -213,6 +230,7 @@ def wait_answer(
     ids: Sequence[str],
     outcomes: Mapping[str, Generation | SyncError],
     known: Mapping[str, Entry],
+    costs: Mapping[str, Cost],
     progress: Mapping[str, float],
     *,
     wants_urls: bool,
@@ -220,15 +238,18 @@ def wait_answer(
 ) -> WaitAnswer:
     """Return how the jobs `ids` are; one without an outcome could not be asked for.
 
-    Where results can be saved by their ids, their URLs are long and of no use.
+    Of those that the ledger does not know `costs` says what they did cost. Where results can be saved by
+    their ids, their URLs are long and of no use.
     """
     tells_urls = wants_urls or not can_save
     rows = [_row_of_outcome(id, outcomes.get(id), progress.get(id)) for id in ids]
     for row in rows:
-        entry = known.get(row.generation_id)
+        entry, cost = known.get(row.generation_id), costs.get(row.generation_id)
         _tell_entry(row, entry)
+        if cost is not None:
+            _tell_cost(row, cost.usd, None)
         if _state(outcomes.get(row.generation_id)) == "failed":
-            _tell_charge(row, entry)
+            _tell_charge(row, entry, cost)
     total = _sum_of_all([row.cost_usd for row in rows])
     count = Counter(_state(outcomes.get(id)) for id in ids)
     fitting = _fit(rows)
@@ -248,11 +269,12 @@ def wait_answer(
     )
 
 
-def _tell_charge(row: AwaitedRow, entry: Entry | None) -> None:
-    """Put into the row of a failed job whether it was charged, as far as the ledger knows."""
+def _tell_charge(row: AwaitedRow, entry: Entry | None, cost: Cost | None) -> None:
+    """Put into the row of a failed job whether it was charged, as far as that is known."""
     # What is written down of another status says nothing of this one.
     is_settled = entry is not None and entry.status == row.status
-    row.charged = entry.charged if entry is not None and is_settled else "unknown"
+    told = entry if is_settled else cost
+    row.charged = "unknown" if told is None else told.charged
     if row.charged == "no":
         row.cost_usd, row.estimated_cost_usd = 0.0, None
 

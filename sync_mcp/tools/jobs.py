@@ -17,6 +17,7 @@ from sync_mcp.tools.job_answers import (
     COPY_THE_ID,
     advise_unresolved,
     explain_if_missing,
+    find_costs,
     find_entries,
     fit_rows,
     generation_answer,
@@ -38,10 +39,8 @@ _MOST_SHOWN = 8
 
 async def get_generation(context: CallContext, arguments: GetArguments) -> GenerationAnswer:
     async with explain_if_missing(context, arguments.generation_id):
-        generation = await wait_for_job(
-            context, arguments.generation_id.strip(), arguments.wait_seconds, None
-        )
-    return await generation_answer(context, generation)
+        watch = await _watch(context, arguments.generation_id.strip(), arguments.wait_seconds, None)
+    return await generation_answer(context, watch.job, has_just_ended=watch.has_run)
 
 
 async def wait_for_generations(context: CallContext, arguments: WaitArguments) -> WaitAnswer:
@@ -69,10 +68,13 @@ async def wait_for_generations(context: CallContext, arguments: WaitArguments) -
     if len(failures) == len(ids) and not any(map(is_about_job, failures)):
         # What stands in the way of all of them is no matter of the jobs.
         raise failures[0]
-    known = await find_entries(context, [job for job in outcomes.values() if not isinstance(job, SyncError)])
+    jobs = [job for job in outcomes.values() if not isinstance(job, SyncError)]
+    known = await find_entries(context, jobs)
+    unknown = [job for job in jobs if job.id not in known and job.id not in watch.have_run]
+    costs = await find_costs(context, unknown)
     progress = await _progress(context, outcomes)
     can_save = context.can_save
-    answer = wait_answer(ids, outcomes, known, progress, wants_urls=arguments.urls, can_save=can_save)
+    answer = wait_answer(ids, outcomes, known, costs, progress, wants_urls=arguments.urls, can_save=can_save)
     for row in answer.generations:
         context.account.outputs.note(row.output_url)
     if len(ids) < len(arguments.generation_ids):
@@ -148,10 +150,18 @@ async def wait_for_job(
     context: CallContext, generation_id: str, seconds: float, known: Generation | None
 ) -> Generation:
     """Return the job at its end, or as it is after `seconds`, reporting progress meanwhile."""
-    account = context.account
+    return (await _watch(context, generation_id, seconds, known)).job
+
+
+async def _watch(
+    context: CallContext, generation_id: str, seconds: float, known: Generation | None
+) -> "_Watch":
+    """Watch a job until its end, or for `seconds`, reporting progress meanwhile."""
+    account, watch = context.account, _Watch(context, known)
     if not seconds:
-        return await account.client.generations.get(generation_id, request_options=context.reading)
-    watch = _Watch(context, known)
+        reading = context.reading
+        watch.latest = await account.client.generations.get(generation_id, request_options=reading)
+        return watch
 
     async def wait(seconds: float) -> None:
         watch.latest = await account.watcher.wait(generation_id, seconds, on_update=watch.note, known=known)
@@ -159,7 +169,7 @@ async def wait_for_job(
     await _report_during(context, seconds, watch.report, wait, lambda: watch.latest is not None)
     if watch.latest is None:
         raise APITimeoutError(f"The API did not answer in {seconds:.0f} s.")
-    return watch.latest
+    return watch
 
 
 async def _report_during(
@@ -208,9 +218,18 @@ class _Watch:
         self._context = context
         self._started_at = anyio.current_time()
         self.latest = known
+        self.has_run = False
+        """Whether it ran still when it was first seen."""
+
+    @property
+    def job(self) -> Generation:
+        """The job as it was seen last."""
+        assert self.latest is not None
+        return self.latest
 
     async def note(self, generation: Generation) -> None:
         self.latest = generation
+        self.has_run = self.has_run or not generation.finished
 
     async def report(self) -> None:
         while True:
@@ -235,9 +254,14 @@ class _ManyWatch:
         self._ended = 0
         self._another_ended = anyio.Event()
         self.outcomes: Mapping[str, Generation | SyncError] = {}
+        self.have_run: set[str] = set()
+        """The jobs that ran still when they were first seen."""
 
     async def note(self, outcomes: Mapping[str, Generation | SyncError]) -> None:
         self.outcomes = outcomes
+        self.have_run.update(
+            id for id, job in outcomes.items() if isinstance(job, Generation) and not job.finished
+        )
         ended = sum(isinstance(outcome, SyncError) or outcome.finished for outcome in outcomes.values())
         if ended > self._ended:
             self._ended = ended

@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from sync_mcp import AsyncSync, Audio, Video
 from sync_mcp.media.decoding.probe import probe
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.sandbox.wire import fetched
@@ -15,6 +16,7 @@ from .assistant import Assistant, Facts, arrived, media
 
 pytestmark = pytest.mark.anyio
 
+EXPORT = "/v2/usage/generations"
 OWN = "https://media.example.com/a%20b/c.mp4"
 
 
@@ -177,6 +179,90 @@ async def test_a_charge_that_the_api_does_not_tell_is_unknown(
     show(sandbox, status="FAILED", errorCode="generation_pipeline_failed")
     told = await assistant.facts("get_generation", id="g-1")
     assert told["charged"] == "unknown"
+
+
+async def foreign(sandbox: Sandbox, **fate: Any) -> str:
+    """Make a job that the ledger of the server does not know."""
+    if fate:
+        sandbox.add_fault(Fault.model_validate(fate))
+    video, voice = media(sandbox)
+    async with AsyncSync(api_key="sk_other", base_url=sandbox.url) as sync:
+        job = await sync.generations.create(
+            model="lipsync-2", input=[Video(url=video["url"]), Audio(url=voice["url"])]
+        )
+    return job.id
+
+
+def count_cost_reads(sandbox: Sandbox) -> int:
+    paths = [request.path for request in sandbox.requests]
+    return sum(path.endswith("/costs") or path == EXPORT for path in paths)
+
+
+@pytest.mark.parametrize("has_export", [True, False])
+@pytest.mark.parametrize("tool", ["get_generation", "wait_for_generations"])
+async def test_what_a_completed_job_did_cost_is_told_that_the_ledger_does_not_know(
+    assistant: Assistant, sandbox: Sandbox, tool: str, *, has_export: bool
+) -> None:
+    sandbox.configure(usage_export=has_export)
+    generation_id = await foreign(sandbox)
+    sandbox.advance(100)
+    if tool == "get_generation":
+        told = await assistant.facts(tool, id=generation_id)
+    else:
+        waited = await assistant.facts(tool, ids=[generation_id], wait_seconds=0)
+        [told] = waited["generations"]
+        assert waited["total_cost_usd"] == 0.226
+    assert (told["status"], told["cost_usd"]) == ("COMPLETED", 0.226)
+    assert count_cost_reads(sandbox) == 1
+
+
+async def test_what_several_jobs_did_cost_that_the_ledger_does_not_know_is_read_at_once(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    ids = [await foreign(sandbox), await foreign(sandbox, job="fail")]
+    sandbox.advance(800)
+    told = await assistant.facts("wait_for_generations", ids=ids, wait_seconds=0)
+    assert [(row["cost_usd"], row.get("charged")) for row in told["generations"]] == [
+        (0.226, None),
+        (0, "no"),
+    ]
+    assert told["total_cost_usd"] == 0.226
+    assert count_cost_reads(sandbox) == 1
+
+
+@pytest.mark.parametrize("at_first", ["zero", "pending", "partial"])
+async def test_a_cost_that_is_metered_late_is_not_told_before(
+    assistant: Assistant, sandbox: Sandbox, at_first: str
+) -> None:
+    generation_id = await foreign(sandbox, cost_seconds=600, cost_at_first=at_first)
+    sandbox.advance(100)
+    assert "cost_usd" not in await assistant.facts("get_generation", id=generation_id)
+    sandbox.advance(700)
+    assert (await assistant.facts("get_generation", id=generation_id))["cost_usd"] == 0.226
+
+
+async def test_a_failure_that_ended_a_moment_ago_may_have_been_charged_however_long_it_ran(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.configure(job_seconds=3600)
+    generation_id = await foreign(sandbox, job="fail")
+    sandbox.advance(3700)
+    assert (await assistant.facts("get_generation", id=generation_id))["charged"] == "unknown"
+    sandbox.advance(600)
+    told = await assistant.facts("get_generation", id=generation_id)
+    assert (told["charged"], told["cost_usd"]) == ("no", 0)
+
+
+async def test_costs_of_jobs_that_the_ledger_does_not_know_are_read_within_the_bounds(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 1e-9)
+    generation_id = await foreign(sandbox)
+    sandbox.advance(100)
+    for _ in range(15):
+        told = await assistant.facts("get_generation", id=generation_id)
+        assert told["status"] == "COMPLETED"
+    assert count_cost_reads(sandbox) <= 10
 
 
 @pytest.mark.parametrize(
