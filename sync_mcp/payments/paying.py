@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeVar
@@ -122,11 +122,8 @@ class Payer:
         except MustAsk as must:
             reasons = price_reasons(price, must.unasked_usd, call.approval.above_usd, take=call.take)
         except QuoteRefused as refused:
-            if not refused.to_user:
-                raise
             attempt = await self._asking.note_newest(attempt)
-            reason = Reason(refused.message, to_user=refused.to_user)
-            reasons = [reason, *await self._asking.reasons_for(call, attempt)]
+            reasons = [_reason_of(refused), *await self._asking.reasons_for(call, attempt)]
         # What was agreed to is no longer what it is: the user is asked anew, with the price of now.
         await self._asking.ask(call, attempt, because=reasons)
         return await self._make(call, replace(attempt, token=None, is_agreed=True))
@@ -297,32 +294,42 @@ class Payer:
         if repeat is None and is_whole and not is_too_late(call.now, entry, self._resend_seconds):
             without = replace(attempt, token=None)
             unasked = await do_in_thread(self.ledger.sum_unasked_beyond, without, entry)
+        asked = replace(repeat or attempt, price=price)
+        reasons: list[Reason] = []
+        if unasked is not None:
+            reasons = price_reasons(price, unasked, call.approval.above_usd, take=call.take)
         if repeat is None and unasked is None:
             attempt = replace(attempt, token=None)
         elif attempt.token is not None:
             attempt = replace(attempt, paid_before=None if repeat is None else repeat.paid_before)
         else:
-            reasons = (
-                []
-                if unasked is None
-                else price_reasons(price, unasked, call.approval.above_usd, take=call.take)
-            )
-            asked = await self._asking.note_newest(replace(repeat or attempt, price=price))
-            is_agreed = await self._asking.ask(call, asked, because=reasons)
-            attempt = replace(attempt, is_agreed=is_agreed, known_until=asked.known_until)
-        work = partial(
+            attempt = await self._agreed_to(call, attempt, asked, reasons)
+        go_on = partial(
             self._take_over_and_send,
             call,
             entry,
-            attempt,
             despite_named=repeat is not None,
             obstacle=None if is_whole else _OTHER_WEBHOOK,
         )
-        made = await self._to_its_end(call, work)
+        try:
+            made = await self._to_its_end(call, partial(go_on, attempt=attempt))
+        except QuoteRefused as refused:
+            # As of a new attempt: the user is asked anew, with what they were not told.
+            because = [_reason_of(refused), *(reasons or await self._asking.reasons_for(call, asked))]
+            attempt = await self._agreed_to(call, attempt, asked, because)
+            made = await self._to_its_end(call, partial(go_on, attempt=attempt))
         if made != "changed":
             # One that was there was sent under the key of a job that nobody sees, and answered with that one.
             made.notes[:0] = told
         return made
+
+    async def _agreed_to(
+        self, call: PaidCall[Job], attempt: Attempt, asked: Attempt, reasons: Sequence[Reason]
+    ) -> Attempt:
+        """Have the user agree to an attempt as it is put to them; return it as they agreed to it."""
+        asked = await self._asking.note_newest(asked)
+        is_agreed = await self._asking.ask(call, asked, because=reasons)
+        return replace(attempt, token=None, is_agreed=is_agreed, known_until=asked.known_until)
 
     async def find_unseen_repeat(self, call: PaidCall[Job], entry: Entry) -> Attempt | None:
         """Return why the user is asked before an attempt is sent again whose job the API named and hides.
@@ -354,8 +361,8 @@ class Payer:
         self,
         call: PaidCall[Job],
         entry: Entry,
-        attempt: Attempt,
         *,
+        attempt: Attempt,
         despite_named: bool,
         obstacle: str | None,
     ) -> Made[Job] | Literal["changed"]:
@@ -410,6 +417,17 @@ class Payer:
                 call.gone.set()
 
         return await self._work.finish(work, on_left=call_off)
+
+
+def _reason_of(refused: QuoteRefused) -> Reason:
+    """Return why the user is asked anew by whom a yes was not taken.
+
+    Raises:
+        QuoteRefused: it tells them nothing that they did not know.
+    """
+    if not refused.to_user:
+        raise refused
+    return Reason(refused.message, to_user=refused.to_user)
 
 
 async def _outcome_of(work: Awaitable[_ResultT]) -> _ResultT | SyncError:

@@ -214,6 +214,8 @@ class Quote:
     """The entry of the attempt before, where the user was told that it was or may have been charged."""
     known_until: int = 0
     """The newest entry when the user was told: of what was made later they do not know."""
+    used_by: int | None = None
+    """The entry that it was used for."""
 
 
 METADATA = MetaData()

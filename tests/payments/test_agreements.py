@@ -20,7 +20,7 @@ from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
 
 from .conftest import CREATE, NEVER_MADE, Asker, leave_in_doubt, paid, sent
-from .entries import begun, found, intended, now_of, priced, wished
+from .entries import JOB, begun, found, intended, made, now_of, priced, quoted, wished
 
 pytestmark = pytest.mark.anyio
 
@@ -489,3 +489,68 @@ def test_a_yes_to_an_attempt_in_doubt_does_not_cover_what_another_key_made_while
     with pytest.raises(QuoteRefused, match="with another key since"):
         ledger.take_over(id, agreed)
     assert found(ledger, id).state == "unknown"
+
+
+async def test_who_agreed_to_send_anew_what_another_key_made_since_is_asked_again(
+    sandbox: Sandbox, make: Make, sync: AsyncSync, request_of: RequestOf
+) -> None:
+    sandbox.add_fault(Fault(path="/v2/account", status=404, body={"message": "no"}, times=None))
+    named: Any = {"statusCode": 503, "errorCode": "controller_unavailable", "generationId": "gen-12345"}
+    sandbox.add_fault(Fault(path=CREATE, method="POST", status=503, body=named, times=None))
+    with pytest.raises(OutcomeUnknown):
+        await make()
+    sandbox.clear_faults()
+    sandbox.add_fault(Fault(path="/v2/account", status=404, body={"message": "no"}, times=None))
+    sandbox.advance(3700)
+    token = await quote_for(make, request_of())
+    async with AsyncSync(api_key="sk_second", base_url=sandbox.url) as other:
+        await make(client=other, approval=Asker("0"))
+    declines = Asker("0", "no")
+    with pytest.raises(ApprovalDenied):
+        await make(token=token, approval=declines)
+    assert any("with another key since" in reason.text for reason in declines.asked[0].reasons)
+    made = await make(approval=Asker("0"))
+    assert made.how == "sent now"
+    assert len(paid(sandbox)) == 2
+
+
+# Given back
+
+
+def give_back(ledger: Ledger, id: int, way: str) -> int:
+    """Have a second attempt come to nothing, so that its quote holds; return the next one's number."""
+    if way == "called off":
+        ledger.call_off(id, "me")
+        return 2
+    ledger.refuse(id, "me", "rate_limit_exceeded", gives_quote_back=True)
+    return 3
+
+
+@pytest.mark.parametrize("way", ["refused", "called off"])
+def test_a_yes_that_another_attempt_of_the_same_number_used_up_is_not_given_back(
+    ledger: Ledger, way: str
+) -> None:
+    first = found(ledger, made(ledger))
+    used, own = (quoted(ledger, intended(), 2, Decimal(1)) for _ in range(2))
+    repeat = begun(ledger, attempt=2, token=used, repeats=first)
+    # Answered with the job of before: it is gone, and what the user agreed by has been used.
+    assert ledger.accept(repeat, JOB) == "was there"
+    number = give_back(ledger, begun(ledger, attempt=2, token=own), way)
+    with pytest.raises(QuoteRefused):
+        begun(ledger, attempt=number, token=used)
+    begun(ledger, attempt=number, token=own)
+
+
+@pytest.mark.parametrize("way", ["refused", "called off"])
+def test_a_yes_by_the_other_name_of_what_is_made_is_given_back_too(ledger: Ledger, way: str) -> None:
+    by_path, by_asset = intended("path"), intended("asset")
+
+    def send(number: int, token: Token | None = None) -> int:
+        id = begun(ledger, intention=by_path, attempt=number, has_files=True, token=token)
+        sent = wished("path", attempt=number, assets={"video:hash": "asset"}, token=token)
+        assert ledger.send(id, sent, by_asset) == "mine"
+        return id
+
+    ledger.refuse(send(1), "me", "rate_limit_exceeded", gives_quote_back=False)
+    token = quoted(ledger, by_asset, 2, Decimal(1))
+    send(give_back(ledger, send(2, token), way), token)

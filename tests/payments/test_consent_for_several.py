@@ -169,7 +169,7 @@ async def test_a_yes_to_several_does_not_repeat_what_was_sent_without_it_since(
     sandbox.configure(idempotency="ignore")
     sandbox.advance(3700)
     await sync.account.get()
-    with pytest.raises(QuoteRefused, match="was charged, or may have been, since"):
+    with pytest.raises(ApprovalRequired, match="was charged, or may have been, since"):
         await guard.create(PaidCall(sync, acts[1], token=token))
     assert len(paid(sandbox)) == len(sent(sandbox)) == 2
 

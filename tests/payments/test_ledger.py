@@ -908,8 +908,9 @@ def test_a_ledger_from_before_callers_had_names_is_brought_up_to_date_and_keeps_
 def _take_back_to_version_6(older: sqlite3.Connection) -> None:
     """Make a ledger what it was before version 7."""
     older.execute("ALTER TABLE entries DROP COLUMN kind")
-    older.execute("DROP INDEX ix_quotes_consent")
-    for column in ("consent", "paid_before", "known_until"):
+    for index in ("ix_quotes_consent", "ix_quotes_used_by"):
+        older.execute(f"DROP INDEX {index}")
+    for column in ("consent", "paid_before", "known_until", "used_by"):
         older.execute(f"ALTER TABLE quotes DROP COLUMN {column}")
     for trigger in ("day_added", "day_changed", "day_deleted"):
         older.execute(f"DROP TRIGGER {trigger}")

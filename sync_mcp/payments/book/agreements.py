@@ -113,8 +113,8 @@ class Agreements(Rules):
             return declined_at is not None and 0 <= self.store.now() - declined_at < DAY_SECONDS
 
 
-def use_token(connection: Connection, attempt: Attempt, now: Moment, latest: Entry | None) -> None:
-    """Use up what the user agreed by.
+def check_token(connection: Connection, attempt: Attempt, now: Moment, latest: Entry | None) -> Quote:
+    """Return what the user agreed by to an attempt, where it holds for that now.
 
     Raises:
         QuoteRefused: it is not for this, or no longer good.
@@ -164,7 +164,7 @@ def use_token(connection: Connection, attempt: Attempt, now: Moment, latest: Ent
             code="price_changed",
             to_user="The price is no longer what you were told.",
         )
-    change_quote(connection, quote, used_at=now.day_time)
+    return quote
 
 
 def check_twins(connection: Connection, intention: Intention, known_until: int) -> None:

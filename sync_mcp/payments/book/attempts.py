@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from sync_mcp.api.book import Claim
 from sync_mcp.errors import LimitReached, SyncError
 from sync_mcp.payments.attempt import Attempt, Token
-from sync_mcp.payments.book.agreements import check_twins, forget_no, refusal_since, use_token
+from sync_mcp.payments.book.agreements import check_token, check_twins, forget_no, refusal_since
 from sync_mcp.payments.book.rules import (
     Moment,
     Rules,
@@ -22,7 +22,8 @@ from sync_mcp.payments.book.rules import (
     find_twin_elsewhere,
     note_end,
     take_back,
-    tokens_of,
+    tokens_left_for,
+    tokens_used_by,
     with_second_job,
 )
 from sync_mcp.payments.book.sums import (
@@ -41,6 +42,7 @@ from sync_mcp.payments.rows import (
     NAMES,
     REPEATED_IN_VAIN,
     Entry,
+    Quote,
     State,
     add_entry,
     change,
@@ -145,8 +147,9 @@ class Attempts(Rules):
                 # It was learned meanwhile that it was charged, or may have been: the user is asked first.
                 return before, False
             now = self._moment(connection, attempt.now)
+            quote: Quote | None = None
             if attempt.token is not None:
-                use_token(connection, attempt, now, latest)
+                quote = check_token(connection, attempt, now, latest)
             else:
                 check_twins(connection, attempt.intention, attempt.known_until)
             check_limits(connection, attempt, now)
@@ -155,7 +158,10 @@ class Attempts(Rules):
                 check_unasked(connection, attempt, now)
             else:
                 forget_no(connection, attempt)
-            return add_entry(connection, _as_entry(attempt, now, is_unasked=is_unasked)), True
+            entry = add_entry(connection, _as_entry(attempt, now, is_unasked=is_unasked))
+            if quote is not None:
+                change_quote(connection, quote, used_at=now.day_time, used_by=entry.id)
+            return entry, True
 
     def send(
         self, entry_id: int, attempt: Attempt, sent: Intention
@@ -269,7 +275,8 @@ class Attempts(Rules):
             is_agreed = attempt.is_agreed or attempt.token is not None
             # A quote is for a send: who only looks does not use it up.
             if is_allowed and attempt.token is not None:
-                use_token(connection, attempt, now, entry)
+                quote = check_token(connection, attempt, now, entry)
+                change_quote(connection, quote, used_at=now.day_time, used_by=entry.id)
             elif is_allowed and attempt.is_agreed:
                 check_twins(connection, attempt.intention, attempt.known_until)
             change(
@@ -375,9 +382,9 @@ class Attempts(Rules):
         with self.store.transaction() as connection:
             entry = get_entry(connection, entry_id)
             if entry.state == "sending" and entry.owner == owner:
-                for quote in tokens_of(connection, entry):
+                for quote in tokens_used_by(connection, entry):
                     if given_back is not None and given_back.id in (quote.id, quote.consent):
-                        change_quote(connection, quote, used_at=None)
+                        change_quote(connection, quote, used_at=None, used_by=None)
                 change(
                     connection,
                     entry,
@@ -390,15 +397,17 @@ class Attempts(Rules):
     def refuse(self, entry_id: int, owner: str, error_code: str, *, gives_quote_back: bool) -> None:
         """Note that the API refused an attempt, or never saw it: it cost nothing.
 
-        A quote is given back where the refusal says nothing of the price: it holds for the next attempt.
+        A quote is given back where the refusal says nothing of the price: it holds for the next attempt, as
+        one does then that was not used.
         """
         with self.store.transaction() as connection:
             entry = get_entry(connection, entry_id)
             if entry.state == "sending" and entry.owner == owner:
                 why = safe(error_code, 80)
                 note_end(connection, entry, "refused", "no", Decimal(0), self.store.now(), error_code=why)
-                for quote in tokens_of(connection, entry) if gives_quote_back else ():
-                    change_quote(connection, quote, used_at=None, attempt=entry.attempt + 1)
+                if gives_quote_back:
+                    for quote in (*tokens_used_by(connection, entry), *tokens_left_for(connection, entry)):
+                        change_quote(connection, quote, used_at=None, used_by=None, attempt=entry.attempt + 1)
 
 
 def _as_entry(attempt: Attempt, now: Moment, *, is_unasked: bool) -> Entry:

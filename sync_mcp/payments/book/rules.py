@@ -137,9 +137,14 @@ def names_of(connection: Connection, intentions: Sequence[Intention]) -> set[str
     return {*digests, *(name for row in found for name in row if name is not None)}
 
 
-def tokens_of(connection: Connection, entry: Entry) -> list[Quote]:
-    """Return what the user agreed by to an attempt, or may agree by."""
-    return quotes_in(connection.execute(_TOKENS, {"of": entry.digest, "try": entry.attempt}))
+def tokens_used_by(connection: Connection, entry: Entry) -> list[Quote]:
+    """Return what the user agreed by to an attempt, under whichever name of it."""
+    return quotes_in(connection.execute(_TOKENS_USED, {"entry_id": entry.id}))
+
+
+def tokens_left_for(connection: Connection, entry: Entry) -> list[Quote]:
+    """Return what the user may agree by to an attempt still."""
+    return quotes_in(connection.execute(_TOKENS_LEFT, {"of": entry.digest, "try": entry.attempt}))
 
 
 # Changing them
@@ -182,8 +187,8 @@ def _changes_of_acceptance(entry: Entry, generation_id: str, *, was_found: bool)
 
 def take_back(connection: Connection, entry: Entry) -> None:
     """Take an attempt back; what the user agreed by is good again."""
-    for quote in tokens_of(connection, entry):
-        change_quote(connection, quote, used_at=None)
+    for quote in tokens_used_by(connection, entry):
+        change_quote(connection, quote, used_at=None, used_by=None)
     delete_entry(connection, entry)
 
 
@@ -246,4 +251,7 @@ _OWNERS = select(ENTRIES).where(
     ENTRIES.c.id != bindparam("entry_id"),
     ENTRIES.c.base_url == bindparam("base_url"),
 )
-_TOKENS = select(QUOTES).where(QUOTES.c.digest == bindparam("of"), QUOTES.c.attempt == bindparam("try"))
+_TOKENS_USED = select(QUOTES).where(QUOTES.c.used_by == bindparam("entry_id"))
+_TOKENS_LEFT = select(QUOTES).where(
+    QUOTES.c.digest == bindparam("of"), QUOTES.c.attempt == bindparam("try"), QUOTES.c.used_at.is_(None)
+)

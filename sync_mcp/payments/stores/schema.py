@@ -169,6 +169,12 @@ VERSION_9 = (
     "ALTER TABLE quotes ADD COLUMN known_until INTEGER NOT NULL DEFAULT 0",
 )
 
+VERSION_10 = (
+    # Which attempt it was used for: that one's end alone can give it back.
+    "ALTER TABLE quotes ADD COLUMN used_by INTEGER",
+    "CREATE INDEX ix_quotes_used_by ON quotes (used_by)",
+)
+
 VERSIONS = (
     VERSION_1,
     VERSION_2,
@@ -179,6 +185,7 @@ VERSIONS = (
     VERSION_7,
     VERSION_8,
     VERSION_9,
+    VERSION_10,
 )
 
 STATE = (
