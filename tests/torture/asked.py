@@ -6,13 +6,15 @@ allowed; and who would pass, with what was paid unasked within a day, the sum th
 may be asked.
 
 A job in a status that nobody knows is its own call's for a day: nobody is asked, and nothing is made again.
+After that it has ended without a result. Of calls at the same moment of which not all fit into the sum, so
+many must be asked as do not fit, whichever they are.
 
-Not modelled: forms and what is answered to them (the client cannot ask), such a job after its day, a job that
-was deleted, and a second take after the first one was charged. Of calls on one intention at the same moment,
-only what holds for each of them is judged.
+Not modelled: forms and what is answered to them (the client cannot ask), a job that was deleted, and a second
+take after the first one was charged. Where the model does not know enough of a call, or what is right hangs
+on which of two things came first, the user could be asked or not: for each such `Doubt` that is counted.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,7 +25,18 @@ from typing import Literal
 from sync_mcp.sandbox import Charge
 from tests.torture.record import Called
 
-Duty = Literal["ask", "not", "either"]
+Doubt = Literal[
+    "at the same moment as others",
+    "beside another call of the same",
+    "of several takes",
+    "near a bound of time",
+    "not told of the job before",
+    "its create came again since",
+    "what it cost may not have been read",
+]
+"""Why a user could be asked or not."""
+AT_ONCE: Doubt = "at the same moment as others"
+Duty = Literal["ask", "not"] | Doubt
 
 ASKED = "approval_required"
 ANSWERED = ("made", "reused", ASKED, "generation_not_visible")
@@ -58,6 +71,8 @@ class Truth:
     price_usd: Decimal
     shared: frozenset[int]
     """Numbers that several takes have."""
+    fair_from: datetime | None = None
+    """From when on every read is answered."""
 
     @cached_property
     def by_number(self) -> dict[int, list[Charge]]:
@@ -85,6 +100,10 @@ class Truth:
         """The charges that nobody agreed to."""
         return [charge for charge in self.charges if not self.is_agreed(charge)]
 
+    def is_fair(self, call: Called) -> bool:
+        """Whether every read was answered while a call was made."""
+        return self.fair_from is not None and call.began >= self.fair_from
+
     def ended_at(self, charge: Charge) -> datetime:
         """Return when a job ended."""
         return charge.at + timedelta(seconds=self.job_seconds)
@@ -96,23 +115,27 @@ class Asking:
 
     asked: int
     must: int
-    may: int
-    """Questions that could be asked or not, as calls at the same moment came to pass."""
+    may: Counter[Doubt]
+    """Questions that could be asked or not, by why that is."""
     faults: list[str]
 
 
 def judge_asking(truth: Truth) -> Asking:
     """Return what is wrong about whom was asked."""
-    asked = must = may = 0
+    asked = must = 0
+    may: Counter[Doubt] = Counter()
     faults: list[str] = []
     for call in truth.calls:
         if call.code not in ANSWERED:
             continue
         duty = duty_of(call, truth)
         was_asked = call.code == ASKED
+        if duty == AT_ONCE and was_asked:
+            duty = _duty_of_one_too_many(call, truth)
         asked += was_asked
         must += duty == "ask"
-        may += duty == "either" and was_asked
+        if was_asked and duty not in ("ask", "not"):
+            may[duty] += 1
         if was_asked and duty == "not":
             faults.append(f"asked needlessly: {shown(call)}")
         elif duty == "ask" and not was_asked:
@@ -131,8 +154,12 @@ def duty_of(call: Called, truth: Truth) -> Duty:
     if all(_is_fine(charge, truth) for charge in charges if charge.at <= call.ended):
         # It is the job's own call again; or the first one.
         return "not" if before else _duty_of_new(call, truth)
-    if not before or call.number in truth.shared or _has_company(call, truth):
-        return "either"
+    if call.number in truth.shared:
+        return "of several takes"
+    if _has_company(call, truth):
+        return "beside another call of the same"
+    if not before:
+        return _duty_of_new(call, truth)
     return _duty_of_repeat(call, before[-1], truth)
 
 
@@ -154,7 +181,23 @@ def _duty_of_new(call: Called, truth: Truth) -> Duty:
         for charge in truth.unasked
         if since - _MARGIN < charge.at <= call.ended
     } | {other.number for other in truth.calls if _overlap(other, call) and not other.has_quote}
-    return "not" if len(possible - {call.number}) * truth.price_usd <= left else "either"
+    return "not" if len(possible - {call.number}) * truth.price_usd <= left else AT_ONCE
+
+
+def _duty_of_one_too_many(call: Called, truth: Truth) -> Duty:
+    """Return the duty of a call that was asked about while others may have taken what the sum left.
+
+    Had the sum room for it when all of them had ended, none of them was one too many.
+    """
+    assert call.above_usd is not None
+    others = [other for other in truth.calls if other is not call and _overlap(other, call)]
+    until = max((other.ended for other in others), default=call.ended)
+    since = call.began - UNASKED_WITHIN - _MARGIN
+    taken = _sum([charge for charge in truth.unasked if since < charge.at <= until])
+    if taken > call.above_usd - truth.price_usd:
+        return "ask"
+    # What held the money for a while may have let it go.
+    return "not" if all(other.code in ANSWERED for other in others) else AT_ONCE
 
 
 def _duty_of_repeat(call: Called, last: Charge, truth: Truth) -> Duty:
@@ -168,16 +211,40 @@ def _duty_of_repeat(call: Called, last: Charge, truth: Truth) -> Duty:
         if age < INVISIBLE_AFTER - _MARGIN:
             return "not"
         # A repeat that was answered with the job may have made it, for all that anybody knows.
-        is_known_old = was_told and not _was_sent_within(INVISIBLE_AFTER + _MARGIN, call, last, truth)
-        return "ask" if is_known_old else "either"
-    is_over = truth.ended_at(last) + _MARGIN < call.began
-    if truth.statuses[last.generation_id] not in (*_FAILED, *_FINE) and was_told:
-        return "not" if call.ended - last.at < STRANGE_FOR - _MARGIN else "either"
-    if truth.statuses[last.generation_id] not in _FAILED or not (is_over and was_told):
-        return "either"
-    if not last.released or call.ended - truth.ended_at(last) < METERED_WITHIN - _MARGIN:
+        if not was_told:
+            return "not told of the job before"
+        since = call.began - INVISIBLE_AFTER - _MARGIN
+        return "its create came again since" if _was_sent_since(since, call, last, truth) else "ask"
+    if not was_told:
+        return "not told of the job before"
+    status, ended_at = truth.statuses[last.generation_id], truth.ended_at(last)
+    if status in _FINE:
+        # Those before it had failed; it is the job's own call again.
+        return "not"
+    if status not in _FAILED:
+        if call.ended - last.at < STRANGE_FOR - _MARGIN:
+            return "not"
+        if call.began - last.at < STRANGE_FOR + _MARGIN:
+            return "near a bound of time"
+        return "ask" if truth.is_fair(call) else "what it cost may not have been read"
+    if ended_at + _MARGIN >= call.began:
+        return "near a bound of time"
+    if not last.released or call.ended - ended_at < METERED_WITHIN - _MARGIN:
         return "ask"
-    return _duty_of_new(call, truth) if _has_been_free(call, last, truth) else "either"
+    return _duty_of_freed(call, last, truth)
+
+
+def _duty_of_freed(call: Called, last: Charge, truth: Truth) -> Duty:
+    """Return the duty of a call whose last job failed ten minutes ago, or nearly, and was not charged."""
+    if not _has_been_free(call, last, truth):
+        # When it ended the export tells, where that can be read.
+        if not truth.is_fair(call):
+            return "what it cost may not have been read"
+        if call.began - truth.ended_at(last) < METERED_WITHIN + _MARGIN:
+            return "near a bound of time"
+        if _was_sent_since(last.at + _MARGIN, call, last, truth):
+            return "its create came again since"
+    return _duty_of_new(call, truth)
 
 
 def _has_been_free(call: Called, last: Charge, truth: Truth) -> bool:
@@ -186,10 +253,10 @@ def _has_been_free(call: Called, last: Charge, truth: Truth) -> bool:
     return any(truth.ended_at(last) < look < call.began - METERED_WITHIN - _MARGIN for look in looks)
 
 
-def _was_sent_within(age: timedelta, call: Called, charge: Charge, truth: Truth) -> bool:
-    """Whether a create under the key of a charge arrived so shortly before a call."""
+def _was_sent_since(since: datetime, call: Called, charge: Charge, truth: Truth) -> bool:
+    """Whether a create under the key of a charge arrived since a time, before a call."""
     sends = truth.sends.get(charge.idempotency_key or "", [])
-    return any(call.began - age <= at < call.began for at in sends)
+    return any(since <= at < call.began for at in sends)
 
 
 def _is_fine(charge: Charge, truth: Truth) -> bool:
@@ -213,7 +280,7 @@ def _has_company(call: Called, truth: Truth) -> bool:
 
 
 def _overlap(one: Called, other: Called) -> bool:
-    return one.began <= other.ended and other.began <= one.ended
+    return one.began < other.ended and other.began < one.ended
 
 
 def _webhooks_paid_unasked(truth: Truth) -> Iterator[str]:

@@ -80,8 +80,8 @@ class Outcome:
     looked_at: dict[str, list[datetime]] = field(default_factory=dict[str, list[datetime]])
     """When each job was asked for by its id."""
     day_budgets: dict[date, Decimal] = field(default_factory=dict[date, Decimal])
-    day_budgets_until: datetime | None = None
-    """What is charged later is of no day's budget."""
+    parts_end: datetime | None = None
+    """From then on the weather is fair, and what is charged is of no day's budget."""
     called_off: dict[int, datetime] = field(default_factory=dict[int, datetime])
     """Intents whose calls were cancelled while they waited for a slot, with when the next slot came free."""
     price_usd: Decimal = Decimal(0)
@@ -170,7 +170,7 @@ class Torture:
                 gone=self._gone,
                 looked_at=_looked_at(requests),
                 day_budgets=self._day_budgets,
-                day_budgets_until=parts_end,
+                parts_end=parts_end,
                 called_off=self.called_off,
                 price_usd=self.price_usd,
             )

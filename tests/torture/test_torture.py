@@ -255,6 +255,7 @@ def test_what_is_sent_at_midnight_counts_on_one_of_both_days() -> None:
         ("FAILED", True, False, OVER - NOW, "ask"),
         ("REJECTED", False, False, timedelta(days=1), "ask"),
         ("TIMED_OUT", False, False, timedelta(hours=23), "not"),
+        ("TIMED_OUT", False, False, timedelta(hours=25), "ask"),
         ("COMPLETED", False, True, 59 * MINUTE, "not"),
         ("COMPLETED", False, True, 61 * MINUTE, "ask"),
     ],
@@ -263,7 +264,11 @@ def test_who_pays_again_for_what_was_or_may_have_been_charged_must_be_asked(
     status: str, released: bool, gone: bool, after: timedelta, duty: str
 ) -> None:
     asked, reused = (
-        judge(_with_job(status, _called(code, NOW + after), released=released, gone=gone))
+        judge(
+            replace(
+                _with_job(status, _called(code, NOW + after), released=released, gone=gone), parts_end=NOW
+            )
+        )
         for code in ("approval_required", "reused")
     )
     assert [fault.partition(":")[0] for fault in asked.faults] == (
@@ -290,6 +295,21 @@ def test_a_failure_that_has_been_free_for_ten_minutes_is_asked_about_needlessly(
     for minutes, needless in ((9, False), (11, True)):
         again = _called("approval_required", OVER + minutes * MINUTE)
         assert bool(judge(replace(seen, calls=[*seen.calls, again])).faults) == needless
+
+
+def test_in_fair_weather_a_free_failure_is_asked_about_needlessly_though_nobody_has_looked_at_it() -> None:
+    again = _called("approval_required", OVER + 11 * MINUTE)
+    for fair_from, doubts, faults in ((None, 1, []), (NOW, 0, ["asked needlessly"])):
+        verdict = judge(replace(_with_job("FAILED", again, released=True), parts_end=fair_from))
+        assert [fault.partition(":")[0] for fault in verdict.faults] == faults
+        assert verdict.asking.may.total() == doubts
+
+
+def test_a_call_that_begins_where_the_one_before_has_ended_was_alone() -> None:
+    first = _called("approval_required", OVER)
+    agreed = replace(_called("made", first.ended), has_quote=True)
+    verdict = judge(_with_job("FAILED", first, agreed))
+    assert (verdict.faults, verdict.asking.must, verdict.asking.may.total()) == ([], 1, 0)
 
 
 def test_a_charged_failure_that_is_paid_again_unasked_is_told_and_one_that_was_agreed_to_is_not() -> None:
@@ -330,7 +350,17 @@ def test_of_calls_at_the_same_moment_each_may_be_the_one_that_passes_the_sum() -
     calls = [_made(1, above_usd=PRICE), _called("approval_required", NOW, 2, above_usd=PRICE)]
     verdict = judge(replace(_many(NOW), calls=calls))
     assert verdict.holds
-    assert (verdict.asking.must, verdict.asking.may) == (0, 1)
+    assert (verdict.asking.asked, verdict.asking.must, verdict.asking.may.total()) == (1, 1, 0)
+
+
+def test_of_calls_at_the_same_moment_none_is_one_too_many_where_the_sum_had_room_for_all() -> None:
+    took, asked = _made(1, above_usd=PRICE), _called("approval_required", NOW, 2, above_usd=PRICE)
+    nothing_made = replace(_many(NOW), charges=[], calls=[replace(took, code="reused"), asked])
+    assert [fault.partition(":")[0] for fault in judge(nothing_made).faults] == ["asked needlessly"]
+    # It may have held the money for a while.
+    died = judge(replace(nothing_made, calls=[replace(took, code="server died"), asked]))
+    assert (died.faults, died.asking.may) == ([], {"at the same moment as others": 1})
+    assert "(at the same moment as others 1) that could be" in died.table()
 
 
 def test_a_webhook_that_nobody_agreed_to_is_paid_unasked() -> None:

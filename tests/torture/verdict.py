@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from sync_mcp.payments.rows import Entry
 from sync_mcp.sandbox import Charge
@@ -80,7 +81,8 @@ class Verdict:
             ("over budget", f"{self.over_budget_usd} USD, on {len(self.over_days)} days"),
             (
                 "asked",
-                f"{self.asking.asked} of {self.asking.must} that had to be, {self.asking.may} that could be",
+                f"{self.asking.asked} of {self.asking.must} that had to be and "
+                f"{_shown(self.asking.may)} that could be",
             ),
             ("unresolved", _shown(self.unresolved)),
             *((f"killed {point}", self.kills[point]) for point in POINTS),
@@ -95,7 +97,7 @@ def judge(outcome: Outcome) -> Verdict:
     lost = [*_lost_charges(outcome), *_told_wrongly(outcome)]
     doubled = list(_doubled(outcome))
     live = [charge for charge in outcome.charges if not charge.released]
-    until = outcome.day_budgets_until
+    until = outcome.parts_end
     in_budget = [charge for charge in outcome.charges if until is None or charge.at <= until]
     return Verdict(
         intended=len(outcome.intents),
@@ -138,6 +140,7 @@ def _truth(outcome: Outcome) -> Truth:
         job_seconds=outcome.job_seconds,
         price_usd=outcome.price_usd,
         shared=frozenset(number for number, count in takes.items() if count > 1),
+        fair_from=outcome.parts_end,
     )
 
 
@@ -270,6 +273,6 @@ def _entry(entry: Entry | None) -> str:
     )
 
 
-def _shown(counts: Counter[str]) -> str:
+def _shown(counts: Counter[Any]) -> str:
     parts = ", ".join(f"{name} {count}" for name, count in counts.most_common())
     return f"{counts.total()} ({parts})" if parts else "0"
