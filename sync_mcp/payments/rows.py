@@ -314,8 +314,7 @@ def find_quotes(connection: Connection, token_id: str) -> list[Quote]:
 
 def add_entry(connection: Connection, entry: Entry) -> Entry:
     """Write a new entry down; return it with its number."""
-    written = asdict(entry)
-    del written["id"]
+    written = {name: getattr(entry, name) for name in _WRITTEN}
     added = connection.execute(_ADD_ENTRY, written).inserted_primary_key
     assert added is not None
     return replace(entry, id=added[0])
@@ -393,6 +392,7 @@ _ENTRY_BY_ID = select(ENTRIES).where(_COLUMNS.id == bindparam("which"))
 _QUOTES_BY_TOKEN = select(QUOTES).where(
     (QUOTES.c.id == bindparam("which")) | (QUOTES.c.consent == bindparam("which"))
 )
+_WRITTEN = [column.name for column in _COLUMNS if not column.primary_key]
 _ADD_ENTRY = insert(ENTRIES)
 _ADD_QUOTE = insert(QUOTES)
 _CHANGE_ENTRY = update(ENTRIES).where(_COLUMNS.id == bindparam("which"))

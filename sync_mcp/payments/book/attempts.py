@@ -142,7 +142,9 @@ class Attempts(Rules):
             latest = find_latest(connection, attempt.intention)
             if latest is not None and latest.attempt >= attempt.number:
                 return latest, False
-            before = find_standing(connection, attempt.intention)
+            # Only what was refused has another one before it.
+            is_refused = latest is not None and latest.state == "refused"
+            before = find_standing(connection, attempt.intention) if is_refused else latest
             if attempt.paid_before is None and before is not None and before.asks_again:
                 # It was learned meanwhile that it was charged, or may have been: the user is asked first.
                 return before, False

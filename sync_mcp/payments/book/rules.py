@@ -99,18 +99,14 @@ def find_twin_elsewhere(connection: Connection, intention: Intention, after: int
     A key whose account the API does not tell is an account of its own. Only later entries count than the one
     of the number `after`.
     """
-    same = (
-        select(ENTRIES)
-        .where(
-            ENTRIES.c.content_digest == intention.content_digest,
-            ENTRIES.c.base_url == intention.base_url,
-            ENTRIES.c.account != intention.account,
-            ENTRIES.c.id > after,
-        )
-        .order_by(ENTRIES.c.id.desc())
-    )
     own = intention.account.startswith(NAMED_BY_KEY)
-    found = entries_in(connection.execute(same))
+    asked = {
+        "content": intention.content_digest,
+        "base_url": intention.base_url,
+        "own_account": intention.account,
+        "after": after,
+    }
+    found = entries_in(connection.execute(_TWINS_ELSEWHERE, asked))
     twins = (entry for entry in found if own or entry.account.startswith(NAMED_BY_KEY))
     return next((entry for entry in twins if entry.may_be_paid), None)
 
@@ -236,6 +232,16 @@ _ATTEMPTS = (
 )
 _LATEST = _ATTEMPTS.limit(1)
 _STANDING = _ATTEMPTS.where(ENTRIES.c.state != "refused").limit(1)
+_TWINS_ELSEWHERE = (
+    select(ENTRIES)
+    .where(
+        ENTRIES.c.content_digest == bindparam("content"),
+        ENTRIES.c.base_url == bindparam("base_url"),
+        ENTRIES.c.account != bindparam("own_account"),
+        ENTRIES.c.id > bindparam("after"),
+    )
+    .order_by(ENTRIES.c.id.desc())
+)
 _MAKER = (
     select(ENTRIES)
     .where(
