@@ -1512,6 +1512,27 @@ def test_another_process_that_holds_the_ledger_for_long_refuses(
     begun(ledger, "new")
 
 
+def test_who_has_waited_a_while_for_its_turn_to_write_looks_for_it_often(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where others write one after another, one that looks seldom never finds the file free."""
+    begun(ledger)
+    monkeypatch.setattr(sqlite_file, "_PATIENT_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 2.0)
+    pauses: list[float] = []
+    with closing(sqlite3.connect(ledger.file.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                other.rollback()
+
+        monkeypatch.setattr(time, "sleep", pause)
+        begun(ledger, "new")
+    assert max(pauses) < 0.01
+
+
 def test_a_file_that_a_process_of_version_1_has_open_is_waited_for(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,9 @@ if sys.platform != "win32":
 JOURNALS = ("-journal", "-wal", "-shm")
 """What SQLite keeps beside a file, the last two by the mode of version 1."""
 BUSY_SECONDS = 10.0
-_BUSY_PAUSE_SECONDS = 0.01
+_PATIENT_SECONDS = 0.3
+"""How long SQLite waits for its turn by itself: it looks ever more seldom, and may find it free never."""
+_BUSY_PAUSE_SECONDS = 0.002
 _HEADER_BYTES = 100
 _MODE_AT = 18
 _WRITE_AHEAD = 2
@@ -47,8 +49,34 @@ def open_engine(path: Path, *, mode: Literal["rw", "ro"] = "rw") -> Engine:
 
 
 def _begin(connection: Connection) -> None:
-    is_reading = connection.get_execution_options().get(READING, False)
-    driver_of(connection).execute("BEGIN" if is_reading else "BEGIN IMMEDIATE")
+    driver = driver_of(connection)
+    if connection.get_execution_options().get(READING, False):
+        driver.execute("BEGIN")
+    else:
+        _execute_in_turn(driver, "BEGIN IMMEDIATE")
+
+
+def _execute_in_turn(driver: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement that needs the file for itself, once others are done with it."""
+    ends_at = time.monotonic() + BUSY_SECONDS
+    _wait_by_itself(driver, min(_PATIENT_SECONDS, BUSY_SECONDS))
+    try:
+        while True:
+            try:
+                driver.execute(statement)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= ends_at:
+                    raise
+                _wait_by_itself(driver, 0)
+                time.sleep(_BUSY_PAUSE_SECONDS)
+            else:
+                return
+    finally:
+        _wait_by_itself(driver, BUSY_SECONDS)
+
+
+def _wait_by_itself(driver: sqlite3.Connection, seconds: float) -> None:
+    driver.execute(f"PRAGMA busy_timeout={seconds * 1000:.0f}")
 
 
 def driver_of(connection: Connection) -> sqlite3.Connection:
@@ -58,25 +86,12 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
 
 def prepare(connection: Any, _: object) -> None:
     """Set a new connection up, so that no crash takes back what was committed."""
-    _use_journal(connection)
+    # All that is committed stands in the file itself: it is whole without any file beside it. To leave the
+    # mode of version 1, which needs the file alone, does not wait by itself.
+    _execute_in_turn(connection, "PRAGMA journal_mode=PERSIST")
     # The end of a transaction is written into the journal and synced with it, so that no power cut takes the
     # last entry back. A journal that is deleted would need its folder synced as well.
     connection.execute("PRAGMA synchronous=FULL")
-
-
-def _use_journal(connection: Any) -> None:
-    """Have all that is committed stand in the file itself: it is whole without any file beside it."""
-    ends_at = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=PERSIST")
-        except sqlite3.OperationalError as error:
-            # To leave the mode of version 1, which needs the file alone, does not wait by itself.
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= ends_at:
-                raise
-            time.sleep(_BUSY_PAUSE_SECONDS)
-        else:
-            return
 
 
 def is_write_ahead(path: Path) -> bool:
