@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from sync_mcp._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from sync_mcp.api.account import AccountInfo as AccountInfo
+    from sync_mcp.api.account import AccountInfo as AccountInfo, Organization as Organization
     from sync_mcp.api.assets import Asset as Asset, AssetPage as AssetPage
     from sync_mcp.api.catalogue import ErrorInfo as ErrorInfo, ModelInfo as ModelInfo
     from sync_mcp.api.client import AsyncSync as AsyncSync, Ping as Ping
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
         Video as Video,
     )
     from sync_mcp.api.options import RequestOptions as RequestOptions
+    from sync_mcp.api.projects import Project as Project, ProjectPage as ProjectPage
     from sync_mcp.api.usage import UsageItem as UsageItem, UsagePage as UsagePage
     from sync_mcp.api.voices import Voice as Voice
+    from sync_mcp.api.webhooks import WebhookEvent as WebhookEvent
     from sync_mcp.errors import (
         APIConnectionError as APIConnectionError,
         APIResponseError as APIResponseError,
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
         ToolOff as ToolOff,
         Transfer as Transfer,
         UnderWay as UnderWay,
+        WebhookRefused as WebhookRefused,
     )
     from sync_mcp.payments.guard import Guard as Guard
     from sync_mcp.payments.ledger import Ledger as Ledger
@@ -78,7 +81,7 @@ if TYPE_CHECKING:
 # What is above for type checkers, for the first use of a name: importing the package must not pay for an HTTP
 # library or a hundred models. A program without its source, in a zip or frozen, has this alone.
 _HOMES = {
-    "sync_mcp.api.account": ("AccountInfo",),
+    "sync_mcp.api.account": ("AccountInfo", "Organization"),
     "sync_mcp.api.assets": (
         "Asset",
         "AssetPage",
@@ -111,11 +114,13 @@ _HOMES = {
         "Video",
     ),
     "sync_mcp.api.options": ("RequestOptions",),
+    "sync_mcp.api.projects": ("Project", "ProjectPage"),
     "sync_mcp.api.usage": (
         "UsageItem",
         "UsagePage",
     ),
     "sync_mcp.api.voices": ("Voice",),
+    "sync_mcp.api.webhooks": ("WebhookEvent",),
     "sync_mcp.errors": (
         "APIConnectionError",
         "APIResponseError",
@@ -148,6 +153,7 @@ _HOMES = {
         "ToolOff",
         "Transfer",
         "UnderWay",
+        "WebhookRefused",
     ),
     "sync_mcp.payments.guard": ("Guard",),
     "sync_mcp.payments.ledger": ("Ledger",),

@@ -111,6 +111,16 @@ class AccountInfo(CamelModel):
         return "credits" if self.billing_model == "credits" else None
 
 
+class Organization(CamelModel):
+    """An organization that the credential has access to."""
+
+    id: str
+    """What the header `x-sync-organization-id` takes."""
+    name: str | None = None
+    role: str | None = None
+    """The user's own in it."""
+
+
 class Account:
     """The account that the key belongs to; reached as `AsyncSync.account`."""
 
@@ -127,6 +137,15 @@ class Account:
         """
         reply = await self._transport.read(Call("GET", "/v2/account"), request_options)
         return reply.read_as(AccountInfo, "account")
+
+    async def organizations(self, *, request_options: RequestOptions | None = None) -> list[Organization]:
+        """Return the organizations that the credential has access to, the present one first.
+
+        A key has its own alone.
+        """
+        call = Call("GET", "/v2/account/organizations", is_list=True)
+        reply = await self._transport.read(call, request_options)
+        return reply.read_list(Organization, "list of organizations", under="organizations")[0]
 
 
 def _values(place: JsonValue, names: tuple[str, ...]) -> Iterator[JsonValue]:

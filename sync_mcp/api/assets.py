@@ -1,5 +1,6 @@
-"""Assets: files in the account's storage, uploaded, listed, fetched and deleted (API §6)."""
+"""Assets: files in the account's storage, uploaded, listed, fetched, renamed and deleted (API §6)."""
 
+import builtins
 import logging
 import os
 import re
@@ -34,6 +35,7 @@ from sync_mcp.texts import clean
 logger = logging.getLogger("sync_mcp.api")
 
 AssetType = Literal["VIDEO", "AUDIO", "IMAGE"] | str
+Visibility = Literal["USER", "ORGANIZATION"] | str
 AssetOrder = (
     Literal[
         "nameAsc",
@@ -71,7 +73,7 @@ class Asset(CamelModel):
     input_type: Literal["UPLOAD", "URL", "RECORD", "TTS", "EXTRACT", "PLATFORM_IMPORT"] | str | None = None
     duration_seconds: Figure | None = None
     thumbnail_url: str | None = None
-    visibility: Literal["USER", "ORGANIZATION"] | str | None = None
+    visibility: Visibility | None = None
     width: int | None = None
     height: int | None = None
     project_id: str | None = None
@@ -148,6 +150,45 @@ class Assets:
             NotFoundError: the account has no asset by this id.
         """
         reply = await self._transport.read(Call("GET", _path(id)), request_options)
+        return reply.read_as(Asset, "asset")
+
+    async def batch_get(
+        self, ids: Sequence[str], *, request_options: RequestOptions | None = None
+    ) -> builtins.list[Asset]:
+        """Return the assets of these 1 to 100 ids, without those that the account has not.
+
+        Their order is the API's.
+        """
+        if not 1 <= len(ids) <= _PAGE_LIMIT:
+            raise InvalidRequestError(f"ids must hold 1 to {_PAGE_LIMIT}.")
+        body = {"ids": [check_id(id, "An asset") for id in ids]}
+        call = Call("POST", "/v2/assets/batch", body=body, is_list=True)
+        reply = await self._transport.read(call, request_options)
+        return reply.read_list(Asset, "list of assets")[0]
+
+    async def count(self, *, request_options: RequestOptions | None = None) -> int:
+        """Return how many assets there are."""
+        reply = await self._transport.read(Call("GET", "/v2/assets/count"), request_options)
+        return reply.read_count()
+
+    async def update(
+        self,
+        id: str,
+        *,
+        name: str | None = None,
+        visibility: Visibility | None = None,
+        request_options: RequestOptions | None = None,
+    ) -> Asset:
+        """Change an asset's name or who sees it, and return it; what is left out stays.
+
+        Raises:
+            NotFoundError: the account has no asset by this id.
+        """
+        fields = {"name": name, "visibility": visibility}
+        body = {label: value for label, value in fields.items() if value is not None}
+        if not body:
+            raise InvalidRequestError("There is nothing to change: give name or visibility.")
+        reply = await self._transport.read(Call("PATCH", _path(id), body=body), request_options)
         return reply.read_as(Asset, "asset")
 
     async def delete(self, id: str, *, request_options: RequestOptions | None = None) -> None:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TypeGuard
 from urllib.parse import urlsplit
 
+from sync_mcp.api.ids import is_uuid
 from sync_mcp.api.languages import language_fault
 from sync_mcp.api.models import (
     SCRIPT_LIMIT,
@@ -32,7 +33,6 @@ _OUTPUT_FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _HTTPS_URL = re.compile(r"https://[^/?#\s]", re.IGNORECASE)
 _ROUNDING_SECONDS = 0.05
 """A container may tell its length without the last frame, or with a little silence."""
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def faults_of(
@@ -226,7 +226,7 @@ def _delivery_faults(request: GenerationRequest) -> Iterator[str]:
             "webhook_url must read plainly, as https://host/path: without a backslash, a user name or "
             "password before the host, blanks and control characters."
         )
-    if request.project_id is not None and not _UUID.fullmatch(request.project_id):
+    if request.project_id is not None and not is_uuid(request.project_id):
         yield "project_id must be the UUID of a project."
 
 

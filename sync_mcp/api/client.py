@@ -20,16 +20,19 @@ from sync_mcp.api.book import Book, MemoryBook
 from sync_mcp.api.catalogue import ErrorInfo, ModelInfo
 from sync_mcp.api.create import Creator
 from sync_mcp.api.downloads import fetch_file
+from sync_mcp.api.feedback import Feedback
 from sync_mcp.api.file_size import LARGEST_BYTES
 from sync_mcp.api.generations import Generations
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.kinds import JobKind, JobT
 from sync_mcp.api.models import CamelModel, Generation, GenerationRequest, Json
 from sync_mcp.api.options import RequestOptions, take_idempotency_key
+from sync_mcp.api.projects import Projects
 from sync_mcp.api.storage import download, read_chunks
 from sync_mcp.api.uploads import OnProgress
 from sync_mcp.api.usage import Usage
 from sync_mcp.api.voices import Voices
+from sync_mcp.api.webhooks import Webhooks
 from sync_mcp.errors import APIResponseError, InvalidRequestError, SyncError
 
 DEFAULT_BASE_URL = "https://api.sync.so"
@@ -59,6 +62,12 @@ class CreateGuard(Protocol):
 
     async def delete_for(self, sync: "AsyncSync", id: str, delete: Callable[[], Awaitable[None]]) -> None:
         """Delete a job once what it cost is known as far as it can be."""
+        ...
+
+    async def delete_project_for(
+        self, sync: "AsyncSync", id: str, delete: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Delete a project once what its jobs cost is known as far as it can be."""
         ...
 
     async def explain_missing(self, sync: "AsyncSync", generation_id: str) -> SyncError | None:
@@ -113,10 +122,13 @@ class AsyncSync:
         explains = partial(guard.explain_missing, self) if guard else None
         self._creator = Creator(self._transport)
         self.generations = Generations(self._transport, self._creator, guarded, deletes, explains)
+        self.projects = Projects(self._transport, partial(guard.delete_project_for, self) if guard else None)
         self.assets = Assets(self._transport)
         self.voices = Voices(self._transport)
         self.account = Account(self._transport)
         self.usage = Usage(self._transport)
+        self.webhooks = Webhooks(self._transport)
+        self.feedback = Feedback(self._transport)
         self.models = Models(self._transport)
         self.errors = Errors(self._transport)
 

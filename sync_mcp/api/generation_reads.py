@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import anyio
 
@@ -120,6 +120,28 @@ class GenerationReads:
         reply = await self._transport.read(Call("GET", "/v2/generations", query=query, is_list=True), options)
         jobs, unreadable = reply.read_list(Generation, "list of generations")
         return GenerationPage(jobs, unreadable=unreadable)
+
+    async def count(
+        self,
+        *,
+        status: Sequence[GenerationStatus] | None = None,
+        type: Literal["playground", "api"] | str | None = None,
+        source: str | None = None,
+        generation_source: str | None = None,
+        current_user_only: bool = False,
+        request_options: RequestOptions | None = None,
+    ) -> int:
+        """Return how many jobs there are, of these statuses, of this type, or from this source (API §3.6)."""
+        filters = {
+            "status": _join(status),
+            "type": type,
+            "source": source,
+            "generationSource": generation_source,
+            "currentUserOnly": "true" if current_user_only else None,
+        }
+        query = {name: value for name, value in filters.items() if value}
+        reply = await self._transport.read(Call("GET", "/v2/generations/count", query=query), request_options)
+        return reply.read_count("count")
 
     async def get_cost(self, id: str, *, request_options: RequestOptions | None = None) -> GenerationCost:
         """Return what a job really cost; the API usually knows within ten minutes of its end.

@@ -57,6 +57,7 @@ _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=20)
 _BODY_BYTES = 1024 * 1024
 _LIST_BYTES = 8 * 1024 * 1024
 """How long an answer may be, that of a list and any other; a compressed one unpacked."""
+_NO_CONTENT = 204
 _SCRUBBED_LIMIT = 2400
 _LEAST_SECRET = 16
 """A shorter key, as the sandbox takes it, may be a part of any word: it is masked nowhere."""
@@ -150,7 +151,7 @@ class Transport:
         while True:
             try:
                 reply = await self.send(call, budget, options)
-                if reply.ok and reply.data is not None:
+                if reply.ok and (reply.data is not None or reply.status == _NO_CONTENT):
                     return reply
                 if maybe_done and call.method == "DELETE" and reply.status == 404:
                     # A send before this one did it, and its answer was lost.

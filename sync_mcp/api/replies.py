@@ -90,6 +90,17 @@ class Reply:
         models = model.list_from_wire(entries)
         return models, len(entries) - len(models)
 
+    def read_count(self, name: str | None = None) -> int:
+        """Return the body, or what stands in it under a name, as a number of things.
+
+        Raises:
+            APIResponseError: it is none.
+        """
+        count = self.data if name is None else self.fields.get(name)
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise APIResponseError("The API's answer is no count.", status=self.status)
+        return count
+
 
 def reply_error(reply: Reply, origin: str, scrub: Callable[[str], str]) -> APIStatusError | APIResponseError:
     """Return the error that an answer of the API at `origin` stands for; `scrub` cleans its words."""

@@ -17,6 +17,7 @@ SyncError
    · RateLimitError           429, too many requests: slow down
    · ConcurrencyLimitError    429, too many jobs at once: wait for one to end
    · ServerError              408, 5xx, and statuses that nobody documents: try later
+ x WebhookRefused             what came as a webhook is not signed by the API, or not now
  x NoOutput                   a generation has no output to fetch: it runs still, or failed
  x OutcomeUnknown             a create was sent, and whether the API took it cannot be known
  x NotVisibleYet              a job was made, and the API's reads do not show it: wait, do not make it again
@@ -50,6 +51,7 @@ from sync_mcp.errors.api import (
     RateLimitError as RateLimitError,
     RequestRejectedError as RequestRejectedError,
     ServerError as ServerError,
+    WebhookRefused as WebhookRefused,
     is_unknown_id as is_unknown_id,
 )
 from sync_mcp.errors.base import MoneySpent as MoneySpent, SyncError as SyncError

@@ -221,3 +221,15 @@ class NoOutput(SyncError):
     """
 
     code = "no_output"
+
+
+class WebhookRefused(SyncError):
+    """A request that came as a webhook is not believed: nothing is to be done for it.
+
+    `code` says why: `signature_missing`, it has none that can be read; `signature_wrong`, it is of another
+    secret or body; `signature_stale`, its time is not now; `event_unreadable`, it is signed, and tells of no
+    job.
+    """
+
+    code = "signature_wrong"
+    next_step = "Answer 401, and do nothing more; where all are refused, the user checks the secret."

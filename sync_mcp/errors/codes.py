@@ -18,6 +18,7 @@ Code = Literal[
     "configuration_error",
     "conflict",
     "create_under_way",
+    "event_unreadable",
     "file_changed",
     "file_damaged",
     "file_empty",
@@ -58,6 +59,9 @@ Code = Literal[
     "read_only",
     "request_rejected",
     "server_error",
+    "signature_missing",
+    "signature_stale",
+    "signature_wrong",
     "storage_refused",
     "sync_error",
     "tool_off",
@@ -79,6 +83,11 @@ NEXT_STEPS: Mapping[Code, str] = {
     "create_under_way": "Make exactly this call again in a while: it joins the job. Nothing is paid twice.",
     "price_changed": "Tell the user the price of now: estimate_cost tells it, with a new quote.",
     "quote_revoked": "Do not repeat the call by yourself: ask the user what to do instead.",
+    "event_unreadable": "Answer 400: it tells of no job. If it stays so, the user asks Sync's support.",
+    "signature_missing": (
+        "Answer 401, and do nothing more: the API signs what it sends, so the user checks what is between."
+    ),
+    "signature_stale": "Answer 401, and do nothing more; where all are refused, the user checks the clock.",
     "storage_refused": "Call again; if it stays, quote this to Sync's support.",
     "url_refused": (
         "Only public https hosts and the API's own are asked: give such a URL, or check SYNC_BASE_URL where "

@@ -29,6 +29,7 @@ from sync_mcp.payments.attempt import Account, Attempt, Token
 from sync_mcp.payments.bounds import Bounds
 from sync_mcp.payments.call import LOOK_SECONDS, Foresight, Made, PaidCall
 from sync_mcp.payments.costs import Cost, find_costs
+from sync_mcp.payments.deleting import Deleting
 from sync_mcp.payments.history import History, not_visible
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits, Spending
@@ -70,6 +71,7 @@ class Guard:
         self._settling = Settling(ledger)
         self._accounts = Accounts(ledger)
         self._history = History(ledger, self._settling)
+        self._deleting = Deleting(ledger, self._settling, self._accounts)
         self._bounds = Bounds(ledger, self._settling)
         self._asking = Asking(ledger, self._bounds)
         self._owner = secrets.token_hex(8)
@@ -212,16 +214,30 @@ class Guard:
             LedgerError: the ledger cannot be written; nothing was deleted.
             SyncError: as of a delete without a guard.
         """
-        entry = await self._maker_of(sync, id)
-        if entry is not None and entry.generation_id == id:
-            options: RequestOptions = {"timeout_in_seconds": LOOK_SECONDS}
-            job = await sync.generations.get(id, request_options=options)
-            if job.finished:
-                await self._settling.settle_job(sync, entry, job, options)
-        await delete()
-        if entry is not None and entry.generation_id == id:
-            now = instant(sync).seconds
-            await do_in_thread(partial(self.ledger.delete_job, entry.id, generation_id=id, now=now))
+        await self._deleting.delete_job(sync, id, delete)
+
+    async def delete_project_for(
+        self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Delete a project with jobs that the ledger may know: what they cost is read first, and stays spent.
+
+        Raises:
+            LedgerError: the ledger cannot be written; nothing was deleted.
+            SyncError: its jobs cannot be listed, and nothing was deleted; or as of a delete without a guard.
+        """
+        await self._deleting.delete_project(sync, id, delete)
+
+    async def delete_jobs(
+        self, sync: AsyncSync, jobs: Sequence[Generation]
+    ) -> Mapping[str, SyncError | None]:
+        """Delete jobs that have ended, what they cost read first; return what came of each by its id.
+
+        None stands for one that is gone.
+
+        Raises:
+            LedgerError: the ledger cannot be read or written; of what it knows nothing was deleted.
+        """
+        return await self._deleting.delete_jobs(sync, jobs)
 
     async def explain_missing(self, sync: AsyncSync, generation_id: str) -> NotVisibleYet | None:
         """Return what the ledger says of a job that the API does not show; None where it knows none.

@@ -136,8 +136,13 @@ class Sandbox:
 
     @property
     def project_id(self) -> str:
-        """The one project that generations and assets may be put in."""
+        """The project that the organization has from the start."""
         return self._world.project_id
+
+    @property
+    def foreign_project_id(self) -> str:
+        """A project of another organization's."""
+        return self._world.foreign_project_id
 
     @property
     def has_token(self) -> bool:

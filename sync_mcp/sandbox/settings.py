@@ -123,6 +123,8 @@ class SandboxSettings(BaseModel):
     """Whether the organization has `GET /v2/usage/generations`; without it the path is unknown."""
     usage_lag_seconds: float = Field(default=0.0, ge=0)
     """How long after its end a job is missing from that export, on the sandbox's clock."""
+    webhook_secret: str = Field(default="whsec_sandbox_0123456789abcdef", min_length=8)
+    """The secret by which webhooks are signed."""
     extra_models: tuple[str, ...] = ()
     """Models that this account has beside the known ones."""
 

@@ -52,6 +52,23 @@ class Asset:
         }
 
 
+@dataclass(slots=True)
+class Project:
+    """A project of the organization."""
+
+    id: str
+    created_at: datetime
+    updated_at: datetime
+    fields: dict[str, JsonValue]
+    """What the API shows beside id and times."""
+    asset_ids: set[str] = field(default_factory=set[str])
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the project as the API shows it."""
+        times = {"createdAt": timestamp(self.created_at), "updatedAt": timestamp(self.updated_at)}
+        return {"id": self.id, **times, **self.fields}
+
+
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """What an idempotency key stands for."""
@@ -70,6 +87,13 @@ class Contents:
     accepted: list[Job] = field(default_factory=list[Job])
     """Every job that was ever accepted, deleted ones too: what the charges are counted from."""
     assets: dict[str, Asset] = field(default_factory=dict[str, Asset])
+    projects: dict[str, Project] = field(default_factory=dict[str, Project])
+    deleted_projects: set[str] = field(default_factory=set[str])
+    """Their ids, which no other project gets."""
+    feedback: list[JsonValue] = field(default_factory=list[JsonValue])
+    """What was told to Sync."""
+    feedback_times: dict[str, list[datetime]] = field(default_factory=dict[str, list[datetime]])
+    """When each API key told it."""
     keys: dict[str, Remembered] = field(default_factory=dict[str, Remembered])
     locks: dict[str, asyncio.Lock] = field(default_factory=dict[str, asyncio.Lock])
     creates: dict[str, list[datetime]] = field(default_factory=dict[str, list[datetime]])
@@ -98,13 +122,18 @@ class World:
         self.storage = Storage()
         self.fetcher = Fetcher()
         self.signer = Signer(self.clock, secrets.token_hex())
-        self.contents = Contents()
+        self.contents = self._begin()
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="sync-sandbox-media")
 
     @property
     def project_id(self) -> str:
-        """The one project that the sandbox's organization has."""
+        """The project that the sandbox's organization has from the start."""
         return self._uuid("project", 1)
+
+    @property
+    def foreign_project_id(self) -> str:
+        """A project of another organization's."""
+        return self._uuid("project of others", 1)
 
     def new_id(self, kind: str) -> str:
         """Return the next id of a kind; the seed decides it."""
@@ -182,11 +211,11 @@ class World:
     def reset(self) -> None:
         """Go back to how the sandbox began."""
         self.contents.cancelled.set()
-        self.contents = Contents()
         self.settings = self.initial_settings
         self.faults.clear()
         self.records.clear()
         self.clock.reset()
+        self.contents = self._begin()
         self.storage.clear()
         self.pulse.beat()
 
@@ -196,6 +225,11 @@ class World:
         self.fetcher.close()
         self._workers.shutdown(wait=True, cancel_futures=True)
         self.storage.remove()
+
+    def _begin(self) -> Contents:
+        now = self.clock.now()
+        fields: dict[str, JsonValue] = {"name": "Sandbox", "visibility": "ORGANIZATION", "mode": "CREATOR"}
+        return Contents(projects={self.project_id: Project(self.project_id, now, now, fields)})
 
     def _uuid(self, kind: str, count: int) -> str:
         return str(uuid5(NAMESPACE_URL, f"sync-sandbox/{self.settings.seed}/{kind}/{count}"))

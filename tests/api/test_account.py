@@ -147,3 +147,9 @@ def test_the_balance_is_an_exact_figure_in_the_unit_that_is_told(
     account = AccountInfo.from_wire(told)
     assert account.balance_credits == (Decimal(credits) if credits else None)
     assert account.balance_usd == (Decimal(usd) if usd else None)
+
+
+async def test_the_organizations_of_a_key_are_its_own_alone(sync: AsyncSync) -> None:
+    [organization] = await sync.account.organizations()
+    assert organization.id == (await sync.account.get()).organization_id
+    assert (organization.name, organization.role) == ("Sandbox", "owner")

@@ -561,3 +561,35 @@ async def test_a_cancelled_download_leaves_nothing(serve: Serve, client_of: Clie
             assert len(left_in(tmp_path)) == 1
             tasks.cancel_scope.cancel()
     await until(lambda: left_in(tmp_path) == set())
+
+
+# Counted, found together, renamed
+
+
+async def test_assets_are_counted_found_together_and_renamed(sync: AsyncSync, assets: list[Asset]) -> None:
+    assert await sync.assets.count() == 2
+    found = await sync.assets.batch_get([assets[0].id, NOBODY])
+    assert [asset.id for asset in found] == [assets[0].id]
+    renamed = await sync.assets.update(assets[0].id, name="Interview", visibility="ORGANIZATION")
+    assert (renamed.id, renamed.name, renamed.visibility) == (assets[0].id, "Interview", "ORGANIZATION")
+    assert await sync.assets.get(assets[0].id) == renamed
+
+
+async def test_an_update_that_says_nothing_and_too_many_ids_are_not_sent(
+    sandbox: Sandbox, sync: AsyncSync
+) -> None:
+    for refused in (
+        sync.assets.update(NOBODY),
+        sync.assets.batch_get([]),
+        sync.assets.batch_get([NOBODY] * 101),
+        sync.assets.batch_get(["a/b"]),
+    ):
+        with pytest.raises(InvalidRequestError):
+            await refused
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("told", [{"count": 2}, -1, True, "2", None])
+async def test_what_is_no_count_is_one_typed_error(serve: Serve, client_of: ClientOf, told: object) -> None:
+    with pytest.raises(APIResponseError):
+        await client_of(serve(answer(200, told))).assets.count()

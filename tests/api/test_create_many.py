@@ -724,6 +724,11 @@ class _Memory:
     async def delete_for(self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]) -> None:
         raise NotImplementedError((sync, id, delete))
 
+    async def delete_project_for(
+        self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]
+    ) -> None:
+        raise NotImplementedError((sync, id, delete))
+
     async def explain_missing(self, sync: AsyncSync, generation_id: str) -> None:
         raise NotImplementedError((sync, generation_id))
 

@@ -39,6 +39,7 @@ from sync_mcp.errors import (
     ServerError,
     SyncError,
     UnderWay,
+    WebhookRefused,
 )
 
 CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, SyncError)]
@@ -51,6 +52,7 @@ OF_SEVERAL_CODES: list[type[SyncError]] = [
     NoOutput,
     QuoteRefused,
     UnderWay,
+    WebhookRefused,
 ]
 LEAVES = [kind for kind in CLASSES if not kind.__subclasses__()]
 KEY = "sync-mcp-6533643b-aceb-4c40-967e-d9ba9baac39e"

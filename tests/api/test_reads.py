@@ -243,3 +243,13 @@ async def test_the_mark_of_a_sandbox_is_seen_on_refusals_too(sandbox: Sandbox, s
     with pytest.raises(Exception, match="account_on_hold"):
         await sync.models.list()
     assert sync.sandboxed
+
+
+async def test_jobs_are_counted_by_what_tells_them_apart(sandbox: Sandbox, sync: AsyncSync) -> None:
+    await make(sync, sandbox)
+    sandbox.advance(60)
+    await make(sync, sandbox, {"additional_headers": {"x-sync-source": "comfyui"}})
+    assert await sync.generations.count() == 2
+    assert await sync.generations.count(status=["COMPLETED"], type="api", current_user_only=True) == 1
+    assert await sync.generations.count(generation_source="comfyui") == 1
+    assert await sync.generations.count(type="playground") == 0

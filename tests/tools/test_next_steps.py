@@ -134,6 +134,8 @@ def own(code: Code) -> SyncError:
         "api": errors.ConfigurationError,
         "storage": errors.APIResponseError,
         "url": errors.APIResponseError,
+        "signature": errors.WebhookRefused,
+        "event": errors.WebhookRefused,
     }
     return found[code.partition("_")[0]]("No.", code=code)
 

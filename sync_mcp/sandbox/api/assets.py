@@ -4,10 +4,9 @@ import hashlib
 import re
 import secrets
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, cast, get_args
+from typing import Annotated, Literal, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field, JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,15 +15,15 @@ from sync_mcp.media.decoding.findings import MediaError
 from sync_mcp.sandbox.api.answers import (
     api_key,
     as_json,
-    json_body,
     page_limit,
     page_start,
     plain,
     query_values,
     require_key,
 )
+from sync_mcp.sandbox.api.bodies import Body, read_body
 from sync_mcp.sandbox.api.catalogue import bare_refusal, refusal
-from sync_mcp.sandbox.api.contract import OptionalText, is_uuid, sentences
+from sync_mcp.sandbox.api.contract import OptionalText, is_uuid
 from sync_mcp.sandbox.api.files import UPLOAD_BYTES
 from sync_mcp.sandbox.media.measure import measure
 from sync_mcp.sandbox.world import Asset, World
@@ -37,17 +36,13 @@ AssetType = Literal["VIDEO", "AUDIO", "IMAGE"]
 Visibility = Literal["USER", "ORGANIZATION"]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, strict=True)
-
-
-class _UploadBody(_Body):
+class _UploadBody(Body):
     file_name: Annotated[str, Field(min_length=1)]
     content_type: Annotated[str, Field(pattern=r"^[\w.+-]+/[\w.+-]+")]
     size: Annotated[int, Field(ge=1, le=UPLOAD_BYTES)]
 
 
-class _RegisterBody(_Body):
+class _RegisterBody(Body):
     url: str
     type: AssetType
     name: OptionalText = None
@@ -56,11 +51,11 @@ class _RegisterBody(_Body):
     content_sha256: Annotated[str, Field(pattern=_SHA256)] | None = None
 
 
-class _BatchBody(_Body):
+class _BatchBody(Body):
     ids: str | Annotated[list[str], Field(min_length=1, max_length=100)]
 
 
-class _EditBody(_Body):
+class _EditBody(Body):
     name: str | None = None
     visibility: Visibility | None = None
     duration_seconds: float | None = None
@@ -68,9 +63,6 @@ class _EditBody(_Body):
     format: str | None = None
     width: int | None = None
     height: int | None = None
-
-
-B = TypeVar("B", bound=_Body)
 
 
 class Assets:
@@ -96,7 +88,7 @@ class Assets:
 
     async def start_upload(self, request: Request) -> Response:
         """Answer a presigned URL for one file (API §6.2)."""
-        body = await _read(request, _UploadBody)
+        body = await read_body(request, _UploadBody)
         if body.size > self._world.settings.limits.file_bytes:
             raise refusal("file_size_exceeds_plan_limit", field="size")
         world = self._world
@@ -109,13 +101,15 @@ class Assets:
 
     async def register(self, request: Request) -> Response:
         """Make an asset of an uploaded file."""
-        body = await _read(request, _RegisterBody)
+        body = await read_body(request, _RegisterBody)
         world = self._world
-        if body.project_id not in (None, world.project_id):
+        if body.project_id is not None and body.project_id not in world.contents.projects:
             raise refusal("project_not_found", field="projectId")
         asset = await world.in_worker(lambda: self._asset(body, api_key(request)))
         asset.id = world.new_id("asset")
         world.contents.assets[asset.id] = asset
+        if body.project_id is not None:
+            world.contents.projects[body.project_id].asset_ids.add(asset.id)
         return as_json(asset.to_json(world.base_url), 201)
 
     async def index(self, request: Request) -> Response:
@@ -134,7 +128,7 @@ class Assets:
 
     async def batch(self, request: Request) -> Response:
         """Show several assets; those that are not there are left out."""
-        body = await _read(request, _BatchBody)
+        body = await read_body(request, _BatchBody)
         ids = [body.ids] if isinstance(body.ids, str) else body.ids
         if not all(is_uuid(id) for id in ids):
             raise refusal("invalid_asset_id_format", field="ids")
@@ -173,7 +167,7 @@ class Assets:
     async def edit(self, request: Request) -> Response:
         """Change what is said of an asset."""
         asset = self._find(request)
-        body = await _read(request, _EditBody)
+        body = await read_body(request, _EditBody)
         asset.fields |= body.model_dump(by_alias=True, exclude_none=True)
         asset.updated_at = self._world.clock.now()
         return as_json(asset.to_json(self._world.base_url))
@@ -230,21 +224,15 @@ class Assets:
         types = query_values(request, "types")
         search = request.query_params.get("searchQuery", "").casefold()
         project = request.query_params.get("projectId")
+        inside = self._world.contents.projects.get(project) if project is not None else None
         assets = [
             asset
             for asset in self._world.contents.assets.values()
             if (not types or asset.fields["type"] in types)
             and search in str(asset.fields["name"]).casefold()
-            and (project is None or asset.fields.get("projectId") == project)
+            and (project is None or (inside is not None and asset.id in inside.asset_ids))
         ]
         return _sort(assets, request.query_params.get("sortBy", "dateDesc"))
-
-
-async def _read(request: Request, kind: type[B]) -> B:
-    try:
-        return kind.model_validate(await json_body(request))
-    except ValidationError as error:
-        raise bare_refusal(400, sentences(error)) from error
 
 
 def _digest(path: Path) -> str:

@@ -170,7 +170,7 @@ class Generations:
         world = self._world
         settings = world.settings
         contents = world.contents
-        rules.check(create, settings, world.project_id)
+        rules.check(create, settings, contents.projects)
         made = await quote(create, self._inputs, settings)
         if world.contents is not contents:
             raise bare_refusal(503, "The sandbox was reset meanwhile.")
@@ -244,6 +244,7 @@ class Generations:
         ids = query_values(request, "ids")
         sources = query_values(request, "source") + query_values(request, "generationSource")
         project = request.query_params.get("projectId")
+        types = query_values(request, "type")
         now = self._world.clock.now()
         jobs = self._world.list_jobs()
         for job in jobs if statuses else ():
@@ -255,6 +256,8 @@ class Generations:
             and (not statuses or job.status(now) in statuses)
             and (not ids or job.id in ids)
             and (not sources or job.source in sources)
+            # All that comes by a key is of this type, and of one user.
+            and (not types or "api" in types)
             and (project is None or job.asked.get("projectId") == project)
         ]
 

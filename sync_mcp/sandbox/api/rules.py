@@ -1,6 +1,6 @@
 """The sense of a create's body (API §3.1): what goes with what, before any media are looked at."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import pairwise
 
 from sync_mcp.sandbox.api.catalogue import Refusal, refusal
@@ -13,7 +13,7 @@ _INVALID = "generation_input_validation_failed"
 _SEGMENTS = "generation_input_segments_invalid"
 
 
-def check(create: CreateBody, settings: SandboxSettings, project_id: str) -> None:
+def check(create: CreateBody, settings: SandboxSettings, project_ids: Container[str]) -> None:
     """Check what can be told from the body alone.
 
     Raises:
@@ -27,7 +27,7 @@ def check(create: CreateBody, settings: SandboxSettings, project_id: str) -> Non
     _check_items(create)
     _check_segments(create)
     _check_face(create)
-    if create.project_id not in (None, project_id):
+    if create.project_id is not None and create.project_id not in project_ids:
         raise refusal("project_not_found", field="projectId")
     _check_plan(create, settings)
 
