@@ -78,7 +78,7 @@ class Projects:
             raise InvalidRequestError("id must be a UUID; left out, one is made.")
         body = {
             "id": id or str(uuid4()),
-            **_told(name, description, visibility, default_workflow),
+            **_fields_of(name, description, visibility, default_workflow),
             **({"mode": mode} if mode else {}),
         }
         reply = await self._transport.read(Call("POST", "/v2/projects", body=body), request_options)
@@ -130,7 +130,7 @@ class Projects:
         Raises:
             NotFoundError: the organization has no project by this id.
         """
-        body = _told(name, description, visibility, default_workflow)
+        body = _fields_of(name, description, visibility, default_workflow)
         if not body:
             raise InvalidRequestError("There is nothing to change: give name, description or visibility.")
         reply = await self._transport.read(Call("PATCH", _path(id), body=body), request_options)
@@ -179,7 +179,7 @@ def _path(id: str) -> str:
     return f"/v2/projects/{check_id(id, 'A project')}"
 
 
-def _told(
+def _fields_of(
     name: str | None, description: str | None, visibility: Visibility | None, workflow: Workflow | None
 ) -> dict[str, str]:
     """Return what is said of a project, as the API spells it; an empty description takes it away."""

@@ -131,6 +131,10 @@ class Work:
         piece = self._pieces.get(key)
         return piece.latest if piece is not None and piece.ended_at is None else None
 
+    def is_known(self, key: Hashable) -> bool:
+        """Return whether something is under way under `key`, or a result kept."""
+        return key in self._pieces
+
     def is_done(self, key: Hashable) -> bool:
         """Return whether a result is kept under `key`."""
         piece = self._pieces.get(key)

@@ -159,7 +159,7 @@ def _tools(settings: Settings) -> Finding:
         selection = _select_tools(settings)
     except ConfigurationError as error:
         return Finding("tools", "the server does not start", error.message, error.code)
-    off = f"; off: {', '.join(selection.withheld)}" if selection.withheld else ""
+    off = f"; off: {', '.join(_name_off(selection))}" if selection.withheld else ""
     on = len(TOOLS) - len(selection.withheld)
     remedy = None if on else "Correct SYNC_MCP_TOOLSETS and SYNC_MCP_TOOLS: an assistant sees no tool."
     return Finding(
@@ -170,6 +170,14 @@ def _tools(settings: Settings) -> Finding:
         is_ours=True,
         facts={"on": on, "off": list(selection.withheld)},
     )
+
+
+def _name_off(selection: Selection) -> Iterator[str]:
+    """Yield the tools that are off, by their set where all of it is."""
+    for toolset in dict.fromkeys(tool.toolset for tool in selection.tools.values()):
+        names = [name for name, tool in selection.tools.items() if tool.toolset == toolset]
+        off = [name for name in names if name in selection.withheld]
+        yield from [f"the set {toolset.name}"] if off == names else off
 
 
 def _select_tools(settings: Settings) -> Selection:

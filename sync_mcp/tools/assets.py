@@ -1,4 +1,4 @@
-"""The tool for files: into the account's storage, from this machine or from the network."""
+"""The tools for files: into the account's storage, from this machine or the network; listed, and renamed."""
 
 from functools import partial
 
@@ -6,11 +6,19 @@ from sync_mcp.api.assets import Asset
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.media.decoding.findings import MediaInfo
 from sync_mcp.media.suitability import notes_on_upload
-from sync_mcp.texts import FILE_NAME_LIMIT, ID_LIMIT, WORD_LIMIT, plain_id, safe
+from sync_mcp.payments.limits import minute
+from sync_mcp.texts import FILE_NAME_LIMIT, ID_LIMIT, WORD_LIMIT, clean, plain_id, safe
 from sync_mcp.tools.answers import finite
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.core import UploadAnswer, UploadArguments
 from sync_mcp.tools.input_files import UNSEEN
+from sync_mcp.tools.library import (
+    AssetAnswer,
+    AssetRow,
+    AssetsAnswer,
+    ListAssetsArguments,
+    UpdateAssetArguments,
+)
 from sync_mcp.tools.lookups import find_url_fault
 from sync_mcp.tools.progress import transfer_reporter
 
@@ -51,6 +59,71 @@ async def _from_url(context: CallContext, arguments: UploadArguments, url: str) 
         on_progress=transfer_reporter(context, "the file"),
     )
     return _answer(asset, info)
+
+
+async def list_assets(context: CallContext, arguments: ListAssetsArguments) -> AssetsAnswer:
+    page = await context.account.client.assets.list(
+        search_query=arguments.search,
+        types=arguments.types,
+        sort_by=arguments.sort_by,
+        project_id=arguments.project_id,
+        limit=arguments.limit,
+        cursor=arguments.cursor,
+        request_options=context.reading,
+    )
+    # What is no id is text of a stranger's.
+    rows = [_row(asset) for asset in page.items if plain_id(asset.id)]
+    cursor = plain_id(page.next_cursor or "") or None
+    if cursor:
+        step = f"For more, the same call with cursor {cursor}."
+    elif rows:
+        step = "create_generation takes an asset_id; update_asset renames, delete_assets removes for good."
+    else:
+        step = "None was found: upload_asset puts files there."
+    return AssetsAnswer(total=page.total_count, assets=rows, next_cursor=cursor, next_step=step)
+
+
+async def update_asset(context: CallContext, arguments: UpdateAssetArguments) -> AssetAnswer:
+    client, options = context.account.client, context.reading
+    asset_id, name = arguments.asset_id.strip(), clean(arguments.name or "", FILE_NAME_LIMIT) or None
+    changes = (name, arguments.visibility, arguments.project_id, arguments.leave_project_id)
+    if not any(changes):
+        raise InvalidRequestError(
+            "There is nothing to change: give name, visibility, project_id or leave_project_id."
+        )
+    before = asset = await client.assets.get(asset_id, request_options=options)
+    if arguments.project_id is not None:
+        await client.projects.add_asset(arguments.project_id.strip(), asset_id, request_options=options)
+    if arguments.leave_project_id is not None:
+        await client.projects.remove_asset(
+            arguments.leave_project_id.strip(), asset_id, request_options=options
+        )
+    if name or arguments.visibility:
+        asset = await client.assets.update(
+            asset_id, name=name, visibility=arguments.visibility, request_options=options
+        )
+    renamed = before.name and before.name != asset.name
+    return AssetAnswer(
+        asset_id=safe(asset.id, ID_LIMIT),
+        name=safe(asset.name or "", FILE_NAME_LIMIT) or None,
+        visibility=safe(asset.visibility or "", WORD_LIMIT) or None,
+        before=safe(before.name or "", FILE_NAME_LIMIT) if renamed else None,
+        next_step="Done. list_assets shows it; with a project_id, what is in a project.",
+    )
+
+
+def _row(asset: Asset) -> AssetRow:
+    return AssetRow(
+        asset_id=asset.id,
+        type=safe(asset.type or "", WORD_LIMIT) or None,
+        name=safe(asset.name or "", FILE_NAME_LIMIT) or None,
+        bytes=asset.size,
+        duration_seconds=finite(asset.duration_seconds),
+        width=asset.width,
+        height=asset.height,
+        visibility=safe(asset.visibility or "", WORD_LIMIT) or None,
+        created_at=minute(asset.created_at) if asset.created_at else None,
+    )
 
 
 def _answer(asset: Asset, info: MediaInfo | None) -> UploadAnswer:

@@ -1,6 +1,6 @@
 """Every tool of the server, in the order in which they are listed."""
 
 from sync_mcp.tools import core
-from sync_mcp.tools.registry import Tools
+from sync_mcp.tools.toolsets import Catalogue
 
-TOOLS: Tools = core.TOOLS
+TOOLS = Catalogue(core.TOOLS, late=("library",))

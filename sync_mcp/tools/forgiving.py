@@ -14,7 +14,7 @@ INJECTED = frozenset(("toolCallId", "sessionId", "action", "chatInput", "random_
 """Arguments that some hosts add to every call, and cannot leave out."""
 
 _NOTHING = ("None", "null", "undefined")
-_IDS = frozenset(("generation_id", "asset_id", "voice_id", "project_id", "quote_id"))
+_IDS = frozenset(("generation_id", "asset_id", "voice_id", "project_id", "leave_project_id", "quote_id"))
 _URLS = frozenset(("url", "webhook_url"))
 _LENGTHS = frozenset(("duration_seconds", "fps"))
 _UUID = re.compile(r"(?<![\w-])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![\w-])")
@@ -114,7 +114,9 @@ _READINGS: Mapping[str, Callable[[object], object]] = {
     "generation_id": _interpret_id,
     "generation_ids": _interpret_ids,
     "asset_id": _interpret_id,
+    "asset_ids": _interpret_ids,
     "project_id": _interpret_id,
+    "leave_project_id": _interpret_id,
     "url": _interpret_url,
     "webhook_url": _interpret_url,
     "bounding_boxes_url": _interpret_url,

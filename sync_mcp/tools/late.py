@@ -23,6 +23,11 @@ class Late(Generic[GivenP, ResultT]):
 
     def load(self) -> Callable[GivenP, ResultT]:
         """Return the function itself."""
-        module, _, name = self.place.partition(":")
-        function: Any = getattr(import_module(f"sync_mcp.tools.{module}"), name)
+        function: Any = load(self.place)
         return function
+
+
+def load(place: str) -> object:
+    """Return what has a name in a module of `sync_mcp.tools`, as in "jobs:get_generation"."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"sync_mcp.tools.{module}"), name)

@@ -16,7 +16,7 @@ from sync_mcp.payments.attempt import Attempt
 from sync_mcp.payments.consent import Proposal, Reason
 from sync_mcp.payments.limits import dollars
 from sync_mcp.texts import in_quotes, safe
-from sync_mcp.tools.user import ApproveBy, InputNeeded, User, form_of
+from sync_mcp.tools.user import ApproveBy, Ask, InputNeeded, User, form_of
 
 AT_ONCE_SECONDS = 0.5
 """A no that comes sooner was given by no person: some hosts answer by themselves at once."""
@@ -82,7 +82,7 @@ class UserApproval:
 
     async def _ask_by_form(
         self,
-        ask: Callable[[types.ElicitRequestFormParams], Awaitable[types.ElicitResult | None]],
+        ask: Ask,
         proposal: Proposal,
         question: str,
     ) -> None:

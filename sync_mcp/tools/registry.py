@@ -42,6 +42,10 @@ MAY_OVERWRITE = types.ToolAnnotations(
     read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
 )
 
+DELETES = types.ToolAnnotations(
+    read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
+)
+
 logger = logging.getLogger("sync_mcp.tools")
 
 
@@ -167,7 +171,7 @@ class Tool(Generic[ArgumentsT]):
             answer.sandbox = SANDBOX_MARK
         if notes and isinstance(answer, Answer):
             answer.next_step = " ".join([answer.next_step, *notes])
-        return answer_result(answer, withheld=self.withheld)
+        return answer_result(answer, withheld=context.withheld)
 
     def _plain(self, given: Mapping[str, object]) -> Mapping[str, object]:
         """Return the arguments as they were meant for this tool, without what a host adds."""
@@ -200,7 +204,7 @@ class Tool(Generic[ArgumentsT]):
         logger.info("%s: %s%s", self.name, error, " (SANDBOX)" if sandboxed else "")
         samples = context.account.sample_urls if sandboxed and _could_not_be_fetched(error) else ""
         return error_result(
-            error, sandboxed=sandboxed, tool=self.name, sample_urls=samples, withheld=self.withheld
+            error, sandboxed=sandboxed, tool=self.name, sample_urls=samples, withheld=context.withheld
         )
 
 

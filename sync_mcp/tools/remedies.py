@@ -263,7 +263,7 @@ _ADDED: Mapping[Code, str] = {
 """Who helps, by code, where an error's own words name nobody."""
 
 _NAMES_SOMEBODY = re.compile(
-    r"\b(?:(?:[a-z]+_)+(?:generations?|cost|assets?|voices|models|account)|[A-Z]+_[A-Z_]+|users?|[Ss]upport)\b"
+    r"\b(?:(?:[a-z]+_)+(?:generations?|costs?|assets?|projects?|voices|models|account|usage|ledger)|[A-Z]+_[A-Z_]+|users?|[Ss]upport)\b"
 )
 
 

@@ -3,15 +3,15 @@
 `select_tools` says it of a server; `Selection.narrow` says it of a request that asks for less.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, cast, overload
 
 import mcp_types as types
 
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.texts import clean, near, split_names
+from sync_mcp.tools.late import load
 from sync_mcp.tools.registry import Tool, Tools, Withheld
 from sync_mcp.tools.withheld import HEADER_SETTING, READ_ONLY, READ_ONLY_SETTING, names_any
 
@@ -40,14 +40,64 @@ _READING = (
 )
 
 
-@dataclass(frozen=True)
+class Catalogue(Sequence[Tool[Any]]):
+    """Every tool, in the order in which they are listed.
+
+    Those of the sets in `late`, which are off by default, are loaded when they are switched on or asked for:
+    what is off costs nothing. Each such set is the module of its name in `sync_mcp.tools`, with its tools as
+    TOOLS, and its words name tools of its own and of `first` alone.
+    """
+
+    def __init__(self, first: Tools, late: Sequence[str] = ()) -> None:
+        self._first = first
+        self._late = late
+
+    @cached_property
+    def _all(self) -> Tools:
+        return [*self._first, *(tool for name in self._late for tool in _load_set(name))]
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @overload
+    def __getitem__(self, index: int) -> Tool[Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Tools: ...
+    def __getitem__(self, index: int | slice) -> Tool[Any] | Tools:
+        return self._all[index]
+
+    @property
+    def sets(self) -> list[str]:
+        """The names that sets go by."""
+        own = dict.fromkeys(tool.toolset.name for tool in self._first)
+        return [DEFAULT, ALL, *own, *self._late]
+
+    def load(self, toolsets: Collection[str], names: Collection[str]) -> Tools:
+        """Return the tools among which all of these sets and names are, and as few more as can be."""
+        if ALL in toolsets or not {tool.name for tool in self._first}.issuperset(names):
+            return self
+        asked = [name for name in self._late if name in toolsets]
+        return [*self._first, *(tool for name in asked for tool in _load_set(name))]
+
+
+def _load_set(name: str) -> Tools:
+    return cast(Tools, load(f"{name}:TOOLS"))
+
+
 class Selection:
     """Which of all tools are on, each in the words that are true where the others are off."""
 
-    tools: Mapping[str, Tool[Any]]
-    """All of them, by name, in the order in which they are listed."""
-    withheld: Mapping[str, Withheld]
-    """Those that are off, by name."""
+    def __init__(
+        self, catalogue: Catalogue, loaded: Iterable[Tool[Any]], off: Mapping[str, str], elsewhere: "_WhyOff"
+    ) -> None:
+        """Select of the tools that are loaded those that are not `off`, by name with the setting.
+
+        `elsewhere` says by which setting one is off that is not loaded.
+        """
+        self._catalogue = catalogue
+        self._elsewhere = elsewhere
+        self._off = {tool.name: Withheld(tool, off[tool.name]) for tool in loaded if tool.name in off}
+        self._loaded = {tool.name: tool.without(self._off) for tool in loaded}
 
     @cached_property
     def listing(self) -> types.ListToolsResult:
@@ -58,19 +108,31 @@ class Selection:
     def instructions(self) -> str:
         """What a model is told before any call: at most one sentence for each set that is on."""
         pays = any(tool.paid for tool in self._on)
-        is_read_only = any(off.setting == READ_ONLY_SETTING for off in self.withheld.values())
-        toolsets = dict.fromkeys(tool.toolset for tool in self.tools.values())
+        is_read_only = any(off.setting == READ_ONLY_SETTING for off in self._off.values())
         ways = [
-            next((way for way in toolset.ways if not names_any(self.withheld, way)), "")
-            for toolset in toolsets
-            if any(tool.toolset == toolset for tool in self._on)
+            next((way for way in toolset.ways if not names_any(self._off, way)), "")
+            for toolset in dict.fromkeys(tool.toolset for tool in self._on)
         ]
         about = [] if pays or not is_read_only else [READ_ONLY]
         return " ".join(filter(None, [_WHAT_IT_IS, *about, *ways, _PAYING if pays else _READING]))
 
+    @cached_property
+    def tools(self) -> Mapping[str, Tool[Any]]:
+        """All of them, by name, in the order in which they are listed."""
+        return {tool.name: self._loaded.get(tool.name, tool) for tool in self._catalogue}
+
+    @cached_property
+    def withheld(self) -> Mapping[str, Withheld]:
+        """Those that are off, by name."""
+        return {
+            name: self._off.get(name) or Withheld(tool, self._elsewhere(tool))
+            for name, tool in self.tools.items()
+            if name in self._off or name not in self._loaded
+        }
+
     @property
     def _on(self) -> list[Tool[Any]]:
-        return [tool for name, tool in self.tools.items() if name not in self.withheld]
+        return [tool for name, tool in self._loaded.items() if name not in self._off]
 
     def narrow(self, toolsets: str) -> "Selection":
         """Return what is left of it where only these sets are asked for, with commas between; never more.
@@ -80,7 +142,7 @@ class Selection:
         """
         asked = frozenset(split_names(toolsets.lower()))
         if not asked:
-            known = ", ".join(_list_sets(self.tools.values()))
+            known = ", ".join(self._catalogue.sets)
             raise ConfigurationError(f"The header {TOOLSETS_HEADER} names no toolset. There are {known}.")
         return self._narrow_once(asked)
 
@@ -90,12 +152,16 @@ class Selection:
         return lru_cache(_NARROWED_KEPT)(self._narrow)
 
     def _narrow(self, toolsets: frozenset[str]) -> "Selection":
-        faults = _find_unknown_sets(sorted(toolsets), self.tools.values(), f"The header {TOOLSETS_HEADER}")
+        faults = _find_unknown_sets(sorted(toolsets), self._catalogue.sets, f"The header {TOOLSETS_HEADER}")
         if faults:
             raise ConfigurationError(" ".join(faults))
-        asked = _in_sets(toolsets, self.tools.values())
-        off = {name: Withheld(tool, HEADER_SETTING) for name, tool in self.tools.items() if name not in asked}
-        return _selection(self.tools.values(), {**off, **self.withheld})
+        asked = _in_sets(toolsets, self._loaded.values())
+        off = {name: HEADER_SETTING for name in self._loaded if name not in asked}
+        before = {name: off.setting for name, off in self._off.items()}
+        return Selection(self._catalogue, self._loaded.values(), {**off, **before}, self._elsewhere)
+
+
+_WhyOff = Callable[[Tool[Any]], str]
 
 
 def select_tools(
@@ -109,22 +175,26 @@ def select_tools(
     Raises:
         ConfigurationError: there is no such set, or no such tool.
     """
-    faults = [*_find_unknown_sets(toolsets, tools, TOOLSETS_SETTING), *_find_unknown_tools(names, tools)]
+    catalogue = tools if isinstance(tools, Catalogue) else Catalogue(tools)
+    loaded = catalogue.load(toolsets, names)
+    faults = [
+        *_find_unknown_sets(toolsets, catalogue.sets, TOOLSETS_SETTING),
+        *_find_unknown_tools(names, loaded),
+    ]
     if faults:
         raise ConfigurationError(" ".join(faults))
-    wanted = {*_in_sets(toolsets or ([] if names else [DEFAULT]), tools), *names}
+    wanted = {*_in_sets(toolsets or ([] if names else [DEFAULT]), loaded), *names}
     setting = TOOLS_SETTING if names and not toolsets else TOOLSETS_SETTING
-    withheld: dict[str, Withheld] = {}
-    for tool in tools:
-        if is_read_only and not tool.annotations.read_only_hint:
-            withheld[tool.name] = Withheld(tool, READ_ONLY_SETTING)
-        elif tool.name not in wanted:
-            withheld[tool.name] = Withheld(tool, setting)
-    return _selection(tools, withheld)
 
+    def why_off(tool: Tool[Any]) -> str:
+        return READ_ONLY_SETTING if is_read_only and not tool.annotations.read_only_hint else setting
 
-def _selection(tools: Iterable[Tool[Any]], withheld: Mapping[str, Withheld]) -> Selection:
-    return Selection({tool.name: tool.without(withheld) for tool in tools}, withheld)
+    off = {
+        tool.name: why_off(tool)
+        for tool in loaded
+        if tool.name not in wanted or why_off(tool) == READ_ONLY_SETTING
+    }
+    return Selection(catalogue, loaded, off, why_off)
 
 
 def _in_sets(toolsets: Collection[str], tools: Iterable[Tool[Any]]) -> set[str]:
@@ -138,12 +208,7 @@ def _in_sets(toolsets: Collection[str], tools: Iterable[Tool[Any]]) -> set[str]:
     }
 
 
-def _list_sets(tools: Iterable[Tool[Any]]) -> list[str]:
-    return [DEFAULT, ALL, *dict.fromkeys(tool.toolset.name for tool in tools)]
-
-
-def _find_unknown_sets(toolsets: Collection[str], tools: Iterable[Tool[Any]], where: str) -> list[str]:
-    known = _list_sets(tools)
+def _find_unknown_sets(toolsets: Collection[str], known: Sequence[str], where: str) -> list[str]:
     return _tell_unknown(toolsets, known, f"{where} names a toolset", f" There are {', '.join(known)}.")
 
 

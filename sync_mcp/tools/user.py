@@ -7,6 +7,8 @@ from typing import Literal
 import mcp_types as types
 
 ApproveBy = Literal["ask", "user", "quote"]
+Ask = Callable[[types.ElicitRequestFormParams], Awaitable[types.ElicitResult | None]]
+"""Puts a form to the user; answers None where the host failed to."""
 
 QUESTION = "approve_payment"
 """Name of the question among the requests to a client of the modern era."""
@@ -23,7 +25,7 @@ class User:
     with the question, and makes the call again with `choice` and the question's token.
     """
 
-    ask: Callable[[types.ElicitRequestFormParams], Awaitable[types.ElicitResult | None]] | None = None
+    ask: Ask | None = None
     is_asked_by_answer: bool = False
     choice: types.ElicitResult | None = None
     question_id: str = ""

@@ -22,7 +22,7 @@ from mcp_types import Tool
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.server import instructions
-from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.core import TOOLS
 from sync_mcp.tools.toolsets import select_tools
 from tests.bench.wire import (
     BARE,
@@ -69,7 +69,7 @@ _ONLY_LATER = (
 )
 _MODULES_AFTER_LISTING = """
 import sys
-from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.core import TOOLS
 from sync_mcp.serving import stdio
 from sync_mcp import server
 [tool.definition for tool in TOOLS]

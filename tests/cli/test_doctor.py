@@ -14,6 +14,7 @@ import trustme
 
 from sync_mcp import Ledger, LedgerError
 from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.tools.catalogue import TOOLS
 from tests.api.raw_server import RawServer, answer
 from tests.payments.entries import begun, made
 from tests.serving.stdio.forked import run_forked
@@ -210,8 +211,8 @@ def test_which_tools_are_on_is_told_and_a_name_that_does_not_exist_is_wrong(sand
     wrong = examined(SYNC_BASE_URL=sandbox.url, SYNC_MCP_TOOLSETS="cora")
     assert "did you mean 'core'?" in remedies(wrong.stdout)["tools"]
     report = examined(SYNC_BASE_URL=sandbox.url, SYNC_MCP_READ_ONLY="1").stdout
-    off = "create_generation, upload_asset, download_generation"
-    assert re.search(rf"^tools +8 of 11 are on; off: {off}$", report, re.MULTILINE)
+    off = "create_generation, upload_asset, download_generation, the set library"
+    assert re.search(rf"^tools +8 of {len(TOOLS)} are on; off: {off}$", report, re.MULTILINE)
 
 
 def test_a_server_without_any_tool_is_wrong(sandbox: Sandbox) -> None:

@@ -21,7 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 from sync_mcp.access import is_placeholder
 from sync_mcp.cli.hosts import ALIASES, HOSTS, Installation, configuration, http_origin
 from sync_mcp.machine.installed import this_command
-from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.core import TOOLS
 from tests.serving.stdio.forked import run_forked
 from tests.serving.stdio.process import started
 

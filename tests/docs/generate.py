@@ -14,6 +14,7 @@ from sync_mcp.cli.hosts import HOSTS, Installation, configuration
 from sync_mcp.settings import Settings
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.models import KNOWN_MODELS
+from sync_mcp.tools.toolsets import ALL, DEFAULT
 from tests.docs.pages import PAGES, ROOT
 from tests.hosts.pins import read_hosts
 from tests.package.facts import PLACEHOLDER, Facts
@@ -39,9 +40,9 @@ def generated(text: str) -> str:
     return _PART.sub(fill, text)
 
 
-def _tool_table() -> str:
+def _tool_table(toolset: str) -> str:
     rows = ["| Tool | What it does | Arguments (required ones in bold) |", "|---|---|---|"]
-    for tool in TOOLS:
+    for tool in (tool for tool in TOOLS if tool.toolset.name == toolset):
         required = tool.input_schema.get("required", [])
         names = [
             f"**`{name}`**" if name in required else f"`{name}`" for name in tool.input_schema["properties"]
@@ -140,7 +141,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "registry-name": _registry_name,
     **{f"host-{host}": partial(_host, host) for host in HOSTS},
     "tried-hosts": _tried_hosts,
-    "tools": _tool_table,
+    **{f"tools-{name}": partial(_tool_table, name) for name in TOOLS.sets if name not in (DEFAULT, ALL)},
     "settings": _settings_table,
     "prices": _price_table,
     "answer": _snapshot("answer_completed.txt"),

@@ -32,7 +32,7 @@ from sync_mcp.payments.limits import Limits
 from sync_mcp.payments.price import Price
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
-from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.core import TOOLS
 from sync_mcp.tools.prompts import PROMPTS
 from tests.docs.pages import PAGES, README, ROOT, read_pages
 from tests.package.facts import Facts

@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.core import TOOLS
 from sync_mcp.tools.prompts import PROMPTS
 from tests.package.facts import ROOT, SOURCES, Facts
 

@@ -23,7 +23,7 @@ from typing import Any, cast
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.core import TOOLS
 from tests.package.build import DIST
 from tests.package.facts import ROOT, Facts
 

@@ -17,7 +17,7 @@ from sync_mcp.sandbox.media.storage import SAMPLES
 from tests.api.raw_server import RawServer, answer
 from tests.server.host import COMMAND, KEY, SANDBOX_MARK, Embedded, Host, embedded, hosted, media, text
 from tests.serving.stdio.process import WAIT_SECONDS, Frame, close_stdin, started
-from tests.tools.calls import ARGUMENTS, NAMES
+from tests.tools.calls import ARGUMENTS, BY_DEFAULT
 
 ERAS = {"legacy": (False, False), "modern": (True, False), "probe and fall back": (False, True)}
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -58,7 +58,7 @@ def tool_names(host: Host) -> list[str]:
 
 def test_a_host_lists_prices_creates_waits_and_lists_again(host: Host):
     sandbox = embedded(host)
-    assert tool_names(host) == NAMES
+    assert tool_names(host) == BY_DEFAULT
     request: Frame = {"model": "lipsync-2", "input": sandbox.media}
 
     price = host.call("estimate_cost", **request)["structuredContent"]
@@ -172,17 +172,17 @@ def test_the_users_key_address_and_proxy_are_never_used_on_the_sandbox():
 def test_the_sandbox_is_also_reached_by(command: Sequence[str], env: dict[str, str], tmp_path: Path):
     with started(command, env | {"TMPDIR": str(tmp_path)}) as server:
         host = Host(server).connect()
-        assert tool_names(host) == NAMES
+        assert tool_names(host) == BY_DEFAULT
         made = host.call("create_generation", input=embedded(host).media)
         assert SANDBOX_MARK in made["structuredContent"]["sandbox"]
 
 
 def test_without_a_key_tools_are_listed_and_each_call_tells_how_to_set_it():
     with hosted() as host:
-        assert tool_names(host) == NAMES
+        assert tool_names(host) == BY_DEFAULT
         assert SANDBOX_MARK not in host.instructions
-        for tool, arguments in ARGUMENTS.items():
-            refused = host.call(tool, **arguments)
+        for tool in BY_DEFAULT:
+            refused = host.call(tool, **ARGUMENTS[tool])
             assert refused["isError"] is True
             assert refused["_meta"]["code"] == "api_key_missing"
             assert refused["_meta"]["money_spent"] == "no"

@@ -56,7 +56,7 @@ async def _snapshots() -> dict[str, str]:
 
 
 async def _tools() -> dict[str, str]:
-    async with Client(create_server(Settings()), mode="legacy") as client:
+    async with Client(create_server(Settings(toolsets=("all",))), mode="legacy") as client:
         listed = (await client.list_tools()).tools
     definitions = {
         tool.name: tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed

@@ -9,6 +9,7 @@ import pytest
 from mcp_types import Tool
 
 from sync_mcp.server import instructions
+from sync_mcp.tools import core
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.toolsets import select_tools
 from tests.bench.words import LARGEST_INSTRUCTIONS, LARGEST_LISTING, SANDBOX_ORIGIN, listing_bytes
@@ -30,6 +31,14 @@ _UNPORTABLE = {
 _NOISE = {"title", "default"}
 _TYPES = {"object", "array", "string", "number", "integer", "boolean"}
 _DEFINITIONS = [tool.definition for tool in TOOLS]
+_BY_DEFAULT = [tool.definition for tool in core.TOOLS]
+_LATE_SETS = [name for name in TOOLS.sets if name not in ("default", "all", "core")]
+_LARGEST_SET = 4_000
+"""Of each set that is off by default, as a model sees it, in bytes."""
+_LARGEST_LISTING_OF_ALL = 28_000
+_LARGEST_INSTRUCTIONS_OF_ALL = 1_800
+_LARGEST_DEFINITION = 6_000
+_MOST_TOOLS = 29
 _LARGEST_FIRST_TOOLS = 13_000
 """Of the first four tools, in bytes."""
 _FIRST_TOOLS = ("create_generation", "get_generation", "list_generations", "estimate_cost")
@@ -120,14 +129,32 @@ def test_a_tool_has_a_title_a_description_and_all_four_annotations(tool: Tool) -
 def _bytes(*names: str) -> int:
     listing = [
         tool.model_dump(mode="json", by_alias=True, exclude_none=True)
-        for tool in _DEFINITIONS
+        for tool in _BY_DEFAULT
         if not names or tool.name in names
     ]
     return len(json.dumps(listing, separators=(",", ":"), ensure_ascii=False).encode())
 
 
-def test_what_a_model_reads_of_all_tools_is_small() -> None:
-    assert listing_bytes(_DEFINITIONS) <= LARGEST_LISTING
+def test_what_a_model_reads_by_default_is_small() -> None:
+    assert listing_bytes(_BY_DEFAULT) <= LARGEST_LISTING
+
+
+@pytest.mark.parametrize("name", _LATE_SETS)
+def test_what_a_model_reads_of_a_set_that_is_switched_on_is_small(name: str) -> None:
+    assert 0 < listing_bytes(tool.definition for tool in TOOLS if tool.toolset.name == name) <= _LARGEST_SET
+
+
+def test_what_a_model_reads_of_all_sets_together_is_bounded() -> None:
+    assert listing_bytes(_DEFINITIONS) <= _LARGEST_LISTING_OF_ALL
+    for sandbox_url in (None, SANDBOX_ORIGIN):
+        told = instructions(sandbox_url, select_tools(TOOLS, toolsets=["all"]))
+        assert len(told.encode()) <= _LARGEST_INSTRUCTIONS_OF_ALL
+
+
+@every_tool
+def test_the_whole_definition_of_a_tool_is_small(tool: Tool) -> None:
+    whole = tool.model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert len(json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode()) <= _LARGEST_DEFINITION
 
 
 @pytest.mark.parametrize("is_read_only", [False, True], ids=["pays", "read-only"])
@@ -137,8 +164,8 @@ def test_the_instructions_are_short_in_each_form(sandbox_url: str | None, *, is_
     assert len(told.encode()) <= LARGEST_INSTRUCTIONS
 
 
-def test_there_are_at_most_twenty_tools_and_their_listing_is_small() -> None:
-    assert len({tool.name for tool in _DEFINITIONS}) == len(_DEFINITIONS) <= 20
+def test_there_are_at_most_so_many_tools_and_the_listing_by_default_is_small() -> None:
+    assert len({tool.name for tool in _DEFINITIONS}) == len(_DEFINITIONS) <= _MOST_TOOLS
+    assert len(_BY_DEFAULT) <= 20
     assert _bytes(*_FIRST_TOOLS) <= _LARGEST_FIRST_TOOLS
-    assert _bytes("create_generation") <= 6_000
     assert _bytes() <= 20_000

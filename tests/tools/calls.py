@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sync_mcp.tools import core
 from sync_mcp.tools.catalogue import TOOLS
 
 Facts = dict[str, Any]
 
 NAMES = [tool.name for tool in TOOLS]
+BY_DEFAULT = [tool.name for tool in core.TOOLS]
 _INPUT = [
     {"type": "video", "url": "https://example.com/v.mp4"},
     {"type": "audio", "url": "https://example.com/a.wav"},
@@ -18,6 +20,8 @@ _SPECIAL: Mapping[str, Facts] = {
     "estimate_cost": {"input": _INPUT},
     "wait_for_generations": {"generation_ids": ["job-1"], "wait_seconds": 0},
     "upload_asset": {"url": "https://example.com/v.mp4"},
+    "update_asset": {"asset_id": "asset-1", "name": "Talk"},
+    "save_project": {"name": "Spring"},
 }
 _MADE_UP: Facts = {"string": "job-1", "integer": 1, "number": 1, "boolean": False, "object": {}}
 

@@ -13,8 +13,8 @@ from sync_mcp.sandbox.media.storage import SAMPLES
 
 from .assistant import Assistant
 
-TRUSTING = Settings(approve_above_usd=Decimal(1000), webhook_hosts=("example.com",))
-"""Of a user who lets the assistant pay for whole days of work."""
+TRUSTING = Settings(toolsets=("all",), approve_above_usd=Decimal(1000), webhook_hosts=("example.com",))
+"""Of a user who has every tool on, and lets the assistant pay for whole days of work."""
 
 
 @pytest.fixture

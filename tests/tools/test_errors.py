@@ -34,7 +34,7 @@ async def test_without_a_key_the_tools_are_listed_and_each_call_says_how_to_go_o
 ) -> None:
     # The key comes from the settings, whatever the environment of this process holds.
     monkeypatch.setenv("SYNC_API_KEY", KEY)
-    async with serving(Settings()) as assistant:
+    async with serving(Settings(toolsets=("all",))) as assistant:
         assert [tool.name for tool in (await assistant.client.list_tools()).tools] == NAMES
         for name in NAMES:
             for more in ({}, {"model": "sync-9"} if "input" in ARGUMENTS[name] else {}):
@@ -47,7 +47,7 @@ async def test_without_a_key_the_tools_are_listed_and_each_call_says_how_to_go_o
 
 async def test_a_setting_that_cannot_be_used_is_an_error_of_every_call() -> None:
     address = "https://me:hunter2@api.example.com"
-    settings = Settings.model_construct(api_key=SecretStr(KEY), base_url=address)
+    settings = Settings.model_construct(api_key=SecretStr(KEY), base_url=address, toolsets=("all",))
     async with serving(settings) as assistant:
         for name in NAMES:
             told = await assistant.error(name, ARGUMENTS[name])
@@ -59,7 +59,7 @@ async def test_a_setting_that_cannot_be_used_is_an_error_of_every_call() -> None
 
 
 async def test_an_api_that_is_not_there_is_told_as_that() -> None:
-    settings = Settings(api_key=SecretStr(KEY), base_url="http://127.0.0.1:9")
+    settings = Settings(api_key=SecretStr(KEY), base_url="http://127.0.0.1:9", toolsets=("all",))
     async with serving(settings) as assistant:
         for name in NAMES:
             told = await assistant.error(name, ARGUMENTS[name])
@@ -68,7 +68,7 @@ async def test_an_api_that_is_not_there_is_told_as_that() -> None:
 
 
 async def test_a_key_that_the_api_does_not_know_is_told_without_showing_it(sandbox: Sandbox) -> None:
-    settings = Settings(api_key=SecretStr("sk_invalid"), base_url=sandbox.url)
+    settings = Settings(api_key=SecretStr("sk_invalid"), base_url=sandbox.url, toolsets=("all",))
     async with serving(settings) as assistant:
         # A file by its URL is fetched before the API is asked for anything.
         for name in (name for name in NAMES if name != "upload_asset"):
@@ -147,7 +147,8 @@ async def test_a_fault_of_this_program_is_answered_without_its_inside(
 
     tools = [replace(tool, run=broken) if tool.name == name else tool for tool in TOOLS]
     caplog.set_level(logging.INFO, "sync_mcp")
-    async with serving(Settings(), sandbox_url=sandbox.url, tools=tools) as assistant:
+    settings = Settings(toolsets=("all",))
+    async with serving(settings, sandbox_url=sandbox.url, tools=tools) as assistant:
         told = await assistant.error(name, ARGUMENTS[name])
         assert told.code == "internal_error"
         # It broke before anything could be paid.

@@ -152,7 +152,9 @@ def test_the_parts_of_a_segments_own_options_are_named() -> None:
         assert name in parts["options_override"]["description"]
 
 
-_CHANGING = ("create_generation", "upload_asset", "download_generation")
+_DESTROYING = ("download_generation", "delete_assets", "delete_project", "delete_generations")
+"""What writes over a file, or removes for good."""
+_CHANGING = ("create_generation", "upload_asset", "update_asset", "save_project", *_DESTROYING)
 
 
 def test_only_create_generation_costs_money_and_every_annotation_is_true() -> None:
@@ -160,6 +162,6 @@ def test_only_create_generation_costs_money_and_every_annotation_is_true() -> No
         hints = tool.annotations
         assert hints.read_only_hint == (name not in _CHANGING)
         assert hints.idempotent_hint is True
-        assert hints.destructive_hint is (tool.name == "download_generation"), tool.name
+        assert hints.destructive_hint is (tool.name in _DESTROYING), tool.name
         assert hints.open_world_hint is True
         assert tool.paid == (name == "create_generation")

@@ -1,7 +1,7 @@
 """Which tools are on: by sets, by names and by read-only; what is off costs nothing and says by what."""
 
 import re
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from sync_mcp.sandbox import Sandbox
 from sync_mcp.server import instructions
 from sync_mcp.serving.caller import asked_toolsets
 from sync_mcp.texts import near
+from sync_mcp.tools import core
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.context import CallContext
+from sync_mcp.tools.late import load
 from sync_mcp.tools.registry import READS, LateRun, Tool, Toolset
-from sync_mcp.tools.toolsets import select_tools
+from sync_mcp.tools.toolsets import Catalogue, select_tools
 from sync_mcp.tools.withheld import READ_ONLY, say_no_video_is_made, tell_withheld
 
 from .assistant import Assistant, media
@@ -28,7 +30,8 @@ from .test_read_only import descriptions
 
 pytestmark = pytest.mark.anyio
 
-NAMES = [tool.name for tool in TOOLS]
+NAMES = [tool.name for tool in core.TOOLS]
+EVERY = [tool.name for tool in TOOLS]
 
 
 async def _measure(_: CallContext, __: Arguments) -> Answer:
@@ -49,7 +52,7 @@ def _extra(name: str) -> Tool[Arguments]:
     )
 
 
-MORE = (*TOOLS, _extra("measure"), _extra("measure_more"))
+MORE = (*core.TOOLS, _extra("measure"), _extra("measure_more"))
 
 
 def on(**chosen: Any) -> list[str]:
@@ -71,7 +74,7 @@ async def serving(sandbox: Sandbox, home: Path, **settings: Any) -> AsyncGenerat
 
 
 def test_without_a_setting_the_default_sets_are_listed_as_they_are() -> None:
-    assert select_tools(TOOLS).listing.tools == [tool.definition for tool in TOOLS]
+    assert select_tools(TOOLS).listing.tools == [tool.definition for tool in core.TOOLS]
     assert on() == on(toolsets=["default"]) == NAMES
 
 
@@ -98,7 +101,7 @@ def test_read_only_wins_over_sets_and_names() -> None:
             {"toolsets": ("cor",)},
             "SYNC_MCP_TOOLSETS names a toolset that does not exist, 'cor'; did you mean ",
         ),
-        ({"toolsets": ("pictures",)}, "'pictures'. There are default, all, core."),
+        ({"toolsets": ("pictures",)}, "'pictures'. There are default, all, core, library."),
         ({"tools": ("list_voice",)}, "does not exist, 'list_voice'; did you mean 'list_voices'?"),
     ],
 )
@@ -126,14 +129,14 @@ def test_the_instructions_tell_one_sentence_for_each_set_that_is_on() -> None:
     assert instructions(None, select_tools(MORE)) == told["core"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("is_on", [True, False], ids=["alone", "missing"])
 def test_whichever_tools_are_on_nothing_that_is_listed_names_one_that_is_off(name: str, is_on: bool) -> None:
-    chosen = [name] if is_on else [other for other in NAMES if other != name]
+    chosen = [name] if is_on else [other for other in EVERY if other != name]
     selection = select_tools(TOOLS, names=chosen)
     named = re.compile("|".join(rf"\b{off}\b" for off in selection.withheld))
     listed = selection.listing.tools
-    assert [tool.name for tool in listed] == [other for other in NAMES if other in chosen]
+    assert [tool.name for tool in listed] == [other for other in EVERY if other in chosen]
     words = [text for tool in listed for text in (tool.description or "", *descriptions(tool.input_schema))]
     for text in (selection.instructions, *words):
         assert text
@@ -239,3 +242,42 @@ def test_the_run_that_a_tool_names_is_there_and_takes_its_arguments(tool: Tool[A
     run = tool.run.load() if isinstance(tool.run, LateRun) else tool.run
     assert run.__name__ == tool.name
     assert list(run.__annotations__.values())[:2] == [CallContext, tool.arguments]
+
+
+def test_what_is_off_is_not_loaded_until_it_is_asked_for() -> None:
+    loaded: list[str] = []
+    catalogue = Catalogue(core.TOOLS, late=("library",))
+    selection = _noting_loads(loaded, lambda: select_tools(catalogue))
+    assert (loaded, len(selection.listing.tools), bool(selection.instructions)) == ([], len(NAMES), True)
+    assert _noting_loads(loaded, lambda: selection.withheld["list_projects"].setting) == "SYNC_MCP_TOOLSETS"
+    assert loaded == ["library:TOOLS"]
+
+
+def _noting_loads(loaded: list[str], do: Callable[[], Any]) -> Any:
+    def note(place: str) -> object:
+        loaded.append(place)
+        return load(place)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sync_mcp.tools.toolsets.load", note)
+        return do()
+
+
+@pytest.mark.parametrize("name", [name for name in TOOLS.sets if name not in ("default", "all")])
+def test_what_is_told_of_a_set_names_tools_of_its_own_and_of_the_default_sets_alone(name: str) -> None:
+    own = {tool.name for tool in TOOLS if tool.toolset.name == name}
+    foreign = re.compile(
+        "|".join(rf"\b{other}\b" for other in EVERY if other not in own | set(NAMES)) or "$^"
+    )
+    selection = select_tools(TOOLS, toolsets=["default", name])
+    assert own <= {tool.name for tool in selection.listing.tools}
+    words = [
+        text
+        for tool in selection.listing.tools
+        for text in (tool.description or "", *descriptions(tool.input_schema))
+    ]
+    for text in (selection.instructions, *words):
+        assert foreign.search(text) is None, text
+    [toolset] = {tool.toolset for tool in TOOLS if tool.toolset.name == name}
+    # One sentence of it, and of the others none.
+    assert sum(way in selection.instructions for way in toolset.ways) == 1

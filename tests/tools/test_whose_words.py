@@ -2,7 +2,6 @@
 
 import json
 import re
-from decimal import Decimal
 from pathlib import Path
 from typing import cast, get_args
 
@@ -80,7 +79,8 @@ def as_written(value: object) -> object:
 async def test_the_text_of_every_tool_is_whole_without_the_structured_content(
     sandbox: Sandbox, tool: str, tmp_path: Path
 ) -> None:
-    settings = Settings(approve_above_usd=Decimal(1000), download_dir=tmp_path, media_roots=())
+    # Nobody is asked: what deletes deletes at once.
+    settings = Settings(toolsets=("all",), approve_above_usd="never", download_dir=tmp_path, media_roots=())
     async with Client(create_server(settings, sandbox_url=sandbox.url), mode="legacy") as client:
         assistant = Assistant(client)
         given = await arguments_that_work(assistant, sandbox, tool)
@@ -94,6 +94,14 @@ async def arguments_that_work(assistant: Assistant, sandbox: Sandbox, tool: str)
         return {"input": media(sandbox)}
     if tool == "upload_asset":
         return {"url": sandbox.samples.video}
+    if "asset_id" in ARGUMENTS[tool] or "asset_ids" in ARGUMENTS[tool]:
+        id = (await assistant.facts("upload_asset", url=sandbox.samples.video))["asset_id"]
+        is_one = "asset_id" in ARGUMENTS[tool]
+        return {"asset_id": id, "name": "It, moves: name Clip"} if is_one else {"asset_ids": [id]}
+    if "project_id" in ARGUMENTS[tool]:
+        return {"project_id": sandbox.project_id}
+    if tool == "save_project":
+        return {"name": "It, begins: name Clip"}
     if not {"generation_id", "generation_ids"} & ARGUMENTS[tool].keys():
         return ARGUMENTS[tool]
     sandbox.add_fault(Fault(job="fail", error="It, broke: status COMPLETED", skip=1))

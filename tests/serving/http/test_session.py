@@ -7,7 +7,7 @@ from mcp import Client
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.server.host import KEY, media, until
 from tests.serving.http.web import TOKEN, Mode, RoundRobin, Web, both_eras, connected, post, serving
-from tests.tools.calls import NAMES
+from tests.tools.calls import BY_DEFAULT
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ async def a_whole_session(url: str, mode: Mode, sandbox: Sandbox) -> list[float]
 
     with anyio.fail_after(30):
         async with connected(url, mode) as client:
-            assert {tool.name for tool in (await client.list_tools()).tools} == set(NAMES)
+            assert {tool.name for tool in (await client.list_tools()).tools} == set(BY_DEFAULT)
             asked: dict[str, Any] = {"input": media(sandbox.url, f"?{mode}")}
             assert (await answered(client, "estimate_cost", asked))["cost_usd"] > 0
             job = await answered(client, "create_generation", asked)
