@@ -52,7 +52,8 @@ class Settings(BaseModel):
         default=Decimal(1),
         description="Most that may be paid within 24 hours without asking the user, all jobs together; what "
         "would pass it, and every unknown price, is asked about; 0 asks each time. `never` is for unattended "
-        "work: it asks about no price, takes no quote, and refuses what must be asked whatever the price.",
+        "work: it asks about no price, takes no quote, refuses what must be asked whatever the price, and "
+        "asks nobody before a deletion.",
     )
     approve_by: Literal["ask", "user", "quote"] = Field(
         default="ask",
@@ -80,8 +81,8 @@ class Settings(BaseModel):
     )
     toolsets: tuple[str, ...] = Field(
         default=(),
-        description="Sets of tools to offer, with commas between: `default`, `all`, or names such as `core`; "
-        "where nothing is set `default`, beside `SYNC_MCP_TOOLS` none.",
+        description="Sets of tools to offer, with commas between: `default`, `all`, or names (`core`, "
+        "`library`, `usage`); where nothing is set `default`, beside `SYNC_MCP_TOOLS` none.",
     )
     tools: tuple[str, ...] = Field(
         default=(), description="Single tools to offer beside the sets, by name, with commas between."

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import TypeVar, cast
@@ -26,6 +27,7 @@ from sync_mcp.payments.acts.act import COMPLETED, Job
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.asking import Asking
 from sync_mcp.payments.attempt import Account, Attempt, Token
+from sync_mcp.payments.bill import Comparison, compare_with_bill
 from sync_mcp.payments.bounds import Bounds
 from sync_mcp.payments.call import LOOK_SECONDS, Foresight, Made, PaidCall
 from sync_mcp.payments.costs import Cost, find_costs
@@ -238,6 +240,17 @@ class Guard:
             LedgerError: the ledger cannot be read or written; of what it knows nothing was deleted.
         """
         return await self._deleting.delete_jobs(sync, jobs)
+
+    async def compare(self, sync: AsyncSync, start: datetime, end: datetime) -> Comparison:
+        """Hold the ledger against the API's bill of the jobs that ended from `start` on and before `end`.
+
+        Raises:
+            LedgerError: the ledger cannot be read.
+            SyncError: the bill cannot be read whole, or whose it is cannot be told now.
+        """
+        account = await self._accounts.get(sync)
+        names = {f"key:{sync.key_fingerprint}", account.name}
+        return await compare_with_bill(self.ledger, self._settling, sync, names, start, end)
 
     async def explain_missing(self, sync: AsyncSync, generation_id: str) -> NotVisibleYet | None:
         """Return what the ledger says of a job that the API does not show; None where it knows none.

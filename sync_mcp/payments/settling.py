@@ -188,7 +188,7 @@ class Settling:
                 return True
             if page is None:
                 return False
-            await self._settle_by_rows(sync, by_id, page)
+            await self.settle_by_rows(sync, by_id, page)
             if page.next_cursor is None or page.next_cursor == cursor or not by_id:
                 break
             cursor = page.next_cursor
@@ -203,7 +203,7 @@ class Settling:
             await self._settle_by_list(account, sync, missing, options)
         return True
 
-    async def _settle_by_rows(self, sync: AsyncSync, by_id: dict[str | None, Entry], page: UsagePage) -> None:
+    async def settle_by_rows(self, sync: AsyncSync, by_id: dict[str | None, Entry], page: UsagePage) -> None:
         """Write down what a page of the export tells, and take out those of these entries that have ended.
 
         What it tells of other entries, settled ones too, was asked for anyway.
@@ -265,7 +265,7 @@ class Settling:
             with contextlib.suppress(SyncError):
                 page = await read_page(account, sync, since, None, options)
                 if page is not None:
-                    await self._settle_by_rows(sync, by_id, page)
+                    await self.settle_by_rows(sync, by_id, page)
         missing = [entry for entry in first if entry.generation_id in by_id]
         # Whether these have ended is not known.
         unknown = [entry for entry in missing if entry.state == "accepted" or entry.status is None]

@@ -86,6 +86,7 @@ def test_what_is_withheld_is_what_pays_or_changes_anything() -> None:
     assert off.keys() == {
         *("create_generation", "upload_asset", "download_generation"),
         *("update_asset", "delete_assets", "save_project", "delete_project", "delete_generations"),
+        "export_usage",
     }
 
 

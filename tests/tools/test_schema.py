@@ -152,7 +152,10 @@ def test_the_parts_of_a_segments_own_options_are_named() -> None:
         assert name in parts["options_override"]["description"]
 
 
-_DESTROYING = ("download_generation", "delete_assets", "delete_project", "delete_generations")
+_DESTROYING = (
+    *("download_generation", "export_usage"),
+    *("delete_assets", "delete_project", "delete_generations"),
+)
 """What writes over a file, or removes for good."""
 _CHANGING = ("create_generation", "upload_asset", "update_asset", "save_project", *_DESTROYING)
 

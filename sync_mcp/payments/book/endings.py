@@ -1,5 +1,6 @@
 """What became of jobs: how they ended, what they cost, and where their results lie."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from decimal import Decimal
 
@@ -76,6 +77,21 @@ class Endings(Rules):
             select(ENTRIES)
             .where(ENTRIES.c.id.in_(chosen))
             .order_by(ENTRIES.c.state, ENTRIES.c.created_at, ENTRIES.c.id)
+        )
+        with self.store.reading() as connection:
+            return entries_in(connection.execute(query))
+
+    def list_sent(self, accounts: Collection[str], base_url: str, since: float, until: float) -> list[Entry]:
+        """Return the attempts of these accounts that were sent last from `since` on and before `until`."""
+        query = (
+            select(ENTRIES)
+            .where(
+                ENTRIES.c.account.in_(accounts),
+                ENTRIES.c.base_url == base_url,
+                ENTRIES.c.last_sent_at >= since,
+                ENTRIES.c.last_sent_at < until,
+            )
+            .order_by(ENTRIES.c.last_sent_at, ENTRIES.c.id)
         )
         with self.store.reading() as connection:
             return entries_in(connection.execute(query))
