@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 import sync_mcp
+from sync_mcp.tools.catalogue import TOOLS
 from tests.serving.stdio.forked import run_forked, start_forked
 
 SECONDS = 30.0
@@ -129,8 +130,8 @@ def test_a_key_on_the_command_line_is_not_repeated(arguments: list[str]) -> None
         (
             {"SYNC_MCP_TOOLSETS": "cor", "SYNC_MCP_TOOLS": "list_voice"},
             "SYNC_MCP_TOOLSETS names a toolset that does not exist, 'cor'; did you mean 'core'? There are "
-            "default, all, core. SYNC_MCP_TOOLS names a tool that does not exist, 'list_voice'; did you mean "
-            "'list_voices'?",
+            f"{', '.join(TOOLS.sets)}. SYNC_MCP_TOOLS names a tool that does not exist, 'list_voice'; did "
+            "you mean 'list_voices'?",
         ),
         (
             {"SYNC_MCP_TOOLSETS": ","},

@@ -101,7 +101,7 @@ def test_read_only_wins_over_sets_and_names() -> None:
             {"toolsets": ("cor",)},
             "SYNC_MCP_TOOLSETS names a toolset that does not exist, 'cor'; did you mean ",
         ),
-        ({"toolsets": ("pictures",)}, "'pictures'. There are default, all, core, library, usage."),
+        ({"toolsets": ("pictures",)}, f"'pictures'. There are {', '.join(TOOLS.sets)}."),
         ({"tools": ("list_voice",)}, "does not exist, 'list_voice'; did you mean 'list_voices'?"),
     ],
 )

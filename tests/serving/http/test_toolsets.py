@@ -31,7 +31,7 @@ def test_a_header_with_an_unknown_set_is_refused_with_the_name_that_is_near(web:
 @pytest.mark.parametrize("method", ["tools/list", "server/discover"])
 def test_a_header_that_names_no_set_is_refused(web: Web, method: str, toolsets: str) -> None:
     told = answered(web, method, toolsets)
-    assert "The header X-MCP-Toolsets names no toolset. There are default, all, core." in told
+    assert "The header X-MCP-Toolsets names no toolset. There are default, all, core," in told
     assert "create_generation" not in told
 
 
