@@ -1,9 +1,9 @@
 """The application of the sandbox: every route of the API that it keeps, the storage, and the control paths.
 
 The API: `POST /v2/generate`, `GET /v2/generate/{id}`, `/v2/generations...`, the three estimates,
-`/v2/usage/generations`, `/v2/projects...`, `/v2/assets...`, `/v2/voices...`, `/v2/models`, `/v2/errors`,
-`/v2/account...`, `/v2/feedback`, `/v2/organizations/webhook/secret`. The storage, which wants no key:
-`/samples/`, `/storage/` (presigned uploads), `/outputs/` and `/speech/`.
+`/v2/usage/generations`, `/v2/projects...`, `/v2/assets...`, `/v2/voices...`, `/v2/tts...`, `/v2/models`,
+`/v2/errors`, `/v2/account...`, `/v2/feedback`, `/v2/organizations/webhook/secret`. The storage, which wants
+no key: `/samples/`, `/storage/` (presigned uploads), `/outputs/` and `/speech/`.
 Control paths: `sync_mcp.sandbox.faults.control`.
 """
 
@@ -24,6 +24,7 @@ from sync_mcp.sandbox.api.files import Files
 from sync_mcp.sandbox.api.generations import Generations
 from sync_mcp.sandbox.api.inputs import MediaInputs
 from sync_mcp.sandbox.api.projects import Projects
+from sync_mcp.sandbox.api.speech import Speech
 from sync_mcp.sandbox.api.usage import Usage
 from sync_mcp.sandbox.api.voices import Voices
 from sync_mcp.sandbox.faults.control import Control
@@ -46,6 +47,7 @@ def create_app(world: World) -> tuple[ASGIApp, Generations]:
         Projects(world),
         Assets(world),
         Voices(world),
+        Speech(world, inputs, files),
         Account(world),
         files,
         Control(world, generations),

@@ -33,6 +33,7 @@ class Plan:
     picks_speaker: bool
     """Whether active speaker detection is included."""
     generations_per_month: int | None = None
+    speeches_per_month: int | None = None
     file_bytes: int = 5 * 1024**3
 
     def allows(self, seconds: float) -> bool:
@@ -41,7 +42,7 @@ class Plan:
 
 
 PLANS: dict[PlanName, Plan] = {
-    "free": Plan(1, 20, picks_speaker=False, generations_per_month=3),
+    "free": Plan(1, 20, picks_speaker=False, generations_per_month=3, speeches_per_month=10),
     "hobbyist": Plan(1, 60, picks_speaker=False),
     "creator": Plan(3, 300, picks_speaker=True),
     "growth": Plan(6, 600, picks_speaker=True),
@@ -62,6 +63,9 @@ FRAME_PRICES = {
     "react-1": Decimal("0.00667"),
 }
 """US dollars for a frame of output."""
+
+SPEECH_CHARACTER_PRICE = Decimal("0.0002")
+"""US dollars for a character of a script that is spoken; the API's own price is published nowhere."""
 
 DEFAULT_FRAME_PRICE = FRAME_PRICES["lipsync-2"]
 """What a model costs that only `extra_models` names."""
@@ -88,6 +92,10 @@ class SandboxSettings(BaseModel):
     """The status of a replayed answer."""
     generate_per_minute: int | None = Field(default=None, ge=1)
     """Creates a minute and key before 429; None for no limit."""
+    speech_jobs: bool = True
+    """Whether the organization has speech jobs; without them their create answers 503."""
+    speech_per_minute: int | None = Field(default=60, ge=1)
+    """Speech jobs a minute and key before 429, and as many creates of speech at once; None for no limit."""
     retry_after: Literal["absent", "seconds", "date"] = "seconds"
     """How a 429 says when to come back."""
     unset_fields: Literal["null", "absent", "empty"] = "null"

@@ -20,6 +20,7 @@ from sync_mcp.sandbox.jobs import Job
 from sync_mcp.sandbox.media.fetch import Fetcher
 from sync_mcp.sandbox.media.storage import Signer, Storage
 from sync_mcp.sandbox.settings import SandboxSettings
+from sync_mcp.sandbox.speech import SpeechJob
 
 T = TypeVar("T")
 
@@ -86,6 +87,8 @@ class Contents:
     jobs: dict[str, Job] = field(default_factory=dict[str, Job])
     accepted: list[Job] = field(default_factory=list[Job])
     """Every job that was ever accepted, deleted ones too: what the charges are counted from."""
+    speeches: dict[str, SpeechJob] = field(default_factory=dict[str, SpeechJob])
+    """Every speech that was ever accepted."""
     assets: dict[str, Asset] = field(default_factory=dict[str, Asset])
     projects: dict[str, Project] = field(default_factory=dict[str, Project])
     deleted_projects: set[str] = field(default_factory=set[str])
@@ -97,7 +100,7 @@ class Contents:
     keys: dict[str, Remembered] = field(default_factory=dict[str, Remembered])
     locks: dict[str, asyncio.Lock] = field(default_factory=dict[str, asyncio.Lock])
     creates: dict[str, list[datetime]] = field(default_factory=dict[str, list[datetime]])
-    """When each API key sent its creates."""
+    """When each API key sent its creates, for each limit of their rate."""
     key_names: dict[str, str] = field(default_factory=dict[str, str])
     skipping_readings: int = 0
     """How often the list was read while it skips entries."""
@@ -161,9 +164,10 @@ class World:
         self.contents.accepted.append(job)
 
     def charges(self) -> list[Charge]:
-        """Return one charge for each job that was ever accepted."""
+        """Return one charge for each job that was ever accepted, the oldest first."""
         now = self.clock.now()
-        return [job.charge(now) for job in list(self.contents.accepted)]
+        jobs = [*list(self.contents.accepted), *list(self.contents.speeches.values())]
+        return sorted([job.charge(now) for job in jobs], key=lambda charge: charge.at)
 
     def recall(self, key: str) -> Remembered | None:
         """Return what an idempotency key stands for, unless it is forgotten by now."""

@@ -134,6 +134,11 @@ CATALOGUE: dict[str, ApiError] = {
     "voice_sample_too_short": ApiError(400, "The voice sample is too short.", "Use half a minute or more."),
     "voice_name_conflict": ApiError(409, "A voice has that name already.", "Choose another name."),
     "voice_clone_busy": ApiError(429, "Another voice is being cloned.", "Wait until it is done."),
+    "voice_verification_required": ApiError(
+        422, "The voice must be verified before it is used.", "Verify it in the Studio."
+    ),
+    "voice_blocked": ApiError(422, "The voice is blocked.", "Use another voice."),
+    "voice_access_denied": ApiError(400, "This account may not use the voice.", "Use another voice."),
     "elevenlabs_api_key_invalid": ApiError(
         503, "The speech provider refuses the API.", "Tell Sync's support."
     ),

@@ -17,6 +17,7 @@ from sync_mcp.sandbox.faults.script import Fault
 from sync_mcp.sandbox.jobs import Job
 from sync_mcp.sandbox.media.render import RenderCancelled, render
 from sync_mcp.sandbox.media.storage import StorageRefusal, StoredFile, sample
+from sync_mcp.sandbox.speech import SpeechJob
 from sync_mcp.sandbox.world import World
 
 UPLOAD_BYTES = 5 * 1024**3
@@ -45,8 +46,8 @@ class Files:
         """Return a fresh signed URL of a job's output."""
         return self._world.sign_url(f"/outputs/{job.id}.mp4")
 
-    def speech_url(self, job: Job) -> str:
-        """Return a fresh signed URL of the speech made for a job."""
+    def speech_url(self, job: Job | SpeechJob) -> str:
+        """Return a fresh signed URL of the speech made for a job, or by one."""
         return self._world.sign_url(f"/speech/{job.id}.wav")
 
     async def find(self, path: str, query: str) -> Path | None:
@@ -122,6 +123,9 @@ class Files:
 
     def _speech(self, path: str, query: str) -> Path:
         self._world.signer.check(path, query)
+        spoken = self._world.contents.speeches.get(Path(path).stem)
+        if spoken is not None and spoken.has_output(self._world.clock.now()):
+            return spoken.path
         job = self._job(path)
         if job.speech is None:
             raise StorageRefusal(404, "NoSuchKey", "There is no such file.")

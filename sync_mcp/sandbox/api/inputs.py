@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from sync_mcp.media.decoding.findings import MediaError
 from sync_mcp.sandbox.api.catalogue import Refusal, refusal
-from sync_mcp.sandbox.api.contract import MediaItem, TextItem, is_uuid
+from sync_mcp.sandbox.api.contract import MediaItem, is_uuid
 from sync_mcp.sandbox.media.fetch import FetchError, is_loopback
 from sync_mcp.sandbox.media.measure import Measurement, measure
 from sync_mcp.sandbox.media.render import RenderPlan, try_picture
@@ -73,9 +73,9 @@ class MediaInputs:
         except MediaError as error:
             raise _undecodable(item, "input", str(error)) from error
 
-    async def speech(self, item: TextItem) -> Media:
+    async def speech(self, script: str) -> Media:
         """Return the sample voice, repeated or cut to about the length that the script takes to say."""
-        seconds = max(1.0, len(item.provider.script) / CHARACTERS_PER_SECOND)
+        seconds = max(1.0, len(script) / CHARACTERS_PER_SECOND)
         path = self._world.storage.fresh("inputs", ".wav")
 
         def speak() -> Media:

@@ -20,14 +20,17 @@ class Limits:
 
     def check_rate(self, key: str) -> None:
         """Count a create of this API key, or refuse it with 429."""
-        limit = self._world.settings.generate_per_minute
+        self.check_rate_of(f"generate {key}", self._world.settings.generate_per_minute, timedelta(minutes=1))
+
+    def check_rate_of(self, what: str, limit: int | None, period: timedelta) -> None:
+        """Count one of what may come so often in a period, or refuse it with 429."""
         now = self._world.clock.now()
-        window = now - timedelta(minutes=1)
-        recent = [moment for moment in self._world.contents.creates.get(key, []) if moment > window]
+        window = now - period
+        recent = [moment for moment in self._world.contents.creates.get(what, []) if moment > window]
         if limit is not None and len(recent) >= limit:
             seconds = (recent[-limit] - window).total_seconds()
             raise refusal("rate_limit_exceeded", headers=self._retry_after(seconds))
-        self._world.contents.creates[key] = [*recent, now]
+        self._world.contents.creates[what] = [*recent, now]
 
     def check_month(self, create: CreateBody) -> None:
         """Refuse with 402 what is more than the plan's generations of a month."""
@@ -35,7 +38,7 @@ class Limits:
         if allowed is None:
             return
         now = self._world.clock.now()
-        made = [job for job in self._world.contents.accepted if _same_month(job.created_at, now)]
+        made = [job for job in self._world.contents.accepted if is_same_month(job.created_at, now)]
         with_sync_3 = [job for job in made if job.asked["model"] == "sync-3"]
         if len(made) >= allowed or (create.model == "sync-3" and len(with_sync_3) >= FREE_SYNC_3_PER_MONTH):
             raise refusal("free_tier_generations_exhausted")
@@ -78,5 +81,6 @@ class Limits:
         return {"Retry-After": format_datetime(moment, usegmt=True)}
 
 
-def _same_month(one: datetime, other: datetime) -> bool:
+def is_same_month(one: datetime, other: datetime) -> bool:
+    """Return whether two times lie in one month."""
     return (one.year, one.month) == (other.year, other.month)

@@ -41,7 +41,7 @@ async def quote(create: CreateBody, inputs: MediaInputs, settings: SandboxSettin
         media[id(item)] = await inputs.media(item, field)
     for item in create.voices:
         if isinstance(item, TextItem):
-            media[id(item)] = await inputs.speech(item)
+            media[id(item)] = await inputs.speech(item.provider.script)
     visual = media[id(create.visuals[0])]
     _check_picture(create, visual)
     voices: list[tuple[str | None, Media]] = [(voice.ref_id, media[id(voice)]) for voice in create.voices]

@@ -20,6 +20,8 @@ from sync_mcp.sandbox.settings import CostAtFirst
 
 Moment = Literal["before", "after"]
 CREATE_PATH = "/v2/generate"
+SPEECH_PATH = "/v2/tts/jobs"
+_MAKE_JOBS = (("POST", CREATE_PATH), ("POST", SPEECH_PATH))
 
 
 class Fault(BaseModel):
@@ -170,7 +172,7 @@ class Fault(BaseModel):
 
     def strikes(self, method: str, path: str, key: str) -> bool:
         """Return whether the rule is about such a request."""
-        if self.is_fate and (method, path) != ("POST", CREATE_PATH):
+        if self.is_fate and (method, path) not in _MAKE_JOBS:
             return False
         if self.key not in (None, key):
             return False
