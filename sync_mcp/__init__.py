@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from sync_mcp.api.options import RequestOptions as RequestOptions
     from sync_mcp.api.projects import Project as Project, ProjectPage as ProjectPage
+    from sync_mcp.api.speech import Speech as Speech
     from sync_mcp.api.usage import UsageItem as UsageItem, UsagePage as UsagePage
     from sync_mcp.api.voices import Voice as Voice
     from sync_mcp.api.webhooks import WebhookEvent as WebhookEvent
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         LimitReached as LimitReached,
         NoOutput as NoOutput,
         NotFoundError as NotFoundError,
+        NotOffered as NotOffered,
         NotSent as NotSent,
         NotVisibleYet as NotVisibleYet,
         OutcomeUnknown as OutcomeUnknown,
@@ -115,6 +117,7 @@ _HOMES = {
     ),
     "sync_mcp.api.options": ("RequestOptions",),
     "sync_mcp.api.projects": ("Project", "ProjectPage"),
+    "sync_mcp.api.speech": ("Speech",),
     "sync_mcp.api.usage": (
         "UsageItem",
         "UsagePage",
@@ -139,6 +142,7 @@ _HOMES = {
         "LimitReached",
         "NoOutput",
         "NotFoundError",
+        "NotOffered",
         "NotSent",
         "NotVisibleYet",
         "OutcomeUnknown",

@@ -298,6 +298,7 @@ def _book_opening(settings: Settings, sandbox_url: str | None) -> BookOpening:
         is_scratch=sandbox_url is not None,
         limits=settings.limits,
         resend_hours=settings.resend_hours,
+        unpriced_usd=settings.unpriced_usd,
     )
 
 

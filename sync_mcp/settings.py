@@ -74,6 +74,11 @@ class Settings(BaseModel):
     budget_usd: Dollars | None = Field(
         default=None, description="Most that all jobs in the ledger may cost together."
     )
+    unpriced_usd: Dollars | None = Field(
+        default=None,
+        description="What to hold for a thing for which the API publishes no price, such as speech or a "
+        "cloned voice; where nothing is set, none of these is made under a limit.",
+    )
     resend_hours: Annotated[float, Field(ge=0, le=168)] = Field(
         default=12.0,
         description="How long after its first send a create of unknown outcome may be sent again, under the "
@@ -344,6 +349,7 @@ _WANTED = {
     "max_usd_per_job": "an amount of US dollars such as 2.50",
     "budget_usd_per_day": "an amount of US dollars such as 20",
     "budget_usd": "an amount of US dollars such as 100",
+    "unpriced_usd": "an amount of US dollars such as 0.1",
     "resend_hours": "a number of hours from 0 to 168",
     "toolsets": "default, all, or names of toolsets such as core, with commas between",
     "tools": "names of tools such as list_voices, with commas between",

@@ -178,7 +178,7 @@ class Create:
         likeness = self._likeness(job)
         if likeness == "other":
             return "no"
-        if job.id == self.sends.named_id:
+        if job.id == self.sends.named_id or (likeness == "same" and self._is_told_by_name):
             return "yes"
         if job.created_at is not None and job.created_at < self.earliest:
             return "no"
@@ -194,6 +194,10 @@ class Create:
         return self._likeness(job) in ("same", "hidden") and _is_created_since(
             job, self.sent_by_the_apis_clock - _TWIN_LOOK_BACK
         )
+
+    @property
+    def _is_told_by_name(self) -> bool:
+        return self.kind.listed is not None and self.kind.listed.is_told_by_name
 
     def _likeness(self, job: Job) -> Likeness:
         if self.kind.listed is None:

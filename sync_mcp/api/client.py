@@ -28,6 +28,7 @@ from sync_mcp.api.kinds import JobKind, JobT
 from sync_mcp.api.models import CamelModel, Generation, GenerationRequest, Json
 from sync_mcp.api.options import RequestOptions, take_idempotency_key
 from sync_mcp.api.projects import Projects
+from sync_mcp.api.speech import Speech, Speeches, SpeechRequest
 from sync_mcp.api.storage import download, read_chunks
 from sync_mcp.api.uploads import OnProgress
 from sync_mcp.api.usage import Usage
@@ -58,6 +59,12 @@ class CreateGuard(Protocol):
         self, sync: "AsyncSync", request: GenerationRequest, options: RequestOptions | None, take: int
     ) -> Generation:
         """Return the job that `request` makes, or made before."""
+        ...
+
+    async def speech_for(
+        self, sync: "AsyncSync", request: SpeechRequest, options: RequestOptions | None, take: int
+    ) -> Speech:
+        """Return the speech that `request` makes, or made before."""
         ...
 
     async def delete_for(self, sync: "AsyncSync", id: str, delete: Callable[[], Awaitable[None]]) -> None:
@@ -123,6 +130,8 @@ class AsyncSync:
         self._creator = Creator(self._transport)
         self.generations = Generations(self._transport, self._creator, guarded, deletes, explains)
         self.projects = Projects(self._transport, partial(guard.delete_project_for, self) if guard else None)
+        speaks = partial(guard.speech_for, self) if guard else None
+        self.speech = Speeches(self._transport, self._creator, self.generations.allowance, speaks)
         self.assets = Assets(self._transport)
         self.voices = Voices(self._transport)
         self.account = Account(self._transport)

@@ -7,7 +7,7 @@ out again only where the whole list shows no job that may be this one, and has h
 knows that the API keeps the key need not wait for that. Where the API named a job, and does not
 show it, the list says nothing: then nothing goes out again unless the user agreed to it. Of a kind of which
 the API has no list, a repeat is the one way to find out: it goes out where the API's documentation says that
-it keeps such keys, and else not at all.
+it keeps such keys, and else not at all. What goes out without a key is looked for, and never sent again.
 
 What was sent, and whose a job is, is kept in a book (`book`); the search is in `doubt`, and what is made is
 told by its kind (`kinds`).
@@ -17,7 +17,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from typing import Generic
+from typing import Generic, cast
 
 from pydantic import ValidationError
 
@@ -35,6 +35,7 @@ from sync_mcp.errors import (
     APITimeoutError,
     ConcurrencyLimitError,
     ConflictError,
+    NotOffered,
     NotSent,
     OutcomeUnknown,
     RateLimitError,
@@ -46,6 +47,8 @@ from sync_mcp.texts import ID_LIMIT, plain_id, safe
 logger = logging.getLogger("sync_mcp.api")
 
 _REFUSALS = frozenset({400, 401, 402, 403, 404, 413, 422, 429})
+_FAULTS_OF_THE_MOMENT = ("idempotency", "elevenlabs_", "generation_", "controller_", "internal_", "usage_")
+"""How the codes begin of what fails for a while: none of them says that a thing is not offered."""
 LISTED_WITHIN_SECONDS = 60.0
 """How long after a send its job may be missing in the API's list: half of that it may be on its way, and the
 list may lag behind for as long."""
@@ -74,6 +77,7 @@ class Creator:
         Raises:
             NotSent: the book does not let it go out; nothing was sent.
             APIConnectionError: nothing was sent.
+            NotOffered: the API does not have such jobs for this organization; nothing was made.
             APIStatusError: the API refused; nothing was made.
             OutcomeUnknown: it was sent, and the budget ended before the outcome was known.
         """
@@ -115,13 +119,16 @@ class _Resolver(Generic[JobT]):
         self._transport = transport
         self._options = options
         self._budget = transport.budget(options)
-        self._call = Call("POST", kind.path, body=body, headers={IDEMPOTENCY_HEADER: create.key})
+        headers = {IDEMPOTENCY_HEADER: create.key} if kind.has_keys else {}
+        self._call = Call("POST", kind.path, body=body, headers=headers)
         self._search = Search(kind, transport, memory, create, self._budget, options)
         self._in_doubt = create.was_sent
         if self._in_doubt:
             # The first send of this call is no repeat of its own.
             self._budget.retries_left += 1
         self._sends = 0
+        self._not_offered = 0
+        """How many of them were answered so that such jobs are not offered."""
 
     async def run(self) -> JobT:
         """Send it, and look for its job, until its outcome is known or the budget ends.
@@ -143,12 +150,14 @@ class _Resolver(Generic[JobT]):
                 return await self._send()
             except SyncError as error:
                 failure = error
-            if isinstance(failure, ConflictError) and not was_in_doubt:
+            if isinstance(failure, ConflictError) and not was_in_doubt and self._kind.has_keys:
                 # Its key was used before, by whom and when only the API knows.
                 self._create.sends.was_received = True
             if self._in_doubt:
                 logger.warning("create key=%s outcome unknown: %s", self._create.key, failure)
-                if _is_refusal(failure) and not isinstance(failure, RateLimitError | ConcurrencyLimitError):
+                if self._is_refusal(failure) and not isinstance(
+                    failure, RateLimitError | ConcurrencyLimitError
+                ):
                     # It would be refused again under this key.
                     self._budget.retries_left = 0
                 found = await self._find_or_pause(failure)
@@ -187,7 +196,7 @@ class _Resolver(Generic[JobT]):
         try:
             return self._accept(reply, since)
         except APIStatusError as error:
-            if _is_refusal(error):
+            if isinstance(error, NotOffered) or self._is_refusal(error):
                 self._create.sends.sent_at = before
                 await self._book.note("made nothing")
             raise
@@ -214,7 +223,9 @@ class _Resolver(Generic[JobT]):
                 status=reply.status,
             )
         error = self._transport.error_from(reply)
-        if _is_refusal(error) and not _is_the_apis_own(reply):
+        if self._says_not_offered(error, reply):
+            raise NotOffered.of(cast(APIStatusError, error))
+        if self._is_refusal(error) and not _is_the_apis_own(reply):
             # A gateway says so too, of a request that went through it.
             error = APIResponseError(
                 f"HTTP {reply.status} is not the API's own refusal.", status=reply.status
@@ -223,11 +234,32 @@ class _Resolver(Generic[JobT]):
             self._memory.note_kept(self._kind, since_last_send)
         if self._book.repeats_made_job and is_of_the_key(error) and _is_the_apis_own(reply):
             raise error
-        if not _is_refusal(error):
+        if not self._is_refusal(error):
             self._in_doubt = True
             self._note_named(body, *self._kind.named_in)
         # A refusal of a repeat says nothing about the send before it: the doubt stays.
         raise error
+
+    def _says_not_offered(self, error: SyncError, reply: Reply) -> bool:
+        """Return whether such jobs are not offered here: said of all sends, and twice.
+
+        It may be said of a fault of the moment too. What had made a job nevertheless, and keeps the key,
+        would have answered the second send with it.
+        """
+        if reply.status != self._kind.not_offered_status or not _is_the_apis_own(reply):
+            return False
+        code = (error.api_code or "").casefold()
+        if code.startswith(_FAULTS_OF_THE_MOMENT) or self._create.sends.named_id is not None:
+            return False
+        self._not_offered += 1
+        if self._create.was_sent or not 1 < self._sends == self._not_offered:
+            return False
+        self._in_doubt = False
+        return True
+
+    def _is_refusal(self, error: SyncError) -> bool:
+        is_known = (error.api_code or "") in self._kind.refused_by
+        return isinstance(error, APIStatusError) and (error.status in _REFUSALS or is_known)
 
     def _note_named(self, body: Mapping[str, object], *fields: str) -> None:
         for field in fields:
@@ -243,7 +275,7 @@ class _Resolver(Generic[JobT]):
                 raise self._tell_unknown(failure, search) from failure
             # Looked for once more: it may have come into the list during the pause.
             search = await self._look()
-            may_repeat = self._sends < _SENDS and self._seconds_to_wait <= 0
+            may_repeat = self._kind.has_keys and self._sends < _SENDS and self._seconds_to_wait <= 0
             if search.found is None and search.reason in ("not_found", "no_list") and may_repeat:
                 return None
         return search.found
@@ -252,7 +284,8 @@ class _Resolver(Generic[JobT]):
     def _seconds_to_wait(self) -> float:
         """How long a list may still come to show the job of the last send; 0 where the key is kept."""
         age = (self._transport.api_time - self._create.sent_by_the_apis_clock).total_seconds()
-        if self._kind.listed is None or self._memory.keeps_keys_for(self._kind, age):
+        is_listed = self._kind.listed is not None and self._kind.has_keys
+        if not is_listed or self._memory.keeps_keys_for(self._kind, age):
             return 0.0
         return max(0.0, min(LISTED_WITHIN_SECONDS, LISTED_WITHIN_SECONDS - self._create.seconds_since_send))
 
@@ -264,10 +297,10 @@ class _Resolver(Generic[JobT]):
         seconds = math.ceil(wait) + 1 if wait else 0
         return OutcomeUnknown(
             failure.message,
-            idempotency_key=self._create.key,
+            idempotency_key=self._create.key if self._kind.has_keys else "",
             sent_at=self._create.sends.first_sent_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
             generation_id=self._create.sends.named_id,
-            advice=failure.next_step if _is_refusal(failure) else "",
+            advice=failure.next_step if self._is_refusal(failure) else "",
             reason="sends_used_up" if used_up else search.reason,
             maybe_ids=search.maybe_ids,
             search_failure=search.failure,
@@ -276,10 +309,6 @@ class _Resolver(Generic[JobT]):
             api_says=failure.api_says,
             job=self._kind.name,
         )
-
-
-def _is_refusal(error: SyncError) -> bool:
-    return isinstance(error, APIStatusError) and error.status in _REFUSALS
 
 
 def _knows_the_key(error: SyncError) -> bool:

@@ -118,6 +118,11 @@ class Search(Generic[JobT]):
         Raises:
             SyncError: the list cannot be read as far as the job may stand in it.
         """
+        if listed.count_path is None:
+            page, length = await self._entries(listed, {})
+            if len(page) < length:
+                raise APIResponseError("The API's list has an entry that cannot be read.")
+            return await self._own_of(page)
         reading = Reading()
         is_readable = True
         while reading.state == "goes on":
@@ -130,7 +135,7 @@ class Search(Generic[JobT]):
                 return found
         if not is_readable:
             raise APIResponseError("The API's list has an entry that cannot be read.")
-        if reading.state == "stuck" and await self._count(listed) != reading.length:
+        if reading.state == "stuck" and await self._count(listed.count_path) != reading.length:
             raise APIResponseError("The API's list repeats itself, and has more jobs than it shows.")
         if reading.pages >= _PAGES_THAT_SHIFT:
             page, _ = await self._page(listed, {})
@@ -183,7 +188,10 @@ class Search(Generic[JobT]):
 
     async def _page(self, listed: JobList, query: Mapping[str, str]) -> tuple[list[JobT], int]:
         """Return a page of the API's list, and how many entries it has, readable or not."""
-        reply = await self._ask(listed.path, {"limit": str(_PAGE), **query}, is_list=True)
+        return await self._entries(listed, {"limit": str(_PAGE), **query})
+
+    async def _entries(self, listed: JobList, query: Mapping[str, str]) -> tuple[list[JobT], int]:
+        reply = await self._ask(listed.path, query, is_list=True)
         if not reply.ok or reply.entries is None:
             raise self._transport.error_from(reply)
         told = reply.server_time
@@ -192,9 +200,9 @@ class Search(Generic[JobT]):
             self._create.api_is_ahead = told - datetime.now(UTC)
         return self._kind.model.list_from_wire(reply.entries), len(reply.entries)
 
-    async def _count(self, listed: JobList) -> object:
+    async def _count(self, path: str) -> object:
         """Return how many jobs the API says there are."""
-        reply = await self._ask(listed.count_path, {})
+        reply = await self._ask(path, {})
         return reply.fields.get("count") if reply.ok else None
 
     async def _ask(self, path: str, query: Mapping[str, str], *, is_list: bool = False) -> Reply:

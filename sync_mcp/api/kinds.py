@@ -54,19 +54,24 @@ class JobList:
     """The API's list of the jobs of a kind: pages of at most 100, newest first, and their number.
 
     Attributes:
-        path: where it is read, by `limit` and `cursor`.
-        count_path: where the API says how many there are.
+        path: where it is read, by `limit` and `cursor`; whole where there is no count.
+        count_path: where the API says how many there are; None where the list has no pages.
         compare: says how like a job that is shown is to a body that was sent.
+        is_exported: whether the API's export tells what they cost too.
+        is_told_by_name: whether what is the same can be no other's, whenever it was made: nobody has two of
+            one name, and it was looked whether the name is free before the create was sent.
     """
 
     path: str
-    count_path: str
+    count_path: str | None
     compare: Callable[[Json, Json], Likeness]
+    is_exported: bool = False
+    is_told_by_name: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class JobKind(Generic[_JobT_co]):
-    """A kind of job that is made by a POST under an `Idempotency-Key`.
+    """A kind of job that is made by a POST, most of them under an `Idempotency-Key`.
 
     Attributes:
         name: what such a job is called in a sentence.
@@ -76,7 +81,11 @@ class JobKind(Generic[_JobT_co]):
         keeps_keys: whether the API's documentation says that a repeat under the same key is answered with the
             job of the first. It counts where there is no list alone: there a repeat is the one way to find
             out what came of a lost answer, and without that word nothing goes out again.
+        has_keys: whether the POST takes a key at all; without one nothing that may have arrived goes out
+            again.
+        not_offered_status: by which the API says that the organization does not have such jobs.
         named_in: the fields in which an answer of unknown outcome names the job, besides `id` in a success.
+        refused_by: the codes by which the API says, in whatever status, that nothing was made.
     """
 
     name: str
@@ -84,14 +93,22 @@ class JobKind(Generic[_JobT_co]):
     model: type[_JobT_co]
     listed: JobList | None = None
     keeps_keys: bool = False
+    has_keys: bool = True
+    not_offered_status: int | None = None
     named_in: Sequence[str] = ()
+    refused_by: Sequence[str] = ()
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether the API's export of finished jobs has them."""
+        return self.listed is not None and self.listed.is_exported
 
 
 GENERATIONS = JobKind(
     name="generation",
     path="/v2/generate",
     model=Generation,
-    listed=JobList("/v2/generations", "/v2/generations/count", compare),
+    listed=JobList("/v2/generations", "/v2/generations/count", compare, is_exported=True),
     named_in=("generationId",),
 )
 """Lip-sync jobs (API §3.1, §3.4). Their keys are documented too (API §14), and nobody has seen them kept on

@@ -16,6 +16,7 @@ SyncError
    · ConflictError            409
    · RateLimitError           429, too many requests: slow down
    · ConcurrencyLimitError    429, too many jobs at once: wait for one to end
+   · NotOffered               the API does not have this for the organization; nothing was made
    · ServerError              408, 5xx, and statuses that nobody documents: try later
  x WebhookRefused             what came as a webhook is not signed by the API, or not now
  x NoOutput                   a generation has no output to fetch: it runs still, or failed
@@ -46,6 +47,7 @@ from sync_mcp.errors.api import (
     ConflictError as ConflictError,
     NoOutput as NoOutput,
     NotFoundError as NotFoundError,
+    NotOffered as NotOffered,
     PaymentRequiredError as PaymentRequiredError,
     PermissionDeniedError as PermissionDeniedError,
     RateLimitError as RateLimitError,

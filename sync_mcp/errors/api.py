@@ -1,6 +1,6 @@
 """What goes wrong with the API: it cannot be reached, answers what it should not, or says no."""
 
-from typing import Required, TypedDict, Unpack
+from typing import Required, Self, TypedDict, Unpack
 
 from sync_mcp.errors.base import SyncError
 from sync_mcp.errors.codes import Code
@@ -211,6 +211,21 @@ class ServerError(APIStatusError):
     meaning = "The API has trouble of its own"
     retryable = True
     next_step = "Call again in a while."
+
+
+class NotOffered(APIStatusError):
+    """The API does not have this for the organization: a rollout that it is no part of. Nothing was made."""
+
+    code = "not_offered"
+    meaning = "The API does not offer this to the organization"
+    next_step = "Ask Sync's support whether the organization can have it."
+
+    @classmethod
+    def of(cls, error: APIStatusError) -> Self:
+        """Return it as what an answer of the API's says."""
+        told = cls("", status=error.status, api_code=error.api_code, request_id=error.request_id)
+        told.api_says = error.api_says
+        return told
 
 
 class NoOutput(SyncError):

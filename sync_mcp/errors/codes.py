@@ -48,6 +48,7 @@ Code = Literal[
     "media_worker_failed",
     "no_output",
     "not_found",
+    "not_offered",
     "not_sent",
     "outcome_unknown",
     "payment_required",

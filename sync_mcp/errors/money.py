@@ -36,7 +36,8 @@ class OutcomeUnknown(SyncError):
     """A create was sent, and whether the API took it cannot be known: it may run and cost money.
 
     Attributes:
-        idempotency_key: send the same request again under this key, and under no other.
+        idempotency_key: send the same request again under this key, and under no other; "" where such a call
+            has none.
         generation_id: the job that the API named, where it named one.
         sent_at: when the first attempt went out, ISO 8601 UTC.
         advice: what a refusal of a later attempt asks for, or "".
@@ -81,7 +82,7 @@ class OutcomeUnknown(SyncError):
             _sentence(failure, REASON_LIMIT),
             named,
             self._why(search_failure),
-            f"Idempotency key: {idempotency_key}.",
+            f"Idempotency key: {idempotency_key}." if idempotency_key else "",
         )
         super().__init__(
             "", next_step="", retry_after_seconds=retry_after_seconds, api_code=api_code, api_says=api_says
@@ -114,10 +115,15 @@ class OutcomeUnknown(SyncError):
                 return "The API's list does not show the job."
             case "no_list":
                 return "The API has no list of such jobs in which to look for it."
+            case "untraceable" if not self.idempotency_key:
+                return "The API has no list of such jobs, and takes no key with them."
             case "untraceable":
                 return "The API has no list of such jobs, and does not say that it keeps their keys."
 
     def _way_out(self) -> str:
+        if not self.idempotency_key:
+            look = "" if self.reason == "untraceable" else "Look in the API's list in a while. "
+            return f"{look}Ask the user before making it again: it may be paid twice. {self.advice}".rstrip()
         match self.reason:
             case "no_list":
                 told = (
@@ -280,6 +286,7 @@ class LimitReached(SyncError):
         left_usd: what is left of it, at least 0.
         until: when a limit of a period begins anew, or None where it never does.
         price_usd: what the job would cost, or None where nobody knows.
+        is_unpriced: whether nobody can know before it is made: the API publishes no price.
     """
 
     code = "limit_reached"
@@ -295,12 +302,14 @@ class LimitReached(SyncError):
         until: datetime | None = None,
         price_usd: Decimal | None = None,
         next_step: str | None = None,
+        is_unpriced: bool = False,
     ) -> None:
         self.limit = limit
         self.limit_usd = limit_usd
         self.left_usd = left_usd
         self.until = until
         self.price_usd = price_usd
+        self.is_unpriced = is_unpriced
         super().__init__(message, next_step=next_step)
 
 

@@ -17,6 +17,7 @@ from sync_mcp.payments.call import LOOK_SECONDS, PaidCall
 from sync_mcp.payments.consent import (
     ANOTHER_TAKE_REASON,
     DECLINED_REASON,
+    UNPRICED_REASON,
     WEBHOOK_REASON,
     Proposal,
     Reason,
@@ -60,6 +61,8 @@ class Asking:
         if call.host_to_ask_about is not None:
             reasons.append(WEBHOOK_REASON)
         above = call.approval.above_usd
+        if above is not None and not call.act.is_priced and attempt.price.usd is not None:
+            reasons.append(UNPRICED_REASON)
         # Where nobody is asked about a price, nobody is asked about a no of before either.
         if above is not None and await do_in_thread(self.ledger.was_declined, call.intention, call.caller):
             reasons.append(DECLINED_REASON)

@@ -8,7 +8,7 @@ from sync_mcp.errors import LimitReached
 from sync_mcp.payments.acts.act import Job
 from sync_mcp.payments.call import PaidCall
 from sync_mcp.payments.ledger import Ledger
-from sync_mcp.payments.limits import Spent, call_refusal, until_priced
+from sync_mcp.payments.limits import Spent, call_refusal, refusal_of_unpriced, until_priced
 from sync_mcp.payments.price import Price
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling
@@ -28,6 +28,8 @@ class Bounds:
             return None
         if price.usd is None:
             # No sum that is spent decides it.
+            if not call.act.is_priced and refusal.limit is None:
+                return refusal_of_unpriced(call.act.noun)
             return until_priced(refusal, price.fault) if price.fault else refusal
         await self._settle(call)
         return await self.refusal(call, price.usd)

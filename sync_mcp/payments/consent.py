@@ -112,6 +112,7 @@ WEBHOOK_REASON = Reason(
 )
 
 
+UNPRICED_REASON = Reason("The API publishes no price for it: only the bill tells what it costs.")
 ANOTHER_TAKE_REASON = Reason("Of some of it this is another take: the same thing is made and paid again.")
 DECLINED_REASON = Reason(
     "The user said no to this within a day.", to_user="You said no to this within a day."

@@ -4,6 +4,7 @@ Each create is written into the ledger before it is sent, and what came of it af
 earlier one meant gets that one's job. Budgets hold for all processes that share the ledger.
 """
 
+import logging
 import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,11 +21,13 @@ from anyio.abc import TaskGroup
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.api.options import RequestOptions
+from sync_mcp.api.speech import Speech, SpeechRequest
 from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.errors import InvalidRequestError, LedgerError, NotVisibleYet, SyncError
 from sync_mcp.payments.accounts import Accounts
 from sync_mcp.payments.acts.act import COMPLETED, Job
 from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.acts.speech import SpeechAct
 from sync_mcp.payments.asking import Asking
 from sync_mcp.payments.attempt import Account, Attempt, Token
 from sync_mcp.payments.bill import Comparison, compare_with_bill
@@ -41,6 +44,9 @@ from sync_mcp.payments.pricing import Pricing
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling, instant
 from sync_mcp.payments.told import contradicts
+from sync_mcp.texts import ID_LIMIT, safe
+
+logger = logging.getLogger("sync_mcp.payments")
 
 RESEND_HOURS = 12.0
 _BUSY = "Another call of this server asks the user about this very create, or is sending it."
@@ -57,6 +63,8 @@ class Guard:
         resend_hours: how long after its first send a create of unknown outcome may be sent again.
         task_group: where a create goes on when its caller is cancelled, until the group is; without one it
             holds its caller up.
+        unpriced_usd: what to hold for an act for which the API publishes no price; by default nothing, and
+            where a limit is set it is refused.
     """
 
     def __init__(
@@ -66,6 +74,7 @@ class Guard:
         *,
         resend_hours: float = RESEND_HOURS,
         task_group: TaskGroup | None = None,
+        unpriced_usd: Decimal | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self.ledger = ledger
@@ -87,6 +96,7 @@ class Guard:
             self._asking,
             self._work,
             resend_hours * 3600,
+            unpriced_usd,
         )
 
     @property
@@ -108,6 +118,18 @@ class Guard:
         call = PaidCall(sync, GenerationAct.of(request), take, options or RequestOptions())
         return (await self.create(call)).job
 
+    async def speech_for(
+        self, sync: AsyncSync, request: SpeechRequest, options: RequestOptions | None, take: int
+    ) -> Speech:
+        """Have a script said, or return the speech that it made before.
+
+        Raises:
+            LimitReached, LedgerError, ApprovalRequired, NotVisibleYet: as `create_for`.
+            SyncError: as of speech without a guard.
+        """
+        call = PaidCall(sync, SpeechAct.of(request, sync), take, options or RequestOptions())
+        return (await self.create(call)).job
+
     async def create(self, call: PaidCall[JobT]) -> Made[JobT]:
         """Make a call's job, or return the one that it made before.
 
@@ -121,7 +143,20 @@ class Guard:
         busy = partial(call.under_way, _BUSY)
         async with self._work.turn(call.intention.digest, until=call.ends_at, busy=busy):
             # An act finds and makes jobs of its own type alone.
-            return cast("Made[JobT]", await self._payer.pay(call))
+            made = cast("Made[JobT]", await self._payer.pay(call))
+        if made.job.finished and made.how != "was there" and not call.act.kind_of_send.is_exported:
+            # It was there at once: nobody is going to look for its end.
+            await self._note_end(call, made.job)
+        return made
+
+    async def _note_end(self, call: PaidCall[Job], job: Job) -> None:
+        try:
+            entry = await do_in_thread(self.ledger.maker_of, job.id, call.sync.base_url)
+            if entry is not None and entry.generation_id == job.id:
+                await self._settling.settle_job(call.sync, entry, job, call.reading())
+        except LedgerError as error:
+            # It is made and paid: its handle must reach the caller whatever the disk does.
+            logger.error("how job %s ended cannot be written down: %s", safe(job.id, ID_LIMIT), error)
 
     async def foresee(self, call: PaidCall[Job], price: Price, *, wants_quote: bool) -> Foresight:
         """Say what a create of this price would meet with; nothing is sent.
@@ -288,7 +323,12 @@ class Guard:
         if self.ledger.exists():
             await do_in_thread(self.ledger.note_saved, generation_id, sync.base_url, path)
 
-    async def settle_failure(self, sync: AsyncSync, job: Generation) -> Entry | None:
+    async def note_asset(self, sync: AsyncSync, job_id: str, name: str, asset_id: str) -> None:
+        """Note under a name which asset a job's result was kept as, where the ledger knows the job."""
+        if self.ledger.exists():
+            await do_in_thread(self.ledger.note_asset, job_id, sync.base_url, name, asset_id)
+
+    async def settle_failure(self, sync: AsyncSync, job: Job) -> Entry | None:
         """Write down how a job without a result ended, where the ledger knows it; return its entry then."""
         entry = await self._maker_of(sync, job.id)
         if entry is None or entry.generation_id != job.id or not job.finished:

@@ -6,7 +6,7 @@ from functools import partial
 
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import NotVisibleYet, Standing, SyncError
-from sync_mcp.payments.acts.act import COMPLETED, FAILED_STATUSES, Job, PaidAct
+from sync_mcp.payments.acts.act import COMPLETED, FAILED_STATUSES, FIRST_KIND, Job, PaidAct
 from sync_mcp.payments.attempt import Attempt
 from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.intention import Intention, differing_extras
@@ -19,6 +19,8 @@ from sync_mcp.texts import plain_id
 
 VISIBLE_WITHIN_SECONDS = 3600.0
 """How long after its send a job that the API's reads do not show is only waited for."""
+_READ_AGAIN = {FIRST_KIND: "Call get_generation for it in a while."}
+_SAME_CALL = "Make exactly this call again in a while: it pays nothing twice."
 _NEW_KEY = "A repeat under its key was answered with it and made nothing: a new one goes out under a new key."
 
 
@@ -70,11 +72,13 @@ class History:
         """Return the state of a job that was made, or what is to be made after it."""
         assert entry.generation_id is not None
         try:
-            job = await call.look_patiently(partial(look_for, call, entry.generation_id))
+            job = call.act.recall(entry.generation_id, entry.extras, entry.assets)
+            if job is None:
+                job = await call.look_patiently(partial(look_for, call, entry.generation_id))
         except SyncError as error:
             told = (
                 f"This call's job {plain_id(entry.generation_id)} was made before; its state cannot be read "
-                f"now. Call get_generation for it in a while. {error.next_step}"
+                f"now. {_READ_AGAIN.get(call.act.kind, _SAME_CALL)} {error.next_step}"
             )
             error.advise(next_step=told.rstrip())
             raise
@@ -130,6 +134,8 @@ class History:
                 f"The job of this call, {_job_of(entry)}, was made on {sent_on}, and the API does not show "
                 "it now; its money stays held."
             )
+        if not call.act.kind_of_send.has_keys:
+            return call.attempt(entry.attempt + 1, note, entry.id)
         if entry.error_code == REPEATED_IN_VAIN:
             note += f" {_NEW_KEY}"
             return call.attempt(entry.attempt + 1, note, entry.id)

@@ -33,6 +33,7 @@ logger = logging.getLogger("sync_mcp.payments")
 
 LIMIT_NOW = "a limit stands against it by now"
 TOO_LATE = "too much time has passed since its first send"
+NO_KEY = "the API takes no key with it, so that a second send could be paid too"
 
 
 class LedgerBook:
@@ -79,7 +80,7 @@ class LedgerBook:
         """Which limit stands against the day on which it would be sent."""
         self._settling = settling
         self._memory = call.sync.memory
-        self._kind = call.act.job_kind()
+        self._kind = call.act.kind_of_send
         self._call = call
         self._resend_seconds = resend_seconds
         self._obstacle = obstacle
@@ -166,10 +167,12 @@ class LedgerBook:
             self._renewed_at = time.time()
         if self.is_new and not self.went_out:
             return None
+        if not self._kind.has_keys:
+            return Hindrance(NO_KEY)
         if not self.is_new and is_too_late(self._call.now, self.entry, self._resend_seconds):
             return Hindrance(TOO_LATE)
         # The export backs up a list; where there is none, or the key is kept, a repeat is answered.
-        return None if self._kind.listed is None or self._is_key_kept else await self._hindrance_in_export()
+        return None if not self._kind.is_exported or self._is_key_kept else await self._hindrance_in_export()
 
     @property
     def _is_key_kept(self) -> bool:

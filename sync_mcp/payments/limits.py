@@ -155,6 +155,15 @@ def call_refusal(price_usd: Decimal | None, max_cost_usd: Decimal) -> LimitReach
     )
 
 
+def refusal_of_unpriced(noun: str) -> LimitReached:
+    """Return why a thing is not sent for which the API publishes no price, where there are limits."""
+    return LimitReached(
+        f"The API publishes no price for a {noun}, and with a limit set nothing of unknown price is sent.",
+        next_step="Give the guard unpriced_usd: it says what to hold for each.",
+        is_unpriced=True,
+    )
+
+
 def until_priced(refusal: LimitReached, fault: SyncError) -> LimitReached:
     """Return the refusal of a price that asking failed for: where the failure may pass, it may pass too."""
     if fault.retryable:

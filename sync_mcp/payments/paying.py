@@ -4,6 +4,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -14,6 +15,7 @@ from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.errors import (
     APIStatusError,
     InvalidRequestError,
+    NotOffered,
     QuoteRefused,
     RateLimitError,
     SyncError,
@@ -57,6 +59,7 @@ class Payer:
         asking: how the user is asked.
         work: in which a create goes on when its caller is cancelled.
         resend_seconds: how long after its first send an attempt of unknown outcome may be sent again.
+        unpriced_usd: what is held for an act for which the API publishes no price; None for nothing.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Payer:
         asking: Asking,
         work: Work,
         resend_seconds: float,
+        unpriced_usd: Decimal | None,
     ) -> None:
         self.ledger = ledger
         self.pricing = pricing
@@ -78,6 +82,7 @@ class Payer:
         self._asking = asking
         self._work = work
         self._resend_seconds = resend_seconds
+        self._unpriced_usd = unpriced_usd
 
     async def pay(self, call: PaidCall[Job]) -> Made[Job]:
         """Make the job of a call, or return the one that it made before.
@@ -142,17 +147,30 @@ class Payer:
         return price
 
     async def _price_once(self, call: PaidCall[Job]) -> Price:
-        return await self.pricing.price(
+        price = await self.pricing.price(
             call.sync,
             call.act,
             call.reading(),
             hint_seconds=call.duration_seconds,
             files=call.files,
         )
+        if call.act.is_priced or self._unpriced_usd is None:
+            return price
+        return replace(price, usd=self._unpriced_usd, note=f"{price.note}; this is what you let hold for it")
 
     async def _make(self, call: PaidCall[Job], attempt: Attempt) -> Made[Job] | Literal["changed"]:
         """Write an attempt down and send it."""
         try:
+            fate = await self._send(call, attempt)
+        except NotOffered:
+            act = call.act.otherwise(call.sync)
+            if act is None:
+                raise
+            # Nothing was made, and a yes was given back: it holds for the same, whichever way it is sent.
+            call = replace(call, act=act)
+            attempt = replace(
+                attempt, number=attempt.number + 1, repeats=None, intention=call.intention, now=call.now
+            )
             fate = await self._send(call, attempt)
         except APIStatusError as error:
             if attempt.repeats is None or not is_of_the_key(error):
@@ -291,7 +309,8 @@ class Payer:
         repeat = await self.find_unseen_repeat(call, entry) if is_whole else None
         attempt = call.attempt(entry.attempt, price=price)
         unasked = None
-        if repeat is None and is_whole and not is_too_late(call.now, entry, self._resend_seconds):
+        may_go_out = call.act.kind_of_send.has_keys and not is_too_late(call.now, entry, self._resend_seconds)
+        if repeat is None and is_whole and may_go_out:
             without = replace(attempt, token=None)
             unasked = await do_in_thread(self.ledger.sum_unasked_beyond, without, entry)
         asked = replace(repeat or attempt, price=price)
@@ -337,7 +356,8 @@ class Payer:
         Raises:
             NotVisibleYet: it was sent a short time ago: the API's reads may lag.
         """
-        if entry.named_id is None or is_too_late(call.now, entry, self._resend_seconds):
+        has_no_key = not call.act.kind_of_send.has_keys
+        if entry.named_id is None or has_no_key or is_too_late(call.now, entry, self._resend_seconds):
             # After that nothing goes out again: nobody is asked in vain.
             return None
         try:

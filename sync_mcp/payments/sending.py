@@ -52,7 +52,7 @@ async def send(call: PaidCall[Job], book: LedgerBook, act: PaidAct[Job]) -> Made
             before, until = result.retry_after_seconds, hindrance.retry_after_seconds
             # Where no time is known when it ends, none is told.
             result.retry_after_seconds = None if until is None else max(until, before or 0.0)
-        result.advise(next_step=_way_out(book.entry, result, hindrance))
+        result.advise(next_step=_way_out(book.entry, result, hindrance, act.list_tool))
     elif isinstance(result, NotSent) and book.refusal is not None:
         result = book.refusal
     await _note_failure(book, call.owner, result)
@@ -94,7 +94,7 @@ async def _outcome(call: PaidCall[Job], book: LedgerBook, act: PaidAct[Job]) -> 
             options["timeout_in_seconds"] = max(least, call.seconds_left)
         try:
             return await call.sync.create_as(
-                act.job_kind(), book, book.entry.idempotency_key, act.body, request_options=options
+                act.kind_of_send, book, book.entry.idempotency_key, act.body, request_options=options
             )
         except ConcurrencyLimitError as error:
             try:
@@ -133,8 +133,8 @@ async def _note_failure(book: LedgerBook, owner: str, error: BaseException) -> N
             logger.error("create key=%s: %s", entry.idempotency_key, failure)
 
 
-def _way_out(entry: Entry, error: OutcomeUnknown, hindrance: Hindrance | None) -> str:
-    """Return what to do about an attempt whose outcome stays unknown."""
+def _way_out(entry: Entry, error: OutcomeUnknown, hindrance: Hindrance | None, list_tool: str) -> str:
+    """Return what to do about an attempt whose outcome stays unknown; `list_tool` shows what there is."""
     if error.reason == "maybe_seen":
         again = (
             "Exactly this call looks for the job again, and sends nothing while the API shows one that "
@@ -170,7 +170,7 @@ def _way_out(entry: Entry, error: OutcomeUnknown, hindrance: Hindrance | None) -
             "Make exactly this call again: it looks for the job, and sends it under the same key where "
             "it is not there, so nothing is paid twice."
         )
-    look = "" if error.reason in ("no_list", "untraceable") else " Or look in list_generations."
+    look = "" if error.reason in ("no_list", "untraceable") else f" Or look in {list_tool}."
     return (
         f"{again}{look} Its money counts as spent until then; the user can settle "
         f"it: {ledger_command('show', str(entry.id))}. {error.advice}"

@@ -165,7 +165,7 @@ class Settling:
     async def _settle_recent(
         self, account: SettledAccount, sync: AsyncSync, entries: Sequence[Entry], options: RequestOptions
     ) -> None:
-        listed = [entry for entry in entries if KINDS[entry.kind].job_kind().listed]
+        listed = [entry for entry in entries if KINDS[entry.kind].job_kind().is_exported]
         if listed and not (
             account.has_export and await self._settle_by_export(account, sync, listed, options)
         ):
@@ -256,7 +256,7 @@ class Settling:
         for entry in first:
             # Before anything is asked: an API that never answers must not be asked the same each time.
             account.put_entry_off(entry.id)
-        by_id = {entry.generation_id: entry for entry in entries if KINDS[entry.kind].job_kind().listed}
+        by_id = {entry.generation_id: entry for entry in entries if KINDS[entry.kind].job_kind().is_exported}
         await self._settle_singly(
             account, sync, [entry for entry in first if entry.generation_id not in by_id], options
         )

@@ -22,4 +22,10 @@ def open_guard(opening: BookOpening, tasks: TaskGroup, ends: ExitStack) -> Guard
         ends.enter_context(name_home(home))
     ledger = Ledger(home)
     ends.callback(ledger.close)
-    return Guard(ledger, Limits(**opening.limits), resend_hours=opening.resend_hours, task_group=tasks)
+    return Guard(
+        ledger,
+        Limits(**opening.limits),
+        resend_hours=opening.resend_hours,
+        task_group=tasks,
+        unpriced_usd=opening.unpriced_usd,
+    )

@@ -22,11 +22,13 @@ LIMIT_WORDS: Mapping[str, LimitWords] = {
 _BUDGETS = ", ".join(words.setting for name, words in LIMIT_WORDS.items() if name != "per_job_usd")
 NO_BUDGET = f"No budget is set: jobs together may cost any amount. Only the user can set one ({_BUDGETS})."
 NOT_ROUND_IT = "Do not try to get round it by yourself, with other arguments or in parts"
-_ASK = (
-    f"Tell the user. {NOT_ROUND_IT}: what would fit is theirs to choose, and estimate_cost tells it as "
-    "would_fit."
-)
+_ASK = f"Tell the user. {NOT_ROUND_IT}: what would fit is theirs to choose"
+_WOULD_FIT = "and estimate_cost tells it as would_fit"
 _AGAIN = "Make the same call again later: the API could not tell the price now."
+_UNPRICED = (
+    "Tell the user: with SYNC_MCP_UNPRICED_USD, in the settings of the server, they say what to hold for "
+    f"each such thing. {NOT_ROUND_IT}."
+)
 _THEIRS = "Only the user can change it, in the settings of the server."
 
 
@@ -56,9 +58,11 @@ def limit_ends_at(error: LimitReached) -> str | None:
     return minute(error.until) if error.price_usd <= error.limit_usd else None
 
 
-def limit_next_step(error: LimitReached) -> str:
-    """Return what an assistant can do about it."""
+def limit_next_step(error: LimitReached, tool: str = "") -> str:
+    """Return what an assistant can do about it; `tool` is what was called."""
     again = f"{_AGAIN} If it stays so, ask the user" if error.retryable else ""
+    if error.is_unpriced:
+        return _UNPRICED
     if error.limit is None:
         settings = ", ".join(words.setting for words in LIMIT_WORDS.values())
         other = again or "Give media whose length can be measured, or ask the user"
@@ -67,4 +71,5 @@ def limit_next_step(error: LimitReached) -> str:
         price = "the price" if error.price_usd is not None else "that nobody knows the price"
         asks = again or f"Tell the user {price}, and ask"
         return f"{asks} how to go on; max_cost_usd is this call's own."
-    return _ASK
+    # Of what has no estimate, nothing is told that would fit.
+    return f"{_ASK}, {_WOULD_FIT}." if tool in ("", "create_generation", "estimate_cost") else f"{_ASK}."

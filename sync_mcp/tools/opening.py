@@ -55,10 +55,12 @@ class BookOpening:
     """With what the book is opened: where it lies, and the user's limits in US dollars, by the names that
     `Limits` has for them.
 
-    `is_scratch` says that it ends with the process.
+    `is_scratch` says that it ends with the process, `unpriced_usd` what is held for a thing without a
+    published price.
     """
 
     home: str | None
     is_scratch: bool
     limits: Mapping[str, Decimal]
     resend_hours: float
+    unpriced_usd: Decimal | None = None

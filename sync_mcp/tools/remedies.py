@@ -287,7 +287,7 @@ def next_step(error: SyncError, tool: str = "") -> str:
     """Return what an assistant can do next about an error of a call to `tool`; it names somebody."""
     if isinstance(error, LimitReached):
         # Its own words are those of the library, for who sets limits in a program.
-        return limit_next_step(error)
+        return limit_next_step(error, tool)
     step = _AGAIN.sub(rf"\1all {tool} again", error.next_step) if tool else error.next_step
     if isinstance(error, APIStatusError) and error.next_step == type(error).next_step:
         step = api_remedy(error.api_code) or step

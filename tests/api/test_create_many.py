@@ -32,6 +32,7 @@ from sync_mcp import (
 from sync_mcp.api import looks
 from sync_mcp.api.create import Creator
 from sync_mcp.api.models import Json, LocalMedia
+from sync_mcp.api.speech import Speech, SpeechRequest
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 
 from .conftest import KEY, keys, make, until
@@ -720,6 +721,11 @@ class _Memory:
                 async with AsyncSync(api_key=KEY, base_url=sync.base_url) as plain:
                     self.job = await plain.generations.create(model=request.model, input=request.input)
         return self.job
+
+    async def speech_for(
+        self, sync: AsyncSync, request: SpeechRequest, options: RequestOptions | None, take: int
+    ) -> Speech:
+        raise NotImplementedError((sync, request, options, take))
 
     async def delete_for(self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]) -> None:
         raise NotImplementedError((sync, id, delete))

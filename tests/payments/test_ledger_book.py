@@ -10,7 +10,9 @@ from sync_mcp.api.book import Create
 from sync_mcp.api.http import Transport
 from sync_mcp.api.kinds import GENERATIONS
 from sync_mcp.api.models import Generation
+from sync_mcp.api.speech import make_speech_request
 from sync_mcp.payments.acts.act import Job, PaidAct
+from sync_mcp.payments.acts.speech import SpeechAct
 from sync_mcp.payments.attempt import Account
 from sync_mcp.payments.call import PaidCall
 from sync_mcp.payments.ledger_book import LedgerBook
@@ -18,11 +20,11 @@ from sync_mcp.payments.settling import Settling
 from sync_mcp.sandbox import Fault, Sandbox
 
 from .entries import ACCOUNT, BASE_URL, JOB, begun, found, intended
-from .speech import SpeechAct
 
 pytestmark = pytest.mark.anyio
 
-UNLISTED = SpeechAct("Hello.", "voice-1")
+_SAID = make_speech_request("Hello.", "voice-1")
+UNLISTED = SpeechAct(_SAID, _SAID.to_wire())
 BookOf = Callable[..., LedgerBook]
 
 

@@ -57,6 +57,8 @@ class PaidAct(ABC, Generic[JobT_co]):
         noun: what it makes, in one word: "video".
         completed_status: the API's word for a job that has its result.
         running_statuses: the API's words for a job that is to end yet.
+        is_priced: whether the API publishes what it costs.
+        list_tool: the tool that shows what is there of it; "" where the API has no list.
         body: its canonical JSON; what a local file holds stands in the place of its asset.
     """
 
@@ -64,6 +66,8 @@ class PaidAct(ABC, Generic[JobT_co]):
     noun: ClassVar[str]
     completed_status: ClassVar[str] = COMPLETED
     running_statuses: ClassVar[frozenset[str]] = frozenset(RUNNING_STATUSES)
+    is_priced: ClassVar[bool] = True
+    list_tool: ClassVar[str] = "list_generations"
 
     body: Json
 
@@ -162,7 +166,6 @@ class PaidAct(ABC, Generic[JobT_co]):
 
     # What it costs
 
-    @abstractmethod
     async def price(
         self,
         sync: AsyncSync,
@@ -173,7 +176,7 @@ class PaidAct(ABC, Generic[JobT_co]):
         files: LocalFiles | None = None,
         measured: Price | None = None,
     ) -> Price:
-        """Return what it is likely to cost.
+        """Return what it is likely to cost; unknown of a kind for which the API publishes no price.
 
         `hint_seconds` and `fps` are the caller's word, which sets no price; `measured` is what the API said
         of the same once it had the files.
@@ -181,6 +184,7 @@ class PaidAct(ABC, Generic[JobT_co]):
         Raises:
             SyncError: it could not be sent either.
         """
+        return Price(None, f"the API publishes no price for a {self.noun}")
 
     def faults_at(self, price: Price) -> list[str]:
         """Return a sentence for each thing that is wrong with it by what its price says of the media."""
@@ -198,7 +202,21 @@ class PaidAct(ABC, Generic[JobT_co]):
     @classmethod
     @abstractmethod
     def job_kind(cls) -> JobKind[JobT_co]:
-        """Return how the API makes such jobs, and whether it lists them: then it exports them too."""
+        """Return how the API makes such jobs, and whether it lists and exports them."""
+
+    @property
+    def kind_of_send(self) -> JobKind[JobT_co]:
+        """How this one is sent, where the API has more ways than one to make such jobs."""
+        return self.job_kind()
+
+    def otherwise(self, sync: AsyncSync) -> Self | None:
+        """Return it to be sent in the API's other way; None where there is none."""
+        return None
+
+    @classmethod
+    def recall(cls, job_id: str, extras: Json, assets: Mapping[str, str]) -> JobT_co | None:
+        """Return a job of which the API can tell nothing more, by what the ledger kept; None of any other."""
+        return None
 
     @classmethod
     @abstractmethod
@@ -210,9 +228,9 @@ class PaidAct(ABC, Generic[JobT_co]):
         """
 
     @classmethod
-    @abstractmethod
     async def cost_of(cls, sync: AsyncSync, job_id: str, options: RequestOptions) -> GenerationCost | None:
         """Return what a job of this kind did cost, as far as the API tells it; None where it cannot."""
+        return None
 
     @classmethod
     def status_of(cls, job: Job) -> str:

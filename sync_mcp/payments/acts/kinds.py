@@ -2,5 +2,6 @@
 
 from sync_mcp.payments.acts.act import Job, PaidAct
 from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.acts.speech import SpeechAct
 
-KINDS: dict[str, type[PaidAct[Job]]] = {kind.kind: kind for kind in (GenerationAct,)}
+KINDS: dict[str, type[PaidAct[Job]]] = {kind.kind: kind for kind in (GenerationAct, SpeechAct)}

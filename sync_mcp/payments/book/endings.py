@@ -200,6 +200,13 @@ class Endings(Rules):
             if entry is not None and entry.generation_id == generation_id:
                 change(connection, entry, saved_as=path)
 
+    def note_asset(self, generation_id: str, base_url: str, name: str, asset_id: str) -> None:
+        """Note which asset a job's result was kept as; nothing is done where the ledger does not know it."""
+        with self.store.transaction() as connection:
+            entry = find_maker(connection, generation_id, base_url)
+            if entry is not None and entry.generation_id == generation_id:
+                change(connection, entry, assets={**entry.assets, name: asset_id})
+
     def delete_job(self, entry_id: int, *, generation_id: str, now: float) -> None:
         """Note that a job was deleted by this client; what it cost stays spent.
 
