@@ -46,7 +46,7 @@ def create_app(world: World) -> tuple[ASGIApp, Generations]:
         Usage(world),
         Projects(world),
         Assets(world),
-        Voices(world),
+        Voices(world, files.find),
         Speech(world, inputs, files),
         Account(world),
         files,

@@ -34,6 +34,8 @@ class Plan:
     """Whether active speaker detection is included."""
     generations_per_month: int | None = None
     speeches_per_month: int | None = None
+    voice_clones: int | None = None
+    """Voices that may be cloned at once; None for no limit."""
     file_bytes: int = 5 * 1024**3
 
     def allows(self, seconds: float) -> bool:
@@ -42,11 +44,11 @@ class Plan:
 
 
 PLANS: dict[PlanName, Plan] = {
-    "free": Plan(1, 20, picks_speaker=False, generations_per_month=3, speeches_per_month=10),
-    "hobbyist": Plan(1, 60, picks_speaker=False),
-    "creator": Plan(3, 300, picks_speaker=True),
-    "growth": Plan(6, 600, picks_speaker=True),
-    "scale": Plan(15, 1800, picks_speaker=True),
+    "free": Plan(1, 20, picks_speaker=False, generations_per_month=3, speeches_per_month=10, voice_clones=0),
+    "hobbyist": Plan(1, 60, picks_speaker=False, voice_clones=3),
+    "creator": Plan(3, 300, picks_speaker=True, voice_clones=5),
+    "growth": Plan(6, 600, picks_speaker=True, voice_clones=15),
+    "scale": Plan(15, 1800, picks_speaker=True, voice_clones=50),
     "enterprise": Plan(50, None, picks_speaker=True),
 }
 
@@ -66,6 +68,9 @@ FRAME_PRICES = {
 
 SPEECH_CHARACTER_PRICE = Decimal("0.0002")
 """US dollars for a character of a script that is spoken; the API's own price is published nowhere."""
+
+VOICE_CLONE_PRICE = Decimal("0.01")
+"""US dollars for a cloned voice; the API's own price is published nowhere."""
 
 DEFAULT_FRAME_PRICE = FRAME_PRICES["lipsync-2"]
 """What a model costs that only `extra_models` names."""
@@ -94,6 +99,10 @@ class SandboxSettings(BaseModel):
     """Creates a minute and key before 429; None for no limit."""
     speech_jobs: bool = True
     """Whether the organization has speech jobs; without them their create answers 503."""
+    clones_per_hour: int | None = Field(default=10, ge=1)
+    """Voices an hour and key that may be cloned before 429; None for no limit."""
+    shortest_sample_seconds: float = Field(default=1.0, ge=0)
+    """How long a recording has to be for a voice to be cloned from it; the API's own bound is not known."""
     speech_per_minute: int | None = Field(default=60, ge=1)
     """Speech jobs a minute and key before 429, and as many creates of speech at once; None for no limit."""
     retry_after: Literal["absent", "seconds", "date"] = "seconds"

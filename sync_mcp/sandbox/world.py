@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
@@ -71,6 +72,27 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
+class Clone:
+    """A voice that was cloned from a recording."""
+
+    id: str
+    provider_id: str
+    name: str
+    created_at: datetime
+    cost_usd: Decimal
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the voice as the API lists it."""
+        known: dict[str, JsonValue] = {"id": self.id, "internalVoiceId": self.id, "voiceId": self.provider_id}
+        return {**known, "name": self.name, "provider": "elevenlabs"}
+
+    def charge(self, now: datetime) -> Charge:
+        """Return what it costs."""
+        del now
+        return Charge(self.id, self.cost_usd, self.created_at, idempotency_key=None, released=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Remembered:
     """What an idempotency key stands for."""
 
@@ -97,6 +119,10 @@ class Contents:
     """What was told to Sync."""
     feedback_times: dict[str, list[datetime]] = field(default_factory=dict[str, list[datetime]])
     """When each API key told it."""
+    clones: dict[str, Clone] = field(default_factory=dict[str, Clone])
+    """The voices that were cloned, by their ids."""
+    cloned: list[Clone] = field(default_factory=list[Clone])
+    """Every one that was ever cloned, deleted ones too: what the charges are counted from."""
     keys: dict[str, Remembered] = field(default_factory=dict[str, Remembered])
     locks: dict[str, asyncio.Lock] = field(default_factory=dict[str, asyncio.Lock])
     creates: dict[str, list[datetime]] = field(default_factory=dict[str, list[datetime]])
@@ -108,6 +134,11 @@ class Contents:
     """How many ids of each kind were given out."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits for its outputs any more."""
+
+    @property
+    def clone_names(self) -> frozenset[str]:
+        """Every id by which a cloned voice is known."""
+        return frozenset(id for clone in self.clones.values() for id in (clone.id, clone.provider_id))
 
 
 class World:
@@ -166,8 +197,9 @@ class World:
     def charges(self) -> list[Charge]:
         """Return one charge for each job that was ever accepted, the oldest first."""
         now = self.clock.now()
-        jobs = [*list(self.contents.accepted), *list(self.contents.speeches.values())]
-        return sorted([job.charge(now) for job in jobs], key=lambda charge: charge.at)
+        contents = self.contents
+        paid = [*list(contents.accepted), *list(contents.speeches.values()), *list(contents.cloned)]
+        return sorted([one.charge(now) for one in paid], key=lambda charge: charge.at)
 
     def recall(self, key: str) -> Remembered | None:
         """Return what an idempotency key stands for, unless it is forgotten by now."""

@@ -47,7 +47,8 @@ class Estimates:
         """Price the body of a create, having looked at its media: an array of one."""
         settings = self._world.settings
         create = read_create(await json_body(request), settings.models)
-        rules.check(create, settings, self._world.contents.projects)
+        contents = self._world.contents
+        rules.check(create, settings, contents.projects, contents.clone_names)
         try:
             made = await quote(create, self._inputs, settings)
         except Refusal as refused:

@@ -170,7 +170,7 @@ class Generations:
         world = self._world
         settings = world.settings
         contents = world.contents
-        rules.check(create, settings, contents.projects)
+        rules.check(create, settings, contents.projects, contents.clone_names)
         made = await quote(create, self._inputs, settings)
         if world.contents is not contents:
             raise bare_refusal(503, "The sandbox was reset meanwhile.")

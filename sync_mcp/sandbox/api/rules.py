@@ -13,7 +13,9 @@ _INVALID = "generation_input_validation_failed"
 _SEGMENTS = "generation_input_segments_invalid"
 
 
-def check(create: CreateBody, settings: SandboxSettings, project_ids: Container[str]) -> None:
+def check(
+    create: CreateBody, settings: SandboxSettings, project_ids: Container[str], clones: Container[str]
+) -> None:
     """Check what can be told from the body alone.
 
     Raises:
@@ -24,7 +26,7 @@ def check(create: CreateBody, settings: SandboxSettings, project_ids: Container[
         _check_dub(create)
     else:
         _check_voices(create)
-    _check_items(create)
+    _check_items(create, clones)
     _check_segments(create)
     _check_face(create)
     if create.project_id is not None and create.project_id not in project_ids:
@@ -61,14 +63,14 @@ def _check_voices(create: CreateBody) -> None:
         raise _invalid("More than one audio or text input needs segments.", "input")
 
 
-def _check_items(create: CreateBody) -> None:
+def _check_items(create: CreateBody, clones: Container[str]) -> None:
     for number, item in enumerate(create.input):
         field = f"input[{number}]"
         if isinstance(item, TextItem):
             if len(item.provider.script) > SCRIPT_LIMIT:
                 message = f"The script is longer than {SCRIPT_LIMIT} characters."
                 raise _invalid(message, f"{field}.provider.script")
-            if not is_voice(item.provider.voice_id):
+            if not is_voice(item.provider.voice_id, clones):
                 raise refusal("voice_not_found", field=f"{field}.provider.voiceId")
         elif item.url is None and item.asset_id is None:
             raise _invalid("The input has neither url nor assetId.", field)

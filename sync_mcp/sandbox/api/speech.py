@@ -117,7 +117,7 @@ class Speech:
         self, request: Request, body: _SpeechBody, *, key: str | None, is_durable: bool
     ) -> SpeechJob:
         world, contents = self._world, self._world.contents
-        if not is_voice(body.voice_id):
+        if not is_voice(body.voice_id, contents.clone_names):
             raise refusal("voice_not_found", field="voiceId")
         self._check_month()
         spoken = await self._inputs.speech(body.script)
