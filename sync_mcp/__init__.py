@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sync_mcp.api.projects import Project as Project, ProjectPage as ProjectPage
     from sync_mcp.api.speech import Speech as Speech
     from sync_mcp.api.usage import UsageItem as UsageItem, UsagePage as UsagePage
-    from sync_mcp.api.voices import Voice as Voice
+    from sync_mcp.api.voices import ClonedVoice as ClonedVoice, Voice as Voice
     from sync_mcp.api.webhooks import WebhookEvent as WebhookEvent
     from sync_mcp.errors import (
         APIConnectionError as APIConnectionError,
@@ -122,7 +122,7 @@ _HOMES = {
         "UsageItem",
         "UsagePage",
     ),
-    "sync_mcp.api.voices": ("Voice",),
+    "sync_mcp.api.voices": ("ClonedVoice", "Voice"),
     "sync_mcp.api.webhooks": ("WebhookEvent",),
     "sync_mcp.errors": (
         "APIConnectionError",

@@ -32,7 +32,7 @@ from sync_mcp.api.speech import Speech, Speeches, SpeechRequest
 from sync_mcp.api.storage import download, read_chunks
 from sync_mcp.api.uploads import OnProgress
 from sync_mcp.api.usage import Usage
-from sync_mcp.api.voices import Voices
+from sync_mcp.api.voices import ClonedVoice, CloneRequest, Voices
 from sync_mcp.api.webhooks import Webhooks
 from sync_mcp.errors import APIResponseError, InvalidRequestError, SyncError
 
@@ -65,6 +65,18 @@ class CreateGuard(Protocol):
         self, sync: "AsyncSync", request: SpeechRequest, options: RequestOptions | None, take: int
     ) -> Speech:
         """Return the speech that `request` makes, or made before."""
+        ...
+
+    async def clone_for(
+        self, sync: "AsyncSync", request: CloneRequest, consent: str, options: RequestOptions | None
+    ) -> ClonedVoice:
+        """Return the voice that `request` clones with its owner's consent, or cloned before."""
+        ...
+
+    async def delete_voice_for(
+        self, sync: "AsyncSync", id: str, delete: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Delete a cloned voice, and note that it is gone."""
         ...
 
     async def delete_for(self, sync: "AsyncSync", id: str, delete: Callable[[], Awaitable[None]]) -> None:
@@ -133,7 +145,9 @@ class AsyncSync:
         speaks = partial(guard.speech_for, self) if guard else None
         self.speech = Speeches(self._transport, self._creator, self.generations.allowance, speaks)
         self.assets = Assets(self._transport)
-        self.voices = Voices(self._transport)
+        clones = partial(guard.clone_for, self) if guard else None
+        deletes_voice = partial(guard.delete_voice_for, self) if guard else None
+        self.voices = Voices(self._transport, self._creator, clones, deletes_voice)
         self.account = Account(self._transport)
         self.usage = Usage(self._transport)
         self.webhooks = Webhooks(self._transport)

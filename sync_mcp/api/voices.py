@@ -1,18 +1,27 @@
 """Voices: those that come with the API, and those that the account has cloned (API §8)."""
 
 import builtins
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Literal
 
 from pydantic import JsonValue
 
+from sync_mcp.api.create import Creator
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.ids import check_id
-from sync_mcp.api.models import CamelModel
-from sync_mcp.api.options import RequestOptions
-from sync_mcp.texts import VOICE_NAME_LIMIT, fold_words
+from sync_mcp.api.kinds import JobKind, JobList
+from sync_mcp.api.matching import Likeness
+from sync_mcp.api.models import CamelModel, Json
+from sync_mcp.api.options import RequestOptions, new_idempotency_key
+from sync_mcp.errors import InvalidRequestError, NotFoundError
+from sync_mcp.texts import VOICE_NAME_LIMIT, fold_words, plain_id, safe
 
 _SEARCH_LIMIT = 80
+_LONGEST_NAME = 100
+_LONGEST_CONSENT = 300
+_LEAST_WORDS = 3
+"""A bare yes names nobody."""
 # Whoever looks for a voice says these too, and they tell none from another.
 _SAYING_LITTLE = frozenset(("a", "an", "and", "the", "with", "voice", "voices"))
 
@@ -34,11 +43,63 @@ class Voice(CamelModel):
     """What stands in the way of its use, as the API tells it."""
 
 
+class ClonedVoice(Voice):
+    """A voice that was cloned: it is there at once."""
+
+    created_at: datetime | None = None
+    """None: the API does not tell when it was made."""
+    status: str = "COMPLETED"
+    error_code: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """True: there is nothing to wait for."""
+        return True
+
+
+class CloneRequest(CamelModel):
+    """A voice that is to be cloned, from an asset or from what lies in Sync's storage at a URL."""
+
+    name: str
+    provider: Literal["elevenlabs"] = "elevenlabs"
+    asset_id: str | None = None
+    url: str | None = None
+
+
+def _compare(sent: Json, shown: Json) -> Likeness:
+    return "same" if shown.get("name") == sent.get("name") else "other"
+
+
+CLONES = JobKind(
+    name="voice",
+    path="/v2/voices",
+    model=ClonedVoice,
+    listed=JobList("/v2/voices", None, _compare, is_told_by_name=True),
+    has_keys=False,
+    refused_by=("voice_name_conflict",),
+)
+"""Each call makes a voice (API §8); no two of an account have one name."""
+
+GuardedClone = Callable[[CloneRequest, str, RequestOptions | None], Awaitable[ClonedVoice]]
+"""Clones a voice within limits, with its owner's consent, or returns the one that it made before."""
+GuardedDelete = Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
+"""Deletes a voice, and notes that it is gone."""
+
+
 class Voices:
     """The voices of an account; reached as `AsyncSync.voices`."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        creator: Creator,
+        guarded_clone: GuardedClone | None = None,
+        guarded_delete: GuardedDelete | None = None,
+    ) -> None:
         self._transport = transport
+        self._creator = creator
+        self._guarded_clone = guarded_clone
+        self._guarded_delete = guarded_delete
 
     async def list(
         self,
@@ -64,6 +125,104 @@ class Voices:
         """
         call = Call("GET", f"/v2/voices/{check_id(id, 'A voice')}")
         return (await self._transport.read(call, request_options)).read_as(Voice, "voice")
+
+    async def clone(
+        self,
+        *,
+        name: str,
+        consent: str,
+        asset_id: str | None = None,
+        url: str | None = None,
+        request_options: RequestOptions | None = None,
+    ) -> ClonedVoice:
+        """Clone a voice from a recording of it, which is paid, and return it.
+
+        The API takes no key with it, so it is never sent twice: what came of a lost answer is looked for in
+        the list of voices, by the name. With a guard (see `AsyncSync`) the same is cloned once.
+
+        Args:
+            name: what it is to be called, 1 to 100 characters; no other voice of the account has this name.
+            consent: whose voice it is, and that they agreed to this, in words. A guard keeps it.
+            asset_id: the recording as an asset, of sound or a video: best half a minute to two of one voice.
+            url: or where it lies in Sync's storage.
+
+        Raises:
+            InvalidRequestError: the name is taken, there is no consent, or not one recording; nothing was
+                sent.
+            LimitReached, LedgerError: a guard's budget would be passed, or its ledger cannot be written.
+            APIConnectionError: the API could not be reached; nothing was sent.
+            APIStatusError: the API refused; nothing was made.
+            OutcomeUnknown: it was sent, and whether it was accepted could not be found out.
+        """
+        request = make_clone_request(name, consent, asset_id=asset_id, url=url)
+        if self._guarded_clone is not None:
+            return await self._guarded_clone(request, consent, request_options)
+        await self.check_name_is_free(request.name, request_options=request_options)
+        memory, options = self._creator.memory, request_options
+        return await self._creator.create_as(
+            CLONES, memory, new_idempotency_key(), request.to_wire(), options
+        )
+
+    async def check_name_is_free(self, name: str, *, request_options: RequestOptions | None = None) -> None:
+        """Check that no voice of the account is called so.
+
+        Raises:
+            InvalidRequestError: one is.
+        """
+        taken = [voice for voice in await self.list(request_options=request_options) if voice.name == name]
+        if taken:
+            raise InvalidRequestError(
+                f"A voice of this account is called {safe(name, VOICE_NAME_LIMIT)!r} already "
+                f"({plain_id(taken[0].id) or 'by what is no id'}): use that one, or give another name."
+            )
+
+    async def delete(self, id: str, *, request_options: RequestOptions | None = None) -> None:
+        """Delete a cloned voice for good, by its own id; one that is not there any more is no error.
+
+        Raises:
+            InvalidRequestError: it can be no voice's id; nothing was sent.
+        """
+        call = Call("DELETE", f"/v2/voices/{check_id(id, 'A voice')}")
+
+        async def delete() -> None:
+            try:
+                await self._transport.read(call, request_options)
+            except NotFoundError:
+                # The answer to an earlier send may have been lost.
+                return
+
+        await (delete() if self._guarded_delete is None else self._guarded_delete(id, delete))
+
+
+def make_clone_request(
+    name: str, consent: str, *, asset_id: str | None = None, url: str | None = None
+) -> CloneRequest:
+    """Return the request that clones a voice.
+
+    Raises:
+        InvalidRequestError: a sentence for each rule that it breaks.
+    """
+    faults = [*faults_of_clone(name, consent)]
+    if (asset_id is None) == (url is None):
+        faults.append("Give the recording as asset_id or as url, and not both.")
+    if asset_id is not None and not plain_id(asset_id.strip()):
+        faults.append("asset_id can be no id: copy it whole.")
+    if faults:
+        raise InvalidRequestError(faults)
+    return CloneRequest(name=name.strip(), asset_id=asset_id and asset_id.strip(), url=url)
+
+
+def faults_of_clone(name: str, consent: str) -> Iterator[str]:
+    """Yield what is wrong with a clone's name, and with what is told of the owner's consent."""
+    if not 1 <= len(name.strip()) <= _LONGEST_NAME:
+        yield f"name must have 1 to {_LONGEST_NAME} characters."
+    if len(consent) > _LONGEST_CONSENT:
+        yield f"consent has more than {_LONGEST_CONSENT} characters: say it shorter."
+    elif len(consent.split()) < _LEAST_WORDS:
+        yield (
+            "consent must say in words whose voice it is and that they agreed to it being cloned, such as "
+            "'It is the voice of Ada Li, who agreed to this on 2 May': ask the user, and do not assume it."
+        )
 
 
 def find_voices(voices: Iterable[Voice], search: str) -> list[Voice]:

@@ -69,6 +69,11 @@ def asset_key(kind: str, sha256: str) -> str:
     return f"{kind}:{sha256}"
 
 
+def content_of(media: LocalMedia) -> str:
+    """Return what stands in a digest for the asset of a local file: what the file holds."""
+    return f"{_CONTENT}{media.sha256}"
+
+
 def with_assets(request: GenerationRequest, assets: Mapping[str, str]) -> GenerationRequest:
     """Return a request with the asset of each local file, by its `asset_key`, in its place.
 
@@ -94,9 +99,7 @@ def by_content(request: GenerationRequest) -> GenerationRequest:
     """
     if any(_content_of(item) is not None for item in request.input):
         raise InvalidRequestError(f"An asset_id that begins with {_CONTENT} is no asset's: give its own id.")
-    return with_assets(
-        request, {_key_of(media): f"{_CONTENT}{media.sha256}" for media in request.local_media}
-    )
+    return with_assets(request, {_key_of(media): content_of(media) for media in request.local_media})
 
 
 def with_local_media(request: GenerationRequest, media: Sequence[LocalMedia]) -> GenerationRequest:

@@ -22,10 +22,12 @@ from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.speech import Speech, SpeechRequest
+from sync_mcp.api.voices import ClonedVoice, CloneRequest
 from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.errors import InvalidRequestError, LedgerError, NotVisibleYet, SyncError
 from sync_mcp.payments.accounts import Accounts
 from sync_mcp.payments.acts.act import COMPLETED, Job
+from sync_mcp.payments.acts.clone import CloneAct
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.acts.speech import SpeechAct
 from sync_mcp.payments.asking import Asking
@@ -128,6 +130,18 @@ class Guard:
             SyncError: as of speech without a guard.
         """
         call = PaidCall(sync, SpeechAct.of(request, sync), take, options or RequestOptions())
+        return (await self.create(call)).job
+
+    async def clone_for(
+        self, sync: AsyncSync, request: CloneRequest, consent: str, options: RequestOptions | None
+    ) -> ClonedVoice:
+        """Clone a voice, or return the one that it cloned before.
+
+        Raises:
+            LimitReached, LedgerError, ApprovalRequired, NotVisibleYet: as `create_for`.
+            SyncError: as of a clone without a guard.
+        """
+        call = PaidCall(sync, CloneAct.of(request, consent), options=options or RequestOptions())
         return (await self.create(call)).job
 
     async def create(self, call: PaidCall[JobT]) -> Made[JobT]:
@@ -286,6 +300,19 @@ class Guard:
         account = await self._accounts.get(sync)
         names = {f"key:{sync.key_fingerprint}", account.name}
         return await compare_with_bill(self.ledger, self._settling, sync, names, start, end)
+
+    async def delete_voice_for(self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]) -> None:
+        """Delete a voice that the ledger may know: what it cost stays spent.
+
+        Raises:
+            LedgerError: the ledger cannot be read, and nothing was deleted; or it cannot be written.
+            SyncError: as of a delete without a guard.
+        """
+        entry = await self._maker_of(sync, id)
+        await delete()
+        if entry is not None and entry.generation_id == id:
+            now = instant(sync).seconds
+            await do_in_thread(partial(self.ledger.delete_job, entry.id, generation_id=id, now=now))
 
     async def explain_missing(self, sync: AsyncSync, generation_id: str) -> NotVisibleYet | None:
         """Return what the ledger says of a job that the API does not show; None where it knows none.

@@ -87,6 +87,8 @@ class LedgerBook:
         self._despite_named = despite_named
         self._renewed_at = time.time()
         self._sent_before = entry.last_sent_at
+        self._may_have_arrived = False
+        """Whether a send of this call may have made a job."""
         self._has_asked_export = False
         """Whether the export was asked since the last send."""
         self._in_export: Hindrance | None = None
@@ -139,12 +141,13 @@ class LedgerBook:
             self._sent_before = self.entry.last_sent_at
             self.entry = replace(self.entry, last_sent_at=self._call.now.seconds, is_on_its_way=True)
             is_written = self.is_new and not self.went_out
-            self.went_out = True
+            self.went_out = self._may_have_arrived = True
             # Its job may have finished by the time of a repeat.
             self._has_asked_export = False
             if not is_written:
                 await self._write_send()
         elif step == "made nothing":
+            self._may_have_arrived = False
             self.entry = replace(self.entry, last_sent_at=self._sent_before)
         elif self.entry.is_on_its_way:
             self.entry = replace(self.entry, is_on_its_way=False)
@@ -168,7 +171,7 @@ class LedgerBook:
         if self.is_new and not self.went_out:
             return None
         if not self._kind.has_keys:
-            return Hindrance(NO_KEY)
+            return Hindrance(NO_KEY) if self._may_have_arrived or not self.is_new else None
         if not self.is_new and is_too_late(self._call.now, self.entry, self._resend_seconds):
             return Hindrance(TOO_LATE)
         # The export backs up a list; where there is none, or the key is kept, a repeat is answered.

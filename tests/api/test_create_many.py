@@ -33,6 +33,7 @@ from sync_mcp.api import looks
 from sync_mcp.api.create import Creator
 from sync_mcp.api.models import Json, LocalMedia
 from sync_mcp.api.speech import Speech, SpeechRequest
+from sync_mcp.api.voices import ClonedVoice, CloneRequest
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
 
 from .conftest import KEY, keys, make, until
@@ -726,6 +727,14 @@ class _Memory:
         self, sync: AsyncSync, request: SpeechRequest, options: RequestOptions | None, take: int
     ) -> Speech:
         raise NotImplementedError((sync, request, options, take))
+
+    async def clone_for(
+        self, sync: AsyncSync, request: CloneRequest, consent: str, options: RequestOptions | None
+    ) -> ClonedVoice:
+        raise NotImplementedError((sync, request, consent, options))
+
+    async def delete_voice_for(self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]) -> None:
+        raise NotImplementedError((sync, id, delete))
 
     async def delete_for(self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]) -> None:
         raise NotImplementedError((sync, id, delete))

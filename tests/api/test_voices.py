@@ -1,11 +1,14 @@
 """Voices: the API's own and the account's, as they are told."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 import pytest
 
-from sync_mcp import APIResponseError, AsyncSync, InvalidRequestError, NotFoundError, Voice
+from sync_mcp import APIResponseError, AsyncSync, InvalidRequestError, NotFoundError, OutcomeUnknown, Voice
 from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.sandbox.media.storage import SPEECH
 
 from .conftest import trail
 from .raw_server import RawServer, answer
@@ -105,3 +108,64 @@ async def test_an_answer_that_is_no_list_is_one_typed_error(
 async def test_an_answer_that_is_no_voice_is_one_typed_error(serve: Serve, client_of: ClientOf) -> None:
     with pytest.raises(APIResponseError, match="no voice"):
         await client_of(serve(answer(200, {"name": "Ada"}))).voices.get("v1")
+
+
+# Of one's own
+
+CONSENT = "It is the voice of Ada Li, who agreed on 2 May."
+
+
+def posts(sandbox: Sandbox) -> list[object]:
+    return [one.body for one in sandbox.requests if (one.method, one.path) == ("POST", "/v2/voices")]
+
+
+async def test_a_voice_is_cloned_from_an_asset_found_by_its_id_and_deleted(
+    sandbox: Sandbox, sync: AsyncSync
+) -> None:
+    asset = await sync.assets.upload(SPEECH)
+    made = await sync.voices.clone(name=" Ada Li ", consent=CONSENT, asset_id=asset.id)
+    assert posts(sandbox) == [{"name": "Ada Li", "provider": "elevenlabs", "assetId": asset.id}]
+    assert (await sync.voices.get(made.id)).name == made.name == "Ada Li"
+    await sync.voices.delete(made.id)
+    # Who deletes it once more wants it gone, and it is.
+    await sync.voices.delete(made.id)
+    with pytest.raises(NotFoundError):
+        await sync.voices.get(made.id)
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+async def test_a_clone_is_sent_once_and_looked_for_by_its_name_where_the_answer_is_lost(
+    sandbox: Sandbox, sync: AsyncSync, drop: Literal["before", "after"]
+) -> None:
+    sandbox.add_fault(Fault(method="POST", path="/v2/voices", drop=drop))
+    clone = partial(sync.voices.clone, name="Ada Li", consent=CONSENT, url=sandbox.samples.audio)
+    if drop == "after":
+        assert (await clone()).id in sandbox.clones
+    else:
+        with pytest.raises(OutcomeUnknown, match="The API's list does not show the job") as unknown:
+            await clone()
+        assert "may be paid twice" in unknown.value.next_step
+    assert (len(posts(sandbox)), len(sandbox.charges)) == (1, 1 if drop == "after" else 0)
+
+
+def ada(sandbox: Sandbox, given: dict[str, Any]) -> dict[str, Any]:
+    """Return what a voice is cloned from, as far as it is not given otherwise."""
+    return {"name": "Ada", "consent": CONSENT, "url": sandbox.samples.audio, **given}
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"name": " "}, "name must have"),
+        ({"url": None}, "as asset_id or as url"),
+        ({"asset_id": "asset-1"}, "as asset_id or as url"),
+        ({"url": None, "asset_id": "no id!"}, "can be no id"),
+        ({"name": "My own voice"}, "is called 'My own voice' already"),
+    ],
+)
+async def test_a_clone_that_cannot_be_is_not_sent(
+    sandbox: Sandbox, sync: AsyncSync, given: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=word):
+        await sync.voices.clone(**ada(sandbox, given))
+    assert posts(sandbox) == []
