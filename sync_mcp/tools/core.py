@@ -258,7 +258,7 @@ TOOLS: Tools = (
         arguments=VoicesArguments,
         answer=VoicesAnswer,
         annotations=READS,
-        run=LateRun("voices:list_voices"),
+        run=LateRun("voice_list:list_voices"),
     ),
     Tool(
         name="list_models",

@@ -1,7 +1,7 @@
 """The run of create_generation: a request, its terms, and the job that came of it."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import anyio
@@ -9,8 +9,6 @@ import anyio
 from sync_mcp.api.models import Generation
 from sync_mcp.errors import ApprovalRequired
 from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.call import Made
-from sync_mcp.payments.limits import dollars
 from sync_mcp.texts import FAULT_LIMIT, ID_LIMIT, clean, safe
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.generation_answers import GenerationAnswer
@@ -18,7 +16,14 @@ from sync_mcp.tools.generation_arguments import CreateArguments
 from sync_mcp.tools.input_files import find_gone_links, input_files
 from sync_mcp.tools.job_answers import generation_answer
 from sync_mcp.tools.jobs import wait_for_job
-from sync_mcp.tools.paid_calls import MEND_LINKS, approval_of, check_answer, notes_before, paid_call_of
+from sync_mcp.tools.paid_calls import (
+    MEND_LINKS,
+    approval_of,
+    check_answer,
+    notes_before,
+    paid_call_of,
+    tell_how,
+)
 from sync_mcp.tools.requests import read_request
 
 logger = logging.getLogger("sync_mcp.tools")
@@ -55,7 +60,7 @@ async def create_generation(context: CallContext, arguments: CreateArguments) ->
         answer.created_at = None
     if made.price_usd is not None and answer.cost_usd is None:
         answer.estimated_cost_usd = float(made.price_usd)
-    notes = [*_how_told(made), *made.notes]
+    notes = [*tell_how(made), *made.notes]
     if made.price is not None and made.price.note:
         # Once it has the files, the API may price them by a length of its own.
         is_ours = made.price_usd in (None, made.price.usd)
@@ -73,16 +78,6 @@ def _tell_gone(error: ApprovalRequired, gone: Sequence[str]) -> None:
         message=f"{error.message} {'; '.join(gone)}.",
         next_step=f"{MEND_LINKS} If the user says that it is there all the same: {error.next_step}",
     )
-
-
-def _how_told(made: Made[Generation]) -> Iterator[str]:
-    if made.how == "was there":
-        yield "The same call made this job before: nothing new was made or paid."
-    elif made.how == "found":
-        yield "The answer to an earlier send was lost, and this is its job: nothing new was made or paid."
-    elif made.how == "sent now":
-        price = "" if made.price_usd is None else f", for about {dollars(made.price_usd)}"
-        yield f"The first send had not arrived; it was sent now{price}."
 
 
 async def _wait_and_answer(

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -232,14 +232,15 @@ def wait_answer(
     known: Mapping[str, Entry],
     costs: Mapping[str, Cost],
     progress: Mapping[str, float],
+    spoken: Collection[str] = (),
     *,
     wants_urls: bool,
     can_save: bool,
 ) -> WaitAnswer:
     """Return how the jobs `ids` are; one without an outcome could not be asked for.
 
-    Of those that the ledger does not know `costs` says what they did cost. Where results can be saved by
-    their ids, their URLs are long and of no use.
+    Of those that the ledger does not know `costs` says what they did cost; `spoken` are those that are
+    speech. Where results can be saved by their ids, their URLs are long and of no use.
     """
     tells_urls = wants_urls or not can_save
     rows = [_row_of_outcome(id, outcomes.get(id), progress.get(id)) for id in ids]
@@ -264,7 +265,12 @@ def wait_answer(
         estimated_total_usd=None if total is not None else _sum_of_all([_figure(row) for row in rows]),
         generations=fitting,
         next_step=_after_wait(
-            count, fitting, left_out=len(rows) - len(fitting), tells_urls=tells_urls, can_save=can_save
+            count,
+            [row for row in fitting if row.generation_id not in spoken],
+            left_out=len(rows) - len(fitting),
+            tells_urls=tells_urls,
+            can_save=can_save,
+            spoken=sum(row.generation_id in spoken and row.status == "COMPLETED" for row in rows),
         ),
     )
 
@@ -349,8 +355,15 @@ def _put_urls(rows: Sequence[AwaitedRow], outcomes: Mapping[str, Generation | Sy
 
 
 def _after_wait(
-    count: Mapping[str, int], rows: Sequence[AwaitedRow], *, left_out: int, tells_urls: bool, can_save: bool
+    count: Mapping[str, int],
+    rows: Sequence[AwaitedRow],
+    *,
+    left_out: int,
+    tells_urls: bool,
+    can_save: bool,
+    spoken: int,
 ) -> str:
+    """Return what can be done next; `rows` are those of videos, and so many speeches are COMPLETED."""
     steps: list[str] = []
     open_ids = count["running"] + count["unknown"]
     if open_ids:
@@ -367,9 +380,11 @@ def _after_wait(
             else "preview_generation shows one; give"
         )
         steps.append(f"{ways} the user each output_url letter for letter.")
-    elif count["completed"] and not tells_urls:
+    elif count["completed"] > spoken and not tells_urls:
         saves = " and download_generation saves it" if can_save else ""
         steps.append(f"By its generation_id, preview_generation shows one{saves}.")
+    if spoken:
+        steps.append("The same create_speech call saves a speech that is COMPLETED, and pays nothing.")
     if any(saved):
         steps.append("Where saved_as stands, it was saved there.")
     if tells_urls and any(row.status == "COMPLETED" and not row.output_url for row in rows):

@@ -32,6 +32,10 @@ class _Kept(Generic[_KeptT]):
         """The list as it was told last, where it was."""
         return self._value
 
+    def forget(self) -> None:
+        """Have the list fetched anew by who wants it next."""
+        self._value = None
+
     async def get(self) -> _KeptT:
         if self._value is None or anyio.current_time() - self._fetched_at > _KEPT_SECONDS:
             self._value = await self._fetch()
@@ -74,6 +78,10 @@ class KeptLists:
             SyncError: they could not be read.
         """
         return await self._voices.get()
+
+    def forget_voices(self) -> None:
+        """Have the voices listed anew: there is one more, or one less."""
+        self._voices.forget()
 
     async def plan(self) -> str | None:
         """Return the name of the account's plan, told some minutes ago at most; None where it is not told."""

@@ -1,14 +1,19 @@
 """A tool's arguments as a paid call: whose yes counts for it, and what the user is told before."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import TypeVar
 
 from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.api.option_matrix import find_ignored_options
 from sync_mcp.errors import QuoteRefused
+from sync_mcp.payments.acts.act import Job, PaidAct
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.attempt import Token
-from sync_mcp.payments.call import PaidCall
+from sync_mcp.payments.call import Made, PaidCall
+from sync_mcp.payments.limits import dollars
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.generation_arguments import CreateArguments, EstimateArguments
 from sync_mcp.tools.input_files import InputFiles
@@ -18,6 +23,8 @@ MEND_LINKS = (
     "Nothing was started, and the job would most likely fail: tell the user what is wrong with the file. "
     "Give a URL that anybody can fetch, or the file as path; do not guess its length."
 )
+JobT = TypeVar("JobT", bound=Job)
+
 _SENDING_SECONDS = 15.0
 """What is left of a call for the create itself, once the user has been asked."""
 
@@ -53,6 +60,49 @@ def paid_call_of(
     )
 
 
+def call_of_act(
+    context: CallContext,
+    act: PaidAct[JobT],
+    tool: str,
+    *,
+    take: int = 1,
+    quote_id: str | None = None,
+    max_cost_usd: Decimal | None = None,
+    files: InputFiles | None = None,
+    notes: Sequence[str] = (),
+) -> PaidCall[JobT]:
+    """Return the call of a tool that pays for something other than a video."""
+    account = context.account
+    return PaidCall(
+        account.client,
+        act,
+        take=take,
+        tool=tool,
+        max_cost_usd=max_cost_usd,
+        files=files,
+        token=_token(context, quote_id),
+        approval=approval_of(context),
+        notes=notes,
+        voice_names=account.lists.voice_names,
+        on_begin=context.payment.begin,
+        ends_at=context.answer_at,
+        caller=context.caller,
+    )
+
+
+@contextmanager
+def advise_without_estimate() -> Generator[None]:
+    """Have a refused quote say what to do where nothing can be estimated."""
+    try:
+        yield
+    except QuoteRefused as error:
+        if "estimate_cost" in error.next_step:
+            error.advise(
+                next_step="Make the same call without quote_id: where the user has to agree, they are asked."
+            )
+        raise
+
+
 def approval_of(context: CallContext) -> UserApproval:
     policy = context.account.policy
     return UserApproval(
@@ -73,7 +123,7 @@ def _token(context: CallContext, quote_id: str | None) -> Token | None:
     return None if quote_id is None else Token(quote_id)
 
 
-async def check_answer(context: CallContext, call: PaidCall[Generation]) -> None:
+async def check_answer(context: CallContext, call: PaidCall[Job]) -> None:
     """Check what came with a call as the user's yes.
 
     Raises:
@@ -95,7 +145,7 @@ async def check_answer(context: CallContext, call: PaidCall[Generation]) -> None
                 "about whatever the price is refused, and the refusal says what the user can do."
             ),
         )
-    if said is None and call.token is not None and not do_quotes_count(context):
+    if said is None and call.token is not None and not _is_quote_enough(context):
         why = (
             "on this server only the user's own answer counts (SYNC_MCP_APPROVE_BY=user)"
             if policy.approve_by == "user"
@@ -111,11 +161,13 @@ async def check_answer(context: CallContext, call: PaidCall[Generation]) -> None
 
 
 def do_quotes_count(context: CallContext) -> bool:
-    """Return whether a quote can stand for the user's yes."""
-    policy = context.account.policy
-    by = policy.approve_by
-    if policy.approve_above_usd is None or not context.can_create:
-        return False
+    """Return whether a quote of a video can stand for the user's yes."""
+    is_asked = context.account.policy.approve_above_usd is not None
+    return is_asked and context.can_create and _is_quote_enough(context)
+
+
+def _is_quote_enough(context: CallContext) -> bool:
+    by = context.account.policy.approve_by
     return by == "quote" or (by == "ask" and not context.user.can_be_asked)
 
 
@@ -123,3 +175,14 @@ def notes_before(request: GenerationRequest, files: InputFiles | None) -> list[s
     """Return what is told before a request is paid for: options that do nothing, and what its files are."""
     ignored = [option.sentence for option in find_ignored_options(request)]
     return [*ignored, *(files.notes if files is not None else ())]
+
+
+def tell_how(made: Made[JobT]) -> Iterator[str]:
+    """Yield how a call came by its job, where it did not make it."""
+    if made.how == "was there":
+        yield "The same call made this job before: nothing new was made or paid."
+    elif made.how == "found":
+        yield "The answer to an earlier send was lost, and this is its job: nothing new was made or paid."
+    elif made.how == "sent now":
+        price = "" if made.price_usd is None else f", for about {dollars(made.price_usd)}"
+        yield f"The first send had not arrived; it was sent now{price}."

@@ -17,7 +17,7 @@ _SLOW = "Sync was too slow this time: make the same call again in a while; if it
 _UNKNOWN = "Call create_generation again once; if it fails again, the user can ask Sync's support."
 _STORAGE = "Sync's storage fails at present: make the same call again later; if it stays so, tell the user."
 _BUSY = "Call wait_for_generations for a job that runs, then make the same call again."
-_SAMPLE = "Voices are cloned by the user in Sync's Studio"
+_SAMPLE = "Call clone_voice with another recording"
 _DIALOGUE = "Dialogue edits are made by the user in Sync's Studio"
 
 API_REMEDIES: Mapping[str, str] = {
@@ -94,7 +94,8 @@ API_REMEDIES: Mapping[str, str] = {
     "account_payment_required": f"Tell the user: an invoice is unpaid, or there is no plan ({_BILLING}).",
     "account_on_hold": "Tell the user: Sync holds the account, and only Sync's support can say why.",
     "voice_clone_limit_reached": (
-        "Tell the user: the plan has no more voice clones; or take a voice of list_voices."
+        "Tell the user: the plan has no more voice clones. They choose one that delete_voice deletes, or a "
+        "higher plan."
     ),
     "elevenlabs_quota_exceeded": (
         "Tell the user: the allowance for speech is used up. An audio item instead of a script still works "
@@ -150,15 +151,19 @@ API_REMEDIES: Mapping[str, str] = {
         "Ask the user for a smaller file, or whether they take a higher plan: get_account tells theirs."
     ),
     "voice_not_found": "Call list_voices, and give one of its voice_id.",
-    "voice_sample_not_accessible": f"{_SAMPLE}: the sample must be at a URL that opens for everybody.",
-    "voice_sample_type_unsupported": f"{_SAMPLE}: the sample must be audio or video.",
-    "voice_sample_upload_required": f"{_SAMPLE}: the sample must be uploaded there.",
-    "voice_sample_extraction_failed": f"{_SAMPLE}: this sample has no sound to take a voice from.",
-    "voice_sample_invalid": f"{_SAMPLE}: this sample cannot be decoded.",
-    "voice_sample_source_too_large": f"{_SAMPLE}: this sample is too large.",
-    "voice_sample_too_short": f"{_SAMPLE}: this sample is too short.",
-    "voice_name_conflict": f"{_SAMPLE}: a voice has this name already, and list_voices shows it.",
-    "voice_clone_busy": f"{_SAMPLE}: another clone is being made, and this one has to wait for it.",
+    "voice_sample_not_accessible": f"{_SAMPLE}, as path or a url that opens for everybody.",
+    "voice_sample_type_unsupported": f"{_SAMPLE}: sound, or a video with sound.",
+    "voice_sample_upload_required": (
+        "Call clone_voice with path or a public url: the recording is put into Sync's storage then."
+    ),
+    "voice_sample_extraction_failed": f"{_SAMPLE}: in this one nothing can be heard.",
+    "voice_sample_invalid": f"{_SAMPLE}, as WAV, MP3 or MP4: this one cannot be decoded.",
+    "voice_sample_source_too_large": f"{_SAMPLE}, such as two minutes of sound alone: this one is too large.",
+    "voice_sample_too_short": f"{_SAMPLE}, best of half a minute or more: this one is too short.",
+    "voice_name_conflict": (
+        "Take the voice of that name, which list_voices shows, or call clone_voice with another name."
+    ),
+    "voice_clone_busy": "Another clone is being made: call clone_voice again in a minute.",
     "voice_verification_required": "Tell the user: Sync wants this voice verified in its Studio first.",
     "voice_blocked": "Tell the user that Sync has blocked this voice, and take another one of list_voices.",
     "voice_access_denied": "This account may not use this voice: take one of list_voices.",
@@ -263,7 +268,8 @@ _ADDED: Mapping[Code, str] = {
 """Who helps, by code, where an error's own words name nobody."""
 
 _NAMES_SOMEBODY = re.compile(
-    r"\b(?:(?:[a-z]+_)+(?:generations?|costs?|assets?|projects?|voices|models|account|usage|ledger)|[A-Z]+_[A-Z_]+|users?|[Ss]upport)\b"
+    r"\b(?:(?:[a-z]+_)+(?:generations?|costs?|assets?|projects?|voices?|speech|models|account|usage|ledger)"
+    r"|[A-Z]+_[A-Z_]+|users?|[Ss]upport)\b"
 )
 
 

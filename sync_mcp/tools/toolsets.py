@@ -34,6 +34,12 @@ _PAYING = (
     "and never answer for them; limits are theirs alone. Each next_step says how to go on. Media: path on "
     "the user's disk or public url. Copy signed output URLs letter for letter."
 )
+_PAYING_BY_OTHERS = (
+    "What is made costs money and cannot be cancelled. The same call returns the same and pays nothing. "
+    "Where the user must approve, ask, and never answer for them; limits are theirs alone. Each next_step "
+    "says how to go on. Media: path on the user's disk or public url."
+)
+"""Where no video is made."""
 _READING = (
     "Each answer's next_step says how to go on. Media are given as path, a file on the user's disk, or as "
     "public url; output URLs are signed, so copy them letter for letter."
@@ -114,7 +120,8 @@ class Selection:
             for toolset in dict.fromkeys(tool.toolset for tool in self._on)
         ]
         about = [] if pays or not is_read_only else [READ_ONLY]
-        return " ".join(filter(None, [_WHAT_IT_IS, *about, *ways, _PAYING if pays else _READING]))
+        paying = _PAYING_BY_OTHERS if names_any(self._off, _PAYING) else _PAYING
+        return " ".join(filter(None, [_WHAT_IT_IS, *about, *ways, paying if pays else _READING]))
 
     @cached_property
     def tools(self) -> Mapping[str, Tool[Any]]:

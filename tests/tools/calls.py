@@ -22,6 +22,11 @@ _SPECIAL: Mapping[str, Facts] = {
     "upload_asset": {"url": "https://example.com/v.mp4"},
     "update_asset": {"asset_id": "asset-1", "name": "Talk"},
     "save_project": {"name": "Spring"},
+    "clone_voice": {
+        "name": "Ada Li",
+        "consent": "It is the voice of Ada Li, who agreed.",
+        "asset_id": "asset-1",
+    },
 }
 _MADE_UP: Facts = {"string": "job-1", "integer": 1, "number": 1, "boolean": False, "object": {}}
 

@@ -37,9 +37,6 @@ OTHER_CODES = {
     "generation_timeout": 504,
     "generation_unhandled_error": 500,
     "generation_video_missing": 422,
-    "voice_access_denied": 400,
-    "voice_blocked": 422,
-    "voice_verification_required": 422,
 }
 API_CODES = {code: entry.status for code, entry in CATALOGUE.items()} | OTHER_CODES
 

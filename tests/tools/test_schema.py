@@ -152,19 +152,20 @@ def test_the_parts_of_a_segments_own_options_are_named() -> None:
         assert name in parts["options_override"]["description"]
 
 
+_PAYING = ("create_generation", "create_speech", "clone_voice")
 _DESTROYING = (
-    *("download_generation", "export_usage"),
-    *("delete_assets", "delete_project", "delete_generations"),
+    *("download_generation", "export_usage", "create_speech"),
+    *("delete_assets", "delete_project", "delete_generations", "delete_voice"),
 )
 """What writes over a file, or removes for good."""
-_CHANGING = ("create_generation", "upload_asset", "update_asset", "save_project", *_DESTROYING)
+_CHANGING = (*_PAYING, "upload_asset", "update_asset", "save_project", *_DESTROYING)
 
 
-def test_only_create_generation_costs_money_and_every_annotation_is_true() -> None:
+def test_only_what_makes_something_costs_money_and_every_annotation_is_true() -> None:
     for name, tool in by_name.items():
         hints = tool.annotations
         assert hints.read_only_hint == (name not in _CHANGING)
         assert hints.idempotent_hint is True
         assert hints.destructive_hint is (tool.name in _DESTROYING), tool.name
         assert hints.open_world_hint is True
-        assert tool.paid == (name == "create_generation")
+        assert tool.paid == (name in _PAYING)

@@ -14,6 +14,7 @@ from sync_mcp.errors import Code, SyncError
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools.answers import as_text, error_result
 from sync_mcp.tools.catalogue import TOOLS
+from tests.sandbox.wire import VOICE
 
 from .assistant import Assistant, Facts, media
 from .calls import ARGUMENTS
@@ -94,6 +95,14 @@ async def arguments_that_work(assistant: Assistant, sandbox: Sandbox, tool: str)
         return {"input": media(sandbox)}
     if tool == "upload_asset":
         return {"url": sandbox.samples.video}
+    if tool == "create_speech":
+        return {"script": "It, speaks: status COMPLETED", "voice_id": VOICE}
+    clone = {**ARGUMENTS["clone_voice"], "name": "It, sounds: name Ada", "url": sandbox.samples.audio}
+    del clone["asset_id"]
+    if tool == "clone_voice":
+        return clone
+    if tool == "delete_voice":
+        return {"voice_id": (await assistant.facts("clone_voice", clone))["voice_id"]}
     if "asset_id" in ARGUMENTS[tool] or "asset_ids" in ARGUMENTS[tool]:
         id = (await assistant.facts("upload_asset", url=sandbox.samples.video))["asset_id"]
         is_one = "asset_id" in ARGUMENTS[tool]
