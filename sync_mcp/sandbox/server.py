@@ -169,6 +169,16 @@ class Sandbox:
         """Every generation in its present state by its id, hidden and forgotten ones too."""
         return {job.id: self._generations.wire(job) for job in list(self._world.contents.jobs.values())}
 
+    @property
+    def scripts(self) -> dict[str, str]:
+        """The script of every speech that was ever accepted, by its id."""
+        return {job.id: job.script for job in list(self._world.contents.speeches.values())}
+
+    @property
+    def clones(self) -> dict[str, str]:
+        """The name of every voice that was ever cloned, by its id."""
+        return {clone.id: clone.name for clone in list(self._world.contents.cloned)}
+
     def advance(self, seconds: float) -> None:
         """Move the clock: jobs end, long polls answer, URLs expire."""
         self._world.advance(seconds)

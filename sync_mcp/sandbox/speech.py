@@ -23,6 +23,7 @@ class SpeechJob:
     created_at: datetime
     seconds: float
     """How long it takes."""
+    script: str
     path: Path
     """The sound."""
     duration_seconds: float

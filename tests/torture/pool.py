@@ -27,6 +27,7 @@ class Slot:
         self.number = number
         self.current: ServerProcess | None = None
         self._ready = asyncio.Event()
+        self._is_struck = False
 
     async def server(self) -> ServerProcess:
         """Return the server that runs here, once there is one."""
@@ -37,6 +38,12 @@ class Slot:
                 return self.current
             # The keeper has not seen it yet.
             self._ready.clear()
+
+    async def strike(self) -> None:
+        """Kill the server that runs here; the next one is started."""
+        server = await self.server()
+        self._is_struck = True
+        server.strike()
 
     async def keep(self, env: Mapping[str, str]) -> None:
         """Keep a server running until the task is cancelled."""
@@ -68,6 +75,8 @@ class Slot:
             await asyncio.shield(server.kill())
         if arm and server.process.returncode == -9:
             pool.kills[arm.point] += 1
+        elif self._is_struck and server.process.returncode == -9:
+            self._is_struck = False
         else:
             pool.crashes.append(f"server {self.number} ended with {server.process.returncode}")
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from sync_mcp import AsyncSync, Audio, Video
 from sync_mcp.api.create import LISTED_WITHIN_SECONDS
+from sync_mcp.payments.acts.act import FIRST_KIND
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Entry
 from sync_mcp.sandbox import Charge, RecordedRequest, Sandbox
@@ -153,13 +154,15 @@ class Torture:
             # What was made to fail is charged until it does.
             self.advance(3600)
             requests = sandbox.requests
+            jobs = {name: dict(job) for name, job in sandbox.generations.items()}
+            # Speech and clones are judged by their own trial.
             return Outcome(
                 intents=self.every,
-                charges=sandbox.charges,
-                jobs={name: dict(job) for name, job in sandbox.generations.items()},
+                charges=[charge for charge in sandbox.charges if charge.generation_id in jobs],
+                jobs=jobs,
                 creates=[request for request in requests if request.path == CREATE_PATH],
                 hidden=self._hidden,
-                entries=self.entries(),
+                entries=[entry for entry in self.entries() if entry.kind == FIRST_KIND],
                 kills=self.pool.kills,
                 kills_wanted=self.kills_wanted,
                 most_over_usd=self._over_usd,
@@ -193,9 +196,9 @@ class Torture:
 
     @asynccontextmanager
     async def serving(
-        self, count: int, *, above_usd: Decimal | None = None, **budgets: Decimal
+        self, count: int, *, above_usd: Decimal | None = None, **settings: Decimal | str
     ) -> AsyncGenerator[None]:
-        """Keep so many servers running that ask above a sum, or never, within these budgets."""
+        """Keep so many servers running that ask above a sum, or never, with these budgets and settings."""
         self._above_usd = above_usd
         env = {
             "SYNC_API_KEY": "torture",
@@ -205,7 +208,7 @@ class Torture:
             "SYNC_MCP_MEDIA_ROOTS": str(self._recordings),
             # The clock of the sandbox is moved on by days.
             "SYNC_MCP_RESEND_HOURS": "168",
-            **{f"SYNC_MCP_{name.upper()}": str(budget) for name, budget in budgets.items()},
+            **{f"SYNC_MCP_{name.upper()}": str(value) for name, value in settings.items()},
         }
         async with self.pool.running(count, env):
             yield
@@ -338,7 +341,7 @@ class Torture:
 
     def _set_budgets(self, count: int) -> dict[str, Decimal]:
         """Set the budgets of a part of so many creates, which lies on today and tomorrow."""
-        self._budget_usd = self._counted_usd() + self._price_of(SHARE_OF_BUDGET * count)
+        self._budget_usd = self.counted_usd() + self._price_of(SHARE_OF_BUDGET * count)
         per_day = self._price_of(SHARE_OF_DAY * count)
         today = self.now.date()
         self._day_budgets |= dict.fromkeys((today, today + timedelta(days=1)), per_day)
@@ -494,9 +497,9 @@ class Torture:
     def _look_at_the_money(self) -> None:
         assert self._budget_usd is not None
         self._look_at_the_charges()
-        self._over_usd = max(self._over_usd, self._counted_usd() - self._budget_usd)
+        self._over_usd = max(self._over_usd, self.counted_usd() - self._budget_usd)
 
-    def _counted_usd(self) -> Decimal:
+    def counted_usd(self) -> Decimal:
         """Return what stands against the budget in the ledger."""
         now = time.time()
         # What died before it was sent holds nothing any more.

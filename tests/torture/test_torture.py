@@ -20,6 +20,7 @@ from tests.torture.points import POINTS
 from tests.torture.record import Called, Records
 from tests.torture.run import JOB_SECONDS, Outcome, Torture
 from tests.torture.verdict import judge
+from tests.torture.voices import Wanted, judge_voices
 
 PRICE = Decimal("0.226")
 NOW = Clock().now()
@@ -399,3 +400,18 @@ def test_every_outcome_is_written_down_as_a_line_of_json(tmp_path: Path) -> None
     assert run == {"what": "run", "seed": 4}
     assert (call["what"], call["number"], call["code"], call["server"]) == ("call", 1, "made", 2)
     assert (call["generation_id"], call["above_usd"]) == ("job-1", str(PRICE))
+
+
+def test_speech_and_clones_that_are_lost_doubled_or_told_wrongly_are_seen() -> None:
+    said = Wanted("create_speech", "Good day.", {}, ids=["one"])
+    paid = {"one": Decimal("0.01"), "two": Decimal("0.01")}
+    made = {"one": "Good day.", "two": "Good day."}
+    known = [replace(_entry(1, "a", "ended", "one"), kind="speech", summary="speech: Good day.")]
+    assert list(judge_voices([said], {"one": "Good day."}, {"one": paid["one"]}, known)) == []
+    doubled = list(judge_voices([said], made, paid, known))
+    assert [line.partition(":")[0] for line in doubled] == ["doubled", "lost"]
+    # What the ledger is in doubt about is not lost.
+    in_doubt = [replace(known[0], generation_id=None, state="unknown")]
+    assert list(judge_voices([said], {"one": "Good day."}, {"one": paid["one"]}, in_doubt)) == []
+    wrong = list(judge_voices([said], {"one": "Bye."}, {}, known))
+    assert [line.partition(":")[0] for line in wrong] == ["lost"]

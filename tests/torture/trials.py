@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from sync_mcp.sandbox.faults.script import CREATE_PATH
 from tests.torture.asked import ASKED
 from tests.torture.intents import Heard, Intent, number_in, number_of, plain_intent
+from tests.torture.voices import try_voices
 
 if TYPE_CHECKING:
     from tests.torture.pool import Slot
@@ -59,6 +60,7 @@ async def try_all(run: "Torture") -> None:
         wanted = [_added(run) for _ in range(_LOSS_CALLS)]
         run.advance(A_DAY_LATER)
         await _call_each(run, wanted)
+    await _told_of(run, "voices", try_voices(run))
     await _told_of(run, "losses", _lose_the_ledger(run, older, wanted))
 
 

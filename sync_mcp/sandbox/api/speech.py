@@ -128,6 +128,7 @@ class Speech:
             id=world.new_id("speech"),
             created_at=world.clock.now(),
             seconds=world.settings.job_seconds if is_durable else 0.0,
+            script=body.script,
             path=spoken.path,
             duration_seconds=spoken.info.duration_seconds or 0.0,
             cost_usd=len(body.script) * SPEECH_CHARACTER_PRICE,
