@@ -176,7 +176,11 @@ class NotVisibleYet(SyncError):
         made_at: str,
         may_appear: bool,
         standing: Standing = "held",
+        job: str = "generation",
+        tool: str = "create_generation",
     ) -> None:
+        self._job = job
+        self._tool = tool
         self.generation_id = safe(generation_id, ID_LIMIT)
         self.ledger_id = ledger_id
         self.may_appear = may_appear
@@ -190,10 +194,10 @@ class NotVisibleYet(SyncError):
         if self.standing == "named":
             yet = "does not show it yet" if self.may_appear else "does not show it"
             return (
-                f"The API named generation {format_id(self.generation_id)} for a create that was sent at "
+                f"The API named {self._job} {format_id(self.generation_id)} for a create that was sent at "
                 f"{made_at} and whose outcome is unknown, and {yet}."
             )
-        made = f"Generation {format_id(self.generation_id)} was made at {made_at}"
+        made = f"{self._job.capitalize()} {format_id(self.generation_id)} was made at {made_at}"
         match self.standing:
             case "let_go":
                 return f"{made}, the user let go of it since, and the API does not show it."
@@ -209,20 +213,24 @@ class NotVisibleYet(SyncError):
         match self.standing:
             case "let_go":
                 return (
-                    "Its money is not held any more, and create_generation with its arguments makes and pays "
+                    f"Its money is not held any more, and {self._tool} with its arguments makes and pays "
                     f"a new one. If this one shows after all, it is paid as well: the user looks at {look}."
                 )
             case "spent":
                 return f"Tell the user: what it cost stays spent ({look}). Making it again may be paid again."
             case "named" if self.may_appear:
                 return (
-                    "Wait, then make exactly the same create_generation call: it looks for the job first. Do "
+                    f"Wait, then make exactly the same {self._tool} call: it looks for the job first. Do "
                     f"not create another one; the money is held ({look})."
                 )
             case "named":
                 return (
-                    "Tell the user. Exactly the same create_generation call looks for the job once more, and "
+                    f"Tell the user. Exactly the same {self._tool} call looks for the job once more, and "
                     f"asks before it is sent again; until then the money is held ({look})."
+                )
+            case _ if self.may_appear and self._job != "generation":
+                return (
+                    f"Wait, then make exactly the same {self._tool} call: it is made, and its money is held."
                 )
             case _ if self.may_appear:
                 return (

@@ -129,7 +129,8 @@ class Guard:
             LimitReached, LedgerError, ApprovalRequired, NotVisibleYet: as `create_for`.
             SyncError: as of speech without a guard.
         """
-        call = PaidCall(sync, SpeechAct.of(request, sync), take, options or RequestOptions())
+        act = SpeechAct.of(request, sync)
+        call = PaidCall(sync, act, take, options or RequestOptions(), tool="create_speech")
         return (await self.create(call)).job
 
     async def clone_for(
@@ -141,7 +142,8 @@ class Guard:
             LimitReached, LedgerError, ApprovalRequired, NotVisibleYet: as `create_for`.
             SyncError: as of a clone without a guard.
         """
-        call = PaidCall(sync, CloneAct.of(request, consent), options=options or RequestOptions())
+        act = CloneAct.of(request, consent)
+        call = PaidCall(sync, act, options=options or RequestOptions(), tool="clone_voice")
         return (await self.create(call)).job
 
     async def create(self, call: PaidCall[JobT]) -> Made[JobT]:

@@ -7,6 +7,7 @@ from functools import partial
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import NotVisibleYet, Standing, SyncError
 from sync_mcp.payments.acts.act import COMPLETED, FAILED_STATUSES, FIRST_KIND, Job, PaidAct
+from sync_mcp.payments.acts.kinds import KINDS
 from sync_mcp.payments.attempt import Attempt
 from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.intention import Intention, differing_extras
@@ -205,7 +206,14 @@ def not_visible(entry: Entry, now: float) -> NotVisibleYet:
         made_at=minute(datetime.fromtimestamp(entry.last_sent_at, UTC)),
         may_appear=now - entry.last_sent_at < VISIBLE_WITHIN_SECONDS,
         standing=_standing(entry),
+        job="generation" if entry.kind == FIRST_KIND else _noun_of(entry),
+        tool=entry.tool,
     )
+
+
+def _noun_of(entry: Entry) -> str:
+    kind = KINDS.get(entry.kind)
+    return "job" if kind is None else kind.noun
 
 
 def _standing(entry: Entry) -> Standing:

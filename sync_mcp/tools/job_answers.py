@@ -425,10 +425,11 @@ def creates_in_doubt(count: int) -> str:
     return f"{count_of(count, 'create has', 'creates have')} an unknown outcome"
 
 
-def advise_unresolved(count: int) -> str:
+def advise_unresolved(entries: Sequence[Entry]) -> str:
     """Return what can be done about creates of unknown outcome."""
+    tools = " or ".join(dict.fromkeys(entry.tool for entry in entries))
     return (
-        f"{creates_in_doubt(count)}: the same create_generation call looks for its job and pays nothing "
+        f"{creates_in_doubt(len(entries))}: the same {tools} call looks for its job and pays nothing "
         f"twice. Or the user settles it with {ledger_command('show')} and its ledger_id."
     )
 
@@ -439,7 +440,7 @@ def list_next_step(
     cursor: str | None,
     narrowed: bool,
     unreadable: int,
-    unresolved: int = 0,
+    unresolved: Sequence[Entry] = (),
     ledger_fault: LedgerError | None = None,
 ) -> str:
     steps: list[str] = []

@@ -123,7 +123,7 @@ async def list_generations(context: CallContext, arguments: ListArguments) -> Li
             generations=[],
             next_step=(
                 f"The API's list cannot be read now ({error.code}): call list_generations again in a "
-                f"while. {advise_unresolved(len(unresolved))}"
+                f"while. {advise_unresolved(unresolved)}"
             ),
         )
     rows = fit_rows(page[: arguments.limit], await find_entries(context, page[: arguments.limit]))
@@ -139,7 +139,7 @@ async def list_generations(context: CallContext, arguments: ListArguments) -> Li
             cursor=cursor,
             narrowed=bool(arguments.status or arguments.project_id or arguments.cursor),
             unreadable=page.unreadable,
-            unresolved=len(unresolved),
+            unresolved=unresolved,
             ledger_fault=ledger_fault,
         ),
         note=f"What is unresolved cannot be told: {ledger_fault.message}" if ledger_fault else None,

@@ -15,6 +15,7 @@ from sync_mcp.errors import (
     ApprovalDenied,
     ApprovalRequired,
     LimitReached,
+    NotVisibleYet,
     OutcomeUnknown,
     QuoteRefused,
     RequestRejectedError,
@@ -288,4 +289,16 @@ async def test_a_503_that_names_a_fault_of_the_moment_is_no_word_about_the_rollo
     assert (posts(sandbox, AT_ONCE), len(sandbox.charges)) == ([], 1)
     sandbox.clear_faults()
     assert (await guard.create(PaidCall(sync, speech(sync)))).how in ("found", "sent now", "was there")
+    assert len(sandbox.charges) == 1
+
+
+async def test_a_speech_that_the_api_does_not_show_yet_is_told_in_its_own_words(
+    sync: AsyncSync, sandbox: Sandbox, guard: Guard
+) -> None:
+    sandbox.add_fault(Fault(job="forget"))
+    made = await guard.create(PaidCall(sync, speech(sync), tool="create_speech"))
+    with pytest.raises(NotVisibleYet) as hidden:
+        await guard.create(PaidCall(sync, speech(sync), tool="create_speech"))
+    assert hidden.value.message.startswith(f"Speech {made.job.id} was made at ")
+    assert "exactly the same create_speech call" in hidden.value.next_step
     assert len(sandbox.charges) == 1

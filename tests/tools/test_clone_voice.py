@@ -199,3 +199,13 @@ async def test_the_user_is_asked_by_the_hosts_form_before_a_voice_goes(
     assert answer.code == "approval_denied"
     assert 'voice: "My own voice"' in questions[0]
     assert [one for one in sandbox.requests if one.method == "DELETE"] == []
+
+
+async def test_a_clone_in_doubt_is_told_first_in_the_list_with_its_own_tool(
+    cloner: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(method="POST", path=VOICES, drop="before"))
+    await cloner.error("clone_voice", ADA, url=sandbox.samples.audio)
+    listed = await cloner.facts("list_generations")
+    assert "voice clone: Ada Li" in listed["unresolved"][0]
+    assert "the same clone_voice call looks for its job" in listed["next_step"]
