@@ -103,7 +103,8 @@ class AsyncSync:
     What the API offers stands in these attributes:
         generations: make, price, wait for, list, download and delete videos; `create_many` makes many.
         assets: upload local files, and find, list, download and delete what was uploaded.
-        voices: the voices that can say a script.
+        speech: say a script without a video.
+        voices: the voices that can say a script; clone one's own, and delete those.
         account: the plan, how many jobs may run at once, and the balance.
         usage: what the jobs of a time did cost, where the organization has that export.
         models: what there is to make a video with.

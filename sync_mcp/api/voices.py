@@ -49,12 +49,9 @@ class ClonedVoice(Voice):
     created_at: datetime | None = None
     """None: the API does not tell when it was made."""
     status: str = "COMPLETED"
+    finished: bool = True
+    """There is nothing to wait for."""
     error_code: str | None = None
-
-    @property
-    def finished(self) -> bool:
-        """True: there is nothing to wait for."""
-        return True
 
 
 class CloneRequest(CamelModel):
