@@ -23,7 +23,7 @@ from sync_mcp.tools.answers import SANDBOX_MARK, error_result
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.context import CALL_SECONDS, CallContext, Served
 from sync_mcp.tools.late import Late
-from sync_mcp.tools.opening import AccountOpening, BookOpening, Folders, Policy
+from sync_mcp.tools.opening import WEBHOOK_PATH, AccountOpening, BookOpening, Folders, Policy
 from sync_mcp.tools.process import open_process
 from sync_mcp.tools.registry import Tools, Withheld
 from sync_mcp.tools.toolsets import Selection, select_tools
@@ -32,6 +32,7 @@ from sync_mcp.tools.withheld import READ_ONLY_SETTING
 
 if TYPE_CHECKING:
     from sync_mcp.tools.account import Account
+    from sync_mcp.tools.webhooks import WebhookReceiver
 
 logger = logging.getLogger("sync_mcp.server")
 
@@ -50,6 +51,7 @@ _LIST_SKILLS: "Late[[Mapping[str, Withheld]], types.CacheableResult]" = Late("sk
 _GET_SKILL: "Late[[str, Mapping[str, Withheld]], types.CacheableResult]" = Late("skills:get_skill")
 _LIST_RESOURCES: "Late[[Mapping[str, Withheld]], types.ListResourcesResult]" = Late("skills:list_resources")
 _READ_RESOURCE: "Late[[str, Mapping[str, Withheld]], types.ReadResourceResult]" = Late("skills:read_resource")
+_RECEIVE: "Late[[Served, str], WebhookReceiver]" = Late("webhooks:WebhookReceiver")
 _EXTENSIONS: dict[str, dict[str, Any]] = {"io.modelcontextprotocol/skills": {}}
 """What is told of each extension of the protocol that is served: of skills, that no folder is listed."""
 _FORMS_HAVE_A_MODE = "2025-11-25"
@@ -62,11 +64,13 @@ def create_server(
     sandbox_url: str | None = None,
     tools: Tools = TOOLS,
     stopping: anyio.Event | None = None,
+    webhooks: "WebhookDoor | None" = None,
 ) -> Server[Served]:
     """Return the server, not yet connected to anything.
 
     `sandbox_url` is the origin of an embedded sandbox that stands in for the API. Once `stopping` is set,
     calls that wait for a job are answered with its present state, and all others within `STOP_SECONDS`.
+    `webhooks` takes what comes as a webhook while it runs.
 
     Raises:
         ConfigurationError: a toolset or a tool is named in the settings that does not exist.
@@ -78,9 +82,37 @@ def create_server(
     @asynccontextmanager
     async def lifespan(_: Server[Served]) -> AsyncGenerator[Served]:
         async with open_process(_book_opening(settings, sandbox_url), stopping) as process:
-            yield Served(process, _account_opening(settings, sandbox_url))
+            served = Served(process, _account_opening(settings, sandbox_url))
+            if webhooks is not None:
+                webhooks.served = served
+            yield served
 
     return assemble_server(selection, lifespan, sandbox_url=sandbox_url)
+
+
+class WebhookDoor:
+    """Takes the API's webhooks, signed by a secret, for the server that is made with it.
+
+    Attributes:
+        served: what the server's calls run on, while it runs.
+    """
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+        self._receiver: WebhookReceiver | None = None
+        self.served: Served | None = None
+
+    async def take(self, body: bytes, headers: Mapping[str, str]) -> bool:
+        """Take what came as a webhook; return whether there was room for it.
+
+        Raises:
+            WebhookRefused: the API has not sent it, or not now, or it cannot be read.
+        """
+        if self.served is None:
+            return False
+        if self._receiver is None:
+            self._receiver = _RECEIVE(self.served, self._secret)
+        return self._receiver.take(body, headers)
 
 
 def assemble_server(
@@ -305,7 +337,12 @@ def _book_opening(settings: Settings, sandbox_url: str | None) -> BookOpening:
 def _account_opening(settings: Settings, sandbox_url: str | None) -> AccountOpening:
     """Return with what the account of these settings is opened; over HTTP it has no usual folders."""
     above = settings.approve_above_usd
-    policy = Policy(None if above == "never" else above, settings.approve_by, settings.webhook_hosts)
+    policy = Policy(
+        None if above == "never" else above,
+        settings.approve_by,
+        settings.told_hosts,
+        None if settings.public_url is None else f"{settings.public_url}{WEBHOOK_PATH}",
+    )
     folders = Folders(settings.media_roots, settings.download_dir, has_usual=not settings.http)
     if sandbox_url is not None:
         return AccountOpening(_SANDBOX_KEY, sandbox_url, policy, folders, is_sandbox=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, cast
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -17,6 +18,7 @@ from sync_mcp.texts import near, safe, split_names, without_secrets
 PREFIX = "SYNC_MCP_"
 
 _HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+_PUBLIC_URL = re.compile(r"https://[A-Za-z0-9.-]+(:\d{1,5})?(/[\w.~-]+)*", re.ASCII)
 _UNFILLED = re.compile(r"\$\{user_config\.(\w{1,40})\}")
 
 HIGHEST_USD = Decimal(1_000_000)
@@ -64,6 +66,16 @@ class Settings(BaseModel):
         default=(),
         description="Hosts that may be told of a finished job and its URL unasked, with commas between; any "
         "other webhook is asked about.",
+    )
+    public_url: str | None = Field(
+        default=None,
+        description="Where the API reaches the server over HTTP, such as `https://mcp.example.com`: the end "
+        "of a job that names no webhook is told to `/webhooks/sync` there.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="Secret that the organization's webhooks are signed by, `whsec_...`; over HTTP they are "
+        "then taken at `/webhooks/sync`, by their signature in place of a token.",
     )
     max_usd_per_job: Dollars | None = Field(
         default=None, description="Most that one job may cost, by its estimate."
@@ -168,6 +180,23 @@ class Settings(BaseModel):
             raise ValueError("is no folder of a user") from None
         return home
 
+    @field_validator("public_url")
+    @classmethod
+    def _reachable(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        origin = check_origin(url)
+        if not _PUBLIC_URL.fullmatch(origin):
+            raise ValueError("is no plain https URL")
+        return origin
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _possible_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret and not is_token(secret.get_secret_value()):
+            raise ValueError("is no secret")
+        return secret
+
     @field_validator("http_token")
     @classmethod
     def _possible_token(cls, token: SecretStr | None) -> SecretStr | None:
@@ -227,6 +256,17 @@ class Settings(BaseModel):
         """The limits on money that are set, in US dollars, by what the payments call them."""
         amounts = {limit: getattr(self, setting) for limit, setting in self.LIMITS.items()}
         return {limit: amount for limit, amount in amounts.items() if amount is not None}
+
+    @property
+    def public_host(self) -> str | None:
+        """The name by which the API calls the server; None where it does not."""
+        host = None if self.public_url is None else urlsplit(self.public_url).hostname
+        return host and host.rstrip(".")
+
+    @property
+    def told_hosts(self) -> tuple[str, ...]:
+        """The hosts that may be told of a finished job unasked, this server's own too."""
+        return (*self.webhook_hosts, *([self.public_host] if self.public_host else []))
 
     @property
     def makes_token(self) -> bool:
@@ -336,7 +376,7 @@ _PLACEHOLDER_SENT = (
     "SYNC_API_KEY is a placeholder: put a key in its place, made at https://sync.so/settings/api-keys, or "
     "take --sandbox, which needs none."
 )
-_SECRETS = ("api_key", "http_token")
+_SECRETS = ("api_key", "http_token", "webhook_secret")
 _WANTED = {
     "api_key": "a key in plain letters and signs; copy it again",
     "base_url": "https://host (or http on this machine), without credentials or query",
@@ -346,6 +386,8 @@ _WANTED = {
     "approve_above_usd": "an amount of US dollars such as 2.50, 0, or never",
     "approve_by": "ask, user or quote",
     "webhook_hosts": "names of hosts, such as hooks.example.com, with commas between",
+    "public_url": "https://host, with a port or a path where it has one",
+    "webhook_secret": f"the organization's secret, at least {SHORTEST} letters and signs without spaces",
     "max_usd_per_job": "an amount of US dollars such as 2.50",
     "budget_usd_per_day": "an amount of US dollars such as 20",
     "budget_usd": "an amount of US dollars such as 100",

@@ -322,3 +322,40 @@ def test_each_setting_that_a_flag_overrides_is_known_by_the_flag() -> None:
     parsed = vars(create_parser().parse_args(["doctor"])).keys() | {"home"}
     assert Settings.FLAGS.keys() == parsed & Settings.model_fields.keys()
     assert all(flag in create_parser().format_help() for flag in Settings.FLAGS.values() if flag != "--home")
+
+
+def test_the_name_by_which_the_api_calls_the_server_may_be_told_of_a_jobs_end() -> None:
+    settings = _read(
+        {
+            "SYNC_MCP_PUBLIC_URL": "https://MCP.example.com:8443/sync/",
+            "SYNC_MCP_WEBHOOK_HOSTS": "hooks.example.com",
+        }
+    )
+    assert settings.public_url == "https://mcp.example.com:8443/sync"
+    assert settings.public_host == "mcp.example.com"
+    assert settings.told_hosts == ("hooks.example.com", "mcp.example.com")
+    assert _read({}).told_hosts == ()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://mcp.example.com",
+        "http://127.0.0.1:8000",
+        "mcp.example.com",
+        "https://user@mcp.example.com",
+        "https://mcp.example.com/?a=1",
+        "https://mcp.example.com/a b",
+        "https://mcp.example.com\\@evil.example",
+    ],
+)
+def test_the_api_calls_a_server_by_plain_https_alone(url: str) -> None:
+    assert _complaint({"SYNC_MCP_PUBLIC_URL": url}).startswith("SYNC_MCP_PUBLIC_URL must be https://host")
+
+
+def test_a_short_secret_of_webhooks_is_refused_and_not_shown() -> None:
+    told = _complaint({"SYNC_MCP_WEBHOOK_SECRET": "whsec_short"})
+    assert told == (
+        "SYNC_MCP_WEBHOOK_SECRET must be the organization's secret, at least 16 letters and signs without "
+        "spaces."
+    )

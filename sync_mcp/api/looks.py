@@ -197,8 +197,14 @@ class Looks:
             # Beside the ticks: an answer that is late must not hold up the others.
             asking.start_soon(self._ask, job)
 
+    async def ask(self, job: Watched) -> None:
+        """Read at once how one job is."""
+        await self.allowance.take()
+        await self._ask(job)
+
     async def _ask(self, job: Watched) -> None:
-        with anyio.CancelScope() as job.asking:
+        with anyio.CancelScope() as scope:
+            job.asking = scope
             if not job.is_wanted:
                 return
             try:
@@ -207,7 +213,9 @@ class Looks:
                 if isinstance(error, RateLimitError):
                     self.slow_down(error)
                 job.fail(await self.explain(job.id, error))
-        job.asking = None
+        # Another reading may have taken its place.
+        if job.asking is scope:
+            job.asking = None
 
 
 def _pages(jobs: Sequence[Watched]) -> Iterator[list[Watched]]:

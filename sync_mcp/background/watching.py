@@ -3,11 +3,16 @@
 While a single job is waited for, that is the API's long poll, which ends when the job does. While several
 are, one list for each hundred of them tells in every tick how all of them are, and a job that the list leaves
 out is asked for by itself. Nobody waiting, no request.
+
+Where webhooks tell of a job's end, in whichever process they arrive, it is read again at once; then it is
+looked at slowly beside that, since not every end is told.
 """
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 import anyio
@@ -23,16 +28,38 @@ from sync_mcp.texts import FAULT_LIMIT, safe
 
 logger = logging.getLogger("sync_mcp.payments")
 
+HEARING_SECONDS = 0.1
+"""How often it is read what webhooks have told, while somebody waits for a job that names one of ours."""
+
+TOLD_TICK_SECONDS = 10.0
+"""How often several jobs are looked at whose ends are all to be told."""
+
 _FIRST_ANSWER_SECONDS = TICK_SECONDS + READ_SECONDS
 
 OnUpdate = Callable[[Generation], Awaitable[None]]
 OnNews = Callable[[Mapping[str, Outcome]], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """How what webhooks told is heard.
+
+    Attributes:
+        read: returns what came after a number, oldest first: the number of each delivery and its job's id.
+        path: how the URL ends to which a job's end is told for us, by whichever process of this ledger.
+        url: the whole one that jobs get here; None where they get none.
+    """
+
+    read: Callable[[int], Awaitable[Sequence[tuple[int, str]]]]
+    path: str
+    url: str | None = None
+
+
 class Watcher:
     """The watcher of an account. It runs in `task_group` while somebody waits.
 
-    `explain_missing` says what is known here of a job that the API does not show.
+    `explain_missing` says what is known here of a job that the API does not show, `hearing` how it is heard
+    what webhooks told.
     """
 
     def __init__(
@@ -40,11 +67,16 @@ class Watcher:
         client_of: Callable[[], AsyncSync],
         task_group: TaskGroup,
         explain_missing: Callable[[str], Awaitable[SyncError | None]] | None = None,
+        hearing: Hearing | None = None,
     ) -> None:
         self._client_of = client_of
+        self._hearing = hearing
+        self._is_deaf = False
+        self._to_hear = anyio.Event()
         self._task_group = task_group
         self._looks = Looks(lambda: client_of().generations, explain_missing=explain_missing)
         self._jobs: dict[str, _Job] = {}
+        self._looked_at = -math.inf
         self._running = False
         self._regrouped = News()
         self._followed: _Job | None = None
@@ -72,7 +104,7 @@ class Watcher:
         with self._waiting([generation_id], seconds) as wait:
             [job] = wait.jobs
             if known is not None:
-                job.tell(known)
+                job.begin_with(known)
             told: Generation | None = None
 
             async def pass_on() -> bool:
@@ -146,7 +178,7 @@ class Watcher:
     def _waiting(self, generation_ids: Sequence[str], seconds: float) -> "Generator[_Wait]":
         ids = [check_id(id) for id in dict.fromkeys(generation_ids)]
         fault = self._looks.allowance.rests_for
-        jobs = [self._jobs.setdefault(id, _Job(id, fault)) for id in ids]
+        jobs = [self._jobs.setdefault(id, _Job(id, fault, self._note_read)) for id in ids]
         wait = _Wait(jobs, anyio.current_time() + seconds)
         for job in jobs:
             job.waits.add(wait)
@@ -182,6 +214,8 @@ class Watcher:
             # Once more where somebody joined while the last requests were broken off.
             while self._open():
                 async with anyio.create_task_group() as asking:
+                    if self._hearing is not None:
+                        asking.start_soon(self._hear, self._hearing, asking)
                     while jobs := self._open():
                         await (self._follow(jobs[0]) if len(jobs) == 1 else self._tick(asking))
                     asking.cancel_scope.cancel()
@@ -214,24 +248,95 @@ class Watcher:
 
     async def _tick(self, asking: TaskGroup) -> None:
         """Look at all jobs when it is time to."""
-        with anyio.CancelScope(deadline=max(self._looks.next_at, self._looks.allowance.rests_until)):
-            while len(self._open()) > 1:
+        while len(jobs := self._open()) > 1 and anyio.current_time() < (due_at := self._due_at(jobs)):
+            # Who joins, or is told of, may be due earlier.
+            with anyio.CancelScope(deadline=due_at):
                 await self._regrouped.wait()
-        jobs = self._open()
         if len(jobs) < 2:
             return
+        self._looked_at = anyio.current_time()
         with anyio.CancelScope() as self._listing:
             await self._looks.look(jobs, asking)
         self._listing = None
+
+    def _due_at(self, jobs: "Sequence[_Job]") -> float:
+        """Return when, on anyio's clock, several jobs are looked at next."""
+        due_at = max(self._looks.next_at, self._looks.allowance.rests_until)
+        are_told = not self._is_deaf and all(map(self._will_be_told, jobs))
+        return max(due_at, self._looked_at + TOLD_TICK_SECONDS) if are_told else due_at
+
+    # What webhooks tell
+
+    def _will_be_told(self, job: "_Job") -> bool:
+        """Return whether a job ran at its last reading, and a webhook of ours is to tell its end."""
+        url = self._hearing.url if self._hearing else None
+        return url is not None and job.is_read and not job.is_told and job.webhook_url == url
+
+    def _is_heard(self, job: "_Job") -> bool:
+        """Return whether its end may be told to a process of ours, whatever this one's settings are."""
+        hook = job.webhook_url
+        return self._hearing is not None and hook is not None and hook.endswith(self._hearing.path)
+
+    def _note_read(self, job: "_Job") -> None:
+        if not job.ended and self._is_heard(job):
+            self._to_hear.set()
+
+    async def _hear(self, hearing: Hearing, asking: TaskGroup) -> None:
+        """Read a job again as soon as a webhook has told of it."""
+        heard = 0
+        try:
+            while True:
+                await self._to_hear.wait()
+                for number, id in await hearing.read(heard):
+                    heard = number
+                    job = self._jobs.get(id)
+                    if job is not None and not job.ended:
+                        job.is_told = True
+                        asking.start_soon(self._read_again, job)
+                        self._regrouped.spread()
+                if any(map(self._is_heard, self._open())):
+                    await anyio.sleep(HEARING_SECONDS)
+                else:
+                    self._to_hear = anyio.Event()
+        except SyncError as error:
+            # They are looked at as if nobody told of them.
+            logger.warning("what webhooks told cannot be read: %s", error)
+            self._is_deaf = True
+            self._regrouped.spread()
+
+    async def _read_again(self, job: "_Job") -> None:
+        # An answer that is on its way may be from before the end.
+        if job.asking is not None:
+            job.asking.cancel()
+        await self._looks.ask(job)
 
 
 class _Job(Watched):
     """What is known of a job, and who waits for it."""
 
-    def __init__(self, id: str, fault: SyncError | None) -> None:
+    def __init__(self, id: str, fault: SyncError | None, on_read: "Callable[[_Job], None]") -> None:
         super().__init__(id)
         self.fault = fault
         self.waits: set[_Wait] = set()
+        self.is_read = False
+        """Whether it was read since it is waited for."""
+        self.is_told = False
+        """Whether a webhook has told of it meanwhile."""
+        self._on_read = on_read
+
+    @property
+    def webhook_url(self) -> str | None:
+        """Whom the API tells its end, as far as it is known."""
+        return self.latest.webhook_url if self.latest is not None else None
+
+    def begin_with(self, known: Generation) -> None:
+        """Take a state that a caller has already: older than a webhook may be."""
+        super().tell(known)
+
+    def tell(self, generation: Generation) -> None:
+        self.is_read = True
+        super().tell(generation)
+        self._on_read(self)
 
     @property
     def looked_at(self) -> bool:

@@ -66,15 +66,21 @@ def _serve_stdio(settings: Settings) -> None:
 
 def _serve_http(settings: Settings) -> None:
     # As for stdio.
-    from sync_mcp.server import create_server
-    from sync_mcp.serving.http import MCP_PATH, check_exposure, create_app, listen, serve_http
+    from sync_mcp.server import WEBHOOK_PATH, WebhookDoor, create_server
+    from sync_mcp.serving.http import MCP_PATH, Hook, check_exposure, create_app, listen, serve_http
 
     check_exposure(settings.http_host, settings.http_allowed_hosts, has_token=settings.has_token)
     tokens = read_tokens(settings)
     with listen(settings.http_host, settings.http_port) as listening, own_sandbox(settings) as sandbox:
         stopping = anyio.Event()
-        server = create_server(settings, sandbox_url=sandbox.url if sandbox else None, stopping=stopping)
-        app = create_app(server, allowed_hosts=settings.http_allowed_hosts, tokens=tokens)
+        secret = settings.webhook_secret
+        webhooks = None if secret is None else WebhookDoor(secret.get_secret_value())
+        server = create_server(
+            settings, sandbox_url=sandbox.url if sandbox else None, stopping=stopping, webhooks=webhooks
+        )
+        own_name = [settings.public_host] if settings.public_host else []
+        hook = None if webhooks is None else Hook(WEBHOOK_PATH, own_name, webhooks.take)
+        app = create_app(server, allowed_hosts=settings.http_allowed_hosts, tokens=tokens, hook=hook)
         gc.freeze()
         gc.enable()
         port = int(listening.getsockname()[1])

@@ -49,13 +49,14 @@ from sync_mcp.machine.home import home_folder
 from sync_mcp.payments.book.agreements import Agreements
 from sync_mcp.payments.book.attempts import Attempts
 from sync_mcp.payments.book.decisions import Decisions
+from sync_mcp.payments.book.deliveries import Deliveries
 from sync_mcp.payments.book.endings import Endings
 from sync_mcp.payments.book.sums import Sums
 from sync_mcp.payments.rows import ACCOUNTS
 from sync_mcp.payments.stores.sqlite import SqliteStore
 
 
-class Ledger(Attempts, Agreements, Sums, Endings, Decisions):
+class Ledger(Attempts, Agreements, Sums, Endings, Decisions, Deliveries):
     """The user's ledger in a folder; the folder and the file are made when they are first needed.
 
     Args:

@@ -276,6 +276,16 @@ ACCOUNTS = Table(
     Column("is_sandbox", Boolean, nullable=False),
 )
 """Which account a key belongs to; told once, it stays: a digest must not change under a job."""
+DELIVERIES = Table(
+    "deliveries",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("base_url", String, nullable=False),
+    Column("job_id", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("came_at", Double, nullable=False),
+)
+"""What webhooks have told, in the order in which it came, each news once; see `Deliveries`."""
 
 
 def entries_in(found: CursorResult[Any]) -> list[Entry]:

@@ -1,7 +1,7 @@
 """Serve an MCP server over Streamable HTTP, stateless, to clients of both protocol eras.
 
-`/mcp` speaks the protocol; `/health` tells that the process is there. Any process with the same settings can
-answer any request.
+`/mcp` speaks the protocol; `/health` tells that the process is there; a hook takes what others post to a path
+of its own. Any process with the same settings can answer any request.
 """
 
 import hmac
@@ -11,7 +11,8 @@ import signal
 import socket
 from asyncio import AbstractEventLoop, Protocol, TimerHandle, Transport, get_running_loop, timeout
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -31,7 +32,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import HANDLED_SIGNALS
 
 from sync_mcp.access import LOOPBACK
-from sync_mcp.errors import ConfigurationError
+from sync_mcp.errors import ConfigurationError, WebhookRefused
 from sync_mcp.machine.listen import BACKLOG, listening_socket
 from sync_mcp.serving.caller import asked_toolsets, caller
 from sync_mcp.serving.connections import Connections, raise_descriptors
@@ -56,6 +57,7 @@ _UNUSABLE_ID = {
     "error": {"code": INVALID_REQUEST, "message": "an id is a string or an integer"},
 }
 _BODY_BYTES = 4 * 1024 * 1024
+_HOOK_BYTES = 1024 * 1024
 _SILENT_SECONDS = 5.0
 _HEAD_SECONDS = 15.0
 _BODY_SECONDS = 30.0
@@ -64,6 +66,22 @@ _LINE_SECONDS = 1.0
 _NOISE = ("Invalid HTTP request", "Unsupported upgrade request", "No supported WebSocket library")
 """What uvicorn says of single requests."""
 _ACCEPT_FAILED = "socket.accept() out of system resource"
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """What takes requests at a path of its own, from whoever signs them.
+
+    Attributes:
+        path: the path, as in `/hooks`.
+        hosts: the names that they may call this server by, beside those of its clients.
+        take: takes the raw body of a request and its headers, and returns whether there was room for it;
+            raises `WebhookRefused` where it is not believed, or cannot be read.
+    """
+
+    path: str
+    hosts: Sequence[str]
+    take: Callable[[bytes, Mapping[str, str]], Awaitable[bool]]
 
 
 def check_exposure(host: str, allowed_hosts: Sequence[str], *, has_token: bool) -> None:
@@ -87,10 +105,12 @@ def create_app(
     *,
     allowed_hosts: Sequence[str] = (),
     tokens: Mapping[str, str | None] | None = None,
+    hook: Hook | None = None,
 ) -> ASGIApp:
     """Return the ASGI application; `allowed_hosts` are accepted beside this machine's own loopback names.
 
-    With `tokens` one of them is needed; the value of each is the name of whom it was given to, or None.
+    With `tokens` one of them is needed; the value of each is the name of whom it was given to, or None. What
+    `hook` takes needs none.
     """
     routes = server.streamable_http_app(
         streamable_http_path=MCP_PATH,
@@ -104,10 +124,11 @@ def create_app(
     )
     # It would lead to the host that the client names, whichever that is.
     routes.router.redirect_slashes = False
-    app: ASGIApp = _Entrance(
-        routes, server.session_manager.handle_request, (*_LOOPBACK_HOSTS, *allowed_hosts)
-    )
-    return _OneLength(_BearerOnly(app, tokens) if tokens else app)
+    names = (*_LOOPBACK_HOSTS, *allowed_hosts)
+    app: ASGIApp = _Entrance(routes, server.session_manager.handle_request, names)
+    if tokens:
+        app = _BearerOnly(app, tokens)
+    return _OneLength(app if hook is None else _Hooked(app, hook, names))
 
 
 async def _health(_: Request) -> JSONResponse:
@@ -157,6 +178,46 @@ class _OneLength:
         await refusal(scope, receive, send)
 
 
+class _Hooked:
+    """Hands a hook what comes to its path; all else goes on to what lies behind."""
+
+    def __init__(self, app: ASGIApp, hook: Hook, names: Sequence[str]) -> None:
+        self._app = app
+        self._hook = hook
+        self._names = frozenset(name.lower() for name in (*names, *hook.hosts))
+        self._refused = _CountedLine()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != self._hook.path:
+            await self._app(scope, receive, send)
+            return
+        answer = await self._answer(scope, receive)
+        if answer is not None:
+            await answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response | None:
+        """Return the answer; None where nobody is left to be told."""
+        [host] = _header(scope, b"host") or [""]
+        if not _is_named(host, self._names):
+            self._refused.say(f"refused the host {clean(host, _SHOWN)}")
+            return PlainTextResponse("Invalid Host header", 421)
+        if scope["method"] != "POST":
+            return PlainTextResponse("Method Not Allowed", 405, {"Allow": "POST"})
+        messages = await _whole(receive, _HOOK_BYTES)
+        if isinstance(messages, Response):
+            return messages
+        if messages[-1]["type"] == "http.disconnect":
+            return None
+        body = b"".join(message.get("body", b"") for message in messages)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            has_room = await self._hook.take(body, headers)
+        except WebhookRefused as error:
+            self._refused.say(f"refused a webhook: {error.message} ({error.code})")
+            return PlainTextResponse(error.message, 400 if error.code == "event_unreadable" else 401)
+        return Response(status_code=204) if has_room else PlainTextResponse("Too many at once", 503)
+
+
 class _Entrance:
     """Lets a request in when it names this server, is whole, and can be answered.
 
@@ -200,23 +261,24 @@ class _Entrance:
         So is one who asks for a stream of its own: a stateless server would keep it open and never use it.
         """
         [host] = _header(scope, b"host") or [""]
-        if not self._is_named(host):
+        if not _is_named(host, self._names):
             self._strangers.say(f"refused the host {clean(host, _SHOWN)}")
             return PlainTextResponse("Invalid Host header", 421)
         for origin in filter(None, _header(scope, b"origin")):
             scheme, _, place = origin.partition("://")
-            if scheme not in ("http", "https") or not self._is_named(place):
+            if scheme not in ("http", "https") or not _is_named(place, self._names):
                 self._strangers.say(f"refused the origin {clean(origin, _SHOWN)}")
                 return PlainTextResponse("Invalid Origin header", 403)
         if scope["path"] == MCP_PATH and scope["method"] != "POST":
             return PlainTextResponse("Method Not Allowed", 405, {"Allow": "POST"})
         return None
 
-    def _is_named(self, host: str) -> bool:
-        if host in self._names:
-            return True
-        found = _HOST.fullmatch(host)
-        return found is not None and found["name"] in self._names
+
+def _is_named(host: str, names: Collection[str]) -> bool:
+    if host in names:
+        return True
+    found = _HOST.fullmatch(host)
+    return found is not None and found["name"] in names
 
 
 class _BearerOnly:
@@ -259,7 +321,7 @@ def _header(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1").lower() for value in _values(scope, name)]
 
 
-async def _whole(receive: Receive) -> deque[Message] | Response:
+async def _whole(receive: Receive, most_bytes: int = _BODY_BYTES) -> deque[Message] | Response:
     """Return all messages of a request, or the refusal of one too large or too slow.
 
     It is read whole before it is looked at: it may be so large, and take so long, and no more.
@@ -272,7 +334,7 @@ async def _whole(receive: Receive) -> deque[Message] | Response:
                 message = await receive()
                 messages.append(message)
                 length += len(message.get("body", b""))
-                if length > _BODY_BYTES:
+                if length > most_bytes:
                     return PlainTextResponse("Content Too Large", 413, {"Connection": "close"})
                 if message["type"] != "http.request" or not message.get("more_body", False):
                     return messages

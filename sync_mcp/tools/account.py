@@ -4,7 +4,7 @@ Nothing here is shared with another account, whoever else the process serves.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from urllib.parse import urlsplit
@@ -13,14 +13,14 @@ import anyio
 
 from sync_mcp.access import is_on_loopback
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.background.watching import Watcher
-from sync_mcp.background.work import Work
+from sync_mcp.background.watching import Hearing, Watcher
+from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.errors import ConfigurationError, LedgerError, SyncError
 from sync_mcp.media.inputs import LocalReader
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.media.paths.usual import usual_download_folder, usual_roots
 from sync_mcp.tools.kept_lists import KeptLists
-from sync_mcp.tools.opening import AccountOpening, Folders, Policy
+from sync_mcp.tools.opening import WEBHOOK_PATH, AccountOpening, Folders, Policy
 from sync_mcp.tools.own_outputs import OwnOutputs
 from sync_mcp.tools.process import Process
 
@@ -65,7 +65,8 @@ class Account:
         """What its user lets be done unasked."""
         self.lists = KeptLists(lambda: self.client)
         """What the API lists for it."""
-        self.watcher = Watcher(lambda: self.client, process.tasks, self.explain_missing)
+        hearing = Hearing(self._read_deliveries, WEBHOOK_PATH, policy.webhook_url)
+        self.watcher = Watcher(lambda: self.client, process.tasks, self.explain_missing, hearing)
         """What every wait for a job goes through."""
         self.work = Work(process.tasks)
         """What goes on when the call that began it has ended."""
@@ -154,6 +155,10 @@ class Account:
         except LedgerError as error:
             logger.warning("what the ledger says of a job cannot be told: %s", error)
             return None
+
+    async def _read_deliveries(self, after: int) -> Sequence[tuple[int, str]]:
+        ledger = self._process.guard.ledger
+        return await do_in_thread(ledger.read_deliveries, self.client.base_url, after)
 
     async def aclose(self) -> None:
         """Close the client's connections."""

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from sync_mcp.tools.user import ApproveBy
 
+WEBHOOK_PATH = "/webhooks/sync"
+"""Where a server over HTTP takes the API's webhooks."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -16,11 +19,13 @@ class Policy:
         approve_above_usd: the most that may be paid unasked within a day; None asks about no price.
         approve_by: whose yes counts.
         webhook_hosts: the hosts that may be told of a job's end unasked.
+        webhook_url: whom a job's end is told where a call names nobody; None for nobody.
     """
 
     approve_above_usd: Decimal | None
     approve_by: ApproveBy = "ask"
     webhook_hosts: Sequence[str] = ()
+    webhook_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ async def read_request(account: Account, arguments: RequestArguments) -> Generat
     """Return what is to be made or priced."""
     model = _choose_model(arguments)
     fields = arguments.model_dump(exclude_none=True, include=set(REQUEST))
+    if account.policy.webhook_url is not None:
+        fields.setdefault("webhook_url", account.policy.webhook_url)
     faults = [fault for number, item in enumerate(arguments.input) for fault in _find_misplaced(item, number)]
     told: set[str] = set()
     for number, item in enumerate(fields["input"]):

@@ -175,6 +175,18 @@ VERSION_10 = (
     "CREATE INDEX ix_quotes_used_by ON quotes (used_by)",
 )
 
+VERSION_11 = (
+    # What webhooks have told: whoever waits for a job, in whichever process, reads it here.
+    """CREATE TABLE deliveries (
+        number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        base_url VARCHAR NOT NULL,
+        job_id VARCHAR NOT NULL,
+        status VARCHAR NOT NULL,
+        came_at DOUBLE NOT NULL,
+        UNIQUE (base_url, job_id, status)
+    )""",
+)
+
 VERSIONS = (
     VERSION_1,
     VERSION_2,
@@ -186,6 +198,7 @@ VERSIONS = (
     VERSION_8,
     VERSION_9,
     VERSION_10,
+    VERSION_11,
 )
 
 STATE = (
