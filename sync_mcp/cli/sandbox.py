@@ -45,10 +45,13 @@ def run(arguments: argparse.Namespace) -> None:
         stop(error.strerror or str(error))
 
 
-def own_sandbox(settings: Settings) -> "AbstractContextManager[Sandbox | None]":
+def own_sandbox(
+    settings: Settings, *, webhook_origin: str | None = None
+) -> "AbstractContextManager[Sandbox | None]":
     """Return what runs a sandbox of this process's own, None where the settings want none.
 
-    The program ends where PyAV is missing.
+    Its webhooks go to `webhook_origin`, signed by the secret of the settings. The program ends where PyAV is
+    missing.
     """
     if not settings.sandbox:
         return nullcontext()
@@ -57,7 +60,10 @@ def own_sandbox(settings: Settings) -> "AbstractContextManager[Sandbox | None]":
     from sync_mcp.sandbox import Sandbox
 
     logger.info("SANDBOX: answers come from a stand-in; no money is spent")
-    return Sandbox()
+    secret = settings.webhook_secret
+    if secret is None:
+        return Sandbox()
+    return Sandbox(webhook_secret=secret.get_secret_value(), webhook_origin=webhook_origin)
 
 
 def require_media() -> None:

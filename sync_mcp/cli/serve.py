@@ -3,6 +3,7 @@
 import argparse
 import gc
 import logging
+import socket
 import sys
 from functools import partial
 
@@ -71,7 +72,11 @@ def _serve_http(settings: Settings) -> None:
 
     check_exposure(settings.http_host, settings.http_allowed_hosts, has_token=settings.has_token)
     tokens = read_tokens(settings)
-    with listen(settings.http_host, settings.http_port) as listening, own_sandbox(settings) as sandbox:
+    with (
+        listen(settings.http_host, settings.http_port) as listening,
+        # Its webhooks come in here by no detour.
+        own_sandbox(settings, webhook_origin=f"http://127.0.0.1:{_port(listening)}") as sandbox,
+    ):
         stopping = anyio.Event()
         secret = settings.webhook_secret
         webhooks = None if secret is None else WebhookDoor(secret.get_secret_value())
@@ -83,8 +88,7 @@ def _serve_http(settings: Settings) -> None:
         app = create_app(server, allowed_hosts=settings.http_allowed_hosts, tokens=tokens, hook=hook)
         gc.freeze()
         gc.enable()
-        port = int(listening.getsockname()[1])
-        logger.info("serving %s%s", http_origin(settings.http_host, port), MCP_PATH)
+        logger.info("serving %s%s", http_origin(settings.http_host, _port(listening)), MCP_PATH)
         if settings.makes_token:
             place = home_folder(settings.home) / FILE_NAME
             logger.info(
@@ -93,3 +97,7 @@ def _serve_http(settings: Settings) -> None:
                 command_here(),
             )
         serve_http(app, listening, on_stop=stopping.set)
+
+
+def _port(listening: socket.socket) -> int:
+    return int(listening.getsockname()[1])

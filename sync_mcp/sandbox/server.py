@@ -24,9 +24,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from sync_mcp import access
 from sync_mcp.machine.listen import listening_socket
 from sync_mcp.sandbox.api.entrance import Entrance
+from sync_mcp.sandbox.api.webhooks import WebhookSender
 from sync_mcp.sandbox.app import create_app
 from sync_mcp.sandbox.faults.control import PATHS, good_keys
-from sync_mcp.sandbox.faults.records import Charge, RecordedRequest
+from sync_mcp.sandbox.faults.records import Charge, RecordedRequest, SentWebhook
 from sync_mcp.sandbox.faults.script import Fault
 from sync_mcp.sandbox.settings import SandboxSettings
 from sync_mcp.sandbox.world import World
@@ -87,6 +88,7 @@ class Sandbox:
         )
         self._world = World(wanted, self.url, has_token=bool(tokens))
         app, self._generations = create_app(self._world)
+        self._webhooks = WebhookSender(self._world, self._generations)
         app = Entrance(app, allowed_hosts, tokens)
         config = uvicorn.Config(
             _date_answers(app, self._world),
@@ -165,6 +167,11 @@ class Sandbox:
         return self._world.charges()
 
     @property
+    def webhooks(self) -> list[SentWebhook]:
+        """Every webhook that was sent, in the order of the answers."""
+        return self._world.records.webhooks()
+
+    @property
     def generations(self) -> dict[str, dict[str, JsonValue]]:
         """Every generation in its present state by its id, hidden and forgotten ones too."""
         return {job.id: self._generations.wire(job) for job in list(self._world.contents.jobs.values())}
@@ -208,9 +215,14 @@ class Sandbox:
             loop = runner.get_loop()
             self._world.pulse.attach(loop)
             try:
-                runner.run(self._server.serve(sockets=[self._socket]))
+                runner.run(self._serve())
             finally:
                 self._world.pulse.attach(None)
+
+    async def _serve(self) -> None:
+        telling = asyncio.create_task(self._webhooks.run())
+        await self._server.serve(sockets=[self._socket])
+        telling.cancel()
 
 
 class _Protocol(H11Protocol):

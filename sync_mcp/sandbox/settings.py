@@ -142,6 +142,11 @@ class SandboxSettings(BaseModel):
     """How long after its end a job is missing from that export, on the sandbox's clock."""
     webhook_secret: str = Field(default="whsec_sandbox_0123456789abcdef", min_length=8)
     """The secret by which webhooks are signed."""
+    webhook_origin: str | None = Field(
+        default=None, pattern=r"^http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?$"
+    )
+    """Where webhooks go, in place of the host that a job names, such as http://127.0.0.1:8000, with that host
+    in their head; none are sent where it is null."""
     extra_models: tuple[str, ...] = ()
     """Models that this account has beside the known ones."""
 

@@ -111,6 +111,8 @@ class Contents:
     """Every job that was ever accepted, deleted ones too: what the charges are counted from."""
     speeches: dict[str, SpeechJob] = field(default_factory=dict[str, SpeechJob])
     """Every speech that was ever accepted."""
+    untold: list[Job] = field(default_factory=list[Job])
+    """Those with a webhook whose end is not told yet."""
     assets: dict[str, Asset] = field(default_factory=dict[str, Asset])
     projects: dict[str, Project] = field(default_factory=dict[str, Project])
     deleted_projects: set[str] = field(default_factory=set[str])
@@ -193,6 +195,10 @@ class World:
         """Take a job in, and charge for it."""
         self.contents.jobs[job.id] = job
         self.contents.accepted.append(job)
+        if job.asked.get("webhookUrl"):
+            self.contents.untold.append(job)
+            # Its end may be the next.
+            self.pulse.beat()
 
     def charges(self) -> list[Charge]:
         """Return one charge for each job that was ever accepted, the oldest first."""

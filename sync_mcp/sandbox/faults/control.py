@@ -32,6 +32,7 @@ PATHS = {
     "PATCH /sandbox/settings": "change settings: an object of the schema below, as far as it goes",
     "GET /sandbox/requests": "every request to the API and the storage, oldest first",
     "GET /sandbox/charges": "every charge, oldest first, as it truly is whatever the costs say",
+    "GET /sandbox/webhooks": "every webhook that was sent, and how it was answered",
     "GET /sandbox/generations": "every generation in its present state, those too that lists leave out",
     "POST /sandbox/reset": "throw everything away and begin anew: {}",
 }
@@ -74,6 +75,7 @@ class Control:
             Route("/sandbox/settings", self.configure, methods=["PATCH"]),
             Route("/sandbox/requests", self.requests, methods=["GET"]),
             Route("/sandbox/charges", self.charges, methods=["GET"]),
+            Route("/sandbox/webhooks", self.webhooks, methods=["GET"]),
             Route("/sandbox/generations", self.generations, methods=["GET"]),
             Route("/sandbox/reset", self.reset, methods=["POST"]),
         ]
@@ -159,6 +161,11 @@ class Control:
         """Show every charge."""
         del request
         return as_json([charge.to_json() for charge in self._world.charges()])
+
+    async def webhooks(self, request: Request) -> Response:
+        """Show every webhook."""
+        del request
+        return as_json([webhook.to_json() for webhook in self._world.records.webhooks()])
 
     async def generations(self, request: Request) -> Response:
         """Show every generation, hidden and forgotten ones too."""

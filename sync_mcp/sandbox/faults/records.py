@@ -69,12 +69,35 @@ class Charge:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class SentWebhook:
+    """A webhook that was sent."""
+
+    generation_id: str
+    told_status: str
+    """The status of the job that it told."""
+    url: str
+    """As the job names it."""
+    answered: int | None
+    """The status of the answer; None where none came."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the webhook as the control path shows it."""
+        return {
+            "generationId": self.generation_id,
+            "toldStatus": self.told_status,
+            "url": self.url,
+            "answered": self.answered,
+        }
+
+
 class Records:
-    """The requests in the order of their arrival; safe to use from any thread."""
+    """Requests in the order of their arrival, and webhooks as they went out; safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requests: list[RecordedRequest] = []
+        self._webhooks: list[SentWebhook] = []
 
     def add(self, request: RecordedRequest) -> None:
         """Write a request down."""
@@ -86,7 +109,18 @@ class Records:
         with self._lock:
             return list(self._requests)
 
+    def add_webhook(self, webhook: SentWebhook) -> None:
+        """Write a webhook down."""
+        with self._lock:
+            self._webhooks.append(webhook)
+
+    def webhooks(self) -> list[SentWebhook]:
+        """Return all webhooks so far."""
+        with self._lock:
+            return list(self._webhooks)
+
     def clear(self) -> None:
-        """Forget all requests."""
+        """Forget all requests and webhooks."""
         with self._lock:
             self._requests.clear()
+            self._webhooks.clear()

@@ -88,6 +88,12 @@ class Fault(BaseModel):
     """For this job in place of the setting of that name."""
     cost_at_first: CostAtFirst | None = None
     """For this job in place of the setting of that name."""
+    webhook: Literal["twice", "never", "wrongly_signed", "stale"] | None = None
+    """How the end of this job is told to its webhook: twice, not at all, signed by another secret, or signed
+    an hour ago."""
+    webhook_seconds: float | None = Field(default=None, ge=0)
+    """How long after its end this job's webhook comes, on the sandbox's clock: out of order with those of
+    others."""
 
     @classmethod
     def api_error(
@@ -192,6 +198,8 @@ _FATES = (
     "list_lag_seconds",
     "cost_seconds",
     "cost_at_first",
+    "webhook",
+    "webhook_seconds",
 )
 
 

@@ -17,9 +17,9 @@ import pytest
 from sync_mcp import AsyncSync, Audio, Generation, Video
 from sync_mcp.sandbox import Sandbox
 from tests.api.conftest import until
-from tests.server.host import KEY, media
-from tests.serving.http.web import Web, connected, connection, post, said, serving
-from tests.serving.stdio.process import WAIT_SECONDS
+from tests.server.host import COMMAND, KEY, media
+from tests.serving.http.web import BEARER, TOKEN, Web, connected, connection, post, said, serving
+from tests.serving.stdio.process import WAIT_SECONDS, started
 
 pytestmark = pytest.mark.anyio
 
@@ -271,7 +271,7 @@ def test_a_body_is_bounded(servers: Servers) -> None:
 
 def test_without_a_secret_there_is_no_such_path(servers: Servers) -> None:
     assert send(servers.other, BODY, {**signed(BODY), "Host": "localhost"}) == 401
-    token = {**signed(BODY), "Host": "localhost", "Authorization": "Bearer a-Token-of-24-characters"}
+    token = {**signed(BODY), "Host": "localhost", "Authorization": BEARER}
     assert send(servers.other, BODY, token) == 404
 
 
@@ -283,3 +283,24 @@ async def test_a_job_that_names_no_webhook_gets_ours_without_a_question(
         assert made.structured_content
         job = api.generations[made.structured_content["generation_id"]]
     assert job["webhookUrl"] == OURS
+
+
+async def test_the_embedded_sandbox_tells_its_own_server(tmp_path: Path) -> None:
+    env = {**PUBLIC, "SYNC_MCP_WEBHOOK_SECRET": SECRET, "SYNC_MCP_HTTP_TOKEN": TOKEN, "SYNC_API_KEY": ""}
+    with started(
+        (COMMAND, "--http", "--sandbox", "--port", "0"), {**env, "SYNC_MCP_LOG_LEVEL": "debug"}
+    ) as server:
+        line = server.stderr.until(lambda line: b"/mcp" in line).decode()
+        async with connected(line.split()[-1], "auto") as client:
+            samples = re.search(r"http://\S+/samples/", client.instructions or "")
+            assert samples
+            origin = samples[0].removesuffix("/samples/")
+            made = await client.call_tool("create_generation", {"input": media(origin)})
+            assert made.structured_content
+            id = made.structured_content["generation_id"]
+        advance(origin)
+        server.stderr.until(lambda line: f"a webhook tells of job {id}: COMPLETED".encode() in line)
+
+
+def advance(origin: str) -> None:
+    httpx.post(f"{origin}/sandbox/clock", json={"advance_seconds": 60}, trust_env=False).raise_for_status()
