@@ -259,7 +259,13 @@ async def ends() -> list[bool]:
         async with AsyncSync(api_key="bench", base_url=sandbox.url) as sync, _assistant(sandbox) as client:
             for _ in range(ENDS):
                 late.append(await _lateness(client, sandbox, await _create(sync, sandbox)))
-    return [row("from a job's end to its waiting get_generation", median(late), 0.3, unit="s")]
+    from tests.bench.webhooks import told_seconds
+
+    told = await told_seconds()
+    return [
+        row("from a job's end to its waiting get_generation", median(late), 0.3, unit="s"),
+        row("the same by webhook, to who waits in another process", told, 0.3, unit="s"),
+    ]
 
 
 async def _lateness(client: Client, sandbox: Sandbox, generation_id: str) -> float:
