@@ -35,6 +35,7 @@ class KeptConnections:
         self._turns = anyio.Semaphore(_MOST_AT_ONCE, fast_acquire=True)
         self._kept: dict[_Place, deque[httpcore.AsyncConnectionInterface]] = {}
         self._under_way: set[httpcore.AsyncConnectionInterface] = set()
+        self._is_closed = False
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
         """Send a request, and return the head of its answer; its connection is kept once that is closed.
@@ -52,6 +53,10 @@ class KeptConnections:
         give_back = partial(self._give_back, request.url.origin, connection)
         try:
             answer = await connection.handle_async_request(request)
+        except httpcore.ConnectionNotAvailable:
+            await give_back()
+            # It was closed as the request came to it: nothing of that has left.
+            raise httpcore.ConnectError("the client was closed meanwhile") from None
         except BaseException:
             await give_back()
             raise
@@ -59,7 +64,8 @@ class KeptConnections:
         return answer
 
     async def aclose(self) -> None:
-        """Close them all, those too that a request is under way on."""
+        """Close them all, those too that a request is under way on; none is kept from now on."""
+        self._is_closed = True
         kept, self._kept = self._kept, {}
         for connection in (*self._under_way, *(one for place in kept.values() for one in place)):
             await _close(connection)
@@ -90,7 +96,9 @@ class KeptConnections:
         self._turns.release()
         self._under_way.discard(connection)
         # One that never came about counts as idle too, and as closed.
-        if connection.is_idle() and not connection.is_closed():
+        if self._is_closed or _has_more_than_its_answer(connection):
+            await _close(connection)
+        elif connection.is_idle() and not connection.is_closed():
             self._kept.setdefault(_place(origin), deque()).append(connection)
         for kept in self._kept.values():
             while kept and (len(kept) > _MOST_KEPT or kept[0].has_expired()):
@@ -119,6 +127,16 @@ class _Body:
             with anyio.CancelScope(shield=True):
                 await self._chunks.aclose()
                 await give_back()
+
+
+def _has_more_than_its_answer(connection: httpcore.AsyncConnectionInterface) -> bool:
+    """Return whether more came than the answer to the one request: it would be taken for that to the next.
+
+    What comes later is seen by `has_expired`.
+    """
+    # Neither httpcore nor the connection tells it; one of another make is taken to have nothing.
+    parser = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+    return parser is not None and parser.trailing_data[0] != b""
 
 
 def _place(origin: httpcore.Origin) -> _Place:

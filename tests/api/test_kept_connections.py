@@ -45,8 +45,10 @@ class Host:
         self.asked.append(head.split(b" ")[1].decode())
         if self.asked[-1] == "/held":
             await self.held.wait()
+        times = 2 if self.asked[-1] == "/twice" else 1
         content = str(number).encode()
-        await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content))
+        whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
+        await stream.send(whole * times)
 
     def request(self, path: str = "/") -> httpcore.Request:
         url = f"http://127.0.0.1:{self.port}{path}"
@@ -111,6 +113,13 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_not_used() -> No
         assert await ask(kept, host.request()) == 2
 
 
+async def test_a_second_answer_to_one_request_is_not_taken_for_that_to_the_next() -> None:
+    async with running() as (host, kept):
+        assert await ask(kept, host.request("/twice")) == 1
+        assert await ask(kept, host.request()) == 2
+        await until(lambda: len(host.open) == 1)
+
+
 async def test_a_request_that_is_given_up_takes_its_connection_with_it() -> None:
     async with running() as (host, kept):
         async with anyio.create_task_group() as tasks:
@@ -161,6 +170,21 @@ async def test_closing_closes_the_kept_and_those_that_a_request_is_on() -> None:
         await kept.aclose()
         await until(lambda: not host.open)
         await response.aclose()
+
+
+async def test_a_request_that_comes_as_all_are_closed_is_told_so_or_answered_and_keeps_nothing_open() -> None:
+    async with running() as (host, kept):
+        await ask(kept, host.request())
+
+        async def try_to_ask() -> None:
+            with suppress(httpcore.ConnectError):
+                await ask(kept, host.request())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(try_to_ask)
+            await anyio.lowlevel.checkpoint()
+            await kept.aclose()
+        await until(lambda: not host.open)
 
 
 async def _refuse(kept: KeptConnections, _: Host) -> None:
