@@ -33,7 +33,8 @@ def create_parser() -> argparse.ArgumentParser:
         parser,
         "--sandbox",
         "--root ~/Movies",
-        more="The README describes the environment variables SYNC_API_KEY, SYNC_BASE_URL and SYNC_MCP_*.",
+        more="docs/settings.md describes the environment variables SYNC_API_KEY, SYNC_BASE_URL and "
+        "SYNC_MCP_*.",
     )
     parser.add_argument("--version", action="version", version=f"sync-mcp {__version__}")
     _add_server_flags(parser, default=None)
