@@ -93,6 +93,8 @@ def show_table(heads: Sequence[str], rows: Sequence[Sequence[Text]], layouts: Se
     boundless = screen.options.update_width(_ANY_WIDTH)
     widths = [screen.measure(table, options=boundless).maximum for table in tables]
     chosen = next((number for number, width in enumerate(widths) if width <= screen.width), -1)
+    # On a narrower terminal than that lines are broken by the terminal: what is cut off is lost.
+    screen.width = max(screen.width, widths[chosen])
     screen.print(tables[chosen], width=widths[chosen], crop=False, no_wrap=True, overflow="ignore")
 
 

@@ -115,7 +115,7 @@ def words_of(text: str) -> set[str]:
     return set(re.sub(r"\d+", "0", text).split())
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
 @pytest.mark.parametrize("arguments", ["ledger list", "ledger show 3", "ledger check", "doctor --sandbox"])
 def test_no_word_is_broken_at_the_margin_of_a_terminal(
     show: Show, piped: Piped, ledger: Ledger, arguments: str, columns: int
