@@ -56,7 +56,7 @@ async def send(call: PaidCall[Job], book: LedgerBook, act: PaidAct[Job]) -> Made
     elif isinstance(result, NotSent) and book.refusal is not None:
         result = book.refusal
     await _note_failure(book, call.owner, result)
-    if isinstance(result, NotSent):
+    if isinstance(result, NotSent) and not call.gone.is_set():
         raise call.under_way("Another process has taken this create over.") from result
     raise result
 

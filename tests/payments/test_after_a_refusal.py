@@ -184,3 +184,27 @@ async def test_a_create_in_doubt_is_not_sent_again_for_a_caller_that_goes_away_w
     made = await guard_of().create(PaidCall(sync, GenerationAct.of(request_of())))
     assert made.how == "sent now"
     assert paid(sandbox) == [PRICE]
+
+
+async def test_of_a_call_that_was_cancelled_before_its_send_the_log_names_no_other_process(
+    sync: AsyncSync,
+    guard_of: GuardOf,
+    request_of: RequestOf,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    create_as, caller = sync.create_as, anyio.CancelScope()
+
+    async def be_left(*arguments: Any, **options: Any) -> Any:
+        caller.cancel()
+        await anyio.wait_all_tasks_blocked()
+        return await create_as(*arguments, **options)
+
+    monkeypatch.setattr(sync, "create_as", be_left)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as work:
+            with caller:
+                await guard_of(task_group=work).create(PaidCall(sync, GenerationAct.of(request_of())))
+    assert guard_of().ledger.entries(limit=10) == []
+    assert "work whose call was cancelled ended: not_sent" in caplog.text
+    assert "Another process" not in caplog.text
