@@ -17,7 +17,7 @@ from mcp.shared.exceptions import MCPError
 from sync_mcp.api.languages import LANGUAGES
 from sync_mcp.errors import SyncError
 from sync_mcp.texts import FAULT_LIMIT, clean, fold_words, near, safe
-from sync_mcp.tools.withheld import names_any
+from sync_mcp.tools.withheld import Off, names_any, say_what_is_lacking
 
 if TYPE_CHECKING:
     # It brings the client of the API, which a prompt needs only to complete an argument.
@@ -180,12 +180,12 @@ PROMPTS: Mapping[str, Prompt] = {
 }
 
 
-def list_prompts(withheld: Mapping[str, object]) -> types.ListPromptsResult:
+def list_prompts(withheld: Mapping[str, Off]) -> types.ListPromptsResult:
     """Return the prompts of which no tool is off."""
     return types.ListPromptsResult(prompts=[prompt.listing for prompt in _select(withheld).values()])
 
 
-def get_prompt(params: types.GetPromptRequestParams, withheld: Mapping[str, object]) -> types.GetPromptResult:
+def get_prompt(params: types.GetPromptRequestParams, withheld: Mapping[str, Off]) -> types.GetPromptResult:
     """Return a prompt, filled in.
 
     Raises:
@@ -199,7 +199,7 @@ def get_prompt(params: types.GetPromptRequestParams, withheld: Mapping[str, obje
 
 
 async def complete(
-    params: types.CompleteRequestParams, account: "Account", withheld: Mapping[str, object]
+    params: types.CompleteRequestParams, account: "Account", withheld: Mapping[str, Off]
 ) -> types.CompleteResult:
     """Return what an argument of a prompt can be, likeliest first; nothing where it cannot be told soon."""
     found: list[str] = []
@@ -235,18 +235,19 @@ def _matching(typed: str, values: Sequence[str]) -> list[str]:
     return sorted(holding, key=rank)
 
 
-def _select(withheld: Mapping[str, object]) -> Mapping[str, Prompt]:
+def _select(withheld: Mapping[str, Off]) -> Mapping[str, Prompt]:
     return {
         name: prompt for name, prompt in PROMPTS.items() if not names_any(withheld, " ".join(prompt.steps))
     }
 
 
-def _find(name: str, withheld: Mapping[str, object]) -> Prompt:
+def _find(name: str, withheld: Mapping[str, Off]) -> Prompt:
     offered = _select(withheld)
     if name in offered:
         return offered[name]
     if name in PROMPTS:
-        raise _invalid(f"The prompt {name} needs a tool that is switched off.")
+        steps = " ".join(PROMPTS[name].steps)
+        raise _invalid(say_what_is_lacking(f"The prompt {name}", steps, withheld))
     raise _invalid(f"There is no prompt {clean(name, 60)!r}{near(name[:80], offered)}")
 
 

@@ -17,7 +17,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
 from sync_mcp.texts import safe
-from sync_mcp.tools.withheld import names_any
+from sync_mcp.tools.withheld import Off, names_any, say_what_is_lacking
 
 SKILLS = Path(__file__).parents[1] / "skills"
 FILE_NAME = "SKILL.md"
@@ -106,12 +106,12 @@ def read_skills() -> Sequence[Skill]:
     return [Skill(path.read_bytes()) for path in sorted(SKILLS.glob(f"*/{FILE_NAME}"))]
 
 
-def list_skills(withheld: Mapping[str, object]) -> ListSkillsResult:
+def list_skills(withheld: Mapping[str, Off]) -> ListSkillsResult:
     """Return what is told of the skills that name no tool that is off."""
     return ListSkillsResult(skills=[skill.entry for skill in _select(withheld).values()])
 
 
-def get_skill(uri: str, withheld: Mapping[str, object]) -> GetSkillResult:
+def get_skill(uri: str, withheld: Mapping[str, Off]) -> GetSkillResult:
     """Return what is told of one skill.
 
     Raises:
@@ -120,12 +120,12 @@ def get_skill(uri: str, withheld: Mapping[str, object]) -> GetSkillResult:
     return GetSkillResult(skill=_find(uri, withheld).entry)
 
 
-def list_resources(withheld: Mapping[str, object]) -> types.ListResourcesResult:
+def list_resources(withheld: Mapping[str, Off]) -> types.ListResourcesResult:
     """Return the files of the skills, which are all resources that there are."""
     return types.ListResourcesResult(resources=[skill.listing for skill in _select(withheld).values()])
 
 
-def read_resource(uri: str, withheld: Mapping[str, object]) -> types.ReadResourceResult:
+def read_resource(uri: str, withheld: Mapping[str, Off]) -> types.ReadResourceResult:
     """Return the file of a skill.
 
     Raises:
@@ -136,19 +136,18 @@ def read_resource(uri: str, withheld: Mapping[str, object]) -> types.ReadResourc
     return types.ReadResourceResult(contents=[content])
 
 
-def _select(withheld: Mapping[str, object]) -> Mapping[str, Skill]:
+def _select(withheld: Mapping[str, Off]) -> Mapping[str, Skill]:
     return {skill.uri: skill for skill in read_skills() if not names_any(withheld, skill.text)}
 
 
-def _find(uri: str, withheld: Mapping[str, object]) -> Skill:
+def _find(uri: str, withheld: Mapping[str, Off]) -> Skill:
     """Return the skill at `uri`, which is compared with those that there are, and never becomes a path."""
     offered = _select(withheld)
     if uri in offered:
         return offered[uri]
     for skill in read_skills():
         if skill.uri == uri:
-            off = [name for name in withheld if names_any({name}, skill.text)]
-            raise _invalid(f"The skill {skill.name} needs what is switched off: {', '.join(off)}.", uri)
+            raise _invalid(say_what_is_lacking(f"The skill {skill.name}", skill.text, withheld), uri)
     there = f"There are {' and '.join(offered)}" if offered else "None is offered here"
     told = f"There is no skill at {safe(uri, _URI_SHOWN)!r}."
     raise _invalid(f"{told} {there}, and no other resources.", uri)

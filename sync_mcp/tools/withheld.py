@@ -37,6 +37,12 @@ def names_any(withheld: Collection[str], text: str) -> bool:
     return bool(withheld) and re.search(_names(withheld), text) is not None
 
 
+def say_what_is_lacking(what: str, text: str, withheld: Mapping[str, Off]) -> str:
+    """Return why `what` is not offered, whose text of ours names tools that are off: which, and by what."""
+    off = [name for name in withheld if names_any({name}, text)]
+    return tell_withheld(f"{what} needs {' and '.join(off)}.", withheld)
+
+
 def say_no_video_is_made(withheld: Mapping[str, Off]) -> str:
     """Return why this server makes no video, where `create_generation` is off."""
     setting = withheld["create_generation"].setting
