@@ -105,10 +105,13 @@ class AsyncSync:
         assets: upload local files, and find, list, download and delete what was uploaded.
         speech: say a script without a video.
         voices: the voices that can say a script; clone one's own, and delete those.
-        account: the plan, how many jobs may run at once, and the balance.
+        projects: what belongs together, under one name.
+        account: the plan, how many jobs may run at once, the balance, and the organizations of the key.
         usage: what the jobs of a time did cost, where the organization has that export.
         models: what there is to make a video with.
         errors: what the API's error codes mean.
+        feedback: tell Sync what is wrong.
+        webhooks: the organization's secret, and what it has signed.
 
     Args:
         api_key: the key; by default the environment's SYNC_API_KEY.

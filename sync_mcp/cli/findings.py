@@ -28,7 +28,7 @@ class Finding:
     """The same for a program: ours alone, and bounded."""
 
     def __str__(self) -> str:
-        line = f"{self.name:<10} {self._shown_state()}"
+        line = f"{self.name:<10} {self._state_line()}"
         return line if self.remedy is None else f"{line}\n  WRONG -> {safe(self.remedy, _OURS_SHOWN)}"
 
     def describe(self) -> dict[str, JsonValue]:
@@ -36,13 +36,13 @@ class Finding:
         remedy = None if self.remedy is None else safe(self.remedy, _OURS_SHOWN)
         return {
             "name": self.name,
-            "state": self._shown_state(),
+            "state": self._state_line(),
             "code": self.code,
             "remedy": remedy,
             "facts": dict(self.facts),
         }
 
-    def _shown_state(self) -> str:
+    def _state_line(self) -> str:
         # Much of it is the API's own words: they must not make lines of their own.
         return safe(self.state, _OURS_SHOWN if self.is_ours else _SHOWN)
 

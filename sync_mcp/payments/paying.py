@@ -322,7 +322,7 @@ class Payer:
         elif attempt.token is not None:
             attempt = replace(attempt, paid_before=None if repeat is None else repeat.paid_before)
         else:
-            attempt = await self._agreed_to(call, attempt, asked, reasons)
+            attempt = await self._obtain_agreement(call, attempt, asked, reasons)
         go_on = partial(
             self._take_over_and_send,
             call,
@@ -335,14 +335,14 @@ class Payer:
         except QuoteRefused as refused:
             # As of a new attempt: the user is asked anew, with what they were not told.
             because = [_reason_of(refused), *(reasons or await self._asking.reasons_for(call, asked))]
-            attempt = await self._agreed_to(call, attempt, asked, because)
+            attempt = await self._obtain_agreement(call, attempt, asked, because)
             made = await self._to_its_end(call, partial(go_on, attempt=attempt))
         if made != "changed":
             # One that was there was sent under the key of a job that nobody sees, and answered with that one.
             made.notes[:0] = told
         return made
 
-    async def _agreed_to(
+    async def _obtain_agreement(
         self, call: PaidCall[Job], attempt: Attempt, asked: Attempt, reasons: Sequence[Reason]
     ) -> Attempt:
         """Have the user agree to an attempt as it is put to them; return it as they agreed to it."""

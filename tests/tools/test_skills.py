@@ -128,8 +128,9 @@ async def test_a_skill_that_needs_a_tool_that_is_off_is_not_offered_and_says_so_
                 await told(client, method, uri=DUB)
             assert caught.value.code == types.INVALID_PARAMS
             assert caught.value.message == (
-                "The skill dub-a-folder needs create_generation and download_generation. create_generation and "
-                "download_generation are switched off on this server (SYNC_MCP_READ_ONLY=1)."
+                "The skill dub-a-folder needs create_generation and download_generation. "
+                "create_generation and download_generation are switched off on this server "
+                "(SYNC_MCP_READ_ONLY=1)."
             )
     async with Client(create_server(Settings(tools=("list_models",))), read_timeout_seconds=60) as client:
         assert (await told(client, "skills/list"))["skills"] == []

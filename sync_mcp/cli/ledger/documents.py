@@ -3,7 +3,7 @@
 from pydantic import JsonValue
 
 from sync_mcp.cli.documents import money, timestamp
-from sync_mcp.cli.ledger.entries import Listing, besides, counted_now, cut_between_words
+from sync_mcp.cli.ledger.entries import Listing, besides, count_now, cut_between_words
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Spending
 from sync_mcp.payments.rows import OPEN_STATES, Entry
@@ -47,7 +47,7 @@ def describe(entry: Entry, now: float) -> dict[str, JsonValue]:
         "estimate_usd": money(entry.estimate_usd),
         "cost_usd": money(entry.cost_usd),
         "charged": entry.charged,
-        "counted_usd": money(counted_now(entry, now)),
+        "counted_usd": money(count_now(entry, now)),
         "created_at": timestamp(entry.created_at),
         "first_sent_at": timestamp(entry.first_sent_at),
         "settled_at": timestamp(entry.settled_at),

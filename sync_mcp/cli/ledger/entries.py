@@ -108,7 +108,7 @@ def describe_entry(ledger: Ledger, entry_id: int) -> str:
         ("estimate", _exact(entry.estimate_usd)),
         ("cost", _exact(entry.cost_usd)),
         ("charged", entry.charged),
-        ("counts", f"{_exact(counted_now(entry, now))} against the budgets"),
+        ("counts", f"{_exact(count_now(entry, now))} against the budgets"),
         ("counts on", f"{moment(entry.created_at)[:10]} (UTC)"),
         ("first sent", moment(entry.first_sent_at)),
         ("settled", moment(entry.settled_at) if entry.settled_at is not None else None),
@@ -244,7 +244,7 @@ def ways_out(entry: Entry, now: float) -> list[str]:
     return [f"Nothing is to be decided here. {told}"]
 
 
-def counted_now(entry: Entry, now: float) -> Decimal:
+def count_now(entry: Entry, now: float) -> Decimal:
     """Return what of an entry stands against the budgets, in US dollars."""
     return Decimal(0) if entry.is_abandoned(now) else entry.counted_usd
 
