@@ -283,7 +283,7 @@ class Watcher:
 
     async def _hear(self, hearing: Hearing, asking: TaskGroup) -> None:
         """Read a job again as soon as a webhook has told of it."""
-        heard = 0
+        heard, self._is_deaf = 0, False
         try:
             while True:
                 await self._to_hear.wait()
