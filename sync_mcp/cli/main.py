@@ -23,11 +23,11 @@ def main() -> None:
     shell, for Ctrl-C and SIGTERM, at which what serves ends with 0.
     """
     open_standard_streams()
-    module, number = _SERVING[0], signal.SIGINT
+    module, is_terminated = "", False
 
     def end(signum: int, frame: FrameType | None) -> None:
-        nonlocal number
-        number = signal.SIGTERM
+        nonlocal is_terminated
+        is_terminated = True
         interrupt = signal.getsignal(signal.SIGINT)
         if not callable(interrupt):
             # A script has it ignored by what it puts into the background.
@@ -48,7 +48,11 @@ def main() -> None:
         end_unread(error)
     except ConfigurationError as error:
         stop(f"{error.message} {error.next_step}".rstrip())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
+        # What a signal breaks off in the middle of an import may come out of that as another exception.
+        if isinstance(error, Exception) and not is_terminated:
+            raise
+        number = signal.SIGTERM if is_terminated else signal.SIGINT
         # Of what serves: before that began; from then on the server itself ends on the signal.
         sys.exit(0 if module in _SERVING else 128 + number)
 

@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import re
@@ -9,11 +10,13 @@ import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import pytest
 
 import sync_mcp
+from sync_mcp.cli.main import main
 from sync_mcp.tools.catalogue import TOOLS
 from tests.serving.stdio.forked import run_forked, start_forked
 
@@ -244,6 +247,36 @@ def test_the_sandbox_serves_alone_and_ends_on_a_signal_leaving_nothing(
     assert f"{url}/samples/speaker.mp4" in told
     assert "curl" in told
     assert list(tmp_path.iterdir()) == []
+
+
+def _break_off(*_: object) -> NoReturn:
+    """End the command by a signal, as what it loads takes that for a fault of its own."""
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        # On the way out of a call the interpreter looks for signals.
+        signal.sigpending()
+    except KeyboardInterrupt:
+        raise ValueError("no model can be built") from None
+    raise AssertionError("the signal was not heard")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system ends a process by force, whatever the signal")
+@pytest.mark.parametrize("moment", ["create_parser", "import_module"])
+@pytest.mark.parametrize(("command", "code"), [("demo", 143), ("sandbox", 0)])
+def test_a_signal_while_a_command_is_read_or_loaded_ends_it_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, moment: str, command: str, code: int
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sync-mcp", command])
+    monkeypatch.setattr(f"sync_mcp.cli.main.{moment}", _break_off)
+    ends_by = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, ends_by)
+        gc.enable()
+    # Before the command is known it is none that serves.
+    assert end.value.code == (143 if moment == "create_parser" else code)
 
 
 @pytest.mark.parametrize(
