@@ -204,7 +204,7 @@ def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
     release.add_argument("entry", type=entry_id, metavar="ID")
     add_yes(release)
 
-    check = add("check", "look whether the ledger is whole; it changes nothing about the money", "")
+    check = add("check", "look whether the ledger is whole, or go on without what it lost", "")
     check.add_argument(
         "--accept-loss",
         action="store_true",
