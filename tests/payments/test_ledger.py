@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -982,6 +983,26 @@ def test_a_no_revokes_every_quote_of_that_content_in_all_processes(
             begun(ledger, intention=intended(take=take), token=token)
         assert refused.value.code == "quote_revoked"
     begun(ledger, "other", token=other)
+
+
+@pytest.mark.parametrize("end", ["refused", "called off", "in doubt"])
+def test_a_no_holds_for_a_quote_too_whose_attempt_gives_it_back_afterwards(ledger: Ledger, end: str) -> None:
+    token = quoted(ledger, intended(), 1, Decimal(1))
+    id = begun(ledger, token=token)
+    ledger.revoke(intended(take=2))
+    again: Callable[[], object]
+    if end == "refused":
+        refuse(ledger, id, "me", "rate_limit_exceeded", gives_quote_back=True)
+        again = partial(begun, ledger, attempt=2, token=token)
+    elif end == "called off":
+        ledger.call_off(id, "me")
+        again = partial(begun, ledger, token=token)
+    else:
+        ledger.doubt(id, "me", None, given_back=token)
+        again = partial(ledger.take_over, id, wished(token=token))
+    with pytest.raises(QuoteRefused, match="said no") as refused:
+        again()
+    assert refused.value.code == "quote_revoked"
 
 
 # The user's own way out

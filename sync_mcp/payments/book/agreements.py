@@ -93,13 +93,13 @@ class Agreements(Rules):
             for body_digest in bodies:
                 key = {"body_digest": body_digest, "caller": caller or ""}
                 put(connection, DECLINED, key, declined_at=now)
-            open_quotes = select(QUOTES).where(
+            # One that is used too: its attempt may give it back.
+            not_revoked = select(QUOTES).where(
                 QUOTES.c.body_digest.in_(bodies) | QUOTES.c.digest.in_(names_of(connection, intentions)),
                 QUOTES.c.caller.is_not_distinct_from(caller),
-                QUOTES.c.used_at.is_(None),
                 QUOTES.c.revoked_at.is_(None),
             )
-            for quote in quotes_in(connection.execute(open_quotes)):
+            for quote in quotes_in(connection.execute(not_revoked)):
                 change_quote(connection, quote, revoked_at=now)
 
     def was_declined(self, intention: Intention, caller: str | None) -> bool:
@@ -210,7 +210,9 @@ def refusal_since(
         DECLINED.c.caller == (attempt.caller or ""),
         DECLINED.c.declined_at >= token.made_at_by_clock,
     )
-    revoked_at = connection.execute(select(func.max(DECLINED.c.declined_at)).where(*said_no)).scalar()
+    revoked_at = token.revoked_at
+    if revoked_at is None:
+        revoked_at = connection.execute(select(func.max(DECLINED.c.declined_at)).where(*said_no)).scalar()
     change_quote(connection, token, revoked_at=revoked_at)
     return None if revoked_at is None else _refusal_after_no()
 
