@@ -916,6 +916,7 @@ def _take_back_to_version_6(older: sqlite3.Connection) -> None:
     for trigger in ("day_added", "day_changed", "day_deleted"):
         older.execute(f"DROP TRIGGER {trigger}")
     older.execute("DROP TABLE days")
+    older.execute("DROP TABLE deliveries")
     older.execute("DROP INDEX ix_entries_created_at")
 
 
