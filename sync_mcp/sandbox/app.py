@@ -1,9 +1,10 @@
 """The application of the sandbox: every route of the API that it keeps, the storage, and the control paths.
 
 The API: `POST /v2/generate`, `GET /v2/generate/{id}`, `/v2/generations...`, the three estimates,
-`/v2/usage/generations`, `/v2/projects...`, `/v2/assets...`, `/v2/voices...`, `/v2/tts...`, `/v2/models`,
-`/v2/errors`, `/v2/account...`, `/v2/feedback`, `/v2/organizations/webhook/secret`. The storage, which wants
-no key: `/samples/`, `/storage/` (presigned uploads), `/outputs/` and `/speech/`.
+`/v2/usage/generations`, `/v2/projects...`, `/v2/assets...`, `/v2/voices...`, `/v2/tts...`, `/v2/batch...`,
+`/v2/batches/{id}/result`, `/v2/models`, `/v2/errors`, `/v2/account...`, `/v2/feedback`,
+`/v2/organizations/webhook/secret`. The storage, which wants no key: `/samples/`, `/storage/` (presigned
+uploads), `/outputs/`, `/speech/` and `/batch-results/`.
 Control paths: `sync_mcp.sandbox.faults.control`.
 """
 
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp
 from sync_mcp.sandbox.api.account import Account
 from sync_mcp.sandbox.api.answers import refusal_answer, storage_refusal_answer
 from sync_mcp.sandbox.api.assets import Assets
+from sync_mcp.sandbox.api.batches import Batches
 from sync_mcp.sandbox.api.catalogue import Refusal, refusal
 from sync_mcp.sandbox.api.estimates import Estimates
 from sync_mcp.sandbox.api.files import Files
@@ -48,6 +50,7 @@ def create_app(world: World) -> tuple[ASGIApp, Generations]:
         Assets(world),
         Voices(world, files.find),
         Speech(world, inputs, files),
+        Batches(world, inputs, files),
         Account(world),
         files,
         Control(world, generations),

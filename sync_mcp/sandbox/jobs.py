@@ -50,6 +50,8 @@ class Job:
     render_path: Path = field(default_factory=Path)
     sources: Mapping[Path, tuple[int, int]] = field(default_factory=dict[Path, tuple[int, int]])
     """The files that its output is made of, as they were when they were measured."""
+    is_of_batch: bool = False
+    """Whether it is a row of a batch, which counts against no limit of jobs at once."""
 
     def fail_without_sources(self, now: datetime) -> None:
         """Let it fail where its output can no longer be made: what was measured is gone or another by now."""

@@ -36,6 +36,7 @@ class Plan:
     speeches_per_month: int | None = None
     voice_clones: int | None = None
     """Voices that may be cloned at once; None for no limit."""
+    has_batches: bool = False
     file_bytes: int = 5 * 1024**3
 
     def allows(self, seconds: float) -> bool:
@@ -48,8 +49,8 @@ PLANS: dict[PlanName, Plan] = {
     "hobbyist": Plan(1, 60, picks_speaker=False, voice_clones=3),
     "creator": Plan(3, 300, picks_speaker=True, voice_clones=5),
     "growth": Plan(6, 600, picks_speaker=True, voice_clones=15),
-    "scale": Plan(15, 1800, picks_speaker=True, voice_clones=50),
-    "enterprise": Plan(50, None, picks_speaker=True),
+    "scale": Plan(15, 1800, picks_speaker=True, voice_clones=50, has_batches=True),
+    "enterprise": Plan(50, None, picks_speaker=True, has_batches=True),
 }
 
 FREE_SYNC_3_SECONDS = 15
@@ -105,6 +106,10 @@ class SandboxSettings(BaseModel):
     """How long a recording has to be for a voice to be cloned from it; the API's own bound is not known."""
     speech_per_minute: int | None = Field(default=60, ge=1)
     """Speech jobs a minute and key before 429, and as many creates of speech at once; None for no limit."""
+    batches_at_once: int = Field(default=5, ge=1)
+    """Batches that may run at once before 429; the API's own number is published nowhere."""
+    batch_result_keys: Literal["camel", "snake"] = "camel"
+    """How the result file of a batch spells the keys of its lines."""
     retry_after: Literal["absent", "seconds", "date"] = "seconds"
     """How a 429 says when to come back."""
     unset_fields: Literal["null", "absent", "empty"] = "null"

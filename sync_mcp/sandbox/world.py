@@ -14,6 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import JsonValue
 
+from sync_mcp.sandbox.batch import Batch
 from sync_mcp.sandbox.clock import Clock, Pulse, timestamp
 from sync_mcp.sandbox.faults.records import Charge, Records
 from sync_mcp.sandbox.faults.script import FaultBook
@@ -113,6 +114,7 @@ class Contents:
     """Every speech that was ever accepted."""
     untold: list[Job] = field(default_factory=list[Job])
     """Those with a webhook whose end is not told yet."""
+    batches: dict[str, Batch] = field(default_factory=dict[str, Batch])
     assets: dict[str, Asset] = field(default_factory=dict[str, Asset])
     projects: dict[str, Project] = field(default_factory=dict[str, Project])
     deleted_projects: set[str] = field(default_factory=set[str])
@@ -189,7 +191,7 @@ class World:
     def running_jobs(self) -> list[Job]:
         """Return the jobs that count against the plan's concurrency."""
         now = self.clock.now()
-        return [job for job in self.list_jobs() if not job.has_ended(now)]
+        return [job for job in self.list_jobs() if not job.has_ended(now) and not job.is_of_batch]
 
     def accept(self, job: Job) -> None:
         """Take a job in, and charge for it."""

@@ -69,12 +69,12 @@ async def test_the_job_is_found_although_the_api_shows_its_webhook_in_a_form_of_
     monkeypatch: pytest.MonkeyPatch,
     shown: str,
 ) -> None:
-    echo = generations._echo  # pyright: ignore[reportPrivateUsage]
+    echo = generations.echo
 
     def show_otherwise(*asked: Any) -> dict[str, Any]:
         return {**echo(*asked), "webhookUrl": shown}
 
-    monkeypatch.setattr(generations, "_echo", show_otherwise)
+    monkeypatch.setattr(generations, "echo", show_otherwise)
     request = request_of(webhook_url="https://hooks.example.com/done?key=1")
     await leave_in_doubt(sandbox, sync, guard_of(), request, MADE)
     made = await guard_of().create(PaidCall(sync, GenerationAct.of(request)))

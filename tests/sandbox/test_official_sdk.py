@@ -1,17 +1,18 @@
 """The API's own SDK against the sandbox, as its reference shows it."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from sync import AsyncSync, Audio, GenerationOptions, Sync, Video
-from sync.common import Generation
+from sync.common import BatchResponse, Generation
 from sync.core.api_error import ApiError
 
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.media.storage import SAMPLES
-from tests.sandbox.wire import ask, uploaded
+from tests.sandbox.wire import ask, lipsync, uploaded
 
 VIDEO = "https://assets.sync.so/docs/example-video.mp4"
 AUDIO = "https://assets.sync.so/docs/example-audio.wav"
@@ -61,6 +62,20 @@ def test_it_estimates_the_cost(client: Sync) -> None:
 def test_it_lists_models_and_assets(client: Sync) -> None:
     assert "sync-3" in {model.name for model in client.models.list()}
     assert client.assets.list().items == []
+
+
+def test_it_checks_creates_gets_and_lists_batches(sandbox: Sandbox, client: Sync) -> None:
+    row = {"endpoint": "/v2/generate", "payload": lipsync(sandbox)}
+    file = "\n".join(json.dumps({"request_id": f"row-{number}", **row}) for number in range(20)).encode()
+    assert client.batch.create(input=("rows.jsonl", file), dry_run=True).status == "VALIDATED"
+    assert sandbox.charges == []
+    batch = client.batch.create(input=("rows.jsonl", file), webhook_url="https://example.com/hook")
+    assert isinstance(batch, BatchResponse)
+    shown = client.batch.get(batch.id)
+    assert (shown.metrics.total_generations, shown.output_url) == (20, "")
+    assert shown.webhook_url == "https://example.com/hook"
+    listed = client.batch.list(status="PENDING", created_after=shown.created_at)
+    assert [one.id for one in listed] == [batch.id]
 
 
 def test_it_pages_through_assets_and_gets_one(sandbox: Sandbox, client: Sync, api: httpx.Client) -> None:

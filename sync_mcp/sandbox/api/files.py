@@ -21,7 +21,7 @@ from sync_mcp.sandbox.speech import SpeechJob
 from sync_mcp.sandbox.world import World
 
 UPLOAD_BYTES = 5 * 1024**3
-STORAGE = ("/storage/", "/outputs/", "/speech/", "/samples/")
+STORAGE = ("/storage/", "/outputs/", "/speech/", "/samples/", "/batch-results/")
 """Where the paths begin that want no key, and to which none may be sent."""
 
 

@@ -182,7 +182,7 @@ class Generations:
             id=world.new_id("generation"),
             created_at=world.clock.now(),
             seconds=settings.job_seconds,
-            asked=_echo(wire, create),
+            asked=echo(wire, create),
             plan=made.plan,
             cost_usd=made.cost_usd,
             frames=made.frames,
@@ -281,7 +281,8 @@ def _wait_seconds(text: str | None) -> float:
     return seconds
 
 
-def _echo(wire: Mapping[str, JsonValue], create: CreateBody) -> JsonObject:
+def echo(wire: Mapping[str, JsonValue], create: CreateBody) -> JsonObject:
+    """Return what a generation shows again of the request that made it."""
     shown: JsonObject = {name: wire[name] for name in _ECHOED if wire.get(name) is not None}
     shown.setdefault("options", {})
     shown.setdefault("segments", None)

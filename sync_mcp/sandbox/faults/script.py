@@ -21,7 +21,8 @@ from sync_mcp.sandbox.settings import CostAtFirst
 Moment = Literal["before", "after"]
 CREATE_PATH = "/v2/generate"
 SPEECH_PATH = "/v2/tts/jobs"
-_MAKE_JOBS = (("POST", CREATE_PATH), ("POST", SPEECH_PATH))
+BATCH_PATH = "/v2/batch"
+_MAKE_JOBS = (("POST", CREATE_PATH), ("POST", SPEECH_PATH), ("POST", BATCH_PATH))
 
 
 class Fault(BaseModel):
@@ -70,7 +71,10 @@ class Fault(BaseModel):
 
     job: Literal["fail", "reject", "stuck", "forget", "hide"] | None = None
     """What becomes of the job that a create makes: it fails, is rejected, never ends, is not found when it is
-    asked for, or is left out of lists. Strikes creates alone, as all that follows does."""
+    asked for, or is left out of lists. Strikes creates alone, as all that follows does. Of a batch it strikes
+    the jobs of its rows; of those that hide and forget the batch itself too."""
+    rows: tuple[int, ...] = ()
+    """Of a batch, the rows that it strikes, counted from 1; by default every one."""
     end_status: str | None = Field(default=None, min_length=1)
     """The word that the job ends with, such as CANCELLED or TIMED_OUT; it has an output where that word means
     completed, in whatever case."""
@@ -149,6 +153,8 @@ class Fault(BaseModel):
             raise ValueError("it does nothing: give an answer, a delay or a fate of the job")
         if self.end_status and self.job in _ENDINGS:
             raise ValueError(f"choose one of end_status, job {self.job}")
+        if self.rows and not self.is_fate:
+            raise ValueError("rows says of which jobs of a batch a fate is: give one")
         if self.moment == "before" and self._needs_processing:
             raise ValueError(
                 "a fate of the job, or a generation's id, needs the request to be processed: use after"
