@@ -8,6 +8,8 @@ from sync_mcp._version import __version__ as __version__
 if TYPE_CHECKING:
     from sync_mcp.api.account import AccountInfo as AccountInfo, Organization as Organization
     from sync_mcp.api.assets import Asset as Asset, AssetPage as AssetPage
+    from sync_mcp.api.batch_results import BatchResult as BatchResult
+    from sync_mcp.api.batches import Batch as Batch, BatchRow as BatchRow
     from sync_mcp.api.catalogue import ErrorInfo as ErrorInfo, ModelInfo as ModelInfo
     from sync_mcp.api.client import AsyncSync as AsyncSync, Ping as Ping
     from sync_mcp.api.create_fields import CreateFields as CreateFields
@@ -88,6 +90,8 @@ _HOMES = {
         "Asset",
         "AssetPage",
     ),
+    "sync_mcp.api.batch_results": ("BatchResult",),
+    "sync_mcp.api.batches": ("Batch", "BatchRow"),
     "sync_mcp.api.catalogue": ("ErrorInfo", "ModelInfo"),
     "sync_mcp.api.client": (
         "AsyncSync",

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sync_mcp.api.account import Account
 from sync_mcp.api.assets import Assets
+from sync_mcp.api.batches import Batch, Batches, BatchRequest
 from sync_mcp.api.book import Book, MemoryBook
 from sync_mcp.api.catalogue import ErrorInfo, ModelInfo
 from sync_mcp.api.create import Creator
@@ -71,6 +72,12 @@ class CreateGuard(Protocol):
         self, sync: "AsyncSync", request: CloneRequest, consent: str, options: RequestOptions | None
     ) -> ClonedVoice:
         """Return the voice that `request` clones with its owner's consent, or cloned before."""
+        ...
+
+    async def batch_for(
+        self, sync: "AsyncSync", request: BatchRequest, options: RequestOptions | None, take: int
+    ) -> Batch:
+        """Return the batch that `request` makes, or made before."""
         ...
 
     async def delete_voice_for(
@@ -148,6 +155,8 @@ class AsyncSync:
         self.projects = Projects(self._transport, partial(guard.delete_project_for, self) if guard else None)
         speaks = partial(guard.speech_for, self) if guard else None
         self.speech = Speeches(self._transport, self._creator, self.generations.allowance, speaks)
+        batches = partial(guard.batch_for, self) if guard else None
+        self.batches = Batches(self._transport, self._creator, self.generations.allowance, batches)
         self.assets = Assets(self._transport)
         clones = partial(guard.clone_for, self) if guard else None
         deletes_voice = partial(guard.delete_voice_for, self) if guard else None

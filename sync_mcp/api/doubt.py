@@ -119,10 +119,11 @@ class Search(Generic[JobT]):
             SyncError: the list cannot be read as far as the job may stand in it.
         """
         if listed.count_path is None:
-            page, length = await self._entries(listed, {})
+            since = self._create.earliest.isoformat(timespec="seconds").replace("+00:00", "Z")
+            page, length = await self._entries(listed, {listed.since: since} if listed.since else {})
             if len(page) < length:
                 raise APIResponseError("The API's list has an entry that cannot be read.")
-            return await self._own_of(page)
+            return await self._own_of([await self._with_more(listed, job) for job in page])
         reading = Reading()
         is_readable = True
         while reading.state == "goes on":
@@ -141,6 +142,14 @@ class Search(Generic[JobT]):
             page, _ = await self._page(listed, {})
             return await self._own_of(reading.add(page, self._create.earliest))
         return None
+
+    async def _with_more(self, listed: JobList, job: JobT) -> JobT:
+        """Return a job with what its list does not show, where it may be this one's."""
+        if listed.read_more is None or self._create.match(job) != "maybe":
+            return job
+        options: RequestOptions = {"timeout_in_seconds": max(_LAST_SECONDS, self._budget.seconds_left)}
+        more = await listed.read_more(self._transport, job.to_wire(), options)
+        return self._kind.model.from_wire({**job.to_wire(), **more})
 
     async def _own_of(self, jobs: Sequence[JobT]) -> JobT | None:
         """Return which of these jobs this create made; note those that it may have made."""

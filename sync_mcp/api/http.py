@@ -89,6 +89,10 @@ class Call:
     path: str
     query: Mapping[str, str] = field(default_factory=dict[str, str])
     body: Mapping[str, Any] | None = None
+    form: Mapping[str, str] | None = None
+    """Fields of a form in place of a body, beside its files."""
+    files: Mapping[str, tuple[str, bytes, str]] | None = None
+    """Of the form, by field: the name, content and type of each file."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     plain: bool = False
     """Whether the answer is bare text, not JSON."""
@@ -319,6 +323,8 @@ class Transport:
                 self.base_url + call.path,
                 params={**call.query, **options.get("additional_query_parameters", {})} or None,
                 content=_json(body) if body is not None else None,
+                data=call.form,
+                files=call.files,
                 headers=headers,
                 extensions={"trace": trace.note},
             )

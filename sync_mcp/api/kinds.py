@@ -4,13 +4,15 @@ A kind says all that `create` has to know of what it makes: where it is posted, 
 the API's list of such jobs is searched, or that there is none.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, Self, TypeVar
 
+from sync_mcp.api.http import Transport
 from sync_mcp.api.matching import Likeness, compare
 from sync_mcp.api.models import Generation, Json
+from sync_mcp.api.options import RequestOptions
 
 
 class Job(Protocol):
@@ -49,6 +51,14 @@ JobT = TypeVar("JobT", bound=Job)
 _JobT_co = TypeVar("_JobT_co", bound=Job, covariant=True)
 
 
+ReadMore = Callable[[Transport, Json, RequestOptions], Awaitable[Json]]
+"""Returns more fields of a job, by what the list shows of it.
+
+Raises:
+    SyncError: they cannot be read now.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class JobList:
     """The API's list of the jobs of a kind: pages of at most 100, newest first, and their number.
@@ -59,7 +69,10 @@ class JobList:
         compare: says how like a job that is shown is to a body that was sent.
         is_exported: whether the API's export tells what they cost too.
         is_told_by_name: whether what is the same can be no other's, whenever it was made: nobody has two of
-            one name, and it was looked whether the name is free before the create was sent.
+            one name, and it was looked whether the name is free before the create was sent; or it names
+            the key.
+        since: the parameter by which a list without pages is asked for what was made from a time on.
+        read_more: reads what the list does not show of a job that may be the one.
     """
 
     path: str
@@ -67,6 +80,8 @@ class JobList:
     compare: Callable[[Json, Json], Likeness]
     is_exported: bool = False
     is_told_by_name: bool = False
+    since: str | None = None
+    read_more: ReadMore | None = None
 
 
 @dataclass(frozen=True, slots=True)

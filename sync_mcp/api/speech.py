@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Literal, cast
+from functools import partial
+from typing import Annotated, ClassVar, Literal, cast
 
-import anyio
 from pydantic import Field, JsonValue, model_validator
 
 from sync_mcp.api.allowance import Allowance
@@ -14,21 +14,22 @@ from sync_mcp.api.ids import check_id
 from sync_mcp.api.kinds import JobKind
 from sync_mcp.api.models import SCRIPT_LIMIT, CamelModel
 from sync_mcp.api.options import RequestOptions, new_idempotency_key, take_idempotency_key
+from sync_mcp.api.polling import PolledJob, wait_for_end
 from sync_mcp.api.retry import retry_after
-from sync_mcp.errors import APIResponseError, InvalidRequestError, NotOffered, RateLimitError, SyncError
+from sync_mcp.errors import APIResponseError, InvalidRequestError, NotOffered
 
 _FIRST_LOOK_SECONDS = 1.0
 _LOOK_SECONDS = 3.0
 """As the API asks for between two looks at a job that runs."""
-_READ_SECONDS = 10.0
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Speech(CamelModel):
+class Speech(PolledJob):
     """Speech that is being made, or is there; of what was said at once the API knows no more than this."""
 
-    id: str
+    LAST_STATUSES: ClassVar[frozenset[str]] = frozenset({"SUCCESS", "FAILED"})
+
     status: Literal["PENDING", "PROCESSING", "SUCCESS", "FAILED"] | str = "SUCCESS"
     url: str | None = None
     """The sound, once it is there."""
@@ -52,11 +53,6 @@ class Speech(CamelModel):
                 raise ValueError("it has neither a status nor a sound")
             return fields
         return data
-
-    @property
-    def finished(self) -> bool:
-        """Whether its status can no longer change."""
-        return self.status in ("SUCCESS", "FAILED")
 
     @property
     def error_code(self) -> str | None:
@@ -178,27 +174,15 @@ class Speeches:
         Raises:
             SyncError: an answer that waiting cannot change, or nothing but faults in the whole time.
         """
-        ends_at = anyio.current_time() + timeout
-        pause = _FIRST_LOOK_SECONDS if known is not None else 0.0
-        fault: SyncError | None = None
-        while known is None or not known.finished:
-            left = ends_at - anyio.current_time()
-            if left <= 0 and (known is not None or fault is not None):
-                break
-            await anyio.sleep(max(0.0, min(pause, left)))
-            await self._allowance.take()
-            try:
-                known, pause = await self._look(id, {"timeout_in_seconds": _READ_SECONDS, "max_retries": 0})
-            except SyncError as error:
-                if not error.retryable:
-                    raise
-                if isinstance(error, RateLimitError):
-                    self._allowance.rest_for(error)
-                fault, pause = error, max(_LOOK_SECONDS, error.retry_after_seconds or 0.0)
-        if known is None:
-            assert fault is not None
-            raise fault
-        return known
+        first = _FIRST_LOOK_SECONDS if known is not None else 0.0
+        return await wait_for_end(
+            partial(self._look, id),
+            self._allowance,
+            timeout,
+            known=known,
+            first_pause=first,
+            pause_after_fault=_LOOK_SECONDS,
+        )
 
     async def _look(self, id: str, options: RequestOptions | None) -> tuple[Speech, float]:
         """Return a job, and after how many seconds the API wants to be asked again."""

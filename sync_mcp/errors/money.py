@@ -104,7 +104,7 @@ class OutcomeUnknown(SyncError):
                 more = len(self.maybe_ids) - 1
                 others = f", and so may {more} more" if more > 0 else ""
                 first = "".join(map(format_id, self.maybe_ids[:1]))
-                return f"Generation {first} of the API's list may be this job{others}."
+                return f"{self._job.capitalize()} {first} of the API's list may be this job{others}."
             case "named_not_visible":
                 return "The API does not show that job yet."
             case "named_is_anothers":

@@ -18,6 +18,7 @@ from typing import TypeVar, cast
 import anyio
 from anyio.abc import TaskGroup
 
+from sync_mcp.api.batches import Batch, BatchRequest
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import Generation, GenerationRequest
 from sync_mcp.api.options import RequestOptions
@@ -27,6 +28,7 @@ from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.errors import InvalidRequestError, LedgerError, NotVisibleYet, SyncError
 from sync_mcp.payments.accounts import Accounts
 from sync_mcp.payments.acts.act import COMPLETED, Job
+from sync_mcp.payments.acts.batch import BatchAct
 from sync_mcp.payments.acts.clone import CloneAct
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.acts.speech import SpeechAct
@@ -144,6 +146,19 @@ class Guard:
         """
         act = CloneAct.of(request, consent)
         call = PaidCall(sync, act, options=options or RequestOptions(), tool="clone_voice")
+        return (await self.create(call)).job
+
+    async def batch_for(
+        self, sync: AsyncSync, request: BatchRequest, options: RequestOptions | None, take: int
+    ) -> Batch:
+        """Make a batch, or return the one that it made before.
+
+        Raises:
+            LimitReached, LedgerError, ApprovalRequired, NotVisibleYet: as `create_for`.
+            SyncError: as of a batch without a guard.
+        """
+        act = BatchAct.of(request)
+        call = PaidCall(sync, act, take, options or RequestOptions(), tool="create_batch")
         return (await self.create(call)).job
 
     async def create(self, call: PaidCall[JobT]) -> Made[JobT]:

@@ -5,6 +5,7 @@ from sync_mcp.api.options import RequestOptions
 from sync_mcp.payments.acts.act import Job, PaidAct
 from sync_mcp.payments.files import LocalFiles
 from sync_mcp.payments.price import Price
+from sync_mcp.payments.row_prices import RowPrices
 
 
 class Pricing:
@@ -13,6 +14,7 @@ class Pricing:
     def __init__(self) -> None:
         self._measured: dict[tuple[str, str, str], Price] = {}
         """By key, address and what is made: plans may have prices of their own."""
+        self._rows = RowPrices()
 
     def learn(self, sync: AsyncSync, act: PaidAct[Job], price: Price) -> None:
         """Note what the API says that an act costs this account, whose files it has."""
@@ -33,6 +35,8 @@ class Pricing:
         Raises:
             SyncError: it could not be sent either.
         """
+        if act.parts:
+            return await self._rows.price(sync, act.parts, options)
         # Few calls have files: for the others there is nothing to digest.
         measured = self._measured.get(_place(sync, act)) if self._measured else None
         return await act.price(

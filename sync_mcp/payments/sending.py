@@ -93,8 +93,9 @@ async def _outcome(call: PaidCall[Job], book: LedgerBook, act: PaidAct[Job]) -> 
             least = _SEND_SECONDS if call.files else 1.0
             options["timeout_in_seconds"] = max(least, call.seconds_left)
         try:
+            key = book.entry.idempotency_key
             return await call.sync.create_as(
-                act.kind_of_send, book, book.entry.idempotency_key, act.body, request_options=options
+                act.kind_of_send, book, key, act.body_under(key), request_options=options
             )
         except ConcurrencyLimitError as error:
             try:

@@ -30,6 +30,7 @@ from sync_mcp import (
     Video,
 )
 from sync_mcp.api import looks
+from sync_mcp.api.batches import Batch, BatchRequest
 from sync_mcp.api.create import Creator
 from sync_mcp.api.models import Json, LocalMedia
 from sync_mcp.api.speech import Speech, SpeechRequest
@@ -732,6 +733,11 @@ class _Memory:
         self, sync: AsyncSync, request: CloneRequest, consent: str, options: RequestOptions | None
     ) -> ClonedVoice:
         raise NotImplementedError((sync, request, consent, options))
+
+    async def batch_for(
+        self, sync: AsyncSync, request: BatchRequest, options: RequestOptions | None, take: int
+    ) -> Batch:
+        raise NotImplementedError((sync, request, options, take))
 
     async def delete_voice_for(self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]) -> None:
         raise NotImplementedError((sync, id, delete))

@@ -128,6 +128,11 @@ class PaidAct(ABC, Generic[JobT_co]):
         return (plain_host(url) or clean(url, PIECE_LIMIT)) if url else None
 
     @property
+    def parts(self) -> "Sequence[PaidAct[Job]]":
+        """What it is made of, where its price is the sum of theirs; empty for an act that is one."""
+        return ()
+
+    @property
     def local_media(self) -> Sequence[LocalMedia]:
         """The local files that are to be uploaded before it can be sent."""
         return ()
@@ -198,6 +203,11 @@ class PaidAct(ABC, Generic[JobT_co]):
         Raises:
             InvalidRequestError: why.
         """
+
+    def body_under(self, key: str) -> Json:
+        """Return what is sent under a key, where the key stands in it too."""
+        del key
+        return self.body
 
     @classmethod
     @abstractmethod
