@@ -299,11 +299,7 @@ def make_batch_request(
         for number, row in enumerate(rows, 1)
     ]
     request = BatchRequest(named, webhook_url)
-    if not FEWEST_ROWS <= len(named) <= MOST_ROWS:
-        few = " Make each by create_generation." if len(named) < FEWEST_ROWS else " Make several of it."
-        raise InvalidRequestError(
-            f"A batch has {FEWEST_ROWS} to {MOST_ROWS} rows, and this one has {len(named)}.{few}"
-        )
+    check_number(len(named))
     check_rows([*_faults_of_rows(named), *_faults_of_webhook(webhook_url)])
     size = len(_as_lines(request.to_wire()))
     if size > LARGEST_BYTES:
@@ -311,6 +307,19 @@ def make_batch_request(
             f"The batch has {size / 1024**2:.1f} MB, and the API takes 5: make two of it, or shorten scripts."
         )
     return request
+
+
+def check_number(count: int) -> None:
+    """Check how many rows a batch has.
+
+    Raises:
+        InvalidRequestError: too few, or too many.
+    """
+    if not FEWEST_ROWS <= count <= MOST_ROWS:
+        told = "make each by itself" if count < FEWEST_ROWS else "make several batches of them"
+        raise InvalidRequestError(
+            f"A batch has {FEWEST_ROWS} to {MOST_ROWS} rows, and this one has {count}: {told}."
+        )
 
 
 def check_rows(faults: Sequence[str]) -> None:

@@ -2,11 +2,12 @@
 
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Literal, Protocol, TypeVar
 
 import anyio
@@ -232,15 +233,15 @@ def wait_answer(
     known: Mapping[str, Entry],
     costs: Mapping[str, Cost],
     progress: Mapping[str, float],
-    spoken: Collection[str] = (),
+    others: Mapping[str, str] = MappingProxyType({}),
     *,
     wants_urls: bool,
     can_save: bool,
 ) -> WaitAnswer:
     """Return how the jobs `ids` are; one without an outcome could not be asked for.
 
-    Of those that the ledger does not know `costs` says what they did cost; `spoken` are those that are
-    speech. Where results can be saved by their ids, their URLs are long and of no use.
+    Of those that the ledger does not know `costs` says what they did cost; `others` are the kinds of those
+    that are no generations. Where results can be saved by their ids, their URLs are long and of no use.
     """
     tells_urls = wants_urls or not can_save
     rows = [_row_of_outcome(id, outcomes.get(id), progress.get(id)) for id in ids]
@@ -266,11 +267,15 @@ def wait_answer(
         generations=fitting,
         next_step=_after_wait(
             count,
-            [row for row in fitting if row.generation_id not in spoken],
+            [row for row in fitting if row.generation_id not in others],
             left_out=len(rows) - len(fitting),
             tells_urls=tells_urls,
             can_save=can_save,
-            spoken=sum(row.generation_id in spoken and row.status == "COMPLETED" for row in rows),
+            others=Counter(
+                others[row.generation_id]
+                for row in rows
+                if row.generation_id in others and row.status == "COMPLETED"
+            ),
         ),
     )
 
@@ -361,9 +366,9 @@ def _after_wait(
     left_out: int,
     tells_urls: bool,
     can_save: bool,
-    spoken: int,
+    others: Mapping[str, int],
 ) -> str:
-    """Return what can be done next; `rows` are those of videos, and so many speeches are COMPLETED."""
+    """Return what can be done next; `rows` are videos, `others` the number of COMPLETED jobs by kind."""
     steps: list[str] = []
     open_ids = count["running"] + count["unknown"]
     if open_ids:
@@ -380,10 +385,12 @@ def _after_wait(
             else "preview_generation shows one; give"
         )
         steps.append(f"{ways} the user each output_url letter for letter.")
-    elif count["completed"] > spoken and not tells_urls:
+    elif count["completed"] > sum(others.values()) and not tells_urls:
         saves = " and download_generation saves it" if can_save else ""
         steps.append(f"By its generation_id, preview_generation shows one{saves}.")
-    if spoken:
+    if others.get("batch"):
+        steps.append("get_batch with path saves what came of a batch that is COMPLETED.")
+    if others.get("speech"):
         steps.append("The same create_speech call saves a speech that is COMPLETED, and pays nothing.")
     if any(saved):
         steps.append("Where saved_as stands, it was saved there.")

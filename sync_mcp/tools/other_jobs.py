@@ -1,28 +1,42 @@
 """Waiting for jobs of every kind: those that are no generations are told as generations are."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import anyio
 
+from sync_mcp.api.batches import Batch
 from sync_mcp.api.looks import Outcome
 from sync_mcp.api.models import Generation
 from sync_mcp.api.speech import Speech
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import LedgerError, SyncError
+from sync_mcp.payments.acts.batch import BatchAct
+from sync_mcp.payments.acts.kinds import KINDS
 from sync_mcp.payments.acts.speech import SpeechAct
 from sync_mcp.payments.rows import Entry
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.job_answers import is_no_job
 
 _MOST_TRIED = 5
-"""Of ids that no generation has and the ledger does not know, so many are looked for as speech."""
+"""Of ids that no generation has and the ledger does not know, so many are looked for as other jobs."""
+_KINDS = (SpeechAct.kind, BatchAct.kind)
+"""Those that are waited for by their ids, beside generations."""
 
 OnNews = Callable[[Mapping[str, Outcome]], Awaitable[None]]
 
 
-async def find_speeches(context: CallContext, ids: Sequence[str]) -> Mapping[str, Entry]:
-    """Return the ledger's entries of those jobs that are speech; none where it cannot be read."""
+@dataclass(frozen=True, slots=True)
+class OtherJob:
+    """A job that is no generation: its kind, and what the ledger has of it, where it was made by that."""
+
+    kind: str
+    entry: Entry | None = None
+
+
+async def find_other_jobs(context: CallContext, ids: Sequence[str]) -> Mapping[str, OtherJob]:
+    """Return those jobs that the ledger knows to be no generations; none where it cannot be read."""
     guard, client = context.process.guard, context.account.client
     try:
         if not guard.ledger.exists():
@@ -30,27 +44,27 @@ async def find_speeches(context: CallContext, ids: Sequence[str]) -> Mapping[str
         known = await do_in_thread(guard.ledger.makers_of, ids, client.base_url)
     except LedgerError:
         return {}
-    return {id: entry for id, entry in known.items() if entry.kind == SpeechAct.kind}
+    return {id: OtherJob(entry.kind, entry) for id, entry in known.items() if entry.kind in _KINDS}
 
 
 async def wait_for_jobs(
     context: CallContext,
     ids: Sequence[str],
     seconds: float,
-    speeches: Mapping[str, Entry],
+    others: Mapping[str, OtherJob],
     *,
     until: Literal["all", "any"],
     on_news: OnNews,
 ) -> dict[str, Outcome]:
     """Return how jobs are, of whichever kind, when all or any of them have ended, or after `seconds`.
 
-    `speeches` are those that are known to be speech. As `Watcher.wait_for_many`.
+    `others` are those that are known to be no generations. As `Watcher.wait_for_many`.
     """
     watcher = context.account.watcher
-    if not speeches:
+    if not others:
         return await watcher.wait_for_many(ids, seconds, until=until, on_news=on_news)
     told: dict[str, Outcome] = {}
-    videos = [id for id in ids if id not in speeches]
+    videos = [id for id in ids if id not in others]
 
     async def note(news: Mapping[str, Outcome]) -> None:
         told.update(news)
@@ -62,59 +76,71 @@ async def wait_for_jobs(
     async def wait_for_videos() -> None:
         await note(await watcher.wait_for_many(videos, seconds, until=until, on_news=note))
 
-    async def wait_for_speech(id: str) -> None:
-        first = await _look(context, id, speeches.get(id))
+    async def wait_for_other(id: str, job: OtherJob) -> None:
+        first = await _look(context, id, job)
         await note({id: first})
         if not _has_ended(first):
-            await note({id: await _wait(context, id, seconds)})
+            await note({id: await _wait(context, id, job.kind, seconds)})
 
     async with anyio.create_task_group() as waiting:
         if videos:
             waiting.start_soon(wait_for_videos)
-        for id in speeches:
-            waiting.start_soon(wait_for_speech, id)
+        for id, job in others.items():
+            waiting.start_soon(wait_for_other, id, job)
     return told
 
 
-async def look_for_speeches(
-    context: CallContext, outcomes: Mapping[str, Outcome], speeches: Collection[str]
-) -> dict[str, Outcome]:
-    """Return those of the jobs that no generation is, and that are speech which this ledger has not made."""
-    unknown = [id for id, outcome in outcomes.items() if is_no_job(outcome) and id not in speeches]
-    found: dict[str, Outcome] = {}
+async def look_for_other_jobs(
+    context: CallContext, outcomes: Mapping[str, Outcome], others: Collection[str]
+) -> dict[str, tuple[OtherJob, Outcome]]:
+    """Return those of the jobs that are of another kind, and that this ledger has not made."""
+    unknown = [id for id, outcome in outcomes.items() if is_no_job(outcome) and id not in others]
+    found: dict[str, tuple[OtherJob, Outcome]] = {}
     for id in unknown[:_MOST_TRIED]:
-        outcome = await _look(context, id, None)
-        if isinstance(outcome, Generation):
-            found[id] = outcome
+        for job in map(OtherJob, _KINDS):
+            outcome = await _look(context, id, job)
+            if isinstance(outcome, Generation):
+                found[id] = job, outcome
+                break
     return found
 
 
-async def _look(context: CallContext, id: str, entry: Entry | None) -> Outcome:
-    recalled = SpeechAct.recall(id, entry.extras, entry.assets) if entry is not None else None
+async def _look(context: CallContext, id: str, job: OtherJob) -> Outcome:
+    entry = job.entry
+    recalled = (
+        SpeechAct.recall(id, entry.extras, entry.assets) if entry and job.kind == SpeechAct.kind else None
+    )
     if recalled is not None:
-        return _as_generation(recalled)
+        return _as_generation(job.kind, recalled)
+    client, reading = context.account.client, context.reading
     try:
-        return _as_generation(await context.account.client.speech.get(id, request_options=context.reading))
+        if job.kind == BatchAct.kind:
+            return _as_generation(job.kind, await client.batches.get(id, request_options=reading))
+        return _as_generation(job.kind, await client.speech.get(id, request_options=reading))
     except SyncError as error:
         return error
 
 
-async def _wait(context: CallContext, id: str, seconds: float) -> Outcome:
+async def _wait(context: CallContext, id: str, kind: str, seconds: float) -> Outcome:
+    client = context.account.client
     try:
-        return _as_generation(await context.account.client.speech.wait(id, seconds))
+        if kind == BatchAct.kind:
+            return _as_generation(kind, await client.batches.wait(id, seconds))
+        return _as_generation(kind, await client.speech.wait(id, seconds))
     except SyncError as error:
         return error
 
 
-def _as_generation(speech: Speech) -> Generation:
-    """Return a speech in the words in which generations are told."""
+def _as_generation(kind: str, job: Speech | Batch) -> Generation:
+    """Return a job in the words in which generations are told."""
+    sound = job if isinstance(job, Speech) else None
     return Generation(
-        id=speech.id,
-        status=SpeechAct.status_of(speech),
-        created_at=speech.created_at,
-        output_url=speech.url,
-        output_duration=speech.duration,
-        error_code=speech.error_code,
+        id=job.id,
+        status=KINDS[kind].status_of(job),
+        created_at=job.created_at,
+        output_url=sound and sound.url,
+        output_duration=sound and sound.duration,
+        error_code=job.error_code,
     )
 
 

@@ -82,6 +82,7 @@ def call_of_act(
         files=files,
         token=_token(context, quote_id),
         approval=approval_of(context),
+        webhook_hosts=account.policy.webhook_hosts,
         notes=notes,
         voice_names=account.lists.voice_names,
         on_begin=context.payment.begin,

@@ -22,6 +22,17 @@ _SPECIAL: Mapping[str, Facts] = {
     "upload_asset": {"url": "https://example.com/v.mp4"},
     "update_asset": {"asset_id": "asset-1", "name": "Talk"},
     "save_project": {"name": "Spring"},
+    "create_batch": {
+        "rows": [
+            {
+                "input": [
+                    {"type": "video", "url": f"https://example.com/{number}.mp4"},
+                    {"type": "audio", "url": "https://example.com/a.wav"},
+                ]
+            }
+            for number in range(20)
+        ]
+    },
     "clone_voice": {
         "name": "Ada Li",
         "consent": "It is the voice of Ada Li, who agreed.",

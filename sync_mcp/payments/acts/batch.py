@@ -143,6 +143,11 @@ class BatchAct(PaidAct[Batch]):
 
     # Its job
 
+    @classmethod
+    def status_of(cls, job: Job) -> str:
+        """Return how a batch stands, in the words of generations."""
+        return "PROCESSING" if job.status == "JOBS_CREATED" else super().status_of(job)
+
     def body_under(self, key: str) -> Json:
         """Return what is sent, with the key in the `request_id` of each row."""
         return stamp_rows(self.body, key)
