@@ -21,6 +21,8 @@ FIXTURE_SERVER = Path(__file__).with_name("fixture_server.py")
 FIXTURE_COMMAND = (sys.executable, str(FIXTURE_SERVER))
 ROOT = Path(__file__).parents[3]
 WAIT_SECONDS = 10.0
+_LINE_SECONDS = 60.0
+"""How long a line may take: the first server that starts in a clone compiles all that it loads."""
 ENDS_WITHIN_SECONDS = 1.0
 _STALLS = Path("/proc/pressure/cpu")
 
@@ -96,7 +98,7 @@ class _Lines:
         for line in self.seen:
             if wanted(line):
                 return line
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + _LINE_SECONDS
         while (line := self._queue.get(timeout=max(0.0, deadline - time.monotonic()))) is not None:
             self.seen.append(line)
             if wanted(line):
