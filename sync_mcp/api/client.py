@@ -109,6 +109,7 @@ class AsyncSync:
 
     What the API offers stands in these attributes:
         generations: make, price, wait for, list, download and delete videos; `create_many` makes many.
+        batches: make 20 to 500 videos in one request, and read what came of each.
         assets: upload local files, and find, list, download and delete what was uploaded.
         speech: say a script without a video.
         voices: the voices that can say a script; clone one's own, and delete those.

@@ -38,7 +38,8 @@ install_python_sdk() { # FOLDER REQUIREMENTS
 
 run_client() { # COMMAND... : once over each transport
     printf 'stdio: '
-    timeout 120 "$@" "$bin/sync-mcp" --sandbox --log-level warning
+    # A client hands on little of its own environment.
+    timeout 120 "$@" /usr/bin/env SYNC_MCP_TOOLSETS="$SYNC_MCP_TOOLSETS" "$bin/sync-mcp" --sandbox --log-level warning
     printf 'HTTP:  '
     timeout 120 "$@" "$url"
 }
@@ -53,6 +54,8 @@ for number in "${!PYTHON_SDKS[@]}"; do
 done
 
 export SYNC_MCP_HOME=$work/home
+# Every tool there is: the snapshots say which.
+export SYNC_MCP_TOOLSETS=all
 "$bin/sync-mcp" --sandbox --http --port 0 2>"$work/server.log" &
 server=$!
 deadline=$((SECONDS + 60))

@@ -31,7 +31,7 @@ inspect() {
 }
 
 on_stdio() {
-    inspect "$server" --sandbox -e SYNC_MCP_LOG_LEVEL=warning "$@"
+    inspect "$server" --sandbox -e SYNC_MCP_LOG_LEVEL=warning -e SYNC_MCP_TOOLSETS=all "$@"
 }
 
 expect() {
@@ -120,4 +120,4 @@ if [ -z "${CHROMIUM:=$(command -v chromium || command -v google-chrome || true)}
 fi
 mkdir -p artifacts
 PATH="$modules/node_modules/.bin:$PATH" timeout 300 node tests/inspector/web.mjs \
-    "$modules" "$CHROMIUM" artifacts/inspector.png "$PWD/$server" --sandbox
+    "$modules" "$CHROMIUM" artifacts/inspector.png /usr/bin/env SYNC_MCP_TOOLSETS=all "$PWD/$server" --sandbox
