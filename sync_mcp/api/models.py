@@ -38,7 +38,6 @@ SCRIPT_LIMIT = 5000
 
 HIGHEST_USD = Decimal(1_000_000)
 """No job costs more: what the API names above it is no amount of money."""
-
 _HIGHEST_FIGURE = 1e9
 
 Json = dict[str, Any]
