@@ -19,6 +19,7 @@ from sync_mcp.api.assets import Assets
 from sync_mcp.api.book import Book, MemoryBook
 from sync_mcp.api.catalogue import ErrorInfo, ModelInfo
 from sync_mcp.api.create import Creator
+from sync_mcp.api.dialogue_edits import DialogueEdit, DialogueEdits
 from sync_mcp.api.downloads import fetch_file
 from sync_mcp.api.feedback import Feedback
 from sync_mcp.api.file_size import LARGEST_BYTES
@@ -30,6 +31,7 @@ from sync_mcp.api.options import RequestOptions, take_idempotency_key
 from sync_mcp.api.projects import Projects
 from sync_mcp.api.speech import Speech, Speeches, SpeechRequest
 from sync_mcp.api.storage import download, read_chunks
+from sync_mcp.api.transcriptions import Transcriptions
 from sync_mcp.api.uploads import OnProgress
 from sync_mcp.api.usage import Usage
 from sync_mcp.api.voices import ClonedVoice, CloneRequest, Voices
@@ -71,6 +73,12 @@ class CreateGuard(Protocol):
         self, sync: "AsyncSync", request: CloneRequest, consent: str, options: RequestOptions | None
     ) -> ClonedVoice:
         """Return the voice that `request` clones with its owner's consent, or cloned before."""
+        ...
+
+    async def dialogue_edit_for(
+        self, sync: "AsyncSync", body: Json, options: RequestOptions | None, take: int
+    ) -> DialogueEdit:
+        """Return the dialogue edit that `body` makes, or made before."""
         ...
 
     async def delete_voice_for(
@@ -156,6 +164,9 @@ class AsyncSync:
         self.usage = Usage(self._transport)
         self.webhooks = Webhooks(self._transport)
         self.feedback = Feedback(self._transport)
+        edits = partial(guard.dialogue_edit_for, self) if guard else None
+        self.dialogue_edits = DialogueEdits(self._transport, self._creator, edits)
+        self.transcriptions = Transcriptions(self._transport)
         self.models = Models(self._transport)
         self.errors = Errors(self._transport)
 

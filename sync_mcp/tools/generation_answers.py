@@ -1,6 +1,7 @@
 """What the generation tools answer: the shapes."""
 
 from pydantic import BaseModel
+from pydantic.json_schema import SkipJsonSchema
 
 from sync_mcp.tools.answers import Answer
 
@@ -48,6 +49,8 @@ class ListAnswer(Answer):
 
 class AwaitedRow(BaseModel):
     generation_id: str
+    kind: SkipJsonSchema[str | None] = None
+    """What it is where it is no generation; the schema stays as it is for those who wait for these alone."""
     status: str
     about: str | None = None
     progress_percent: float | None = None

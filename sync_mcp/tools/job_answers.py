@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -40,6 +40,11 @@ from sync_mcp.tools.generation_arguments import USUAL_WAIT_SECONDS
 from sync_mcp.tools.withheld import say_no_video_is_made
 
 logger = logging.getLogger("sync_mcp.tools")
+
+SPEECH = "speech"
+DIALOGUE_EDIT = "dialogue edit"
+TRANSCRIPTION = "transcription"
+"""What jobs are called that are no generations."""
 
 _TEXT_LIMIT = 300
 _COST_SECONDS = 6.0
@@ -135,7 +140,7 @@ async def generation_answer(
         cost = (await find_costs(context, [generation])).get(generation.id) if is_asked_for else None
         if cost is not None:
             _tell_cost(answer, cost.usd, None)
-        answer.output_url = _whole_url(generation.output_url)
+        answer.output_url = whole_url(generation.output_url)
         context.account.outputs.note(answer.output_url)
         answer.output_url_expires_at = _timestamp(expiry(answer.output_url or ""))
         answer.output_duration_seconds = finite(generation.output_duration)
@@ -232,19 +237,20 @@ def wait_answer(
     known: Mapping[str, Entry],
     costs: Mapping[str, Cost],
     progress: Mapping[str, float],
-    spoken: Collection[str] = (),
+    kinds: Mapping[str, str],
     *,
     wants_urls: bool,
     can_save: bool,
 ) -> WaitAnswer:
     """Return how the jobs `ids` are; one without an outcome could not be asked for.
 
-    Of those that the ledger does not know `costs` says what they did cost; `spoken` are those that are
-    speech. Where results can be saved by their ids, their URLs are long and of no use.
+    Of those that the ledger does not know `costs` says what they did cost; `kinds` are what those are called
+    that are no generations. Where results can be saved by their ids, their URLs are long and of no use.
     """
     tells_urls = wants_urls or not can_save
     rows = [_row_of_outcome(id, outcomes.get(id), progress.get(id)) for id in ids]
     for row in rows:
+        row.kind = kinds.get(row.generation_id)
         entry, cost = known.get(row.generation_id), costs.get(row.generation_id)
         _tell_entry(row, entry)
         if cost is not None:
@@ -266,11 +272,11 @@ def wait_answer(
         generations=fitting,
         next_step=_after_wait(
             count,
-            [row for row in fitting if row.generation_id not in spoken],
+            [row for row in fitting if row.kind is None],
+            [row for row in rows if row.kind is not None],
             left_out=len(rows) - len(fitting),
             tells_urls=tells_urls,
             can_save=can_save,
-            spoken=sum(row.generation_id in spoken and row.status == "COMPLETED" for row in rows),
         ),
     )
 
@@ -347,7 +353,7 @@ def _put_urls(rows: Sequence[AwaitedRow], outcomes: Mapping[str, Generation | Sy
         outcome = outcomes.get(row.generation_id)
         if row.status != "COMPLETED" or outcome is None or isinstance(outcome, SyncError):
             continue
-        url = _whole_url(outcome.output_url)
+        url = whole_url(outcome.output_url)
         length = len(url or "") + _URL_FIELD_CHARACTERS
         if url and length <= room:
             row.output_url = url
@@ -357,19 +363,20 @@ def _put_urls(rows: Sequence[AwaitedRow], outcomes: Mapping[str, Generation | Sy
 def _after_wait(
     count: Mapping[str, int],
     rows: Sequence[AwaitedRow],
+    others: Sequence[AwaitedRow],
     *,
     left_out: int,
     tells_urls: bool,
     can_save: bool,
-    spoken: int,
 ) -> str:
-    """Return what can be done next; `rows` are those of videos, and so many speeches are COMPLETED."""
+    """Return what can be done next; `rows` are those of videos, `others` of all other jobs."""
     steps: list[str] = []
     open_ids = count["running"] + count["unknown"]
     if open_ids:
         ids = count_of(open_ids, "id that has not ended", "ids that have not ended")
         steps.append(f"Call wait_for_generations again with only the {ids}.")
-    saved = [row.saved_as is not None for row in rows if row.status == "COMPLETED"]
+    completed = [row for row in rows if row.status == "COMPLETED"]
+    saved = [row.saved_as is not None for row in completed]
     if all(saved):
         # What is there need not be saved again.
         can_save = False
@@ -380,19 +387,22 @@ def _after_wait(
             else "preview_generation shows one; give"
         )
         steps.append(f"{ways} the user each output_url letter for letter.")
-    elif count["completed"] > spoken and not tells_urls:
+    elif count["completed"] > sum(row.status == "COMPLETED" for row in others) and not tells_urls:
         saves = " and download_generation saves it" if can_save else ""
         steps.append(f"By its generation_id, preview_generation shows one{saves}.")
-    if spoken:
+    if any(row.kind == SPEECH and row.status == "COMPLETED" for row in others):
         steps.append("The same create_speech call saves a speech that is COMPLETED, and pays nothing.")
     if any(saved):
         steps.append("Where saved_as stands, it was saved there.")
-    if tells_urls and any(row.status == "COMPLETED" and not row.output_url for row in rows):
+    if tells_urls and any(not row.output_url for row in completed):
         steps.append("A COMPLETED row without output_url: get_generation gives it.")
     if count["strange"]:
         have = count_of(count["strange"], "job has", "jobs have")
         steps.append(f"{have} a status that is not known here: get_generation says more.")
-    if count["failed"] or count["error"]:
+    kinds = [row.kind for row in others if row.kind is not None]
+    steps += [_HOW_TOLD[kind] for kind in dict.fromkeys(kinds) if kind in _HOW_TOLD]
+    is_told_elsewhere = not rows and all(kind in _HOW_TOLD for kind in kinds)
+    if not is_told_elsewhere and (count["failed"] or count["error"]):
         steps.append("get_generation tells why one failed, and what to change.")
     if count["missing"]:
         steps.append("NOT_FOUND: this account has no such job; copy whole ids from list_generations.")
@@ -404,6 +414,11 @@ def _after_wait(
         steps.append(f"{count_of(left_out, one, several)}.")
     return " ".join(steps)
 
+
+_HOW_TOLD = {
+    DIALOGUE_EDIT: "get_dialogue_edit tells what a dialogue edit sounds like, lacks, or failed for.",
+    TRANSCRIPTION: "transcribe, called as before, tells the words of a transcription.",
+}
 
 _NONE_MATCH = "None match: list_generations without these arguments lists all."
 _NONE_LISTED = "The API's list has none yet."
@@ -468,7 +483,7 @@ def _word(text: str | None) -> str | None:
     return safe(text, _WORD_LIMIT) if text else None
 
 
-def _whole_url(url: str | None) -> str | None:
+def whole_url(url: str | None) -> str | None:
     # It is shown letter for letter, so it must be what a URL is: one word, and no text to be read.
     web = url and url.lower().startswith(("https://", "http://"))
     fits = web and url and " " not in url and url == clean(url, _URL_LIMIT)

@@ -26,7 +26,7 @@ from sync_mcp.tools.job_answers import (
     list_unresolved,
     wait_answer,
 )
-from sync_mcp.tools.other_jobs import find_speeches, look_for_speeches, wait_for_jobs
+from sync_mcp.tools.other_jobs import find_others, look_for_others, wait_for_jobs
 from sync_mcp.tools.process import Process
 
 _PROGRESS_SECONDS = 4.0
@@ -55,33 +55,42 @@ async def wait_for_generations(context: CallContext, arguments: WaitArguments) -
         )
         raise error.advise(next_step=COPY_THE_ID)
     watch = _ManyWatch(context, len(ids))
-    speeches = await find_speeches(context, ids)
+    others = await find_others(context, ids)
 
     async def wait(seconds: float) -> None:
-        watch.outcomes = await wait_for_jobs(
-            context, ids, seconds, speeches, until=arguments.until, on_news=watch.note
-        )
+        ends_at = anyio.current_time() + seconds
+        until, note = arguments.until, watch.note
+        watch.outcomes = await wait_for_jobs(context, ids, seconds, others, until=until, on_news=note)
+        found, states = await look_for_others(context, watch.outcomes, others)
+        others.update(found)
+        watch.outcomes = {**watch.outcomes, **states}
+        seconds_left = ends_at - anyio.current_time()
+        if seconds_left > 0 and not all(
+            isinstance(job, Generation) and job.finished for job in states.values()
+        ):
+            # They are waited for as what they are.
+            watch.outcomes = await wait_for_jobs(
+                context, ids, seconds_left, others, until=until, on_news=note
+            )
 
-    await _report_during(context, arguments.wait_seconds, watch.report, wait, lambda: bool(watch.outcomes))
+    await report_during(context, arguments.wait_seconds, watch.report, wait, lambda: bool(watch.outcomes))
     outcomes = watch.outcomes
     if not outcomes:
         raise APITimeoutError(f"The API did not answer in {arguments.wait_seconds:.0f} s.")
-    others = await look_for_speeches(context, outcomes, speeches)
-    outcomes = {**outcomes, **others}
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, SyncError)]
     if len(failures) == len(ids) and not any(map(is_about_job, failures)):
         # What stands in the way of all of them is no matter of the jobs.
         raise failures[0]
     jobs = [job for job in outcomes.values() if not isinstance(job, SyncError)]
     known = await find_entries(context, jobs)
-    spoken = speeches.keys() | others.keys()
-    videos = {id: job for id, job in outcomes.items() if id not in spoken}
+    kinds = {id: job.kind.noun for id, job in others.items()}
+    videos = {id: job for id, job in outcomes.items() if id not in kinds}
     unknown = [job for job in jobs if job.id in videos and job.id not in {*known, *watch.have_run}]
     costs = await find_costs(context, unknown)
     progress = await _progress(context, videos)
     can_save = context.can_save
     answer = wait_answer(
-        ids, outcomes, known, costs, progress, spoken, wants_urls=arguments.urls, can_save=can_save
+        ids, outcomes, known, costs, progress, kinds, wants_urls=arguments.urls, can_save=can_save
     )
     for row in answer.generations:
         context.account.outputs.note(row.output_url)
@@ -174,13 +183,13 @@ async def _watch(
     async def wait(seconds: float) -> None:
         watch.latest = await account.watcher.wait(generation_id, seconds, on_update=watch.note, known=known)
 
-    await _report_during(context, seconds, watch.report, wait, lambda: watch.latest is not None)
+    await report_during(context, seconds, watch.report, wait, lambda: watch.latest is not None)
     if watch.latest is None:
         raise APITimeoutError(f"The API did not answer in {seconds:.0f} s.")
     return watch
 
 
-async def _report_during(
+async def report_during(
     context: CallContext,
     seconds: float,
     report: Callable[[], Coroutine[Any, Any, None]],

@@ -1,28 +1,111 @@
 """Waiting for jobs of every kind: those that are no generations are told as generations are."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Generic, Literal, Protocol, TypeVar
 
 import anyio
 
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.dialogue_edits import DialogueEdit
 from sync_mcp.api.looks import Outcome
 from sync_mcp.api.models import Generation
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.speech import Speech
+from sync_mcp.api.transcriptions import Transcription
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import LedgerError, SyncError
+from sync_mcp.payments.acts.act import PaidAct
+from sync_mcp.payments.acts.dialogue_edit import DialogueEditAct
 from sync_mcp.payments.acts.speech import SpeechAct
 from sync_mcp.payments.rows import Entry
 from sync_mcp.tools.context import CallContext
-from sync_mcp.tools.job_answers import is_no_job
+from sync_mcp.tools.job_answers import DIALOGUE_EDIT, SPEECH, TRANSCRIPTION, is_no_job
 
 _MOST_TRIED = 5
-"""Of ids that no generation has and the ledger does not know, so many are looked for as speech."""
+"""Of ids that no generation has and the ledger does not know, so many are looked for among other kinds."""
 
 OnNews = Callable[[Mapping[str, Outcome]], Awaitable[None]]
+_JobT_co = TypeVar("_JobT_co", covariant=True)
+_JobT = TypeVar("_JobT", Speech, DialogueEdit, Transcription)
 
 
-async def find_speeches(context: CallContext, ids: Sequence[str]) -> Mapping[str, Entry]:
-    """Return the ledger's entries of those jobs that are speech; none where it cannot be read."""
+class _Jobs(Protocol[_JobT_co]):
+    """The jobs of a kind, as far as they are waited for."""
+
+    async def get(self, id: str, *, request_options: RequestOptions | None = None) -> _JobT_co: ...
+
+    async def wait(self, id: str, timeout_seconds: float, /) -> _JobT_co: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind(Generic[_JobT]):
+    """A kind of jobs: what such a job is called, where they are, how one is told, and how it is paid for."""
+
+    noun: str
+    jobs_of: Callable[[AsyncSync], _Jobs[_JobT]]
+    as_generation: Callable[[_JobT], Generation]
+    act: type[PaidAct[_JobT]] | None = None
+
+    async def look(self, context: CallContext, id: str, entry: Entry | None) -> Outcome:
+        if entry is not None and self.act is not None:
+            recalled = self.act.recall(id, entry.extras, entry.assets)
+            if recalled is not None:
+                return self.as_generation(recalled)
+        try:
+            jobs = self.jobs_of(context.account.client)
+            return self.as_generation(await jobs.get(id, request_options=context.reading))
+        except SyncError as error:
+            return error
+
+    async def wait(self, context: CallContext, id: str, seconds: float) -> Outcome:
+        try:
+            return self.as_generation(await self.jobs_of(context.account.client).wait(id, seconds))
+        except SyncError as error:
+            return error
+
+
+def _speech_as_generation(speech: Speech) -> Generation:
+    return Generation(
+        id=speech.id,
+        status=SpeechAct.status_of(speech),
+        created_at=speech.created_at,
+        output_url=speech.url,
+        output_duration=speech.duration,
+        error_code=speech.error_code,
+    )
+
+
+def _edit_as_generation(edit: DialogueEdit) -> Generation:
+    return Generation(
+        id=edit.id,
+        status=DialogueEditAct.status_of(edit),
+        created_at=edit.created_at,
+        error_code=edit.error_code,
+    )
+
+
+def _transcription_as_generation(job: Transcription) -> Generation:
+    return Generation(id=job.id, status=job.status, error_code=job.error_code)
+
+
+_KINDS = (
+    _Kind(SPEECH, lambda client: client.speech, _speech_as_generation, SpeechAct),
+    _Kind(DIALOGUE_EDIT, lambda client: client.dialogue_edits, _edit_as_generation, DialogueEditAct),
+    _Kind(TRANSCRIPTION, lambda client: client.transcriptions, _transcription_as_generation),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherJob:
+    """A job that is known to be of another kind; `entry` is what the ledger has of it."""
+
+    kind: _Kind[Speech] | _Kind[DialogueEdit] | _Kind[Transcription]
+    entry: Entry | None = None
+
+
+async def find_others(context: CallContext, ids: Sequence[str]) -> dict[str, OtherJob]:
+    """Return those of the jobs that the ledger knows as no generations; none where it cannot be read."""
     guard, client = context.process.guard, context.account.client
     try:
         if not guard.ledger.exists():
@@ -30,27 +113,28 @@ async def find_speeches(context: CallContext, ids: Sequence[str]) -> Mapping[str
         known = await do_in_thread(guard.ledger.makers_of, ids, client.base_url)
     except LedgerError:
         return {}
-    return {id: entry for id, entry in known.items() if entry.kind == SpeechAct.kind}
+    kinds = {kind.act.kind: kind for kind in _KINDS if kind.act is not None}
+    return {id: OtherJob(kinds[entry.kind], entry) for id, entry in known.items() if entry.kind in kinds}
 
 
 async def wait_for_jobs(
     context: CallContext,
     ids: Sequence[str],
     seconds: float,
-    speeches: Mapping[str, Entry],
+    others: Mapping[str, OtherJob],
     *,
     until: Literal["all", "any"],
     on_news: OnNews,
 ) -> dict[str, Outcome]:
     """Return how jobs are, of whichever kind, when all or any of them have ended, or after `seconds`.
 
-    `speeches` are those that are known to be speech. As `Watcher.wait_for_many`.
+    `others` are those that are known to be no generations. As `Watcher.wait_for_many`.
     """
     watcher = context.account.watcher
-    if not speeches:
+    if not others:
         return await watcher.wait_for_many(ids, seconds, until=until, on_news=on_news)
     told: dict[str, Outcome] = {}
-    videos = [id for id in ids if id not in speeches]
+    videos = [id for id in ids if id not in others]
 
     async def note(news: Mapping[str, Outcome]) -> None:
         told.update(news)
@@ -62,60 +146,36 @@ async def wait_for_jobs(
     async def wait_for_videos() -> None:
         await note(await watcher.wait_for_many(videos, seconds, until=until, on_news=note))
 
-    async def wait_for_speech(id: str) -> None:
-        first = await _look(context, id, speeches.get(id))
+    async def wait_for_other(id: str, job: OtherJob) -> None:
+        first = await job.kind.look(context, id, job.entry)
         await note({id: first})
         if not _has_ended(first):
-            await note({id: await _wait(context, id, seconds)})
+            await note({id: await job.kind.wait(context, id, seconds)})
 
     async with anyio.create_task_group() as waiting:
         if videos:
             waiting.start_soon(wait_for_videos)
-        for id in speeches:
-            waiting.start_soon(wait_for_speech, id)
+        for id, job in others.items():
+            waiting.start_soon(wait_for_other, id, job)
     return told
 
 
-async def look_for_speeches(
-    context: CallContext, outcomes: Mapping[str, Outcome], speeches: Collection[str]
-) -> dict[str, Outcome]:
-    """Return those of the jobs that no generation is, and that are speech which this ledger has not made."""
-    unknown = [id for id, outcome in outcomes.items() if is_no_job(outcome) and id not in speeches]
-    found: dict[str, Outcome] = {}
+async def look_for_others(
+    context: CallContext, outcomes: Mapping[str, Outcome], others: Collection[str]
+) -> tuple[dict[str, OtherJob], dict[str, Outcome]]:
+    """Return those of the jobs that no generation is, and that are of another kind all the same: not of this
+    ledger's making, or free. With them, how they are.
+    """
+    unknown = [id for id, outcome in outcomes.items() if is_no_job(outcome) and id not in others]
+    found: dict[str, OtherJob] = {}
+    states: dict[str, Outcome] = {}
     for id in unknown[:_MOST_TRIED]:
-        outcome = await _look(context, id, None)
-        if isinstance(outcome, Generation):
-            found[id] = outcome
-    return found
-
-
-async def _look(context: CallContext, id: str, entry: Entry | None) -> Outcome:
-    recalled = SpeechAct.recall(id, entry.extras, entry.assets) if entry is not None else None
-    if recalled is not None:
-        return _as_generation(recalled)
-    try:
-        return _as_generation(await context.account.client.speech.get(id, request_options=context.reading))
-    except SyncError as error:
-        return error
-
-
-async def _wait(context: CallContext, id: str, seconds: float) -> Outcome:
-    try:
-        return _as_generation(await context.account.client.speech.wait(id, seconds))
-    except SyncError as error:
-        return error
-
-
-def _as_generation(speech: Speech) -> Generation:
-    """Return a speech in the words in which generations are told."""
-    return Generation(
-        id=speech.id,
-        status=SpeechAct.status_of(speech),
-        created_at=speech.created_at,
-        output_url=speech.url,
-        output_duration=speech.duration,
-        error_code=speech.error_code,
-    )
+        for kind in _KINDS:
+            outcome = await kind.look(context, id, None)
+            if isinstance(outcome, Generation):
+                found[id], states[id] = OtherJob(kind), outcome
+                break
+    return found, states
 
 
 def _has_ended(outcome: Outcome) -> bool:

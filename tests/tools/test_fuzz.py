@@ -172,6 +172,7 @@ def test_requests_around_usable_media_are_sent_whole_or_not_at_all(
         "webhook_url": st.sampled_from(["", "https://example.com/hook", "http://example.com"]),
         "output_file_name": st.sampled_from(["", "clip", "x" * 255, "a b"]),
         "project_id": st.sampled_from(["", fuzzed.project_id, str(UUID(int=7)), "none"]),
+        "dialogue_edit_id": st.sampled_from(["", "", "none"]),
         "dub": st.sampled_from([None, None, {"targetLang": "es"}, {"target_lang": "xx"}]),
     }
     del around["input"]

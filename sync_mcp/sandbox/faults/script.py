@@ -21,7 +21,8 @@ from sync_mcp.sandbox.settings import CostAtFirst
 Moment = Literal["before", "after"]
 CREATE_PATH = "/v2/generate"
 SPEECH_PATH = "/v2/tts/jobs"
-_MAKE_JOBS = (("POST", CREATE_PATH), ("POST", SPEECH_PATH))
+EDIT_PATH = "/v2/dialogue-edits"
+_MAKE_JOBS = (("POST", CREATE_PATH), ("POST", SPEECH_PATH), ("POST", EDIT_PATH))
 
 
 class Fault(BaseModel):
@@ -70,7 +71,8 @@ class Fault(BaseModel):
 
     job: Literal["fail", "reject", "stuck", "forget", "hide"] | None = None
     """What becomes of the job that a create makes: it fails, is rejected, never ends, is not found when it is
-    asked for, or is left out of lists. Strikes creates alone, as all that follows does."""
+    asked for, or is left out of lists. Strikes creates alone, as all that follows does; of a dialogue edit
+    what it ends with and whether it is charged."""
     end_status: str | None = Field(default=None, min_length=1)
     """The word that the job ends with, such as CANCELLED or TIMED_OUT; it has an output where that word means
     completed, in whatever case."""
