@@ -24,6 +24,7 @@ from sync_mcp.errors import (
     is_unknown_id,
 )
 from sync_mcp.machine.installed import ledger_command
+from sync_mcp.payments.acts.kinds import KINDS
 from sync_mcp.payments.costs import Cost
 from sync_mcp.payments.rows import Entry
 from sync_mcp.texts import ID_LIMIT, clean, count_of, format_id, safe
@@ -430,9 +431,17 @@ def list_unresolved(entries: Sequence[Entry]) -> list[str] | None:
     return [
         f"ledger_id {entry.id}, sent {_timestamp(datetime.fromtimestamp(entry.first_sent_at, UTC))}"
         f"{f', the API named {format_id(entry.named_id)}' if entry.named_id else ''}: "
-        f"{safe(entry.summary, _TEXT_LIMIT)}"
+        f"{safe(entry.summary, _TEXT_LIMIT)}{_only_the_user_knows(entry)}"
         for entry in entries[:_UNRESOLVED_SHOWN]
     ] or None
+
+
+def _only_the_user_knows(entry: Entry) -> str:
+    """Return what is said of an attempt that the API neither lists nor knows again by its key."""
+    act = KINDS.get(entry.kind)
+    kind = None if act is None else act.job_kind()
+    is_lost = kind is not None and kind.listed is None and not kind.keeps_keys
+    return " (no call finds it out: the user settles it)" if is_lost else ""
 
 
 def creates_in_doubt(count: int) -> str:

@@ -152,6 +152,25 @@ async def test_the_clip_says_tuesday_and_must_say_thursday(
     assert len(sandbox.charges) == 2
 
 
+async def test_a_render_of_the_file_itself_costs_what_the_api_says_once_it_has_it(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    edit = await agree(assistant, path=CLIP, changes=TUESDAY)
+    # The file stands inside the input, where nobody puts the folder in.
+    clip = CLIP.format(folder=getattr(assistant, "folder", ""))
+    video: Facts = {
+        "input": [{"type": "video", "path": clip}],
+        "dialogue_edit_id": edit["dialogue_edit_id"],
+    }
+    asked = await assistant.error("create_generation", video)
+    assert "only the API knows how long the edited dialogue is" in asked.text
+    assert f'dialogue edit: "{edit["dialogue_edit_id"]}"' in asked.text
+    made = await assistant.facts("create_generation", video, quote_id=quote_in(asked), wait_seconds=5)
+    assert (made["status"], made["model"]) == ("COMPLETED", "sync-3")
+    [listed] = (await assistant.facts("list_generations"))["generations"]
+    assert "dialogue edit" in listed["about"]
+
+
 async def test_the_same_preview_is_made_and_paid_once(assistant: Assistant, sandbox: Sandbox) -> None:
     first = await agree(assistant, path=CLIP, changes=TUESDAY)
     again = await assistant.facts("edit_dialogue", path=CLIP, changes=TUESDAY)
@@ -250,6 +269,8 @@ async def test_a_lost_answer_is_told_as_unknown_and_nothing_is_sent_again(
     assert "the user can settle it" in unknown.text
     again = await assistant.error("edit_dialogue", path=CLIP, changes=TUESDAY)
     assert again.money_spent == "unknown"
+    [line] = (await assistant.facts("list_generations"))["unresolved"]
+    assert line.endswith("Tuesday > Thursday (no call finds it out: the user settles it)")
     assert len(edits_sent(sandbox)) == 1
 
 

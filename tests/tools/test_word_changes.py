@@ -94,8 +94,7 @@ def test_all_that_is_wrong_is_told_together_and_no_word_is_changed_twice() -> No
 def test_changes_that_come_to_more_than_a_hundred_edits_are_refused() -> None:
     words = [{"id": f"w{n}", "text": f"word{n}", "startMs": n, "endMs": n + 1} for n in range(120)]
     long = Transcript.from_wire({"segments": [{"id": "s1", "words": words}]})
-    asked = ChangeArguments(
-        words=" ".join(f"word{n}" for n in range(120)), replacement=" ".join(f"other{n}" for n in range(120))
-    )
+    said, wanted = (" ".join(f"{text}{n}" for n in range(120)) for text in ("word", "other"))
+    asked = ChangeArguments.model_validate({"words": said, "replacement": wanted})
     with pytest.raises(InvalidRequestError, match="120 edits of words, and 100 go into one preview"):
         make_edits(long, [asked])
