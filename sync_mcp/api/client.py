@@ -113,6 +113,8 @@ class AsyncSync:
         assets: upload local files, and find, list, download and delete what was uploaded.
         speech: say a script without a video.
         voices: the voices that can say a script; clone one's own, and delete those.
+        transcriptions: what a video or recording says, word by word.
+        dialogue_edits: have words of a video said anew, to be heard before it is rendered.
         projects: what belongs together, under one name.
         account: the plan, how many jobs may run at once, the balance, and the organizations of the key.
         usage: what the jobs of a time did cost, where the organization has that export.

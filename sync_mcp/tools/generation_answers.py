@@ -5,6 +5,11 @@ from pydantic.json_schema import SkipJsonSchema
 
 from sync_mcp.tools.answers import Answer
 
+SPEECH = "speech"
+DIALOGUE_EDIT = "dialogue edit"
+TRANSCRIPTION = "transcription"
+"""What jobs are called that are no generations."""
+
 
 class GenerationAnswer(Answer):
     generation_id: str

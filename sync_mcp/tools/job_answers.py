@@ -24,7 +24,7 @@ from sync_mcp.errors import (
     is_unknown_id,
 )
 from sync_mcp.machine.installed import ledger_command
-from sync_mcp.payments.acts.kinds import KINDS
+from sync_mcp.payments.acts.kinds import can_be_found
 from sync_mcp.payments.costs import Cost
 from sync_mcp.payments.rows import Entry
 from sync_mcp.texts import ID_LIMIT, clean, count_of, format_id, safe
@@ -32,6 +32,9 @@ from sync_mcp.tools.answers import finite
 from sync_mcp.tools.context import ANSWER_SECONDS, CallContext
 from sync_mcp.tools.failures import explain_failure
 from sync_mcp.tools.generation_answers import (
+    DIALOGUE_EDIT,
+    SPEECH,
+    TRANSCRIPTION,
     AwaitedRow,
     GenerationAnswer,
     GenerationRow,
@@ -42,11 +45,6 @@ from sync_mcp.tools.withheld import say_no_video_is_made
 
 logger = logging.getLogger("sync_mcp.tools")
 
-SPEECH = "speech"
-DIALOGUE_EDIT = "dialogue edit"
-TRANSCRIPTION = "transcription"
-"""What jobs are called that are no generations."""
-
 _TEXT_LIMIT = 300
 _COST_SECONDS = 6.0
 """How long an answer is held up to say what jobs did cost."""
@@ -54,6 +52,7 @@ _WORD_LIMIT = 80
 _URL_LIMIT = 8000
 _ROWS_CHARACTERS = 9000
 _UNRESOLVED_SHOWN = 5
+_LOST = " (no call finds it out: the user settles it)"
 _URL_FIELD_CHARACTERS = len(',"output_url":""')
 
 _RowT = TypeVar("_RowT", bound=BaseModel)
@@ -431,17 +430,9 @@ def list_unresolved(entries: Sequence[Entry]) -> list[str] | None:
     return [
         f"ledger_id {entry.id}, sent {_timestamp(datetime.fromtimestamp(entry.first_sent_at, UTC))}"
         f"{f', the API named {format_id(entry.named_id)}' if entry.named_id else ''}: "
-        f"{safe(entry.summary, _TEXT_LIMIT)}{_only_the_user_knows(entry)}"
+        f"{safe(entry.summary, _TEXT_LIMIT)}{'' if can_be_found(entry.kind) else _LOST}"
         for entry in entries[:_UNRESOLVED_SHOWN]
     ] or None
-
-
-def _only_the_user_knows(entry: Entry) -> str:
-    """Return what is said of an attempt that the API neither lists nor knows again by its key."""
-    act = KINDS.get(entry.kind)
-    kind = None if act is None else act.job_kind()
-    is_lost = kind is not None and kind.listed is None and not kind.keeps_keys
-    return " (no call finds it out: the user settles it)" if is_lost else ""
 
 
 def creates_in_doubt(count: int) -> str:

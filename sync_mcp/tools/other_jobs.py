@@ -20,7 +20,8 @@ from sync_mcp.payments.acts.dialogue_edit import DialogueEditAct
 from sync_mcp.payments.acts.speech import SpeechAct
 from sync_mcp.payments.rows import Entry
 from sync_mcp.tools.context import CallContext
-from sync_mcp.tools.job_answers import DIALOGUE_EDIT, SPEECH, TRANSCRIPTION, is_no_job
+from sync_mcp.tools.generation_answers import DIALOGUE_EDIT, SPEECH, TRANSCRIPTION
+from sync_mcp.tools.job_answers import is_no_job
 
 _MOST_TRIED = 5
 """Of ids that no generation has and the ledger does not know, so many are looked for among other kinds."""

@@ -17,12 +17,12 @@ _IN_WORDS = "told_in_words"
 TOLD_IN_WORDS: dict[str, JsonValue] = {_IN_WORDS: True}
 """Marks a field (`json_schema_extra`) whose description says what its parts are: the schema does not."""
 
-_TOLD_WITH = "told_with"
+_ONLY_WITH = "only_with"
 
 
-def told_with(tool: str) -> dict[str, JsonValue]:
+def only_with(tool: str) -> dict[str, JsonValue]:
     """Return what marks a field (`json_schema_extra`) that is told of only where another tool is on."""
-    return {_TOLD_WITH: tool}
+    return {_ONLY_WITH: tool}
 
 
 SAME = "Same."
@@ -52,7 +52,7 @@ def input_schema(
     schema = whole_schema(model)
     properties = cast(dict[str, Schema], schema["properties"])
     for name, argument in list(properties.items()):
-        if argument.pop(_TOLD_WITH, None) not in (None, *beside):
+        if argument.pop(_ONLY_WITH, None) not in (None, *beside):
             del properties[name]
     _leave_to_words(schema)
     if told_by:
