@@ -119,5 +119,7 @@ if [ -z "${CHROMIUM:=$(command -v chromium || command -v google-chrome || true)}
     exit 0
 fi
 mkdir -p artifacts
+TOOLS=$(.venv/bin/python -c 'from sync_mcp.tools.core import TOOLS; print(*(tool.name for tool in TOOLS))')
+export TOOLS
 PATH="$modules/node_modules/.bin:$PATH" timeout 300 node tests/inspector/web.mjs \
-    "$modules" "$CHROMIUM" artifacts/inspector.png /usr/bin/env SYNC_MCP_TOOLSETS=all "$PWD/$server" --sandbox
+    "$modules" "$CHROMIUM" artifacts/inspector.png "$PWD/$server" --sandbox

@@ -1,10 +1,10 @@
 // The Inspector's web page in a real browser: connect to `sync-mcp --sandbox`, list the tools, fill the form of
 // create_generation, and read the answer.
 //
-//   node web.mjs FOLDER_OF_NODE_MODULES BROWSER SCREENSHOT SERVER_COMMAND...
+//   TOOLS="NAME NAME" node web.mjs FOLDER_OF_NODE_MODULES BROWSER SCREENSHOT SERVER_COMMAND...
 
 import { spawn } from "node:child_process";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,10 +13,8 @@ const [modules, executablePath, screenshot, ...server] = process.argv.slice(2);
 const { chromium } = createRequire(join(modules, "node_modules", "/"))("playwright-core");
 
 const WAIT_MS = 60_000;
-// The snapshots are generated, one for each tool.
-const TOOLS = (await readdir(new URL("../snapshots/", import.meta.url)))
-  .filter((file) => file.startsWith("tool_"))
-  .map((file) => file.slice("tool_".length, -".json".length));
+// Those that are on by default.
+const TOOLS = process.env.TOOLS.split(" ");
 // The media of the API's own documentation; the sandbox serves its samples in their place.
 const MEDIA = [
   ["video", "https://assets.sync.so/docs/example-video.mp4"],
