@@ -1,6 +1,7 @@
 """What finished jobs did cost that no ledger knows: as far as the API tells it, by as few reads as can be."""
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -25,6 +26,34 @@ class Cost:
     charged: Charged
     usd: Decimal | None
     """What it finally cost, where that is told and believed."""
+
+
+_REMEMBERED = 1024
+
+
+class FinalCosts:
+    """What jobs that no ledger knows finally did cost: the API is asked for it once."""
+
+    def __init__(self) -> None:
+        self._costs: OrderedDict[tuple[str, str, str, str], Cost] = OrderedDict()
+
+    def find(self, sync: AsyncSync, jobs: Sequence[Generation]) -> dict[str, Cost]:
+        """Return what is remembered of jobs that were read with the client's key, by their ids."""
+        keyed = {job.id: _key(sync, job) for job in jobs}
+        return {id: self._costs[key] for id, key in keyed.items() if key in self._costs}
+
+    def note(self, sync: AsyncSync, jobs: Sequence[Generation], costs: Mapping[str, Cost]) -> None:
+        """Remember those of the costs that are final."""
+        for job in jobs:
+            cost = costs.get(job.id)
+            if cost is not None and cost.usd is not None:
+                self._costs[_key(sync, job)] = cost
+        while len(self._costs) > _REMEMBERED:
+            self._costs.popitem(last=False)
+
+
+def _key(sync: AsyncSync, job: Generation) -> tuple[str, str, str, str]:
+    return sync.base_url, sync.key_fingerprint, job.id, job.status
 
 
 async def find_costs(

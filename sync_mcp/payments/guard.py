@@ -37,7 +37,7 @@ from sync_mcp.payments.attempt import Account, Attempt, Token
 from sync_mcp.payments.bill import Comparison, compare_with_bill
 from sync_mcp.payments.bounds import Bounds
 from sync_mcp.payments.call import LOOK_SECONDS, Foresight, Made, PaidCall
-from sync_mcp.payments.costs import Cost, find_costs
+from sync_mcp.payments.costs import Cost, FinalCosts, find_costs
 from sync_mcp.payments.deleting import Deleting
 from sync_mcp.payments.history import History, not_visible
 from sync_mcp.payments.ledger import Ledger
@@ -84,6 +84,7 @@ class Guard:
         self.ledger = ledger
         self.pricing = Pricing()
         self._settling = Settling(ledger)
+        self._final_costs = FinalCosts()
         self._accounts = Accounts(ledger)
         self._history = History(ledger, self._settling)
         self._deleting = Deleting(ledger, self._settling, self._accounts)
@@ -387,9 +388,10 @@ class Guard:
 
         Those are missing of which the API tells nothing now. Nothing is written down.
         """
-        finished = [job for job in jobs if job.finished]
+        remembered = self._final_costs.find(sync, jobs)
+        finished = [job for job in jobs if job.finished and job.id not in remembered]
         if not finished:
-            return {}
+            return remembered
         own = Account(f"key:{sync.key_fingerprint}", sync.base_url, sync.sandboxed)
         with suppress(LedgerError):
             if self.ledger.exists():
@@ -399,7 +401,10 @@ class Guard:
             # Whether a failure was charged decides what is done next.
             await self._settling.await_turn(own, math.inf)
         options = RequestOptions(timeout_in_seconds=SETTLE_SECONDS)
-        return await find_costs(self._settling.account_of(own), sync, finished, instant(sync), options)
+        account = self._settling.account_of(own)
+        costs = await find_costs(account, sync, finished, instant(sync), options)
+        self._final_costs.note(sync, finished, costs)
+        return remembered | costs
 
     async def account(self, sync: AsyncSync) -> Account:
         """Return whose money the client's key spends; the API is asked once for each key.

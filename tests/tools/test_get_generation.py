@@ -253,11 +253,25 @@ async def test_a_failure_that_ended_a_moment_ago_may_have_been_charged_however_l
     assert (told["charged"], told["cost_usd"]) == ("no", 0)
 
 
+@pytest.mark.parametrize(("fate", "cost_usd"), [({}, 0.226), ({"job": "fail"}, 0)])
+async def test_a_cost_that_is_final_is_told_again_without_asking_the_api(
+    assistant: Assistant, sandbox: Sandbox, fate: Facts, cost_usd: float
+) -> None:
+    generation_id = await foreign(sandbox, **fate)
+    sandbox.advance(800)
+    first = await assistant.facts("get_generation", id=generation_id)
+    reads = count_cost_reads(sandbox)
+    again = await assistant.facts("get_generation", id=generation_id)
+    waited = await assistant.facts("wait_for_generations", ids=[generation_id], wait_seconds=0)
+    assert [first["cost_usd"], again["cost_usd"], waited["generations"][0]["cost_usd"]] == [cost_usd] * 3
+    assert count_cost_reads(sandbox) == reads
+
+
 async def test_costs_of_jobs_that_the_ledger_does_not_know_are_read_within_the_bounds(
     assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync_mcp.payments.settling_pace._REQUESTS_PER_SECOND", 1e-9)
-    generation_id = await foreign(sandbox)
+    generation_id = await foreign(sandbox, cost_seconds=600, cost_at_first="pending")
     sandbox.advance(100)
     for _ in range(15):
         told = await assistant.facts("get_generation", id=generation_id)
