@@ -50,6 +50,11 @@ class Accounts:
         self._accounts[place] = (known, until)
         return known
 
+    def recall(self, sync: AsyncSync) -> Account:
+        """Return the account of the client's key as far as it was asked for; nothing is asked."""
+        known, _ = self._accounts.get((sync.key_fingerprint, sync.base_url, ""), (None, 0.0))
+        return known or Account(f"key:{sync.key_fingerprint}", sync.base_url, sync.sandboxed)
+
     async def _own(self, sync: AsyncSync, seconds: float) -> Account:
         fingerprint, base_url = sync.key_fingerprint, sync.base_url
         known = await do_in_thread(self.ledger.account_of, fingerprint, base_url)

@@ -8,7 +8,6 @@ import logging
 import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -392,11 +391,7 @@ class Guard:
         finished = [job for job in jobs if job.finished and job.id not in remembered]
         if not finished:
             return remembered
-        own = Account(f"key:{sync.key_fingerprint}", sync.base_url, sync.sandboxed)
-        with suppress(LedgerError):
-            if self.ledger.exists():
-                known = await do_in_thread(self.ledger.account_of, sync.key_fingerprint, sync.base_url)
-                own = own if known is None else replace(own, name=known[0])
+        own = self._accounts.recall(sync)
         if any(job.status != COMPLETED for job in finished):
             # Whether a failure was charged decides what is done next.
             await self._settling.await_turn(own, math.inf)
