@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
 from urllib.parse import quote
@@ -62,6 +63,27 @@ def query_values(request: Request, name: str) -> list[str]:
         else:
             values += [part.strip() for part in text.split(",") if part.strip()]
     return values
+
+
+def query_moment(request: Request, name: str) -> datetime | None:
+    """Return a query parameter that is a time in UTC, or None where it is not given."""
+    text = request.query_params.get(name)
+    return None if text is None else read_moment(text, name)
+
+
+def read_moment(text: str, name: str) -> datetime:
+    """Return a time in UTC.
+
+    Raises:
+        Refusal: 400, it is none.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.utcoffset() != timedelta(0):
+        raise bare_refusal(400, [f"{name} must be a time in UTC such as 2026-11-02T09:30:00Z"])
+    return moment
 
 
 def _json_strings(text: str, name: str) -> list[str]:

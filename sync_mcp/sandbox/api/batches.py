@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -15,16 +15,16 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from sync_mcp.sandbox.api import rules
-from sync_mcp.sandbox.api.answers import api_key, as_json, json_body, query_values, require_key
+from sync_mcp.sandbox.api.answers import api_key, as_json, json_body, query_moment, query_values, require_key
 from sync_mcp.sandbox.api.catalogue import Refusal, bare_refusal, refusal
 from sync_mcp.sandbox.api.contract import CreateBody, read_create
 from sync_mcp.sandbox.api.files import Files
 from sync_mcp.sandbox.api.generations import echo
 from sync_mcp.sandbox.api.inputs import MediaInputs
-from sync_mcp.sandbox.api.planning import check_limits, quote
+from sync_mcp.sandbox.api.planning import check_limits, new_job, quote
 from sync_mcp.sandbox.batch import Batch, Row, result_line
 from sync_mcp.sandbox.faults.script import BATCH_PATH, CREATE_PATH, Fault
-from sync_mcp.sandbox.jobs import Job, JsonObject, sources_of
+from sync_mcp.sandbox.jobs import JsonObject
 from sync_mcp.sandbox.media.storage import StorageRefusal
 from sync_mcp.sandbox.world import World
 
@@ -73,7 +73,7 @@ class Batches:
         statuses = query_values(request, "status")
         if set(statuses) - set(_STATUSES):
             raise bare_refusal(400, [f"status must be one of: {', '.join(_STATUSES)}"])
-        after, before = _moment(request, "created_after"), _moment(request, "created_before")
+        after, before = query_moment(request, "created_after"), query_moment(request, "created_before")
         now = self._world.clock.now()
         shown = [
             self._wire(batch, now)
@@ -168,23 +168,8 @@ class Batches:
         except Refusal as refused:
             return Row(request_id, None, cast(JsonObject, refused.body))
         is_struck = fate is not None and (not fate.rows or number in fate.rows)
-        job = Job(
-            id=world.new_id("generation"),
-            created_at=world.clock.now(),
-            seconds=settings.job_seconds,
-            asked=echo(wire, create),
-            plan=made.plan,
-            cost_usd=made.cost_usd,
-            frames=made.frames,
-            key_name=key_name,
-            idempotency_key=None,
-            source="api",
-            fate=fate if is_struck else None,
-            speech=made.speech,
-            render_path=world.storage.fresh("outputs", ".mp4"),
-            sources=sources_of(made.plan),
-            is_of_batch=True,
-        )
+        job = new_job(world, echo(wire, create), made, key_name, fate if is_struck else None)
+        job.is_of_batch = True
         return Row(request_id, job, {})
 
 
@@ -260,16 +245,3 @@ def _check(rows: Sequence[object], models: tuple[str, ...]) -> list[_Checked]:
             raise bare_refusal(400, f"line {number}: {faults}") from refused
         checked.append((request_id, create, cast(Mapping[str, JsonValue], fields["payload"])))
     return checked
-
-
-def _moment(request: Request, name: str) -> datetime | None:
-    text = request.query_params.get(name)
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.utcoffset() != timedelta(0):
-        raise bare_refusal(400, [f"{name} must be a time in UTC such as 2026-11-02T09:30:00Z"])
-    return moment

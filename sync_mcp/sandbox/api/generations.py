@@ -31,10 +31,10 @@ from sync_mcp.sandbox.api.costs import to_costs
 from sync_mcp.sandbox.api.files import Files
 from sync_mcp.sandbox.api.inputs import MediaInputs
 from sync_mcp.sandbox.api.limits import Limits
-from sync_mcp.sandbox.api.planning import check_limits, quote
+from sync_mcp.sandbox.api.planning import check_limits, new_job, quote
 from sync_mcp.sandbox.faults.oddities import cut, jobs_to_skip, rewrite
 from sync_mcp.sandbox.faults.script import CREATE_PATH, Fault
-from sync_mcp.sandbox.jobs import STATUSES, Job, JsonObject, sources_of, to_wire
+from sync_mcp.sandbox.jobs import STATUSES, Job, JsonObject, to_wire
 from sync_mcp.sandbox.world import World
 
 _KEY = re.compile(r"[A-Za-z0-9._~-]{1,128}")
@@ -178,22 +178,10 @@ class Generations:
         self._limits.check_month(create)
         self._limits.check_concurrency()
         fault: Fault | None = getattr(request.state, "fault", None)
-        job = Job(
-            id=world.new_id("generation"),
-            created_at=world.clock.now(),
-            seconds=settings.job_seconds,
-            asked=echo(wire, create),
-            plan=made.plan,
-            cost_usd=made.cost_usd,
-            frames=made.frames,
-            key_name=world.key_name(api_key(request)),
-            idempotency_key=key,
-            source=request.headers.get("x-sync-source") or "api",
-            fate=fault if fault and fault.is_fate else None,
-            speech=made.speech,
-            render_path=world.storage.fresh("outputs", ".mp4"),
-            sources=sources_of(made.plan),
-        )
+        fate = fault if fault and fault.is_fate else None
+        job = new_job(world, echo(wire, create), made, world.key_name(api_key(request)), fate)
+        job.idempotency_key = key
+        job.source = request.headers.get("x-sync-source") or "api"
         # What the create answers, before the fate of the job can show.
         shown = to_wire(job, job.created_at, settings, output_url=None, speech_url=None)
         world.accept(job)

@@ -8,9 +8,12 @@ from sync_mcp.sandbox.api.catalogue import refusal
 from sync_mcp.sandbox.api.contract import CreateBody, MediaItem, SegmentItem, TextItem
 from sync_mcp.sandbox.api.inputs import Media, MediaInputs, place_of
 from sync_mcp.sandbox.api.rules import media_items
+from sync_mcp.sandbox.faults.script import Fault
+from sync_mcp.sandbox.jobs import Job, JsonObject, sources_of
 from sync_mcp.sandbox.media.picture import Walk
 from sync_mcp.sandbox.media.render import RenderPlan, Voice
 from sync_mcp.sandbox.settings import FREE_SYNC_3_SECONDS, REACT_1_SECONDS, SandboxSettings
+from sync_mcp.sandbox.world import World
 
 IMAGE_FPS = 25.0
 _LEAST_FPS, _MOST_FPS = 10.0, 60.0
@@ -59,6 +62,26 @@ async def quote(create: CreateBody, inputs: MediaInputs, settings: SandboxSettin
         cost_usd=frames * settings.frame_price(create.model),
         longest_input_seconds=max(_seconds(item) for item in media.values()),
         speech=spoken,
+    )
+
+
+def new_job(world: World, asked: JsonObject, made: Quote, key_name: str, fate: Fault | None) -> Job:
+    """Return the job of a create that was checked; it is not accepted yet."""
+    return Job(
+        id=world.new_id("generation"),
+        created_at=world.clock.now(),
+        seconds=world.settings.job_seconds,
+        asked=asked,
+        plan=made.plan,
+        cost_usd=made.cost_usd,
+        frames=made.frames,
+        key_name=key_name,
+        idempotency_key=None,
+        source="api",
+        fate=fate,
+        speech=made.speech,
+        render_path=world.storage.fresh("outputs", ".mp4"),
+        sources=sources_of(made.plan),
     )
 
 

@@ -1,13 +1,13 @@
 """The export of what finished jobs cost (API §3.10): a source of its own beside the lists."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sync_mcp.sandbox.api.answers import as_json, page_start, require_key, whole_limit
+from sync_mcp.sandbox.api.answers import as_json, page_start, read_moment, require_key, whole_limit
 from sync_mcp.sandbox.api.catalogue import bare_refusal
 from sync_mcp.sandbox.api.costs import to_costs
 from sync_mcp.sandbox.clock import timestamp
@@ -33,7 +33,7 @@ class Usage:
         if not self._world.settings.usage_export:
             raise HTTPException(404)
         query = request.query_params
-        start, end = _moment(request, "startTime"), _moment(request, "endTime")
+        start, end = (read_moment(query.get(name, ""), name) for name in ("startTime", "endTime"))
         if start > end:
             raise bare_refusal(400, ["endTime must not be before startTime"])
         limit = whole_limit(query.get("limit", str(_DEFAULT_LIMIT)), _MOST)
@@ -68,14 +68,3 @@ class Usage:
             "apiKey": job.key_name,
             "billedFrames": None if total is None else frames,
         }
-
-
-def _moment(request: Request, name: str) -> datetime:
-    text = request.query_params.get(name, "")
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.utcoffset() != timedelta(0):
-        raise bare_refusal(400, [f"{name} must be a time in UTC such as 2026-11-02T09:30:00Z"])
-    return moment
