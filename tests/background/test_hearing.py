@@ -1,8 +1,7 @@
 """A watcher that is told by webhooks: it reads the job again at once, and looks at it slowly beside that."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
-import anyio
 import pytest
 from anyio.abc import TaskGroup
 
@@ -11,7 +10,9 @@ from sync_mcp.api.looks import Outcome
 from sync_mcp.background import watching
 from sync_mcp.background.watching import Hearing, Watcher
 from sync_mcp.sandbox import Sandbox
-from tests.api.conftest import KEY, until
+from tests.api.conftest import until
+
+from .conftest import PATIENCE_SECONDS
 
 pytestmark = [
     pytest.mark.anyio,
@@ -20,21 +21,6 @@ pytestmark = [
 
 PATH = "/webhooks/sync"
 OURS = f"https://mcp.example.com{PATH}"
-PATIENCE_SECONDS = 20
-
-
-@pytest.fixture
-async def sync(sandbox: Sandbox) -> AsyncIterator[AsyncSync]:
-    async with AsyncSync(api_key=KEY, base_url=sandbox.url, timeout=20) as client:
-        yield client
-
-
-@pytest.fixture
-async def tasks() -> AsyncIterator[TaskGroup]:
-    with anyio.fail_after(PATIENCE_SECONDS):
-        async with anyio.create_task_group() as group:
-            yield group
-            group.cancel_scope.cancel()
 
 
 class Book:

@@ -1,6 +1,6 @@
 """Many waits, one watcher: each ends soon after its job, and the API is asked as little as can be."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -32,27 +32,12 @@ both_backends = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 
 LIST = "/v2/generations"
 NOBODY = "00000000-0000-0000-0000-000000000000"
-PATIENCE_SECONDS = 20
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ticks follow each other fast."""
     monkeypatch.setattr("sync_mcp.api.looks.TICK_SECONDS", 0.1)
-
-
-@pytest.fixture
-async def sync(sandbox: Sandbox) -> AsyncIterator[AsyncSync]:
-    async with AsyncSync(api_key=KEY, base_url=sandbox.url, timeout=20) as client:
-        yield client
-
-
-@pytest.fixture
-async def tasks() -> AsyncIterator[TaskGroup]:
-    with anyio.fail_after(PATIENCE_SECONDS):
-        async with anyio.create_task_group() as group:
-            yield group
-            group.cancel_scope.cancel()
 
 
 @pytest.fixture
