@@ -13,11 +13,17 @@ if TYPE_CHECKING:
     from sync_mcp.api.catalogue import ErrorInfo as ErrorInfo, ModelInfo as ModelInfo
     from sync_mcp.api.client import AsyncSync as AsyncSync, Ping as Ping
     from sync_mcp.api.create_fields import CreateFields as CreateFields
+    from sync_mcp.api.dialogue_edits import (
+        DialogueEdit as DialogueEdit,
+        WordChange as WordChange,
+        WordRemoval as WordRemoval,
+    )
     from sync_mcp.api.many import CreateMany as CreateMany, CreateOutcome as CreateOutcome
     from sync_mcp.api.models import (
         ActiveSpeaker as ActiveSpeaker,
         Audio as Audio,
         CostEstimate as CostEstimate,
+        DialogueEditRef as DialogueEditRef,
         Dub as Dub,
         Generation as Generation,
         GenerationCost as GenerationCost,
@@ -37,6 +43,12 @@ if TYPE_CHECKING:
     from sync_mcp.api.options import RequestOptions as RequestOptions
     from sync_mcp.api.projects import Project as Project, ProjectPage as ProjectPage
     from sync_mcp.api.speech import Speech as Speech
+    from sync_mcp.api.transcriptions import (
+        Transcript as Transcript,
+        Transcription as Transcription,
+        TranscriptSegment as TranscriptSegment,
+        Word as Word,
+    )
     from sync_mcp.api.usage import UsageItem as UsageItem, UsagePage as UsagePage
     from sync_mcp.api.voices import ClonedVoice as ClonedVoice, Voice as Voice
     from sync_mcp.api.webhooks import WebhookEvent as WebhookEvent
@@ -98,11 +110,13 @@ _HOMES = {
         "Ping",
     ),
     "sync_mcp.api.create_fields": ("CreateFields",),
+    "sync_mcp.api.dialogue_edits": ("DialogueEdit", "WordChange", "WordRemoval"),
     "sync_mcp.api.many": ("CreateMany", "CreateOutcome"),
     "sync_mcp.api.models": (
         "ActiveSpeaker",
         "Audio",
         "CostEstimate",
+        "DialogueEditRef",
         "Dub",
         "Generation",
         "GenerationCost",
@@ -122,6 +136,7 @@ _HOMES = {
     "sync_mcp.api.options": ("RequestOptions",),
     "sync_mcp.api.projects": ("Project", "ProjectPage"),
     "sync_mcp.api.speech": ("Speech",),
+    "sync_mcp.api.transcriptions": ("Transcript", "TranscriptSegment", "Transcription", "Word"),
     "sync_mcp.api.usage": (
         "UsageItem",
         "UsagePage",

@@ -20,7 +20,7 @@ from sync_mcp.api.kinds import JobKind, JobList
 from sync_mcp.api.matching import Likeness
 from sync_mcp.api.models import CamelModel, GenerationRequest, Json, Moment
 from sync_mcp.api.options import RequestOptions, new_idempotency_key, take_idempotency_key
-from sync_mcp.api.polling import PolledJob, wait_for_end
+from sync_mcp.api.polling import PolledJob, look_every, wait_for_end
 from sync_mcp.errors import APIResponseError, InvalidRequestError, NoOutput
 from sync_mcp.texts import ID_LIMIT, safe
 
@@ -276,13 +276,13 @@ class Batches:
         Raises:
             SyncError: an answer that waiting cannot change, or nothing but faults in the whole time.
         """
-
-        async def look(options: RequestOptions) -> tuple[Batch, float]:
-            return await self.get(id, request_options=options), _LOOK_SECONDS
-
-        first = _FIRST_LOOK_SECONDS if known is not None else 0.0
         return await wait_for_end(
-            look, self._allowance, timeout, known=known, first_pause=first, pause_after_fault=_LOOK_SECONDS
+            look_every(_LOOK_SECONDS, lambda options: self.get(id, request_options=options)),
+            self._allowance,
+            timeout,
+            known=known,
+            first_pause=_FIRST_LOOK_SECONDS,
+            pause_after_fault=_LOOK_SECONDS,
         )
 
 

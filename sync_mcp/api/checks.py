@@ -85,6 +85,9 @@ def _model_faults(request: GenerationRequest) -> Iterator[str]:
 def _input_faults(request: GenerationRequest) -> Iterator[str]:
     visuals = [item for item in request.input if is_visual(item)]
     voices = [item for item in request.input if is_voice(item)]
+    if request.dialogue_edit:
+        yield from _dialogue_edit_faults(request, len(visuals), has_voice=bool(voices))
+        return
     if request.dub:
         if len(visuals) != 1 or visuals[0].type != "video" or voices:
             yield "With dub, input holds exactly one video and nothing else: its own speech is translated."
@@ -101,6 +104,16 @@ def _input_faults(request: GenerationRequest) -> Iterator[str]:
         yield f"input has {len(voices)} voices: more than one audio or text item needs segments."
     if any(item.type == "image" for item in visuals) and request.model.strip() not in ("", "sync-3"):
         yield f"{request.model} does not take an image: use sync-3, or a video."
+
+
+def _dialogue_edit_faults(request: GenerationRequest, visuals: int, *, has_voice: bool) -> Iterator[str]:
+    items = request.input
+    if visuals != 1 or len(items) != 1 or items[0].type != "video" or has_voice:
+        yield "With a dialogue edit, input holds the original video and nothing else: the edit is its voice."
+    if request.segments or request.dub:
+        yield "A dialogue edit goes with neither segments nor dub: leave them out."
+    if request.model.strip() not in ("", "sync-3"):
+        yield f"{request.model} does not render a dialogue edit: use sync-3."
 
 
 def _item_faults(items: Sequence[Input], told: Collection[str]) -> Iterator[str]:

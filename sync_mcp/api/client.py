@@ -20,6 +20,7 @@ from sync_mcp.api.batches import Batch, Batches, BatchRequest
 from sync_mcp.api.book import Book, MemoryBook
 from sync_mcp.api.catalogue import ErrorInfo, ModelInfo
 from sync_mcp.api.create import Creator
+from sync_mcp.api.dialogue_edits import DialogueEdit, DialogueEdits
 from sync_mcp.api.downloads import fetch_file
 from sync_mcp.api.feedback import Feedback
 from sync_mcp.api.file_size import LARGEST_BYTES
@@ -31,6 +32,7 @@ from sync_mcp.api.options import RequestOptions, take_idempotency_key
 from sync_mcp.api.projects import Projects
 from sync_mcp.api.speech import Speech, Speeches, SpeechRequest
 from sync_mcp.api.storage import download, read_chunks
+from sync_mcp.api.transcriptions import Transcriptions
 from sync_mcp.api.uploads import OnProgress
 from sync_mcp.api.usage import Usage
 from sync_mcp.api.voices import ClonedVoice, CloneRequest, Voices
@@ -80,6 +82,12 @@ class CreateGuard(Protocol):
         """Return the batch that `request` makes, or made before."""
         ...
 
+    async def dialogue_edit_for(
+        self, sync: "AsyncSync", body: Json, options: RequestOptions | None, take: int
+    ) -> DialogueEdit:
+        """Return the dialogue edit that `body` makes, or made before."""
+        ...
+
     async def delete_voice_for(
         self, sync: "AsyncSync", id: str, delete: Callable[[], Awaitable[None]]
     ) -> None:
@@ -113,6 +121,8 @@ class AsyncSync:
         assets: upload local files, and find, list, download and delete what was uploaded.
         speech: say a script without a video.
         voices: the voices that can say a script; clone one's own, and delete those.
+        transcriptions: what a video or recording says, word by word.
+        dialogue_edits: have words of a video said anew, to be heard before it is rendered.
         projects: what belongs together, under one name.
         account: the plan, how many jobs may run at once, the balance, and the organizations of the key.
         usage: what the jobs of a time did cost, where the organization has that export.
@@ -166,6 +176,9 @@ class AsyncSync:
         self.usage = Usage(self._transport)
         self.webhooks = Webhooks(self._transport)
         self.feedback = Feedback(self._transport)
+        edits = partial(guard.dialogue_edit_for, self) if guard else None
+        self.dialogue_edits = DialogueEdits(self._transport, self._creator, self.generations.allowance, edits)
+        self.transcriptions = Transcriptions(self._transport, self.generations.allowance)
         self.models = Models(self._transport)
         self.errors = Errors(self._transport)
 

@@ -242,6 +242,12 @@ class Dub(CamelModel):
     provider_name: Literal["elevenlabs"] | str = "elevenlabs"
 
 
+class DialogueEditRef(CamelModel):
+    """The dialogue edit that is rendered into its original video (`dialogueEdit`, API §25.2)."""
+
+    id: str
+
+
 class RequestFields(TypedDict, total=False):
     """What a create takes besides the model and the input, as `GenerationRequest` has it."""
 
@@ -251,6 +257,7 @@ class RequestFields(TypedDict, total=False):
     webhook_url: str | None
     project_id: str | None
     dub: Dub | None
+    dialogue_edit: DialogueEditRef | None
 
 
 class GenerationRequest(CamelModel):
@@ -264,6 +271,7 @@ class GenerationRequest(CamelModel):
     output_file_name: Annotated[str | None, Declared(role="names")] = None
     project_id: Annotated[str | None, Declared(role="names")] = None
     dub: Dub | None = Field(default=None, alias="dubParams")
+    dialogue_edit: DialogueEditRef | None = None
 
     @property
     def local_media(self) -> list[LocalMedia]:

@@ -16,7 +16,9 @@ _READ_SECONDS = 10.0
 class PolledJob(CamelModel):
     """A job that is looked at until it has ended."""
 
-    LAST_STATUSES: ClassVar[frozenset[str]] = frozenset({"COMPLETED", "FAILED", "REJECTED", "CANCELED"})
+    LAST_STATUSES: ClassVar[frozenset[str]] = frozenset(
+        {"COMPLETED", "COMPLETED_PARTIAL", "FAILED", "REJECTED", "CANCELED"}
+    )
 
     id: str
     status: str
@@ -32,6 +34,15 @@ Look = Callable[[RequestOptions], Awaitable[tuple[JobT, float]]]
 """Reads a job, and says after how many seconds it is to be looked at again."""
 
 
+def look_every(seconds: float, read: Callable[[RequestOptions], Awaitable[JobT]]) -> Look[JobT]:
+    """Return what reads a job that is to be looked at again after so many seconds."""
+
+    async def look(options: RequestOptions) -> tuple[JobT, float]:
+        return await read(options), seconds
+
+    return look
+
+
 async def wait_for_end(
     look: Look[JobT],
     allowance: Allowance,
@@ -43,13 +54,14 @@ async def wait_for_end(
 ) -> JobT:
     """Return a job when it has ended, or its latest state after `timeout` seconds.
 
-    `known` is a state that the caller has already. Faults that may pass are waited out.
+    `known` is a state that the caller has already: it is looked at after `first_pause` seconds, else at
+    once. Faults that may pass are waited out.
 
     Raises:
         SyncError: an answer that waiting cannot change, or nothing but faults in the whole time.
     """
     ends_at = anyio.current_time() + timeout
-    pause = first_pause
+    pause = 0.0 if known is None else first_pause
     fault: SyncError | None = None
     while known is None or not known.finished:
         left = ends_at - anyio.current_time()

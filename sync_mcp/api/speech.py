@@ -174,13 +174,12 @@ class Speeches:
         Raises:
             SyncError: an answer that waiting cannot change, or nothing but faults in the whole time.
         """
-        first = _FIRST_LOOK_SECONDS if known is not None else 0.0
         return await wait_for_end(
             partial(self._look, id),
             self._allowance,
             timeout,
             known=known,
-            first_pause=first,
+            first_pause=_FIRST_LOOK_SECONDS,
             pause_after_fault=_LOOK_SECONDS,
         )
 

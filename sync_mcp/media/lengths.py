@@ -44,6 +44,10 @@ def output_length(request: GenerationRequest, lengths: Lengths) -> ExpectedLengt
     if request.segments and picture is not None and request.input[picture].type == "image":
         last = max(segment.end_time for segment in request.segments)
         return ExpectedLength(last, "as long as the segments")
+    if request.dialogue_edit:
+        return ExpectedLength(
+            None, "only the API knows how long the edited dialogue is, once it has the video: give its url"
+        )
     missing = missing_lengths(request, lengths)
     deciding = deciding_inputs(request)
     if missing or not deciding:
@@ -62,6 +66,9 @@ def deciding_inputs(request: GenerationRequest) -> list[int]:
     still = picture is not None and request.input[picture].type == "image"
     if request.segments:
         wanted = [] if still else [picture]
+    elif request.dialogue_edit:
+        # It is as long as the preview, which the API has.
+        wanted = []
     elif request.dub:
         wanted = [picture]
     elif still:

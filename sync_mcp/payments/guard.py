@@ -19,7 +19,8 @@ from anyio.abc import TaskGroup
 
 from sync_mcp.api.batches import Batch, BatchRequest
 from sync_mcp.api.client import AsyncSync
-from sync_mcp.api.models import Generation, GenerationRequest
+from sync_mcp.api.dialogue_edits import DialogueEdit
+from sync_mcp.api.models import Generation, GenerationRequest, Json
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.speech import Speech, SpeechRequest
 from sync_mcp.api.voices import ClonedVoice, CloneRequest
@@ -29,6 +30,7 @@ from sync_mcp.payments.accounts import Accounts
 from sync_mcp.payments.acts.act import COMPLETED, Job
 from sync_mcp.payments.acts.batch import BatchAct
 from sync_mcp.payments.acts.clone import CloneAct
+from sync_mcp.payments.acts.dialogue_edit import DialogueEditAct
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.acts.speech import SpeechAct
 from sync_mcp.payments.asking import Asking
@@ -146,6 +148,18 @@ class Guard:
         """
         act = CloneAct.of(request, consent)
         call = PaidCall(sync, act, options=options or RequestOptions(), tool="clone_voice")
+        return (await self.create(call)).job
+
+    async def dialogue_edit_for(
+        self, sync: AsyncSync, body: Json, options: RequestOptions | None, take: int
+    ) -> DialogueEdit:
+        """Have words of a video said anew, or return the dialogue edit that did it before.
+
+        Raises:
+            LimitReached, LedgerError, ApprovalRequired, NotVisibleYet: as `create_for`.
+            SyncError: as of a dialogue edit without a guard.
+        """
+        call = PaidCall(sync, DialogueEditAct(body), take, options or RequestOptions(), tool="edit_dialogue")
         return (await self.create(call)).job
 
     async def batch_for(

@@ -21,12 +21,14 @@ from sync_mcp.sandbox.api.answers import refusal_answer, storage_refusal_answer
 from sync_mcp.sandbox.api.assets import Assets
 from sync_mcp.sandbox.api.batches import Batches
 from sync_mcp.sandbox.api.catalogue import Refusal, refusal
+from sync_mcp.sandbox.api.dialogue_edits import DialogueEdits
 from sync_mcp.sandbox.api.estimates import Estimates
 from sync_mcp.sandbox.api.files import Files
 from sync_mcp.sandbox.api.generations import Generations
 from sync_mcp.sandbox.api.inputs import MediaInputs
 from sync_mcp.sandbox.api.projects import Projects
 from sync_mcp.sandbox.api.speech import Speech
+from sync_mcp.sandbox.api.transcriptions import Transcriptions
 from sync_mcp.sandbox.api.usage import Usage
 from sync_mcp.sandbox.api.voices import Voices
 from sync_mcp.sandbox.faults.control import Control
@@ -50,6 +52,8 @@ def create_app(world: World) -> tuple[ASGIApp, Generations]:
         Assets(world),
         Voices(world, files.find),
         Speech(world, inputs, files),
+        Transcriptions(world, files),
+        DialogueEdits(world, files),
         Batches(world, inputs, files),
         Account(world),
         files,

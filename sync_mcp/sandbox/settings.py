@@ -152,6 +152,8 @@ class SandboxSettings(BaseModel):
     )
     """Where webhooks go, in place of the host that a job names, such as http://127.0.0.1:8000, with that host
     in their head; none are sent where it is null."""
+    dialogue_rollout: Literal["on", "off", "unknown"] = "on"
+    """Whether the organization has transcriptions and dialogue edits; unknown answers 503."""
     extra_models: tuple[str, ...] = ()
     """Models that this account has beside the known ones."""
 

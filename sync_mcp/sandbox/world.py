@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from sync_mcp.sandbox.batch import Batch
 from sync_mcp.sandbox.clock import Clock, Pulse, timestamp
+from sync_mcp.sandbox.dialogue import DialogueEditJob, TranscriptionJob
 from sync_mcp.sandbox.faults.records import Charge, Records
 from sync_mcp.sandbox.faults.script import FaultBook
 from sync_mcp.sandbox.jobs import Job
@@ -127,6 +128,8 @@ class Contents:
     """The voices that were cloned, by their ids."""
     cloned: list[Clone] = field(default_factory=list[Clone])
     """Every one that was ever cloned, deleted ones too: what the charges are counted from."""
+    transcriptions: dict[str, TranscriptionJob] = field(default_factory=dict[str, TranscriptionJob])
+    dialogue_edits: dict[str, DialogueEditJob] = field(default_factory=dict[str, DialogueEditJob])
     keys: dict[str, Remembered] = field(default_factory=dict[str, Remembered])
     locks: dict[str, asyncio.Lock] = field(default_factory=dict[str, asyncio.Lock])
     creates: dict[str, list[datetime]] = field(default_factory=dict[str, list[datetime]])
@@ -206,7 +209,12 @@ class World:
         """Return one charge for each job that was ever accepted, the oldest first."""
         now = self.clock.now()
         contents = self.contents
-        paid = [*list(contents.accepted), *list(contents.speeches.values()), *list(contents.cloned)]
+        paid = [
+            *list(contents.accepted),
+            *list(contents.speeches.values()),
+            *list(contents.cloned),
+            *list(contents.dialogue_edits.values()),
+        ]
         return sorted([one.charge(now) for one in paid], key=lambda charge: charge.at)
 
     def recall(self, key: str) -> Remembered | None:

@@ -20,8 +20,8 @@ from sync_mcp.tools.paid_calls import (
     MEND_LINKS,
     approval_of,
     check_answer,
+    make_paid_call,
     notes_before,
-    paid_call_of,
     tell_how,
 )
 from sync_mcp.tools.requests import read_request
@@ -42,7 +42,7 @@ async def create_generation(context: CallContext, arguments: CreateArguments) ->
             return gone
 
         act = GenerationAct.of(request)
-        call = paid_call_of(context, arguments, act, files, notes=told, slot_until=wait_until)
+        call = make_paid_call(context, arguments, act, files, notes=told, slot_until=wait_until)
         call = replace(call, approval=replace(approval_of(context), doubts=look_at_links))
         await check_answer(context, call)
         try:

@@ -24,7 +24,7 @@ from sync_mcp.tools.input_files import InputFiles, find_gone_links, input_files
 from sync_mcp.tools.limit_words import NOT_ROUND_IT, limit_message
 from sync_mcp.tools.model_purposes import MODEL_PURPOSES
 from sync_mcp.tools.models import KNOWN_MODELS
-from sync_mcp.tools.paid_calls import MEND_LINKS, approval_of, do_quotes_count, notes_before, paid_call_of
+from sync_mcp.tools.paid_calls import MEND_LINKS, approval_of, do_quotes_count, make_paid_call, notes_before
 from sync_mcp.tools.question import ways_on
 from sync_mcp.tools.requests import has_image, read_request
 from sync_mcp.tools.withheld import say_no_video_is_made
@@ -56,7 +56,7 @@ async def estimate_cost(context: CallContext, arguments: EstimateArguments) -> E
             gone = await find_gone_links(context, request)
             price = _with_reasons(price, gone)
         told = notes_before(request, files)
-        call = replace(paid_call_of(context, arguments, act, files, notes=told), token=None)
+        call = replace(make_paid_call(context, arguments, act, files, notes=told), token=None)
         foresight, unforeseen = await _foresee(context, call, price)
     usd, frames = price.usd, finite(price.frames)
     answer = EstimateAnswer(

@@ -1,8 +1,15 @@
 """What the generation tools answer: the shapes."""
 
 from pydantic import BaseModel
+from pydantic.json_schema import SkipJsonSchema
 
 from sync_mcp.tools.answers import Answer
+
+SPEECH = "speech"
+DIALOGUE_EDIT = "dialogue edit"
+TRANSCRIPTION = "transcription"
+BATCH = "batch"
+"""What jobs are called that are no generations."""
 
 
 class GenerationAnswer(Answer):
@@ -48,6 +55,8 @@ class ListAnswer(Answer):
 
 class AwaitedRow(BaseModel):
     generation_id: str
+    kind: SkipJsonSchema[str | None] = None
+    """What it is where it is no generation; the schema stays as it is for those who wait for these alone."""
     status: str
     about: str | None = None
     progress_percent: float | None = None

@@ -7,7 +7,7 @@ from pydantic import Field, WithJsonSchema
 
 from sync_mcp.tools.arguments import Arguments
 from sync_mcp.tools.model_purposes import MODEL_PURPOSES
-from sync_mcp.tools.schema import SAME, TOLD_IN_WORDS
+from sync_mcp.tools.schema import SAME, TOLD_IN_WORDS, only_with
 
 LONGEST_WAIT_SECONDS = 50
 USUAL_WAIT_SECONDS = 45
@@ -134,6 +134,11 @@ class RequestArguments(Arguments):
     output_file_name: str | None = Field(None, description="Letters, digits, _ and -; no extension.")
     project_id: str | None = Field(None, description="UUID of a project.")
     dub: DubArguments | None = Field(None, description="Translate the video's own speech.")
+    dialogue_edit_id: str | None = Field(
+        None,
+        description="From edit_dialogue; with its video alone.",
+        json_schema_extra=only_with("edit_dialogue"),
+    )
     take: Take = Field(1, description="2, 3, ... makes and pays the same again; asks the user.")
 
 
@@ -153,6 +158,7 @@ class EstimateArguments(RequestArguments):
     webhook_url: str | None = Field(None, description=SAME)
     output_file_name: str | None = Field(None, description=SAME)
     project_id: str | None = Field(None, description=SAME)
+    dialogue_edit_id: str | None = Field(None, description=SAME, json_schema_extra=only_with("edit_dialogue"))
     take: Take = Field(1, description=SAME)
     wait_seconds: SameWaitSeconds = Field(0, description="Unused.")
     max_cost_usd: Dollars | None = Field(None, description=SAME)

@@ -1,14 +1,12 @@
 """How jobs are told: one whole, several in rows, and what can be done next."""
 
 import logging
-from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import accumulate
-from types import MappingProxyType
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 from pydantic import BaseModel
@@ -17,14 +15,13 @@ from sync_mcp.api.links import expiry
 from sync_mcp.api.models import RUNNING_STATUSES, Generation
 from sync_mcp.errors import (
     APIStatusError,
-    APITimeoutError,
     InvalidRequestError,
     LedgerError,
-    NotVisibleYet,
     SyncError,
     is_unknown_id,
 )
 from sync_mcp.machine.installed import ledger_command
+from sync_mcp.payments.acts.kinds import can_be_found
 from sync_mcp.payments.costs import Cost
 from sync_mcp.payments.rows import Entry
 from sync_mcp.texts import ID_LIMIT, clean, count_of, format_id, safe
@@ -32,10 +29,8 @@ from sync_mcp.tools.answers import finite
 from sync_mcp.tools.context import ANSWER_SECONDS, CallContext
 from sync_mcp.tools.failures import explain_failure
 from sync_mcp.tools.generation_answers import (
-    AwaitedRow,
     GenerationAnswer,
     GenerationRow,
-    WaitAnswer,
 )
 from sync_mcp.tools.generation_arguments import USUAL_WAIT_SECONDS
 from sync_mcp.tools.withheld import say_no_video_is_made
@@ -45,11 +40,13 @@ logger = logging.getLogger("sync_mcp.tools")
 _TEXT_LIMIT = 300
 _COST_SECONDS = 6.0
 """How long an answer is held up to say what jobs did cost."""
-_WORD_LIMIT = 80
+TOLD_LIMIT = 80
+"""Characters that are told of a word such as a status, or of a name."""
 _URL_LIMIT = 8000
-_ROWS_CHARACTERS = 9000
+ROWS_CHARACTERS = 9000
+"""Characters of the rows of one answer."""
 _UNRESOLVED_SHOWN = 5
-_URL_FIELD_CHARACTERS = len(',"output_url":""')
+_LOST = " (no call finds it out: the user settles it)"
 
 _RowT = TypeVar("_RowT", bound=BaseModel)
 
@@ -102,15 +99,15 @@ class _OfLedger(Protocol):
     estimated_cost_usd: float | None
 
 
-def _tell_entry(answer: _OfLedger, entry: Entry | None) -> None:
+def tell_entry(answer: _OfLedger, entry: Entry | None) -> None:
     """Put what the ledger knows of a job into an answer: what it is about, and what it costs."""
     if entry is None:
         return
-    answer.about, answer.saved_as = _word(entry.title), entry.saved_as
-    _tell_cost(answer, entry.cost_usd, entry.estimate_usd)
+    answer.about, answer.saved_as = tell_word(entry.title), entry.saved_as
+    tell_cost(answer, entry.cost_usd, entry.estimate_usd)
 
 
-def _tell_cost(answer: _OfLedger, cost_usd: Decimal | None, estimate_usd: Decimal | None) -> None:
+def tell_cost(answer: _OfLedger, cost_usd: Decimal | None, estimate_usd: Decimal | None) -> None:
     """Put what a job did cost into an answer; where that is not known, what it was estimated at."""
     if cost_usd is not None:
         answer.cost_usd, answer.estimated_cost_usd = float(cost_usd), None
@@ -125,18 +122,18 @@ async def generation_answer(
     entry = (await find_entries(context, [generation])).get(generation.id)
     answer = GenerationAnswer(
         generation_id=safe(generation.id, ID_LIMIT),
-        status=safe(generation.status, _WORD_LIMIT),
-        model=_word(generation.model),
+        status=safe(generation.status, TOLD_LIMIT),
+        model=tell_word(generation.model),
         created_at=_timestamp(generation.created_at),
         next_step="",
     )
-    _tell_entry(answer, entry)
+    tell_entry(answer, entry)
     if generation.status == "COMPLETED":
         is_asked_for = entry is None and not has_just_ended
         cost = (await find_costs(context, [generation])).get(generation.id) if is_asked_for else None
         if cost is not None:
-            _tell_cost(answer, cost.usd, None)
-        answer.output_url = _whole_url(generation.output_url)
+            tell_cost(answer, cost.usd, None)
+        answer.output_url = whole_url(generation.output_url)
         context.account.outputs.note(answer.output_url)
         answer.output_url_expires_at = _timestamp(expiry(answer.output_url or ""))
         answer.output_duration_seconds = finite(generation.output_duration)
@@ -147,13 +144,13 @@ async def generation_answer(
         )
     elif generation.finished:
         explanation = await explain_failure(context, generation)
-        answer.api_code = _word(generation.error_code)
+        answer.api_code = tell_word(generation.error_code)
         answer.api_says = explanation.api_says or None
         answer.remedy = explanation.remedy
         answer.charged = explanation.charged
         if explanation.cost_usd is not None:
             # It may have been read after the ledger was.
-            _tell_cost(answer, explanation.cost_usd, None)
+            tell_cost(answer, explanation.cost_usd, None)
         if context.can_create:
             answer.next_step = _AFTER_FAILURE[explanation.charged]
         else:
@@ -203,213 +200,30 @@ _AFTER_FAILURE = {
 def _generation_row(generation: Generation, entry: Entry | None) -> GenerationRow:
     row = GenerationRow(
         generation_id=safe(generation.id, ID_LIMIT),
-        status=safe(generation.status, _WORD_LIMIT),
-        model=_word(generation.model),
+        status=safe(generation.status, TOLD_LIMIT),
+        model=tell_word(generation.model),
         created_at=_timestamp(generation.created_at),
-        output_file_name=_word(generation.output_file_name),
-        api_code=_word(generation.error_code),
+        output_file_name=tell_word(generation.output_file_name),
+        api_code=tell_word(generation.error_code),
     )
-    _tell_entry(row, entry)
+    tell_entry(row, entry)
     return row
 
 
 def fit_rows(page: Sequence[Generation], known: Mapping[str, Entry]) -> list[GenerationRow]:
-    """Return rows of a page, from its beginning, as many as a host shows whole in one answer."""
-    return _fit([_generation_row(generation, known.get(generation.id)) for generation in page])
+    """Return rows of a page, as many as fit."""
+    return fit([_generation_row(generation, known.get(generation.id)) for generation in page])
 
 
-def _fit(rows: list[_RowT]) -> list[_RowT]:
-    ends = accumulate(map(_length, rows))
-    return rows[: max(1, sum(end <= _ROWS_CHARACTERS for end in ends))]
+def fit(rows: list[_RowT]) -> list[_RowT]:
+    """Return rows from the first on, as many as a host shows whole in one answer."""
+    ends = accumulate(map(length_of, rows))
+    return rows[: max(1, sum(end <= ROWS_CHARACTERS for end in ends))]
 
 
-def _length(row: BaseModel) -> int:
+def length_of(row: BaseModel) -> int:
+    """Return how many characters a row has in an answer."""
     return len(row.model_dump_json(exclude_none=True))
-
-
-def wait_answer(
-    ids: Sequence[str],
-    outcomes: Mapping[str, Generation | SyncError],
-    known: Mapping[str, Entry],
-    costs: Mapping[str, Cost],
-    progress: Mapping[str, float],
-    others: Mapping[str, str] = MappingProxyType({}),
-    *,
-    wants_urls: bool,
-    can_save: bool,
-) -> WaitAnswer:
-    """Return how the jobs `ids` are; one without an outcome could not be asked for.
-
-    Of those that the ledger does not know `costs` says what they did cost; `others` are the kinds of those
-    that are no generations. Where results can be saved by their ids, their URLs are long and of no use.
-    """
-    tells_urls = wants_urls or not can_save
-    rows = [_row_of_outcome(id, outcomes.get(id), progress.get(id)) for id in ids]
-    for row in rows:
-        entry, cost = known.get(row.generation_id), costs.get(row.generation_id)
-        _tell_entry(row, entry)
-        if cost is not None:
-            _tell_cost(row, cost.usd, None)
-        if _state(outcomes.get(row.generation_id)) == "failed":
-            _tell_charge(row, entry, cost)
-    total = _sum_of_all([row.cost_usd for row in rows])
-    count = Counter(_state(outcomes.get(id)) for id in ids)
-    fitting = _fit(rows)
-    if tells_urls:
-        _put_urls(fitting, outcomes)
-    return WaitAnswer(
-        completed=count["completed"],
-        failed=count["failed"],
-        running=count["running"],
-        unknown=count["missing"] + count["error"] + count["unknown"] + count["strange"] or None,
-        total_cost_usd=total,
-        estimated_total_usd=None if total is not None else _sum_of_all([_figure(row) for row in rows]),
-        generations=fitting,
-        next_step=_after_wait(
-            count,
-            [row for row in fitting if row.generation_id not in others],
-            left_out=len(rows) - len(fitting),
-            tells_urls=tells_urls,
-            can_save=can_save,
-            others=Counter(
-                others[row.generation_id]
-                for row in rows
-                if row.generation_id in others and row.status == "COMPLETED"
-            ),
-        ),
-    )
-
-
-def _tell_charge(row: AwaitedRow, entry: Entry | None, cost: Cost | None) -> None:
-    """Put into the row of a failed job whether it was charged, as far as that is known."""
-    # What is written down of another status says nothing of this one.
-    is_settled = entry is not None and entry.status == row.status
-    told = entry if is_settled else cost
-    row.charged = "unknown" if told is None else told.charged
-    if row.charged == "no":
-        row.cost_usd, row.estimated_cost_usd = 0.0, None
-
-
-def _figure(row: AwaitedRow) -> float | None:
-    return row.estimated_cost_usd if row.cost_usd is None else row.cost_usd
-
-
-def _sum_of_all(figures: Sequence[float | None]) -> float | None:
-    """Return the sum, or None where a figure is missing."""
-    told = [figure for figure in figures if figure is not None]
-    return round(sum(told), 6) if told and len(told) == len(figures) else None
-
-
-def is_no_job(outcome: object) -> bool:
-    """Return whether the API says that the account has no job by this id."""
-    return isinstance(outcome, APIStatusError) and is_unknown_id(outcome.status)
-
-
-def is_about_job(outcome: object) -> bool:
-    """Return whether an error is about one job, and not about what stands in the way of all."""
-    return is_no_job(outcome) or isinstance(outcome, NotVisibleYet)
-
-
-_State = Literal["completed", "failed", "running", "strange", "missing", "error", "unknown"]
-
-
-def _state(outcome: Generation | SyncError | None) -> _State:
-    if outcome is None or isinstance(outcome, SyncError):
-        if is_no_job(outcome):
-            return "missing"
-        return "unknown" if outcome is None or outcome.retryable else "error"
-    if not outcome.finished:
-        return "running" if outcome.status in RUNNING_STATUSES else "strange"
-    return "completed" if outcome.status == "COMPLETED" else "failed"
-
-
-_STATUS_OF = {"missing": "NOT_FOUND", "error": "ERROR", "unknown": "UNKNOWN"}
-
-
-def _row_of_outcome(
-    id: str, outcome: Generation | SyncError | None, progress_percent: float | None
-) -> AwaitedRow:
-    if outcome is None or isinstance(outcome, SyncError):
-        failure = APITimeoutError("") if outcome is None else outcome
-        return AwaitedRow(
-            generation_id=id,
-            status=_STATUS_OF[_state(outcome)],
-            error_code=failure.code,
-            api_code=failure.api_code,
-        )
-    return AwaitedRow(
-        generation_id=id,
-        status=safe(outcome.status, _WORD_LIMIT),
-        progress_percent=finite(progress_percent),
-        api_code=_word(outcome.error_code),
-    )
-
-
-def _put_urls(rows: Sequence[AwaitedRow], outcomes: Mapping[str, Generation | SyncError]) -> None:
-    """Put the output URLs into the rows, as many as fit."""
-    room = _ROWS_CHARACTERS - sum(map(_length, rows))
-    for row in rows:
-        outcome = outcomes.get(row.generation_id)
-        if row.status != "COMPLETED" or outcome is None or isinstance(outcome, SyncError):
-            continue
-        url = _whole_url(outcome.output_url)
-        length = len(url or "") + _URL_FIELD_CHARACTERS
-        if url and length <= room:
-            row.output_url = url
-            room -= length
-
-
-def _after_wait(
-    count: Mapping[str, int],
-    rows: Sequence[AwaitedRow],
-    *,
-    left_out: int,
-    tells_urls: bool,
-    can_save: bool,
-    others: Mapping[str, int],
-) -> str:
-    """Return what can be done next; `rows` are videos, `others` the number of COMPLETED jobs by kind."""
-    steps: list[str] = []
-    open_ids = count["running"] + count["unknown"]
-    if open_ids:
-        ids = count_of(open_ids, "id that has not ended", "ids that have not ended")
-        steps.append(f"Call wait_for_generations again with only the {ids}.")
-    saved = [row.saved_as is not None for row in rows if row.status == "COMPLETED"]
-    if all(saved):
-        # What is there need not be saved again.
-        can_save = False
-    if any(row.output_url for row in rows):
-        ways = (
-            "preview_generation shows one and download_generation saves it; or give"
-            if can_save
-            else "preview_generation shows one; give"
-        )
-        steps.append(f"{ways} the user each output_url letter for letter.")
-    elif count["completed"] > sum(others.values()) and not tells_urls:
-        saves = " and download_generation saves it" if can_save else ""
-        steps.append(f"By its generation_id, preview_generation shows one{saves}.")
-    if others.get("batch"):
-        steps.append("get_batch with path saves what came of a batch that is COMPLETED.")
-    if others.get("speech"):
-        steps.append("The same create_speech call saves a speech that is COMPLETED, and pays nothing.")
-    if any(saved):
-        steps.append("Where saved_as stands, it was saved there.")
-    if tells_urls and any(row.status == "COMPLETED" and not row.output_url for row in rows):
-        steps.append("A COMPLETED row without output_url: get_generation gives it.")
-    if count["strange"]:
-        have = count_of(count["strange"], "job has", "jobs have")
-        steps.append(f"{have} a status that is not known here: get_generation says more.")
-    if count["failed"] or count["error"]:
-        steps.append("get_generation tells why one failed, and what to change.")
-    if count["missing"]:
-        steps.append("NOT_FOUND: this account has no such job; copy whole ids from list_generations.")
-    if left_out:
-        one, several = (
-            "row did not fit: call again with its id",
-            "rows did not fit: call again with their ids",
-        )
-        steps.append(f"{count_of(left_out, one, several)}.")
-    return " ".join(steps)
 
 
 _NONE_MATCH = "None match: list_generations without these arguments lists all."
@@ -422,7 +236,7 @@ def list_unresolved(entries: Sequence[Entry]) -> list[str] | None:
     return [
         f"ledger_id {entry.id}, sent {_timestamp(datetime.fromtimestamp(entry.first_sent_at, UTC))}"
         f"{f', the API named {format_id(entry.named_id)}' if entry.named_id else ''}: "
-        f"{safe(entry.summary, _TEXT_LIMIT)}"
+        f"{safe(entry.summary, _TEXT_LIMIT)}{'' if can_be_found(entry) else _LOST}"
         for entry in entries[:_UNRESOLVED_SHOWN]
     ] or None
 
@@ -434,11 +248,10 @@ def creates_in_doubt(count: int) -> str:
 
 def advise_unresolved(entries: Sequence[Entry]) -> str:
     """Return what can be done about creates of unknown outcome."""
-    tools = " or ".join(dict.fromkeys(entry.tool for entry in entries))
-    return (
-        f"{creates_in_doubt(len(entries))}: the same {tools} call looks for its job and pays nothing "
-        f"twice. Or the user settles it with {ledger_command('show')} and its ledger_id."
-    )
+    settles = f"the user settles it with {ledger_command('show')} and its ledger_id."
+    tools = " or ".join(dict.fromkeys(entry.tool for entry in entries if can_be_found(entry)))
+    looks = f"the same {tools} call looks for its job and pays nothing twice. Or " if tools else ""
+    return f"{creates_in_doubt(len(entries))}: {looks}{settles}"
 
 
 def list_next_step(
@@ -471,11 +284,13 @@ def list_next_step(
     return " ".join(steps)
 
 
-def _word(text: str | None) -> str | None:
-    return safe(text, _WORD_LIMIT) if text else None
+def tell_word(text: str | None) -> str | None:
+    """Return a word of the API's, or of the user's, cleaned and bounded."""
+    return safe(text, TOLD_LIMIT) if text else None
 
 
-def _whole_url(url: str | None) -> str | None:
+def whole_url(url: str | None) -> str | None:
+    """Return a URL that is to be copied, whole; None of what is none."""
     # It is shown letter for letter, so it must be what a URL is: one word, and no text to be read.
     web = url and url.lower().startswith(("https://", "http://"))
     fits = web and url and " " not in url and url == clean(url, _URL_LIMIT)

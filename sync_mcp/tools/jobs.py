@@ -21,13 +21,12 @@ from sync_mcp.tools.job_answers import (
     find_entries,
     fit_rows,
     generation_answer,
-    is_about_job,
     list_next_step,
     list_unresolved,
-    wait_answer,
 )
-from sync_mcp.tools.other_jobs import find_other_jobs, look_for_other_jobs, wait_for_jobs
+from sync_mcp.tools.other_jobs import find_others, look_for_others, wait_for_jobs
 from sync_mcp.tools.process import Process
+from sync_mcp.tools.wait_answers import is_about_job, wait_answer
 
 _PROGRESS_SECONDS = 4.0
 _PROGRESS_READ_SECONDS = 1.5
@@ -55,26 +54,38 @@ async def wait_for_generations(context: CallContext, arguments: WaitArguments) -
         )
         raise error.advise(next_step=COPY_THE_ID)
     watch = _ManyWatch(context, len(ids))
-    others = await find_other_jobs(context, ids)
+    others = await find_others(context, ids)
 
     async def wait(seconds: float) -> None:
-        watch.outcomes = await wait_for_jobs(
-            context, ids, seconds, others, until=arguments.until, on_news=watch.note
-        )
+        ends_at = anyio.current_time() + seconds
+        first = await wait_for_jobs(context, ids, seconds, others, until=arguments.until, on_news=watch.note)
+        watch.outcomes = first
+        found, states = await look_for_others(context, first, others)
+        others.update(found)
+        first |= states
+        await watch.note(first)
 
-    await _report_during(context, arguments.wait_seconds, watch.report, wait, lambda: bool(watch.outcomes))
+        async def note(news: Mapping[str, Generation | SyncError]) -> None:
+            await watch.note({**first, **news})
+
+        seconds_left = ends_at - anyio.current_time()
+        if seconds_left > 0 and not all(job.finished for job in states.values()):
+            # They are waited for as what they are.
+            await note(
+                await wait_for_jobs(context, ids, seconds_left, others, until=arguments.until, on_news=note)
+            )
+
+    await report_during(context, arguments.wait_seconds, watch.report, wait, lambda: bool(watch.outcomes))
     outcomes = watch.outcomes
     if not outcomes:
         raise APITimeoutError(f"The API did not answer in {arguments.wait_seconds:.0f} s.")
-    found = await look_for_other_jobs(context, outcomes, others)
-    outcomes = {**outcomes, **{id: outcome for id, (_, outcome) in found.items()}}
-    kinds = {id: job.kind for id, job in [*others.items(), *((id, job) for id, (job, _) in found.items())]}
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, SyncError)]
     if len(failures) == len(ids) and not any(map(is_about_job, failures)):
         # What stands in the way of all of them is no matter of the jobs.
         raise failures[0]
     jobs = [job for job in outcomes.values() if not isinstance(job, SyncError)]
     known = await find_entries(context, jobs)
+    kinds = {id: job.kind.noun for id, job in others.items()}
     videos = {id: job for id, job in outcomes.items() if id not in kinds}
     unknown = [job for job in jobs if job.id in videos and job.id not in {*known, *watch.have_run}]
     costs = await find_costs(context, unknown)
@@ -174,13 +185,13 @@ async def _watch(
     async def wait(seconds: float) -> None:
         watch.latest = await account.watcher.wait(generation_id, seconds, on_update=watch.note, known=known)
 
-    await _report_during(context, seconds, watch.report, wait, lambda: watch.latest is not None)
+    await report_during(context, seconds, watch.report, wait, lambda: watch.latest is not None)
     if watch.latest is None:
         raise APITimeoutError(f"The API did not answer in {seconds:.0f} s.")
     return watch
 
 
-async def _report_during(
+async def report_during(
     context: CallContext,
     seconds: float,
     report: Callable[[], Coroutine[Any, Any, None]],

@@ -2,41 +2,103 @@
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, Protocol, TypeVar
 
 import anyio
 
 from sync_mcp.api.batches import Batch
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.dialogue_edits import DialogueEdit
 from sync_mcp.api.looks import Outcome
 from sync_mcp.api.models import Generation
+from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.speech import Speech
+from sync_mcp.api.transcriptions import Transcription
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import LedgerError, SyncError
+from sync_mcp.payments.acts.act import PaidAct
 from sync_mcp.payments.acts.batch import BatchAct
-from sync_mcp.payments.acts.kinds import KINDS
+from sync_mcp.payments.acts.dialogue_edit import DialogueEditAct
 from sync_mcp.payments.acts.speech import SpeechAct
 from sync_mcp.payments.rows import Entry
 from sync_mcp.tools.context import CallContext
-from sync_mcp.tools.job_answers import is_no_job
+from sync_mcp.tools.generation_answers import BATCH, DIALOGUE_EDIT, SPEECH, TRANSCRIPTION
+from sync_mcp.tools.wait_answers import is_no_job
 
-_MOST_TRIED = 5
-"""Of ids that no generation has and the ledger does not know, so many are looked for as other jobs."""
-_KINDS = (SpeechAct.kind, BatchAct.kind)
-"""Those that are waited for by their ids, beside generations."""
+_MOST_MISSED = 5
+"""After so many ids that no job of any kind has, no more are looked for among the other kinds."""
+_LOOKS_AT_ONCE = 5
 
 OnNews = Callable[[Mapping[str, Outcome]], Awaitable[None]]
+_JobT_co = TypeVar("_JobT_co", covariant=True)
+_JobT = TypeVar("_JobT", Speech, DialogueEdit, Transcription, Batch)
+
+
+class _Jobs(Protocol[_JobT_co]):
+    """The jobs of a kind, as far as they are waited for."""
+
+    async def get(self, id: str, *, request_options: RequestOptions | None = None) -> _JobT_co: ...
+
+    async def wait(self, id: str, timeout: float) -> _JobT_co: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind(Generic[_JobT]):
+    """A kind of jobs: what such a job is called, where they are, and as what it is paid for."""
+
+    noun: str
+    jobs_of: Callable[[AsyncSync], _Jobs[_JobT]]
+    act: type[PaidAct[_JobT]] | None = None
+
+    async def look(self, context: CallContext, id: str, entry: Entry | None) -> Outcome:
+        if entry is not None and self.act is not None:
+            recalled = self.act.recall(id, entry.extras, entry.assets)
+            if recalled is not None:
+                return self._as_generation(recalled)
+        try:
+            jobs = self.jobs_of(context.account.client)
+            return self._as_generation(await jobs.get(id, request_options=context.reading))
+        except SyncError as error:
+            return error
+
+    async def wait(self, context: CallContext, id: str, seconds: float) -> Outcome:
+        try:
+            return self._as_generation(await self.jobs_of(context.account.client).wait(id, seconds))
+        except SyncError as error:
+            return error
+
+    def _as_generation(self, job: _JobT) -> Generation:
+        """Return a job in the words in which generations are told."""
+        sound = job if isinstance(job, Speech) else None
+        return Generation(
+            id=job.id,
+            status=self.act.status_of(job) if self.act else job.status,
+            created_at=job.created_at,
+            output_url=sound and sound.url,
+            output_duration=sound and sound.duration,
+            error_code=job.error_code,
+        )
+
+
+_AnyKind = _Kind[Speech] | _Kind[DialogueEdit] | _Kind[Transcription] | _Kind[Batch]
+_KINDS: Sequence[_AnyKind] = (
+    _Kind(SPEECH, lambda client: client.speech, SpeechAct),
+    _Kind(DIALOGUE_EDIT, lambda client: client.dialogue_edits, DialogueEditAct),
+    _Kind(TRANSCRIPTION, lambda client: client.transcriptions),
+    _Kind(BATCH, lambda client: client.batches, BatchAct),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class OtherJob:
-    """A job that is no generation: its kind, and what the ledger has of it, where it was made by that."""
+    """A job that is known to be of another kind; `entry` is what the ledger has of it."""
 
-    kind: str
+    kind: _AnyKind
     entry: Entry | None = None
 
 
-async def find_other_jobs(context: CallContext, ids: Sequence[str]) -> Mapping[str, OtherJob]:
-    """Return those jobs that the ledger knows to be no generations; none where it cannot be read."""
+async def find_others(context: CallContext, ids: Sequence[str]) -> dict[str, OtherJob]:
+    """Return those of the jobs that the ledger knows as no generations; none where it cannot be read."""
     guard, client = context.process.guard, context.account.client
     try:
         if not guard.ledger.exists():
@@ -44,7 +106,8 @@ async def find_other_jobs(context: CallContext, ids: Sequence[str]) -> Mapping[s
         known = await do_in_thread(guard.ledger.makers_of, ids, client.base_url)
     except LedgerError:
         return {}
-    return {id: OtherJob(entry.kind, entry) for id, entry in known.items() if entry.kind in _KINDS}
+    kinds = {kind.act.kind: kind for kind in _KINDS if kind.act is not None}
+    return {id: OtherJob(kinds[entry.kind], entry) for id, entry in known.items() if entry.kind in kinds}
 
 
 async def wait_for_jobs(
@@ -77,10 +140,10 @@ async def wait_for_jobs(
         await note(await watcher.wait_for_many(videos, seconds, until=until, on_news=note))
 
     async def wait_for_other(id: str, job: OtherJob) -> None:
-        first = await _look(context, id, job)
+        first = await job.kind.look(context, id, job.entry)
         await note({id: first})
         if not _has_ended(first):
-            await note({id: await _wait(context, id, job.kind, seconds)})
+            await note({id: await job.kind.wait(context, id, seconds)})
 
     async with anyio.create_task_group() as waiting:
         if videos:
@@ -90,58 +153,33 @@ async def wait_for_jobs(
     return told
 
 
-async def look_for_other_jobs(
+async def look_for_others(
     context: CallContext, outcomes: Mapping[str, Outcome], others: Collection[str]
-) -> dict[str, tuple[OtherJob, Outcome]]:
-    """Return those of the jobs that are of another kind, and that this ledger has not made."""
+) -> tuple[dict[str, OtherJob], dict[str, Generation]]:
+    """Return those of the jobs that no generation is, and that are of another kind all the same: not of this
+    ledger's making, or free. With them, how they are.
+    """
     unknown = [id for id, outcome in outcomes.items() if is_no_job(outcome) and id not in others]
-    found: dict[str, tuple[OtherJob, Outcome]] = {}
-    for id in unknown[:_MOST_TRIED]:
-        for job in map(OtherJob, _KINDS):
-            outcome = await _look(context, id, job)
-            if isinstance(outcome, Generation):
-                found[id] = job, outcome
-                break
-    return found
+    found: dict[str, OtherJob] = {}
+    states: dict[str, Generation] = {}
+    missed: list[str] = []
+    turns = anyio.CapacityLimiter(_LOOKS_AT_ONCE)
 
+    async def look(id: str) -> None:
+        async with turns:
+            if len(missed) >= _MOST_MISSED:
+                return
+            for kind in _KINDS:
+                outcome = await kind.look(context, id, None)
+                if isinstance(outcome, Generation):
+                    found[id], states[id] = OtherJob(kind), outcome
+                    return
+            missed.append(id)
 
-async def _look(context: CallContext, id: str, job: OtherJob) -> Outcome:
-    entry = job.entry
-    recalled = (
-        SpeechAct.recall(id, entry.extras, entry.assets) if entry and job.kind == SpeechAct.kind else None
-    )
-    if recalled is not None:
-        return _as_generation(job.kind, recalled)
-    client, reading = context.account.client, context.reading
-    try:
-        if job.kind == BatchAct.kind:
-            return _as_generation(job.kind, await client.batches.get(id, request_options=reading))
-        return _as_generation(job.kind, await client.speech.get(id, request_options=reading))
-    except SyncError as error:
-        return error
-
-
-async def _wait(context: CallContext, id: str, kind: str, seconds: float) -> Outcome:
-    client = context.account.client
-    try:
-        if kind == BatchAct.kind:
-            return _as_generation(kind, await client.batches.wait(id, seconds))
-        return _as_generation(kind, await client.speech.wait(id, seconds))
-    except SyncError as error:
-        return error
-
-
-def _as_generation(kind: str, job: Speech | Batch) -> Generation:
-    """Return a job in the words in which generations are told."""
-    sound = job if isinstance(job, Speech) else None
-    return Generation(
-        id=job.id,
-        status=KINDS[kind].status_of(job),
-        created_at=job.created_at,
-        output_url=sound and sound.url,
-        output_duration=sound and sound.duration,
-        error_code=job.error_code,
-    )
+    async with anyio.create_task_group() as looking:
+        for id in unknown:
+            looking.start_soon(look, id)
+    return found, states
 
 
 def _has_ended(outcome: Outcome) -> bool:

@@ -29,7 +29,7 @@ _SENDING_SECONDS = 15.0
 """What is left of a call for the create itself, once the user has been asked."""
 
 
-def paid_call_of(
+def make_paid_call(
     context: CallContext,
     arguments: CreateArguments | EstimateArguments,
     act: GenerationAct,

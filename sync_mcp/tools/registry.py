@@ -104,6 +104,8 @@ class Tool(Generic[ArgumentsT]):
     description_alone: str = ""
     withheld: Mapping[str, Withheld] = field(default_factory=dict[str, Withheld])
     """The tools that are off, by name: this one says nothing of them."""
+    beside: Collection[str] = ()
+    """The tools that are on of the sets that are off by default: what goes with them is told of."""
     other_names: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @cached_property
@@ -112,10 +114,11 @@ class Tool(Generic[ArgumentsT]):
         off = self.withheld.get(self.arguments_told_by)
         if off is not None:
             teller = off.tool
-            schema = with_words_of(teller.input_schema, input_schema(self.arguments), teller.name)
+            own = input_schema(self.arguments, beside=self.beside)
+            schema = with_words_of(teller.input_schema, own, teller.name)
         else:
             told_by, outlined = self.arguments_told_by, self.arguments_outlined
-            schema = input_schema(self.arguments, told_by=told_by, outlined=outlined)
+            schema = input_schema(self.arguments, told_by=told_by, outlined=outlined, beside=self.beside)
         if self.withheld:
             schema = with_descriptions(schema, lambda text: without_tools(text, self.withheld))
         return schema
@@ -141,9 +144,9 @@ class Tool(Generic[ArgumentsT]):
         is_alone = self.arguments_told_by in self.withheld
         return self.description_alone if is_alone else without_tools(self.description, self.withheld)
 
-    def without(self, withheld: Mapping[str, Withheld]) -> "Tool[ArgumentsT]":
-        """Return it as it is where these tools are off."""
-        return replace(self, withheld=withheld) if withheld else self
+    def among(self, withheld: Mapping[str, Withheld], beside: Collection[str]) -> "Tool[ArgumentsT]":
+        """Return it as it is where these tools are off, and these of the sets that are off by default on."""
+        return replace(self, withheld=withheld, beside=beside) if withheld or beside else self
 
     async def call(
         self, context: CallContext, given: Mapping[str, Any]

@@ -18,7 +18,6 @@ _UNKNOWN = "Call create_generation again once; if it fails again, the user can a
 _STORAGE = "Sync's storage fails at present: make the same call again later; if it stays so, tell the user."
 _BUSY = "Call wait_for_generations for a job that runs, then make the same call again."
 _SAMPLE = "Call clone_voice with another recording"
-_DIALOGUE = "Dialogue edits are made by the user in Sync's Studio"
 
 API_REMEDIES: Mapping[str, str] = {
     "generation_unsupported_model": (
@@ -192,12 +191,17 @@ API_REMEDIES: Mapping[str, str] = {
     "generation_internal_auth": "Sync's services refuse one another: only Sync's support can mend that.",
     "batch_plan_required": "Tell the user: batches need a higher plan; create_generation works without one.",
     "dialogue_edit_retime_required": (
-        f"{_DIALOGUE}: for this organization they are not open by a key, which Sync's support can change."
+        "Tell the user: Sync has not opened transcripts and dialogue edits to their organization's keys yet; "
+        "Sync's support can. Until then a recording of the new words works, in create_generation."
     ),
-    "dialogue_edit_removal_too_large": f"{_DIALOGUE}: this one removes too much at once.",
-    "dialogue_edit_unsupported": f"{_DIALOGUE}: with a key a whole clip is edited, no window of it.",
-    "dialogue_edit_not_found": f"{_DIALOGUE}: there is none by this id.",
-    "dialogue_edit_source_mismatch": f"{_DIALOGUE}: this one was made of another video.",
+    "dialogue_edit_removal_too_large": "Call edit_dialogue with fewer words to remove at once.",
+    "dialogue_edit_unsupported": "Call edit_dialogue with the whole video: with a key no part is edited.",
+    "dialogue_edit_not_found": (
+        "Copy the whole dialogue_edit_id from edit_dialogue; get_dialogue_edit says how it is."
+    ),
+    "dialogue_edit_source_mismatch": (
+        "Give the very video whose words are edited, by the asset_id that transcribe told."
+    ),
     "dialogue_edit_audio_conflict": (
         "Call create_generation with the video alone: a dialogue edit brings its own audio."
     ),
@@ -227,7 +231,7 @@ _BY_START: Mapping[str, str] = {
     "elevenlabs_": "Give an audio item instead of a script to create_generation, or tell the user.",
     "asset_": "Give the file as path, or to upload_asset once more.",
     "account_": f"Tell the user what the API says of their account; billing: {_BILLING}.",
-    "dialogue_edit_": f"{_DIALOGUE}.",
+    "dialogue_edit_": "Correct what the API names, and call edit_dialogue again.",
     "IDEMPOTENCY_": "Look in list_generations for the job before making it again.",
 }
 
@@ -268,8 +272,8 @@ _ADDED: Mapping[Code, str] = {
 """Who helps, by code, where an error's own words name nobody."""
 
 _NAMES_SOMEBODY = re.compile(
-    r"\b(?:(?:[a-z]+_)+(?:generations?|costs?|assets?|projects?|voices?|speech|models|account|usage|ledger)"
-    r"|[A-Z]+_[A-Z_]+|users?|[Ss]upport)\b"
+    r"\b(?:(?:[a-z]+_)+(?:generations?|costs?|assets?|projects?|voices?|speech|models|account|usage|ledger"
+    r"|dialogue|dialogue_edit)|[A-Z]+_[A-Z_]+|users?|[Ss]upport)\b"
 )
 
 

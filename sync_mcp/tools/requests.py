@@ -26,6 +26,8 @@ async def read_request(account: Account, arguments: RequestArguments) -> Generat
     fields = arguments.model_dump(exclude_none=True, include=set(REQUEST))
     if account.policy.webhook_url is not None:
         fields.setdefault("webhook_url", account.policy.webhook_url)
+    if arguments.dialogue_edit_id is not None:
+        fields["dialogue_edit"] = {"id": arguments.dialogue_edit_id.strip()}
     faults = [fault for number, item in enumerate(arguments.input) for fault in _find_misplaced(item, number)]
     told: set[str] = set()
     for number, item in enumerate(fields["input"]):
@@ -136,7 +138,7 @@ def _put_languages(dub: dict[str, str]) -> Iterator[tuple[str, Sequence[str]]]:
 def _choose_model(arguments: RequestArguments) -> str:
     if arguments.model:
         return arguments.model.strip()
-    return "sync-3" if has_image(arguments) else "lipsync-2"
+    return "sync-3" if has_image(arguments) or arguments.dialogue_edit_id else "lipsync-2"
 
 
 def has_image(arguments: RequestArguments) -> bool:

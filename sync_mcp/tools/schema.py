@@ -17,6 +17,14 @@ _IN_WORDS = "told_in_words"
 TOLD_IN_WORDS: dict[str, JsonValue] = {_IN_WORDS: True}
 """Marks a field (`json_schema_extra`) whose description says what its parts are: the schema does not."""
 
+_ONLY_WITH = "only_with"
+
+
+def only_with(tool: str) -> dict[str, JsonValue]:
+    """Return what marks a field (`json_schema_extra`) that is told of only where another tool is on."""
+    return {_ONLY_WITH: tool}
+
+
 SAME = "Same."
 """The description of an argument of which another tool tells."""
 _DROPPED = frozenset({"title", "default", "$defs", "discriminator"})
@@ -27,14 +35,25 @@ def whole_schema(model: type[BaseModel]) -> Schema:
     return _portable(model, closed=True)
 
 
-def input_schema(model: type[BaseModel], *, told_by: str = "", outlined: Collection[str] = ()) -> Schema:
+def input_schema(
+    model: type[BaseModel],
+    *,
+    told_by: str = "",
+    outlined: Collection[str] = (),
+    beside: Collection[str] = (),
+) -> Schema:
     """Return the portable schema of a tool's arguments.
 
     Of arguments with parts, what is inside gives way to a reference to the tool `told_by`, where one is
     named: what is said once need not be read twice. Of those in `outlined` the names and types of the parts
-    stay, for a host that shows this tool before the other.
+    stay, for a host that shows this tool before the other. An argument that goes with another tool
+    is told of where that is among those `beside`.
     """
     schema = whole_schema(model)
+    properties = cast(dict[str, Schema], schema["properties"])
+    for name, argument in list(properties.items()):
+        if argument.pop(_ONLY_WITH, None) not in (None, *beside):
+            del properties[name]
     _leave_to_words(schema)
     if told_by:
         for name, argument in cast(Mapping[str, Schema], schema["properties"]).items():

@@ -102,8 +102,11 @@ class Selection:
         """
         self._catalogue = catalogue
         self._elsewhere = elsewhere
-        self._off = {tool.name: Withheld(tool, off[tool.name]) for tool in loaded if tool.name in off}
-        self._loaded = {tool.name: tool.without(self._off) for tool in loaded}
+        beside = [tool.name for tool in loaded if not tool.toolset.is_default and tool.name not in off]
+        self._off = {
+            tool.name: Withheld(tool.among({}, beside), off[tool.name]) for tool in loaded if tool.name in off
+        }
+        self._loaded = {tool.name: tool.among(self._off, beside) for tool in loaded}
 
     @cached_property
     def listing(self) -> types.ListToolsResult:

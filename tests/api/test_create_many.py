@@ -32,6 +32,7 @@ from sync_mcp import (
 from sync_mcp.api import looks
 from sync_mcp.api.batches import Batch, BatchRequest
 from sync_mcp.api.create import Creator
+from sync_mcp.api.dialogue_edits import DialogueEdit
 from sync_mcp.api.models import Json, LocalMedia
 from sync_mcp.api.speech import Speech, SpeechRequest
 from sync_mcp.api.voices import ClonedVoice, CloneRequest
@@ -738,6 +739,11 @@ class _Memory:
         self, sync: AsyncSync, request: BatchRequest, options: RequestOptions | None, take: int
     ) -> Batch:
         raise NotImplementedError((sync, request, options, take))
+
+    async def dialogue_edit_for(
+        self, sync: AsyncSync, body: Json, options: RequestOptions | None, take: int
+    ) -> DialogueEdit:
+        raise NotImplementedError((sync, body, options, take))
 
     async def delete_voice_for(self, sync: AsyncSync, id: str, delete: Callable[[], Awaitable[None]]) -> None:
         raise NotImplementedError((sync, id, delete))

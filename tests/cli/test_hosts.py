@@ -25,6 +25,7 @@ from sync_mcp.tools.core import TOOLS
 from tests.serving.stdio.forked import run_forked
 from tests.serving.stdio.process import started
 
+BY_DEFAULT = [tool.name for tool in TOOLS if tool.toolset.is_default]
 KEY, TOKEN = "sk_Secret-0123456789", "a-Token-of-24-characters"
 COMMAND = shutil.which("sync-mcp", path=str(Path(sys.executable).parent)) or ""
 SPACED = ("/Users/Jane Doe/sync mcp/.venv/bin/sync-mcp",)
@@ -105,7 +106,7 @@ def test_what_a_host_is_told_starts_this_very_installation(host: str, flags: tup
     server = entry(host, configs(*flags)[host])
     assert Path(server["command"]).is_absolute()
     assert server["args"] == list(flags)
-    assert tools_of(server["command"], *server["args"]) == [tool.name for tool in TOOLS]
+    assert tools_of(server["command"], *server["args"]) == BY_DEFAULT
 
 
 @every_host
@@ -309,7 +310,7 @@ def test_the_printed_url_and_token_reach_the_server_that_the_printed_line_starts
     header = re.sub(r"\$\{(env:|input:)?SYNC_MCP_HTTP_TOKEN\}", TOKEN, given)
 
     listed = tools_over_http(start, server["url"], {"Authorization": header}, SYNC_MCP_HTTP_TOKEN=TOKEN)
-    assert listed == [tool.name for tool in TOOLS]
+    assert listed == BY_DEFAULT
 
 
 @every_host
@@ -335,7 +336,7 @@ def test_the_printed_header_opens_the_server_that_the_printed_line_starts(host: 
     headers = server.get("headers") or server["http_headers"]
 
     listed = tools_over_http(start, server["url"], headers, SYNC_MCP_HOME=str(tmp_path), SYNC_API_KEY=KEY)
-    assert listed == [tool.name for tool in TOOLS]
+    assert listed == BY_DEFAULT
 
 
 def test_a_server_with_a_file_of_tokens_is_started_with_it_and_called_with_one_of_them(

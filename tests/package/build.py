@@ -70,6 +70,7 @@ def write_bundle(folder: Path, facts: Facts) -> None:
     manifest["tools"] = [
         {"name": tool.name, "description": f"{tool.description.partition('. ')[0].rstrip('.')}."}
         for tool in TOOLS
+        if tool.toolset.is_default
     ]
     # So do the prompts: a host that shows the bundle's fills in what the server would.
     manifest["prompts"] = [

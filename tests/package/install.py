@@ -131,7 +131,7 @@ _INTRODUCTION: tuple[dict[str, Any], ...] = (
     {"method": "notifications/initialized"},
     {"id": 2, "method": "tools/list"},
 )
-_ALL = [tool.name for tool in TOOLS]
+_ALL = [tool.name for tool in TOOLS if tool.toolset.is_default]
 
 
 def _python() -> str:

@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from mcp import Client
 from pydantic import BaseModel
 
-from sync_mcp import AsyncSync, InvalidRequestError, Settings, create_server
+from sync_mcp import AsyncSync, InvalidRequestError, Settings, WordRemoval, create_server
 from sync_mcp.api import fields, models
 from sync_mcp.api.create_fields import CreateFields
 from sync_mcp.api.fields import EXTRAS, REQUEST, Fields, WireField, defaults_of
@@ -35,7 +35,7 @@ NOT_BY_HAND = {"bounding_boxes", "v3"}
 NOT_IN_A_PART = {*NOT_BY_HAND, "bounding_boxes_url"}
 
 ARGUMENTS: list[tuple[type[BaseModel], Collection[str]]] = [
-    (arguments.RequestArguments, {*REQUEST, "take"}),
+    (arguments.RequestArguments, {*REQUEST, "dialogue_edit_id", "take"} - {"dialogue_edit"}),
     (arguments.InputItem, {*fields.MEDIA, *fields.TEXT, *fields.VOICE, "path"} - ONE_PROVIDER),
     (arguments.OptionsArguments, set(fields.OPTIONS)),
     (arguments.SpeakerArguments, set(fields.SPEAKER) - NOT_BY_HAND),
@@ -148,6 +148,7 @@ def request_with(name: str, video: Json = VIDEO, audio: Json = AUDIO) -> Json:
             "segments": [{"startTime": 0, "endTime": 1, "audioInput": {"refId": "a"}}],
         },
         "dub": {"input": [video], "dub": {"targetLang": "es"}},
+        "dialogue_edit": {"model": "sync-3", "input": [video], "dialogue_edit": {"id": "an-edit"}},
         "webhook_url": {"webhook_url": "https://example.com/hook"},
         "project_id": {"project_id": "00000000-0000-4000-8000-000000000000"},
     }
@@ -155,6 +156,18 @@ def request_with(name: str, video: Json = VIDEO, audio: Json = AUDIO) -> Json:
         plain = GenerationRequest.model_fields[name].annotation == (str | None)
         assert plain, f"give {name} a value here"
     return {"model": "lipsync-2", "input": [video, audio], **given.get(name, {name: "said"})}
+
+
+async def make_edit(sync: AsyncSync, sandbox: Sandbox) -> str:
+    """Make a dialogue edit of the video that speaks; return its id once it has its preview."""
+    url = sandbox.samples.speaking
+    sandbox.configure(job_seconds=0)
+    made = await sync.transcriptions.create(source_video_url=url)
+    assert made.transcript
+    edit = WordRemoval(word_ids=[made.transcript.words[0].id])
+    done = await sync.dialogue_edits.create(source_video_url=url, transcript=made.transcript, edits=[edit])
+    sandbox.configure(job_seconds=60)
+    return done.id
 
 
 def bodies(sandbox: Sandbox, path: str) -> list[Json]:
@@ -172,6 +185,8 @@ async def test_a_field_that_is_given_to_any_kind_of_create_reaches_the_api(
         request = GenerationRequest.model_validate(request_with(name, *media))
         if request.project_id is not None:
             request.project_id = sandbox.project_id
+        if request.dialogue_edit is not None:
+            request.dialogue_edit.id = await make_edit(sync, sandbox)
         given: dict[str, Any] = {field: getattr(request, field) for field in REQUEST}
         await sync.generations.create(**given)
         await sync.generations.estimate_cost(**given)
@@ -191,6 +206,9 @@ async def test_a_field_that_is_given_to_the_tool_reaches_the_api(sandbox: Sandbo
     given = request_with(name, *media)
     if "project_id" in given:
         given["project_id"] = sandbox.project_id
+    if given.pop("dialogue_edit", None):
+        async with AsyncSync(api_key="sk_fields", base_url=sandbox.url) as sync:
+            given["dialogue_edit_id"] = await make_edit(sync, sandbox)
     settings = Settings(approve_above_usd="never", webhook_hosts=("example.com",))
     server = create_server(settings, sandbox_url=sandbox.url)
     async with Client(server, mode="legacy", read_timeout_seconds=60) as client:

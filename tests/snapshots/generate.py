@@ -56,11 +56,14 @@ async def _snapshots() -> dict[str, str]:
 
 
 async def _tools() -> dict[str, str]:
-    async with Client(create_server(Settings(toolsets=("all",))), mode="legacy") as client:
-        listed = (await client.list_tools()).tools
-    definitions = {
-        tool.name: tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed
-    }
+    definitions: dict[str, dict[str, Any]] = {}
+    # Those that are on by default are as they are then.
+    for toolsets in (("all",), ("default",)):
+        async with Client(create_server(Settings(toolsets=toolsets)), mode="legacy") as client:
+            listed = (await client.list_tools()).tools
+        definitions |= {
+            tool.name: tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed
+        }
     return {
         name: json.dumps(definition, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         for name, definition in definitions.items()

@@ -38,6 +38,9 @@ _SPECIAL: Mapping[str, Facts] = {
         "consent": "It is the voice of Ada Li, who agreed.",
         "asset_id": "asset-1",
     },
+    "transcribe": {"asset_id": "job-1", "wait_seconds": 0},
+    "edit_dialogue": {"asset_id": "job-1", "changes": [{"words": "so"}], "wait_seconds": 0},
+    "get_dialogue_edit": {"dialogue_edit_id": "job-1", "wait_seconds": 0},
 }
 _MADE_UP: Facts = {"string": "job-1", "integer": 1, "number": 1, "boolean": False, "object": {}}
 

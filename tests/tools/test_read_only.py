@@ -88,6 +88,7 @@ def test_what_is_withheld_is_what_pays_or_changes_anything() -> None:
         *("update_asset", "delete_assets", "save_project", "delete_project", "delete_generations"),
         "export_usage",
         *("create_speech", "clone_voice", "delete_voice"),
+        *("transcribe", "edit_dialogue", "get_dialogue_edit"),
         *("create_batch", "get_batch"),
     }
 

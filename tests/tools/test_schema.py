@@ -152,13 +152,17 @@ def test_the_parts_of_a_segments_own_options_are_named() -> None:
         assert name in parts["options_override"]["description"]
 
 
-_PAYING = ("create_generation", "create_speech", "clone_voice", "create_batch")
+_PAYING = ("create_generation", "create_speech", "clone_voice", "edit_dialogue", "create_batch")
 _DESTROYING = (
     *("download_generation", "export_usage", "create_speech", "get_batch"),
     *("delete_assets", "delete_project", "delete_generations", "delete_voice"),
 )
 """What writes over a file, or removes for good."""
-_CHANGING = (*_PAYING, "upload_asset", "update_asset", "save_project", *_DESTROYING)
+_CHANGING = (
+    *_PAYING,
+    *("upload_asset", "update_asset", "save_project", "transcribe", "get_dialogue_edit"),
+    *_DESTROYING,
+)
 
 
 def test_only_what_makes_something_costs_money_and_every_annotation_is_true() -> None:

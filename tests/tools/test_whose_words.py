@@ -104,6 +104,8 @@ async def arguments_that_work(assistant: Assistant, sandbox: Sandbox, tool: str)
         return clone
     if tool == "delete_voice":
         return {"voice_id": (await assistant.facts("clone_voice", clone))["voice_id"]}
+    if tool in ("transcribe", "edit_dialogue", "get_dialogue_edit"):
+        return await arguments_of_dialogue(assistant, sandbox, tool)
     if "asset_id" in ARGUMENTS[tool] or "asset_ids" in ARGUMENTS[tool]:
         id = (await assistant.facts("upload_asset", url=sandbox.samples.video))["asset_id"]
         is_one = "asset_id" in ARGUMENTS[tool]
@@ -121,6 +123,17 @@ async def arguments_that_work(assistant: Assistant, sandbox: Sandbox, tool: str)
     ]
     sandbox.advance(60)
     return {"generation_id": ids[0]} if "generation_id" in ARGUMENTS[tool] else {"generation_ids": ids}
+
+
+async def arguments_of_dialogue(assistant: Assistant, sandbox: Sandbox, tool: str) -> Facts:
+    sandbox.configure(job_seconds=0)
+    source = {"url": sandbox.samples.speaking}
+    if tool == "transcribe":
+        return source
+    change = {**source, "changes": [{"words": "Welcome", "replacement": "Hi, all"}]}
+    if tool == "edit_dialogue":
+        return change
+    return {"dialogue_edit_id": (await assistant.facts("edit_dialogue", change))["dialogue_edit_id"]}
 
 
 @pytest.mark.parametrize("code", get_args(Code))

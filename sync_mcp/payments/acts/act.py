@@ -214,10 +214,15 @@ class PaidAct(ABC, Generic[JobT_co]):
     def job_kind(cls) -> JobKind[JobT_co]:
         """Return how the API makes such jobs, and whether it lists and exports them."""
 
+    @classmethod
+    def job_kind_of(cls, extras: Json) -> JobKind[JobT_co]:
+        """Return how the API made, or was to make, the job of an entry with these extras."""
+        return cls.job_kind()
+
     @property
     def kind_of_send(self) -> JobKind[JobT_co]:
         """How this one is sent, where the API has more ways than one to make such jobs."""
-        return self.job_kind()
+        return self.job_kind_of(self.extras)
 
     def otherwise(self, sync: AsyncSync) -> Self | None:
         """Return it to be sent in the API's other way; None where there is none."""

@@ -97,7 +97,7 @@ class BatchAct(PaidAct[Batch]):
         begin = f"batch of {len(self.rows)}: "
         return begin + self._first(max(1, room - len(begin)))
 
-    def pieces(self, voice_names: Mapping[str, str]) -> list[str]:  # noqa: ARG002 - of a row its name is shown
+    def pieces(self, voice_names: Mapping[str, str]) -> list[str]:
         """Return a line for the number of rows, the models, the first rows, and the webhook."""
         shown = zip(self.names[:_ROWS_SHOWN], self.rows, strict=False)
         left = len(self.rows) - _ROWS_SHOWN

@@ -68,7 +68,7 @@ class CloneAct(PaidAct[ClonedVoice]):
         """Return what the voice is to be called."""
         return safe(f"voice {self.name_of_voice}", room)
 
-    def pieces(self, voice_names: Mapping[str, str]) -> list[str]:  # noqa: ARG002 - it has no voice yet
+    def pieces(self, voice_names: Mapping[str, str]) -> list[str]:
         """Return a line for the name, the recording, and whose consent there is."""
         return [
             f"name: {in_quotes(self.name_of_voice)}",

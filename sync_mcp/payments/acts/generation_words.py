@@ -22,6 +22,8 @@ def summarize(body: Json, inputs: Inputs) -> str:
     parts = [_describe_input(item, name) for item, name in inputs]
     if isinstance(body.get("dubParams"), Mapping):
         parts.append(f"dubbed into {safe(str(body['dubParams'].get('targetLang')), 20)}")
+    if isinstance(body.get("dialogueEdit"), Mapping):
+        parts.append(f"dialogue edit {safe(str(body['dialogueEdit'].get('id')), _PLACE_SHOWN)}")
     return f"{safe(str(body['model']), 80)}: {', '.join(parts)}"
 
 
@@ -42,6 +44,8 @@ def name_in_list(body: Json, inputs: Inputs, room: int) -> str:
     end = ""
     if isinstance(body.get("dubParams"), Mapping):
         end = f", dubbed into {safe(str(body['dubParams'].get('targetLang')), 8)}"
+    elif isinstance(body.get("dialogueEdit"), Mapping):
+        end = f", dialogue edit {safe(str(body['dialogueEdit'].get('id')), 80).partition('-')[0]}"
     return _name_from(clips, voices, scripts, room - len(end)) + end
 
 
@@ -55,6 +59,9 @@ def list_pieces(
     dub = body.get("dubParams")
     if isinstance(dub, Mapping):
         lines.append(f"dubbed into: {in_quotes(str(cast(Json, dub).get('targetLang')))}")
+    edit = body.get("dialogueEdit")
+    if isinstance(edit, Mapping):
+        lines.append(f"dialogue edit: {in_quotes(str(cast(Json, edit).get('id')))}")
     if body.get("projectId"):
         lines.append(f"project: {in_quotes(str(body['projectId']))}")
     if webhook_host is not None:

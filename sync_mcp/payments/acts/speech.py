@@ -79,7 +79,7 @@ class SpeechAct(PaidAct[Speech]):
 
     def with_first_extras(self, extras: Json) -> tuple[Self, bool]:
         """Return it to be sent in the way in which an earlier call sent it: another would be paid anew."""
-        return replace(self, is_job=extras.get(_WAY) != SPEECH_AT_ONCE.path), True
+        return replace(self, is_job=self.job_kind_of(extras) is SPEECH_JOBS), True
 
     # Its job
 
@@ -88,10 +88,10 @@ class SpeechAct(PaidAct[Speech]):
         """Return how the API makes speech jobs."""
         return SPEECH_JOBS
 
-    @property
-    def kind_of_send(self) -> JobKind[Speech]:
-        """How this one is sent: as a job, or at once."""
-        return SPEECH_JOBS if self.is_job else SPEECH_AT_ONCE
+    @classmethod
+    def job_kind_of(cls, extras: Json) -> JobKind[Speech]:
+        """Return how a speech was sent: as a job, or at once."""
+        return SPEECH_AT_ONCE if extras.get(_WAY) == SPEECH_AT_ONCE.path else SPEECH_JOBS
 
     def otherwise(self, sync: AsyncSync) -> Self | None:
         """Return it to be said at once, where the organization has no speech jobs."""
@@ -103,7 +103,7 @@ class SpeechAct(PaidAct[Speech]):
     @classmethod
     def recall(cls, job_id: str, extras: Json, assets: Mapping[str, str]) -> Speech | None:
         """Return a speech that was said at once, with the asset that its sound was kept as."""
-        if extras.get(_WAY) != SPEECH_AT_ONCE.path:
+        if cls.job_kind_of(extras) is SPEECH_JOBS:
             return None
         return Speech(id=job_id, status="SUCCESS", asset_id=assets.get(SOUND))
 

@@ -147,6 +147,24 @@ CATALOGUE: dict[str, ApiError] = {
     "cost_estimate_unavailable": ApiError(
         422, "The cost cannot be told from this.", "Give model and duration to POST /v2/generations/estimate."
     ),
+    "dialogue_edit_retime_required": ApiError(
+        422, "The organization is not in the rollout of dialogue editing.", "Ask Sync's support for it."
+    ),
+    "dialogue_edit_unsupported": ApiError(
+        422, "With an API key the whole source is edited.", "Leave startMs and endMs out."
+    ),
+    "dialogue_edit_not_found": ApiError(
+        422, "There is no such dialogue edit with a preview.", "Use the id of one that has completed."
+    ),
+    "dialogue_edit_removal_too_large": ApiError(
+        422, "So much cannot be removed at once.", "Remove fewer words."
+    ),
+    "dialogue_edit_source_mismatch": ApiError(
+        422, "The transcript or the edit is of another source.", "Use the video that was transcribed."
+    ),
+    "dialogue_edit_audio_conflict": ApiError(
+        422, "A dialogue edit brings its own sound.", "Send the original video alone."
+    ),
     "INVALID_IDEMPOTENCY_KEY": ApiError(
         400, "The Idempotency-Key is not valid.", "Send one header of 1 to 128 letters, digits and . _ ~ -"
     ),

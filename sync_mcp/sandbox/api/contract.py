@@ -121,6 +121,12 @@ class DubParams(_Camel):
     source_lang: str | None = None
 
 
+class DialogueEditItem(_Camel):
+    """The dialogue edit that is to be rendered."""
+
+    id: Annotated[str, Field(min_length=1)]
+
+
 class CreateBody(_Camel):
     """The body of `POST /v2/generate`."""
 
@@ -134,6 +140,7 @@ class CreateBody(_Camel):
     ] = None
     project_id: OptionalText = None
     dub_params: DubParams | None = None
+    dialogue_edit: DialogueEditItem | None = None
 
     @property
     def visuals(self) -> list[MediaItem]:

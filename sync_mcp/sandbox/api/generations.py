@@ -38,7 +38,7 @@ from sync_mcp.sandbox.jobs import STATUSES, Job, JsonObject, to_wire
 from sync_mcp.sandbox.world import World
 
 _KEY = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-_ECHOED = ("model", "input", "options", "segments", "webhookUrl", "projectId", "dubParams")
+_ECHOED = ("model", "input", "options", "segments", "webhookUrl", "projectId", "dubParams", "dialogueEdit")
 _LONGEST_WAIT_SECONDS = 10
 
 

@@ -84,6 +84,21 @@ class MediaInputs:
 
         return await self._world.in_worker(speak)
 
+    def dialogue_edit(self, id: str, visual: Media) -> Media:
+        """Return the sound of a dialogue edit that is to be rendered into a video.
+
+        Raises:
+            Refusal: there is none with a preview, or it is of another video.
+        """
+        if self._world.settings.dialogue_rollout == "off":
+            raise refusal("dialogue_edit_retime_required")
+        edit = self._world.contents.dialogue_edits.get(id)
+        if edit is None or not edit.has_preview(self._world.clock.now()):
+            raise refusal("dialogue_edit_not_found", field="dialogueEdit.id")
+        if edit.source != visual.path:
+            raise refusal("dialogue_edit_source_mismatch", field="input")
+        return Media(edit.preview, measure(edit.preview))
+
     def _asset_file(self, item: MediaItem, field: str) -> Path:
         asset_id = item.asset_id or ""
         if not is_uuid(asset_id):

@@ -51,6 +51,8 @@ async def quote(create: CreateBody, inputs: MediaInputs, settings: SandboxSettin
     if create.dub_params:
         _check_speech(create.visuals[0], visual)
         voices = [(None, visual)]
+    if create.dialogue_edit:
+        voices = [(None, inputs.dialogue_edit(create.dialogue_edit.id, visual))]
     plan = _plan(create, visual, voices)
     await inputs.try_picture(plan, create.visuals[0])
     # Counted by the rate that the video has, whatever it is rendered at.
@@ -151,6 +153,9 @@ def _plan(create: CreateBody, visual: Media, voices: list[tuple[str | None, Medi
         sounds = (Voice(voices[0][1].path),)
         if create.dub_params:
             seconds = source_seconds
+        elif create.dialogue_edit:
+            # What is said now may take longer than before, or less: the picture goes along.
+            seconds, walk = voice_seconds, "stretch"
         elif still:
             seconds = voice_seconds
         else:

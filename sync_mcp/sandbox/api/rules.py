@@ -22,7 +22,9 @@ def check(
         Refusal: 422 for the first rule that it breaks, 402 for what the plan does not include.
     """
     _check_visuals(create)
-    if create.dub_params:
+    if create.dialogue_edit:
+        _check_dialogue_edit(create)
+    elif create.dub_params:
         _check_dub(create)
     else:
         _check_voices(create)
@@ -45,6 +47,15 @@ def _check_visuals(create: CreateBody) -> None:
     if not visuals:
         raise _invalid("There is no video or image to work on.", "input")
     if visuals[0].type == "image" and (create.model != "sync-3" or create.dub_params):
+        raise refusal("generation_unsupported_model", field="model")
+
+
+def _check_dialogue_edit(create: CreateBody) -> None:
+    if create.voices or create.segments or create.dub_params:
+        raise refusal("dialogue_edit_audio_conflict", field="input")
+    if create.visuals[0].type != "video":
+        raise _invalid("A dialogue edit is rendered into its video.", "input")
+    if create.model != "sync-3":
         raise refusal("generation_unsupported_model", field="model")
 
 

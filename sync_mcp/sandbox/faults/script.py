@@ -21,8 +21,9 @@ from sync_mcp.sandbox.settings import CostAtFirst
 Moment = Literal["before", "after"]
 CREATE_PATH = "/v2/generate"
 SPEECH_PATH = "/v2/tts/jobs"
+EDIT_PATH = "/v2/dialogue-edits"
 BATCH_PATH = "/v2/batch"
-_MAKE_JOBS = (("POST", CREATE_PATH), ("POST", SPEECH_PATH), ("POST", BATCH_PATH))
+_MAKE_JOBS = (("POST", CREATE_PATH), ("POST", SPEECH_PATH), ("POST", EDIT_PATH), ("POST", BATCH_PATH))
 
 
 class Fault(BaseModel):
@@ -71,8 +72,9 @@ class Fault(BaseModel):
 
     job: Literal["fail", "reject", "stuck", "forget", "hide"] | None = None
     """What becomes of the job that a create makes: it fails, is rejected, never ends, is not found when it is
-    asked for, or is left out of lists. Strikes creates alone, as all that follows does. Of a batch it strikes
-    the jobs of its rows; of those that hide and forget the batch itself too."""
+    asked for, or is left out of lists. Strikes creates alone, as all that follows does; of a dialogue edit
+    what it ends with and whether it is charged, of a batch the jobs of its rows; what hides and forgets
+    strikes the batch itself too."""
     rows: tuple[int, ...] = ()
     """Of a batch, the rows that it strikes, counted from 1; by default every one."""
     end_status: str | None = Field(default=None, min_length=1)

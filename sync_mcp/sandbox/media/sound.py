@@ -1,5 +1,7 @@
 """The sound of an output: voices laid on a track of silence."""
 
+import math
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ RATE = 48_000
 _FRAME_BYTES = 4
 """Two channels of 16 bits."""
 _FRAME_SAMPLES = 1024
+_TONE_HZ = 440
+_TONE_PEAK = 8_000
 _SILENT_PEAK = 100
 """Of 32768: 50 dB below the loudest; the noise of a silent track lies under it."""
 
@@ -53,6 +57,14 @@ class Track:
             self._file.write(part)
             left -= len(part) // _FRAME_BYTES
 
+    def tone(self, at: float, seconds: float) -> None:
+        """Write a tone over a part of the track."""
+        start = round(at * RATE)
+        samples = max(0, min(self.samples, start + round(seconds * RATE)) - start)
+        levels = [round(_TONE_PEAK * math.sin(2 * math.pi * _TONE_HZ * n / RATE)) for n in range(samples)]
+        self._file.seek(start * _FRAME_BYTES)
+        self._file.write(b"".join(level.to_bytes(2, "little", signed=True) * 2 for level in levels))
+
     def silence(self, at: float, seconds: float) -> None:
         """Write silence over a part of the track."""
         start = round(at * RATE)
@@ -72,6 +84,13 @@ class Track:
             frame.pts = done
             done += samples
             yield frame
+
+    def save(self, target: Path) -> None:
+        """Write the track as a WAV file."""
+        with wave.open(str(target), "wb") as file:
+            file.setparams((2, 2, RATE, self.samples, "NONE", ""))
+            for frame in self.frames():
+                file.writeframes(_bytes(frame))
 
 
 def _decode(source: Path) -> Iterator[bytes]:

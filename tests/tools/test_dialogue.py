@@ -1,0 +1,382 @@
+"""The toolset `dialogue`, from what a clip says to the clip that says something else."""
+
+import re
+import wave
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+
+from sync_mcp import Settings, create_server
+from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.tools.catalogue import TOOLS
+from sync_mcp.tools.toolsets import select_tools
+from tests.bench.words import listing_bytes
+
+from .assistant import Assistant, Facts, Told, media, quote_in, sent
+
+pytestmark = pytest.mark.anyio
+
+EDITS = "/v2/dialogue-edits"
+LARGEST_SET = 4_000
+LARGEST_DEFINITION = 6_000
+SERVED: dict[str, Any] = {"toolsets": ("default", "dialogue"), "approve_above_usd": Decimal(1000)}
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    folder = tmp_path / "Movies"
+    folder.mkdir()
+    (folder / "talk.mp4").write_bytes((SAMPLES / "speaking.mp4").read_bytes())
+    (folder / "mute.mp4").write_bytes((SAMPLES / "speaker.mp4").read_bytes())
+    return folder
+
+
+CLIP = "{folder}/talk.mp4"
+MUTE = "{folder}/mute.mp4"
+
+
+class _InFolder(Assistant):
+    """An assistant that knows where the clips are."""
+
+    folder: Path
+
+    async def call(self, tool: str, arguments: Mapping[str, Any] | None = None, /, **more: Any) -> Told:
+        given = {**(arguments or {}), **more}
+        if "path" in given:
+            given["path"] = given["path"].format(folder=self.folder)
+        return await super().call(tool, given)
+
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+def serve(sandbox: Sandbox, clips: Path) -> Serve:
+    sandbox.configure(job_seconds=0)
+
+    @asynccontextmanager
+    async def connect(**settings: Any) -> AsyncGenerator[Assistant]:
+        chosen = {**SERVED, "media_roots": (clips,), "download_dir": clips, **settings}
+        server = create_server(Settings.model_validate(chosen), sandbox_url=sandbox.url)
+        async with Client(server, mode="legacy", read_timeout_seconds=60) as client:
+            assistant = _InFolder(client)
+            assistant.folder = clips
+            yield assistant
+
+    return connect
+
+
+@pytest.fixture
+async def assistant(serve: Serve) -> AsyncIterator[Assistant]:
+    async with serve() as assistant:
+        yield assistant
+
+
+def read(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+def edits_sent(sandbox: Sandbox) -> list[Facts]:
+    return sent(sandbox, EDITS)
+
+
+async def agree(assistant: Assistant, **arguments: Any) -> Facts:
+    """Make a preview as a user has it who says yes to the question."""
+    asked = await assistant.error("edit_dialogue", arguments)
+    assert asked.code == "approval_required", asked.text
+    return await assistant.facts("edit_dialogue", arguments, quote_id=quote_in(asked))
+
+
+TUESDAY = [{"words": "on Tuesday", "replacement": "on Thursday"}]
+
+
+async def test_the_clip_says_tuesday_and_must_say_thursday(
+    assistant: Assistant, sandbox: Sandbox, clips: Path
+) -> None:
+    # Find the word.
+    heard = await assistant.facts("transcribe", path=CLIP)
+    assert heard["status"] == "COMPLETED"
+    found = re.search(r"(w\d+):Tuesday\b", " ".join(row["words"] for row in heard["spoken"]))
+    assert found
+    # Change it: what it costs nobody knows, so the user is asked, in the words themselves.
+    change = {"asset_id": heard["asset_id"], "changes": TUESDAY}
+    asked = await assistant.error("edit_dialogue", change)
+    assert asked.code == "approval_required"
+    assert "Pay an unknown price for this dialogue preview?" in asked.text
+    assert "the API publishes no price for a dialogue preview" in asked.text
+    assert 'edit: "Tuesday > Thursday"' in asked.text
+    assert sandbox.charges == []
+    edit = await assistant.facts("edit_dialogue", change, quote_id=quote_in(asked))
+    [body] = edits_sent(sandbox)
+    assert body["edits"] == [{"kind": "change", "wordId": found.group(1), "replacement": "Thursday"}]
+    assert edit["edits"] == ["Tuesday > Thursday"]
+    assert "on Thursday at nine" in edit["said_now"]
+    assert "missing" not in edit
+    # Hear it.
+    sound = await assistant.facts(
+        "get_dialogue_edit", dialogue_edit_id=edit["dialogue_edit_id"], save_as="thursday.wav"
+    )
+    with wave.open(sound["saved_as"]) as file:
+        seconds = file.getnframes() / file.getframerate()
+    assert seconds == pytest.approx(edit["preview_seconds"], abs=0.02)
+    # Render it, as the step before says it.
+    assert edit["dialogue_edit_id"] == sound["dialogue_edit_id"]
+    [url] = re.findall(r'"url": "([^"]+)"', edit["next_step"])
+    video = {
+        "model": "sync-3",
+        "input": [{"type": "video", "url": url}],
+        "dialogue_edit_id": edit["dialogue_edit_id"],
+    }
+    assert (await assistant.facts("estimate_cost", video))["cost_usd"] > 0
+    made = await assistant.facts("create_generation", video, wait_seconds=5)
+    assert made["status"] == "COMPLETED"
+    # Save it, with subtitles.
+    saved = await assistant.facts("download_generation", generation_id=made["generation_id"], path="new.mp4")
+    assert all(outcome == "ok" or outcome.startswith("not checked") for outcome in saved["checks"].values())
+    subtitles = await assistant.facts(
+        "get_dialogue_edit", dialogue_edit_id=edit["dialogue_edit_id"], save_as="new.srt"
+    )
+    text = read(subtitles["saved_as"])
+    assert "Thursday" in text.replace("\n", " ")
+    assert "Tuesday" not in text
+    # The subtitles end with the video.
+    last = re.findall(r"--> (\d\d):(\d\d):(\d\d),(\d{3})", text)[-1]
+    ends = int(last[0]) * 3600 + int(last[1]) * 60 + int(last[2]) + int(last[3]) / 1000
+    assert ends <= saved["duration_seconds"] + 0.05
+    assert len(sandbox.charges) == 2
+
+
+async def test_a_render_of_the_file_itself_costs_what_the_api_says_once_it_has_it(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    edit = await agree(assistant, path=CLIP, changes=TUESDAY)
+    # The file stands inside the input, where nobody puts the folder in.
+    clip = CLIP.format(folder=getattr(assistant, "folder", ""))
+    video: Facts = {
+        "input": [{"type": "video", "path": clip}],
+        "dialogue_edit_id": edit["dialogue_edit_id"],
+    }
+    asked = await assistant.error("create_generation", video)
+    assert "only the API knows how long the edited dialogue is" in asked.text
+    assert f'dialogue edit: "{edit["dialogue_edit_id"]}"' in asked.text
+    made = await assistant.facts("create_generation", video, quote_id=quote_in(asked), wait_seconds=5)
+    assert (made["status"], made["model"]) == ("COMPLETED", "sync-3")
+    [listed] = (await assistant.facts("list_generations"))["generations"]
+    assert "dialogue edit" in listed["about"]
+
+
+async def test_the_same_preview_is_made_and_paid_once(assistant: Assistant, sandbox: Sandbox) -> None:
+    first = await agree(assistant, path=CLIP, changes=TUESDAY)
+    again = await assistant.facts("edit_dialogue", path=CLIP, changes=TUESDAY)
+    assert (again["dialogue_edit_id"], again["reused"]) == (first["dialogue_edit_id"], True)
+    assert len(edits_sent(sandbox)) == len(sandbox.charges) == 1
+
+
+async def test_a_long_transcript_is_told_in_windows_and_saved_whole(
+    assistant: Assistant, sandbox: Sandbox, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.tools.transcribing._ROWS_CHARACTERS", 150)
+    told: list[str] = []
+    at = 0.0
+    while True:
+        window = await assistant.facts("transcribe", path=CLIP, from_seconds=at)
+        told += [word for row in window["spoken"] for word in row["words"].split()]
+        goes_on = re.search(r"from_seconds (\d+(?:\.\d+)?)", window["next_step"])
+        if goes_on is None:
+            break
+        at = float(goes_on.group(1))
+    saved = await assistant.facts("transcribe", path=CLIP, save_as="talk.txt")
+    whole = read(saved["saved_as"]).split()
+    assert [word.partition(":")[2] for word in told] == whole
+    assert len({word.partition(":")[0] for word in told}) == len(told)
+    # Free, and one job for all of these calls.
+    assert sandbox.charges == []
+    assert len({window["transcription_id"], saved["transcription_id"]}) == 1
+
+
+async def test_what_is_saved_takes_the_place_of_no_other_file(assistant: Assistant, clips: Path) -> None:
+    (clips / "talk.srt").write_text("mine", encoding="utf-8")
+    refused = await assistant.error("transcribe", path=CLIP, save_as="talk.srt")
+    assert refused.code == "file_exists"
+    assert (clips / "talk.srt").read_text(encoding="utf-8") == "mine"
+    first = await assistant.facts("transcribe", path=CLIP, save_as="talk.vtt")
+    assert (await assistant.facts("transcribe", path=CLIP, save_as="talk.vtt"))["saved_as"] == first[
+        "saved_as"
+    ]
+    assert read(first["saved_as"]).startswith("WEBVTT")
+
+
+async def test_a_preview_in_part_is_done_and_says_what_is_missing(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(path=EDITS, end_status="COMPLETED_PARTIAL"))
+    edit = await agree(assistant, path=CLIP, changes=TUESDAY)
+    assert (edit["status"], edit["missing"]) == ("COMPLETED", "The last edit could not be spoken.")
+    assert "Tell them what is missing." in edit["next_step"]
+
+
+async def test_all_kinds_of_jobs_are_waited_for_by_their_ids_in_one_list_of_states(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    heard = await assistant.facts("transcribe", path=CLIP)
+    sandbox.add_fault(Fault(path=EDITS, end_status="COMPLETED_PARTIAL"))
+    edit = await agree(assistant, path=CLIP, changes=TUESDAY)
+    made = await assistant.facts("create_generation", {"model": "lipsync-2", "input": media(sandbox)})
+    nobody = "5beec400-0000-4000-8000-000000000000"
+    ids = [heard["transcription_id"], edit["dialogue_edit_id"], made["generation_id"], nobody]
+    waited = await assistant.facts("wait_for_generations", generation_ids=ids, wait_seconds=5)
+    assert [(row["status"], row.get("kind")) for row in waited["generations"]] == [
+        ("COMPLETED", "transcription"),
+        ("COMPLETED", "dialogue edit"),
+        ("COMPLETED", None),
+        ("NOT_FOUND", None),
+    ]
+    assert (waited["completed"], waited["unknown"]) == (3, 1)
+    assert "get_dialogue_edit" in waited["next_step"]
+    [alone] = (await assistant.facts("wait_for_generations", generation_ids=ids[1:2]))["generations"]
+    assert alone["status"] == "COMPLETED"
+
+
+async def test_a_preview_that_is_not_done_is_waited_for_and_not_made_again(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    await assistant.facts("transcribe", path=CLIP)
+    sandbox.configure(job_seconds=60)
+    edit = await agree(assistant, path=CLIP, changes=TUESDAY, wait_seconds=0)
+    assert edit["status"] == "PENDING"
+    assert "get_dialogue_edit" in edit["next_step"]
+    id = edit["dialogue_edit_id"]
+    refused = await assistant.error("get_dialogue_edit", dialogue_edit_id=id, save_as="a.wav", wait_seconds=0)
+    assert refused.code == "generation_running"
+    sandbox.advance(60)
+    done = await assistant.facts("get_dialogue_edit", dialogue_edit_id=id)
+    assert done["status"] == "COMPLETED"
+
+
+async def test_a_lost_answer_is_told_as_unknown_and_nothing_is_sent_again(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(method="POST", path=EDITS, drop="after"))
+    asked = await assistant.error("edit_dialogue", path=CLIP, changes=TUESDAY)
+    unknown = await assistant.error("edit_dialogue", path=CLIP, changes=TUESDAY, quote_id=quote_in(asked))
+    assert (unknown.code, unknown.money_spent) == ("outcome_unknown", "unknown")
+    assert "the user can settle it" in unknown.text
+    again = await assistant.error("edit_dialogue", path=CLIP, changes=TUESDAY)
+    assert again.money_spent == "unknown"
+    [line] = (await assistant.facts("list_generations"))["unresolved"]
+    assert line.endswith("Tuesday > Thursday (no call finds it out: the user settles it)")
+    assert len(edits_sent(sandbox)) == 1
+
+
+BAD: list[tuple[Facts, str]] = [
+    ({"changes": [{"words": "Friday", "replacement": "Monday"}]}, "'Friday' is not said"),
+    ({"changes": [{"word_ids": ["w999"], "replacement": "Monday"}]}, "the transcript has no 'w999'"),
+    ({"changes": [{"word_ids": ["w1", "w3"]}]}, "do not stand in a row"),
+    ({"changes": [{"replacement": "Monday"}]}, "needs words or word_ids"),
+    ({"changes": [{"words": "Tuesday"}] * 101}, "changes may hold at most 100."),
+    ({"changes": TUESDAY, "transcription_id": "another-one"}, "is of another source"),
+    ({"changes": TUESDAY, "url": "https://example.com/v.mp4"}, "Give one of path, url and asset_id."),
+]
+
+
+@pytest.mark.parametrize(("given", "says"), BAD)
+async def test_what_cannot_be_changed_is_told_and_nothing_is_paid(
+    assistant: Assistant, sandbox: Sandbox, given: Facts, says: str
+) -> None:
+    refused = await assistant.error("edit_dialogue", {"path": CLIP, **given})
+    assert (refused.code, refused.money_spent) == ("invalid_request", "no"), refused.text
+    assert says in refused.text
+    assert edits_sent(sandbox) == []
+
+
+async def test_a_removal_that_is_too_large_is_refused_by_the_api_and_costs_nothing(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    heard = await assistant.facts("transcribe", path=CLIP)
+    ids = [word.partition(":")[0] for row in heard["spoken"] for word in row["words"].split()]
+    most = {"path": CLIP, "changes": [{"word_ids": ids[:-1]}]}
+    asked = await assistant.error("edit_dialogue", most)
+    refused = await assistant.error("edit_dialogue", most, quote_id=quote_in(asked))
+    assert (refused.meta["api_code"], refused.money_spent) == ("dialogue_edit_removal_too_large", "no")
+    assert "Remove fewer words" in refused.text
+    assert sandbox.charges == []
+
+
+@pytest.mark.parametrize("tool", ["transcribe", "edit_dialogue"])
+async def test_outside_of_the_rollout_the_user_is_told_so(
+    assistant: Assistant, sandbox: Sandbox, tool: str
+) -> None:
+    sandbox.configure(dialogue_rollout="off")
+    more: Facts = {"changes": TUESDAY} if tool == "edit_dialogue" else {}
+    refused = await assistant.error(tool, path=CLIP, **more)
+    assert (refused.meta["api_code"], refused.money_spent) == ("dialogue_edit_retime_required", "no")
+    assert "their organization" in refused.text.split("\n")[3]
+    assert sandbox.charges == []
+
+
+async def test_a_clip_without_sound_has_nothing_to_transcribe_or_change(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    heard = await assistant.facts("transcribe", path=MUTE)
+    assert (heard["status"], heard["api_code"]) == ("FAILED", "NO_AUDIO_TRACK")
+    refused = await assistant.error("edit_dialogue", path=MUTE, changes=TUESDAY)
+    assert "NO_AUDIO_TRACK" in refused.text
+    assert edits_sent(sandbox) == []
+
+
+async def ask_for_preview(serve: Serve, **settings: Any) -> Told:
+    async with serve(**settings) as assistant:
+        return await assistant.error("edit_dialogue", path=CLIP, changes=TUESDAY)
+
+
+async def test_where_a_limit_is_set_a_preview_is_refused_unless_the_user_says_what_to_hold(
+    serve: Serve, sandbox: Sandbox
+) -> None:
+    refused = await ask_for_preview(serve, budget_usd=Decimal(5))
+    assert (refused.code, refused.money_spent) == ("limit_reached", "no")
+    assert "SYNC_MCP_UNPRICED_USD" in refused.text
+    held: dict[str, Any] = {"budget_usd": Decimal(5), "unpriced_usd": Decimal("0.40")}
+    asked = await ask_for_preview(serve, **held)
+    assert "Pay about 0.40 USD for this dialogue preview?" in asked.text
+    assert "this is what you let hold for it" in asked.text
+    over = await ask_for_preview(serve, budget_usd=Decimal("0.30"), unpriced_usd=Decimal("0.40"))
+    assert over.code == "limit_reached"
+    async with serve(**held) as assistant:
+        edit = await agree(assistant, path=CLIP, changes=TUESDAY)
+        assert edit["held_usd"] == 0.4
+        assert (await assistant.facts("get_account"))["spent_ever_usd"] == 0.4
+    assert len(edits_sent(sandbox)) == 1
+
+
+async def test_where_nobody_is_to_be_asked_a_preview_is_made_as_all_that_has_no_price(
+    serve: Serve, sandbox: Sandbox
+) -> None:
+    async with serve(approve_above_usd="never") as assistant:
+        edit = await assistant.facts("edit_dialogue", path=CLIP, changes=TUESDAY)
+    assert edit["status"] == "COMPLETED"
+    assert len(edits_sent(sandbox)) == 1
+
+
+def test_the_set_costs_little_and_nothing_where_it_is_off() -> None:
+    on = select_tools(TOOLS, toolsets=["default", "dialogue"]).listing.tools
+    off = select_tools(TOOLS).listing.tools
+    ours = [tool for tool in on if tool.name not in {one.name for one in off}]
+    assert {tool.name for tool in ours} == {"transcribe", "edit_dialogue", "get_dialogue_edit"}
+    assert listing_bytes(on) - listing_bytes(off) <= LARGEST_SET
+    for tool in on:
+        assert len(tool.model_dump_json(by_alias=True, exclude_none=True)) <= LARGEST_DEFINITION, tool.name
+    with_it = {tool.name for tool in on if "dialogue_edit_id" in tool.input_schema["properties"]}
+    assert with_it == {"create_generation", "estimate_cost", "get_dialogue_edit"}
+    assert not any("dialogue" in tool.model_dump_json() for tool in off)
+
+
+async def test_a_read_only_server_has_none_of_it(serve: Serve) -> None:
+    async with serve(read_only=True) as assistant:
+        listed = {tool.name for tool in (await assistant.client.list_tools()).tools}
+    assert not listed & {"transcribe", "edit_dialogue", "get_dialogue_edit"}
