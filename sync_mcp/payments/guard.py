@@ -27,7 +27,7 @@ from sync_mcp.api.voices import ClonedVoice, CloneRequest
 from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.errors import InvalidRequestError, LedgerError, NotVisibleYet, SyncError
 from sync_mcp.payments.accounts import Accounts
-from sync_mcp.payments.acts.act import COMPLETED, Job
+from sync_mcp.payments.acts.act import COMPLETED, FIRST_KIND, Job
 from sync_mcp.payments.acts.batch import BatchAct
 from sync_mcp.payments.acts.clone import CloneAct
 from sync_mcp.payments.acts.dialogue_edit import DialogueEditAct
@@ -346,14 +346,14 @@ class Guard:
             await do_in_thread(partial(self.ledger.delete_job, entry.id, generation_id=id, now=now))
 
     async def explain_missing(self, sync: AsyncSync, generation_id: str) -> NotVisibleYet | None:
-        """Return what the ledger says of a job that the API does not show; None where it knows none.
+        """Return what the ledger says of a video that the API does not show; None where it knows none.
 
         Of another account's job nothing is said.
         """
         entry = await self._maker_of(sync, generation_id)
-        if entry is None or entry.state in ("deleted", "refused") or not await self._is_own(sync, entry):
+        if entry is None or entry.kind != FIRST_KIND or entry.state in ("deleted", "refused"):
             return None
-        return not_visible(entry, instant(sync).seconds)
+        return not_visible(entry, instant(sync).seconds) if await self._is_own(sync, entry) else None
 
     async def find_entries(self, sync: AsyncSync, jobs: Sequence[Generation]) -> Mapping[str, Entry]:
         """Return the ledger's entries of these jobs, where it knows them, with their costs as far as told."""

@@ -1,8 +1,7 @@
 """How jobs are told: one whole, several in rows, and what can be done next."""
 
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import accumulate
@@ -14,11 +13,8 @@ from pydantic import BaseModel
 from sync_mcp.api.links import expiry
 from sync_mcp.api.models import RUNNING_STATUSES, Generation
 from sync_mcp.errors import (
-    APIStatusError,
-    InvalidRequestError,
     LedgerError,
     SyncError,
-    is_unknown_id,
 )
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.acts.kinds import can_be_found
@@ -52,25 +48,6 @@ _RowT = TypeVar("_RowT", bound=BaseModel)
 
 
 COPY_THE_ID = "Copy the whole generation_id from list_generations, or from create_generation."
-
-
-@asynccontextmanager
-async def explain_if_missing(context: CallContext, generation_id: str) -> AsyncGenerator[None]:
-    """Ask the ledger before an id is called wrong: a job that was just made may not be visible yet."""
-    try:
-        yield
-    except APIStatusError as error:
-        if not is_unknown_id(error.status):
-            raise
-        explained = await context.account.explain_missing(generation_id.strip())
-        if explained is not None:
-            raise explained from error
-        error.advise(next_step=COPY_THE_ID)
-        raise
-    except InvalidRequestError as error:
-        # It cannot be one: nothing was asked.
-        error.advise(next_step=COPY_THE_ID)
-        raise
 
 
 async def find_entries(context: CallContext, jobs: Sequence[Generation]) -> Mapping[str, Entry]:

@@ -16,7 +16,6 @@ from sync_mcp.tools.generation_arguments import GetArguments, ListArguments, Wai
 from sync_mcp.tools.job_answers import (
     COPY_THE_ID,
     advise_unresolved,
-    explain_if_missing,
     find_costs,
     find_entries,
     fit_rows,
@@ -24,7 +23,7 @@ from sync_mcp.tools.job_answers import (
     list_next_step,
     list_unresolved,
 )
-from sync_mcp.tools.other_jobs import find_others, look_for_others, wait_for_jobs
+from sync_mcp.tools.other_jobs import explain_if_missing, find_others, look_for_others, wait_for_jobs
 from sync_mcp.tools.process import Process
 from sync_mcp.tools.wait_answers import is_about_job, wait_answer
 

@@ -1,6 +1,7 @@
 """Waiting for jobs of every kind: those that are no generations are told as generations are."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -15,7 +16,7 @@ from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.speech import Speech
 from sync_mcp.api.transcriptions import Transcription
 from sync_mcp.background.work import do_in_thread
-from sync_mcp.errors import LedgerError, SyncError
+from sync_mcp.errors import APIStatusError, InvalidRequestError, LedgerError, SyncError, is_unknown_id
 from sync_mcp.payments.acts.act import PaidAct
 from sync_mcp.payments.acts.batch import BatchAct
 from sync_mcp.payments.acts.dialogue_edit import DialogueEditAct
@@ -23,11 +24,14 @@ from sync_mcp.payments.acts.speech import SpeechAct
 from sync_mcp.payments.rows import Entry
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.generation_answers import BATCH, DIALOGUE_EDIT, SPEECH, TRANSCRIPTION
-from sync_mcp.tools.wait_answers import is_no_job
+from sync_mcp.tools.job_answers import COPY_THE_ID
+from sync_mcp.tools.wait_answers import HOW_TOLD, is_no_job
 
 _MOST_MISSED = 5
 """After so many ids that no job of any kind has, no more are looked for among the other kinds."""
 _LOOKS_AT_ONCE = 5
+_NOUN_SECONDS = 5.0
+"""How long an error is held up to say what else an id is of."""
 
 OnNews = Callable[[Mapping[str, Outcome]], Awaitable[None]]
 _JobT_co = TypeVar("_JobT_co", covariant=True)
@@ -180,6 +184,39 @@ async def look_for_others(
         for id in unknown:
             looking.start_soon(look, id)
     return found, states
+
+
+@asynccontextmanager
+async def explain_if_missing(context: CallContext, generation_id: str) -> AsyncGenerator[None]:
+    """Say what an id is before it is called wrong: of a job that is not visible yet, or of another kind."""
+    id = generation_id.strip()
+    try:
+        yield
+    except APIStatusError as error:
+        if not is_unknown_id(error.status):
+            raise
+        explained = await context.account.explain_missing(id)
+        if explained is not None:
+            raise explained from error
+        noun = await _find_noun(context, id, error)
+        if noun is None:
+            error.advise(next_step=COPY_THE_ID)
+        else:
+            error.advise(message=f"This is the id of a {noun}, and of no video.", next_step=HOW_TOLD[noun])
+        raise
+    except InvalidRequestError as error:
+        # It cannot be one: nothing was asked.
+        error.advise(next_step=COPY_THE_ID)
+        raise
+
+
+async def _find_noun(context: CallContext, id: str, error: APIStatusError) -> str | None:
+    """Return what a job is called that is no generation; None where nothing shows that there is one."""
+    others = await find_others(context, [id])
+    if not others:
+        with anyio.move_on_after(_NOUN_SECONDS):
+            others, _ = await look_for_others(context, {id: error}, ())
+    return others[id].kind.noun if others else None
 
 
 def _has_ended(outcome: Outcome) -> bool:

@@ -15,7 +15,7 @@ from sync_mcp.texts import clean, count_of, plain_id
 from sync_mcp.tools.answers import Picture
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.core import DownloadAnswer, DownloadArguments, PreviewArguments
-from sync_mcp.tools.job_answers import explain_if_missing
+from sync_mcp.tools.other_jobs import explain_if_missing
 from sync_mcp.tools.progress import transfer_reporter
 
 _PATH_LIMIT = 4096

@@ -18,7 +18,7 @@ from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.toolsets import select_tools
 from tests.bench.words import listing_bytes
 
-from .assistant import Assistant, Facts, Told, media, quote_in, sent
+from .assistant import Assistant, Facts, Told, quote_in, sent
 
 pytestmark = pytest.mark.anyio
 
@@ -219,28 +219,6 @@ async def test_a_preview_in_part_is_done_and_says_what_is_missing(
     edit = await agree(assistant, path=CLIP, changes=TUESDAY)
     assert (edit["status"], edit["missing"]) == ("COMPLETED", "The last edit could not be spoken.")
     assert "Tell them what is missing." in edit["next_step"]
-
-
-async def test_all_kinds_of_jobs_are_waited_for_by_their_ids_in_one_list_of_states(
-    assistant: Assistant, sandbox: Sandbox
-) -> None:
-    heard = await assistant.facts("transcribe", path=CLIP)
-    sandbox.add_fault(Fault(path=EDITS, end_status="COMPLETED_PARTIAL"))
-    edit = await agree(assistant, path=CLIP, changes=TUESDAY)
-    made = await assistant.facts("create_generation", {"model": "lipsync-2", "input": media(sandbox)})
-    nobody = "5beec400-0000-4000-8000-000000000000"
-    ids = [heard["transcription_id"], edit["dialogue_edit_id"], made["generation_id"], nobody]
-    waited = await assistant.facts("wait_for_generations", generation_ids=ids, wait_seconds=5)
-    assert [(row["status"], row.get("kind")) for row in waited["generations"]] == [
-        ("COMPLETED", "transcription"),
-        ("COMPLETED", "dialogue edit"),
-        ("COMPLETED", None),
-        ("NOT_FOUND", None),
-    ]
-    assert (waited["completed"], waited["unknown"]) == (3, 1)
-    assert "get_dialogue_edit" in waited["next_step"]
-    [alone] = (await assistant.facts("wait_for_generations", generation_ids=ids[1:2]))["generations"]
-    assert alone["status"] == "COMPLETED"
 
 
 async def test_a_preview_that_is_not_done_is_waited_for_and_not_made_again(

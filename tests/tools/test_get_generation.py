@@ -310,14 +310,16 @@ async def test_a_job_that_is_not_there_is_an_error_that_says_where_ids_come_from
         assert told.meta["api_code"] in ("generation_not_found", "invalid_generation_id")
         assert told.money_spent == "no"
         assert re.search(r"Next: .*list_generations", told.text)
+    assert {request.path.rpartition("/")[0] for request in sandbox.requests} <= {
+        *("/v2/generate", "/v2/generations"),
+        *("/v2/tts/jobs", "/v2/dialogue-edits", "/v2/transcriptions", "/v2/batch"),
+    }
+    count = len(sandbox.requests)
     for malformed in ("../models", "a b", "x" * 200, "a?wait=true"):
         told = await either_era.error("get_generation", id=malformed)
         assert told.code == "invalid_request"
         assert re.search(r"Next: .*list_generations", told.text)
-    assert {request.path.rpartition("/")[0] for request in sandbox.requests} <= {
-        "/v2/generate",
-        "/v2/generations",
-    }
+    assert len(sandbox.requests) == count
 
 
 async def test_a_wait_ends_with_the_job(either_era: Assistant, sandbox: Sandbox) -> None:
