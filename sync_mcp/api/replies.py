@@ -146,6 +146,10 @@ def _status_error(
         if isinstance(lines, list)
         else word("message", "error")
     )
+    line = _whole(body.get("lineNumber"))
+    if line is not None:
+        # Of a batch: the row that it is about.
+        message = f"line {line}: {message or ''}"
     code = word("errorCode", "error_code")
     build: Callable[..., APIStatusError] = _error_class(status, code, message or "", body)
     if build is ConcurrencyLimitError:

@@ -10,12 +10,14 @@ from mcp import Client
 
 from sync_mcp import AsyncSync, GenerationRequest
 from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.sandbox.media.storage import SAMPLES
 
 from .assistant import Assistant, Facts, quote_in, sent
 
 pytestmark = pytest.mark.anyio
 
 BATCH = "/v2/batch"
+NOBODYS = "5beec400-0000-4000-8000-000000000000"
 Served = Callable[..., Client]
 
 
@@ -185,6 +187,38 @@ async def test_a_lost_batch_is_told_with_the_list_to_look_in(maker: Assistant, s
     sandbox.clear_faults()
     listed = await maker.facts("get_batch")
     assert ([row["total"] for row in listed["batches"]], len(sent(sandbox, BATCH))) == ([20], 1)
+
+
+async def test_rows_render_dialogue_edits_and_one_that_cannot_refuses_them_all_by_its_line(
+    served: Served, sandbox: Sandbox
+) -> None:
+    sandbox.configure(job_seconds=0)
+    clip = await make_clip(sandbox)
+    async with served(toolsets=("batch", "dialogue")) as client:
+        maker = Assistant(client)
+        change = {"words": "Tuesday", "replacement": "Thursday"}
+        edit = await maker.facts("edit_dialogue", asset_id=clip, changes=[change])
+        given = rows(sandbox)
+        video = [{"type": "video", "asset_id": clip}]
+        given[7] = {"input": video, "dialogue_edit_id": edit["dialogue_edit_id"]}
+        made = await maker.facts("create_batch", rows=given)
+        assert (await maker.facts("get_batch", batch_id=made["batch_id"]))["completed"] == 20
+        [renders] = [
+            row["payload"] for row in sent(sandbox, BATCH)[0]["rows"] if "dialogueEdit" in row["payload"]
+        ]
+        assert renders["dialogueEdit"] == {"id": edit["dialogue_edit_id"]}
+        assert renders["model"] == "sync-3"
+        charged = len(sandbox.charges)
+        given[7] = {"input": video, "dialogue_edit_id": NOBODYS}
+        refused = await maker.error("create_batch", rows=given)
+        assert (refused.meta["api_code"], refused.money_spent) == ("dialogue_edit_not_found", "no")
+        assert "line 8: " in refused.text
+        assert len(sandbox.charges) == charged
+
+
+async def make_clip(sandbox: Sandbox) -> str:
+    async with AsyncSync(api_key="sk_other", base_url=sandbox.url) as client:
+        return (await client.assets.upload(SAMPLES / "speaking.mp4")).id
 
 
 async def test_batches_are_waited_for_by_their_ids_beside_videos(maker: Assistant, sandbox: Sandbox) -> None:

@@ -237,3 +237,17 @@ async def test_with_any_the_first_that_ends_is_enough_and_each_was_asked_for(
     ids = [stuck["speech_id"], ended["speech_id"]]
     told = await speaker.facts("wait_for_generations", generation_ids=ids, until="any")
     assert [row["status"] for row in told["generations"]] == ["PROCESSING", "COMPLETED"]
+
+
+@pytest.mark.parametrize("has_jobs", [True, False])
+async def test_whether_any_call_finds_a_lost_speech_is_told_by_the_way_in_which_it_was_sent(
+    speaker: Assistant, sandbox: Sandbox, has_jobs: bool
+) -> None:
+    sandbox.configure(speech_jobs=has_jobs)
+    path = JOBS if has_jobs else "/v2/tts"
+    sandbox.add_fault(Fault(method="POST", path=path, drop="after", times=None))
+    assert (await speaker.error("create_speech", HELLO)).code == "outcome_unknown"
+    listed = await speaker.facts("list_generations")
+    assert ("no call finds it out" in listed["unresolved"][0]) is not has_jobs
+    assert ("the same create_speech call looks for its job" in listed["next_step"]) is has_jobs
+    assert "the user settles it with" in listed["next_step"]

@@ -273,6 +273,19 @@ async def test_what_cannot_be_changed_is_told_and_nothing_is_paid(
     assert edits_sent(sandbox) == []
 
 
+async def test_words_of_a_transcript_of_another_source_change_nothing_and_are_not_paid(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    other = (await assistant.facts("transcribe", path=MUTE))["transcription_id"]
+    own = (await assistant.facts("transcribe", path=CLIP))["transcription_id"]
+    change = {"path": CLIP, "changes": [{"word_ids": ["w1"], "replacement": "Hi"}]}
+    refused = await assistant.error("edit_dialogue", change, transcription_id=other)
+    assert (refused.code, refused.money_spent) == ("invalid_request", "no")
+    assert f"transcription_id '{other}' is of another source" in refused.text
+    assert own in refused.text
+    assert edits_sent(sandbox) == sandbox.charges == []
+
+
 async def test_a_removal_that_is_too_large_is_refused_by_the_api_and_costs_nothing(
     assistant: Assistant, sandbox: Sandbox
 ) -> None:

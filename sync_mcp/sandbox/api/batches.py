@@ -33,6 +33,7 @@ LARGEST_BYTES = 5 * 1024**2
 LONGEST_INPUT_SECONDS = 30.0
 _STATUSES = ("PENDING", "JOBS_CREATED", "PROCESSING", "COMPLETED", "FAILED")
 _ROW_FIELDS = ("request_id", "endpoint", "payload")
+_ONE_VIDEO = "The dialogue edits of a batch are all of one video."
 _TOO_MANY = "Batch concurrency limit reached: wait until a batch has ended."
 _Checked = tuple[str, CreateBody, Mapping[str, JsonValue]]
 """The id of a row, what it asks for, and the same as it came."""
@@ -135,6 +136,7 @@ class Batches:
         fate = fault if fault and fault.is_fate else None
         make = partial(self._row, key_name=world.key_name(api_key(request)), fate=fate)
         rows = [await make(number, *row) for number, row in enumerate(checked, 1)]
+        self._check_edits(checked)
         if world.contents is not contents:
             raise bare_refusal(503, "The sandbox was reset meanwhile.")
         for row in rows:
@@ -145,6 +147,18 @@ class Batches:
         contents.batches[batch.id] = batch
         request.state.generation_id = batch.id
         return batch
+
+    def _check_edits(self, checked: Sequence[_Checked]) -> None:
+        """Refuse rows with dialogue edits that are not all of one video (API §5.0)."""
+        edits = self._world.contents.dialogue_edits
+        numbered = [
+            (number, edits[create.dialogue_edit.id].source)
+            for number, (_, create, _) in enumerate(checked, 1)
+            if create.dialogue_edit
+        ]
+        for number, source in numbered:
+            if source != numbered[0][1]:
+                raise _with_line(refusal("dialogue_edit_source_mismatch", message=_ONE_VIDEO), number)
 
     async def _row(
         self,
@@ -166,11 +180,19 @@ class Batches:
                 raise refusal("generation_input_duration_greater_than_max_duration", field="input")
             check_limits(create, made, settings)
         except Refusal as refused:
+            if create.dialogue_edit:
+                # One that cannot be rendered refuses the whole batch (API §5.0).
+                raise _with_line(refused, number) from refused
             return Row(request_id, None, cast(JsonObject, refused.body))
         is_struck = fate is not None and (not fate.rows or number in fate.rows)
         job = new_job(world, echo(wire, create), made, key_name, fate if is_struck else None)
         job.is_of_batch = True
         return Row(request_id, job, {})
+
+
+def _with_line(refused: Refusal, number: int) -> Refusal:
+    """Return a refusal that names the row it is of."""
+    return Refusal(refused.status, {**refused.body, "lineNumber": number}, refused.headers)
 
 
 async def _read(request: Request) -> tuple[list[object], str | None, bool]:
