@@ -38,7 +38,7 @@ from sync_mcp.machine.home import home_folder, open_fault, open_to_others
 from sync_mcp.machine.installed import ledger_command, media_install
 from sync_mcp.serving.tokens import check_own_token, read_named_tokens
 from sync_mcp.settings import Settings
-from sync_mcp.texts import safe
+from sync_mcp.texts import count_of, safe
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.toolsets import Selection, select_tools
 
@@ -321,15 +321,21 @@ def _ledger(settings: Settings) -> Finding:
             return _future(ledger.file.path)
         entries = ledger.check()
         unresolved = sum(spending.unresolved for _, _, spending in ledger.accounts())
+        wrong_days = ledger.find_wrong_days()
     except LedgerError as error:
         remedy = None if error.code == UNTOUCHED_CODE else error.to_user
         return Finding("ledger", error.message, remedy, error.code if remedy else None, is_ours=True)
     finally:
         ledger.close()
     more = f": `{ledger_command('list')}` says what to do" if unresolved else ""
+    wrong = len({wrong.day for wrong in wrong_days})
+    told = f"; the sums of {count_of(wrong, 'day')} are not what the entries count" if wrong else ""
+    mend = f"Run `{ledger_command('check')}`: it makes the sums that budgets go by what the entries count."
     return Finding(
         "ledger",
-        f"{ledger.store.place}; entries: {entries}, unresolved: {unresolved}{more}",
+        f"{ledger.store.place}; entries: {entries}, unresolved: {unresolved}{more}{told}",
+        mend if wrong else None,
+        "ledger_sums_wrong" if wrong else None,
         is_ours=True,
         facts={"path": str(ledger.store.place), "entries": entries, "unresolved": unresolved},
     )

@@ -325,6 +325,11 @@ def _older(ledger: Ledger) -> None:
     ledger.file.path.write_bytes(copy)
 
 
+def _summed_wrongly(ledger: Ledger) -> None:
+    with closing(sqlite3.connect(ledger.file.path)) as connection, connection:
+        connection.execute("UPDATE days SET counted_usd = counted_usd + 1")
+
+
 def _set_aside(ledger: Ledger) -> None:
     _damaged(ledger)
     with pytest.raises(LedgerError):
@@ -387,6 +392,7 @@ CHECK = f"Run `{TYPED} ledger check`"
     [
         (_whole, "entries: 1, unresolved: 0", None),
         (_unmarked, "entries: 1, unresolved: 0", None),
+        (_summed_wrongly, "; the sums of 1 day are not what the entries count", CHECK),
         (_of_version_1, "is as an earlier sync-mcp wrote it", None),
         (_half_written, "was being written by a process that died", None),
         (_newer, "was written by a newer sync-mcp", "Update sync-mcp."),

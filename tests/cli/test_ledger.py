@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import cast
 
@@ -780,6 +781,19 @@ def test_what_is_unresolved_is_not_well(run: Run, ledger: Ledger) -> None:
     assert re.search(
         rf"unresolved {id}: .* 1\.50 USD counts as spent\n  WRONG -> `sync-mcp ledger show ID`", done.stdout
     )
+
+
+def test_a_sum_that_is_not_what_its_entries_count_is_mended_and_told_once(run: Run, ledger: Ledger) -> None:
+    made(ledger, usd="1.5")
+    ledger.close()
+    with closing(sqlite3.connect(ledger.file.path)) as file, file:
+        file.execute("UPDATE days SET counted_usd = 7000000000")
+    done = run("check")
+    assert done.returncode == 0, done.stdout
+    told = r"sum +of \d{4}-\d\d-\d\d was kept as 7\.00 USD; its entries count 1\.50 USD, and so do"
+    assert re.search(told, done.stdout)
+    assert ledger.spending().today_usd == Decimal("1.5")
+    assert "was kept as" not in run("check").stdout
 
 
 @posix_only

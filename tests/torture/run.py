@@ -279,6 +279,11 @@ class Torture:
             shutil.copytree(self.home, copy)
             ledger = Ledger(copy)
             try:
+                self.crashes += [
+                    f"the sum of {wrong.day} was {wrong.kept_usd} USD, and its entries count "
+                    f"{wrong.entries_usd} USD"
+                    for wrong in ledger.find_wrong_days()
+                ]
                 return ledger.entries(limit=1_000_000)
             finally:
                 ledger.close()

@@ -56,6 +56,7 @@ def _findings(ledger: Ledger) -> Iterator[Finding]:
             is_open = ledger.entries(limit=None, are_open=True)
             unresolved = [entry for entry in is_open if entry.is_unresolved(ledger.store.now())]
             yield from _counts(entries, len(is_open), unresolved)
+            yield from _mend_sums(ledger)
             yield from others
     except LedgerError as error:
         yield from _unusable(ledger, error)
@@ -73,6 +74,18 @@ def _counts(entries: int, is_open: int, unresolved: Sequence[Entry]) -> Iterator
             "unresolved",
             f"{id_list(unresolved)}: nobody knows whether a job was made; {held} counts as spent",
             f"`{ledger_command('show', 'ID')}` says what to do about each.",
+        )
+
+
+def _mend_sums(ledger: Ledger) -> Iterator[Finding]:
+    """Have the sums that budgets go by be those of the entries; tell where they were not."""
+    for wrong in ledger.sum_days_anew():
+        money = "of the sandbox's money " if wrong.is_sandbox else ""
+        yield (
+            "sum",
+            f"of {wrong.day} {money}was kept as {dollars(wrong.kept_usd)}; its entries count "
+            f"{dollars(wrong.entries_usd)}, and so do the budgets from now on",
+            None,
         )
 
 

@@ -1,10 +1,12 @@
 """Money: what stands against the limits, and what was paid unasked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, cast, delete, func, insert, select
 
 from sync_mcp.errors import LimitReached
 from sync_mcp.payments.attempt import Attempt, Instant, MustAsk
@@ -21,6 +23,16 @@ from sync_mcp.payments.rows import DAYS, ENTRIES, IS_ABANDONED, IS_UNRESOLVED, E
 
 UNASKED_SECONDS = 86_400.0
 """Over so long a time what was paid unasked is summed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrongDay:
+    """A day, UTC, whose kept sum is not what its entries count together, in US dollars."""
+
+    day: date
+    is_sandbox: bool
+    kept_usd: Decimal
+    entries_usd: Decimal
 
 
 class Sums(Rules):
@@ -60,6 +72,23 @@ class Sums(Rules):
                 (account, base_url, _spending_of_account(connection, account, base_url, moment))
                 for account, base_url in connection.execute(_ACCOUNTS).all()
             ]
+
+    def find_wrong_days(self) -> list[WrongDay]:
+        """Return the days whose kept sums are not what their entries count, by reading all of these.
+
+        There are none as long as the database keeps the sums: a file may be changed by something else.
+        """
+        with self.store.reading() as connection:
+            return _find_wrong_days(connection)
+
+    def sum_days_anew(self) -> list[WrongDay]:
+        """Have the sum of each day be what its entries count; return the days where it was not."""
+        with self.store.transaction() as connection:
+            wrong = _find_wrong_days(connection)
+            if wrong:
+                connection.execute(delete(DAYS))
+                connection.execute(insert(DAYS).from_select(DAYS.columns.keys(), _SUMS_OF_ENTRIES))
+            return wrong
 
 
 def sum_spent(connection: Connection, now: Moment, *, is_sandbox: bool) -> Spent:
@@ -148,6 +177,26 @@ def is_covered(connection: Connection, agreed_usd: Decimal | None, attempt: Atte
     return attempt.price.usd is not None and attempt.price.usd <= agreed_usd
 
 
+def _find_wrong_days(connection: Connection) -> list[WrongDay]:
+    kept, counted = (_by_day(connection.execute(query).all()) for query in (_KEPT_SUMS, _SUMS_OF_ENTRIES))
+    days = sorted(kept.keys() | counted.keys(), key=lambda key: (key[1], key[0]))
+    nothing = Decimal(0)
+    return [
+        WrongDay(
+            datetime.fromtimestamp(day * DAY_SECONDS, UTC).date(),
+            is_sandbox,
+            kept.get((is_sandbox, day), nothing),
+            counted.get((is_sandbox, day), nothing),
+        )
+        for is_sandbox, day in days
+        if kept.get((is_sandbox, day), nothing) != counted.get((is_sandbox, day), nothing)
+    ]
+
+
+def _by_day(sums: Sequence[Any]) -> Mapping[tuple[bool, int], Decimal]:
+    return {(is_sandbox, day): counted_usd for is_sandbox, day, counted_usd in sums}
+
+
 def _spending_of_account(connection: Connection, account: str, base_url: str, now: Moment) -> Spending:
     whose = {"account": account, "base_url": base_url, **_days(now), **lease_times(now.clock)}
     return _as_spending(connection.execute(_SUMS_OF_ACCOUNT, whose).one(), now)
@@ -196,6 +245,12 @@ _SUMS_OF_DAYS = select(
     func.sum(DAYS.c.counted_usd).filter((DAYS.c.day >= bindparam("month")) & _IS_BELIEVED_DAY),
     func.sum(DAYS.c.counted_usd),
 ).where(DAYS.c.is_sandbox == bindparam("is_sandbox"))
+_KEPT_SUMS = select(DAYS)
+# A day as the database itself has it, which keeps the sums.
+_DAY_OF_ENTRY = cast(ENTRIES.c.created_at / DAY_SECONDS, Integer)
+_SUMS_OF_ENTRIES = select(ENTRIES.c.is_sandbox, _DAY_OF_ENTRY, func.sum(ENTRIES.c.counted_usd)).group_by(
+    ENTRIES.c.is_sandbox, _DAY_OF_ENTRY
+)
 _UNASKED = select(func.sum(ENTRIES.c.counted_usd)).where(
     _OF_POOL,
     ENTRIES.c.is_unasked,
