@@ -299,9 +299,11 @@ async def _lateness(client: Client, sandbox: Sandbox, generation_id: str) -> flo
 
 async def paid_work() -> list[bool]:
     from tests.bench.jobs import ledger_seconds, many_waits, settling_reads, slots_busy
+    from tests.bench.reservations import ENTRIES, reservation_seconds
 
     waits = await many_waits()
     per_create = await asyncio.to_thread(ledger_seconds)
+    reserved = await asyncio.to_thread(reservation_seconds)
     busy = await slots_busy()
     reads = [await settling_reads(has_export=has_export) for has_export in (True, False)]
     return [
@@ -312,6 +314,7 @@ async def paid_work() -> list[bool]:
         ),
         row("from a job's end to its caller's answer, 95th percentile", waits.late_seconds, 2.3, unit="s"),
         row("the ledger for each create, four processes at once", per_create * 1000, 5, unit="ms"),
+        row(f"a reservation among {ENTRIES:,} entries of one day", reserved * 1000, 15, unit="ms"),
         row("slots busy in create_many of 150 jobs, of the ideal", busy, 0.95, at_least=True),
     ]
 

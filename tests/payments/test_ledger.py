@@ -908,9 +908,15 @@ def test_a_ledger_from_before_callers_had_names_is_brought_up_to_date_and_keeps_
 
 def _take_back_to_version_6(older: sqlite3.Connection) -> None:
     """Make a ledger what it was before version 7."""
-    older.execute("ALTER TABLE entries DROP COLUMN kind")
-    for index in ("ix_quotes_consent", "ix_quotes_used_by"):
+    for index in (
+        "ix_quotes_consent",
+        "ix_quotes_used_by",
+        "entries_unasked",
+        "entries_without_cost",
+        "ix_entries_named_id",
+    ):
         older.execute(f"DROP INDEX {index}")
+    older.execute("ALTER TABLE entries DROP COLUMN kind")
     for column in ("consent", "paid_before", "known_until", "used_by"):
         older.execute(f"ALTER TABLE quotes DROP COLUMN {column}")
     for trigger in ("day_added", "day_changed", "day_deleted"):

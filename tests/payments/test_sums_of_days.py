@@ -1,4 +1,4 @@
-"""The sums that budgets go by are those of the entries, whatever happens."""
+"""The sums that budgets go by are those of the entries, whatever happens; what calls ask reads few."""
 
 import os
 import signal
@@ -11,9 +11,11 @@ from contextlib import closing, suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from random import Random
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from sync_mcp import Ledger
 from sync_mcp.errors import InvalidRequestError
@@ -22,10 +24,16 @@ from sync_mcp.payments.rows import Entry, State
 
 from .conftest import Clock
 from .entries import (
+    ACCOUNT,
+    BASE_URL,
+    JOB,
     begun,
     intended,
+    left_open,
+    now_of,
     refuse,
     settle,
+    unsettled,
     wished,
 )
 
@@ -114,6 +122,8 @@ def test_on_every_way_through_the_states_the_sums_of_the_days_are_those_of_the_e
             step(ledger, random.choice(entries), random)
         entries = ledger.entries(limit=None)
         assert _kept(ledger) == _summed(entries)
+        # By that the open ones are found among all.
+        assert all(entry.cost_usd is None for entry in entries if entry.is_open)
         seen |= {entry.state for entry in entries}
         clock.now += random.choice((0, 0, 0, 3600, DAY_SECONDS))
     assert ledger.find_wrong_days() == []
@@ -184,3 +194,46 @@ def test_a_sum_of_a_day_and_of_a_money_that_no_entry_has_is_found(ledger: Ledger
     wrong = WrongDay(date(1970, 1, 1), is_sandbox=True, kept_usd=Decimal(2), entries_usd=Decimal(0))
     assert ledger.sum_days_anew() == [wrong]
     assert ledger.find_wrong_days() == []
+
+
+# Few entries are read
+
+
+_READS: Mapping[str, tuple[Callable[[Ledger], object], str]] = {
+    "sum_unasked": (
+        lambda ledger: ledger.sum_unasked(is_sandbox=False, now=now_of()),
+        "COVERING INDEX entries_unasked (is_sandbox=? AND created_at>? AND created_at<?)",
+    ),
+    "list_unsettled": (unsettled, "INDEX entries_without_cost (account=? AND base_url=?)"),
+    "list_left_open": (left_open, "INDEX entries_without_cost (account=? AND base_url=?)"),
+    "list_unresolved": (
+        lambda ledger: ledger.list_unresolved([ACCOUNT], BASE_URL),
+        "INDEX entries_without_cost (account=? AND base_url=?)",
+    ),
+    "spending": (lambda ledger: ledger.spending(), "INDEX entries_without_cost"),
+    "maker_of": (lambda ledger: ledger.maker_of(JOB, BASE_URL), "INDEX ix_entries_named_id (named_id=?)"),
+}
+"""What a create or an answer about a job asks of the ledger, and how the database finds it."""
+
+
+@pytest.mark.parametrize("read", _READS)
+def test_what_calls_ask_is_found_without_reading_what_has_long_been_settled(
+    ledger: Ledger, read: str
+) -> None:
+    ledger.check()
+    ask, found_by = _READS[read]
+    plans: list[str] = []
+
+    def explain(*asked: Any) -> None:
+        _, cursor, statement, parameters, *_ = asked
+        if "FROM entries" in statement:
+            told = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(line for *_, line in told)
+
+    event.listen(Engine, "before_cursor_execute", explain)
+    try:
+        ask(ledger)
+    finally:
+        event.remove(Engine, "before_cursor_execute", explain)
+    assert [line for line in plans if line.endswith(found_by)]
+    assert not [line for line in plans if line == "SCAN entries"]

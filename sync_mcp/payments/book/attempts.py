@@ -118,7 +118,13 @@ class Attempts(Rules):
         """Return the attempts whose outcome is unknown, or whose process died on the way, newest first."""
         query = (
             select(ENTRIES)
-            .where(ENTRIES.c.account.in_(accounts), ENTRIES.c.base_url == base_url, IS_UNRESOLVED)
+            .where(
+                ENTRIES.c.account.in_(accounts),
+                ENTRIES.c.base_url == base_url,
+                # What is in doubt has no cost: so it is found without reading what has.
+                ENTRIES.c.cost_usd.is_(None),
+                IS_UNRESOLVED,
+            )
             .order_by(ENTRIES.c.created_at.desc())
         )
         with self.store.reading() as connection:

@@ -61,12 +61,16 @@ class Endings(Rules):
         return sorted(found, key=lambda entry: entry.first_sent_at)
 
     def _some_of(self, account: str, base_url: str, which: ColumnElement[bool], limit: int) -> list[Entry]:
-        """Return jobs of an account, the oldest first; of more than the limit now these, now those."""
+        """Return jobs of an account that have no cost, the oldest first.
+
+        Of more than the limit it is now these, now those.
+        """
         chosen = (
             select(ENTRIES.c.id)
             .where(
                 ENTRIES.c.account == account,
                 ENTRIES.c.base_url == base_url,
+                ENTRIES.c.cost_usd.is_(None),
                 ENTRIES.c.generation_id.is_not(None),
                 which,
             )

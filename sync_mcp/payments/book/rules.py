@@ -159,7 +159,6 @@ def with_second_job(entry: Entry, attempt: int, generation_id: str) -> Entry:
         attempt=attempt,
         sent_digest=None,
         named_id=None,
-        cost_usd=None,
         status=None,
         error_code=None,
         saved_as=None,
@@ -177,6 +176,7 @@ def _changes_of_acceptance(entry: Entry, generation_id: str, *, was_found: bool)
         "settled_at": None,
         # It may have been taken for one that made nothing.
         "charged": "unknown",
+        "cost_usd": None,
         "counted_usd": entry.estimate_usd or Decimal(0),
     }
 

@@ -187,6 +187,15 @@ VERSION_11 = (
     )""",
 )
 
+VERSION_12 = (
+    # What every create asks, found without reading what has long been settled, or was agreed to.
+    """CREATE INDEX entries_unasked
+        ON entries (is_sandbox, created_at, state, leased_until, counted_usd, is_unasked)
+        WHERE is_unasked = 1""",
+    "CREATE INDEX entries_without_cost ON entries (account, base_url, created_at) WHERE cost_usd IS NULL",
+    "CREATE INDEX ix_entries_named_id ON entries (named_id) WHERE named_id IS NOT NULL",
+)
+
 VERSIONS = (
     VERSION_1,
     VERSION_2,
@@ -199,6 +208,7 @@ VERSIONS = (
     VERSION_9,
     VERSION_10,
     VERSION_11,
+    VERSION_12,
 )
 
 STATE = (
