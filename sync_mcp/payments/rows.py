@@ -144,6 +144,8 @@ class Entry:
     """Where its result was saved last."""
     kind: str = FIRST_KIND
     """Of what kind its act is."""
+    principal: str = ""
+    """For whom it is made, where many share a ledger; empty as long as they are one."""
 
     @property
     def title(self) -> str:

@@ -916,7 +916,8 @@ def _take_back_to_version_6(older: sqlite3.Connection) -> None:
         "ix_entries_named_id",
     ):
         older.execute(f"DROP INDEX {index}")
-    older.execute("ALTER TABLE entries DROP COLUMN kind")
+    for column in ("kind", "principal"):
+        older.execute(f"ALTER TABLE entries DROP COLUMN {column}")
     for column in ("consent", "paid_before", "known_until", "used_by"):
         older.execute(f"ALTER TABLE quotes DROP COLUMN {column}")
     for trigger in ("day_added", "day_changed", "day_deleted"):

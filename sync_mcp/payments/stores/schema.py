@@ -188,6 +188,8 @@ VERSION_11 = (
 )
 
 VERSION_12 = (
+    # For whom it is made, where many share a ledger: empty as long as they are one.
+    "ALTER TABLE entries ADD COLUMN principal VARCHAR NOT NULL DEFAULT ''",
     # What every create asks, found without reading what has long been settled, or was agreed to.
     """CREATE INDEX entries_unasked
         ON entries (is_sandbox, created_at, state, leased_until, counted_usd, is_unasked)
