@@ -51,6 +51,7 @@ class PaidCall(Generic[JobT_co]):
         token: what the user agreed by.
         approval: asks the user; by default nobody can be asked.
         webhook_hosts: those that may be told of a job's end unasked; None for any.
+        own_webhook_url: whom a job's end is told where the caller names nobody; None for nobody.
         refuses_late_segments: whether a segment that ends after the video is refused; else it is warned of.
         notes: what is put to the user with the question.
         voice_names: what voices are called in it, by their ids.
@@ -77,6 +78,7 @@ class PaidCall(Generic[JobT_co]):
     token: Token | None = None
     approval: Approval = NOBODY_TO_ASK
     webhook_hosts: Collection[str] | None = None
+    own_webhook_url: str | None = None
     refuses_late_segments: bool = False
     notes: Sequence[str] = ()
     voice_names: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -109,6 +111,11 @@ class PaidCall(Generic[JobT_co]):
     @property
     def is_sandbox(self) -> bool:
         return self.whose.is_sandbox or self.sync.sandboxed
+
+    @property
+    def names_webhook(self) -> bool:
+        """Whether its caller says where the job's end is told."""
+        return self.act.webhook_url not in (None, self.own_webhook_url)
 
     @property
     def host_to_ask_about(self) -> str | None:

@@ -6,7 +6,7 @@ from functools import partial
 
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import NotVisibleYet, Standing, SyncError
-from sync_mcp.payments.acts.act import COMPLETED, FAILED_STATUSES, FIRST_KIND, Job, PaidAct
+from sync_mcp.payments.acts.act import COMPLETED, FAILED_STATUSES, FIRST_KIND, WEBHOOK, Job
 from sync_mcp.payments.acts.kinds import KINDS
 from sync_mcp.payments.attempt import Attempt
 from sync_mcp.payments.call import Made, PaidCall
@@ -104,7 +104,7 @@ class History:
             if now is not None and now.state == "ended":
                 return _after_failure(call, now, now.charged)
         made = Made(job, entry.attempt, "was there")
-        made.notes.extend(notes_on_extras(entry, call.act))
+        made.notes.extend(notes_on_extras(entry, call))
         if act.signers:
             left_out = ", ".join(act.signers)
             made.notes.append(f"Its URLs were compared without what only lets them be fetched: {left_out}.")
@@ -185,17 +185,25 @@ def as_first_sent(call: PaidCall[Job], attempt: Attempt) -> tuple[PaidCall[Job],
     if not is_whole:
         # A key with another body is refused by an API that keeps keys, and heard by none else.
         return call, replace(attempt, repeats=None)
-    told = " ".join([attempt.note or "", *notes_on_extras(entry, call.act)])
+    told = " ".join([attempt.note or "", *notes_on_extras(entry, call)])
     call = replace(call, act=first)
     return call, call.attempt(attempt.number, told, attempt.paid_before, repeats=entry)
 
 
-def notes_on_extras(entry: Entry, act: PaidAct[Job]) -> list[str]:
-    """Return what differs from the first call and does not count; at most one sentence."""
-    names = differing_extras(entry.extras, act.extras)
-    if not names:
-        return []
-    return [f"{', '.join(names)} of this call differ from the first one's, which hold for this job."]
+def notes_on_extras(entry: Entry, call: PaidCall[Job]) -> list[str]:
+    """Return what differs from the first call and does not count, a sentence for each.
+
+    Whoever names no webhook has changed none, whatever the server puts in its place by now.
+    """
+    names = differing_extras(entry.extras, call.act.extras)
+    notes: list[str] = []
+    if "webhook_url" in names and not call.names_webhook:
+        names.remove("webhook_url")
+        if WEBHOOK in entry.extras:
+            notes.append("The job's end is told where the first call said.")
+    if names:
+        notes.insert(0, f"The job keeps the first call's {' and '.join(names)}, not this call's.")
+    return notes
 
 
 def not_visible(entry: Entry, now: float) -> NotVisibleYet:

@@ -17,7 +17,7 @@ from sync_mcp.api.kinds import Job, JobKind
 from sync_mcp.api.models import Json
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import LedgerError, LimitReached
-from sync_mcp.payments.acts.act import Job as ActJob
+from sync_mcp.payments.acts.act import WEBHOOK, Job as ActJob
 from sync_mcp.payments.attempt import Instant, Token
 from sync_mcp.payments.call import PaidCall
 from sync_mcp.payments.export import hindrance_in_export
@@ -114,7 +114,7 @@ class LedgerBook:
         a job that is not known again for that would be paid twice.
         """
         if not self.is_new:
-            body = {name: value for name, value in body.items() if name != "webhookUrl"}
+            body = {name: value for name, value in body.items() if name != WEBHOOK}
         return cast(Json, in_one_spelling(body))
 
     # Whether it goes out

@@ -41,8 +41,8 @@ logger = logging.getLogger("sync_mcp.payments")
 
 _POLL_SECONDS = 0.25
 _OTHER_WEBHOOK = (
-    "its first call named another webhook_url, of which a digest alone is kept: a call that names that one "
-    "sends it"
+    "its first call had another webhook_url, its own or this server's of that time, of which a digest alone "
+    "is kept: a call that names that one sends it"
 )
 _ResultT = TypeVar("_ResultT")
 
@@ -301,7 +301,7 @@ class Payer:
             # A process that was just started knows no time but this machine's, and the money counts on a day.
             with contextlib.suppress(SyncError):
                 await call.sync.account.get(request_options=call.reading())
-        told = notes_on_extras(entry, call.act)
+        told = notes_on_extras(entry, call)
         first, is_whole = call.act.with_first_extras(entry.extras)
         # Under the same key the same body: what the first call said besides holds.
         call = replace(call, act=first)

@@ -128,7 +128,7 @@ async def _read_rows(context: CallContext, given: Sequence[RowArguments]) -> lis
             )
             continue
         try:
-            request = await read_request(context.account, row)
+            request = await read_request(context.account, row, is_row=True)
         except InvalidRequestError as error:
             faults += [f"row {number}: {fault}" for fault in error.faults]
         else:

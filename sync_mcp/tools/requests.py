@@ -20,11 +20,13 @@ from sync_mcp.tools.models import KNOWN_MODELS
 _SHOWN_ID = 40
 
 
-async def read_request(account: Account, arguments: RequestArguments) -> GenerationRequest:
-    """Return what is to be made or priced."""
+async def read_request(
+    account: Account, arguments: RequestArguments, *, is_row: bool = False
+) -> GenerationRequest:
+    """Return what is to be made or priced; a row of a batch has no webhook of its own."""
     model = _choose_model(arguments)
     fields = arguments.model_dump(exclude_none=True, include=set(REQUEST))
-    if account.policy.webhook_url is not None:
+    if account.policy.webhook_url is not None and not is_row:
         fields.setdefault("webhook_url", account.policy.webhook_url)
     if arguments.dialogue_edit_id is not None:
         fields["dialogue_edit"] = {"id": arguments.dialogue_edit_id.strip()}

@@ -130,7 +130,7 @@ async def test_an_attempt_that_is_sent_again_keeps_the_webhook_and_the_name_of_i
     assert refusing.asked == []
     lost, body = bodies(sandbox)
     assert body == lost
-    assert f"{differing} of this call differ from the first one's, which hold for this job." in made.notes
+    assert f"The job keeps the first call's {differing}, not this call's." in made.notes
 
 
 @pytest.mark.parametrize("again", [None, OTHER])
@@ -141,7 +141,7 @@ async def test_an_attempt_whose_webhook_is_not_known_again_is_only_looked_for(
     with pytest.raises(OutcomeUnknown) as unknown:
         await make(request_of(webhook_url=again))
     assert len(bodies(sandbox)) == 1
-    assert "its first call named another webhook_url" in unknown.value.next_step
+    assert "its first call had another webhook_url" in unknown.value.next_step
     made = await make(request_of(webhook_url=MINE))
     assert made.how == "sent now"
     lost, body = bodies(sandbox)
@@ -161,9 +161,8 @@ async def test_a_repeat_under_the_key_of_an_unseen_job_has_that_ones_body(
     first, second = bodies(sandbox)
     assert first == second
     [proposal] = asker.asked
-    assert (
-        "output_file_name, webhook_url of this call differ from the first one's" in proposal.reasons[0].text
-    )
+    told = "The job keeps the first call's output_file_name and webhook_url, not this call's."
+    assert told in proposal.reasons[0].text
     assert proposal.attempts[0].intention.act.webhook_host is None
     assert len(paid(sandbox)) == 1
 

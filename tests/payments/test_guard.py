@@ -87,7 +87,7 @@ async def test_what_does_not_count_is_told_when_it_differs(
     again = await make(request_of(output_file_name="two", webhook_url="https://example.com/hook"))
     assert again.job.id == first.job.id
     assert again.notes == [
-        "output_file_name, webhook_url of this call differ from the first one's, which hold for this job."
+        "The job keeps the first call's output_file_name and webhook_url, not this call's."
     ]
 
 

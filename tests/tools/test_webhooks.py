@@ -51,3 +51,48 @@ async def test_a_job_from_before_the_public_url_was_set_is_known_again(
             made = await Assistant(client).facts("create_generation", input=media(sandbox))
             ids.add(made["generation_id"])
     assert len(ids) == len(creates(sandbox)) == 1
+
+
+async def test_who_names_no_webhook_is_not_told_that_theirs_differs(sandbox: Sandbox) -> None:
+    """The call is the same one, whatever the server puts in its place by now."""
+    notes: list[str] = []
+    every: list[dict[str, Any]] = [{}, PUBLIC]
+    for settings in every:
+        async with served(sandbox, **settings) as client:
+            made = await Assistant(client).facts("create_generation", input=media(sandbox))
+            notes.append(made.get("note", ""))
+    assert notes[1] == "The same call made this job before: nothing new was made or paid."
+
+
+async def test_where_an_end_is_told_after_the_public_url_has_changed_is_said(sandbox: Sandbox) -> None:
+    every: list[dict[str, Any]] = [PUBLIC, {"public_url": "https://elsewhere.example.com"}, {}]
+    notes: list[str] = []
+    for settings in every:
+        async with served(sandbox, **settings) as client:
+            made = await Assistant(client).facts("create_generation", input=media(sandbox))
+            notes.append(made.get("note", ""))
+    assert [note.endswith("The job's end is told where the first call said.") for note in notes] == [
+        False,
+        True,
+        True,
+    ]
+
+
+async def test_a_webhook_that_the_call_names_and_the_first_did_not_is_told_to_be_left_out(
+    sandbox: Sandbox,
+) -> None:
+    async with served(sandbox, **PUBLIC, webhook_hosts=("hooks.example.net",)) as client:
+        assistant = Assistant(client)
+        await assistant.facts("create_generation", input=media(sandbox))
+        again = await assistant.facts(
+            "create_generation", input=media(sandbox), webhook_url="https://hooks.example.net/done"
+        )
+    assert again["note"].endswith("The job keeps the first call's webhook_url, not this call's.")
+
+
+async def test_a_row_of_a_batch_is_not_given_this_servers_url(sandbox: Sandbox) -> None:
+    """The API takes a webhook of the whole batch alone."""
+    rows = [{"model": "lipsync-2", "input": media(sandbox, number)} for number in range(20)]
+    async with served(sandbox, **PUBLIC, toolsets=("core", "batch")) as client:
+        made = await Assistant(client).facts("create_batch", rows=rows)
+    assert made["total"] == 20

@@ -40,6 +40,8 @@ JobT_co = TypeVar("JobT_co", bound=Job, covariant=True)
 
 FIRST_KIND = "generation"
 """What every act was before there were others."""
+WEBHOOK = "webhookUrl"
+"""The name under which the ledger keeps a webhook, of whichever kind."""
 COMPLETED = "COMPLETED"
 """The ledger's word for the status of a job that has its result, of whichever kind."""
 FAILED_STATUSES = frozenset({"FAILED", "REJECTED", "CANCELED"})

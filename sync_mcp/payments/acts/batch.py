@@ -23,15 +23,13 @@ from sync_mcp.api.models import GenerationCost, Json
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.usage import USAGE_PAGE_LIMIT
 from sync_mcp.errors import APIStatusError, SyncError, is_unknown_id
-from sync_mcp.payments.acts.act import Job, PaidAct
+from sync_mcp.payments.acts.act import WEBHOOK, Job, PaidAct
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.canonical import sha256_of
 from sync_mcp.texts import in_quotes, safe
 
 _ROWS_SHOWN = 3
 _NAME_ROOM = 60
-_WEBHOOK = "webhookUrl"
-"""The name under which the ledger keeps a webhook, of whichever kind."""
 _EXPORT_MARGIN = timedelta(hours=1)
 _EXPORT_PAGES = 5
 """So many pages of the export are read for the costs of one batch."""
@@ -117,7 +115,7 @@ class BatchAct(PaidAct[Batch]):
             for wire in EXTRAS
             if any(told := [part.extras.get(wire) for part in self._in_order])
         }
-        return kept | ({_WEBHOOK: sha256_of(self.hook)} if self.hook else {})
+        return kept | ({WEBHOOK: sha256_of(self.hook)} if self.hook else {})
 
     @property
     def webhook_url(self) -> str | None:
