@@ -1,12 +1,13 @@
 """The usage export: what the finished jobs of the whole organization cost (API §3.10)."""
 
 from collections.abc import AsyncGenerator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from pydantic import Field, JsonValue
 
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import CamelModel, Figure, GenerationCost, ModelName, Moment
+from sync_mcp.api.moments import between
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.errors import APIResponseError, InvalidRequestError
 
@@ -68,10 +69,7 @@ class Usage:
         """
         if not 1 <= limit <= USAGE_PAGE_LIMIT:
             raise InvalidRequestError(f"limit must lie between 1 and {USAGE_PAGE_LIMIT}.")
-        start, end = _utc(start_time), _utc(end_time)
-        if start >= end:
-            raise InvalidRequestError("start_time must be before end_time.")
-        query = {"startTime": _format_time(start), "endTime": _format_time(end), "limit": str(limit)}
+        query = between("startTime", start_time, "endTime", end_time) | {"limit": str(limit)}
         if cursor:
             query["cursor"] = cursor
         reply = await self._transport.read(
@@ -95,23 +93,23 @@ class Usage:
 
         Raises:
             SyncError: as `generations`.
-            APIResponseError: there seems to be a next page, and its cursor cannot be read.
+            APIResponseError: it cannot be read to its end: a cursor is missing, or brings nothing new.
         """
         seen: set[str] = set()
         while True:
             page = await self.generations(
                 start_time, end_time, limit=limit, cursor=cursor, request_options=request_options
             )
-            rows = {item.generation_id or item.model_dump_json() for item in page.items}
-            # An API that repeats its pages would otherwise be read for ever, whatever cursors it names.
-            if rows and rows <= seen:
-                return
-            seen |= rows
             yield page
             if page.lacks_cursor:
                 raise APIResponseError("The API's usage export has more pages, and names no way to them.")
-            if page.next_cursor is None or page.next_cursor == cursor or not rows:
+            if page.next_cursor is None:
                 return
+            rows = {item.generation_id or item.model_dump_json() for item in page.items}
+            # An API that repeats its pages would otherwise be read for ever, whatever cursors it names.
+            if rows <= seen or page.next_cursor == cursor:
+                raise APIResponseError("The API's usage export repeats itself, and does not come to an end.")
+            seen |= rows
             cursor = page.next_cursor
 
 
@@ -120,11 +118,3 @@ def _names_next_page(fields: Mapping[str, object]) -> bool:
     cursors = (fields.get("nextCursor"), fields.get("next_cursor"))
     has_more = (fields.get("hasMore"), fields.get("has_more"))
     return any(cursor not in (None, "") for cursor in cursors) or True in has_more
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _format_time(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")

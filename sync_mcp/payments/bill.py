@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.generation_reads import PAGE_LIMIT
-from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem, UsagePage
+from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import APIResponseError, InvalidRequestError
 from sync_mcp.payments.ledger import Ledger
@@ -144,7 +144,7 @@ async def _learn(
     for some in _slices(rows, USAGE_PAGE_LIMIT):
         ids = [row.generation_id for row in some if row.generation_id]
         before = await do_in_thread(ledger.makers_of, ids, sync.base_url)
-        await settling.settle_by_rows(sync, {}, UsagePage(items=list(some)))
+        await settling.settle_by_rows(sync, {}, some)
         after = await do_in_thread(ledger.makers_of, ids, sync.base_url)
         known |= after | {id: entry for id, entry in before.items() if entry.cost_usd is not None}
     return known

@@ -10,13 +10,12 @@ from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import Generation, GenerationCost
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.usage import UsageItem
-from sync_mcp.errors import SyncError
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.attempt import Instant
 from sync_mcp.payments.metering import believe_cost, believe_end
 from sync_mcp.payments.rows import Charged
 from sync_mcp.payments.settling_pace import SettledAccount
-from sync_mcp.payments.usage_export import read_page
+from sync_mcp.payments.usage_export import read_first_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +90,10 @@ async def _read_rows(
     since = max(0.0, min(made, default=now.seconds))
     if since >= now.seconds or not account.has_export or not account.take_request():
         return {}
-    try:
-        page = await read_page(account, sync, datetime.fromtimestamp(since, UTC), None, options)
-    except SyncError:
-        return {}
+    rows = await read_first_page(account, sync, datetime.fromtimestamp(since, UTC), options)
     statuses = {job.id: job.status for job in jobs}
-    rows = {row.generation_id: row for row in page.items if row.generation_id} if page else {}
-    return {id: row for id, row in rows.items() if statuses.get(id) == row.generation_status}
+    by_id = {row.generation_id: row for row in rows if row.generation_id}
+    return {id: row for id, row in by_id.items() if statuses.get(id) == row.generation_status}
 
 
 def _believe(cost: GenerationCost, job: Generation, now: Instant, row: UsageItem | None = None) -> Cost:

@@ -4,9 +4,9 @@ The API's export of an account's finished jobs tells hundreds of costs in one re
 not have it, one list tells what has ended, and each cost is asked for by itself.
 """
 
-import contextlib
 import logging
 from collections.abc import Generator, Sequence
+from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -15,7 +15,7 @@ import anyio
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import GenerationCost
 from sync_mcp.api.options import RequestOptions
-from sync_mcp.api.usage import UsageItem, UsagePage
+from sync_mcp.api.usage import UsageItem
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.errors import LedgerError, SyncError
 from sync_mcp.payments.acts.act import Job
@@ -26,7 +26,13 @@ from sync_mcp.payments.metering import believe_end
 from sync_mcp.payments.rows import Charged, Entry
 from sync_mcp.payments.settling_pace import SettledAccount
 from sync_mcp.payments.told import has_lasted, is_end, is_final, may_have_ended
-from sync_mcp.payments.usage_export import Hindrance, read_all_since, read_page
+from sync_mcp.payments.usage_export import (
+    Hindrance,
+    has_no_export,
+    read_all_since,
+    read_first_page,
+    read_pages,
+)
 from sync_mcp.texts import ID_LIMIT, safe
 
 logger = logging.getLogger("sync_mcp.payments")
@@ -178,20 +184,17 @@ class Settling:
         """Settle what the export tells; return whether there is one."""
         by_id = {entry.generation_id: entry for entry in entries}
         first = datetime.fromtimestamp(min(entry.first_sent_at for entry in entries), UTC)
-        cursor: str | None = None
-        while True:
-            if not account.take_request():
-                return True
-            try:
-                page = await read_page(account, sync, first - _EXPORT_MARGIN, cursor, options)
-            except SyncError:
-                return True
-            if page is None:
-                return False
-            await self.settle_by_rows(sync, by_id, page)
-            if page.next_cursor is None or page.next_cursor == cursor or not by_id:
-                break
-            cursor = page.next_cursor
+        is_last = False
+        async with aclosing(read_pages(account, sync, first - _EXPORT_MARGIN, options)) as pages:
+            while by_id and not is_last:
+                if not account.take_request():
+                    return True
+                try:
+                    page = await anext(pages)
+                except SyncError as error:
+                    return not has_no_export(error)
+                await self.settle_by_rows(sync, by_id, page.items)
+                is_last = page.next_cursor is None
         # A job that was rejected, or has a status that nobody knows, may never be exported.
         now = instant(sync).seconds
         missing = [
@@ -203,18 +206,20 @@ class Settling:
             await self._settle_by_list(account, sync, missing, options)
         return True
 
-    async def settle_by_rows(self, sync: AsyncSync, by_id: dict[str | None, Entry], page: UsagePage) -> None:
-        """Write down what a page of the export tells, and take out those of these entries that have ended.
+    async def settle_by_rows(
+        self, sync: AsyncSync, by_id: dict[str | None, Entry], rows: Sequence[UsageItem]
+    ) -> None:
+        """Write down what rows of the export tell, and take out those of these entries that have ended.
 
-        What it tells of other entries, settled ones too, was asked for anyway.
+        What they tell of other entries, settled ones too, was asked for anyway.
         """
-        ids = [row.generation_id for row in page.items if row.generation_id]
+        ids = [row.generation_id for row in rows if row.generation_id]
         try:
             known = await do_in_thread(self._ledger.makers_of, ids, sync.base_url) if ids else {}
         except LedgerError as error:
             logger.warning("what the export tells cannot be written down: %s", error)
             return
-        for row in page.items:
+        for row in rows:
             entry = known.get(row.generation_id or "")
             if entry is None or entry.kind not in KINDS or not row.generation_status:
                 continue
@@ -262,10 +267,8 @@ class Settling:
         )
         if by_id and account.has_export and account.take_request():
             since = datetime.fromtimestamp(first[0].first_sent_at, UTC) - _EXPORT_MARGIN
-            with contextlib.suppress(SyncError):
-                page = await read_page(account, sync, since, None, options)
-                if page is not None:
-                    await self.settle_by_rows(sync, by_id, page)
+            rows = await read_first_page(account, sync, since, options)
+            await self.settle_by_rows(sync, by_id, rows)
         missing = [entry for entry in first if entry.generation_id in by_id]
         # Whether these have ended is not known.
         unknown = [entry for entry in missing if entry.state == "accepted" or entry.status is None]
@@ -404,7 +407,7 @@ class Settling:
         )
 
 
-@contextlib.contextmanager
+@contextmanager
 def _quietly(entry: Entry) -> Generator[None]:
     """Log that an entry cannot be written, and go on."""
     try:

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -37,35 +38,42 @@ class Hindrance:
     """When that may be over, where it is known."""
 
 
-async def read_page(
-    account: SettledAccount,
-    sync: AsyncSync,
-    since: datetime,
-    cursor: str | None,
-    options: RequestOptions,
-) -> UsagePage | None:
-    """Return a page of the jobs that finished since a time; None where the API says that it has no export.
+async def read_pages(
+    account: SettledAccount, sync: AsyncSync, since: datetime, options: RequestOptions
+) -> AsyncGenerator[UsagePage]:
+    """Yield page after page of the jobs that finished since a time, to the last.
 
     Raises:
-        SyncError: it cannot be read now.
+        SyncError: it cannot be read to its end now; `has_no_export` tells whether there is none.
     """
-    try:
-        page = await sync.usage.generations(
-            since,
-            sync.api_time + EXPORT_TOLERANCE,
-            limit=USAGE_PAGE_LIMIT,
-            cursor=cursor,
-            request_options=options,
-        )
-    except SyncError as error:
-        logger.warning("the export of finished jobs cannot be read: %s", error)
-        has_status = isinstance(error, APIStatusError | APIResponseError)
-        if not has_status or error.status not in _NO_EXPORT:
+    until = sync.api_time + EXPORT_TOLERANCE
+    pages = sync.usage.generation_pages(since, until, limit=USAGE_PAGE_LIMIT, request_options=options)
+    async with aclosing(pages):
+        try:
+            async for page in pages:
+                account.note_export(is_denied=False)
+                yield page
+        except SyncError as error:
+            logger.warning("the export of finished jobs cannot be read: %s", error)
+            if has_no_export(error):
+                account.note_export(is_denied=True)
             raise
-        account.note_export(is_denied=True)
-        return None
-    account.note_export(is_denied=False)
-    return page
+
+
+async def read_first_page(
+    account: SettledAccount, sync: AsyncSync, since: datetime, options: RequestOptions
+) -> Sequence[UsageItem]:
+    """Return the first jobs that finished since a time, none where the export cannot be read."""
+    async with aclosing(read_pages(account, sync, since, options)) as pages:
+        with suppress(SyncError):
+            async for page in pages:
+                return page.items
+    return ()
+
+
+def has_no_export(error: SyncError) -> bool:
+    """Return whether an API says by an error that it has no export, be it for a moment."""
+    return isinstance(error, APIStatusError | APIResponseError) and error.status in _NO_EXPORT
 
 
 async def read_all_since(
@@ -78,7 +86,12 @@ async def read_all_since(
     if not account.has_export:
         return ()
     with anyio.move_on_after(_SECONDS):
-        return await _read_to_its_end(account, sync, since - EXPORT_TOLERANCE, options)
+        try:
+            return await _read_to_its_end(account, sync, since - EXPORT_TOLERANCE, options)
+        except SyncError as error:
+            if not has_no_export(error):
+                return _cannot_tell("cannot be read to its end now", error.retry_after_seconds)
+            return _cannot_tell("is not there now", NO_EXPORT_APART_SECONDS + 1) if account.has_export else ()
     return _cannot_tell("cannot be read to its end in time")
 
 
@@ -86,27 +99,16 @@ async def _read_to_its_end(
     account: SettledAccount, sync: AsyncSync, since: datetime, options: RequestOptions
 ) -> Sequence[UsageItem] | Hindrance:
     rows: list[UsageItem] = []
-    cursors: list[str | None] = [None]
-    while len(cursors) <= _PAGES:
-        try:
-            page = await read_page(account, sync, since, cursors[-1], options)
-        except SyncError as error:
-            return _cannot_tell("cannot be read now", error.retry_after_seconds)
-        if page is None:
-            if not account.has_export:
-                return ()
-            return _cannot_tell("is not there now", NO_EXPORT_APART_SECONDS + 1)
-        if page.unreadable:
-            return _cannot_tell("has a row that cannot be read")
-        rows += page.items
-        if page.lacks_cursor:
-            return _cannot_tell("has a next page whose cursor cannot be read")
-        if page.next_cursor is None:
-            return rows
-        if page.next_cursor in cursors:
-            return _cannot_tell("repeats itself")
-        cursors.append(page.next_cursor)
-    return Hindrance(f"the API's export of finished jobs has more than {_PAGES} pages")
+    number = 0
+    async with aclosing(read_pages(account, sync, since, options)) as pages:
+        async for page in pages:
+            if page.unreadable:
+                return _cannot_tell("has a row that cannot be read")
+            rows += page.items
+            number += 1
+            if number == _PAGES and page.next_cursor is not None:
+                return Hindrance(f"the API's export of finished jobs has more than {_PAGES} pages")
+    return rows
 
 
 def _cannot_tell(how: str, retry_after_seconds: float | None = None) -> Hindrance:

@@ -242,7 +242,8 @@ async def test_a_finished_job_on_a_later_page_of_the_export_holds_a_create_back(
 ) -> None:
     sandbox.add_fault(NEVER_ARRIVED)
     for number in range(3):
-        page: Any = {"items": [finished(model="sync-3")], "nextCursor": f"page {number}"}
+        other = finished(model="sync-3", generationId=f"other-{number}")
+        page: Any = {"items": [other], "nextCursor": f"page {number}"}
         sandbox.add_fault(Fault(path=EXPORT, status=200, body=page))
     shows(sandbox, finished())
     error = await unknown(make)
@@ -255,7 +256,8 @@ async def test_of_an_export_without_an_end_so_many_pages_are_read_and_the_user_m
 ) -> None:
     sandbox.add_fault(NEVER_ARRIVED)
     for number in range(21):
-        page: Any = {"items": [], "nextCursor": f"page {number}"}
+        other = finished(model="sync-3", generationId=f"other-{number}")
+        page: Any = {"items": [other], "nextCursor": f"page {number}"}
         sandbox.add_fault(Fault(path=EXPORT, status=200, body=page))
     error = await unknown(make)
     assert error.retry_after_seconds is None
