@@ -1,5 +1,6 @@
 """The bill: what the jobs of a time did cost by the API's export, and whether the ledger agrees with it."""
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -11,10 +12,13 @@ from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.generation_reads import PAGE_LIMIT
 from sync_mcp.api.usage import USAGE_PAGE_LIMIT, UsageItem
 from sync_mcp.background.work import do_in_thread
-from sync_mcp.errors import APIResponseError, InvalidRequestError
+from sync_mcp.errors import APIResponseError, InvalidRequestError, SyncError
+from sync_mcp.payments.acts.kinds import KINDS
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.settling import Settling
+
+logger = logging.getLogger("sync_mcp.payments")
 
 _T = TypeVar("_T")
 
@@ -71,6 +75,8 @@ class Comparison:
     """In the ledger, and not billed."""
     open: int = 0
     """Jobs whose cost one of the two does not know yet."""
+    untold: int = 0
+    """Jobs of kinds without a published price, such as speech: the bill does not tell them."""
     unresolved: int = 0
     """Creates of the time of which nobody knows whether they made a job."""
 
@@ -124,15 +130,28 @@ async def compare_with_bill(
 ) -> Comparison:
     """Hold a ledger against the bill of a time; what it did not know of a cost it learns from that.
 
-    A cost that it had counts as it stood before.
+    A cost that it had counts as it stood before. A batch is compared as one, by the rows of its generations.
     """
     bill = await read_bill(sync, start, end)
     result = Comparison(bill_usd=bill.total_usd)
-    known = await _learn(ledger, settling, sync, bill.rows) if ledger.exists() else {}
-    for row in bill.rows:
-        _place(result, row, known.get(row.generation_id or ""))
+    known: Mapping[str, Entry] = {}
+    sent: list[Entry] = []
     if ledger.exists():
-        await _add_unbilled(result, ledger, sync, accounts, start, end, billed=known.keys())
+        known = await _learn(ledger, settling, sync, bill.rows)
+        since = (start - _ENDS_WITHIN).timestamp()
+        sent = await do_in_thread(ledger.list_sent, accounts, sync.base_url, since, end.timestamp())
+    unbilled = [entry for entry in sent if entry.generation_id not in known]
+    batches = await _find_batches(ledger, settling, sync, unbilled)
+    parts = {id for batch in batches for id in batch.ids}
+    for row in bill.rows:
+        if row.generation_id not in parts:
+            _place(result, row, known.get(row.generation_id or ""))
+    billed = await _place_batches(result, sync, batches, bill, start, end)
+    left = [one for one in unbilled if one.last_sent_at >= start.timestamp() and one.id not in billed]
+    if left:
+        # It may have ended after the time, and stand in the next bill.
+        later = await read_bill(sync, end, end + _ENDS_WITHIN)
+        _place_unbilled(result, left, {row.generation_id for row in later.rows}, ledger.store.now())
     return result
 
 
@@ -167,29 +186,78 @@ def _place(result: Comparison, row: UsageItem, entry: Entry | None) -> None:
         result.differing.append(Difference(id, held, billed, entry))
 
 
-async def _add_unbilled(
-    result: Comparison,
-    ledger: Ledger,
-    sync: AsyncSync,
-    accounts: Collection[str],
-    start: datetime,
-    end: datetime,
-    *,
-    billed: Collection[str],
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """An entry whose job the bill tells by the generations in it."""
+
+    entry: Entry
+    ids: Sequence[str]
+
+
+async def _find_batches(
+    ledger: Ledger, settling: Settling, sync: AsyncSync, entries: Sequence[Entry]
+) -> list[_Batch]:
+    """Return those of these entries whose jobs are of many generations, with the costs that are known now."""
+    batches: list[_Batch] = []
+    for entry in entries:
+        kind = KINDS.get(entry.kind)
+        if kind is None or entry.generation_id is None or kind.job_kind().is_exported:
+            continue
+        try:
+            ids = await kind.find_billed(sync, entry.generation_id, {})
+            job = await kind.find(sync, entry.generation_id, {}) if ids and entry.cost_usd is None else None
+            if job is not None and job.finished:
+                await settling.settle_job(sync, entry, job, {})
+        except SyncError as error:
+            logger.info("what entry %s is billed by is not known: %s", entry.id, error)
+            continue
+        if ids:
+            batches.append(_Batch(await do_in_thread(ledger.entry, entry.id) or entry, ids))
+    return batches
+
+
+async def _place_batches(
+    result: Comparison, sync: AsyncSync, batches: Sequence[_Batch], bill: Bill, start: datetime, end: datetime
+) -> set[int]:
+    """Put batches where they belong; return the entries of those of which the bill has a row."""
+    here = {row.generation_id: row for row in bill.rows}
+    around = dict(here)
+    if any(id not in here for batch in batches for id in batch.ids):
+        # The rows of a batch end one by one, perhaps in two bills.
+        for since, until in ((start - _ENDS_WITHIN, start), (end, end + _ENDS_WITHIN)):
+            around |= {row.generation_id: row for row in (await read_bill(sync, since, until)).rows}
+    placed: set[int] = set()
+    for entry, ids in ((batch.entry, batch.ids) for batch in batches):
+        own = Bill([here[id] for id in ids if id in here])
+        whole = Bill([around[id] for id in ids if id in around])
+        if not own.rows:
+            continue
+        placed.add(entry.id)
+        held, billed = entry.cost_usd, whole.total_usd
+        if held is not None:
+            # What another bill has of it is compared there.
+            result.ledger_usd += held - (billed - own.total_usd)
+        if held is None or whole.pending or len(whole.rows) < len(ids):
+            result.open += 1
+        elif abs(billed - held) <= _EXACT:
+            result.agreeing += len(own.rows)
+            result.agreeing_usd += own.total_usd
+        else:
+            result.differing.append(Difference(str(entry.generation_id), held, billed, entry))
+    return placed
+
+
+def _place_unbilled(
+    result: Comparison, entries: Sequence[Entry], in_next: Collection[str | None], now: float
 ) -> None:
-    """Put what the ledger has sent in the time and the bill lacks where it belongs."""
-    sent = await do_in_thread(ledger.list_sent, accounts, sync.base_url, start.timestamp(), end.timestamp())
-    unbilled = [entry for entry in sent if entry.generation_id not in billed]
-    if not unbilled:
-        return
-    # It may have ended after the time, and stand in the next bill.
-    later = await read_bill(sync, end, end + _ENDS_WITHIN)
-    in_next = {row.generation_id for row in later.rows}
-    for entry in unbilled:
-        if entry.is_unresolved(ledger.store.now()):
+    """Put what was sent in the time and the bill lacks where it belongs."""
+    for entry in entries:
+        if entry.is_unresolved(now):
             result.unresolved += 1
         elif entry.generation_id is None or entry.generation_id in in_next or entry.charged == "no":
             continue
+        elif entry.kind in KINDS and not KINDS[entry.kind].is_priced:
+            result.untold += 1
         elif entry.state == "accepted" or entry.cost_usd is None:
             result.open += 1
         elif entry.cost_usd:

@@ -35,6 +35,7 @@ async def compare_ledger(context: CallContext, arguments: CompareArguments) -> C
         missing_in_bill=len(found.missing_there),
         open=found.open or None,
         unresolved=found.unresolved or None,
+        not_in_bill=found.untold or None,
         differences=rows[begin : begin + _ROWS],
         next_cursor=cursor,
         next_step=_next_step(found, cursor),
@@ -78,6 +79,13 @@ def _next_step(found: Comparison, cursor: str | None) -> str:
         total = dollars(found.bill_usd)
         steps.append(
             f"Tell the user that ledger and bill agree on {count_of(found.agreeing, 'job')}: {total}."
+            if found.agreeing
+            else "Tell the user that neither the bill nor the ledger has a job that ended then."
+        )
+    if found.untold:
+        steps.append(
+            f"{count_of(found.untold, 'job')} of speech or a cloned voice could not be compared: the bill "
+            "does not tell what these cost."
         )
     if cursor:
         steps.append(f"For more differences, the same call with cursor {cursor}.")

@@ -104,6 +104,8 @@ class CompareAnswer(Answer):
     missing_in_bill: int
     open: int | None = None
     unresolved: int | None = None
+    not_in_bill: int | None = None
+    """So many are of kinds that the bill does not tell, such as speech: they are not compared."""
     differences: list[DifferenceRow]
     next_cursor: str | None = None
 

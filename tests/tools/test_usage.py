@@ -15,7 +15,7 @@ from sync_mcp import AsyncSync, Audio, InvalidRequestError, Settings, Video, cre
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.tools.periods import read_period
 
-from .assistant import Assistant, Facts, asked, media
+from .assistant import Assistant, Facts, asked, media, quote_in
 
 pytestmark = pytest.mark.anyio
 
@@ -368,6 +368,88 @@ async def test_a_job_that_ends_in_the_next_period_is_missing_in_neither(
     period = f"{(sent - timedelta(minutes=1)).isoformat()}/{(sent + timedelta(seconds=2)).isoformat()}"
     told = await keeper.facts("compare_ledger", period=period)
     assert (told["agrees"], told["agreeing"], told["bill_usd"]) == (True, 0, 0.0)
+
+
+async def test_a_batch_is_compared_as_one_by_the_rows_of_its_generations(
+    keeper: Assistant, sandbox: Sandbox
+) -> None:
+    rows = [{"model": "lipsync-2", "input": media(sandbox, number)} for number in range(20)]
+    await make(keeper, sandbox, 50)
+    made = await keeper.facts("create_batch", rows=rows)
+    running = await keeper.facts("compare_ledger", period=month_of(sandbox))
+    assert (running["agrees"], running["open"], running["differences"]) == (False, 1, [])
+    sandbox.advance(900)
+    told = await keeper.facts("compare_ledger", period=month_of(sandbox))
+    assert (told["agrees"], told["agreeing"], told["differences"]) == (True, 21, [])
+    assert told["bill_usd"] == told["ledger_usd"] == pytest.approx(21 * COST)
+    # What the bill says of one row is held against the whole.
+    [one, *rest] = (await keeper.facts("get_costs", period=month_of(sandbox), limit=30))["rows"]
+    ended = now_of(sandbox).isoformat()
+    bill = [
+        {
+            "generationId": row["generation_id"],
+            "generationStatus": "COMPLETED",
+            "availability": "complete",
+            "totalCostUsd": str(row["cost_usd"]),
+            "finishedAt": ended,
+        }
+        for row in (one, *rest)
+    ]
+    bill[-1]["totalCostUsd"] = "0.3"
+    sandbox.add_fault(Fault(path=EXPORT, status=200, body=bill_of(*bill)))
+    told = await keeper.facts("compare_ledger", period=month_of(sandbox))
+    assert (told["agrees"], told["agreeing"]) == (False, 1)
+    [difference] = told["differences"]
+    assert (difference["generation_id"], difference["what"]) == (made["batch_id"], "differing")
+    assert difference["ledger_usd"] == pytest.approx(20 * COST)
+    assert difference["bill_usd"] == pytest.approx(19 * COST + 0.3)
+
+
+async def test_a_batch_whose_rows_end_in_two_periods_agrees_in_each(
+    keeper: Assistant, sandbox: Sandbox
+) -> None:
+    rows = [{"model": "lipsync-2", "input": media(sandbox, number)} for number in range(20)]
+    made = await keeper.facts("create_batch", rows=rows)
+    sandbox.advance(900)
+    assert (await keeper.facts("get_batch", batch_id=made["batch_id"]))["cost_usd"]
+    costs = await keeper.facts("get_costs", period=month_of(sandbox), limit=30)
+    assert costs["jobs"] == 20
+
+    def row(told: Facts) -> Facts:
+        return {
+            "generationId": told["generation_id"],
+            "generationStatus": "COMPLETED",
+            "availability": "complete",
+            "totalCostUsd": str(told["cost_usd"]),
+        }
+
+    here, there = costs["rows"][:12], costs["rows"][12:]
+    # The bill of the period, of the day before it, and of the day after it.
+    for part in (here, here[:0], there):
+        sandbox.add_fault(Fault(path=EXPORT, status=200, body=bill_of(*map(row, part))))
+    told = await keeper.facts("compare_ledger", period=month_of(sandbox))
+    assert (told["agrees"], told["agreeing"], told["differences"]) == (True, 12, [])
+    assert told["bill_usd"] == told["ledger_usd"] == pytest.approx(12 * COST)
+
+
+async def test_what_the_bill_never_tells_is_not_compared_and_said_to_be(
+    keeper: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.configure(speech_jobs=False)
+    voice = (await keeper.facts("list_voices"))["voices"][0]["voice_id"]
+    speech: Facts = {"script": "Good morning.", "voice_id": voice}
+    asked_for = await keeper.error("create_speech", speech)
+    await keeper.facts("create_speech", speech, quote_id=quote_in(asked_for))
+    told = await keeper.facts("compare_ledger", period=month_of(sandbox))
+    assert (told["agrees"], told["not_in_bill"], told.get("open")) == (True, 1, None)
+    assert "could not be compared" in told["next_step"]
+
+
+async def test_a_period_without_jobs_is_said_to_have_none(keeper: Assistant) -> None:
+    told = await keeper.facts("compare_ledger", period="2025")
+    assert (
+        told["next_step"] == "Tell the user that neither the bill nor the ledger has a job that ended then."
+    )
 
 
 async def test_running_jobs_and_creates_of_unknown_outcome_keep_it_undecided(

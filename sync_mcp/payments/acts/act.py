@@ -250,6 +250,15 @@ class PaidAct(ABC, Generic[JobT_co]):
         return None
 
     @classmethod
+    async def find_billed(cls, sync: AsyncSync, job_id: str, options: RequestOptions) -> Sequence[str]:
+        """Return the ids by which the API's export tells what a job of this kind did cost; none without it.
+
+        Raises:
+            SyncError: the API cannot tell.
+        """
+        return (job_id,) if cls.job_kind().is_exported else ()
+
+    @classmethod
     def status_of(cls, job: Job) -> str:
         """Return how a job stands, in the ledger's words: the API's, but for a job that has its result."""
         return COMPLETED if job.status == cls.completed_status else job.status

@@ -170,6 +170,16 @@ class BatchAct(PaidAct[Batch]):
         return None
 
     @classmethod
+    async def find_billed(cls, sync: AsyncSync, job_id: str, options: RequestOptions) -> Sequence[str]:
+        """Return the ids of its generations, once it has ended.
+
+        Raises:
+            SyncError: it has not, or the API cannot tell.
+        """
+        results = await sync.batches.results(job_id, request_options=options)
+        return [row.generation_id for row in results if row.generation_id]
+
+    @classmethod
     async def cost_of(cls, sync: AsyncSync, job_id: str, options: RequestOptions) -> GenerationCost | None:
         """Return what the generations of a batch did cost together, by the API's export; None without it."""
         try:
