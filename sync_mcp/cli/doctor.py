@@ -21,9 +21,17 @@ from pydantic import JsonValue, SecretStr
 
 from sync_mcp._version import __version__
 from sync_mcp.api.client import AsyncSync, Ping
+from sync_mcp.api.public_hosts import may_be_public
 from sync_mcp.cli.documents import print_document
 from sync_mcp.cli.findings import Finding, describe, faults, report
-from sync_mcp.cli.flags import home_of_flags, read_settings, settings_of_flags, sources
+from sync_mcp.cli.flags import (
+    MEND_DEAFNESS,
+    find_deafness,
+    home_of_flags,
+    read_settings,
+    settings_of_flags,
+    sources,
+)
 from sync_mcp.cli.sandbox import has_media, own_sandbox
 from sync_mcp.cli.screen import show_lines, waiting
 from sync_mcp.errors import (
@@ -54,9 +62,12 @@ _WITHOUT_MEDIA = (
     "preview_generation does not work, and files are not checked before they are paid for nor when saved"
 )
 _MEND_ROOTS = "Make the folder or give access to it, or correct SYNC_MCP_MEDIA_ROOTS or --root."
+_MEND_PUBLIC_URL = "Set SYNC_MCP_PUBLIC_URL to where this server is reached from the internet."
 _MEND_RESULTS = "Make the folder or give access to it, or correct SYNC_MCP_DOWNLOAD_DIR."
 _MEND_QUOTES = "Take the quotes off SYNC_API_KEY: they are sent as a part of it."
 _QUOTES = "\"'`"
+_PRICED = {"create_generation", "create_batch"}
+"""The tools that pay for what the API publishes a price of."""
 _MAKE_KEY = "Make a key at https://sync.so/settings/api-keys and set SYNC_API_KEY."
 _ANOTHER_HOME = "Make the folder writable, or name another one in SYNC_MCP_HOME: without it nothing is paid."
 _SET_CLOCK = "Set this machine's clock: certificates and signed URLs go by it."
@@ -104,9 +115,11 @@ async def examine(
         *_settings(settings, origins),
         _tools(settings),
         *_exposure(settings),
+        *_webhooks(settings),
         _media(has_media, needed=settings.sandbox),
         *await to_thread.run_sync(_folders, settings),
         *_check_budget(settings),
+        *_check_unpriced(settings),
         await to_thread.run_sync(_ledger, settings),
         *_open_home(settings),
         *await _network(settings, sandbox_url),
@@ -230,6 +243,28 @@ def _is_served(host: str, port: int) -> bool:
         asked.close()
 
 
+def _webhooks(settings: Settings) -> Iterator[Finding]:
+    """Yield what is to be said of webhooks, where a setting for them is set."""
+    url, host, deafness = settings.public_url, settings.public_host, find_deafness(settings)
+    if host is not None and not may_be_public(host):
+        state = f"{url} is within a private network, where the API reaches nothing"
+        yield Finding("webhooks", state, _MEND_PUBLIC_URL, "url_not_public")
+    if deafness is not None:
+        yield Finding("webhooks", deafness, MEND_DEAFNESS, "webhook_secret_missing", is_ours=True)
+    elif url is not None and not settings.http:
+        told = "jobs name SYNC_MCP_PUBLIC_URL, where a server over HTTP with the same ledger has to take them"
+        yield Finding("webhooks", told)
+    elif settings.webhook_secret is not None and not settings.http:
+        yield Finding("webhooks", "not taken: SYNC_MCP_WEBHOOK_SECRET counts over HTTP alone")
+    elif settings.webhook_secret is not None:
+        who = (
+            "no job by itself: SYNC_MCP_PUBLIC_URL is not set"
+            if url is None
+            else "each job that names no other"
+        )
+        yield Finding("webhooks", f"taken, and named by {who}")
+
+
 def _media(has_media: bool, *, needed: bool) -> Finding:
     found, pillow = _version("av"), _version("pillow")
     if has_media and pillow != _NOT_INSTALLED:
@@ -299,13 +334,40 @@ def _check_budget(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _check_unpriced(settings: Settings) -> Iterator[Finding]:
+    """Yield why what has no published price would be refused, where a tool for it is on."""
+    tools = sorted(_list_paid_tools(settings) - _PRICED)
+    if not tools or not settings.limits:
+        return
+    held, most = settings.unpriced_usd, min(settings.limits.values())
+    if held is None:
+        yield Finding(
+            "money",
+            f"{' and '.join(tools)} are refused under the limits that are set, since the API publishes no "
+            "price: SYNC_MCP_UNPRICED_USD would say what to hold for each",
+            is_ours=True,
+        )
+    elif held > most:
+        yield Finding(
+            "money",
+            f"SYNC_MCP_UNPRICED_USD is above a limit, so that {' and '.join(tools)} are always refused",
+            f"Set it to {most:f} at most, the lowest limit, or raise that.",
+            "unpriced_above_limit",
+            is_ours=True,
+        )
+
+
 def _has_paid_tool(settings: Settings) -> bool:
+    return bool(_list_paid_tools(settings))
+
+
+def _list_paid_tools(settings: Settings) -> set[str]:
     try:
         selection = _select_tools(settings)
     except ConfigurationError:
         # Such a server does not start.
-        return False
-    return any(tool.paid for name, tool in selection.tools.items() if name not in selection.withheld)
+        return set()
+    return {name for name, tool in selection.tools.items() if tool.paid and name not in selection.withheld}
 
 
 def _ledger(settings: Settings) -> Finding:

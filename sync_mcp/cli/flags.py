@@ -13,6 +13,7 @@ from sync_mcp.settings import Settings
 
 HTTP_FLAGS = {name: Settings.FLAGS[name] for name in ("http_host", "http_port", "http_allowed_hosts")}
 """The flags of serving HTTP, by the settings that they override."""
+MEND_DEAFNESS = "Set the organization's secret as SYNC_MCP_WEBHOOK_SECRET, or leave SYNC_MCP_PUBLIC_URL out."
 
 
 def read_settings(arguments: argparse.Namespace) -> Settings:
@@ -26,6 +27,16 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     if idle and not settings.http:
         raise ConfigurationError(f"{', '.join(idle)} says nothing without --http: add that, or leave it out.")
     return settings
+
+
+def find_deafness(settings: Settings) -> str | None:
+    """Return why this server does not take the webhooks that its jobs name it for; None where it does."""
+    if settings.http and settings.public_url is not None and settings.webhook_secret is None:
+        return (
+            "SYNC_MCP_PUBLIC_URL is set without SYNC_MCP_WEBHOOK_SECRET: this server takes no webhooks, and "
+            "unless another one with the same ledger does, ends of jobs are noticed late"
+        )
+    return None
 
 
 @contextmanager

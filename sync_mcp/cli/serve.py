@@ -9,7 +9,7 @@ from functools import partial
 
 import anyio
 
-from sync_mcp.cli.flags import read_settings, read_tokens
+from sync_mcp.cli.flags import MEND_DEAFNESS, find_deafness, read_settings, read_tokens
 from sync_mcp.cli.hosts import http_origin
 from sync_mcp.cli.sandbox import own_sandbox
 from sync_mcp.cli.streams import log_to_stderr
@@ -35,6 +35,9 @@ def run(arguments: argparse.Namespace) -> None:
     settings.check_key()
     log_to_stderr(settings.log_level)
     _warn_of_open_home(settings)
+    deafness = find_deafness(settings)
+    if deafness is not None:
+        logger.warning("%s. %s", deafness, MEND_DEAFNESS)
     sweep()
     put_off_sdk_packages()
     if settings.http:

@@ -469,6 +469,68 @@ def test_spending_without_asking_and_without_end_is_told_and_is_no_fault(
     assert ("money      nobody is asked" in done.stdout) == is_told
 
 
+@pytest.mark.parametrize(
+    ("environment", "state", "remedy"),
+    [
+        ({"SYNC_MCP_BUDGET_USD": "20"}, "SYNC_MCP_UNPRICED_USD would say what to hold", None),
+        (
+            {"SYNC_MCP_BUDGET_USD": "20", "SYNC_MCP_UNPRICED_USD": "3", "SYNC_MCP_MAX_USD_PER_JOB": "2.50"},
+            "SYNC_MCP_UNPRICED_USD is above a limit",
+            "Set it to 2.50 at most",
+        ),
+        ({"SYNC_MCP_BUDGET_USD": "20", "SYNC_MCP_UNPRICED_USD": "0.1"}, None, None),
+        ({}, None, None),
+        ({"SYNC_MCP_BUDGET_USD": "20", "SYNC_MCP_TOOLSETS": "core"}, None, None),
+    ],
+)
+def test_what_has_no_published_price_and_is_refused_under_the_limits_is_told(
+    sandbox: Sandbox, environment: dict[str, str], state: str | None, remedy: str | None
+) -> None:
+    known = {"SYNC_BASE_URL": sandbox.url, "SYNC_API_KEY": KEY, "SYNC_MCP_TOOLSETS": "core,voices"}
+    done = examined(command=(COMMAND,), **{**known, **environment})
+    told = re.findall(r"^money .*SYNC_MCP_UNPRICED_USD.*$", done.stdout, re.MULTILINE)
+    assert [(state or "") in line for line in told] == ([] if state is None else [True])
+    assert (remedies(done.stdout).get("money") or "").startswith(remedy or "")
+    assert done.returncode == (0 if remedy is None else 1)
+
+
+HTTP = ["--http", "--port", "0"]
+PUBLIC = {"SYNC_MCP_PUBLIC_URL": "https://mcp.example.com"}
+SECRET = {"SYNC_MCP_WEBHOOK_SECRET": "whsec_0123456789abcdef0123"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "state", "remedy"),
+    [
+        (HTTP, PUBLIC, "this server takes no webhooks", "Set the organization's secret"),
+        (HTTP, PUBLIC | SECRET, "taken, and named by each job", None),
+        (HTTP, SECRET, "named by no job by itself", None),
+        ([], SECRET, "counts over HTTP alone", None),
+        ([], PUBLIC, "a server over HTTP with the same ledger", None),
+        (
+            HTTP,
+            SECRET | {"SYNC_MCP_PUBLIC_URL": "https://10.0.0.5:8443"},
+            "https://10.0.0.5:8443 is within a private network",
+            "reached from the internet",
+        ),
+        ([], {"SYNC_MCP_PUBLIC_URL": "https://localhost"}, "is within a private network", "internet"),
+    ],
+)
+def test_settings_of_webhooks_that_do_not_go_together_are_told(
+    sandbox: Sandbox, flags: list[str], environment: dict[str, str], state: str, remedy: str | None
+) -> None:
+    known = {"SYNC_BASE_URL": sandbox.url, "SYNC_API_KEY": KEY, "SYNC_MCP_HTTP_TOKEN": TOKEN}
+    done = examined(*flags, command=(COMMAND,), **known, **environment)
+    assert re.search(rf"^webhooks +.*{re.escape(state)}", done.stdout, re.MULTILINE)
+    assert (remedy or "") in remedies(done.stdout).get("webhooks", "")
+    assert done.returncode == (0 if remedy is None else 1)
+
+
+def test_nothing_is_said_of_webhooks_where_none_are_asked_for(sandbox: Sandbox) -> None:
+    done = examined(SYNC_BASE_URL=sandbox.url, SYNC_API_KEY=KEY)
+    assert not re.search(r"^webhooks ", done.stdout, re.MULTILINE)
+
+
 def test_the_limits_are_shown_as_they_are_set(sandbox: Sandbox) -> None:
     done = examined(
         SYNC_BASE_URL=sandbox.url,

@@ -400,3 +400,34 @@ def test_what_is_set_here_and_not_in_a_hosts_configuration_is_named() -> None:
     assert "SYNC_BASE_URL, SYNC_MCP_BUDGET_USD" in done.stderr
     assert done.stderr.count("\n") == 1
     assert "[mcp_servers." in done.stdout
+
+
+# It ends before it serves: nobody else could come, but from a host that is not named.
+_OPEN_HTTP = ("--http", "--host", "0.0.0.0")
+_PUBLIC = {
+    "SYNC_MCP_PUBLIC_URL": "https://mcp.example.com",
+    "SYNC_MCP_HTTP_TOKEN": "a-Token-of-24-characters",
+}
+_WEBHOOKS = {"SYNC_MCP_WEBHOOK_SECRET": "whsec_0123456789abcdef0123"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "is_warned"),
+    [
+        (_OPEN_HTTP, _PUBLIC, True),
+        (_OPEN_HTTP, _PUBLIC | _WEBHOOKS, False),
+        (_OPEN_HTTP, {}, False),
+        # Another server, over HTTP, takes the webhooks that its jobs name.
+        ((), _PUBLIC, False),
+    ],
+    ids=["no secret", "with its secret", "no public URL", "over stdio"],
+)
+def test_a_server_that_takes_no_webhooks_though_jobs_name_it_says_so_once_at_its_start(
+    arguments: Sequence[str], environment: dict[str, str], is_warned: bool
+) -> None:
+    done = _run(*arguments, environment={"SYNC_API_KEY": KEY, **environment})
+    warned = re.findall(r"^.*SYNC_MCP_WEBHOOK_SECRET.*$", done.stderr, re.MULTILINE)
+    assert len(warned) == is_warned, done.stderr
+    assert all(
+        "this server takes no webhooks" in line and "Set the organization's secret" in line for line in warned
+    )
