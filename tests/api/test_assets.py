@@ -26,7 +26,7 @@ from sync_mcp.api import downloads as downloads_module, storage
 from sync_mcp.api.downloads import fetch_file, move_into_place
 from sync_mcp.api.http import Transport
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 
 from .conftest import KEY, trail, until
 from .raw_server import Answer, RawServer, answer
@@ -38,7 +38,7 @@ both_backends = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 Serve = Callable[..., RawServer]
 ClientOf = Callable[..., AsyncSync]
 
-CLIP, SPEECH = SAMPLES / "speaker.mp4", SAMPLES / "speech.wav"
+CLIP, SPEECH = sample("speaker.mp4"), sample("speech.wav")
 NOBODY = "00000000-0000-4000-8000-000000000000"
 CONTENT = os.urandom(3 * 1024 * 1024 + 7)
 

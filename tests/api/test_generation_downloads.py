@@ -7,7 +7,7 @@ import pytest
 
 from sync_mcp import APIResponseError, AsyncSync, FileRefused, NoOutput, NotFoundError
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 
 from .conftest import KEY, make
 from .raw_server import Answer, RawServer, answer
@@ -146,7 +146,7 @@ async def test_only_https_urls_of_hosts_are_asked(
 async def test_an_own_redirect_is_followed_and_the_key_stays_behind(
     serve: Serve, client_of: ClientOf, tmp_path: Path
 ) -> None:
-    content = (SAMPLES / "speaker.mp4").read_bytes()
+    content = sample("speaker.mp4").read_bytes()
     api = serve(Answer())
     api.answers[:] = [
         answer(200, {"id": "g1", "status": "COMPLETED", "outputUrl": f"{api.url}/file"}),

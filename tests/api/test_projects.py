@@ -16,7 +16,7 @@ from sync_mcp import (
     Video,
 )
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 
 from .conftest import trail
 from .raw_server import RawServer, answer
@@ -76,7 +76,7 @@ async def test_pages_of_projects_follow_each_other_the_one_changed_last_first(sy
 
 
 async def test_an_asset_is_put_into_a_project_and_taken_out(sync: AsyncSync) -> None:
-    asset = await sync.assets.upload(SAMPLES / "speech.wav")
+    asset = await sync.assets.upload(sample("speech.wav"))
     project = await sync.projects.create("Spring")
     await sync.projects.add_asset(project.id, asset.id)
     assert (await sync.assets.list(project_id=project.id)).items == [asset]
@@ -88,7 +88,7 @@ async def test_an_asset_is_put_into_a_project_and_taken_out(sync: AsyncSync) -> 
 
 
 async def test_with_a_project_its_own_assets_go_and_shared_ones_stay(sync: AsyncSync) -> None:
-    own, shared = [await sync.assets.upload(SAMPLES / name) for name in ("speech.wav", "speaker.mp4")]
+    own, shared = [await sync.assets.upload(sample(name)) for name in ("speech.wav", "speaker.mp4")]
     one, two = [await sync.projects.create(name) for name in ("One", "Two")]
     for asset in (own, shared):
         await sync.projects.add_asset(one.id, asset.id)

@@ -37,7 +37,7 @@ from sync_mcp.api.formats import media_format
 from sync_mcp.api.http import Transport
 from sync_mcp.api.uploads import name_to_send, open_file
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 
 from .conftest import KEY, trail, until
 from .raw_server import Answer, RawServer, answer
@@ -49,7 +49,7 @@ both_backends = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 Serve = Callable[..., RawServer]
 ClientOf = Callable[..., AsyncSync]
 
-CLIP = (SAMPLES / "speaker.mp4").read_bytes()
+CLIP = sample("speaker.mp4").read_bytes()
 WAV_HEAD = b"RIFF\x00\x00\x00\x00WAVEfmt "
 ASK, PUT, REGISTER = "POST /v2/assets/upload", "PUT", "POST /v2/assets"
 

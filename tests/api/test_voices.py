@@ -8,7 +8,7 @@ import pytest
 
 from sync_mcp import APIResponseError, AsyncSync, InvalidRequestError, NotFoundError, OutcomeUnknown, Voice
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SPEECH
+from sync_mcp.sandbox.media.samples import sample
 
 from .conftest import trail
 from .raw_server import RawServer, answer
@@ -122,7 +122,7 @@ def posts(sandbox: Sandbox) -> list[object]:
 async def test_a_voice_is_cloned_from_an_asset_found_by_its_id_and_deleted(
     sandbox: Sandbox, sync: AsyncSync
 ) -> None:
-    asset = await sync.assets.upload(SPEECH)
+    asset = await sync.assets.upload(sample("speech.wav"))
     made = await sync.voices.clone(name=" Ada Li ", consent=CONSENT, asset_id=asset.id)
     assert posts(sandbox) == [{"name": "Ada Li", "provider": "elevenlabs", "assetId": asset.id}]
     assert (await sync.voices.get(made.id)).name == made.name == "Ada Li"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.bench.wire import OURS, StdioServer, stdio_server
 
 UPLOAD_BYTES = int(os.environ.get("BENCH_UPLOAD_MIB", "5120")) * 1024**2 - 4096
@@ -46,7 +46,7 @@ async def large_uploads() -> Uploads:
         settings = {"SYNC_MCP_MEDIA_ROOTS": folder, "SYNC_MCP_HOME": str(Path(folder, "home"))}
         async with stdio_server(OURS, url, **settings) as server:
             small = Path(folder, "small.mp4")
-            shutil.copy(SAMPLES / "speaker.mp4", small)
+            shutil.copy(sample("speaker.mp4"), small)
             await _upload(server, small)
             with _most_memory(server.process.pid) as memory:
                 idle = memory[0]
@@ -79,7 +79,7 @@ def _rival_seconds(path: Path, url: str) -> float:
 
 def _make_clip(path: Path) -> None:
     """Write a real video, and after it a box of nothing that makes it large."""
-    clip = (SAMPLES / "speaker.mp4").read_bytes()
+    clip = sample("speaker.mp4").read_bytes()
     with path.open("wb") as file:
         file.write(clip + struct.pack(">I4sQ", 1, b"free", UPLOAD_BYTES - len(clip)))
         file.truncate(UPLOAD_BYTES)

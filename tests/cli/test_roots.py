@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.cli.test_hosts import config
 from tests.server.host import hosted, text
 
@@ -13,7 +13,7 @@ def test_each_folder_of_a_flag_is_open_and_those_of_the_variable_no_more(tmp_pat
     first, second, named = (tmp_path / name for name in ("first", "second clips", "named"))
     for folder in (first, second, named):
         folder.mkdir()
-        shutil.copy(SAMPLES / "speaker.jpg", folder)
+        shutil.copy(sample("speaker.jpg"), folder)
     flags = ["--root", str(first), "--root", str(second)]
     with hosted("--sandbox", *flags, env={"SYNC_MCP_MEDIA_ROOTS": str(named)}) as host:
         for folder in (first, second):

@@ -31,7 +31,7 @@ from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits
 from sync_mcp.payments.price import Price
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from sync_mcp.tools.core import TOOLS
 from sync_mcp.tools.prompts import PROMPTS
 from tests.docs.pages import PAGES, README, ROOT, read_pages
@@ -217,7 +217,7 @@ def test_the_story_is_six_calls_that_make_and_save_a_video(tmp_path: Path) -> No
     # One that is allowed on every system, where the user has set no folders.
     downloads = tmp_path / "Downloads"
     downloads.mkdir()
-    shutil.copy(SAMPLES / "speaker.mp4", downloads / "talk.mp4")
+    shutil.copy(sample("speaker.mp4"), downloads / "talk.mp4")
     [story] = [block for block in blocks("text") if block.startswith("list_voices ")]
     calls = [line.split(" ", 1) for line in story.splitlines()]
     known: dict[str, str] = {}
@@ -350,7 +350,7 @@ def told_errors() -> dict[str, str]:
     return {code: f"{code}: {words}" for code, words in quoted}
 
 
-def test_the_errors_that_the_page_quotes_are_told_letter_for_letter() -> None:
+def test_the_errors_that_the_page_quotes_are_told_letter_for_letter(tmp_path: Path) -> None:
     def clip(path: Path | str) -> list[Any]:
         return [
             {"type": "video", "path": str(path)},
@@ -360,10 +360,11 @@ def test_the_errors_that_the_page_quotes_are_told_letter_for_letter() -> None:
     quoted = told_errors()
     with hosted() as host:
         assert text(host.call("get_account")).startswith(quoted.pop("api_key_missing"))
-    with hosted("--sandbox", env={"SYNC_MCP_MEDIA_ROOTS": str(SAMPLES)}) as host:
+    with hosted("--sandbox", env={"SYNC_MCP_MEDIA_ROOTS": str(tmp_path)}) as host:
         refused = host.call("create_generation", input=clip("/etc/talk.mp4"))
         assert text(refused).startswith(quoted.pop("file_not_allowed"))
-        asked = host.call("create_generation", input=clip(SAMPLES / "speaker.mp4"), model="sync-3")
+        talk = shutil.copy(sample("speaker.mp4"), tmp_path / "talk.mp4")
+        asked = host.call("create_generation", input=clip(talk), model="sync-3")
         assert text(asked).startswith(quoted.pop("approval_required"))
     unknown = OutcomeUnknown("", idempotency_key="key", sent_at="…")
     assert f"{unknown.code}: {unknown.message}".startswith(quoted.pop("outcome_unknown"))

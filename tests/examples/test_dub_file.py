@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sync_mcp.media.decoding.probe import probe
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.media.clips import frozen_at_first, make_media
 from tests.serving.stdio.forked import run_forked
 
@@ -17,7 +17,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "dub_file.py"
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    return Path(shutil.copy(SAMPLES / "speaker.mp4", tmp_path / "talk.mp4"))
+    return Path(shutil.copy(sample("speaker.mp4"), tmp_path / "talk.mp4"))
 
 
 def run(clip: Path, *flags: str) -> subprocess.CompletedProcess[str]:

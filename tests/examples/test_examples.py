@@ -12,7 +12,7 @@ import pytest
 
 from sync_mcp.media.decoding.probe import probe
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.serving.stdio.forked import run_forked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -83,7 +83,7 @@ def two_speakers(sandbox: Sandbox, clip: Path, *flags: str) -> subprocess.Comple
 def test_two_speakers_of_a_clip_say_a_line_each_in_a_voice_of_their_own(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    clip = Path(shutil.copy(SAMPLES / "speaker.mp4", tmp_path / "interview.mp4"))
+    clip = Path(shutil.copy(sample("speaker.mp4"), tmp_path / "interview.mp4"))
     done = two_speakers(sandbox, clip, "--yes")
     assert done.returncode == 0, done.stderr
     assert probe(tmp_path / "interview.speakers.mp4").has_audio
@@ -104,7 +104,7 @@ def test_two_speakers_are_told_what_is_wrong_before_anything_is_paid(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     charged = len(sandbox.charges)
-    clip = Path(shutil.copy(SAMPLES / "speaker.mp4", tmp_path / "interview.mp4"))
+    clip = Path(shutil.copy(sample("speaker.mp4"), tmp_path / "interview.mp4"))
     for voice, face, told in (("nobody", "-", "0 voices are called"), ("Ada - warm", "320", "is no point")):
         done = two_speakers(sandbox, clip, "--say", "4", "4.5", voice, face, "Well.", "--yes")
         assert done.returncode == 1

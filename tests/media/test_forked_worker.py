@@ -7,12 +7,12 @@ import sys
 import anyio
 import pytest
 
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.media.forked_worker import started
 from tests.serving.stdio.forked import ForkedProcess
 
 WAIT_SECONDS = 60
-CLIP = SAMPLES / "speaker.mp4"
+CLIP = sample("speaker.mp4")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked on this system")
 
 

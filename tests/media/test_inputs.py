@@ -12,7 +12,7 @@ from sync_mcp.background.work import Work
 from sync_mcp.errors import FileRefused, UnderWay
 from sync_mcp.media.inputs import InputFile, LocalReader
 from sync_mcp.media.paths.roots import MediaRoots
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +47,7 @@ async def test_a_file_that_cannot_be_decoded_is_named_though_its_name_is_a_word_
     tmp_path: Path, name: str
 ) -> None:
     path = tmp_path / name
-    path.write_bytes((SAMPLES / "speaker.mp4").read_bytes()[:-2000])
+    path.write_bytes(sample("speaker.mp4").read_bytes()[:-2000])
     refused = await read(path)
     assert isinstance(refused, FileRefused)
     assert refused.message.startswith(f"{name} is cut short: ")
@@ -55,7 +55,7 @@ async def test_a_file_that_cannot_be_decoded_is_named_though_its_name_is_a_word_
 
 async def test_a_file_that_is_still_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "Not finished"
-    path.write_bytes((SAMPLES / "speaker.mp4").read_bytes())
+    path.write_bytes(sample("speaker.mp4").read_bytes())
     under_way = await read(path, seconds=0.0)
     assert isinstance(under_way, UnderWay)
     assert under_way.message.startswith("Not finished: Not finished: ")
@@ -63,12 +63,12 @@ async def test_a_file_that_is_still_read_is_named(tmp_path: Path) -> None:
 
 async def test_what_was_read_stays_open_and_is_named_as_on_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "talk.mp4"
-    path.write_bytes((SAMPLES / "speaker.mp4").read_bytes())
+    path.write_bytes(sample("speaker.mp4").read_bytes())
     media = await read(path)
     assert isinstance(media, InputFile)
     path.unlink()
     media.file.seek(0)
-    assert media.file.read() == (SAMPLES / "speaker.mp4").read_bytes()
+    assert media.file.read() == sample("speaker.mp4").read_bytes()
     assert media.name == "talk.mp4"
 
 

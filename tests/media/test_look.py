@@ -17,12 +17,12 @@ from sync_mcp.media.decoding import look as looking
 from sync_mcp.media.decoding.findings import MediaError
 from sync_mcp.media.decoding.look import contact_sheet, examine, is_available, look
 from sync_mcp.media.decoding.probe import probe
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.media.clips import frozen, make_media
 
 pytestmark = pytest.mark.anyio
 
-CLIP = SAMPLES / "speaker.mp4"
+CLIP = sample("speaker.mp4")
 _START = looking._start  # pyright: ignore[reportPrivateUsage]
 
 
@@ -443,7 +443,7 @@ async def test_a_result_that_was_cut_off_does_not_decode_to_its_end(tmp_path: Pa
 async def test_what_is_not_there_is_neither_moving_nor_heard(tmp_path: Path) -> None:
     single = await examine(make_media(tmp_path / "single.mp4", picture="libx264", frames=1))
     assert (single.picture_moves, single.sound_is_heard) == (None, None)
-    voice = await examine(SAMPLES / "speech.wav")
+    voice = await examine(sample("speech.wav"))
     assert (voice.picture_moves, voice.sound_is_heard) == (None, True)
     assert voice.counted_seconds == pytest.approx(4.5, abs=0.01)
 

@@ -9,7 +9,7 @@ from PIL import Image
 from sync_mcp.errors import FileRefused
 from sync_mcp.media.decoding.findings import ContactSheet
 from sync_mcp.media.decoding.look import contact_sheet, examine
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.media.clips import make_media
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +40,7 @@ def _red(pixel: float | tuple[int, ...] | None) -> bool:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_nine_frames_show_the_whole_length() -> None:
-    sheet = await contact_sheet(SAMPLES / "speaker.mp4")
+    sheet = await contact_sheet(sample("speaker.mp4"))
     assert _opened(sheet).size == (639, 639)
     assert sheet.duration_seconds == 5.0
     times = sheet.frame_seconds
@@ -148,12 +148,12 @@ async def test_a_video_that_breaks_off_is_shown_as_far_as_it_goes(tmp_path: Path
 
 
 async def test_a_photo_is_shown_without_a_time() -> None:
-    sheet = await contact_sheet(SAMPLES / "speaker.jpg")
+    sheet = await contact_sheet(sample("speaker.jpg"))
     _opened(sheet)
     assert (sheet.duration_seconds, sheet.frame_seconds) == (None, ())
 
 
 async def test_sound_alone_is_refused_for_that() -> None:
     with pytest.raises(FileRefused, match=r"speech\.wav has sound alone, and no picture") as refused:
-        await contact_sheet(SAMPLES / "speech.wav")
+        await contact_sheet(sample("speech.wav"))
     assert refused.value.code == "file_damaged"

@@ -21,7 +21,7 @@ from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.limits import Limits
 from sync_mcp.payments.stores.sqlite import SqliteStore
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 
 from .entries import LedgerOf
 
@@ -180,7 +180,7 @@ def make(sync: AsyncSync, guard: Guard, request_of: Callable[..., GenerationRequ
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     clip = tmp_path / "clip.mp4"
-    shutil.copy(SAMPLES / "speaker.mp4", clip)
+    shutil.copy(sample("speaker.mp4"), clip)
     return Files(clip)
 
 

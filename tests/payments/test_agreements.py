@@ -17,7 +17,7 @@ from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.files import asset_key, with_assets
 from sync_mcp.payments.intention import Intention
 from sync_mcp.sandbox import Fault, RecordedRequest, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 
 from .conftest import CREATE, NEVER_MADE, Asker, leave_in_doubt, paid, sent
 from .entries import JOB, begun, found, intended, made, now_of, priced, quoted, wished
@@ -227,7 +227,7 @@ class Files:
 @pytest.fixture
 def files(sandbox: Sandbox, tmp_path: Path) -> Files:
     clip = tmp_path / "clip.mp4"
-    shutil.copy(SAMPLES / "speaker.mp4", clip)
+    shutil.copy(sample("speaker.mp4"), clip)
     return Files(sandbox, clip)
 
 
@@ -310,7 +310,7 @@ async def test_a_price_below_the_threshold_that_rises_with_the_upload_is_asked_a
     sandbox: Sandbox, sync: AsyncSync, guard: Guard, tmp_path: Path
 ) -> None:
     clip = tmp_path / "clip.mp4"
-    shutil.copy(SAMPLES / "speaker.mp4", clip)
+    shutil.copy(sample("speaker.mp4"), clip)
     files, asker = Files(sandbox, clip, seconds=1.0), Asker("0.1")
     await guard.create(PaidCall(sync, GenerationAct.of(files.request), files=files, approval=asker))
     assert [proposal.price.usd for proposal in asker.asked] == paid(sandbox)

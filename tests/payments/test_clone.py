@@ -25,7 +25,7 @@ from sync_mcp.payments.attempt import Token
 from sync_mcp.payments.call import PaidCall
 from sync_mcp.payments.guard import Guard
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 
 from .conftest import Asker, Files
 
@@ -169,7 +169,7 @@ async def test_a_recording_on_this_machine_is_uploaded_once_it_is_agreed_to(
     sync: AsyncSync, sandbox: Sandbox, guard_of: GuardOf, tmp_path: Path
 ) -> None:
     clip = tmp_path / "ada.mp4"
-    shutil.copy(SAMPLES / "speaking.mp4", clip)
+    shutil.copy(sample("speaking.mp4"), clip)
     files = Files(clip)
     act = CloneAct.of_file("Ada Li", CONSENT, LocalMedia(type="video", sha256=files.sha256, name="ada.mp4"))
     asks = Asker("0", "quote")

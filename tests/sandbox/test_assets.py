@@ -3,10 +3,10 @@ import hashlib
 import httpx
 
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.sandbox.wire import KEY, Json, ask, audio, code_of, create, lipsync
 
-CLIP = (SAMPLES / "speaker.mp4").read_bytes()
+CLIP = sample("speaker.mp4").read_bytes()
 
 
 def _presigned(api: httpx.Client, name: str = "my clip.mp4", content_type: str = "video/mp4") -> Json:

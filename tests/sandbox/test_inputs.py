@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.sandbox.wire import audio, code_of, create, finished, image, lipsync, video
 
 
@@ -31,9 +31,9 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def files_url(tmp_path: Path) -> Iterator[str]:
-    (tmp_path / "clip.mp4").write_bytes((SAMPLES / "speaker.mp4").read_bytes())
+    (tmp_path / "clip.mp4").write_bytes(sample("speaker.mp4").read_bytes())
     (tmp_path / "notes.mp4").write_text("no video at all", encoding="utf-8")
-    (tmp_path / "cut.mp4").write_bytes((SAMPLES / "speaker.mp4").read_bytes()[:2000])
+    (tmp_path / "cut.mp4").write_bytes(sample("speaker.mp4").read_bytes()[:2000])
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tmp_path))) as server:
         serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         serving.start()

@@ -11,7 +11,7 @@ from sync.common import BatchResponse, Generation
 from sync.core.api_error import ApiError
 
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.sandbox.wire import ask, lipsync, uploaded
 
 VIDEO = "https://assets.sync.so/docs/example-video.mp4"
@@ -79,7 +79,7 @@ def test_it_checks_creates_gets_and_lists_batches(sandbox: Sandbox, client: Sync
 
 
 def test_it_pages_through_assets_and_gets_one(sandbox: Sandbox, client: Sync, api: httpx.Client) -> None:
-    clip, speech = (SAMPLES / "speaker.mp4").read_bytes(), (SAMPLES / "speech.wav").read_bytes()
+    clip, speech = sample("speaker.mp4").read_bytes(), sample("speech.wav").read_bytes()
     ids = [
         uploaded(api, "one.mp4", "video/mp4", clip),
         uploaded(api, "two.wav", "audio/wav", speech),

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 
 from sync_mcp.media.decoding.findings import MediaError
 from sync_mcp.media.decoding.probe import probe
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 
 
 def _clip(path: Path, rotation: int = 0, options: dict[str, str] | None = None) -> Path:
@@ -41,7 +41,7 @@ def test_a_video_is_described(tmp_path: Path) -> None:
 
 
 def test_an_open_file_can_be_described() -> None:
-    with (SAMPLES / "speech.wav").open("rb") as file:
+    with sample("speech.wav").open("rb") as file:
         assert probe(file).kind == "audio"
 
 
@@ -55,7 +55,7 @@ def test_a_rotated_video_is_as_wide_as_it_is_shown(tmp_path: Path) -> None:
     assert (info.width, info.height) == (50, 98)
 
 
-@pytest.mark.parametrize("content", [b"", b"plain text", (SAMPLES / "speaker.mp4").read_bytes()[:3000]])
+@pytest.mark.parametrize("content", [b"", b"plain text", sample("speaker.mp4").read_bytes()[:3000]])
 def test_what_cannot_be_decoded_is_a_media_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file.mp4"
     path.write_bytes(content)
@@ -66,7 +66,7 @@ def test_what_cannot_be_decoded_is_a_media_error(content: bytes, tmp_path: Path)
 
 
 def test_a_header_without_pictures_is_a_media_error(tmp_path: Path) -> None:
-    whole = (SAMPLES / "speaker.mp4").read_bytes()
+    whole = sample("speaker.mp4").read_bytes()
     start = whole.index(b"mdat") + 4
     path = tmp_path / "hollow.mp4"
     path.write_bytes(whole[:start] + bytes(len(whole) - start))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sync_mcp.sandbox.media.render import RenderCancelled, RenderPlan, Voice
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.sandbox.rendered import Render, render_once
 
 NOBODY = threading.Event()
@@ -32,8 +32,8 @@ def render(tmp_path: Path, made: list[RenderPlan]) -> Render:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> RenderPlan:
-    visual = Path(shutil.copy(SAMPLES / "speaker.jpg", tmp_path / "first.jpg"))
-    voice = Voice(Path(shutil.copy(SAMPLES / "speech.wav", tmp_path / "first.wav")))
+    visual = Path(shutil.copy(sample("speaker.jpg"), tmp_path / "first.jpg"))
+    voice = Voice(Path(shutil.copy(sample("speech.wav"), tmp_path / "first.wav")))
     return RenderPlan(visual, True, 320, 240, 25.0, 1.0, 1.0, "forward", (voice,))
 
 

@@ -5,17 +5,14 @@ import pytest
 
 from sync_mcp.media.decoding.probe import probe
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLE_FILES, SAMPLES
+from sync_mcp.sandbox.media.samples import SAMPLE_FILES, sample
+from tests.docs.pages import ROOT
 from tests.media.clips import make_media
 from tests.sandbox.wire import ask, code_of, create, dubbed, lipsync, text, uploaded, video
 
 
-def test_the_samples_are_small() -> None:
-    assert sum(path.stat().st_size for path in SAMPLES.iterdir() if path.is_file()) <= 300_000
-
-
 def test_the_samples_are_a_clip_a_photo_a_sentence_and_a_clip_that_says_it() -> None:
-    clip, photo, speech, speaking = (probe(SAMPLES / name) for name in SAMPLE_FILES)
+    clip, photo, speech, speaking = (probe(sample(name)) for name in SAMPLE_FILES)
     assert (speaking.kind, speaking.duration_seconds, speaking.fps) == ("video", 5.0, 25.0)
     assert speaking.has_audio
     assert (clip.kind, clip.duration_seconds, clip.fps, clip.has_audio) == ("video", 5.0, 25.0, False)
@@ -37,7 +34,7 @@ def test_the_samples_are_served_whole_in_parts_and_by_head(
     sandbox: Sandbox, name: str, media_type: str
 ) -> None:
     url = f"{sandbox.url}/samples/{name}"
-    content = (SAMPLES / name).read_bytes()
+    content = sample(name).read_bytes()
     whole = ask("GET", url)
     assert (whole.content, whole.headers["content-type"]) == (content, media_type)
     part = ask("GET", url, headers={"range": "bytes=100-199"})
@@ -48,7 +45,7 @@ def test_the_samples_are_served_whole_in_parts_and_by_head(
 
 
 def test_nothing_but_the_samples_is_served(sandbox: Sandbox) -> None:
-    for name in ("make_samples.py", "README.md", "..%2Fserver.py"):
+    for name in ("samples.py", "..%2Fserver.py"):
         assert ask("GET", f"{sandbox.url}/samples/{name}").status_code == 404
 
 
@@ -60,11 +57,13 @@ def test_every_list_of_samples_names_all_of_them(sandbox: Sandbox, api: httpx.Cl
     missing = lipsync(sandbox, input=[video(sandbox) | {"url": f"{sandbox.url}/samples/none.mp4"}, text()])
     told = api.post("/v2/generate", json=missing).json()["suggestion"]
     assert all(url in told for url in urls)
-    assert all(name in (SAMPLES / "README.md").read_text(encoding="utf-8") for name in SAMPLE_FILES)
+    assert all(
+        f"`{name}`" in (ROOT / "docs" / "sandbox.md").read_text(encoding="utf-8") for name in SAMPLE_FILES
+    )
 
 
 def test_nobody_real_is_seen_in_the_samples() -> None:
-    maker = (SAMPLES / "make_samples.py").read_text(encoding="utf-8")
+    maker = (ROOT / "tests" / "sandbox" / "make_recording.py").read_text(encoding="utf-8")
     assert "skimage" not in maker
     assert "def face(" in maker
 

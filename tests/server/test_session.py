@@ -13,7 +13,7 @@ import anyio.to_thread
 import pytest
 from mcp import Client, StdioServerParameters
 
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.api.raw_server import RawServer, answer
 from tests.server.host import COMMAND, KEY, SANDBOX_MARK, Embedded, Host, embedded, hosted, media, text
 from tests.serving.stdio.process import WAIT_SECONDS, Frame, close_stdin, started
@@ -27,8 +27,8 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of media that the host's user has allowed."""
     folder = tmp_path_factory.mktemp("clips")
-    shutil.copy(SAMPLES / "speaker.mp4", folder / "talk.mp4")
-    shutil.copy(SAMPLES / "speech.wav", folder / "voice.wav")
+    shutil.copy(sample("speaker.mp4"), folder / "talk.mp4")
+    shutil.copy(sample("speech.wav"), folder / "voice.wav")
     return folder
 
 

@@ -9,7 +9,7 @@ from mcp import Client
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 
 from .assistant import Assistant
 
@@ -45,8 +45,8 @@ def movies(tmp_path: Path) -> Path:
     """A folder with a clip and a voice that the assistant of `local` may read."""
     folder = tmp_path / "Movies"
     folder.mkdir()
-    shutil.copy(SAMPLES / "speaker.mp4", folder / "talk.mp4")
-    shutil.copy(SAMPLES / "speech.wav", folder / "voice.wav")
+    shutil.copy(sample("speaker.mp4"), folder / "talk.mp4")
+    shutil.copy(sample("speech.wav"), folder / "voice.wav")
     return folder
 
 

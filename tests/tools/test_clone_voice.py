@@ -10,7 +10,7 @@ from mcp import Client
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.sandbox.wire import VOICE
 
 from .assistant import Assistant, Facts, asked, quote_in, sent
@@ -34,7 +34,7 @@ async def cloner(served: Served, sandbox: Sandbox, movies: Path) -> AsyncIterato
 async def test_the_story_my_voice_says_a_script_from_a_photo(
     cloner: Assistant, sandbox: Sandbox, movies: Path
 ) -> None:
-    shutil.copy(SAMPLES / "speaker.jpg", movies / "photo.jpg")
+    shutil.copy(sample("speaker.jpg"), movies / "photo.jpg")
     voice = await cloner.facts("clone_voice", ADA, path=str(movies / "voice.wav"))
     assert voice["name"] == "Ada Li"
     assert voice["voice_id"] in voice["next_step"]
@@ -90,7 +90,7 @@ async def test_a_clone_that_cannot_be_is_refused_with_what_to_do_and_nothing_is_
 async def test_a_recording_without_sound_or_of_a_picture_is_refused_before_it_is_uploaded(
     cloner: Assistant, sandbox: Sandbox, movies: Path
 ) -> None:
-    shutil.copy(SAMPLES / "speaker.jpg", movies / "photo.jpg")
+    shutil.copy(sample("speaker.jpg"), movies / "photo.jpg")
     for name in ("talk.mp4", "photo.jpg"):
         answer = await cloner.error("clone_voice", ADA, path=str(movies / name))
         assert (answer.code, answer.money_spent) == ("file_not_media", "no")

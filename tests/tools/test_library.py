@@ -16,7 +16,7 @@ from sync_mcp import AsyncSync, Settings, create_server
 from sync_mcp.api.assets import Asset
 from sync_mcp.errors import LedgerError
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 
 from .assistant import Assistant, Facts, Told, asked, media
 
@@ -82,7 +82,7 @@ async def sync(sandbox: Sandbox) -> AsyncIterator[AsyncSync]:
 @pytest.fixture
 async def assets(sync: AsyncSync) -> list[Asset]:
     names = {"speaker.mp4": "Talk", "speech.wav": "Voice"}
-    return [await sync.assets.upload(SAMPLES / file, name=name) for file, name in names.items()]
+    return [await sync.assets.upload(sample(file), name=name) for file, name in names.items()]
 
 
 async def make_ended(assistant: Assistant, sandbox: Sandbox, *numbers: int, **more: Any) -> list[str]:

@@ -12,7 +12,7 @@ from mcp import Client
 
 from sync_mcp import AsyncSync
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from sync_mcp.tools import context as context_module
 from tests.media.clips import make_media
 from tests.sandbox.wire import VOICE
@@ -27,7 +27,7 @@ PUT = "/sandbox/storage/*"
 @pytest.fixture
 def movies(movies: Path) -> Path:
     """With a photo besides."""
-    shutil.copy(SAMPLES / "speaker.jpg", movies / "face.jpg")
+    shutil.copy(sample("speaker.jpg"), movies / "face.jpg")
     return movies
 
 

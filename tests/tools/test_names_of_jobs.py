@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from sync_mcp import AsyncSync, Ledger, LedgerError, Settings, create_server
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.media.clips import make_media
 from tests.media.outputs import completed, names_in
 from tests.sandbox.wire import VOICE
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     # A dub needs speech in the clip.
     make_media(folder / "talk.mp4", picture="libx264", sound="aac", size=(320, 240), frames=30)
-    shutil.copy(SAMPLES / "speech.wav", folder / "ben.wav")
+    shutil.copy(sample("speech.wav"), folder / "ben.wav")
     return folder
 
 

@@ -23,7 +23,7 @@ from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.price import Price
 from sync_mcp.payments.pricing import Pricing
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from sync_mcp.server import assemble_server
 from sync_mcp.tools.account import open_account
 from sync_mcp.tools.catalogue import TOOLS
@@ -147,8 +147,8 @@ def open_pair(
             for number, name in enumerate(NAMES):
                 folder = tmp_path / name
                 folder.mkdir()
-                shutil.copy(SAMPLES / "speaker.mp4", folder / "talk.mp4")
-                shutil.copy(SAMPLES / "speech.wav", folder / "voice.wav")
+                shutil.copy(sample("speaker.mp4"), folder / "talk.mp4")
+                shutil.copy(sample("speech.wav"), folder / "voice.wav")
                 account = AccountOpening(
                     keys[number] if has_key or number else "",
                     sandboxes[number].url,

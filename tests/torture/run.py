@@ -22,7 +22,7 @@ from sync_mcp.payments.rows import Entry
 from sync_mcp.sandbox import Charge, RecordedRequest, Sandbox
 from sync_mcp.sandbox.clock import Clock
 from sync_mcp.sandbox.faults.script import CREATE_PATH
-from sync_mcp.sandbox.media.storage import SPEECH
+from sync_mcp.sandbox.media.samples import sample
 from tests.torture.client import CallGivenUp, Frame, ServerDied, ServerProcess
 from tests.torture.intents import Heard, Intent, arguments_of, heard, intents
 from tests.torture.points import DOOMED_HEADER, PID_HEADER, POINTS, Point
@@ -434,7 +434,7 @@ class Torture:
         path = self._recordings / f"voice-{intent.number}.wav"
         if intent.is_local and not path.exists():
             # After the sound, what is not heard.
-            path.write_bytes(SPEECH.read_bytes() + intent.number.to_bytes(4, "big"))
+            path.write_bytes(sample("speech.wav").read_bytes() + intent.number.to_bytes(4, "big"))
         return path
 
     async def _kill_doomed(self) -> None:

@@ -16,7 +16,8 @@ from sync_mcp.sandbox.api.answers import file_answer
 from sync_mcp.sandbox.faults.script import Fault
 from sync_mcp.sandbox.jobs import Job
 from sync_mcp.sandbox.media.render import RenderCancelled, render
-from sync_mcp.sandbox.media.storage import StorageRefusal, StoredFile, sample
+from sync_mcp.sandbox.media.samples import SAMPLE_FILES, sample
+from sync_mcp.sandbox.media.storage import StorageRefusal, StoredFile
 from sync_mcp.sandbox.speech import SpeechJob
 from sync_mcp.sandbox.world import World
 
@@ -54,7 +55,7 @@ class Files:
         """Return the file that a URL of this server means, or None; for inputs that name one."""
         folder, _, name = path.removeprefix("/").partition("/")
         if folder == "samples":
-            return sample(name)
+            return sample(name) if name in SAMPLE_FILES else None
         if folder == "storage":
             stored = self._world.storage.uploads.get(path)
             return stored.path if stored and stored.uploaded else None
@@ -70,10 +71,9 @@ class Files:
     async def get_sample(self, request: Request) -> Response:
         """Send a sample."""
         name = cast(str, request.path_params["name"])
-        path = sample(name)
-        if path is None:
+        if name not in SAMPLE_FILES:
             raise StorageRefusal(404, "NoSuchKey", "There is no such sample.")
-        return file_answer(request, path, _media_type(name))
+        return file_answer(request, sample(name), _media_type(name))
 
     async def get_output(self, request: Request) -> Response:
         """Send an output, having rendered it if nobody asked for it before."""

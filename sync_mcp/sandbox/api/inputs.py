@@ -12,7 +12,7 @@ from sync_mcp.sandbox.api.contract import MediaItem, is_uuid
 from sync_mcp.sandbox.media.fetch import FetchError, is_loopback
 from sync_mcp.sandbox.media.measure import Measurement, measure
 from sync_mcp.sandbox.media.render import RenderPlan, try_picture
-from sync_mcp.sandbox.media.storage import SAMPLE_FILES, SPEECH, sample
+from sync_mcp.sandbox.media.samples import SAMPLE_FILES, sample
 from sync_mcp.sandbox.world import World
 
 ALIASES = {
@@ -111,9 +111,8 @@ class MediaInputs:
         return self._world.storage.uploads[asset.url_path].path
 
     async def _fetch(self, item: MediaItem, url: str, field: str) -> Path:
-        alias = sample(ALIASES.get(url, ""))
-        if alias:
-            return alias
+        if url in ALIASES:
+            return sample(ALIASES[url])
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port or 80
@@ -167,7 +166,7 @@ def _article(kind: str) -> str:
 
 
 def _repeat_sample_voice(path: Path, seconds: float) -> None:
-    with wave.open(str(SPEECH), "rb") as source:
+    with wave.open(str(sample("speech.wav")), "rb") as source:
         parameters = source.getparams()
         sound = source.readframes(parameters.nframes)
     frame_bytes = parameters.nchannels * parameters.sampwidth

@@ -17,7 +17,7 @@ from sync_mcp.sandbox.api.generations import Generations
 from sync_mcp.sandbox.api.inputs import ALIASES
 from sync_mcp.sandbox.clock import timestamp
 from sync_mcp.sandbox.faults.script import Fault
-from sync_mcp.sandbox.media.storage import SAMPLE_FILES
+from sync_mcp.sandbox.media.samples import SAMPLE_FILES
 from sync_mcp.sandbox.settings import SandboxSettings
 from sync_mcp.sandbox.world import World
 

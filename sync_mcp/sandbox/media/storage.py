@@ -11,10 +11,6 @@ from sync_mcp.sandbox.clock import Clock
 
 _SIGNED_AT = "%Y%m%dT%H%M%SZ"
 
-SAMPLES = Path(__file__).parent / "samples"
-SAMPLE_FILES = ("speaker.mp4", "speaker.jpg", "speech.wav", "speaking.mp4")
-SPEECH = SAMPLES / "speech.wav"
-
 
 class StorageRefusal(Exception):
     """The storage refuses a request, with a code of its own."""
@@ -114,8 +110,3 @@ class Storage:
     def _make_folders(self) -> None:
         for folder in ("uploads", "inputs", "outputs"):
             (self.root / folder).mkdir(exist_ok=True)
-
-
-def sample(name: str) -> Path | None:
-    """Return the file of a sample, or None if there is no such sample."""
-    return SAMPLES / name if name in SAMPLE_FILES else None
