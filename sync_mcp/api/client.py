@@ -115,6 +115,8 @@ class AsyncSync:
         async with AsyncSync() as sync:
             generation = await sync.generations.create(model="lipsync-2", input=[...])
 
+    From its first call until it is closed, it belongs to the event loop of that call: have one for each loop.
+
     What the API offers stands in these attributes:
         generations: make, price, wait for, list, download and delete videos; `create_many` makes many.
         batches: make 20 to 500 videos in one request, and read what came of each.
@@ -295,7 +297,11 @@ class AsyncSync:
         return bytes(begin[:size])
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections.
+
+        Raises:
+            ConfigurationError: they belong to another event loop.
+        """
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:

@@ -28,7 +28,7 @@ from sync_mcp.access import is_on_loopback
 from sync_mcp.api.body import PACKED, UnreadableBody, parse_json, read_body
 from sync_mcp.api.credentials import check_api_key, check_base_url
 from sync_mcp.api.http_log import hide_queries
-from sync_mcp.api.kept_connections import KeptConnections
+from sync_mcp.api.kept_connections import KeptConnections, OneLoop
 from sync_mcp.api.network import CheckedNetwork
 from sync_mcp.api.options import RequestOptions, check_options
 from sync_mcp.api.public_hosts import host_of, may_be_public, port_of, url_refusal
@@ -110,6 +110,7 @@ class Transport:
         self._max_retries = max_retries
         self._http: httpx.AsyncClient | None = None
         self._storage_http: dict[str | None, httpx.AsyncClient] = {}
+        self._loop = OneLoop()
         self._api_is_ahead: timedelta | None = None
         self.sandboxed = False
         """Whether the answers come from a sandbox; known from the first answer on."""
@@ -295,7 +296,12 @@ class Transport:
         return is_own
 
     async def aclose(self) -> None:
-        """Close the connections; the transport opens new ones when it is used again."""
+        """Close the connections; the transport opens new ones when it is used again, in whichever event loop.
+
+        Raises:
+            ConfigurationError: they belong to another event loop.
+        """
+        self._loop.leave()
         http, self._http = self._http, None
         storage_http, self._storage_http = self._storage_http, {}
         for client in (*([http] if http else []), *storage_http.values()):
@@ -351,6 +357,7 @@ class Transport:
         return body.replace(key, b"***") if len(key) >= _LEAST_SECRET else body
 
     def _client(self) -> httpx.AsyncClient:
+        self._loop.enter()
         if self._http is None:
             # Without TLS there is nothing to verify.
             context = _tls_context() if self.base_url.startswith("https:") else None
@@ -361,6 +368,7 @@ class Transport:
         if not url.lower().startswith("https:"):
             # Of the API's own origin, which has no TLS: a client's requests carry the key one by one.
             return self._client()
+        self._loop.enter()
         proxy = self._proxy_to(url)
         if proxy not in self._storage_http:
             base = urlsplit(self.base_url)

@@ -13,6 +13,9 @@ from typing import Protocol, cast
 
 import anyio
 import httpcore
+from anyio.lowlevel import current_token
+
+from sync_mcp.errors import ConfigurationError
 
 _MOST_AT_ONCE = 1000
 """How many requests are under way at once; more wait for their turn."""
@@ -146,3 +149,35 @@ def _place(origin: httpcore.Origin) -> _Place:
 async def _close(connection: httpcore.AsyncConnectionInterface) -> None:
     with anyio.CancelScope(shield=True):
         await connection.aclose()
+
+
+class OneLoop:
+    """The event loop that connections belong to: that in which the first of them was wanted."""
+
+    def __init__(self) -> None:
+        self._token: object = None
+
+    def enter(self) -> None:
+        """Check that they belong to the loop that runs.
+
+        Raises:
+            ConfigurationError: they belong to another.
+        """
+        token = current_token()
+        if self._token is None:
+            self._token = token
+        elif self._token != token:
+            raise ConfigurationError(
+                "This client has been used in another event loop, and its connections cannot leave that.",
+                next_step="Make one client for each event loop, inside it: async with AsyncSync() as sync.",
+            )
+
+    def leave(self) -> None:
+        """Let the next loop have the next connections; those that there are end in their own.
+
+        Raises:
+            ConfigurationError: as `enter`.
+        """
+        if self._token is not None:
+            self.enter()
+        self._token = None

@@ -10,7 +10,7 @@ from sync_mcp.texts import MESSAGE_LIMIT, safe
 
 
 class ConfigurationError(SyncError):
-    """A setting is missing or wrong; nothing was sent.
+    """A setting is missing or wrong, or a client is in an event loop that is not its own; nothing was sent.
 
     `code` is `api_key_missing` where there is no key, or a placeholder in place of one, and
     `configuration_error` for everything else.
