@@ -8,7 +8,9 @@ from sync_mcp.api.uploads import OnProgress, Transfer
 from sync_mcp.tools.context import CallContext
 
 _TOLD_EVERY_SECONDS = 1.0
-_MEGABYTE = 1_000_000
+_KILOBYTE, _MEGABYTE = 1_000, 1_000_000
+_ROUNDED = 999_500
+"""From here on it is a megabyte, as it is told."""
 _ACTS = {"hash": "Reading", "send": "Uploading", "fetch": "Downloading"}
 
 
@@ -28,6 +30,14 @@ def transfer_reporter(context: CallContext, name: str) -> OnProgress:
 
 def transfer_line(name: str, transfer: Transfer) -> str:
     """Return one line on how far a file is."""
-    done = transfer.done_bytes / _MEGABYTE
-    of = "" if transfer.total_bytes is None else f" of {transfer.total_bytes / _MEGABYTE:.1f}"
-    return f"{_ACTS[transfer.step]} {name}: {done:.1f}{of} MB"
+    done, total = transfer.done_bytes, transfer.total_bytes
+    unit_bytes, decimals, unit = _unit_of(done if total is None else total)
+    of = "" if total is None else f" of {total / unit_bytes:.{decimals}f}"
+    return f"{_ACTS[transfer.step]} {name}: {done / unit_bytes:.{decimals}f}{of} {unit}"
+
+
+def _unit_of(size: int) -> tuple[int, int, str]:
+    """Return how many bytes the unit has in which this size can be seen, its decimals, and its name."""
+    if size >= _ROUNDED:
+        return _MEGABYTE, 1, "MB"
+    return (_KILOBYTE, 0, "kB") if size >= _KILOBYTE else (1, 0, "bytes")
