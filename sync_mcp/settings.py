@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, cast
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from sync_mcp.access import check_key, check_origin, is_on_loopback, is_placeholder
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.serving.tokens import SHORTEST, is_token
-from sync_mcp.texts import near, safe, split_names, without_secrets
+from sync_mcp.texts import did_you_mean, find_near, safe, split_names, without_secrets
 
 PREFIX = "SYNC_MCP_"
 
@@ -279,13 +279,17 @@ class Settings(BaseModel):
         return self.makes_token or self.http_token is not None or self.http_tokens_file is not None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str], **flags: object) -> Self:
+    def from_environment(
+        cls, environment: Mapping[str, str], only: Collection[str] | None = None, /, **flags: object
+    ) -> Self:
         """Read the settings; a flag that is None was not given.
+
+        Of the environment `only` these are read, where they are named: a fault of another one is nobody's.
 
         Raises:
             ConfigurationError: bad values, or `SYNC_MCP_` variables that do not exist, all of them.
         """
-        settings, faults = cls._read(environment, flags)
+        settings, faults = cls._read(environment, flags, cls.VARIABLES if only is None else only)
         if settings is None or faults:
             raise ConfigurationError(" ".join(faults))
         return settings
@@ -293,18 +297,19 @@ class Settings(BaseModel):
     @classmethod
     def faults(cls, environment: Mapping[str, str], **flags: object) -> list[str]:
         """Return what is wrong with the settings, a sentence for each."""
-        settings, faults = cls._read(environment, flags)
+        settings, faults = cls._read(environment, flags, cls.VARIABLES)
         sent = settings._placeholder_sent if settings is not None else None
         return [*faults, sent] if sent else faults
 
     @classmethod
     def _read(
-        cls, environment: Mapping[str, str], flags: Mapping[str, object]
+        cls, environment: Mapping[str, str], flags: Mapping[str, object], only: Collection[str]
     ) -> tuple[Self | None, list[str]]:
-        faults = _find_unknown(environment, set(cls.VARIABLES.values()))
+        variables = {name: cls.VARIABLES[name] for name in only}
+        faults = cls._find_unknown(environment, set(variables.values()))
         values: dict[str, object] = {
             name: environment[variable].strip()
-            for name, variable in cls.VARIABLES.items()
+            for name, variable in variables.items()
             if environment.get(variable, "").strip()
         }
         values |= {name: value for name, value in flags.items() if value is not None}
@@ -334,6 +339,21 @@ class Settings(BaseModel):
             ]
             return None, faults
         return settings, faults
+
+    @classmethod
+    def _find_unknown(cls, environment: Mapping[str, str], read: set[str]) -> list[str]:
+        known = set(cls.VARIABLES.values())
+        unknown = {
+            variable: find_near(variable, known)
+            for variable in environment
+            if variable.upper().startswith(PREFIX) and variable not in known
+        }
+        # A misspelt limit must not be no limit; but who reads no limit need not mind.
+        return [
+            f"There is no setting {variable}{did_you_mean(*meant)}"
+            for variable, meant in unknown.items()
+            if read == known or not read.isdisjoint(meant)
+        ]
 
     @property
     def sends_placeholder(self) -> bool:
@@ -440,12 +460,3 @@ _IS_POSSIBLE: Mapping[str, Callable[[str], bool]] = {
     "http_allowed_hosts": lambda host: _HOST.fullmatch(host) is not None,
 }
 """Of the settings whose flags are given once for each value."""
-
-
-def _find_unknown(environment: Mapping[str, str], known: set[str]) -> list[str]:
-    # A misspelt limit must not be no limit.
-    return [
-        f"There is no setting {variable}{near(variable, known)}"
-        for variable in environment
-        if variable.upper().startswith(PREFIX) and variable not in known
-    ]

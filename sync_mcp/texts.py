@@ -150,6 +150,11 @@ def near(word: str, known: Iterable[str]) -> str:
 
     A second word that is about as like is named too: "; did you mean X or Y?".
     """
+    return did_you_mean(*find_near(word, known))
+
+
+def find_near(word: str, known: Iterable[str]) -> list[str]:
+    """Return the known word most like `word`, a second one where that is about as like, or nothing."""
     words = {name.casefold(): name for name in known}
     asked = word.casefold()
     begun = [name for name in words if len(asked) >= _BEGINNING and name.startswith(asked)]
@@ -157,7 +162,7 @@ def near(word: str, known: Iterable[str]) -> str:
     matches = begun if len(begun) == 1 else get_close_matches(asked, words, n=2, cutoff=_LIKE)
     if len(matches) == 2 and _likeness(asked, matches[0]) - _likeness(asked, matches[1]) > _AS_LIKE:
         matches = matches[:1]
-    return did_you_mean(*(words[name] for name in matches))
+    return [words[name] for name in matches]
 
 
 def did_you_mean(*names: str) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager, nullcontext
 
 from sync_mcp.errors import ConfigurationError
@@ -16,13 +16,13 @@ HTTP_FLAGS = {name: Settings.FLAGS[name] for name in ("http_host", "http_port", 
 MEND_DEAFNESS = "Set the organization's secret as SYNC_MCP_WEBHOOK_SECRET, or leave SYNC_MCP_PUBLIC_URL out."
 
 
-def read_settings(arguments: argparse.Namespace) -> Settings:
-    """Return the settings.
+def read_settings(arguments: argparse.Namespace, *, only: Collection[str] | None = None) -> Settings:
+    """Return the settings, of the environment `only` these where they are named: those that the command uses.
 
     Raises:
         ConfigurationError: one is wrong, or a flag says nothing without another.
     """
-    settings = Settings.from_environment(os.environ, **settings_of_flags(arguments))
+    settings = Settings.from_environment(os.environ, only, **settings_of_flags(arguments))
     idle = [flag for name, flag in HTTP_FLAGS.items() if vars(arguments).get(name) is not None]
     if idle and not settings.http:
         raise ConfigurationError(f"{', '.join(idle)} says nothing without --http: add that, or leave it out.")

@@ -29,7 +29,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     # Its callers are let in as those of the server over HTTP are.
     settings = Settings.from_environment(
-        os.environ, sandbox=True, http=True, http_allowed_hosts=arguments.http_allowed_hosts
+        os.environ,
+        ["http_token", "http_tokens_file", "http_allowed_hosts"],
+        sandbox=True,
+        http=True,
+        http_allowed_hosts=arguments.http_allowed_hosts,
     )
     check_exposure(arguments.host, settings.http_allowed_hosts, has_token=settings.has_token)
     try:

@@ -184,6 +184,17 @@ def test_a_wrong_setting_is_one_line_that_names_it(run: Run) -> None:
     assert "SYNC_MCP_HOME" in complaint(run("list", SYNC_MCP_HOMES="x"))
 
 
+def test_a_setting_that_a_command_does_not_use_does_not_stop_it(ledger: Ledger, run: Run) -> None:
+    id = str(begun(ledger))
+    others = {"SYNC_MCP_BUDGET_USD": "abc", "SYNC_MCP_HTTP_PORT": "-", "SYNC_MCP_BUGDET_USD": "1"}
+    for command in (["list"], ["show", id], ["check"], ["prune"]):
+        assert run(*command, SYNC_BASE_URL="nowhere", SYNC_API_KEY="“k”", **others).returncode == 0
+    in_doubt = str(doubted(ledger, "another"))
+    assert run("release", in_doubt, "--yes", **others).returncode == 0
+    # This one asks the API.
+    assert "SYNC_BASE_URL" in complaint(run("release", id, "--yes", SYNC_BASE_URL="nowhere"))
+
+
 # list
 
 

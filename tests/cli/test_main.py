@@ -17,6 +17,8 @@ import pytest
 
 import sync_mcp
 from sync_mcp.cli.main import main
+from sync_mcp.cli.parser import create_parser
+from sync_mcp.cli.sandbox import run as run_sandbox
 from sync_mcp.tools.catalogue import TOOLS
 from tests.serving.stdio.forked import run_forked, start_forked
 
@@ -321,6 +323,17 @@ def test_a_taken_port_is_one_line_that_names_it(tmp_path: Path) -> None:
         done = _run("sandbox", "--port", port, environment={"TMPDIR": str(tmp_path)})
     assert _complaint(done).startswith(f"The sandbox cannot listen on 127.0.0.1:{port}: ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_that_the_sandbox_does_not_use_does_not_stop_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SYNC_MCP_BUDGET_USD", "abc")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with pytest.raises(SystemExit):
+            run_sandbox(create_parser().parse_args(["sandbox", "--port", port]))
+    assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
 
 
 @pytest.fixture(params=["missing", "broken"])

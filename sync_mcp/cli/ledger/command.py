@@ -44,7 +44,7 @@ _LAYOUTS = (
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what one command of `sync-mcp ledger` says, and end the program with its exit code."""
-    ledger = Ledger(read_settings(arguments).home)
+    ledger = Ledger(read_settings(arguments, only=["home"]).home)
     try:
         with home_of_flags(arguments):
             _act(ledger, arguments)
@@ -112,7 +112,7 @@ def _release(ledger: Ledger, arguments: argparse.Namespace) -> int:
 
 def _look(arguments: argparse.Namespace) -> Callable[[Ledger, Entry, str], Sighting]:
     """Return what asks the API for a job, by the key and the address of the settings."""
-    settings = read_settings(arguments)
+    settings = read_settings(arguments, only=["api_key", "base_url", "sandbox"])
     key = None
     # A placeholder is no key: the ledger can be looked at and settled without one.
     if settings.api_key is not None and not settings.sandbox and not settings.sends_placeholder:
