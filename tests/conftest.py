@@ -164,8 +164,8 @@ def _compiles_each_statement_once() -> Iterator[None]:  # pyright: ignore[report
     of_all.connect().close()
     compiled: dict[Any, Any] = {}
 
-    def open_engine_of_all(path: Path, *, mode: Literal["rw", "ro"] = "rw") -> Engine:
-        engine = open_engine(path, mode=mode)
+    def open_engine_of_all(path: Path, busy_seconds: float, *, mode: Literal["rw", "ro"] = "rw") -> Engine:
+        engine = open_engine(path, busy_seconds, mode=mode)
         engine.dialect = of_all.dialect
         engine.update_execution_options(compiled_cache=compiled)
         return engine

@@ -374,10 +374,10 @@ def _ledger(settings: Settings) -> Finding:
     if settings.sandbox:
         return Finding("ledger", "not looked at: the sandbox has its own, which ends with it")
     # Takes long to import, and blocks for as long as the disk takes.
-    from sync_mcp.payments.ledger import Ledger
+    from sync_mcp.payments.ledger import TERMINAL_BUSY_SECONDS, Ledger
     from sync_mcp.payments.stores.sqlite import UNTOUCHED_CODE
 
-    ledger = Ledger(settings.home, read_only=True)
+    ledger = Ledger(settings.home, read_only=True, busy_seconds=TERMINAL_BUSY_SECONDS)
     try:
         if not ledger.exists():
             return _future(ledger.file.path)

@@ -54,6 +54,10 @@ from sync_mcp.payments.book.endings import Endings
 from sync_mcp.payments.book.sums import Sums
 from sync_mcp.payments.rows import ACCOUNTS
 from sync_mcp.payments.stores.sqlite import SqliteStore
+from sync_mcp.payments.stores.sqlite_file import BUSY_SECONDS
+
+TERMINAL_BUSY_SECONDS = 2.0
+"""How long a step waits for another process where a person looks on: they can try again themselves."""
 
 
 class Ledger(Attempts, Agreements, Sums, Endings, Decisions, Deliveries):
@@ -62,13 +66,20 @@ class Ledger(Attempts, Agreements, Sums, Endings, Decisions, Deliveries):
     Args:
         folder: where the file lies; by default SYNC_MCP_HOME, else the user's data directory.
         read_only: look only: nothing is made, changed or moved.
+        busy_seconds: how long each step waits while another process uses the file; by default ten.
 
     Attributes:
         file: the store, with what only a file can lose, and be gone on without.
     """
 
-    def __init__(self, folder: Path | str | None = None, *, read_only: bool = False) -> None:
-        self.file = SqliteStore(home_folder(folder), read_only=read_only)
+    def __init__(
+        self,
+        folder: Path | str | None = None,
+        *,
+        read_only: bool = False,
+        busy_seconds: float = BUSY_SECONDS,
+    ) -> None:
+        self.file = SqliteStore(home_folder(folder), read_only=read_only, busy_seconds=busy_seconds)
         super().__init__(self.file)
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from sync_mcp import (
 from sync_mcp.api.dialogue_edits import faults_of_edits
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.api.transcriptions import PASSAGE
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ async def sync(sandbox: Sandbox) -> AsyncIterator[AsyncSync]:
 
 
 async def upload(sync: AsyncSync, name: str = "speaking.mp4") -> str:
-    return (await sync.assets.upload(SAMPLES / name)).url or ""
+    return (await sync.assets.upload(sample(name))).url or ""
 
 
 async def transcribe(sync: AsyncSync, url: str, **more: Any) -> Transcript:

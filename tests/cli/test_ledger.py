@@ -27,8 +27,10 @@ from sync_mcp.cli.ledger.plans import Plan, plan_loss, plan_prune, plan_release,
 from sync_mcp.cli.ledger.sightings import Sighting
 from sync_mcp.cli.main import main
 from sync_mcp.payments.attempt import Instant
+from sync_mcp.payments.ledger import TERMINAL_BUSY_SECONDS
 from sync_mcp.payments.rows import LEASE_SECONDS, Entry
 from sync_mcp.payments.stores.schema import VERSIONS
+from sync_mcp.payments.stores.sqlite_file import BUSY_SECONDS
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.api.raw_server import Answer, RawServer, answer
 from tests.payments.entries import (
@@ -193,6 +195,23 @@ def test_a_setting_that_a_command_does_not_use_does_not_stop_it(ledger: Ledger, 
     assert run("release", in_doubt, "--yes", **others).returncode == 0
     # This one asks the API.
     assert "SYNC_BASE_URL" in complaint(run("release", id, "--yes", SYNC_BASE_URL="nowhere"))
+
+
+@pytest.mark.parametrize("arguments", ["list", "show 1", "prune --yes"])
+def test_a_ledger_that_another_process_uses_is_told_as_that_and_not_waited_for_as_a_server_does(
+    ledger: Ledger, run: Run, monkeypatch: pytest.MonkeyPatch, arguments: str
+) -> None:
+    assert TERMINAL_BUSY_SECONDS < BUSY_SECONDS
+    monkeypatch.setattr("sync_mcp.cli.ledger.command.TERMINAL_BUSY_SECONDS", 0.01)
+    begun(ledger)
+    ledger.close()
+    with closing(sqlite3.connect(ledger.file.path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        told = complaint(run(*arguments.split()))
+    assert (
+        f"{ledger.file.path} is in use by another process, which did not let go of it in time. Try again"
+        in told
+    )
 
 
 # list

@@ -23,7 +23,7 @@ from sync_mcp import Ledger, LedgerError
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.attempt import Token
 from sync_mcp.payments.rows import METADATA
-from sync_mcp.payments.stores import mark as mark_module, sqlite, sqlite_file
+from sync_mcp.payments.stores import mark as mark_module, sqlite
 from sync_mcp.payments.stores.mark import UNREADABLE, Mark, advance_mark, read_mark
 from sync_mcp.payments.stores.schema import VERSIONS
 from tests.serving.stdio.forked import run_forked
@@ -711,9 +711,9 @@ def test_version_1_refuses_a_ledger_of_version_2_as_newer(ledger: Ledger) -> Non
 
 
 def test_while_a_process_of_version_1_has_it_open_it_is_not_brought_up_to_date(
-    ledger: Ledger, home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path,
 ) -> None:
-    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.05)
+    ledger = Ledger(home, busy_seconds=0.05)
     with closing(version_1_file(home)) as running:
         running.execute("SELECT * FROM entries").fetchall()
         with pytest.raises(LedgerError) as told:
@@ -721,6 +721,7 @@ def test_while_a_process_of_version_1_has_it_open_it_is_not_brought_up_to_date(
         assert "those of an earlier version" in told.value.next_step
         assert running.execute("SELECT version FROM ledger").fetchall() == [(1,)]
     begun(ledger)
+    ledger.close()
 
 
 # Version 2

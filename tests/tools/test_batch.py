@@ -10,7 +10,7 @@ from mcp import Client
 
 from sync_mcp import AsyncSync, GenerationRequest
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 
 from .assistant import Assistant, Facts, quote_in, sent
 
@@ -218,7 +218,7 @@ async def test_rows_render_dialogue_edits_and_one_that_cannot_refuses_them_all_b
 
 async def make_clip(sandbox: Sandbox) -> str:
     async with AsyncSync(api_key="sk_other", base_url=sandbox.url) as client:
-        return (await client.assets.upload(SAMPLES / "speaking.mp4")).id
+        return (await client.assets.upload(sample("speaking.mp4"))).id
 
 
 async def test_batches_are_waited_for_by_their_ids_beside_videos(maker: Assistant, sandbox: Sandbox) -> None:

@@ -13,7 +13,7 @@ from mcp import Client
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.toolsets import select_tools
 from tests.bench.words import listing_bytes
@@ -32,8 +32,8 @@ SERVED: dict[str, Any] = {"toolsets": ("default", "dialogue"), "approve_above_us
 def clips(tmp_path: Path) -> Path:
     folder = tmp_path / "Movies"
     folder.mkdir()
-    (folder / "talk.mp4").write_bytes((SAMPLES / "speaking.mp4").read_bytes())
-    (folder / "mute.mp4").write_bytes((SAMPLES / "speaker.mp4").read_bytes())
+    (folder / "talk.mp4").write_bytes(sample("speaking.mp4").read_bytes())
+    (folder / "mute.mp4").write_bytes(sample("speaker.mp4").read_bytes())
     return folder
 
 

@@ -9,7 +9,7 @@ from mcp import Client
 
 from sync_mcp import AsyncSync, GenerationRequest, WordChange
 from sync_mcp.sandbox import Fault, Sandbox
-from sync_mcp.sandbox.media.storage import SAMPLES
+from sync_mcp.sandbox.media.samples import sample
 from tests.sandbox.wire import VOICE
 
 from .assistant import Assistant, Facts, arrived, media
@@ -47,7 +47,7 @@ def rows(sandbox: Sandbox) -> list[Facts]:
 
 async def make_one_of_each(sync: AsyncSync, sandbox: Sandbox) -> dict[str, str]:
     """Return the id of a job of each kind but generations, by what such a job is called."""
-    url = (await sync.assets.upload(SAMPLES / "speaking.mp4")).url or ""
+    url = (await sync.assets.upload(sample("speaking.mp4"))).url or ""
     heard = await sync.transcriptions.create(source_video_url=url)
     transcript = (await sync.transcriptions.wait(heard.id, 5)).transcript
     assert transcript
@@ -80,7 +80,7 @@ async def test_all_kinds_of_jobs_are_waited_for_by_their_ids_in_one_list_of_stat
 async def test_a_video_that_failed_is_told_of_apart_from_jobs_of_other_kinds(
     everything: Assistant, elsewhere: AsyncSync, sandbox: Sandbox
 ) -> None:
-    url = (await elsewhere.assets.upload(SAMPLES / "speaker.mp4")).url or ""
+    url = (await elsewhere.assets.upload(sample("speaker.mp4"))).url or ""
     mute = await elsewhere.transcriptions.create(source_video_url=url)
     waited = await everything.facts("wait_for_generations", generation_ids=[mute.id])
     assert (waited["failed"], waited["generations"][0]["api_code"]) == (1, "NO_AUDIO_TRACK")
@@ -95,7 +95,7 @@ async def test_a_video_that_failed_is_told_of_apart_from_jobs_of_other_kinds(
 async def test_however_many_jobs_no_ledger_knows_each_is_found(
     everything: Assistant, elsewhere: AsyncSync
 ) -> None:
-    url = (await elsewhere.assets.upload(SAMPLES / "speaking.mp4")).url or ""
+    url = (await elsewhere.assets.upload(sample("speaking.mp4"))).url or ""
     jobs = [
         await elsewhere.transcriptions.create(source_video_url=url, end_ms=1_000 + number)
         for number in range(12)
@@ -118,7 +118,7 @@ async def test_a_wait_for_any_goes_on_past_an_id_that_is_of_a_job_of_another_kin
     everything: Assistant, elsewhere: AsyncSync, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync_mcp.api.transcriptions._LOOK_SECONDS", 0.05)
-    url = (await elsewhere.assets.upload(SAMPLES / "speaking.mp4")).url or ""
+    url = (await elsewhere.assets.upload(sample("speaking.mp4"))).url or ""
     sandbox.configure(job_seconds=30)
     heard = await elsewhere.transcriptions.create(source_video_url=url)
     async with anyio.create_task_group() as task_group:

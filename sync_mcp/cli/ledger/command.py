@@ -28,7 +28,7 @@ from sync_mcp.cli.ledger.sightings import Sighting, look_up
 from sync_mcp.cli.screen import is_on_terminal, show_lines, show_table, waiting
 from sync_mcp.cli.streams import stop
 from sync_mcp.errors import InvalidRequestError, LedgerError
-from sync_mcp.payments.ledger import Ledger
+from sync_mcp.payments.ledger import TERMINAL_BUSY_SECONDS, Ledger
 from sync_mcp.payments.rows import OPEN_STATES, Entry
 
 PRUNED_AFTER_DAYS = 90
@@ -44,7 +44,8 @@ _LAYOUTS = (
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what one command of `sync-mcp ledger` says, and end the program with its exit code."""
-    ledger = Ledger(read_settings(arguments, only=["home"]).home)
+    home = read_settings(arguments, only=["home"]).home
+    ledger = Ledger(home, busy_seconds=TERMINAL_BUSY_SECONDS)
     try:
         with home_of_flags(arguments):
             _act(ledger, arguments)

@@ -89,6 +89,7 @@ class SqliteStore:
     Args:
         folder: where the file lies.
         read_only: look only: nothing is made, changed or moved.
+        busy_seconds: how long each step waits while another process uses the file.
 
     Attributes:
         folder: as given.
@@ -96,11 +97,12 @@ class SqliteStore:
         mark_path: the file of its mark.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> None:
         self.folder = folder
         self.path = folder / FILE_NAME
         self.mark_path = folder / MARK_NAME
         self._read_only = read_only
+        self._busy_seconds = busy_seconds
         self._engines: _Engines | None = None
         self._file: tuple[int, int] | None = None
         self._opening = Lock()
@@ -257,7 +259,7 @@ class SqliteStore:
 
     def _open_to_write(self, mark: Mark | None) -> tuple[Engine, tuple[int, int] | None]:
         self._leave_newer_alone()
-        engine = open_engine(self.path)
+        engine = open_engine(self.path, self._busy_seconds)
         event.listen(engine, "connect", prepare)
         try:
             file = identity(self.path)
@@ -275,7 +277,7 @@ class SqliteStore:
     def _open_to_look(self) -> tuple[Engine, tuple[int, int] | None]:
         if is_write_ahead(self.path):
             raise self._error_untouched("is as an earlier sync-mcp wrote it")
-        engine = open_engine(self.path, mode="ro")
+        engine = open_engine(self.path, self._busy_seconds, mode="ro")
         try:
             file = identity(self.path)
             with engine.execution_options(**{READING: True}).begin() as connection:
@@ -293,7 +295,7 @@ class SqliteStore:
         try:
             # Made here first: what SQLite makes itself, others may read.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-            engine = open_engine(path)
+            engine = open_engine(path, self._busy_seconds)
             event.listen(engine, "connect", prepare)
             try:
                 with engine.begin() as connection:
@@ -316,7 +318,7 @@ class SqliteStore:
         # To open it for writing can write already: what its own version had left in the journal.
         read_only = f"{self.path.as_uri()}?mode=ro"
         try:
-            with closing(sqlite3.connect(read_only, uri=True, timeout=BUSY_SECONDS)) as connection:
+            with closing(sqlite3.connect(read_only, uri=True, timeout=self._busy_seconds)) as connection:
                 versions = connection.execute("SELECT version FROM ledger").fetchall()
         except sqlite3.Error:
             # Damaged, or gone: the next look finds out.
@@ -390,13 +392,17 @@ class SqliteStore:
         self.close()
         if self._read_only and code == sqlite3.SQLITE_READONLY_ROLLBACK:
             return self._error_untouched("was being written by a process that died")
+        if code & 0xFF == sqlite3.SQLITE_BUSY:
+            return LedgerError(
+                f"The ledger {self.path} is in use by another process, which did not let go of it in time.",
+                to_user=_END_OTHERS,
+                next_step=_CALL_AGAIN,
+            ).advise(retryable=True)
         used = "read" if self._read_only else "written"
-        is_busy = code & 0xFF == sqlite3.SQLITE_BUSY
         return LedgerError(
             f"The ledger {self.path} cannot be {used}: {safe(str(original), REASON_LIMIT)}.",
-            to_user=_END_OTHERS if is_busy else _MAKE_ROOM,
-            next_step=_CALL_AGAIN if is_busy else None,
-        ).advise(retryable=is_busy)
+            to_user=_MAKE_ROOM,
+        )
 
     def _set_aside_now(self) -> None:
         self.close()

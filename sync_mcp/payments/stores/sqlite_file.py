@@ -19,6 +19,7 @@ if sys.platform != "win32":
 JOURNALS = ("-journal", "-wal", "-shm")
 """What SQLite keeps beside a file, the last two by the mode of version 1."""
 BUSY_SECONDS = 10.0
+"""How long a ledger is waited for that another process uses, unless it is said otherwise."""
 _PATIENT_SECONDS = 0.3
 """How long SQLite waits for its turn by itself: it looks ever more seldom, and may find it free never."""
 _BUSY_PAUSE_SECONDS = 0.002
@@ -30,14 +31,18 @@ READING = "sync_mcp_reading"
 """Of an engine: its transactions only read."""
 
 
-def open_engine(path: Path, *, mode: Literal["rw", "ro"] = "rw") -> Engine:
-    """Return an engine for a file that is there: none is made, even if it goes meanwhile."""
+def open_engine(path: Path, busy_seconds: float, *, mode: Literal["rw", "ro"] = "rw") -> Engine:
+    """Return an engine for a file that is there: none is made, even if it goes meanwhile.
+
+    Args:
+        busy_seconds: how long each of its connections waits for the file while another process uses it.
+    """
 
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(
             f"{path.as_uri()}?mode={mode}",
             uri=True,
-            timeout=BUSY_SECONDS,
+            timeout=busy_seconds,
             check_same_thread=False,
             # Transactions are begun by hand: the driver would begin them too late for a lock.
             isolation_level=None,
@@ -58,8 +63,10 @@ def _begin(connection: Connection) -> None:
 
 def _execute_in_turn(driver: sqlite3.Connection, statement: str) -> None:
     """Execute a statement that needs the file for itself, once others are done with it."""
-    ends_at = time.monotonic() + BUSY_SECONDS
-    _wait_by_itself(driver, min(_PATIENT_SECONDS, BUSY_SECONDS))
+    [busy_ms] = driver.execute("PRAGMA busy_timeout").fetchone()
+    busy_seconds = busy_ms / 1000
+    ends_at = time.monotonic() + busy_seconds
+    _wait_by_itself(driver, min(_PATIENT_SECONDS, busy_seconds))
     try:
         while True:
             try:
@@ -72,7 +79,7 @@ def _execute_in_turn(driver: sqlite3.Connection, statement: str) -> None:
             else:
                 return
     finally:
-        _wait_by_itself(driver, BUSY_SECONDS)
+        _wait_by_itself(driver, busy_seconds)
 
 
 def _wait_by_itself(driver: sqlite3.Connection, seconds: float) -> None:

@@ -22,7 +22,7 @@ from sync_mcp.sandbox.api.inputs import ALIASES, CHARACTERS_PER_SECOND
 from sync_mcp.sandbox.dialogue import Heard, TranscriptionJob
 from sync_mcp.sandbox.jobs import Job
 from sync_mcp.sandbox.media.measure import Measurement, measure
-from sync_mcp.sandbox.media.storage import sample
+from sync_mcp.sandbox.media.samples import sample
 from sync_mcp.sandbox.world import World
 
 PASSAGE = "Welcome to the shop. We open on Tuesday at nine, and close at six. Come and see what is new."
@@ -161,9 +161,8 @@ async def find_stored(files: Files, base_url: str, url: str, field: str) -> Path
     Raises:
         Refusal: 422, it lies elsewhere.
     """
-    alias = sample(ALIASES.get(url, ""))
-    if alias is not None:
-        return alias
+    if url in ALIASES:
+        return sample(ALIASES[url])
     own, parts = urlsplit(base_url), urlsplit(url)
     found = None
     if (parts.scheme, parts.netloc) == (own.scheme, own.netloc):
