@@ -186,6 +186,19 @@ class Sandbox:
         """The name of every voice that was ever cloned, by its id."""
         return {clone.id: clone.name for clone in list(self._world.contents.cloned)}
 
+    @property
+    def batches(self) -> dict[str, dict[str, str | None]]:
+        """The generation of each row by its `request_id`, of each batch by its id; None for a row without."""
+        return {
+            batch.id: {row.request_id: row.job.id if row.job else None for row in batch.rows}
+            for batch in list(self._world.contents.batches.values())
+        }
+
+    @property
+    def dialogue_edits(self) -> dict[str, dict[str, JsonValue]]:
+        """What every dialogue edit that was ever accepted asks for, by its id."""
+        return {job.id: dict(job.asked) for job in list(self._world.contents.dialogue_edits.values())}
+
     def advance(self, seconds: float) -> None:
         """Move the clock: jobs end, long polls answer, URLs expire."""
         self._world.advance(seconds)

@@ -63,6 +63,7 @@ def test_a_batch_runs_beside_the_limit_of_jobs_and_its_results_are_behind_a_redi
     assert [line["requestId"] for line in results] == [f"row-{number}" for number in range(1, 21)]
     assert ask("GET", results[0]["outputMediaUrl"]).headers["content-type"] == "video/mp4"
     assert {line["generationId"] for line in results} <= set(sandbox.generations)
+    assert sandbox.batches == {batch["id"]: {line["requestId"]: line["generationId"] for line in results}}
     assert len(sandbox.charges) == 21
 
 

@@ -24,8 +24,8 @@ from sync_mcp.sandbox.clock import Clock
 from sync_mcp.sandbox.faults.script import CREATE_PATH
 from sync_mcp.sandbox.media.samples import sample
 from tests.torture.client import CallGivenUp, Frame, ServerDied, ServerProcess
-from tests.torture.intents import Heard, Intent, arguments_of, heard, intents
-from tests.torture.points import DOOMED_HEADER, PID_HEADER, POINTS, Point
+from tests.torture.intents import Heard, Intent, arguments_of, heard, intents, number_in
+from tests.torture.points import DELETED_PATH, DOOMED_HEADER, PID_HEADER, POINTS, Point
 from tests.torture.pool import Arm, Pool, Slot
 from tests.torture.record import Called, Records
 from tests.torture.trials import try_all
@@ -85,8 +85,19 @@ class Outcome:
     """From then on the weather is fair, and what is charged is of no day's budget."""
     called_off: dict[int, datetime] = field(default_factory=dict[int, datetime])
     """Intents whose calls were cancelled while they waited for a slot, with when the next slot came free."""
+    acts: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
+    """What came of each kind of other acts, by where it is sent."""
     price_usd: Decimal = Decimal(0)
     job_seconds: float = JOB_SECONDS
+
+
+@dataclass(frozen=True)
+class _Accepting:
+    """A server that is to die once the API has done what it sent."""
+
+    server: ServerProcess
+    is_accepted: Callable[[], bool]
+    give_up_at: float = field(default_factory=lambda: time.monotonic() + _ACCEPTED_WITHIN_SECONDS)
 
 
 class Torture:
@@ -114,6 +125,10 @@ class Torture:
         self.calls: list[Called] = []
         self.every: list[Intent] = []
         self.called_off: dict[int, datetime] = {}
+        self.deleted: dict[str, Frame] = {}
+        """The jobs that were deleted, as they were."""
+        self.acts: dict[str, Counter[str]] = {}
+        """What came of each kind of other acts, by where it is sent."""
         self.price_usd = Decimal(0)
         self.home = folder / "home"
         self.job_seconds = JOB_SECONDS
@@ -154,8 +169,8 @@ class Torture:
             # What was made to fail is charged until it does.
             self.advance(3600)
             requests = sandbox.requests
-            jobs = {name: dict(job) for name, job in sandbox.generations.items()}
-            # Speech and clones are judged by their own trial.
+            # Other acts than videos are judged by their own trial.
+            jobs = {**self.deleted, **self.jobs()}
             return Outcome(
                 intents=self.every,
                 charges=[charge for charge in sandbox.charges if charge.generation_id in jobs],
@@ -175,6 +190,7 @@ class Torture:
                 day_budgets=self._day_budgets,
                 parts_end=parts_end,
                 called_off=self.called_off,
+                acts=self.acts,
                 price_usd=self.price_usd,
             )
 
@@ -182,6 +198,11 @@ class Torture:
     def now(self) -> datetime:
         """The time by the sandbox's clock."""
         return self._clock.now()
+
+    def jobs(self) -> dict[str, Frame]:
+        """Return the jobs of all intents that the API has now, by their ids."""
+        every = {id: dict(job) for id, job in self.sandbox.generations.items()}
+        return {id: job for id, job in every.items() if number_in(job) is not None}
 
     def advance(self, seconds: float) -> None:
         """Move the sandbox's clock."""
@@ -383,6 +404,17 @@ class Torture:
             self._turn_the_lists(part),
             self._let_day_end(half),
         )
+        async with self._watching(works):
+            yield
+
+    @asynccontextmanager
+    async def killing_the_doomed(self) -> AsyncGenerator[None]:
+        """Kill the senders of what hangs at the API."""
+        async with self._watching([self._kill_doomed()]):
+            yield
+
+    @asynccontextmanager
+    async def _watching(self, works: Sequence[Coroutine[Any, Any, None]]) -> AsyncGenerator[None]:
         watches = [asyncio.create_task(_endless(work)) for work in works]
         try:
             yield
@@ -439,8 +471,8 @@ class Torture:
 
     async def _kill_doomed(self) -> None:
         """Kill the senders of creates that hang at the API."""
-        seen = 0
-        accepting: list[tuple[ServerProcess, str, float]] = []
+        seen = len(self.sandbox.requests)
+        accepting: list[_Accepting] = []
         while True:
             requests = self.sandbox.requests
             for request in requests[seen:]:
@@ -449,26 +481,23 @@ class Torture:
                 if point == "api-received" and server:
                     server.strike()
                 elif point == "api-accepted" and server:
-                    give_up_at = time.monotonic() + _ACCEPTED_WITHIN_SECONDS
-                    accepting.append((server, request.headers["idempotency-key"], give_up_at))
+                    accepting.append(_Accepting(server, self._has_accepted(request)))
             seen = len(requests)
-            if accepting:
-                accepting = self._kill_accepted(accepting)
+            for one in accepting:
+                if one.server.alive and one.is_accepted():
+                    one.server.strike()
+            accepting = [one for one in accepting if one.server.alive and time.monotonic() < one.give_up_at]
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def _kill_accepted(
-        self, accepting: list[tuple[ServerProcess, str, float]]
-    ) -> list[tuple[ServerProcess, str, float]]:
-        charged = {charge.idempotency_key for charge in self.sandbox.charges}
-        left: list[tuple[ServerProcess, str, float]] = []
-        for server, key, give_up_at in accepting:
-            if not server.alive:
-                continue
-            if key in charged:
-                server.strike()
-            elif time.monotonic() < give_up_at:
-                left.append((server, key, give_up_at))
-        return left
+    def _has_accepted(self, request: RecordedRequest) -> Callable[[], bool]:
+        """Return what tells whether the API has done what a request asks for."""
+        if request.method == "DELETE":
+            return lambda: request.path.removeprefix(DELETED_PATH) not in self.sandbox.generations
+        key, count = request.headers.get("idempotency-key"), len(self.sandbox.charges)
+        if key is None:
+            # It may be another's: the API goes on with it when its sender is dead.
+            return lambda: len(self.sandbox.charges) > count
+        return lambda: any(charge.idempotency_key == key for charge in self.sandbox.charges)
 
     async def _turn_the_lists(self, part: Part) -> None:
         # Drawn apart: how often they turn is a matter of time, and nothing else may hang on it.

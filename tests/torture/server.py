@@ -18,7 +18,7 @@ from sync_mcp.cli.main import main
 from sync_mcp.payments.stores.sqlite import SqliteStore
 from sync_mcp.sandbox.faults.exchange import FAULT_HEADER
 from sync_mcp.sandbox.faults.script import CREATE_PATH
-from tests.torture.points import DOOMED_HEADER, HANGS, KILL_VARIABLE, PID_HEADER, Point
+from tests.torture.points import DOOMED_HEADER, HANGS, KILL_VARIABLE, PID_HEADER, Point, is_doomed
 
 
 class _Doom:
@@ -52,15 +52,15 @@ def _die_with_intention(point: Point, doom: _Doom) -> None:
 
 
 def _die_before_recorded(doom: _Doom) -> None:
-    _die_with(doom, _is_accepted, is_before=True)
+    _die_with(doom, _is_recorded, is_before=True)
 
 
 def _is_begun(statement: str, _: Sequence[object]) -> bool:
     return statement.startswith("INSERT INTO entries")
 
 
-def _is_accepted(statement: str, values: Sequence[object]) -> bool:
-    return statement.startswith("UPDATE entries") and "accepted" in values
+def _is_recorded(statement: str, values: Sequence[object]) -> bool:
+    return statement.startswith("UPDATE entries") and ("accepted" in values or "deleted" in values)
 
 
 def _die_with(doom: _Doom, is_one: Callable[[str, Sequence[object]], bool], *, is_before: bool) -> None:
@@ -93,7 +93,7 @@ def _die_at_the_api(point: Point, doom: _Doom) -> None:
     async def doomed(
         self: Transport, call: Call, budget: Budget, options: RequestOptions | None = None, **more: Any
     ) -> Reply:
-        if (call.method, call.path) != ("POST", CREATE_PATH):
+        if not is_doomed(call.method, call.path):
             return await send(self, call, budget, options, **more)
         if point in HANGS and doom.has_come():
             marks = {
@@ -103,7 +103,8 @@ def _die_at_the_api(point: Point, doom: _Doom) -> None:
             }
             call = replace(call, headers={**call.headers, **marks})
         reply = await send(self, call, budget, options, **more)
-        if point == "api-answered" and reply.ok and "id" in reply.fields:
+        has_job = "id" in reply.fields or call.path != CREATE_PATH
+        if point == "api-answered" and reply.ok and has_job:
             doom.strike()
         return reply
 

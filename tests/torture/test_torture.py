@@ -15,12 +15,13 @@ from sync_mcp.payments.intention import DIGEST_VERSION
 from sync_mcp.payments.rows import Entry, State
 from sync_mcp.sandbox import Charge, RecordedRequest
 from sync_mcp.sandbox.clock import Clock
+from tests.torture.acts import KINDS, Paid, Wanted, judge_acts
+from tests.torture.deletions import Group, judge_costs, judge_deletions
 from tests.torture.intents import Intent
 from tests.torture.points import POINTS
 from tests.torture.record import Called, Records
 from tests.torture.run import JOB_SECONDS, Outcome, Torture
 from tests.torture.verdict import judge
-from tests.torture.voices import Wanted, judge_voices
 
 PRICE = Decimal("0.226")
 NOW = Clock().now()
@@ -402,16 +403,36 @@ def test_every_outcome_is_written_down_as_a_line_of_json(tmp_path: Path) -> None
     assert (call["generation_id"], call["above_usd"]) == ("job-1", str(PRICE))
 
 
-def test_speech_and_clones_that_are_lost_doubled_or_told_wrongly_are_seen() -> None:
-    said = Wanted("create_speech", "Good day.", {}, ids=["one"])
-    paid = {"one": Decimal("0.01"), "two": Decimal("0.01")}
-    made = {"one": "Good day.", "two": "Good day."}
+def test_acts_that_are_lost_doubled_or_told_wrongly_are_seen() -> None:
+    cost = Decimal("0.01")
+    said = Wanted(KINDS[0], "Good day.", {}, ids=["one"])
+    one, two = Paid("Good day.", cost, "row-1..a"), Paid("Good day.", cost, "row-1..b")
     known = [replace(_entry(1, "a", "ended", "one"), kind="speech", summary="speech: Good day.")]
-    assert list(judge_voices([said], {"one": "Good day."}, {"one": paid["one"]}, known)) == []
-    doubled = list(judge_voices([said], made, paid, known))
+    assert list(judge_acts([said], {"one": one}, known)) == []
+    doubled = list(judge_acts([said], {"one": one, "two": two}, known))
     assert [line.partition(":")[0] for line in doubled] == ["doubled", "lost"]
-    # What the ledger is in doubt about is not lost.
-    in_doubt = [replace(known[0], generation_id=None, state="unknown")]
-    assert list(judge_voices([said], {"one": "Good day."}, {"one": paid["one"]}, in_doubt)) == []
-    wrong = list(judge_voices([said], {"one": "Bye."}, {}, known))
+    # What the ledger is in doubt about is not lost, by whichever it is known.
+    in_doubt = replace(known[0], generation_id=None, state="unknown")
+    for doubt in (replace(in_doubt, idempotency_key=""), replace(in_doubt, summary="")):
+        assert list(judge_acts([said], {"one": one}, [doubt])) == []
+    other = replace(in_doubt, summary="", idempotency_key="")
+    assert [line.partition(":")[0] for line in judge_acts([said], {"one": one}, [other])] == ["lost"]
+    wrong = list(judge_acts([said], {"one": Paid("Bye.", cost)}, known))
     assert [line.partition(":")[0] for line in wrong] == ["lost"]
+
+
+def test_a_deletion_that_loses_a_cost_or_does_not_come_to_pass_is_seen() -> None:
+    costs = {"job-1": PRICE}
+    deleted = replace(_entry(1, "key-1", "deleted", "job-1"), cost_usd=PRICE)
+    assert list(judge_costs(["job-1"], costs, [deleted])) == []
+    for wrong in (
+        replace(deleted, cost_usd=None),
+        replace(deleted, counted_usd=Decimal(0)),
+        replace(deleted, generation_id=None),
+    ):
+        [fault] = judge_costs(["job-1"], costs, [wrong])
+        assert fault.startswith("lost: job-1")
+    group = Group([_intent(1, "job-1")], ["api_error"])
+    assert list(judge_deletions([group], set())) == []
+    assert list(judge_deletions([group], {"job-1"})) == ["not deleted: job-1 (api_error)"]
+    assert judge(replace(GOOD, entries=[replace(deleted, state="deleted")])).holds

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sync_mcp.sandbox.faults.script import CREATE_PATH
+from tests.torture.acts import try_acts
 from tests.torture.asked import ASKED
+from tests.torture.deletions import try_deletions
 from tests.torture.intents import Heard, Intent, number_in, number_of, plain_intent
-from tests.torture.voices import try_voices
 
 if TYPE_CHECKING:
     from tests.torture.pool import Slot
@@ -60,7 +61,8 @@ async def try_all(run: "Torture") -> None:
         wanted = [_added(run) for _ in range(_LOSS_CALLS)]
         run.advance(A_DAY_LATER)
         await _call_each(run, wanted)
-    await _told_of(run, "voices", try_voices(run))
+    await _told_of(run, "acts", try_acts(run))
+    await _told_of(run, "deletions", try_deletions(run))
     await _told_of(run, "losses", _lose_the_ledger(run, older, wanted))
 
 
@@ -90,7 +92,7 @@ def _to_repeat(run: "Torture") -> list[Intent]:
     """Return intents whose last job the assistant was told of, some of each kind."""
     takes = Counter(intent.number for intent in run.every)
     jobs = run.sandbox.generations
-    latest = {number_of(dict(job)): id for id, job in jobs.items()}
+    latest = {number_of(dict(job)): id for id, job in run.jobs().items()}
     kinds: dict[object, list[Intent]] = {}
     # The youngest first: what failed a few minutes ago may be charged still.
     for intent in reversed(run.every):

@@ -17,7 +17,7 @@ from tests.torture.run import Outcome
 
 _UNRESOLVED = ("sending", "unknown")
 _HIDDEN = "hidden from lists"
-_KNOWN = ("accepted", "ended")
+_KNOWN = ("accepted", "ended", "deleted")
 
 
 @dataclass
@@ -44,6 +44,9 @@ class Verdict:
     """Attempts, by what the API has of them."""
     in_doubt: list[str]
     """One line for each attempt that is unresolved though its job, if there is one, could be found."""
+    acts: dict[str, Counter[str]]
+    """What came of each kind of other acts, by where it is sent."""
+    deleted: int
     kills: Counter[str]
     kills_wanted: int
     calls: Counter[str]
@@ -85,6 +88,8 @@ class Verdict:
                 f"{_shown(self.asking.may)} that could be",
             ),
             ("unresolved", _shown(self.unresolved)),
+            *((path, _shown(counts)) for path, counts in self.acts.items()),
+            ("deleted", self.deleted),
             *((f"killed {point}", self.kills[point]) for point in POINTS),
             ("calls", _shown(self.calls)),
             ("seconds", f"{self.seconds:.0f}"),
@@ -118,6 +123,8 @@ def judge(outcome: Outcome) -> Verdict:
         asking=judge_asking(_truth(outcome)),
         unresolved=Counter(_fate(outcome, entry) for entry in outcome.entries if entry.state in _UNRESOLVED),
         in_doubt=list(_in_doubt(outcome)),
+        acts=outcome.acts,
+        deleted=sum(entry.state == "deleted" for entry in outcome.entries),
         kills=outcome.kills,
         kills_wanted=outcome.kills_wanted,
         calls=outcome.answers,
