@@ -54,8 +54,8 @@ class Settings(BaseModel):
         default=Decimal(1),
         description="Most that may be paid within 24 hours without asking the user, all jobs together; what "
         "would pass it, and every unknown price, is asked about; 0 asks each time. `never` is for unattended "
-        "work: it asks about no price, takes no quote, refuses what must be asked whatever the price, and "
-        "asks nobody before a deletion.",
+        "work: it asks about no price and takes no quote but where the API publishes no price at all, "
+        "refuses what else must be asked, and asks nobody before a deletion.",
     )
     approve_by: Literal["ask", "user", "quote"] = Field(
         default="ask",
@@ -89,7 +89,7 @@ class Settings(BaseModel):
     unpriced_usd: Dollars | None = Field(
         default=None,
         description="What to hold for a thing for which the API publishes no price, such as speech or a "
-        "cloned voice; where nothing is set, none of these is made under a limit.",
+        "cloned voice, which is asked about all the same; where nothing is set, none is made under a limit.",
     )
     resend_hours: Annotated[float, Field(ge=0, le=168)] = Field(
         default=12.0,

@@ -329,8 +329,8 @@ def _check_budget(settings: Settings) -> Iterator[Finding]:
     if pays and settings.approve_above_usd == "never" and not settings.limits.keys() - {"per_job_usd"}:
         yield Finding(
             "money",
-            "nobody is asked before anything is paid, and no budget is set: an assistant can spend without "
-            "end. SYNC_MCP_BUDGET_USD_PER_DAY or SYNC_MCP_BUDGET_USD would stop it.",
+            "nobody is asked about a price that the API publishes, and no budget is set: an assistant can "
+            "spend without end. SYNC_MCP_BUDGET_USD_PER_DAY or SYNC_MCP_BUDGET_USD would stop it.",
         )
 
 

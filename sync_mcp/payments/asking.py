@@ -17,6 +17,7 @@ from sync_mcp.payments.call import LOOK_SECONDS, PaidCall
 from sync_mcp.payments.consent import (
     ANOTHER_TAKE_REASON,
     DECLINED_REASON,
+    NOBODY_TO_ASK,
     UNPRICED_REASON,
     WEBHOOK_REASON,
     Proposal,
@@ -60,16 +61,21 @@ class Asking:
                 reasons.append(repeat_reason(note, twin.id))
         if call.host_to_ask_about is not None:
             reasons.append(WEBHOOK_REASON)
-        above = call.approval.above_usd
-        if above is not None and not call.act.is_priced and attempt.price.usd is not None:
+        above, is_always_asked = call.approval.above_usd, _is_always_asked(call)
+        # Where prices are asked about, an unknown one says so itself.
+        if is_always_asked and (above is None or attempt.price.usd is not None):
             reasons.append(UNPRICED_REASON)
         # Where nobody is asked about a price, nobody is asked about a no of before either.
-        if above is not None and await do_in_thread(self.ledger.was_declined, call.intention, call.caller):
+        is_asked = above is not None or is_always_asked
+        if is_asked and await do_in_thread(self.ledger.was_declined, call.intention, call.caller):
             reasons.append(DECLINED_REASON)
         return reasons
 
     async def _price_reasons(self, call: PaidCall[Job], price: Price, take: int) -> list[Reason]:
         above = call.approval.above_usd
+        if above is None and take > 1 and _is_always_asked(call):
+            # They are asked all the same, and told this too.
+            above = Decimal(0)
         unasked = Decimal(0) if above is None else await self._sum_unasked(call)
         return price_reasons(price, unasked, above, take=take)
 
@@ -161,3 +167,11 @@ class Asking:
 
     async def _hand_out(self, call: PaidCall[Job], attempts: Sequence[Attempt], kind: TokenKind) -> str:
         return await do_in_thread(partial(self.ledger.quote, attempts, call.now, kind, caller=call.caller))
+
+
+def _is_always_asked(call: PaidCall[Job]) -> bool:
+    """Whether the user is asked whatever may be paid unasked: the API publishes no price of it.
+
+    A program that names nobody to ask has said by its call what it wants.
+    """
+    return not call.act.is_priced and call.approval is not NOBODY_TO_ASK

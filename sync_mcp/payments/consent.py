@@ -1,7 +1,8 @@
 """The user's yes to a paid call: when it is needed, and what they are asked about.
 
 What may be paid unasked is a sum over a day, by the ledger. Whatever the price, the user is asked before a
-thing is paid again that was or may have been charged, and before a finished job's URL is sent to a host.
+thing is paid again that was or may have been charged, before a finished job's URL is sent to a host, and
+before an act for which the API publishes no price.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -61,7 +62,7 @@ class Approval(Protocol):
 
     @property
     def above_usd(self) -> Decimal | None:
-        """The most that may be paid unasked within a day; None asks about no price."""
+        """The most that may be paid unasked within a day; None asks about no price that the API publishes."""
         ...
 
     async def ask(self, proposal: Proposal) -> None:
@@ -74,7 +75,7 @@ class Approval(Protocol):
 
 
 class Nobody:
-    """Where nobody can be asked: no price is asked about, and what must be asked is refused."""
+    """Where nobody can be asked: no price is asked about, published or not; what else must be is refused."""
 
     above_usd: Decimal | None = None
 

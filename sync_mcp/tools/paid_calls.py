@@ -140,7 +140,7 @@ async def check_answer(context: CallContext, call: PaidCall[Job]) -> None:
             if denied.is_the_users:
                 await guard.revoke(call)
             raise denied
-    if call.token is not None and policy.approve_above_usd is None:
+    if call.token is not None and policy.approve_above_usd is None and call.act.is_priced:
         raise QuoteRefused(
             f"No quote is taken: {NOBODY_IS_ASKED}.",
             next_step=(

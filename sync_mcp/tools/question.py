@@ -27,7 +27,7 @@ _NOTES_SHOWN = 10
 _NOTE_LIMIT = 240
 _REASON_LIMIT = 600
 """Of a sentence of our own, which it does not reach; ids of others stand in it."""
-NOBODY_IS_ASKED = "nobody is asked on this server (SYNC_MCP_APPROVE_ABOVE_USD=never)"
+NOBODY_IS_ASKED = "nobody is asked about it on this server (SYNC_MCP_APPROVE_ABOVE_USD=never)"
 _NO_FORM = "the user has to agree by the host's own form (SYNC_MCP_APPROVE_BY=user), and this host has none"
 
 
@@ -35,7 +35,8 @@ _NO_FORM = "the user has to agree by the host's own form (SYNC_MCP_APPROVE_BY=us
 class UserApproval:
     """Has the user agree to what may not be paid unasked; a `PaidCall.approval`.
 
-    `above_usd` is the most that may be paid unasked within a day; None asks about no price and nobody.
+    `above_usd` is the most that may be paid unasked within a day; None asks about nothing but an act for
+    which the API publishes no price.
     """
 
     user: User
@@ -47,7 +48,7 @@ class UserApproval:
 
     @property
     def nobody_agrees(self) -> str | None:
-        """Why nobody can agree to anything here, as the end of a sentence; None where somebody can."""
+        """Why nobody agrees to a published price here, as the end of a sentence; None where somebody can."""
         if self.above_usd is None:
             return NOBODY_IS_ASKED
         return _NO_FORM if self.by == "user" and not self.user.can_be_asked else None
@@ -60,7 +61,7 @@ class UserApproval:
             ApprovalRequired: nobody could be asked, or the user has not answered yet.
             InputNeeded: the client asks by itself.
         """
-        if self.above_usd is None:
+        if self.above_usd is None and all(attempt.intention.act.is_priced for attempt in proposal.attempts):
             raise _nobody_is_asked(proposal)
         doubts = await self.doubts() if self.doubts and proposal.price.usd is None else ()
         question = question_of(proposal, doubts)

@@ -42,8 +42,8 @@ class Clock:
 class Asker:
     """Is asked in the user's place, notes what, and says yes, no, or that a quote is to be brought."""
 
-    def __init__(self, above_usd: str, says: str = "yes") -> None:
-        self.above_usd = Decimal(above_usd)
+    def __init__(self, above_usd: str | None, says: str = "yes") -> None:
+        self.above_usd = None if above_usd is None else Decimal(above_usd)
         self.says = says
         self.asked: list[Proposal] = []
 

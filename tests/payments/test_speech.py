@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 
 from sync_mcp import AsyncSync, Ledger
+from sync_mcp.api.models import GenerationRequest
 from sync_mcp.api.speech import make_speech_request
 from sync_mcp.errors import (
     ApprovalDenied,
@@ -20,6 +21,7 @@ from sync_mcp.errors import (
     QuoteRefused,
     RequestRejectedError,
 )
+from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.acts.kinds import KINDS
 from sync_mcp.payments.acts.speech import SpeechAct
 from sync_mcp.payments.attempt import Token
@@ -153,6 +155,34 @@ async def test_the_user_is_asked_whatever_is_held_and_in_words_of_its_own(
     assert act.noun == "speech"
     assert act.pieces({VOICE: "Ada"}) == [f'script (19 characters): "{SCRIPT}"', f'voice: "Ada" ("{VOICE}")']
     assert posts(sandbox, JOBS) == []
+
+
+@pytest.mark.parametrize("hold", [None, HOLD])
+async def test_where_no_price_is_asked_about_a_thing_without_one_is_and_what_has_one_is_not(
+    sync: AsyncSync,
+    sandbox: Sandbox,
+    guard_of: GuardOf,
+    request_of: Callable[..., GenerationRequest],
+    hold: Decimal | None,
+) -> None:
+    asker = Asker(None, "no")
+    guard = guard_of(unpriced_usd=hold)
+    for _ in range(2):
+        with pytest.raises(ApprovalDenied):
+            await guard.create(PaidCall(sync, speech(sync), approval=asker))
+    first, second = ([reason.text for reason in proposal.reasons] for proposal in asker.asked)
+    assert (len(first), first[0][:29]) == (1, "The API publishes no price fo")
+    assert second == [*first, "The user said no to this within a day."]
+    assert posts(sandbox, JOBS) == []
+    await guard.create(PaidCall(sync, GenerationAct.of(request_of()), approval=asker))
+    assert (len(asker.asked), len(sandbox.charges)) == (2, 1)
+
+
+async def test_a_program_that_names_nobody_to_ask_has_said_by_its_call_what_it_wants(
+    sync: AsyncSync, sandbox: Sandbox, guard: Guard
+) -> None:
+    await guard.create(PaidCall(sync, speech(sync)))
+    assert len(sandbox.charges) == 1
 
 
 async def test_a_quote_for_one_speech_is_good_for_that_one_alone(

@@ -4,8 +4,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import mcp_types as types
 import pytest
 from mcp import Client
+from mcp.client.session import ClientRequestContext
 
 from sync_mcp import Settings, create_server
 from sync_mcp.sandbox import Sandbox
@@ -40,6 +42,11 @@ async def either_era(sandbox: Sandbox, request: pytest.FixtureRequest) -> AsyncI
         yield Assistant(client)
 
 
+async def agree(context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
+    """Say yes in the user's place."""
+    return types.ElicitResult(action="accept", content={})
+
+
 @pytest.fixture
 def movies(tmp_path: Path) -> Path:
     """A folder with a clip and a voice that the assistant of `local` may read."""
@@ -52,12 +59,16 @@ def movies(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def served(sandbox: Sandbox, movies: Path) -> Callable[..., Client]:
-    """Connect to servers that may read `movies`; their user is asked for nothing unless settings say more."""
+    """Connect to servers that may read `movies`; their user is asked for nothing unless settings say more.
 
-    def client(**settings: Any) -> Client:
+    With `agrees` the host has a form, and its user says yes to whatever is asked all the same.
+    """
+
+    def client(*, agrees: bool = False, **settings: Any) -> Client:
         chosen = {"approve_above_usd": "never", "media_roots": (movies,), **settings}
         server = create_server(Settings.model_validate(chosen), sandbox_url=sandbox.url)
-        return Client(server, mode="legacy", read_timeout_seconds=60)
+        callback = agree if agrees else None
+        return Client(server, mode="legacy", elicitation_callback=callback, read_timeout_seconds=60)
 
     return client
 

@@ -25,9 +25,9 @@ Served = Callable[..., Client]
 
 @pytest.fixture
 async def cloner(served: Served, sandbox: Sandbox, movies: Path) -> AsyncIterator[Assistant]:
-    """An assistant with the set voices and an account without delays, whose user is asked for nothing."""
+    """An assistant with the set voices and an account without delays, whose user agrees to what is asked."""
     sandbox.configure(job_seconds=0)
-    async with served(toolsets=("core", "voices"), download_dir=movies) as client:
+    async with served(agrees=True, toolsets=("core", "voices"), download_dir=movies) as client:
         yield Assistant(client)
 
 
@@ -160,15 +160,20 @@ async def test_the_question_has_the_name_the_recording_and_the_consent(
 
 
 async def test_a_voice_that_was_cloned_is_deleted_for_good_and_its_clone_is_no_longer_given_back(
-    cloner: Assistant, sandbox: Sandbox
+    served: Served, sandbox: Sandbox
 ) -> None:
-    made = await cloner.facts("clone_voice", ADA, url=sandbox.samples.audio)
-    gone = await cloner.facts("delete_voice", voice_id="Ada Li")
-    assert (gone["voice_id"], gone["name"]) == (made["voice_id"], "Ada Li")
-    said = await cloner.error("create_speech", script="Hello.", voice_id=made["voice_id"])
-    assert "is no voice of this account" in said.text
-    again = await cloner.error("clone_voice", ADA, url=sandbox.samples.audio)
+    given = {**ADA, "url": sandbox.samples.audio}
+    async with served(toolsets=("voices",)) as client:
+        cloner = Assistant(client)
+        quote_id = quote_in(await cloner.error("clone_voice", given))
+        made = await cloner.facts("clone_voice", given, quote_id=quote_id)
+        gone = await cloner.facts("delete_voice", voice_id="Ada Li")
+        assert (gone["voice_id"], gone["name"]) == (made["voice_id"], "Ada Li")
+        said = await cloner.error("create_speech", script="Hello.", voice_id=made["voice_id"])
+        assert "is no voice of this account" in said.text
+        again = await cloner.error("clone_voice", given)
     assert again.code == "approval_required"
+    assert "this voice clone?" in again.text
     assert len(sandbox.charges) == 1
 
 

@@ -23,9 +23,9 @@ Served = Callable[..., Client]
 
 @pytest.fixture
 async def speaker(served: Served, sandbox: Sandbox, movies: Path) -> AsyncIterator[Assistant]:
-    """An assistant with the set voices, that saves in `movies`, and whose user is asked for nothing."""
+    """An assistant with the set voices, that saves in `movies`, and whose user agrees to what is asked."""
     sandbox.configure(job_seconds=0)
-    async with served(toolsets=("core", "voices"), download_dir=movies) as client:
+    async with served(agrees=True, toolsets=("core", "voices"), download_dir=movies) as client:
         yield Assistant(client)
 
 
@@ -132,15 +132,20 @@ async def test_what_cannot_be_said_is_refused_with_what_to_do_and_costs_nothing(
 
 
 async def test_a_job_that_failed_says_why_and_that_it_may_have_been_charged(
-    speaker: Assistant, sandbox: Sandbox
+    served: Served, sandbox: Sandbox, movies: Path
 ) -> None:
+    sandbox.configure(job_seconds=0)
     sandbox.add_fault(Fault(job="fail", error_code="voice_blocked", error="It is blocked."))
-    told = await speaker.facts("create_speech", HELLO)
+    async with served(toolsets=("voices",), download_dir=movies) as client:
+        speaker = Assistant(client)
+        quote_id = quote_in(await speaker.error("create_speech", HELLO))
+        told = await speaker.facts("create_speech", HELLO, quote_id=quote_id)
+        again = await speaker.error("create_speech", HELLO)
     assert (told["status"], told["api_code"], told["charged"]) == ("FAILED", "voice_blocked", "unknown")
     assert "take another one of list_voices" in told["remedy"]
     assert "Ask the user first" in told["next_step"]
-    again = await speaker.error("create_speech", HELLO)
     assert again.code == "approval_required"
+    assert "may have been charged" in again.text
     assert len(asked(sandbox, "POST", JOBS)) == 1
 
 
@@ -162,6 +167,34 @@ async def test_the_user_is_asked_first_and_their_yes_is_good_for_it(
     assert (told["status"], len(sandbox.charges)) == ("COMPLETED", 1)
 
 
+@pytest.mark.parametrize("held", [{}, {"unpriced_usd": "0.02", "budget_usd": "1"}])
+async def test_what_has_no_published_price_is_asked_about_also_where_no_price_is(
+    served: Served, sandbox: Sandbox, movies: Path, held: Facts
+) -> None:
+    sandbox.configure(job_seconds=0)
+    settings = {"approve_above_usd": "never", "toolsets": ("voices",), "download_dir": movies, **held}
+    async with served(**settings) as client:
+        assistant = Assistant(client)
+        question = await assistant.error("create_speech", HELLO)
+        assert (question.code, question.money_spent) == ("approval_required", "no")
+        assert "The API publishes no price for it: only the bill tells what it costs." in question.text
+        assert sandbox.charges == []
+        told = await assistant.facts("create_speech", HELLO, quote_id=quote_in(question))
+        again = await assistant.error("create_speech", HELLO, take=2)
+        assert "It is take 2" in again.text
+    assert (told["status"], len(sandbox.charges)) == ("COMPLETED", 1)
+
+
+async def test_where_only_a_form_counts_and_there_is_none_a_thing_without_a_price_is_refused(
+    served: Served, sandbox: Sandbox
+) -> None:
+    async with served(approve_by="user", toolsets=("voices",)) as client:
+        refused = await Assistant(client).error("create_speech", HELLO)
+    assert (refused.code, refused.money_spent) == ("approval_required", "no")
+    assert "SYNC_MCP_APPROVE_BY=user" in refused.text
+    assert sandbox.charges == []
+
+
 async def test_under_a_limit_the_user_is_told_of_the_setting_that_lets_it_through(
     served: Served, sandbox: Sandbox, movies: Path
 ) -> None:
@@ -172,7 +205,7 @@ async def test_under_a_limit_the_user_is_told_of_the_setting_that_lets_it_throug
     assert (refused.code, refused.money_spent) == ("limit_reached", "no")
     assert "SYNC_MCP_UNPRICED_USD" in refused.text
     assert sandbox.charges == []
-    async with served(**limited, unpriced_usd="0.02") as client:
+    async with served(agrees=True, **limited, unpriced_usd="0.02") as client:
         held = await Assistant(client).facts("create_speech", HELLO)
         full = await Assistant(client).error("create_speech", HELLO, take=2)
     assert (held["held_usd"], full.code) == (0.02, "limit_reached")

@@ -345,11 +345,14 @@ async def test_where_a_limit_is_set_a_preview_is_refused_unless_the_user_says_wh
     assert len(edits_sent(sandbox)) == 1
 
 
-async def test_where_nobody_is_to_be_asked_a_preview_is_made_as_all_that_has_no_price(
+async def test_where_no_price_is_asked_about_a_preview_is_asked_about_as_all_that_has_none(
     serve: Serve, sandbox: Sandbox
 ) -> None:
+    asked = await ask_for_preview(serve, approve_above_usd="never")
+    assert (asked.code, asked.money_spent) == ("approval_required", "no")
+    assert "Pay an unknown price for this dialogue preview?" in asked.text
     async with serve(approve_above_usd="never") as assistant:
-        edit = await assistant.facts("edit_dialogue", path=CLIP, changes=TUESDAY)
+        edit = await agree(assistant, path=CLIP, changes=TUESDAY)
     assert edit["status"] == "COMPLETED"
     assert len(edits_sent(sandbox)) == 1
 

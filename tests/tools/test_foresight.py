@@ -345,7 +345,9 @@ async def test_where_nobody_can_be_asked_no_quote_is_handed_out_and_the_refusal_
         await failed_and_charged(world)
         told = await world.estimate()
         assert "quote_id" not in told
-        assert "create_generation would refuse it: nobody is asked on this server" in told["next_step"]
+        assert (
+            "create_generation would refuse it: nobody is asked about it on this server" in told["next_step"]
+        )
         assert (await world.create()).code == "approval_required"
 
 

@@ -18,6 +18,7 @@ from tests.sandbox.wire import VOICE
 
 from .assistant import Assistant, Facts, media
 from .calls import ARGUMENTS
+from .conftest import agree
 from .test_foreign_text import answering, arguments_of, hostile, job
 from .test_next_steps import own
 
@@ -80,9 +81,10 @@ def as_written(value: object) -> object:
 async def test_the_text_of_every_tool_is_whole_without_the_structured_content(
     sandbox: Sandbox, tool: str, tmp_path: Path
 ) -> None:
-    # Nobody is asked: what deletes deletes at once.
+    # No price is asked about, and what deletes deletes at once; of what has no price the user agrees.
     settings = Settings(toolsets=("all",), approve_above_usd="never", download_dir=tmp_path, media_roots=())
-    async with Client(create_server(settings, sandbox_url=sandbox.url), mode="legacy") as client:
+    server = create_server(settings, sandbox_url=sandbox.url)
+    async with Client(server, mode="legacy", elicitation_callback=agree) as client:
         assistant = Assistant(client)
         given = await arguments_that_work(assistant, sandbox, tool)
         told = await assistant.call(tool, given)
