@@ -8,21 +8,33 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import anyio
 from pydantic import ValidationError
 
 from sync_mcp import AsyncSync, Audio, SyncError, Video
+from sync_mcp.api.account import Organization
+from sync_mcp.api.assets import Asset
+from sync_mcp.api.batches import Batch
 from sync_mcp.api.catalogue import ErrorInfo, ModelInfo
 from sync_mcp.api.client import DEFAULT_BASE_URL
 from sync_mcp.api.http import Call, Transport
 from sync_mcp.api.models import CamelModel, CostEstimate, Generation
+from sync_mcp.api.moments import between
+from sync_mcp.api.projects import Project
 from sync_mcp.api.replies import Reply
+from sync_mcp.api.usage import UsageItem
+from sync_mcp.api.voices import Voice
 from sync_mcp.sandbox import Sandbox
+from sync_mcp.sandbox.media.samples import sample
 from sync_mcp.texts import clean
 
 _TIMEOUT_SECONDS = 30.0
+_DAY = {"limit": "20"} | between(
+    "startTime", datetime.now(UTC) - timedelta(days=1), "endTime", datetime.now(UTC) + timedelta(hours=1)
+)
 _PRICE = {"model": "lipsync-2", "duration": 10, "fps": 25}
 
 
@@ -35,6 +47,8 @@ class Question:
     model: type[CamelModel] | None = None
     named_by: str | None = None
     """The field whose values are worth comparing one by one."""
+    under: str | None = None
+    """The field that has the entries, where the answer is no array and no single thing."""
 
 
 QUESTIONS = (
@@ -46,6 +60,14 @@ QUESTIONS = (
     Question(
         "price, by its other path", Call("POST", "/v2/generate/estimate-cost", body=_PRICE), CostEstimate
     ),
+    Question("number of generations", Call("GET", "/v2/generations/count")),
+    Question("organizations", Call("GET", "/v2/account/organizations"), Organization, under="organizations"),
+    Question("assets", Call("GET", "/v2/assets", query={"limit": "20"}), Asset, under="items"),
+    Question("number of assets", Call("GET", "/v2/assets/count")),
+    Question("projects", Call("GET", "/v2/projects", query={"limit": "20"}), Project, under="items"),
+    Question("voices", Call("GET", "/v2/voices", query={"provider": "elevenlabs"}), Voice),
+    Question("batches", Call("GET", "/v2/batch"), Batch),
+    Question("usage", Call("GET", "/v2/usage/generations", query=_DAY), UsageItem, under="items"),
 )
 
 
@@ -71,7 +93,7 @@ async def _differences(question: Question, live: Transport, stand_in: Transport)
     expected = await stand_in.read(question.call)
     for line in (
         *_unread(question, reply),
-        *_reshaped(reply, expected),
+        *_reshaped(question, reply, expected),
         *_renamed(question, reply, expected),
     ):
         yield line
@@ -82,7 +104,7 @@ def _unread(question: Question, reply: Reply) -> Iterator[str]:
     if question.model is None:
         return
     found: set[str] = set()
-    for entry in _entries(reply):
+    for entry in _entries(question, reply):
         try:
             read = question.model.from_wire(entry)
         except ValidationError as error:
@@ -93,10 +115,10 @@ def _unread(question: Question, reply: Reply) -> Iterator[str]:
     yield from sorted(found)
 
 
-def _reshaped(reply: Reply, expected: Reply) -> Iterator[str]:
+def _reshaped(question: Question, reply: Reply, expected: Reply) -> Iterator[str]:
     """What only one of the two answers has."""
     here, there = set(_shape(expected.data)), set(_shape(reply.data))
-    if not _entries(reply) or not _entries(expected):
+    if not _entries(question, reply) or not _entries(question, expected):
         return
     yield from (f"only the API has {place}" for place in sorted(there - here))
     yield from (f"only the sandbox has {place}" for place in sorted(here - there))
@@ -106,14 +128,16 @@ def _renamed(question: Question, reply: Reply, expected: Reply) -> Iterator[str]
     if question.named_by is None:
         return
     here, there = (
-        {str(entry.get(question.named_by)) for entry in _entries(answer)} for answer in (expected, reply)
+        {str(entry.get(question.named_by)) for entry in _entries(question, answer)}
+        for answer in (expected, reply)
     )
     yield from (f"only the API has {question.named_by} {clean(name, 80)}" for name in sorted(there - here))
     yield from (f"only the sandbox has {question.named_by} {name}" for name in sorted(here - there))
 
 
-def _entries(reply: Reply) -> Sequence[Mapping[str, object]]:
-    entries = [reply.data] if reply.entries is None else reply.entries
+def _entries(question: Question, reply: Reply) -> Sequence[Mapping[str, object]]:
+    inner = reply.fields.get(question.under) if question.under is not None else reply.data
+    entries = cast(list[object], inner) if isinstance(inner, list) else [inner]
     return [cast(Mapping[str, object], entry) for entry in entries if isinstance(entry, Mapping)]
 
 
@@ -139,11 +163,12 @@ def _transport(api_key: str, base_url: str) -> Transport:
 
 
 async def _make_one(sandbox: Sandbox) -> None:
-    """Make a finished job in the sandbox: an empty list has no shape."""
+    """Make a video and an asset in the sandbox, and let it end: an empty list has no shape."""
     media = [Video(url=sandbox.samples.video), Audio(url=sandbox.samples.audio)]
     async with AsyncSync(api_key="sk_stand_in", base_url=sandbox.url) as sync:
         await sync.generations.create(model="lipsync-2", input=media)
-    sandbox.advance(sandbox.settings.job_seconds)
+        await sync.assets.upload(sample("speech.wav"))
+    sandbox.advance(60 + sandbox.settings.job_seconds)
 
 
 async def main() -> int:
