@@ -40,10 +40,10 @@ _ENDINGS = (".wav", *TEXT_ENDINGS)
 
 
 async def edit_dialogue(context: CallContext, arguments: EditDialogueArguments) -> DialogueEditAnswer:
-    asset = await find_source(context, arguments)
-    if asset.type != "VIDEO":
+    source = await find_source(context, arguments)
+    if source.asset.type != "VIDEO":
         raise InvalidRequestError("Only what a video says can be changed: this is a recording.")
-    act = DialogueEditAct(await _body(context, arguments, asset))
+    act = DialogueEditAct(await _body(context, arguments, source.asset), source.known_by)
     call = call_of_act(
         context,
         act,

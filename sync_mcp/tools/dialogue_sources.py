@@ -1,6 +1,7 @@
 """What a dialogue tool is asked about: a video or recording that becomes an asset, and its words."""
 
 import logging
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
 from typing import Protocol, TypeVar
@@ -9,10 +10,12 @@ import anyio
 from anyio.to_thread import run_sync
 
 from sync_mcp.api.assets import Asset
+from sync_mcp.api.models import LocalMedia
 from sync_mcp.api.polling import PolledJob
 from sync_mcp.api.transcriptions import Transcript, Transcription
 from sync_mcp.errors import InvalidRequestError, SyncError
 from sync_mcp.media.small_files import SmallFile, save_text
+from sync_mcp.payments.files import content_of
 from sync_mcp.texts import FAULT_LIMIT, clean, plain_id, safe
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.jobs import report_during
@@ -43,8 +46,18 @@ class SourceArguments(Protocol):
     asset_id: str | None
 
 
-async def find_source(context: CallContext, arguments: SourceArguments) -> Asset:
-    """Return the asset of a source; a file is uploaded unless the account has it already.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A video or recording in the account's storage."""
+
+    asset: Asset
+    known_by: str | None
+    """What it holds, or the URL that it was fetched from: a call in another process may have another asset
+    of the same. None where the caller named the asset."""
+
+
+async def find_source(context: CallContext, arguments: SourceArguments) -> Source:
+    """Return a source; a file is uploaded unless the account has it already.
 
     Raises:
         InvalidRequestError: not exactly one place is given, or it is neither video nor sound.
@@ -56,11 +69,13 @@ async def find_source(context: CallContext, arguments: SourceArguments) -> Asset
         raise InvalidRequestError("Give one of path, url and asset_id.")
     client, until = context.account.client, context.answer_at
     reader, progress_of = context.account.local_reader, partial(transfer_reporter, context)
+    known_by: str | None = None
     if arguments.path is not None:
         media = await reader.read(arguments.path, None, until=until, progress_of=progress_of)
         asset = await reader.upload(client, media, until=until, on_progress=progress_of(media.name))
+        known_by = content_of(LocalMedia(type="video", sha256=media.sha256, name=media.name))
     elif arguments.url is not None:
-        url = arguments.url.strip()
+        known_by = url = arguments.url.strip()
         fault = await find_url_fault(context.account, url, "url")
         if fault is not None:
             raise InvalidRequestError(fault)
@@ -76,7 +91,7 @@ async def find_source(context: CallContext, arguments: SourceArguments) -> Asset
         asset = await client.assets.get(asset_id, request_options=context.reading)
     if asset.type not in ("VIDEO", "AUDIO") or not asset.url:
         raise InvalidRequestError("Only a video or a recording says anything: this asset is neither.")
-    return asset
+    return Source(asset, known_by)
 
 
 async def find_transcription(context: CallContext, asset: Asset, wait_seconds: float) -> Transcription:

@@ -28,7 +28,7 @@ _WHY = {
 
 async def transcribe(context: CallContext, arguments: TranscribeArguments) -> TranscribeAnswer:
     check_ending(arguments.save_as, *TEXT_ENDINGS)
-    asset = await find_source(context, arguments)
+    asset = (await find_source(context, arguments)).asset
     job = await find_transcription(context, asset, arguments.wait_seconds)
     answer = TranscribeAnswer(
         transcription_id=safe(job.id, ID_LIMIT),

@@ -193,3 +193,23 @@ def test_the_signature_of_its_video_does_not_count() -> None:
         f"https://h/v.mp4{signed.format('2' * 64)}"
     )
     assert digest("https://h/v.mp4") != digest("https://h/w.mp4")
+
+
+def test_the_ids_of_a_transcription_and_the_asset_of_a_known_video_do_not_count() -> None:
+    """Two processes that are told the same at once may have an asset and a transcription each."""
+
+    def digest(asset: str, begin: str, changed: int, source: str | None = "sha256:1234") -> str:
+        texts = ("on", "Tuesday", "or", "on", "Friday")
+        words = [{"id": f"{begin}{number}", "text": text} for number, text in enumerate(texts)]
+        body = {
+            "sourceVideoUrl": f"https://h/{asset}.mp4",
+            "transcript": {"id": begin, "segments": [{"words": words}]},
+            "edits": [{"kind": "change", "wordId": f"{begin}{changed}", "replacement": "by"}],
+        }
+        return Intention(DialogueEditAct(body, source), "org:one", "https://h").digest
+
+    assert digest("one", "a", 0) == digest("two", "b", 0)
+    assert digest("one", "a", 0) != digest("one", "a", 3), "the same word in another place"
+    assert digest("one", "a", 0) != digest("one", "a", 1)
+    assert digest("one", "a", 0) != digest("one", "a", 0, "sha256:5678")
+    assert digest("one", "a", 0, None) != digest("two", "a", 0, None)

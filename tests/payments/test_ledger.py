@@ -1525,20 +1525,19 @@ print(count, kept)
     assert ledger.file.set_aside() == []
 
 
-def test_another_process_that_holds_the_ledger_for_long_refuses(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_process_that_holds_the_ledger_for_long_refuses(home: Path) -> None:
+    ledger = Ledger(home, busy_seconds=0.05)
     begun(ledger)
     ledger.close()
-    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.05)
     with closing(sqlite3.connect(ledger.file.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
-        with pytest.raises(LedgerError, match="locked") as caught:
+        with pytest.raises(LedgerError, match="in use by another process") as caught:
             begun(ledger, "new")
         assert caught.value.retryable
         assert time.monotonic() - started < 5
     begun(ledger, "new")
+    ledger.close()
 
 
 def test_who_has_waited_a_while_for_its_turn_to_write_looks_for_it_often(
@@ -1547,7 +1546,6 @@ def test_who_has_waited_a_while_for_its_turn_to_write_looks_for_it_often(
     """Where others write one after another, one that looks seldom never finds the file free."""
     begun(ledger)
     monkeypatch.setattr(sqlite_file, "_PATIENT_SECONDS", 0.0)
-    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 2.0)
     pauses: list[float] = []
     with closing(sqlite3.connect(ledger.file.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -194,7 +194,7 @@ async def test_rows_render_dialogue_edits_and_one_that_cannot_refuses_them_all_b
 ) -> None:
     sandbox.configure(job_seconds=0)
     clip = await make_clip(sandbox)
-    async with served(toolsets=("batch", "dialogue")) as client:
+    async with served(agrees=True, toolsets=("batch", "dialogue")) as client:
         maker = Assistant(client)
         change = {"words": "Tuesday", "replacement": "Thursday"}
         edit = await maker.facts("edit_dialogue", asset_id=clip, changes=[change])

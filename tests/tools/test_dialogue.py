@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mcp import Client
 
-from sync_mcp import Settings, create_server
+from sync_mcp import AsyncSync, Settings, create_server
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.media.samples import sample
 from sync_mcp.tools.catalogue import TOOLS
@@ -63,7 +63,8 @@ def serve(sandbox: Sandbox, clips: Path) -> Serve:
     @asynccontextmanager
     async def connect(**settings: Any) -> AsyncGenerator[Assistant]:
         chosen = {**SERVED, "media_roots": (clips,), "download_dir": clips, **settings}
-        server = create_server(Settings.model_validate(chosen), sandbox_url=sandbox.url)
+        own = "base_url" not in settings
+        server = create_server(Settings.model_validate(chosen), sandbox_url=sandbox.url if own else None)
         async with Client(server, mode="legacy", read_timeout_seconds=60) as client:
             assistant = _InFolder(client)
             assistant.folder = clips
@@ -374,3 +375,21 @@ async def test_a_read_only_server_has_none_of_it(serve: Serve) -> None:
     async with serve(read_only=True) as assistant:
         listed = {tool.name for tool in (await assistant.client.list_tools()).tools}
     assert not listed & {"transcribe", "edit_dialogue", "get_dialogue_edit"}
+
+
+@pytest.mark.parametrize("place", ["path", "url"])
+async def test_the_same_video_is_known_again_though_it_is_another_asset_by_then(
+    serve: Serve, sandbox: Sandbox, place: str
+) -> None:
+    call = {place: CLIP if place == "path" else sandbox.samples.speaking, "changes": TUESDAY}
+    # Both have one ledger.
+    account = {"api_key": "sk_one", "base_url": sandbox.url}
+    async with serve(**account) as assistant:
+        first = await agree(assistant, **call)
+    async with AsyncSync(api_key="sk_one", base_url=sandbox.url) as owner:
+        [asset] = (await owner.assets.list()).items
+        await owner.assets.delete(asset.id)
+    async with serve(**account) as assistant:
+        again = await assistant.facts("edit_dialogue", call)
+    assert (again["dialogue_edit_id"], again["reused"]) == (first["dialogue_edit_id"], True)
+    assert len(edits_sent(sandbox)) == len(sandbox.charges) == 1

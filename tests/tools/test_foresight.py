@@ -300,7 +300,7 @@ async def test_what_is_made_or_sent_already_is_never_told_to_be_refused(
         (DAY, {}, {}, "too much time has passed since its first send"),
         (100, {}, {"max_cost_usd": 0.1}, "a limit stands against it by now"),
         (100, {"budget_usd": Decimal("0.1")}, {}, "a limit stands against it by now"),
-        (100, {}, {"webhook_url": "https://hooks.example.com/b"}, "its first call named another webhook_url"),
+        (100, {}, {"webhook_url": "https://hooks.example.com/b"}, "its first call had another webhook_url"),
     ],
     ids=["too old", "this call's limit", "a budget", "another webhook"],
 )

@@ -34,6 +34,7 @@ HOLD_USD = Decimal("0.01")
 SHARE_OF_BUDGET = 0.8
 _CREATES_FOR_DEATHS = 100
 """Servers die only in a run that is long enough: their leases are waited for."""
+_REPEATED = "it may be paid again"
 _TRIES = 5
 _PAUSE_SECONDS = 0.2
 _CONSENT = "It is the voice of Ada Li, who agreed to this."
@@ -309,12 +310,13 @@ async def _pursue(run: "Torture", wanted: Sequence[Wanted]) -> None:
 
 
 async def _call(wanted: Wanted, slot: "Slot") -> None:
-    """Make a call, and again with the user's yes where they are asked."""
+    """Make a call, and again with the user's yes where they are asked, but never to pay for it again."""
     server = await slot.server()
     agreed: Frame = {}
     try:
         result = await server.call(wanted.kind.tool, wanted.arguments)
-        if quote_id := heard(result).quote_id:
+        asked = heard(result)
+        if (quote_id := asked.quote_id) and _REPEATED not in asked.text:
             agreed = {"quote_id": quote_id}
             result = await server.call(wanted.kind.tool, {**wanted.arguments, **agreed})
     except ServerDied:

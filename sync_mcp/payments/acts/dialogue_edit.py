@@ -1,5 +1,6 @@
 """A dialogue edit: words of a video said anew, to be heard, made by `POST /v2/dialogue-edits` (API §25.2)."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,11 @@ class DialogueEditAct(PaidAct[DialogueEdit]):
 
     Its price is not published, and the API keeps no key and no list of them: after a lost answer only the
     user can say what became of it.
+
+    Attributes:
+        body: what is sent.
+        source: what the video is known by where two calls may have two assets of it: what it holds, or the
+            URL that it was fetched from; by default the URL that is sent.
     """
 
     kind: ClassVar[str] = "dialogue_edit"
@@ -37,13 +43,19 @@ class DialogueEditAct(PaidAct[DialogueEdit]):
     list_tool: ClassVar[str] = ""
 
     body: Json
+    source: str | None = None
 
     # What it is
 
     @cached_property
     def meaning(self) -> Json:
-        """What is said anew, without signatures and in one spelling."""
-        return in_one_spelling({name: value for name, value in self.body.items() if name not in _NAMED})
+        """What is said anew, without signatures and in one spelling.
+
+        Each transcription has ids of its own: a word is known by its letters, and as which of these it comes.
+        """
+        rest = {name: value for name, value in self.body.items() if name not in (*_NAMED, "transcript")}
+        source = self.source or self.body.get("sourceVideoUrl")
+        return in_one_spelling({**rest, "sourceVideoUrl": source, "edits": self._meant_edits})
 
     @cached_property
     def extras(self) -> Json:
@@ -107,7 +119,22 @@ class DialogueEditAct(PaidAct[DialogueEdit]):
         return told
 
     @cached_property
+    def _meant_edits(self) -> list[Json]:
+        places: dict[str, object] = {}
+        count = Counter[str]()
+        for id, text in self._words.items():
+            count[text] += 1
+            places[id] = [text, count[text]]
+        meant: list[Json] = []
+        for edit in cast(list[Json], self.body.get("edits") or []):
+            ids = [str(id) for id in edit.get("wordIds") or [edit.get("wordId")]]
+            rest = {name: value for name, value in edit.items() if name not in ("wordId", "wordIds")}
+            meant.append({**rest, "words": [places.get(id, id) for id in ids]})
+        return meant
+
+    @cached_property
     def _words(self) -> Mapping[str, str]:
+        """The letters of each word by its id, in the order in which they are said."""
         segments = cast(list[Json], cast(Json, self.body.get("transcript") or {}).get("segments") or [])
         words = (word for segment in segments for word in cast(list[Json], segment.get("words") or []))
         return {str(word.get("id")): str(word.get("text")) for word in words}
