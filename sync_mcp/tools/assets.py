@@ -78,6 +78,8 @@ async def list_assets(context: CallContext, arguments: ListAssetsArguments) -> A
         step = f"For more, the same call with cursor {cursor}."
     elif rows:
         step = "create_generation takes an asset_id; update_asset renames, delete_assets removes for good."
+    elif arguments.project_id is not None:
+        step = "None was found in this project: list_projects tells which there are, update_asset files one."
     else:
         step = "None was found: upload_asset puts files there."
     return AssetsAnswer(total=page.total_count, assets=rows, next_cursor=cursor, next_step=step)

@@ -17,7 +17,7 @@ from sync_mcp.api.batches import (
     check_rows,
     make_batch_request,
 )
-from sync_mcp.errors import InvalidRequestError, LedgerError, SyncError
+from sync_mcp.errors import InvalidRequestError, LedgerError, NotFoundError, SyncError
 from sync_mcp.media.tables import save_table
 from sync_mcp.payments.acts.act import COMPLETED
 from sync_mcp.payments.acts.batch import BatchAct
@@ -47,6 +47,8 @@ _LOOK = (
     "for it too."
 )
 
+_ENDED = "It has ended: get_batch with this batch_id tells what came of its rows."
+
 logger = logging.getLogger("sync_mcp.tools")
 
 
@@ -70,7 +72,7 @@ async def create_batch(context: CallContext, arguments: BatchArguments) -> Creat
         status=_status(made.job),
         estimated_cost_usd=None if made.price_usd is None else float(made.price_usd),
         reused=made.reused or None,
-        next_step=_LOOK,
+        next_step=_ENDED if made.job.finished else _LOOK,
     )
     _put_counts(answer, made.job)
     answer.note = " ".join([*tell_how(made), *made.notes]) or None
@@ -87,7 +89,13 @@ async def get_batch(context: CallContext, arguments: GetBatchArguments) -> Batch
         # Where nothing can be saved, that is said before anything is asked.
         name = f"batch-{plain_id(id) or 'sync'}.csv"
         destination = await run_sync(context.account.roots.destination, arguments.path, name)
-    batch = await client.batches.get(id, request_options=context.reading)
+    try:
+        batch = await client.batches.get(id, request_options=context.reading)
+    except NotFoundError as error:
+        raise error.advise(
+            message="This account has no batch by this id.",
+            next_step="Copy the batch_id whole: get_batch without it lists the newest.",
+        ) from None
     answer = BatchAnswer(status=_status(batch), created_at=_moment(batch), next_step=_LOOK)
     _put_counts(answer, batch)
     if not batch.finished:

@@ -137,7 +137,10 @@ async def delete_project(context: CallContext, arguments: DeleteProjectArguments
             await guard.delete_project_for(client, id, delete)
             row = DeletedRow(id=id, name=safe(project.name or "", NAME_LIMIT) or None)
             answer = _answer([row], "list_projects shows what is left.")
-            answer.note = f"{count_of(jobs, 'job')}{more} went with it. {_COSTS_STAY}" if jobs else None
+            gone = [f"{count_of(jobs, 'job')}{more}"] if jobs else []
+            gone += [f"of its {count_of(files, 'file')} those that were in no other project"] if files else []
+            kept = f" {_COSTS_STAY}" if jobs else ""
+            answer.note = f"With it went {', and '.join(gone)}.{kept}" if gone else None
             return answer
 
         return work

@@ -272,8 +272,8 @@ _ADDED: Mapping[Code, str] = {
 """Who helps, by code, where an error's own words name nobody."""
 
 _NAMES_SOMEBODY = re.compile(
-    r"\b(?:(?:[a-z]+_)+(?:generations?|costs?|assets?|projects?|voices?|speech|models|account|usage|ledger"
-    r"|dialogue|dialogue_edit)|[A-Z]+_[A-Z_]+|users?|[Ss]upport)\b"
+    r"\b(?:(?:[a-z]+_)+(?:batch|generations?|costs?|assets?|projects?|voices?|speech|models|account|usage"
+    r"|ledger|dialogue|dialogue_edit)|[A-Z]+_[A-Z_]+|users?|[Ss]upport)\b"
 )
 
 

@@ -14,7 +14,7 @@ from typing import cast
 import anyio
 from pydantic import ValidationError
 
-from sync_mcp import AsyncSync, Audio, SyncError, Video
+from sync_mcp import AsyncSync, Audio, GenerationRequest, SyncError, Video
 from sync_mcp.api.account import Organization
 from sync_mcp.api.assets import Asset
 from sync_mcp.api.batches import Batch
@@ -28,7 +28,6 @@ from sync_mcp.api.replies import Reply
 from sync_mcp.api.usage import UsageItem
 from sync_mcp.api.voices import Voice
 from sync_mcp.sandbox import Sandbox
-from sync_mcp.sandbox.media.samples import sample
 from sync_mcp.texts import clean
 
 _TIMEOUT_SECONDS = 30.0
@@ -163,11 +162,13 @@ def _transport(api_key: str, base_url: str) -> Transport:
 
 
 async def _make_one(sandbox: Sandbox) -> None:
-    """Make a video and an asset in the sandbox, and let it end: an empty list has no shape."""
+    """Make a finished job and a batch in the sandbox: an empty list has no shape."""
     media = [Video(url=sandbox.samples.video), Audio(url=sandbox.samples.audio)]
+    videos = [Video(url=f"{sandbox.samples.video}?clip={number}") for number in range(20)]
+    rows = [GenerationRequest(model="lipsync-2", input=[video, media[1]]) for video in videos]
     async with AsyncSync(api_key="sk_stand_in", base_url=sandbox.url) as sync:
         await sync.generations.create(model="lipsync-2", input=media)
-        await sync.assets.upload(sample("speech.wav"))
+        await sync.batches.create(rows)
     sandbox.advance(60 + sandbox.settings.job_seconds)
 
 

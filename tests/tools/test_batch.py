@@ -151,7 +151,25 @@ async def test_what_can_be_no_batch_is_refused_and_nothing_is_spent(
         refused = await maker.error("create_batch", rows=make(sandbox), dry_run=dry_run)
         assert (refused.code, refused.money_spent) == ("invalid_request", "no"), refused.text
         assert words in refused.text
+        # What to do is said once.
+        assert refused.text.count("call create_batch again") <= 1
     assert sent(sandbox, BATCH) == []
+
+
+async def test_a_batch_that_has_ended_is_told_so_by_the_same_call(maker: Assistant, sandbox: Sandbox) -> None:
+    given = rows(sandbox)
+    await maker.facts("create_batch", rows=given)
+    sandbox.advance(900)
+    again = await maker.facts("create_batch", rows=given)
+    assert (again["status"], again["reused"]) == ("COMPLETED", True)
+    assert again["next_step"].startswith("It has ended: get_batch")
+
+
+async def test_an_id_that_is_no_batch_is_told_where_the_batches_are(maker: Assistant) -> None:
+    refused = await maker.error("get_batch", batch_id="nope")
+    assert refused.code == "not_found"
+    assert "no batch by this id" in refused.text
+    assert "get_batch without it lists the newest" in refused.text
 
 
 async def test_a_row_of_unknown_price_is_named_when_the_user_is_asked(

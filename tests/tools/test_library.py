@@ -338,13 +338,22 @@ async def test_a_project_goes_with_its_jobs_and_what_it_names_is_counted(
         gone = await assistant.facts("delete_project", project_id=project)
         assert (gone["rows"], gone["note"]) == (
             [{"id": project, "name": "Spring"}],
-            "2 jobs went with it. What they cost stays in the ledger.",
+            "With it went 2 jobs. What they cost stays in the ledger.",
         )
         missing = await assistant.error("get_generation", generation_id=ids[0])
         assert missing.code == "not_found"
         assert (await assistant.facts("get_account"))["spent_today_usd"] == 0.452
     [question] = person.asked
     assert '- "Spring"\n- 2 jobs in it' in question
+
+
+async def test_a_project_says_that_files_go_with_it(sandbox: Sandbox, serving: Serving) -> None:
+    async with serving() as assistant:
+        project = (await assistant.facts("save_project", name="Spring"))["project_id"]
+        asset = (await assistant.facts("upload_asset", url=sandbox.samples.audio))["asset_id"]
+        await assistant.facts("update_asset", asset_id=asset, project_id=project)
+        gone = await assistant.facts("delete_project", project_id=project)
+        assert gone["note"] == "With it went of its 1 file those that were in no other project."
 
 
 async def test_a_project_with_a_running_job_stays(sandbox: Sandbox, serving: Serving, person: Person) -> None:
