@@ -27,6 +27,8 @@ from sync_mcp import AsyncSync, Audio, Generation, Guard, Ledger, Limits, SyncEr
 
 WEBHOOK_PATH = "/webhooks/sync"
 LOOK_AGAIN_SECONDS = 60.0
+MOST_SEEN = 10_000
+"""How many ends are remembered: one that is delivered twice comes again soon."""
 """A webhook may be lost, and a rejected job sends none: what runs is looked at, too, slowly."""
 
 
@@ -54,7 +56,16 @@ class Videos:
         self.secret = secret
         self.webhook_url = webhook_url
         self.states: dict[str, State] = {}
-        self.seen: set[tuple[str, str]] = set()
+        self.seen: dict[tuple[str, str], None] = {}
+
+    def is_new(self, end: tuple[str, str]) -> bool:
+        """Return whether an end is told for the first time, as far as the latest ones are remembered."""
+        if end in self.seen:
+            return False
+        self.seen[end] = None
+        if len(self.seen) > MOST_SEEN:
+            del self.seen[next(iter(self.seen))]
+        return True
 
     async def start(self, job: Job) -> State:
         media = [Video(url=job.video), Audio(url=job.speech)]
@@ -126,8 +137,7 @@ async def be_told(request: Request, after: BackgroundTasks) -> None:
         event = videos.sync.webhooks.verify(await request.body(), request.headers, videos.secret)
     except WebhookRefused as error:
         raise HTTPException(401, error.message) from error
-    if event.identity not in videos.seen:
-        videos.seen.add(event.identity)
+    if videos.is_new(event.identity):
         # The job is read again: that is the truth, and the answer does not wait for it.
         after.add_task(videos.read, event.id)
 

@@ -24,6 +24,8 @@ from starlette.routing import Route
 from sync_mcp import AsyncSync, SyncError, WebhookRefused
 
 MOST_BYTES = 1024 * 1024
+MOST_SEEN = 10_000
+"""How many ends are remembered: one that is delivered twice comes again soon."""
 
 
 class Receiver:
@@ -32,7 +34,16 @@ class Receiver:
     def __init__(self, sync: AsyncSync, secret: str) -> None:
         self.sync = sync
         self.secret = secret
-        self.seen: set[tuple[str, str]] = set()
+        self.seen: dict[tuple[str, str], None] = {}
+
+    def is_new(self, end: tuple[str, str]) -> bool:
+        """Return whether an end is told for the first time, as far as the latest ones are remembered."""
+        if end in self.seen:
+            return False
+        self.seen[end] = None
+        if len(self.seen) > MOST_SEEN:
+            del self.seen[next(iter(self.seen))]
+        return True
 
     async def take(self, request: Request) -> Response:
         body = b""
@@ -46,10 +57,9 @@ class Receiver:
         except WebhookRefused as error:
             print(f"refused: {error.message}", file=sys.stderr)
             return PlainTextResponse(error.message, 401)
-        if event.identity in self.seen:
+        if not self.is_new(event.identity):
             # It was delivered twice.
             return Response(status_code=204)
-        self.seen.add(event.identity)
         # The answer is not held up by what follows from it.
         return Response(status_code=204, background=BackgroundTask(self.tell, event.id))
 

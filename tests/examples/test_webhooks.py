@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import httpx
@@ -98,3 +99,23 @@ def test_the_app_starts_a_video_once_and_knows_its_end_without_asking(sandbox: S
             time.sleep(0.02)
         assert state["output_url"].startswith(sandbox.url)
     assert len(sandbox.charges) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "taker", "given"),
+    [("webhook_receiver.py", "Receiver", ()), ("fastapi_app.py", "Videos", ("https://app.example",))],
+)
+def test_only_the_latest_ends_are_remembered_however_long_it_runs(
+    name: str, taker: str, given: tuple[str, ...]
+) -> None:
+    spec = spec_from_file_location("example_told_of_ends", EXAMPLES / name)
+    assert spec
+    assert spec.loader
+    example = module_from_spec(spec)
+    spec.loader.exec_module(example)
+    vars(example)["MOST_SEEN"] = 3
+    told = vars(example)[taker](None, "secret", *given)
+    ends = [(f"job-{number}", "COMPLETED") for number in range(5)]
+    assert [told.is_new(end) for end in ends] == [True] * 5
+    assert [told.is_new(end) for end in ends[2:]] == [False] * 3
+    assert len(told.seen) == 3
