@@ -55,6 +55,8 @@ _BLANK = re.compile(
 _TERMINAL = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
 )
+# Anything but the plain characters, which are as they are: most of a long text.
+_UNUSUAL = re.compile(r"[^ -~]+")
 
 _QUOTE_SIGNS = "\"'`" + "".join(map(chr, (0xAB, 0xBB, 0xB4, *range(0x2018, 0x2020), 0x2039, 0x203A)))
 _QUOTES = str.maketrans("", "", _QUOTE_SIGNS)
@@ -80,9 +82,13 @@ def visible(text: str) -> str:
     """Return `text` without control or invisible characters; a space of any kind becomes a plain one."""
     if text.isascii() and text.isprintable():
         return text
+    return _UNUSUAL.sub(_visible_alone, _BLANK.sub("", _TERMINAL.sub("", text)))
+
+
+def _visible_alone(found: re.Match[str]) -> str:
     return "".join(
         " " if character.isspace() else character
-        for character in _BLANK.sub("", _TERMINAL.sub("", text))
+        for character in found.group()
         if character.isspace() or unicodedata.category(character)[0] != "C"
     )
 
