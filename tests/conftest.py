@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Generator, Iterator
-from functools import wraps
+from functools import cache, wraps
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -14,11 +14,14 @@ from typing import Any, Literal
 import pytest
 from hypothesis import settings
 from jsonschema import Draft202012Validator
+from pydantic import BaseModel
 from sqlalchemy import Engine, create_engine
 
 from sync_mcp.payments.stores import sqlite
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.sandbox.api import files
+from sync_mcp.tools import registry, schema
+from sync_mcp.tools.schema import Schema
 from tests.copied_ledgers import LedgerCopies
 from tests.media import forked_worker
 from tests.places import place_of_its_own
@@ -221,6 +224,28 @@ def _checks_each_schema_once() -> Iterator[None]:  # pyright: ignore[reportUnuse
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Draft202012Validator, "check_schema", staticmethod(check_once))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _makes_each_schema_once() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Make the schema of a model once: each server of a test would make those of all its tools anew."""
+
+    def once(make: Callable[[type[BaseModel]], Schema]) -> Callable[[type[BaseModel]], Schema]:
+        @cache
+        def write(model: type[BaseModel]) -> str:
+            return json.dumps(make(model))
+
+        def read(model: type[BaseModel]) -> Schema:
+            return json.loads(write(model))
+
+        return read
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("whole_schema", "output_schema"):
+            made = once(getattr(schema, name))
+            patch.setattr(schema, name, made)
+            patch.setattr(registry, name, made)
         yield
 
 
