@@ -16,15 +16,11 @@ LIST = "/v2/generations"
 SLOW_SECONDS = 20.0
 
 
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_mcp.tools.process.STOP_SECONDS", 0.7)
-
-
 @both_backends
 async def test_a_read_under_way_and_one_that_comes_later_are_told_that_the_server_ends(
-    sandbox: Sandbox,
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sync_mcp.tools.process.STOP_SECONDS", 0.7)
     stopping = anyio.Event()
     server = create_server(Settings(), sandbox_url=sandbox.url, stopping=stopping)
     sandbox.add_fault(Fault(method="GET", path=LIST, delay_seconds=SLOW_SECONDS, times=None))
@@ -44,7 +40,10 @@ async def test_a_read_under_way_and_one_that_comes_later_are_told_that_the_serve
             await ask()
 
 
-async def test_a_call_that_ends_before_the_server_is_not_disturbed(sandbox: Sandbox) -> None:
+async def test_a_call_that_ends_before_the_server_is_not_disturbed(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.tools.process.STOP_SECONDS", 50.0)
     stopping = anyio.Event()
     server = create_server(Settings(), sandbox_url=sandbox.url, stopping=stopping)
     async with Client(server, mode="legacy", read_timeout_seconds=60) as client:
