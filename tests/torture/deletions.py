@@ -30,6 +30,8 @@ _CREATES_FOR_MORE = 100
 """For so many creates of the run there is one group more."""
 _TRIES = 8
 _PAUSE_SECONDS = 0.2
+_LOOKS, _LOOK_PAUSE_SECONDS = 60, 1.0
+"""A look has a request a second."""
 _COST_SECONDS = 300.0
 _KNOWN_SECONDS = 900.0
 """By then every cost is told, and that of a failure believed."""
@@ -88,8 +90,7 @@ async def try_deletions(run: "Torture") -> None:
     # What it cost is looked for in the export once a day has passed, by who has not asked in vain.
     run.advance(LEFT_OPEN_AFTER_SECONDS + _KNOWN_SECONDS)
     async with run.serving(2, toolsets="core,library"):
-        for slot in run.pool.slots:
-            await (await slot.server()).call("get_account", {})
+        await _settle(run, ids, costs)
         run.crashes += judge_costs(ids, costs, run.entries())
         await _call_again(run, groups[0].intents[:_REPEATS])
     run.crashes += [f"deletions: no server died at {arm.point}" for arm in run.pool.arms]
@@ -152,6 +153,16 @@ async def _call(run: "Torture", group: Group, slot: "Slot") -> None:
         group.codes.append("server died")
         return
     group.codes.append("deleted" if "structuredContent" in result else heard(result).code)
+
+
+async def _settle(run: "Torture", ids: Sequence[str], costs: Mapping[str, Decimal]) -> None:
+    """Ask for the sums until all is known: of many that are left open each look reads of some."""
+    for _ in range(_LOOKS):
+        for slot in run.pool.slots:
+            await (await slot.server()).call("get_account", {})
+        if not any(judge_costs(ids, costs, run.entries())):
+            return
+        await asyncio.sleep(_LOOK_PAUSE_SECONDS)
 
 
 async def _call_again(run: "Torture", intents: Sequence[Intent]) -> None:
