@@ -43,8 +43,8 @@ class ScratchFolder:
         self._at_end = weakref.finalize(self, _remove, self.path, self._lock)
 
     def clear(self) -> None:
-        """Remove what is in it."""
-        _clear(self.path)
+        """Remove the files in it and in its folders; the folders stay."""
+        _empty(self.path)
 
     def remove(self) -> None:
         """Remove it with what is in it; more than once does no harm."""
@@ -124,6 +124,17 @@ def _clear(folder: Path) -> None:
             elif entry.name != LOCK_NAME:
                 with suppress(OSError):
                     Path(entry.path).unlink()
+
+
+def _empty(folder: Path) -> None:
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                _empty(path)
+            elif entry.name != LOCK_NAME:
+                with suppress(OSError):
+                    path.unlink()
 
 
 if sys.platform == "win32":
