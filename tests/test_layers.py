@@ -42,8 +42,13 @@ def _modules() -> dict[str, ast.Module]:
     return found
 
 
-def _imported(name: str) -> Iterator[str]:
+@cache
+def _imported(name: str) -> tuple[str, ...]:
     """Every module that `name` imports anywhere in it, by its whole name."""
+    return tuple(_walk_imports(name))
+
+
+def _walk_imports(name: str) -> Iterator[str]:
     for node in ast.walk(_modules()[name]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
