@@ -1,0 +1,148 @@
+"""What a campaign is: a plan with a total, and a row for each video that is to be made.
+
+The runner may repeat, only the ledger pays: what stands in a row is written after the ledger's entry, and
+says what is to be done next, never what was paid.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from sync_mcp.api.models import Json
+
+CampaignState = Literal["planned", "approved", "waiting", "paused", "stopped", "ended"]
+"""Of a campaign: it waits for the user's yes (`planned`); its rows are made in turn (`approved`), at a later
+time of its own (`waiting`: the day's budget is spent, or the API is closed), or once the user says so
+(`paused`: its budget is spent, or rows cost more than planned); the user stopped it (`stopped`: what runs is
+still fetched); no row of it is left to do (`ended`)."""
+
+RowState = Literal[
+    "planned",
+    "running",
+    "made",
+    "saved",
+    "failed",
+    "charged",
+    "unknown",
+    "refused",
+    "dearer",
+    "stuck",
+    "skipped",
+]
+"""Of a row: to be made (`planned`); a lane has it (`running`); made, and to be fetched (`made`); its video
+lies here (`saved`). What is left to the user: it failed, free, as often as is tried (`failed`); it failed and
+was or may have been charged (`charged`); nobody can tell whether it was made (`unknown`); it cannot be made
+as it is (`refused`); at its turn it cost more than planned (`dearer`); its runner died of it three times
+(`stuck`). The campaign was stopped before its turn (`skipped`)."""
+
+TO_DO: tuple[RowState, ...] = ("planned", "running", "made")
+"""What a runner has to do with still."""
+NEEDS_USER: tuple[RowState, ...] = ("failed", "charged", "unknown", "refused", "dearer", "stuck")
+HOLDS_MONEY: tuple[RowState, ...] = ("running", "made", "saved", "charged", "unknown")
+"""What counts against the campaign's budget: at its cost where that is known, else at its price."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """One plan. Times are seconds since 1970.
+
+    Attributes:
+        id: short, for the command line: "c-5f0a91".
+        principal: for whom, where many share a ledger; empty as long as they are one.
+        account: whose money it is, as the ledger names the account.
+        base_url: the API's origin.
+        is_sandbox: whether no real money is spent.
+        name: what the user calls it, by default the file's name.
+        digest: of all rows' digests and prices: what the user agrees to.
+        state: see `CampaignState`.
+        reason: why it waits or is paused, in a sentence for the user.
+        resumes_at: when a waiting one goes on.
+        total_usd: what all rows are likely to cost; None where one has no known price.
+        budget_usd: the most that it may spend, where the user said so.
+        max_usd_per_row: the most that a row without a known price may cost, where the user said so.
+        folder: where the videos and the report go.
+        created_at: when it was planned: an approval is for this plan, within an hour.
+        approved_at: when the user agreed.
+    """
+
+    id: str
+    principal: str = ""
+    account: str
+    base_url: str
+    is_sandbox: bool
+    name: str
+    digest: str
+    state: CampaignState = "planned"
+    reason: str | None = None
+    resumes_at: float | None = None
+    total_usd: Decimal | None
+    budget_usd: Decimal | None = None
+    max_usd_per_row: Decimal | None = None
+    folder: str
+    created_at: float
+    approved_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One video of a campaign. Times are seconds since 1970.
+
+    Attributes:
+        campaign: its id.
+        number: from 1; in the order of the file.
+        line: of the file, where there is one: the first is 1.
+        about: what it is, as a list shows it: "talk.mp4, dubbed into fr".
+        language: the language that it is made in, where it is a dub; "" otherwise.
+        request: the fields of the create that it asks for; a local file stands in an input by `path` and
+            `sha256`.
+        digest: what it means; two rows with one digest are one job.
+        take: tells apart what is made again on purpose.
+        price_usd: what it is likely to cost, as it was planned; None where nobody knows.
+        state: see `RowState`.
+        lane: who has it, while it runs.
+        attempts: how often it was made and failed free.
+        begun: how often a lane began it without noting what came of it.
+        not_before: when it may be taken next.
+        generation_id: its job, once there is one.
+        output: the file that its video is to be saved as, in the campaign's folder, without folder.
+        saved_as: where its video lies, whole path.
+        cost_usd: what it did cost, as the ledger knows it by now.
+        error: what went wrong last, with the next step, in a sentence or two for the user.
+        changed_at: when its state changed last.
+    """
+
+    campaign: str
+    number: int
+    line: int | None = None
+    about: str
+    language: str = ""
+    request: Json
+    digest: str
+    take: int = 1
+    price_usd: Decimal | None
+    state: RowState = "planned"
+    lane: str | None = None
+    attempts: int = 0
+    begun: int = 0
+    not_before: float = 0.0
+    generation_id: str | None = None
+    output: str
+    saved_as: str | None = None
+    cost_usd: Decimal | None = None
+    error: str | None = None
+    changed_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Money:
+    """What a campaign comes to, in USD.
+
+    Attributes:
+        planned: of all its rows, as far as their prices are known.
+        spent: of what was made and charged, as far as its cost is known by now.
+        held: of what runs, or has no known cost yet: its prices.
+    """
+
+    planned: Decimal
+    spent: Decimal
+    held: Decimal
