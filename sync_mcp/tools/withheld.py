@@ -6,6 +6,7 @@ and by which setting.
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 READ_ONLY_SETTING = "SYNC_MCP_READ_ONLY=1"
@@ -64,12 +65,18 @@ def tell_withheld(step: str, withheld: Mapping[str, Off]) -> str:
     """Return a next step, whole, and behind it which of the tools that it names are off, and by what."""
     if not withheld:
         return step
-    every = "|".join(map(re.escape, sorted(withheld)))
-    named = re.findall(rf"{_NO_PATH_BEFORE}(?:{every}){_NO_PATH_AFTER}", _QUOTED.sub("", step))
+    named = _pattern(frozenset(withheld)).findall(_QUOTED.sub("", step))
     by_setting: dict[str, list[str]] = {}
     for name in dict.fromkeys(named):
         by_setting.setdefault(withheld[name].setting, []).append(name)
     return " ".join([step, *(_off_sentence(names, setting) for setting, names in by_setting.items())])
+
+
+@lru_cache
+def _pattern(withheld: frozenset[str]) -> re.Pattern[str]:
+    """Return what finds names of tools, but in a path; each answer is searched for those that are off."""
+    every = "|".join(map(re.escape, sorted(withheld)))
+    return re.compile(rf"{_NO_PATH_BEFORE}(?:{every}){_NO_PATH_AFTER}")
 
 
 def _off_sentence(names: Sequence[str], setting: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Lock
 
@@ -55,6 +56,7 @@ until the user goes on without what is lost."""
 UNTOUCHED_CODE = "ledger_untouched"
 """Of a ledger that is not looked at because that would change it; to use it sets it right."""
 _SET_ASIDE = "ledger-corrupt-"
+_SET_ASIDE_FILES = f"{_SET_ASIDE}*.sqlite3"
 _GIVEN_UP = "ledger-given-up-"
 _NEW = "ledger-new-"
 
@@ -168,15 +170,15 @@ class SqliteStore:
         Raises:
             LedgerError: the folder cannot be looked into.
         """
+        # Each read of a job asks this: the folder is looked into once.
         try:
-            return (
-                identity(self.path) is not None
-                or self._seen is not None
-                or bool(self.set_aside())
-                or identity(self.mark_path) is not None
-            )
+            names = {path.name for path in self.folder.iterdir()}
+        except FileNotFoundError:
+            names = set[str]()
         except OSError as error:
             raise self._fault(error) from error
+        began = self.path.name in names or self.mark_path.name in names
+        return began or self._seen is not None or any(fnmatchcase(name, _SET_ASIDE_FILES) for name in names)
 
     @property
     def place(self) -> str:
@@ -190,7 +192,7 @@ class SqliteStore:
 
     def set_aside(self) -> list[Path]:
         """Return the damaged files that were set aside and that the user has not decided about."""
-        return sorted(self.folder.glob(f"{_SET_ASIDE}*.sqlite3"))
+        return sorted(self.folder.glob(_SET_ASIDE_FILES))
 
     def find_given_up(self) -> list[Path]:
         """Return the damaged files that the user goes on without."""
