@@ -19,6 +19,8 @@ _FLOORS = (
     {"cli"},
     {"server"},
     {"tools"},
+    {"campaigns"},
+    {"requests"},
     {"payments", "media"},
     {"background"},
     {"api"},

@@ -19,9 +19,9 @@ from sync_mcp.errors import ConfigurationError, LedgerError, SyncError
 from sync_mcp.media.inputs import LocalReader
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.media.paths.usual import usual_download_folder, usual_roots
-from sync_mcp.tools.kept_lists import KeptLists
+from sync_mcp.requests.kept_lists import KeptLists
+from sync_mcp.requests.own_outputs import OwnOutputs
 from sync_mcp.tools.opening import WEBHOOK_PATH, AccountOpening, Folders, Policy
-from sync_mcp.tools.own_outputs import OwnOutputs
 from sync_mcp.tools.process import Process
 
 _ASKING_SECONDS = 2.0

@@ -7,11 +7,12 @@ from sync_mcp.errors import InvalidRequestError
 from sync_mcp.media.decoding.findings import MediaInfo
 from sync_mcp.media.suitability import notes_on_upload
 from sync_mcp.payments.limits import minute
+from sync_mcp.requests.input_files import UNSEEN
+from sync_mcp.requests.lookups import find_url_fault
 from sync_mcp.texts import FILE_NAME_LIMIT, ID_LIMIT, WORD_LIMIT, clean, plain_id, safe
 from sync_mcp.tools.answers import finite
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.core import UploadAnswer, UploadArguments
-from sync_mcp.tools.input_files import UNSEEN
 from sync_mcp.tools.library import (
     AssetAnswer,
     AssetRow,
@@ -19,7 +20,6 @@ from sync_mcp.tools.library import (
     ListAssetsArguments,
     UpdateAssetArguments,
 )
-from sync_mcp.tools.lookups import find_url_fault
 from sync_mcp.tools.progress import transfer_reporter
 
 

@@ -11,11 +11,11 @@ from sync_mcp.errors import FileRefused, InvalidRequestError
 from sync_mcp.media.decoding.findings import MediaInfo
 from sync_mcp.media.inputs import InputFile
 from sync_mcp.payments.acts.clone import CloneAct
+from sync_mcp.requests.input_files import InputFiles
+from sync_mcp.requests.lookups import find_url_fault, match_voices
 from sync_mcp.texts import ID_LIMIT, VOICE_NAME_LIMIT, in_quotes, plain_id, safe
 from sync_mcp.tools.agreeing import agree_to_delete
 from sync_mcp.tools.context import CallContext
-from sync_mcp.tools.input_files import InputFiles
-from sync_mcp.tools.lookups import find_url_fault, match_voices
 from sync_mcp.tools.paid_calls import advise_without_estimate, call_of_act, check_answer, tell_how
 from sync_mcp.tools.progress import transfer_reporter
 from sync_mcp.tools.voices import CloneAnswer, CloneArguments, DeleteVoiceAnswer, DeleteVoiceArguments

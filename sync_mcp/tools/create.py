@@ -9,11 +9,12 @@ import anyio
 from sync_mcp.api.models import Generation
 from sync_mcp.errors import ApprovalRequired
 from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.requests.input_files import find_gone_links
 from sync_mcp.texts import FAULT_LIMIT, ID_LIMIT, clean, safe
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.generation_answers import GenerationAnswer
 from sync_mcp.tools.generation_arguments import CreateArguments
-from sync_mcp.tools.input_files import find_gone_links, input_files
+from sync_mcp.tools.input_files import input_files
 from sync_mcp.tools.job_answers import generation_answer
 from sync_mcp.tools.jobs import wait_for_job
 from sync_mcp.tools.paid_calls import (
@@ -38,7 +39,11 @@ async def create_generation(context: CallContext, arguments: CreateArguments) ->
 
         async def look_at_links() -> Sequence[str]:
             # Beside a local file they were looked at, and the price says it.
-            gone[:] = await find_gone_links(context, request) if files is None else []
+            gone[:] = (
+                await find_gone_links(context.account, request, until=context.answer_at)
+                if files is None
+                else []
+            )
             return gone
 
         act = GenerationAct.of(request)

@@ -12,6 +12,7 @@ from sync_mcp.errors import APITimeoutError, InvalidRequestError, NoOutput, NotF
 from sync_mcp.media.small_files import SmallFile, save_sound
 from sync_mcp.payments.acts.dialogue_edit import DialogueEditAct
 from sync_mcp.payments.call import Made
+from sync_mcp.requests.lookups import match_voices
 from sync_mcp.texts import ID_LIMIT, SAYING_LIMIT, WORD_LIMIT, clean, plain_id, safe
 from sync_mcp.tools.answers import finite
 from sync_mcp.tools.context import CallContext
@@ -26,7 +27,6 @@ from sync_mcp.tools.dialogue_sources import (
     wait_for,
 )
 from sync_mcp.tools.job_answers import whole_url
-from sync_mcp.tools.lookups import match_voices
 from sync_mcp.tools.paid_calls import advise_without_estimate, call_of_act, check_answer
 from sync_mcp.tools.word_changes import make_edits
 

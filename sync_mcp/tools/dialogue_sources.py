@@ -16,10 +16,10 @@ from sync_mcp.api.transcriptions import Transcript, Transcription
 from sync_mcp.errors import InvalidRequestError, SyncError
 from sync_mcp.media.small_files import SmallFile, save_text
 from sync_mcp.payments.files import content_of
+from sync_mcp.requests.lookups import find_url_fault
 from sync_mcp.texts import FAULT_LIMIT, clean, plain_id, safe
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.jobs import report_during
-from sync_mcp.tools.lookups import find_url_fault
 from sync_mcp.tools.progress import transfer_reporter
 
 TEXT_ENDINGS = (".srt", ".vtt", ".txt")

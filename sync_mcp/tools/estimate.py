@@ -15,15 +15,16 @@ from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import Foresight, PaidCall
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.price import Price
+from sync_mcp.requests.input_files import InputFiles, find_gone_links
+from sync_mcp.requests.model_facts import KNOWN_MODELS
+from sync_mcp.requests.model_purposes import MODEL_PURPOSES
 from sync_mcp.texts import ID_LIMIT, count_of, format_id, safe
 from sync_mcp.tools.answers import finite
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.generation_answers import EstimateAnswer
 from sync_mcp.tools.generation_arguments import EstimateArguments, RequestArguments
-from sync_mcp.tools.input_files import InputFiles, find_gone_links, input_files
+from sync_mcp.tools.input_files import input_files
 from sync_mcp.tools.limit_words import NOT_ROUND_IT, limit_message
-from sync_mcp.tools.model_purposes import MODEL_PURPOSES
-from sync_mcp.tools.models import KNOWN_MODELS
 from sync_mcp.tools.paid_calls import MEND_LINKS, approval_of, do_quotes_count, make_paid_call, notes_before
 from sync_mcp.tools.question import ways_on
 from sync_mcp.tools.requests import has_image, read_request
@@ -53,7 +54,7 @@ async def estimate_cost(context: CallContext, arguments: EstimateArguments) -> E
             raise InvalidRequestError(late)
         gone = [] if files is None else files.gone
         if price.usd is None and files is None:
-            gone = await find_gone_links(context, request)
+            gone = await find_gone_links(context.account, request, until=context.answer_at)
             price = _with_reasons(price, gone)
         told = notes_before(request, files)
         call = replace(make_paid_call(context, arguments, act, files, notes=told), token=None)

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, WithJsonSchema
 
+from sync_mcp.requests.model_purposes import MODEL_PURPOSES
 from sync_mcp.tools.arguments import Arguments
-from sync_mcp.tools.model_purposes import MODEL_PURPOSES
 from sync_mcp.tools.schema import SAME, TOLD_IN_WORDS, only_with
 
 LONGEST_WAIT_SECONDS = 50

@@ -14,9 +14,9 @@ from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.attempt import Token
 from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.limits import dollars
+from sync_mcp.requests.input_files import InputFiles
 from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.generation_arguments import CreateArguments, EstimateArguments
-from sync_mcp.tools.input_files import InputFiles
 from sync_mcp.tools.question import NOBODY_IS_ASKED, UserApproval, denial_of
 
 MEND_LINKS = (

@@ -7,9 +7,9 @@ from sync_mcp.api.uploads import OnProgress
 from sync_mcp.errors import InvalidRequestError, LedgerError, NoOutput, SyncError
 from sync_mcp.media.saving_sound import SavedSound, save_sound
 from sync_mcp.payments.acts.speech import SOUND, SpeechAct
+from sync_mcp.requests.lookups import match_voices
 from sync_mcp.texts import FAULT_LIMIT, ID_LIMIT, SAYING_LIMIT, WORD_LIMIT, clean, plain_id, safe
 from sync_mcp.tools.context import ANSWER_SECONDS, CallContext
-from sync_mcp.tools.lookups import match_voices
 from sync_mcp.tools.paid_calls import advise_without_estimate, call_of_act, check_answer, tell_how
 from sync_mcp.tools.progress import transfer_reporter
 from sync_mcp.tools.remedies import api_remedy

@@ -11,9 +11,9 @@ from functools import partial
 
 from sync_mcp.api.estimate import PRICED_FPS
 from sync_mcp.cli.hosts import HOSTS, Installation, configuration
+from sync_mcp.requests.model_facts import KNOWN_MODELS
 from sync_mcp.settings import Settings
 from sync_mcp.tools.catalogue import TOOLS
-from sync_mcp.tools.models import KNOWN_MODELS
 from sync_mcp.tools.toolsets import ALL, DEFAULT
 from tests.docs.pages import PAGES, ROOT
 from tests.hosts.pins import read_hosts

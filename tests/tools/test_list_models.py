@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
+from sync_mcp.requests.model_facts import KNOWN_MODELS
+from sync_mcp.requests.model_purposes import MODEL_PURPOSES
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.settings import FRAME_PRICES, PlanName
 from sync_mcp.tools.catalogue import TOOLS
-from sync_mcp.tools.model_purposes import MODEL_PURPOSES
-from sync_mcp.tools.models import KNOWN_MODELS
 
 from .assistant import Assistant, Facts, asked, media
 
@@ -152,7 +152,7 @@ async def test_the_list_is_asked_for_once_in_some_minutes_by_all_tools_together(
     await assistant.facts("list_models")
     await assistant.facts("estimate_cost", input=media(sandbox), model="lipsync-3-beta")
     assert len(asked(sandbox, "GET", PATH)) == 1
-    monkeypatch.setattr("sync_mcp.tools.kept_lists._KEPT_SECONDS", -1.0)
+    monkeypatch.setattr("sync_mcp.requests.kept_lists._KEPT_SECONDS", -1.0)
     await assistant.facts("list_models")
     assert len(asked(sandbox, "GET", PATH)) == 2
 

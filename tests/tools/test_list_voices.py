@@ -313,7 +313,7 @@ async def test_a_cursor_of_another_list_is_refused(assistant: Assistant, sandbox
 async def test_a_cursor_holds_while_voices_come_and_go(
     assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_mcp.tools.kept_lists._KEPT_SECONDS", -1.0)
+    monkeypatch.setattr("sync_mcp.requests.kept_lists._KEPT_SECONDS", -1.0)
     listed = [voice(f"v{number:02}", f"Voice {number:02}") for number in range(25)]
     tell(sandbox, *listed)
     first = await assistant.facts("list_voices")
@@ -332,7 +332,7 @@ async def test_the_list_is_asked_for_once_in_some_minutes(
     for search in (None, "ada", "calm"):
         await assistant.facts("list_voices", search=search)
     assert len(asked(sandbox, "GET", PATH)) == 1
-    monkeypatch.setattr("sync_mcp.tools.kept_lists._KEPT_SECONDS", -1.0)
+    monkeypatch.setattr("sync_mcp.requests.kept_lists._KEPT_SECONDS", -1.0)
     await assistant.facts("list_voices")
     assert len(asked(sandbox, "GET", PATH)) == 2
 

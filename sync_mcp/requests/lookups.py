@@ -8,11 +8,11 @@ import anyio
 from sync_mcp.api.links import link_fault
 from sync_mcp.api.voices import Voice, find_voices
 from sync_mcp.errors import ConfigurationError, NotFoundError, SyncError
+from sync_mcp.requests.account_facts import AccountFacts
+from sync_mcp.requests.kept_lists import CATALOGUE_TIMEOUT_SECONDS
+from sync_mcp.requests.model_purposes import MODEL_PURPOSES
+from sync_mcp.requests.own_outputs import SIGNATURE_IS_MISSING
 from sync_mcp.texts import clean, did_you_mean, near, plain_id
-from sync_mcp.tools.account import Account
-from sync_mcp.tools.kept_lists import CATALOGUE_TIMEOUT_SECONDS
-from sync_mcp.tools.model_purposes import MODEL_PURPOSES
-from sync_mcp.tools.own_outputs import SIGNATURE_IS_MISSING
 
 _MODELS_NAMED = 20
 _SHORTEST_PART_OF_NAME = 3
@@ -22,7 +22,9 @@ _VOICE_SHOWN = 60
 logger = logging.getLogger("sync_mcp.tools")
 
 
-async def find_url_fault(account: Account, url: str, place: str, *, takes_path: bool = True) -> str | None:
+async def find_url_fault(
+    account: AccountFacts, url: str, place: str, *, takes_path: bool = True
+) -> str | None:
     """Return what is wrong with a URL of a file that the API is to fetch; None if nothing is.
 
     Nothing is fetched to find out. `place` and `takes_path` are as in `link_fault`.
@@ -33,7 +35,7 @@ async def find_url_fault(account: Account, url: str, place: str, *, takes_path: 
     return fault
 
 
-async def find_model_faults(account: Account, name: str) -> list[str]:
+async def find_model_faults(account: AccountFacts, name: str) -> list[str]:
     """Return what is wrong with a model: nothing if it is known here, or stands in the account's own list.
 
     Raises:
@@ -63,7 +65,7 @@ async def find_model_faults(account: Account, name: str) -> list[str]:
     return [f"There is no model {shown!r}{near(name[:80], known)} Models: {named}."]
 
 
-async def match_voices(account: Account, wanted: Iterable[str]) -> dict[str, tuple[str, str | None]]:
+async def match_voices(account: AccountFacts, wanted: Iterable[str]) -> dict[str, tuple[str, str | None]]:
     """Return for each of `wanted` the id of the voice that is called so, and what is wrong with it.
 
     An id stands for itself. Where the voices cannot be listed, nothing is known to be wrong.
@@ -76,7 +78,7 @@ async def match_voices(account: Account, wanted: Iterable[str]) -> dict[str, tup
     return {name: await _find_voice(account, name, voices) for name in names}
 
 
-async def _voices_soon(account: Account) -> list[Voice] | None:
+async def _voices_soon(account: AccountFacts) -> list[Voice] | None:
     """Return the account's voices; None where they cannot be listed soon."""
     try:
         with anyio.move_on_after(CATALOGUE_TIMEOUT_SECONDS):
@@ -88,7 +90,7 @@ async def _voices_soon(account: Account) -> list[Voice] | None:
     return None
 
 
-async def _find_voice(account: Account, wanted: str, voices: list[Voice]) -> tuple[str, str | None]:
+async def _find_voice(account: AccountFacts, wanted: str, voices: list[Voice]) -> tuple[str, str | None]:
     asked = wanted.strip()
     if any(asked in (voice.id, voice.voice_id, voice.internal_voice_id) for voice in voices):
         return wanted, None
@@ -108,7 +110,7 @@ async def _find_voice(account: Account, wanted: str, voices: list[Voice]) -> tup
     return wanted, f"{shown!r} is no voice of this account{meant} list_voices tells their ids."
 
 
-async def _may_have_voice(account: Account, voice_id: str) -> bool:
+async def _may_have_voice(account: AccountFacts, voice_id: str) -> bool:
     """Return whether there may be a voice that the list does not show, such as a new one."""
     try:
         await account.client.voices.get(
