@@ -23,6 +23,7 @@ RowState = Literal[
     "saved",
     "failed",
     "charged",
+    "unsaved",
     "unknown",
     "refused",
     "dearer",
@@ -31,14 +32,15 @@ RowState = Literal[
 ]
 """Of a row: to be made (`planned`); a lane has it (`running`); made, and to be fetched (`made`); its video
 lies here (`saved`). What is left to the user: it failed, free, as often as is tried (`failed`); it failed and
-was or may have been charged (`charged`); nobody can tell whether it was made (`unknown`); it cannot be made
-as it is (`refused`); at its turn it cost more than planned (`dearer`); its runner died of it three times
-(`stuck`). The campaign was stopped before its turn (`skipped`)."""
+was or may have been charged (`charged`); it was made, and cannot be saved (`unsaved`); nobody can tell
+whether it was made (`unknown`); it cannot be made as it is (`refused`); at its turn it cost more than planned
+(`dearer`); its runner died of it three times (`stuck`). The campaign was stopped before its turn
+(`skipped`)."""
 
 TO_DO: tuple[RowState, ...] = ("planned", "running", "made")
 """What a runner has to do with still."""
-NEEDS_USER: tuple[RowState, ...] = ("failed", "charged", "unknown", "refused", "dearer", "stuck")
-HOLDS_MONEY: tuple[RowState, ...] = ("running", "made", "saved", "charged", "unknown")
+NEEDS_USER: tuple[RowState, ...] = ("failed", "charged", "unsaved", "unknown", "refused", "dearer", "stuck")
+HOLDS_MONEY: tuple[RowState, ...] = ("running", "made", "saved", "charged", "unsaved", "unknown")
 """What counts against the campaign's budget: at its cost where that is known, else at its price."""
 
 
@@ -59,7 +61,8 @@ class Campaign:
         resumes_at: when a waiting one goes on.
         total_usd: what all rows are likely to cost; None where one has no known price.
         budget_usd: the most that it may spend, where the user said so.
-        max_usd_per_row: the most that a row without a known price may cost, where the user said so.
+        max_usd_per_row: what a row without a known price counts, and may cost as far as that is known at its
+            turn, where the user said so.
         folder: where the videos and the report go.
         created_at: when it was planned: an approval is for this plan, within an hour.
         approved_at: when the user agreed.
@@ -93,8 +96,8 @@ class Row:
         line: of the file, where there is one: the first is 1.
         about: what it is, as a list shows it: "talk.mp4, dubbed into fr".
         language: the language that it is made in, where it is a dub; "" otherwise.
-        request: the fields of the create that it asks for; a local file stands in an input by `path` and
-            `sha256`.
+        request: what it asks for: `body` as it is sent, with what each local file holds in place of its
+            asset, and `files`, where those lie: `path`, `type`, `sha256` and `name` of each.
         digest: what it means; two rows with one digest are one job.
         take: tells apart what is made again on purpose.
         price_usd: what it is likely to cost, as it was planned; None where nobody knows.
