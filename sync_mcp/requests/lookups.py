@@ -14,6 +14,8 @@ from sync_mcp.requests.model_purposes import MODEL_PURPOSES
 from sync_mcp.requests.own_outputs import SIGNATURE_IS_MISSING
 from sync_mcp.texts import clean, did_you_mean, near, plain_id
 
+TELL_VOICES = " list_voices tells their ids."
+"""What an assistant does about a voice that there is not."""
 _MODELS_NAMED = 20
 _SHORTEST_PART_OF_NAME = 3
 _VOICES_NAMED = 2
@@ -107,7 +109,7 @@ async def _find_voice(account: AccountFacts, wanted: str, voices: list[Voice]) -
     found = find_voices(voices, asked) if len(asked) >= _SHORTEST_PART_OF_NAME else []
     nearest = [clean(voice.name or "", _VOICE_SHOWN) for voice in found[:_VOICES_NAMED]]
     meant = did_you_mean(*nearest)
-    return wanted, f"{shown!r} is no voice of this account{meant} list_voices tells their ids."
+    return wanted, f"{shown!r} is no voice of this account{meant}{TELL_VOICES}"
 
 
 async def _may_have_voice(account: AccountFacts, voice_id: str) -> bool:
