@@ -16,29 +16,30 @@ _SHOWN = 80
 _NOT_IN_NAMES = re.compile(r"[^\w .()+-]+")
 
 
-def list_names(line: Line, request: GenerationRequest) -> Iterator[str]:
-    """Yield what a line's video may be called, the best first: what the line asks for is the only one.
+def check_name(name: str) -> None:
+    """Check what a line asks for as its video's name.
 
     Raises:
-        InvalidRequestError: the line asks for a file in another folder, or a name that no file can have.
+        InvalidRequestError: it lies in another folder, or no file can be called so.
     """
+    if PurePath(name).name != name or _NOT_IN_NAMES.search(name) or name.startswith((".", " ")):
+        raise InvalidRequestError(
+            f"output {clean(name, _SHOWN)!r} is no plain file name: letters, digits, spaces and ._-+() "
+            "alone, without a folder."
+        )
+
+
+def list_names(line: Line, request: GenerationRequest) -> Iterator[str]:
+    """Yield what a line's video may be called, the best first: what the line asks for is the only one."""
     if line.output is not None:
-        return iter([_check(line.output)])
+        is_whole = line.output.lower().endswith(_ENDING)
+        return iter([line.output if is_whole else f"{line.output}{_ENDING}"])
     clip = _stem(line.video or line.image or "") or "video"
     told = request.dub.target_lang if request.dub is not None else _stem(line.audio or "")
     told = "synced" if told in ("", clip) else told
     take = f".take{line.take}" if line.take > 1 else ""
     name = _NOT_IN_NAMES.sub("_", f"{clip}.{told}{take}").strip(" .")
     return (f"{name}{_ENDING}" if number == 1 else f"{name}-{number}{_ENDING}" for number in count(1))
-
-
-def _check(name: str) -> str:
-    if PurePath(name).name != name or _NOT_IN_NAMES.search(name) or name.startswith((".", " ")):
-        raise InvalidRequestError(
-            f"output {clean(name, _SHOWN)!r} is no plain file name: letters, digits, spaces and ._-+() "
-            "alone, without a folder."
-        )
-    return name if name.lower().endswith(_ENDING) else f"{name}{_ENDING}"
 
 
 def _stem(place: str) -> str:

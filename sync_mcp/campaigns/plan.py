@@ -20,9 +20,9 @@ from sync_mcp.api.formats import MediaKind
 from sync_mcp.api.models import GenerationRequest, Json
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.uploads import OnProgress, Transfer
-from sync_mcp.campaigns.outputs import list_names
+from sync_mcp.campaigns.outputs import check_name, list_names
 from sync_mcp.campaigns.rows import Campaign, Row
-from sync_mcp.campaigns.table import Line
+from sync_mcp.campaigns.table import Line, Table
 from sync_mcp.errors import (
     APIStatusError,
     AuthenticationError,
@@ -120,11 +120,11 @@ class _Draft:
 class _Faults:
     """What is wrong with lines, in their order."""
 
-    def __init__(self) -> None:
-        self._of: list[tuple[int, str]] = []
+    def __init__(self, told: Sequence[str] = ()) -> None:
+        self._told = list(told)
 
     def add(self, line: Line, fault: str) -> None:
-        self._of.append((line.number, fault))
+        self._told.append(f"line {line.number}: {fault}")
 
     def check(self) -> None:
         """Raise where there is any.
@@ -132,30 +132,32 @@ class _Faults:
         Raises:
             InvalidRequestError: all of them, the first twenty in words.
         """
-        if not self._of:
+        if not self._told:
             return
-        told = [f"line {number}: {fault}" for number, fault in sorted(dict.fromkeys(self._of))]
+        told = sorted(dict.fromkeys(self._told), key=_number_of)
         more = [f"and {len(told) - MOST_FAULTS + 1} more."] if len(told) > MOST_FAULTS else []
-        shown = told[: MOST_FAULTS - len(more)]
-        error = InvalidRequestError([*shown, *more])
+        error = InvalidRequestError([*told[: MOST_FAULTS - len(more)], *more])
         raise error.advise(next_step="Correct these lines and plan again: nothing was uploaded or paid.")
 
 
+def _number_of(fault: str) -> int:
+    return int(fault.removeprefix("line ").partition(":")[0])
+
+
 async def make_plan(
-    guard: Guard, facts: AccountFacts, reader: LocalReader, lines: Sequence[Line], terms: Terms
+    guard: Guard, facts: AccountFacts, reader: LocalReader, table: Table, terms: Terms
 ) -> Plan:
-    """Return the plan of these lines.
+    """Return the plan of a campaign's lines.
 
     Raises:
         InvalidRequestError: all that is wrong with them.
         SyncError: prices, models or whose money it is cannot be told now.
     """
-    sync, faults = facts.client, _Faults()
+    sync, faults = facts.client, _Faults(table.faults)
     account = await guard.account(sync)
-    drafts = [_draft(line, terms) for line in lines]
+    drafts = [_draft(line, terms) for line in table.lines]
     await _make_requests(facts, drafts, faults)
     await _read_files(reader, drafts, faults, terms)
-    faults.check()
     await _measure(facts, reader, drafts, faults)
     faults.check()
     await _price(guard, sync, drafts, faults, terms)
@@ -227,6 +229,8 @@ def _beside(folder: Path, text: str) -> str:
 async def _make_requests(facts: AccountFacts, drafts: Sequence[_Draft], faults: _Faults) -> None:
     for draft in drafts:
         try:
+            if draft.line.output is not None:
+                check_name(draft.line.output)
             draft.request = await make_request(facts, draft.fields)
         except InvalidRequestError as error:
             for fault in error.faults:
@@ -240,7 +244,8 @@ def _by_columns(fault: str, columns: Sequence[str]) -> str:
         number = int(found[1])
         return columns[number] if number < len(columns) else found[0]
 
-    return _INPUT.sub(name, fault).replace("script.voice_id", "voice").removesuffix(TELL_VOICES)
+    told = _INPUT.sub(name, fault).removesuffix(TELL_VOICES)
+    return told.replace("script.voice_id", "voice").replace("dub.target_lang", "language")
 
 
 async def _read_files(reader: LocalReader, drafts: Sequence[_Draft], faults: _Faults, terms: Terms) -> None:
@@ -393,12 +398,8 @@ def _make_rows(account: Account, drafts: Sequence[_Draft], faults: _Faults) -> t
         assert act is not None
         assert price is not None
         intention = Intention(act, account.name, account.base_url, line.take)
-        try:
-            names = list_names(line, request)
-        except InvalidRequestError as error:
-            faults.add(line, error.faults[0])
-            continue
         # The first that is free, or that has the same video already.
+        names = list_names(line, request)
         output = next(name for name in names if _is_free(rows.get(name.casefold()), intention, line))
         same = rows.get(output.casefold())
         if same is not None and same.digest == intention.digest:

@@ -13,14 +13,25 @@ from sync_mcp.errors import FileRefused, InvalidRequestError
 from sync_mcp.texts import clean, near
 
 MOST_ROWS = 5000
-MOST_FAULTS = 20
 MOST_BYTES = 50 * 1024**2
 HIGHEST_TAKE = 10_000
 _JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 _WORD_LIMIT = 40
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
+_SYNC_MODES = ("bounce", "loop", "cut_off", "silence", "remap")
+_MODEL_MODES = ("lips", "face", "head")
+_EMOTIONS = ("happy", "sad", "angry", "disgusted", "surprised", "neutral")
 _TEXTS = ("video", "image", "audio", "script", "voice", "language", "model", "output")
+
+
+def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError
+        return text.lower()
+
+    return read
 
 
 def _share(text: str) -> float:
@@ -37,10 +48,10 @@ def _flag(text: str) -> bool:
 
 
 _OPTIONS: Mapping[str, tuple[Callable[[str], object], str]] = {
-    "sync_mode": (str, "one of bounce, loop, cut_off, silence, remap"),
+    "sync_mode": (_one_of(_SYNC_MODES), f"one of {', '.join(_SYNC_MODES)}"),
     "temperature": (_share, "a number from 0 to 1"),
-    "model_mode": (str, "one of lips, face, head"),
-    "prompt": (str, "an emotion"),
+    "model_mode": (_one_of(_MODEL_MODES), f"one of {', '.join(_MODEL_MODES)}"),
+    "prompt": (_one_of(_EMOTIONS), f"one of {', '.join(_EMOTIONS)}"),
     "occlusion_detection_enabled": (_flag, "true or false"),
     "reasoning_enabled": (_flag, "true or false"),
 }
@@ -80,12 +91,20 @@ class Line:
     options: Json = field(default_factory=lambda: cast(Json, {}))
 
 
-def read_table(path: Path) -> list[Line]:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A campaign's file, read: its lines, and what is wrong with others."""
+
+    lines: Sequence[Line]
+    faults: Sequence[str] = ()
+
+
+def read_table(path: Path) -> Table:
     """Return the lines of a campaign's file; blocks.
 
     Raises:
         FileRefused: it cannot be read.
-        InvalidRequestError: all that is wrong with it, each fault with the number of its line.
+        InvalidRequestError: it is no text.
     """
     text = _read(path)
     faults: list[str] = []
@@ -100,8 +119,7 @@ def read_table(path: Path) -> list[Line]:
             lines.append(line)
     if not lines and not faults:
         faults.append(f"line 1: there is no row; the columns are {', '.join(COLUMNS)}.")
-    _check(faults)
-    return lines
+    return Table(lines, faults)
 
 
 def cross_languages(clips: Sequence[str], languages: Sequence[str]) -> list[Line]:
@@ -132,14 +150,6 @@ def cross_voices(clips: Sequence[str], script: str, voices: Sequence[str]) -> li
 def _check_number(count: int) -> None:
     if not 1 <= count <= MOST_ROWS:
         raise InvalidRequestError(f"A campaign has 1 to {MOST_ROWS} rows, and these are {count}.")
-
-
-def _check(faults: Sequence[str]) -> None:
-    if not faults:
-        return
-    more = [f"and {len(faults) - MOST_FAULTS + 1} more."] if len(faults) > MOST_FAULTS else []
-    error = InvalidRequestError([*faults[: MOST_FAULTS - len(more)], *more])
-    raise error.advise(next_step="Correct the file and plan again: nothing was uploaded or paid.")
 
 
 def _read(path: Path) -> str:
