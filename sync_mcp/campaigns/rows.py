@@ -59,7 +59,7 @@ class Campaign:
         state: see `CampaignState`.
         reason: why it waits or is paused, in a sentence for the user.
         resumes_at: when a waiting one goes on.
-        total_usd: what all rows are likely to cost; None where one has no known price.
+        total_usd: what all rows are likely to cost, each without a known price at `max_usd_per_row`.
         budget_usd: the most that it may spend, where the user said so.
         max_usd_per_row: what a row without a known price counts, and may cost as far as that is known at its
             turn, where the user said so.
@@ -78,7 +78,7 @@ class Campaign:
     state: CampaignState = "planned"
     reason: str | None = None
     resumes_at: float | None = None
-    total_usd: Decimal | None
+    total_usd: Decimal
     budget_usd: Decimal | None = None
     max_usd_per_row: Decimal | None = None
     folder: str

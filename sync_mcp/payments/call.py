@@ -50,6 +50,7 @@ class PaidCall(Generic[JobT_co]):
         files: what is uploaded once the call is agreed to and written down, also where it ends before.
         token: what the user agreed by.
         approval: asks the user; by default nobody can be asked.
+        is_agreed: whether the user has agreed to it before, at `max_cost_usd`, as to one of many.
         webhook_hosts: those that may be told of a job's end unasked; None for any.
         own_webhook_url: whom a job's end is told where the caller names nobody; None for nobody.
         refuses_late_segments: whether a segment that ends after the video is refused; else it is warned of.
@@ -77,6 +78,7 @@ class PaidCall(Generic[JobT_co]):
     files: LocalFiles | None = None
     token: Token | None = None
     approval: Approval = NOBODY_TO_ASK
+    is_agreed: bool = False
     webhook_hosts: Collection[str] | None = None
     own_webhook_url: str | None = None
     refuses_late_segments: bool = False

@@ -121,7 +121,7 @@ class Payer:
         # Any token skips the question here. Whether it is one, and covers this, is decided in the transaction
         # that writes the attempt down: there no other call can use it at the same moment.
         if attempt.token is None:
-            attempt = replace(attempt, is_agreed=await self._asking.ask(call, attempt))
+            attempt = replace(attempt, is_agreed=await self._asking.ask(call, attempt) or call.is_agreed)
         try:
             return await self._make(call, attempt)
         except MustAsk as must:

@@ -3,7 +3,7 @@
 A row is read whole and never changed in memory: `change` writes and returns it as it stands then.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from types import NoneType
@@ -233,17 +233,17 @@ _TYPES = {
 }
 
 
-def _columns_of(row: type[Entry] | type[Quote]) -> Iterator[Column[Any]]:
-    """Yield a column for each field of a row; what may be None is nullable, and the `id` is the key."""
+def columns_of(row: type[Any], key: Collection[str] = ("id",)) -> Iterator[Column[Any]]:
+    """Yield a column for each field of a row's class; what may be None is nullable, `key` tells it apart."""
     for name, hint in get_type_hints(row).items():
         is_optional = NoneType in get_args(hint)
         kind = get_args(hint)[0] if is_optional else hint
         column_type = _TYPES[get_origin(kind) or kind]
-        yield Column(name, column_type, primary_key=name == "id", nullable=is_optional)
+        yield Column(name, column_type, primary_key=name in key, nullable=is_optional)
 
 
-ENTRIES = Table("entries", METADATA, *_columns_of(Entry))
-QUOTES = Table("quotes", METADATA, *_columns_of(Quote))
+ENTRIES = Table("entries", METADATA, *columns_of(Entry))
+QUOTES = Table("quotes", METADATA, *columns_of(Quote))
 DECLINED = Table(
     "declined",
     METADATA,

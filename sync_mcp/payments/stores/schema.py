@@ -198,6 +198,61 @@ VERSION_12 = (
     "CREATE INDEX ix_entries_named_id ON entries (named_id) WHERE named_id IS NOT NULL",
 )
 
+VERSION_13 = (
+    # Many videos by one plan. What was paid stands in the entries alone: these say what is to be done next.
+    """CREATE TABLE campaigns (
+        id VARCHAR NOT NULL PRIMARY KEY,
+        principal VARCHAR NOT NULL,
+        account VARCHAR NOT NULL,
+        base_url VARCHAR NOT NULL,
+        is_sandbox BOOLEAN NOT NULL,
+        name VARCHAR NOT NULL,
+        digest VARCHAR NOT NULL,
+        state VARCHAR NOT NULL,
+        reason VARCHAR,
+        resumes_at DOUBLE,
+        total_usd BIGINT NOT NULL,
+        budget_usd BIGINT,
+        max_usd_per_row BIGINT,
+        folder VARCHAR NOT NULL,
+        created_at DOUBLE NOT NULL,
+        approved_at DOUBLE
+    )""",
+    """CREATE TABLE campaign_rows (
+        campaign VARCHAR NOT NULL,
+        number INTEGER NOT NULL,
+        line INTEGER,
+        about VARCHAR NOT NULL,
+        language VARCHAR NOT NULL,
+        request JSON NOT NULL,
+        digest VARCHAR NOT NULL,
+        take INTEGER NOT NULL,
+        price_usd BIGINT,
+        state VARCHAR NOT NULL,
+        lane VARCHAR,
+        attempts INTEGER NOT NULL,
+        begun INTEGER NOT NULL,
+        not_before DOUBLE NOT NULL,
+        generation_id VARCHAR,
+        output VARCHAR NOT NULL,
+        saved_as VARCHAR,
+        error VARCHAR,
+        changed_at DOUBLE NOT NULL,
+        PRIMARY KEY (campaign, number)
+    )""",
+    "CREATE INDEX campaign_rows_by_state ON campaign_rows (campaign, state, number)",
+    "CREATE INDEX campaign_rows_running ON campaign_rows (campaign, digest) WHERE state = 'running'",
+    # Who has an account's rows made now, and until when.
+    """CREATE TABLE runners (
+        account VARCHAR NOT NULL,
+        base_url VARCHAR NOT NULL,
+        holder VARCHAR NOT NULL,
+        place VARCHAR NOT NULL,
+        leased_until DOUBLE NOT NULL,
+        PRIMARY KEY (account, base_url)
+    )""",
+)
+
 VERSIONS = (
     VERSION_1,
     VERSION_2,
@@ -211,6 +266,7 @@ VERSIONS = (
     VERSION_10,
     VERSION_11,
     VERSION_12,
+    VERSION_13,
 )
 
 STATE = (

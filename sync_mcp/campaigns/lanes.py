@@ -1,0 +1,178 @@
+"""The embedded runner: each slot of an account is a lane, which does one row's turn after another.
+
+What another engine would put in its place is `run_lanes` alone: it gives lanes their turns, and knows nothing
+of what a turn is. The runner's lease protects speed, not money: twice held, nothing is paid twice.
+"""
+
+import logging
+import os
+import platform
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from secrets import token_hex
+
+import anyio
+from anyio.abc import TaskGroup
+
+from sync_mcp.background.work import do_in_thread
+from sync_mcp.campaigns.book import LEASE_SECONDS
+from sync_mcp.campaigns.rows import Campaign, Row
+from sync_mcp.campaigns.turns import Turn, Workplace, do_turn
+from sync_mcp.errors import LedgerError, SyncError
+from sync_mcp.payments.attempt import Account
+from sync_mcp.texts import FAULT_LIMIT, safe
+
+logger = logging.getLogger("sync_mcp.campaigns")
+
+_POLL_SECONDS = 1.0
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 15.0, 900.0
+"""How long a campaign waits that the API took nothing of: twice as long each time."""
+
+OnTurn = Callable[[Campaign, Row], None]
+
+
+class Lost(Exception):
+    """Another runner has the account by now."""
+
+
+class Runner:
+    """Has the rows of one account made, as long as there are any.
+
+    Args:
+        place: what its turns need.
+        account: whose rows they are.
+        lanes: how many are made at once.
+        on_turn: is told of each row that has begun or ended a turn.
+        on_wait: is told who has the account, where another runner does.
+    """
+
+    def __init__(
+        self,
+        place: Workplace,
+        account: Account,
+        lanes: int,
+        *,
+        on_turn: OnTurn | None = None,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> None:
+        self._place = place
+        self._account = account
+        self._lanes = lanes
+        self._on_turn = on_turn
+        self._on_wait = on_wait
+        self._holder = token_hex(8)
+        self._closed = 0
+
+    async def run(self) -> None:
+        """Return once nothing of the account is left to do: rows that wait for a later time are waited for.
+
+        Where another runner has the account, it is waited until that has ended; and again where it was lost.
+        """
+        while True:
+            await self._take_hold()
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._keep_hold, tasks)
+                    async with anyio.create_task_group() as lanes:
+                        for number in range(self._lanes):
+                            lanes.start_soon(self._drive, f"{self._holder}-{number + 1}")
+                    tasks.cancel_scope.cancel()
+                if not self._is_lost:
+                    return
+            finally:
+                with anyio.CancelScope(shield=True), suppress(LedgerError):
+                    await self._in_book(self._place.book.let_go_runner, self._holder)
+
+    async def _take_hold(self) -> None:
+        self._is_lost = False
+        told: str | None = None
+        while (other := await self._hold()) is not None:
+            if other != told and self._on_wait is not None:
+                told = other
+                self._on_wait(other)
+            await anyio.sleep(_POLL_SECONDS)
+
+    async def _hold(self) -> str | None:
+        here = f"process {os.getpid()} on {platform.node() or 'this machine'}"
+        return await self._in_book(self._place.book.hold_runner, self._holder, here)
+
+    async def _keep_hold(self, tasks: TaskGroup) -> None:
+        while True:
+            await anyio.sleep(LEASE_SECONDS / 3)
+            try:
+                self._is_lost = await self._hold() is not None
+            except LedgerError as error:
+                logger.warning("the runner's lease cannot be renewed: %s", error)
+                continue
+            if self._is_lost:
+                # What is on its way is the guard's, and goes on; the rows are another's.
+                tasks.cancel_scope.cancel()
+                return
+
+    async def _in_book(self, act: Callable[..., str | None], *arguments: str) -> str | None:
+        return await do_in_thread(partial(act, self._account.name, self._account.base_url, *arguments))
+
+    async def _drive(self, lane: str) -> None:
+        """Give a lane its turns."""
+        book, account = self._place.book, self._account
+        while True:
+            try:
+                taken = await do_in_thread(book.take_row, account.name, account.base_url, lane)
+                if taken is None:
+                    seconds = await do_in_thread(book.seconds_to_next, account.name, account.base_url)
+            except LedgerError as error:
+                logger.warning("the next row cannot be read: %s", error)
+                await anyio.sleep(_POLL_SECONDS)
+                continue
+            if taken is not None:
+                await self._do(*taken)
+            elif seconds is None:
+                return
+            else:
+                await anyio.sleep(_POLL_SECONDS)
+
+    async def _do(self, campaign: Campaign, row: Row) -> None:
+        self._tell(campaign, row)
+        try:
+            turn = await do_turn(self._place, campaign, row)
+        except Exception as error:
+            reason = safe(repr(error), FAULT_LIMIT)
+            logger.exception("row %s of %s failed unexpectedly", row.number, campaign.id)
+            turn = Turn({"state": "unknown", "error": f"It failed in an unexpected way: {reason}."})
+        await self._write(campaign, row, turn)
+
+    async def _write(self, campaign: Campaign, row: Row, turn: Turn) -> None:
+        """Write down what came of a turn, however long the ledger takes."""
+        while True:
+            try:
+                noted = await do_in_thread(partial(self._note, campaign, row, turn))
+            except LedgerError as error:
+                logger.warning("what came of a row cannot be written: %s", error)
+                await anyio.sleep(_POLL_SECONDS)
+            else:
+                if noted is not None:
+                    self._tell(*noted)
+                return
+
+    def _note(self, campaign: Campaign, row: Row, turn: Turn) -> tuple[Campaign, Row] | None:
+        book = self._place.book
+        written = book.note(row, **turn.row)
+        if written is None:
+            return None
+        if turn.is_closed:
+            self._closed += 1
+            pause = min(_SHORTEST_PAUSE_SECONDS * 2 ** min(self._closed - 1, 10), _LONGEST_PAUSE_SECONDS)
+            book.set_state(campaign.id, "waiting", turn.reason, book.store.now() + pause)
+        elif turn.campaign is not None:
+            book.set_state(campaign.id, turn.campaign, turn.reason, turn.resumes_at)
+        elif written.state == "saved":
+            self._closed = 0
+        return book.end_if_done(campaign.id), written
+
+    def _tell(self, campaign: Campaign, row: Row) -> None:
+        if self._on_turn is not None:
+            try:
+                self._on_turn(campaign, row)
+            except SyncError as error:
+                logger.warning("progress cannot be told: %s", error)

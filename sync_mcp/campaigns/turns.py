@@ -1,0 +1,328 @@
+"""One turn of a row: made through the guard, waited for, fetched; and what is to become of it next.
+
+A turn may be repeated at any place: the guard gives back the job that is there. What came of it is written
+after the ledger's entry.
+"""
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import anyio
+from anyio.to_thread import run_sync
+
+from sync_mcp.api.models import Generation, GenerationRequest, LocalMedia
+from sync_mcp.background.watching import Watcher
+from sync_mcp.background.work import do_in_thread
+from sync_mcp.campaigns.book import CampaignBook
+from sync_mcp.campaigns.rows import Campaign, CampaignState, Row, RowState
+from sync_mcp.errors import (
+    APIStatusError,
+    ApprovalDenied,
+    ApprovalRequired,
+    AuthenticationError,
+    ConcurrencyLimitError,
+    ConfigurationError,
+    FileRefused,
+    InvalidRequestError,
+    LedgerError,
+    LimitReached,
+    NotVisibleYet,
+    OutcomeUnknown,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    RateLimitError,
+    SyncError,
+    UnderWay,
+)
+from sync_mcp.media.inputs import InputFile, LocalReader
+from sync_mcp.media.paths.roots import MediaRoots
+from sync_mcp.media.saving import Saved, save
+from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.call import PaidCall
+from sync_mcp.payments.files import with_local_media
+from sync_mcp.payments.guard import Guard
+from sync_mcp.payments.limits import dollars
+from sync_mcp.payments.metering import FAILED_FREE_AFTER_SECONDS
+from sync_mcp.requests.account_facts import AccountFacts
+from sync_mcp.requests.input_files import InputFiles, measure
+from sync_mcp.texts import MESSAGE_LIMIT, clean, safe
+
+logger = logging.getLogger("sync_mcp.campaigns")
+
+MOST_FREE_FAILURES = 2
+"""So often a row that failed free is made again."""
+_MOST_LOOKS = 3
+_WAIT_SECONDS = 600.0
+_SOON_SECONDS = 15.0
+_LATER_SECONDS = 60.0
+_LEDGER_PAUSE_SECONDS = 5.0
+_LONGEST_LEDGER_PAUSE_SECONDS = 60.0
+_PATH_LIMIT = 4096
+
+_ResultT = TypeVar("_ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What the turns of one account's rows need.
+
+    Attributes:
+        facts: the account.
+        guard: what every payment goes through.
+        book: where rows are written.
+        reader: reads local files.
+        watcher: what all turns wait for their jobs by.
+        roots_of: where a campaign's videos may be saved.
+    """
+
+    facts: AccountFacts
+    guard: Guard
+    book: CampaignBook
+    reader: LocalReader
+    watcher: Watcher
+    roots_of: Callable[[Campaign], MediaRoots]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What came of a turn.
+
+    Attributes:
+        row: what is written into the row; its `state` says how it goes on.
+        campaign: what becomes of the campaign, where it cannot go on now.
+        reason: why, for the user.
+        resumes_at: when it goes on by itself, in seconds since 1970.
+        is_closed: whether the API took nothing, whatever row it was.
+    """
+
+    row: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    campaign: CampaignState | None = None
+    reason: str | None = None
+    resumes_at: float | None = None
+    is_closed: bool = False
+
+
+async def do_turn(place: Workplace, campaign: Campaign, row: Row) -> Turn:
+    """Make a row's video and save it, or say what is next; the ledger is waited for, however long it takes.
+
+    Nothing is raised but what ends the runner.
+    """
+    try:
+        generation = await _past_ledger(lambda: _make(place, campaign, row))
+        await do_in_thread(lambda: place.book.note(row, generation_id=generation.id))
+        generation = await _wait(place, generation)
+        if generation.status != "COMPLETED":
+            return await _after_failure(place, row, generation)
+    except SyncError as error:
+        return _after_error(place, row, error)
+    try:
+        saved = await _save(place, campaign, row, generation)
+    except SyncError as error:
+        return _after_unsaved(place, row, error)
+    if saved.failures:
+        failed = " and ".join(saved.failures)
+        told = f"Its video fails the check ({failed}): look at {clean(saved.path.name, 200)}; retry fetches it again."
+        return Turn({"state": "unsaved", "saved_as": str(saved.path), "error": told})
+    return Turn({"state": "saved", "saved_as": clean(str(saved.path), _PATH_LIMIT), "error": None})
+
+
+async def _past_ledger(act: Callable[[], Awaitable[_ResultT]]) -> _ResultT:
+    """Do what needs the ledger, and again for as long as that cannot be had: no row ends of it."""
+    pause = _LEDGER_PAUSE_SECONDS
+    while True:
+        try:
+            return await act()
+        except LedgerError as error:
+            logger.warning("the ledger is waited for: %s", error)
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_LEDGER_PAUSE_SECONDS)
+
+
+async def _make(place: Workplace, campaign: Campaign, row: Row) -> Generation:
+    """Return the job of a row, which is made where there is none yet.
+
+    Raises:
+        SyncError: as `Guard.create`; or a file is not what it was when it was planned.
+    """
+    media = await _open_files(place, row)
+    try:
+        request = _request_of(row)
+        files = None
+        if media:
+            files = InputFiles(place.facts.client, place.reader, media)
+            await measure(place.facts, request, files, until=anyio.current_time() + _LATER_SECONDS)
+        call = PaidCall(
+            place.facts.client,
+            GenerationAct.of(request),
+            take=row.take,
+            tool="campaign",
+            max_cost_usd=row.price_usd if row.price_usd is not None else campaign.max_usd_per_row,
+            files=files,
+            is_agreed=True,
+            slot_until=math.inf,
+            watcher=place.watcher,
+        )
+        try:
+            return (await place.guard.create(call)).job
+        except LimitReached as error:
+            if row.price_usd is not None or error.price_usd is not None or error.limit != "max_cost_usd":
+                raise
+            # Nobody can tell its price at its turn either, and the user has said what it may count.
+            return (await place.guard.create(replace(call, max_cost_usd=None))).job
+    finally:
+        for each in media.values():
+            await run_sync(each.file.close)
+
+
+def _request_of(row: Row) -> GenerationRequest:
+    kept = cast(Mapping[str, Any], row.request)
+    media = [
+        LocalMedia(type=each["type"], sha256=each["sha256"], name=each["name"]) for each in kept["files"]
+    ]
+    return with_local_media(GenerationRequest.from_wire(kept["body"]), media)
+
+
+async def _open_files(place: Workplace, row: Row) -> dict[int, InputFile]:
+    """Open the local files of a row, by their numbers among its inputs.
+
+    Raises:
+        FileRefused: one cannot be read, or holds something else than when it was planned.
+    """
+    request = _request_of(row)
+    media: dict[int, InputFile] = {}
+    for each in cast(Sequence[Mapping[str, Any]], cast(Mapping[str, Any], row.request)["files"]):
+        found = await place.reader.read(
+            each["path"], each["type"], until=math.inf, progress_of=lambda _: _ignore
+        )
+        if found.sha256 != each["sha256"]:
+            await run_sync(found.file.close)
+            raise FileRefused(
+                f"{found.name} is not the file that was planned: it was changed since.",
+                code="file_changed",
+                next_step="Plan a campaign with the file as it is now; nothing was sent for this row.",
+            )
+        # The canonical form may have put the inputs in another order.
+        for number, item in enumerate(request.input):
+            if isinstance(item, LocalMedia) and (item.type, item.sha256) == (each["type"], each["sha256"]):
+                media[number] = found
+    return media
+
+
+async def _ignore(_: object) -> None:
+    pass
+
+
+async def _wait(place: Workplace, generation: Generation) -> Generation:
+    """Return a job as it ended, however long that takes."""
+    while not generation.finished:
+        generation = await place.watcher.wait(generation.id, _WAIT_SECONDS, known=generation)
+    return generation
+
+
+async def _save(place: Workplace, campaign: Campaign, row: Row, generation: Generation) -> Saved:
+    roots = place.roots_of(campaign)
+    folder = Path(campaign.folder)
+    destination = await run_sync(roots.destination, str(folder / row.output), row.output)
+    saved = await save(place.facts.client, generation, destination, roots)
+    if not saved.failures:
+        path = clean(str(saved.path), _PATH_LIMIT)
+        await _past_ledger(lambda: place.guard.note_saved(place.facts.client, generation.id, path))
+    return saved
+
+
+async def _after_failure(place: Workplace, row: Row, generation: Generation) -> Turn:
+    """Return how a row goes on whose job ended without a video."""
+    entry = await _past_ledger(lambda: place.guard.settle_failure(place.facts.client, generation))
+    charged = "unknown" if entry is None else entry.charged
+    said = safe(generation.error or generation.error_code or generation.status, MESSAGE_LIMIT)
+    attempts = row.attempts + 1
+    if charged == "yes":
+        return Turn(
+            {
+                "state": "charged",
+                "attempts": attempts,
+                "error": f"It failed and was charged: {said} {_PAY_AGAIN}",
+            }
+        )
+    if charged == "no" and attempts > MOST_FREE_FAILURES:
+        told = f"It failed {attempts} times, free: {said} Change its clip or its model, then retry it."
+        return Turn({"state": "failed", "attempts": attempts, "error": told})
+    # Whether it was charged is believed some minutes after its end: then the guard decides.
+    pause = 0.0 if charged == "no" else FAILED_FREE_AFTER_SECONDS + _SOON_SECONDS
+    return _again(place, f"It failed: {said}", pause, attempts=attempts)
+
+
+_PAY_AGAIN = "Made again it is paid again: retry does that."
+
+
+def _again(place: Workplace, why: str, seconds: float, **changes: Any) -> Turn:
+    """Have a row take another turn in a while."""
+    state: RowState = "planned"
+    return Turn({"state": state, "not_before": place.book.store.now() + seconds, "error": why, **changes})
+
+
+def _after_error(place: Workplace, row: Row, error: SyncError) -> Turn:
+    """Return how a row goes on that could not be made, or whose job cannot be seen."""
+    told = f"{error.whole_message} {error.next_step}".strip()
+    pause = error.retry_after_seconds
+    match error:
+        case LimitReached():
+            return _after_limit(place, row, error)
+        case ApprovalRequired() | ApprovalDenied():
+            return Turn({"state": "charged", "error": f"{error.message} {_PAY_AGAIN}"})
+        case NotVisibleYet() if error.may_appear:
+            return _again(place, told, _LATER_SECONDS)
+        case OutcomeUnknown() if row.attempts < _MOST_LOOKS:
+            return _again(place, told, max(pause or 0.0, _LATER_SECONDS), attempts=row.attempts + 1)
+        case OutcomeUnknown() | NotVisibleYet():
+            return Turn({"state": "unknown", "error": told})
+        case UnderWay():
+            return _again(place, told, _SOON_SECONDS)
+        case ConcurrencyLimitError() | RateLimitError():
+            return _again(place, told, pause or _SOON_SECONDS)
+        case AuthenticationError() | PaymentRequiredError() | PermissionDeniedError() | ConfigurationError():
+            return replace(_again(place, told, 0.0), campaign="paused", reason=told)
+        case _ if error.retryable:
+            return replace(_again(place, told, 0.0), is_closed=True, reason=told)
+        case InvalidRequestError() | FileRefused() | APIStatusError():
+            return Turn({"state": "refused", "error": told})
+        case _:
+            return Turn({"state": "unknown" if error.money_spent != "no" else "refused", "error": told})
+
+
+def _after_limit(place: Workplace, row: Row, error: LimitReached) -> Turn:
+    planned = _again(place, error.message, 0.0)
+    if error.limit == "max_cost_usd":
+        cost = "is not known" if error.price_usd is None else f"is {dollars(error.price_usd)}"
+        was = dollars(row.price_usd or Decimal(0))
+        return Turn({"state": "dearer", "error": f"Its price {cost} now, and was planned at {was}."})
+    if error.until is not None:
+        until = error.until.astimezone(UTC)
+        reason = f"{error.message} It goes on at {until:%Y-%m-%d %H:%M} UTC."
+        return replace(planned, campaign="waiting", reason=reason, resumes_at=until.timestamp())
+    if error.limit == "ever_usd":
+        return replace(planned, campaign="paused", reason=f"{error.message} {error.next_step}".strip())
+    if error.retryable:
+        return replace(planned, is_closed=True, reason=error.message)
+    return Turn({"state": "refused", "error": f"{error.message} {error.next_step}".strip()})
+
+
+def _after_unsaved(place: Workplace, row: Row, error: SyncError) -> Turn:
+    """Return how a row goes on that was made and could not be saved: it is fetched again, not made."""
+    told = f"Its video was made, and cannot be saved: {error.whole_message} {error.next_step}".strip()
+    attempts = row.attempts + 1
+    if error.retryable and attempts <= _MOST_LOOKS:
+        not_before = place.book.store.now() + _LATER_SECONDS
+        return Turn({"state": "made", "attempts": attempts, "not_before": not_before, "error": told})
+    return Turn({"state": "unsaved", "error": told})
+
+
+def moment(seconds: float) -> str:
+    """Return a time of the book as people read it."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
