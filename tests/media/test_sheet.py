@@ -8,7 +8,7 @@ from PIL import Image
 
 from sync_mcp.errors import FileRefused
 from sync_mcp.media.decoding.findings import ContactSheet
-from sync_mcp.media.decoding.look import contact_sheet, examine
+from sync_mcp.media.decoding.look import contact_sheet, examine, small_sheet
 from sync_mcp.sandbox.media.samples import sample
 from tests.media.clips import make_media
 
@@ -157,3 +157,15 @@ async def test_sound_alone_is_refused_for_that() -> None:
     with pytest.raises(FileRefused, match=r"speech\.wav has sound alone, and no picture") as refused:
         await contact_sheet(sample("speech.wav"))
     assert refused.value.code == "file_damaged"
+
+
+async def test_a_small_sheet_shows_the_middle_of_each_third(tmp_path: Path) -> None:
+    clip = make_media(tmp_path / "clip.mp4", picture="libx264", size=(320, 180), frames=30, fps=10)
+    sheet = await small_sheet(clip)
+    assert _opened(sheet).size == (480, 90)
+    assert sheet.frame_seconds == pytest.approx((0.5, 1.5, 2.5), abs=0.11)
+
+
+async def test_a_small_sheet_of_noise_is_small_too(tmp_path: Path) -> None:
+    clip = make_media(tmp_path / "clip.avi", picture="mpeg4", size=(320, 320), frames=6, draw=_noise)
+    assert len((await small_sheet(clip)).jpeg) <= 12_000

@@ -9,6 +9,9 @@ LONGEST_SIDE, SHORTER_SIDE = 4096, 2160
 SHEET_BYTES = 90_000
 """Some hosts hand the picture to the model as text."""
 SHEET_WIDTH = 640
+SMALL_SHEET_BYTES = 12_000
+"""Hundreds of them stand in one page."""
+SMALL_SHEET_WIDTH = 480
 
 
 class MediaError(Exception):
@@ -85,9 +88,9 @@ class ContactSheet:
     """The sheet, and what it shows."""
 
     jpeg: bytes
-    """At most `SHEET_BYTES`."""
+    """At most `SHEET_BYTES`; of a small one, `SMALL_SHEET_BYTES`."""
     width: int
-    """Pixels; at most `SHEET_WIDTH`."""
+    """Pixels; at most `SHEET_WIDTH`; of a small one, `SMALL_SHEET_WIDTH`."""
     height: int
     duration_seconds: float | None
     """None for a still image, and where the length is not known."""

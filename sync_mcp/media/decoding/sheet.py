@@ -4,8 +4,10 @@
 # pyright: reportUnknownMemberType=false
 
 import io
+import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from av.container import InputContainer
@@ -14,7 +16,15 @@ from av.video.frame import VideoFrame
 from PIL import Image as Pillow, ImageDraw, ImageFont
 from PIL.Image import Image, Resampling, Transpose
 
-from sync_mcp.media.decoding.findings import SHEET_BYTES, SHEET_WIDTH, ContactSheet, MediaError, MediaInfo
+from sync_mcp.media.decoding.findings import (
+    SHEET_BYTES,
+    SHEET_WIDTH,
+    SMALL_SHEET_BYTES,
+    SMALL_SHEET_WIDTH,
+    ContactSheet,
+    MediaError,
+    MediaInfo,
+)
 from sync_mcp.media.decoding.probe import (
     clockwise_degrees,
     decode_by_two,
@@ -23,10 +33,6 @@ from sync_mcp.media.decoding.probe import (
     probe,
 )
 
-FRAMES = 9
-
-_COLUMNS = 3
-_CELL = SHEET_WIDTH // _COLUMNS
 _LEAST_CELL = 64, 40
 """Room for the time, in pictures that are smaller or mere strips."""
 _GAP = 2
@@ -40,6 +46,33 @@ _FAILURES_PASSED_OVER = 50
 _DEFAULT_FPS = 25.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How a sheet looks."""
+
+    width: int
+    """Pixels, at most; of a still image, either side."""
+    most_bytes: int
+    frames: int
+    edge_seconds: float
+    """So far inside lie the first and the last frame, ..."""
+    edge_share: float
+    """... or so much of the whole length, whichever is less."""
+    has_times: bool
+    columns: int = 3
+
+    @property
+    def cell(self) -> int:
+        return self.width // self.columns
+
+
+_SHEET = _Layout(SHEET_WIDTH, SHEET_BYTES, frames=9, edge_seconds=0.25, edge_share=1 / 40, has_times=True)
+# So few frames lie in the middle of their parts: many a video begins and ends in black.
+_SMALL_SHEET = _Layout(
+    SMALL_SHEET_WIDTH, SMALL_SHEET_BYTES, frames=3, edge_seconds=math.inf, edge_share=1 / 6, has_times=False
+)
+
+
 def draw_sheet(file: BinaryIO, deadline: float) -> ContactSheet:
     """Draw the contact sheet of `file`, decoding until `time.monotonic()` reaches `deadline`.
 
@@ -48,14 +81,23 @@ def draw_sheet(file: BinaryIO, deadline: float) -> ContactSheet:
     Raises:
         MediaError: it is no media, is damaged, or has no picture.
     """
+    return _draw(file, deadline, _SHEET)
+
+
+def draw_small_sheet(file: BinaryIO, deadline: float) -> ContactSheet:
+    """Draw three frames of `file` side by side, otherwise as `draw_sheet`."""
+    return _draw(file, deadline, _SMALL_SHEET)
+
+
+def _draw(file: BinaryIO, deadline: float, layout: _Layout) -> ContactSheet:
     info = probe(file, count_until=time.monotonic() + (deadline - time.monotonic()) / 3)
     if info.kind == "audio":
         raise MediaError("has sound alone, and no picture to look at.")
-    pictures = _pictures(file, info, deadline)
+    pictures = _pictures(file, info, deadline, layout)
     if not pictures:
         raise MediaError("holds no picture that can be decoded.")
-    sheet = _assemble(pictures, timed=info.kind == "video")
-    jpeg, width, height = _compress(sheet)
+    sheet = _assemble(pictures, layout, timed=layout.has_times and info.kind == "video")
+    jpeg, width, height = _compress(sheet, layout.most_bytes)
     return ContactSheet(
         jpeg=jpeg,
         width=width,
@@ -65,33 +107,32 @@ def draw_sheet(file: BinaryIO, deadline: float) -> ContactSheet:
     )
 
 
-def _pictures(file: BinaryIO, info: MediaInfo, deadline: float) -> list[tuple[float, Image]]:
+def _pictures(file: BinaryIO, info: MediaInfo, deadline: float, layout: _Layout) -> list[tuple[float, Image]]:
     if info.kind == "image":
-        return _pictures_at(file, info, [0.0], deadline)
+        return _pictures_at(file, info, [0.0], deadline, layout.width)
     seconds = info.duration_seconds or 0.0
-    pictures = _pictures_at(file, info, _moments(seconds), deadline)
+    pictures = _pictures_at(file, info, _moments(seconds, layout), deadline, layout.cell)
     last = pictures[-1][0] if pictures else 0.0
-    if len(pictures) < FRAMES and last < seconds / 2 and time.monotonic() < deadline:
+    if len(pictures) < layout.frames and last < seconds / 2 and time.monotonic() < deadline:
         # The header tells more than there is.
         with open_container(file) as container:
             end = _Reel(container, info.fps or _DEFAULT_FPS).end_after(
                 last, (time.monotonic() + deadline) / 2
             )
-        pictures = _pictures_at(file, info, _moments(end), deadline) or pictures
+        pictures = _pictures_at(file, info, _moments(end, layout), deadline, layout.cell) or pictures
     return pictures
 
 
-def _moments(seconds: float) -> list[float]:
+def _moments(seconds: float, layout: _Layout) -> list[float]:
     """Return when to look: evenly, the first and the last a little inside."""
-    margin = min(0.25, seconds / 40)
-    step = (seconds - 2 * margin) / (FRAMES - 1)
-    return [margin + number * step for number in range(FRAMES)]
+    edge = min(layout.edge_seconds, seconds * layout.edge_share)
+    step = (seconds - 2 * edge) / (layout.frames - 1)
+    return [edge + number * step for number in range(layout.frames)]
 
 
 def _pictures_at(
-    file: BinaryIO, info: MediaInfo, moments: list[float], deadline: float
+    file: BinaryIO, info: MediaInfo, moments: list[float], deadline: float, side: int
 ) -> list[tuple[float, Image]]:
-    side = SHEET_WIDTH if len(moments) == 1 else _CELL
     found: dict[float, Image] = {}
     with open_container(file) as container:
         reel = _Reel(container, info.fps or _DEFAULT_FPS)
@@ -183,8 +224,8 @@ def _small(frame: VideoFrame, side: int, pixel_width: float) -> Image:
     return image.transpose(turns[degrees]) if degrees else image
 
 
-def _assemble(pictures: list[tuple[float, Image]], *, timed: bool) -> Image:
-    columns = min(_COLUMNS, len(pictures))
+def _assemble(pictures: list[tuple[float, Image]], layout: _Layout, *, timed: bool) -> Image:
+    columns = min(layout.columns, len(pictures))
     rows = -(-len(pictures) // columns)
     width = max(_LEAST_CELL[0], *(image.width for _, image in pictures))
     height = max(_LEAST_CELL[1], *(image.height for _, image in pictures))
@@ -214,13 +255,13 @@ def _clock(seconds: float, *, whole: bool) -> str:
     return f"{minutes}:{rest:02}" if whole else f"{minutes}:{rest:02}.{tenths % 10}"
 
 
-def _compress(sheet: Image) -> tuple[bytes, int, int]:
+def _compress(sheet: Image, most_bytes: int) -> tuple[bytes, int, int]:
     """Return a JPEG that is small enough: of less quality first, then of less size."""
     while True:
         for quality in _QUALITIES:
             target = io.BytesIO()
             sheet.save(target, "JPEG", quality=quality, optimize=True)
-            if target.tell() <= SHEET_BYTES:
+            if target.tell() <= most_bytes:
                 return target.getvalue(), sheet.width, sheet.height
         size = round(sheet.width * _SMALLER), round(sheet.height * _SMALLER)
         sheet = sheet.resize(size, Resampling.LANCZOS)

@@ -22,10 +22,10 @@ import av
 from PIL import Image, ImageDraw, ImageFont
 
 from sync_mcp.media.decoding.examine import examine
-from sync_mcp.media.decoding.findings import CutShort, MediaError, NotDecodedHere
+from sync_mcp.media.decoding.findings import ContactSheet, CutShort, MediaError, NotDecodedHere
 from sync_mcp.media.decoding.notice import notice
 from sync_mcp.media.decoding.probe import probe
-from sync_mcp.media.decoding.sheet import draw_sheet
+from sync_mcp.media.decoding.sheet import draw_sheet, draw_small_sheet
 from sync_mcp.media.decoding.wholeness import check_whole
 
 if sys.platform != "win32":
@@ -54,14 +54,24 @@ def _answer_examine(file: BinaryIO, deadline: float) -> _Answer:
 
 def _answer_sheet(file: BinaryIO, deadline: float) -> _Answer:
     """Answer with the fields of a `ContactSheet`, and its JPEG apart."""
-    sheet = asdict(draw_sheet(file, deadline))
-    return sheet, cast(bytes, sheet.pop("jpeg"))
+    return _apart(draw_sheet(file, deadline))
+
+
+def _answer_small_sheet(file: BinaryIO, deadline: float) -> _Answer:
+    """Answer as `_answer_sheet`."""
+    return _apart(draw_small_sheet(file, deadline))
+
+
+def _apart(sheet: ContactSheet) -> _Answer:
+    fields = asdict(sheet)
+    return fields, cast(bytes, fields.pop("jpeg"))
 
 
 TASKS: dict[str, Callable[[BinaryIO, float], _Answer]] = {
     "look": _answer_look,
     "examine": _answer_examine,
     "contact_sheet": _answer_sheet,
+    "small_sheet": _answer_small_sheet,
 }
 
 
