@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,26 +45,44 @@ async def save_sound(sync: AsyncSync, url: str, destination: Path, roots: MediaR
         return await run_sync(_keep, part, destination, roots)
 
 
+def replace_file(pieces: Iterable[bytes], destination: Path) -> None:
+    """Write `pieces` as `destination`, whole, in the place of what has that name; blocks.
+
+    Raises:
+        FileRefused: it cannot be written.
+    """
+    with _write_part(pieces, destination) as part:
+        move_into_place(part, destination, overwrite=True)
+
+
 def _save_bytes(content: bytes, destination: Path, roots: MediaRoots) -> SmallFile:
+    with _write_part([content], destination) as part:
+        return _keep(part, destination, roots)
+
+
+@contextmanager
+def _write_part(pieces: Iterable[bytes], destination: Path) -> Generator[Path]:
+    """Write what is to be `destination` under a temporary name; it is gone afterwards unless it was moved.
+
+    Raises:
+        FileRefused: it cannot be written.
+    """
+    part: Path | None = None
     try:
         descriptor, name = tempfile.mkstemp(".part", ".sync-mcp-", destination.parent)
-    except OSError as error:
-        raise FileRefused(
-            f"{destination.name} cannot be written: {error.strerror}.", code="file_not_writable"
-        ) from error
-    part = Path(name)
-    try:
+        part = Path(name)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines(pieces)
             file.flush()
             os.fsync(descriptor)
-        return _keep(part, destination, roots)
+        yield part
     except OSError as error:
         raise FileRefused(
             f"{destination.name} cannot be written: {error.strerror}.", code="file_not_writable"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        if part is not None:
+            part.unlink(missing_ok=True)
 
 
 def _keep(part: Path, destination: Path, roots: MediaRoots) -> SmallFile:
