@@ -96,6 +96,11 @@ class Settings(BaseModel):
         description="How long after its first send a create of unknown outcome may be sent again, under the "
         "same key.",
     )
+    campaign_slots: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None,
+        description="Most jobs that a campaign has made at once; by default, and at most, what the API "
+        "allows the account.",
+    )
     toolsets: tuple[str, ...] = Field(
         default=(),
         description="Sets of tools to offer, with commas between: `default`, `all`, or names (`core`, "
@@ -413,6 +418,7 @@ _WANTED = {
     "budget_usd": "an amount of US dollars such as 100",
     "unpriced_usd": "an amount of US dollars such as 0.1",
     "resend_hours": "a number of hours from 0 to 168",
+    "campaign_slots": "a whole number from 1 to 1000",
     "toolsets": "default, all, or names of toolsets such as core, with commas between",
     "tools": "names of tools such as list_voices, with commas between",
     "read_only": "1 or 0",

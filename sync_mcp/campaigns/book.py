@@ -92,12 +92,26 @@ class CampaignBook:
 
     # Plans
 
-    def keep(self, campaign: Campaign, rows: Sequence[Row]) -> None:
-        """Write a plan down, whole."""
+    def keep(self, campaign: Campaign, rows: Sequence[Row]) -> Campaign:
+        """Write a plan down, whole; return it, or the one that is it and has something left to do."""
         written = [{name: value for name, value in asdict(row).items() if name != "cost_usd"} for row in rows]
+        same = (
+            CAMPAIGNS.c.account == campaign.account,
+            CAMPAIGNS.c.base_url == campaign.base_url,
+            CAMPAIGNS.c.digest == campaign.digest,
+            CAMPAIGNS.c.folder == campaign.folder,
+        )
         with self.store.transaction() as connection:
+            for known in _campaigns(connection, and_(*same)):
+                if known.state == "planned":
+                    # Its prices are those of now.
+                    new = {"created_at": campaign.created_at, "budget_usd": campaign.budget_usd}
+                    return _change(connection, known, new)
+                if known.state != "stopped":
+                    return known
             connection.execute(insert(CAMPAIGNS), asdict(campaign))
             connection.execute(insert(ROWS), written)
+        return campaign
 
     def get(self, named: str) -> Campaign:
         """Return a campaign by its id, the beginning of one, or its name, where that is one campaign's alone.
@@ -195,7 +209,7 @@ class CampaignBook:
                 _change(connection, campaign, {"state": state, "reason": reason, "resumes_at": resumes_at})
 
     def stop(self, named: str) -> tuple[Campaign, int]:
-        """Skip the rows that wait for their turn, and return how many; what runs is made, paid and fetched."""
+        """Skip the rows that wait for their turn; return how many. What runs is made, paid and fetched."""
         campaign = self.get(named)
         with self.store.transaction() as connection:
             skipped = connection.execute(
@@ -289,21 +303,17 @@ class CampaignBook:
         with self.store.transaction() as connection:
             return _end_if_done(connection, _one(connection, id))
 
-    def seconds_to_next(self, account: str, base_url: str) -> float | None:
-        """Return in how many seconds a row may be due; None where nothing of an account is to be done."""
-        now = self.store.now()
+    def has_nothing_left(self, account: str, base_url: str) -> bool:
+        """Return whether none of an account's rows will be due, unless the user does something."""
+        mine = (CAMPAIGNS.c.account == account, CAMPAIGNS.c.base_url == base_url)
+        to_do = (
+            select(ROWS.c.number)
+            .join(CAMPAIGNS, ROWS.c.campaign == CAMPAIGNS.c.id)
+            .where(*mine, CAMPAIGNS.c.state.in_(_GOES_ON), ROWS.c.state.in_(TO_DO))
+            .limit(1)
+        )
         with self.store.reading() as connection:
-            mine = (CAMPAIGNS.c.account == account, CAMPAIGNS.c.base_url == base_url)
-            waiting = connection.execute(
-                select(func.min(CAMPAIGNS.c.resumes_at)).where(*mine, CAMPAIGNS.c.state == "waiting")
-            ).scalar()
-            row = connection.execute(
-                select(func.min(ROWS.c.not_before))
-                .select_from(ROWS.join(CAMPAIGNS, ROWS.c.campaign == CAMPAIGNS.c.id))
-                .where(*mine, CAMPAIGNS.c.state.in_(("approved", "stopped")), ROWS.c.state.in_(TO_DO))
-            ).scalar()
-        due = [moment for moment in (waiting, row) if moment is not None]
-        return max(0.0, min(due) - now) if due else None
+            return connection.execute(to_do).first() is None
 
     # Runners
 
@@ -439,7 +449,7 @@ def _next_row(connection: Connection, campaign: Campaign, now: float) -> Row | N
 
 
 def _is_within_budget(connection: Connection, campaign: Campaign, row: Row) -> bool:
-    """Return whether a campaign's own budget has room for a row; it pauses where it has none, and none comes."""
+    """Return whether a campaign's budget has room for a row; it pauses where none can come any more."""
     budget = campaign.budget_usd
     if budget is None or row.generation_id is not None:
         return True

@@ -32,10 +32,6 @@ _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 15.0, 900.0
 OnTurn = Callable[[Campaign, Row], None]
 
 
-class Lost(Exception):
-    """Another runner has the account by now."""
-
-
 class Runner:
     """Has the rows of one account made, as long as there are any.
 
@@ -119,15 +115,16 @@ class Runner:
         while True:
             try:
                 taken = await do_in_thread(book.take_row, account.name, account.base_url, lane)
-                if taken is None:
-                    seconds = await do_in_thread(book.seconds_to_next, account.name, account.base_url)
+                is_done = taken is None and await do_in_thread(
+                    book.has_nothing_left, account.name, account.base_url
+                )
             except LedgerError as error:
                 logger.warning("the next row cannot be read: %s", error)
                 await anyio.sleep(_POLL_SECONDS)
                 continue
             if taken is not None:
                 await self._do(*taken)
-            elif seconds is None:
+            elif is_done:
                 return
             else:
                 await anyio.sleep(_POLL_SECONDS)

@@ -79,6 +79,7 @@ class Terms:
 
     Attributes:
         name: what the user calls it.
+        source: the file that it is planned from.
         folder: where the videos and the report go.
         beside: from where relative paths are read.
         model: where a line names none; None for the API's usual one.
@@ -88,6 +89,7 @@ class Terms:
     """
 
     name: str
+    source: Path
     folder: Path
     beside: Path
     model: str | None = None
@@ -181,6 +183,7 @@ async def make_plan(
         total_usd=total,
         budget_usd=terms.budget_usd,
         max_usd_per_row=terms.max_usd_per_row,
+        source=str(terms.source),
         folder=str(terms.folder),
         created_at=guard.ledger.store.now(),
     )

@@ -63,6 +63,7 @@ class Campaign:
         budget_usd: the most that it may spend, where the user said so.
         max_usd_per_row: what a row without a known price counts, and may cost as far as that is known at its
             turn, where the user said so.
+        source: the file that it was planned from, or the folder of its clips: what lies beside may be read.
         folder: where the videos and the report go.
         created_at: when it was planned: an approval is for this plan, within an hour.
         approved_at: when the user agreed.
@@ -81,6 +82,7 @@ class Campaign:
     total_usd: Decimal
     budget_usd: Decimal | None = None
     max_usd_per_row: Decimal | None = None
+    source: str
     folder: str
     created_at: float
     approved_at: float | None = None

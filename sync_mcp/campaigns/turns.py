@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,7 +18,7 @@ from anyio.to_thread import run_sync
 
 from sync_mcp.api.models import Generation, GenerationRequest, LocalMedia
 from sync_mcp.background.watching import Watcher
-from sync_mcp.background.work import do_in_thread
+from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.campaigns.book import CampaignBook
 from sync_mcp.campaigns.rows import Campaign, CampaignState, Row, RowState
 from sync_mcp.errors import (
@@ -64,6 +64,7 @@ _LATER_SECONDS = 60.0
 _LEDGER_PAUSE_SECONDS = 5.0
 _LONGEST_LEDGER_PAUSE_SECONDS = 60.0
 _PATH_LIMIT = 4096
+_NAME_LIMIT = 200
 
 _ResultT = TypeVar("_ResultT")
 
@@ -76,17 +77,21 @@ class Workplace:
         facts: the account.
         guard: what every payment goes through.
         book: where rows are written.
-        reader: reads local files.
         watcher: what all turns wait for their jobs by.
-        roots_of: where a campaign's videos may be saved.
+        work: in which files are read and uploaded.
+        roots_of: where a campaign's files are read and its videos saved.
     """
 
     facts: AccountFacts
     guard: Guard
     book: CampaignBook
-    reader: LocalReader
     watcher: Watcher
+    work: Work
     roots_of: Callable[[Campaign], MediaRoots]
+
+    def reader_of(self, campaign: Campaign) -> LocalReader:
+        """Return what a campaign's local files are read by."""
+        return LocalReader(self.roots_of(campaign), self.work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,8 @@ async def do_turn(place: Workplace, campaign: Campaign, row: Row) -> Turn:
         return _after_unsaved(place, row, error)
     if saved.failures:
         failed = " and ".join(saved.failures)
-        told = f"Its video fails the check ({failed}): look at {clean(saved.path.name, 200)}; retry fetches it again."
+        name = clean(saved.path.name, _NAME_LIMIT)
+        told = f"Its video fails the check ({failed}): look at {name}; retry fetches it again."
         return Turn({"state": "unsaved", "saved_as": str(saved.path), "error": told})
     return Turn({"state": "saved", "saved_as": clean(str(saved.path), _PATH_LIMIT), "error": None})
 
@@ -150,12 +156,13 @@ async def _make(place: Workplace, campaign: Campaign, row: Row) -> Generation:
     Raises:
         SyncError: as `Guard.create`; or a file is not what it was when it was planned.
     """
-    media = await _open_files(place, row)
+    reader = place.reader_of(campaign)
+    media = await _open_files(reader, row)
     try:
         request = _request_of(row)
         files = None
         if media:
-            files = InputFiles(place.facts.client, place.reader, media)
+            files = InputFiles(place.facts.client, reader, media)
             await measure(place.facts, request, files, until=anyio.current_time() + _LATER_SECONDS)
         call = PaidCall(
             place.facts.client,
@@ -188,7 +195,7 @@ def _request_of(row: Row) -> GenerationRequest:
     return with_local_media(GenerationRequest.from_wire(kept["body"]), media)
 
 
-async def _open_files(place: Workplace, row: Row) -> dict[int, InputFile]:
+async def _open_files(reader: LocalReader, row: Row) -> dict[int, InputFile]:
     """Open the local files of a row, by their numbers among its inputs.
 
     Raises:
@@ -197,9 +204,7 @@ async def _open_files(place: Workplace, row: Row) -> dict[int, InputFile]:
     request = _request_of(row)
     media: dict[int, InputFile] = {}
     for each in cast(Sequence[Mapping[str, Any]], cast(Mapping[str, Any], row.request)["files"]):
-        found = await place.reader.read(
-            each["path"], each["type"], until=math.inf, progress_of=lambda _: _ignore
-        )
+        found = await reader.read(each["path"], each["type"], until=math.inf, progress_of=lambda _: _ignore)
         if found.sha256 != each["sha256"]:
             await run_sync(found.file.close)
             raise FileRefused(
@@ -321,8 +326,3 @@ def _after_unsaved(place: Workplace, row: Row, error: SyncError) -> Turn:
         not_before = place.book.store.now() + _LATER_SECONDS
         return Turn({"state": "made", "attempts": attempts, "not_before": not_before, "error": told})
     return Turn({"state": "unsaved", "error": told})
-
-
-def moment(seconds: float) -> str:
-    """Return a time of the book as people read it."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -5,6 +5,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, NoReturn
 
 from sync_mcp._version import __version__
@@ -13,6 +14,7 @@ from sync_mcp.cli.streams import stop
 from sync_mcp.machine.installed import command_here
 
 _PLANS = ("free", "hobbyist", "creator", "growth", "scale", "enterprise")
+_HIGHEST_USD = 1_000_000
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _A_JOB = "6533643b-aceb-4c40-967e-d9ba9baac39e"
 _LONG_WORD = re.compile(r"(?<![\w-])\w[^\s'\"=,()]{15,}")
@@ -87,6 +89,14 @@ def create_parser() -> argparse.ArgumentParser:
     )
     _add_ledger_commands(
         add("ledger", "look at what was paid, and settle what hangs in doubt", "list", "show 12")
+    )
+    _add_campaign_commands(
+        add(
+            "campaign",
+            "make many videos by one plan and one approval, and go on after anything",
+            "plan course.csv",
+            "run course.csv --yes --budget-usd 200",
+        )
     )
     return parser
 
@@ -222,6 +232,102 @@ def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
     add_yes(prune)
 
 
+def _add_campaign_commands(campaign: argparse.ArgumentParser) -> None:
+    _add_home(campaign)
+    commands = campaign.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    campaign.set_defaults(module="sync_mcp.cli.campaign.command")
+
+    def add(name: str, told: str, *examples: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=told, description=_as_sentence(told))
+        command.set_defaults(act=name)
+        _add_examples(command, *examples)
+        _add_home(command)
+        return command
+
+    def add_rows(command: argparse.ArgumentParser, told: str) -> None:
+        command.add_argument("files", nargs="+", metavar="FILE", help=told)
+        command.add_argument(
+            "--language",
+            dest="languages",
+            action="append",
+            metavar="LANGUAGE",
+            help="with clips in place of a file of rows: dub each into it; may be given again",
+        )
+        command.add_argument("--script", metavar="TEXT", help="with clips: what each says, by --voice")
+        command.add_argument(
+            "--voice",
+            dest="voices",
+            action="append",
+            metavar="VOICE",
+            help="with --script: whose voice; may be given again",
+        )
+        command.add_argument("--model", metavar="MODEL", help="for rows that name none")
+        command.add_argument(
+            "--output",
+            metavar="DIR",
+            help="where the videos and the report go (default: a folder beside the file, named after it)",
+        )
+        add_budget(command)
+        command.add_argument(
+            "--max-usd-per-row",
+            type=_number("amount", Decimal, 0, _HIGHEST_USD),
+            metavar="USD",
+            help="what a row counts whose price nobody can tell",
+        )
+        command.add_argument(
+            "--root",
+            dest="media_roots",
+            action="append",
+            metavar="DIR",
+            help="folder whose media may be read, beside the file's own; may be given again",
+        )
+        command.add_argument("--sandbox", action="store_true", default=None, help="try it, for nothing")
+        _add_json(command)
+
+    def add_budget(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--budget-usd",
+            dest="budget",
+            type=_number("amount", Decimal, 0, _HIGHEST_USD),
+            metavar="USD",
+            help="the most that is spent on it",
+        )
+
+    def add_yes(command: argparse.ArgumentParser, told: str) -> None:
+        command.add_argument("--yes", action="store_true", help=told)
+
+    def add_id(command: argparse.ArgumentParser) -> None:
+        command.add_argument("campaign", metavar="ID", help="its id, the beginning of it, or its name")
+
+    columns = "a file of rows, CSV or JSON lines: docs/campaigns.md tells its columns; or clips"
+    add_rows(add("plan", "check the rows, and tell what they cost; nothing is paid", "course.csv"), columns)
+    run = add(
+        "run",
+        "have it made, on your yes; started again it goes on",
+        "course.csv",
+        "a.mp4 b.mp4 --language fr --language de",
+        "c-5f0a91",
+    )
+    add_rows(run, f"{columns}; or the id of a campaign")
+    add_yes(run, "with --budget-usd: your yes, without asking")
+    approve = add("approve", "agree to a plan, within an hour", "c-5f0a91 --budget-usd 200")
+    add_id(approve)
+    add_budget(approve)
+    add_yes(approve, "without asking")
+    _add_json(add("list", "list the campaigns", "", "--json"))
+    show = add("show", "tell how far one is, and what needs you", "c-5f0a91")
+    add_id(show)
+    _add_json(show)
+    add_id(add("stop", "skip the rows that wait; what runs is paid and fetched", "c-5f0a91"))
+    retry = add("retry", "have rows made again that need you, or were skipped", "c-5f0a91 3 17")
+    add_id(retry)
+    retry.add_argument(
+        "rows", nargs="*", type=_number("row", int, 1, 5000), metavar="ROW", help="default: all of them"
+    )
+    add_yes(retry, "pay again for what was or may have been charged, without asking")
+    add_id(add("report", "write its report anew, and tell where it lies", "c-5f0a91"))
+
+
 def _add_home(parser: argparse.ArgumentParser) -> None:
     # Without a default: what stands before a command must outlive what does not stand after it.
     parser.add_argument(
@@ -268,14 +374,19 @@ def _add_server_flags(parser: argparse.ArgumentParser, *, default: object) -> No
     )
 
 
-def _number(noun: str, kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
+def _number(
+    noun: str, kind: Callable[[str], Any], least: float, most: float | Decimal
+) -> Callable[[str], Any]:
     """Return what reads a number from `least` to `most` off the command line.
 
     `noun` is what argparse calls it when it complains: it takes the name of the function.
     """
 
-    def read(text: str) -> float:
-        number = kind(text)
+    def read(text: str) -> Any:
+        try:
+            number = kind(text)
+        except ArithmeticError:
+            raise ValueError from None
         if not least <= number <= most:
             raise ValueError
         return number

@@ -214,6 +214,7 @@ VERSION_13 = (
         total_usd BIGINT NOT NULL,
         budget_usd BIGINT,
         max_usd_per_row BIGINT,
+        source VARCHAR NOT NULL,
         folder VARCHAR NOT NULL,
         created_at DOUBLE NOT NULL,
         approved_at DOUBLE

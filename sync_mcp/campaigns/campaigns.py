@@ -1,0 +1,240 @@
+"""`Campaigns`: many videos by one plan and one approval, planned, approved, run and reported on."""
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+
+import anyio
+from anyio.to_thread import run_sync
+
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.background.watching import Watcher
+from sync_mcp.background.work import Work, do_in_thread
+from sync_mcp.campaigns.book import CampaignBook, Counts
+from sync_mcp.campaigns.lanes import Runner
+from sync_mcp.campaigns.plan import Plan, Terms, make_plan
+from sync_mcp.campaigns.report import Report, write_report
+from sync_mcp.campaigns.rows import Campaign, Money, Row
+from sync_mcp.campaigns.sheets import make_sheets
+from sync_mcp.campaigns.table import Table, read_table
+from sync_mcp.campaigns.turns import Workplace
+from sync_mcp.errors import SyncError
+from sync_mcp.media.inputs import LocalReader
+from sync_mcp.media.paths.roots import MediaRoots
+from sync_mcp.payments.guard import Guard
+from sync_mcp.requests.kept_lists import KeptLists
+from sync_mcp.requests.own_outputs import OwnOutputs
+
+logger = logging.getLogger("sync_mcp.campaigns")
+
+REPORT_SECONDS = 30.0
+"""How often the report is written anew while rows are made."""
+_USUAL_LANES = 4
+"""Where the API does not tell how many jobs an account may have at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a campaign is.
+
+    Attributes:
+        campaign: as it stands.
+        counts: how many of its rows are in which state.
+        money: what it comes to.
+    """
+
+    campaign: Campaign
+    counts: Counts
+    money: Money
+
+
+class Campaigns:
+    """The campaigns of a ledger: made through a guard, which alone pays.
+
+    Args:
+        guard: with the ledger and its limits.
+        roots: folders whose files may be read, beside those of a campaign's own file; by default none.
+        slots: the most jobs at once; by default, and at most, what the API allows the account.
+    """
+
+    def __init__(self, guard: Guard, *, roots: Sequence[Path | str] = (), slots: int | None = None) -> None:
+        self.guard = guard
+        self._roots = [Path(root).expanduser() for root in roots]
+        self._slots = slots
+        self.book = CampaignBook(guard.ledger.store)
+
+    async def plan(
+        self,
+        sync: AsyncSync,
+        source: Path | str,
+        *,
+        table: Table | None = None,
+        output: Path | str | None = None,
+        name: str | None = None,
+        model: str | None = None,
+        budget_usd: Decimal | None = None,
+        max_usd_per_row: Decimal | None = None,
+        on_progress: Callable[[str, int, int], None] | None = None,
+    ) -> Plan:
+        """Plan a campaign and keep the plan; nothing is uploaded, made or paid.
+
+        The same plan again, of which something is left to do, is the one that was kept.
+
+        Args:
+            sync: the client of the account that pays.
+            source: the file with the rows, or with `table` what their relative paths lie beside.
+            table: the rows, where they stand in no file.
+            output: the folder for the videos and the report; by default one beside the file, named after it.
+            name: what it is called; by default as the file.
+            model: for rows that name none.
+            budget_usd: the most that all of it may cost.
+            max_usd_per_row: what a row counts whose price nobody can tell.
+            on_progress: is told what is read or priced, how many of how many.
+
+        Raises:
+            InvalidRequestError: all that is wrong with the rows, by lines.
+            FileRefused: the file cannot be read.
+            SyncError: prices or models cannot be told now.
+        """
+        path = await do_in_thread(_whole_path, source)
+        rows = await do_in_thread(read_table, path) if table is None else table
+        usual = path.with_name(f"{path.stem or 'campaign'}-videos")
+        folder = usual if output is None else await do_in_thread(_whole_path, output)
+        terms = Terms(
+            name=name or path.name,
+            source=path,
+            folder=folder,
+            beside=_folder_of(path),
+            model=model,
+            budget_usd=budget_usd,
+            max_usd_per_row=max_usd_per_row,
+            on_progress=on_progress,
+        )
+        reader = LocalReader(self._roots_beside(path, terms.folder), Work(None))
+        plan = await make_plan(self.guard, _Facts(sync), reader, rows, terms)
+        return Plan(await do_in_thread(self.book.keep, plan.campaign, plan.rows), plan.rows, plan.notes)
+
+    async def approve(self, id: str, *, budget_usd: Decimal | None = None) -> Campaign:
+        """Note the user's yes to a plan, with the most that it may cost where they say so.
+
+        Raises:
+            InvalidRequestError: there is no such plan, or it is older than an hour.
+        """
+        return await do_in_thread(partial(self.book.approve, id, budget_usd=budget_usd))
+
+    async def run(
+        self,
+        sync: AsyncSync,
+        *,
+        on_turn: Callable[[Campaign, Row], None] | None = None,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> None:
+        """Have the rows of all approved campaigns of an account made, saved and reported on.
+
+        It ends once none is left that can be made without the user. It may be killed at any moment: the next
+        run goes on.
+
+        Raises:
+            SyncError: whose money it is cannot be told now.
+        """
+        account = await self.guard.account(sync)
+        lanes = await self._count_lanes(sync)
+        touched: dict[str, Campaign] = {}
+
+        def note_turn(campaign: Campaign, row: Row) -> None:
+            touched[campaign.id] = campaign
+            if on_turn is not None:
+                on_turn(campaign, row)
+
+        async with anyio.create_task_group() as tasks, self._workplace(sync) as place:
+            runner = Runner(place, account, lanes, on_turn=note_turn, on_wait=on_wait)
+            tasks.start_soon(self._report_now_and_then, touched)
+            await runner.run()
+            tasks.cancel_scope.cancel()
+        # What jobs have cost is known some time after their end: what is told by now is in the report.
+        await self.guard.spending(sync)
+        for campaign in touched.values():
+            await self.report(campaign.id, with_pictures=True)
+
+    async def report(self, id: str, *, with_pictures: bool = False) -> Report:
+        """Write a campaign's report into its folder, and return where it lies.
+
+        Raises:
+            InvalidRequestError: there is no such campaign.
+            FileRefused: it cannot be written.
+        """
+        campaign = await do_in_thread(self.book.get, id)
+        rows = await do_in_thread(self.book.rows, campaign)
+        money = await do_in_thread(self.book.money, campaign)
+        folder, now = Path(campaign.folder), self.book.store.now()
+        write = partial(write_report, campaign, rows, money, folder, now=now)
+        report = await run_sync(write)
+        if with_pictures and await make_sheets(rows, folder):
+            report = await run_sync(write)
+        return report
+
+    async def progress(self, id: str) -> Progress:
+        """Return how far a campaign is.
+
+        Raises:
+            InvalidRequestError: there is no such campaign.
+        """
+        campaign = await do_in_thread(self.book.get, id)
+        counts = await do_in_thread(self.book.count, campaign)
+        return Progress(campaign, counts, await do_in_thread(self.book.money, campaign))
+
+    async def _count_lanes(self, sync: AsyncSync) -> int:
+        allowed = (await sync.account.get()).concurrency or _USUAL_LANES
+        return max(1, min(allowed, self._slots or allowed))
+
+    @asynccontextmanager
+    async def _workplace(self, sync: AsyncSync) -> AsyncGenerator[Workplace]:
+        async with anyio.create_task_group() as tasks:
+            explain = partial(self.guard.explain_missing, sync)
+            yield Workplace(
+                facts=_Facts(sync),
+                guard=self.guard,
+                book=self.book,
+                watcher=Watcher(lambda: sync, tasks, explain),
+                work=Work(tasks),
+                roots_of=lambda campaign: self._roots_beside(Path(campaign.source), Path(campaign.folder)),
+            )
+            tasks.cancel_scope.cancel()
+
+    async def _report_now_and_then(self, touched: dict[str, Campaign]) -> None:
+        while True:
+            await anyio.sleep(REPORT_SECONDS)
+            for id in list(touched):
+                try:
+                    await self.report(id, with_pictures=True)
+                except SyncError as error:
+                    logger.warning("the report of %s cannot be written: %s", id, error)
+
+    def _roots_beside(self, source: Path, folder: Path) -> MediaRoots:
+        return MediaRoots([*self._roots, _folder_of(source), folder], folder)
+
+
+class _Facts:
+    """The account of a client, as its requests are looked up for it."""
+
+    def __init__(self, sync: AsyncSync) -> None:
+        self.client = sync
+        self.base_url = sync.base_url
+        self.lists = KeptLists(lambda: sync)
+        self.outputs = OwnOutputs(lambda: "", _knows_none)
+
+
+async def _knows_none(_: str) -> bool:
+    return False
+
+
+def _whole_path(path: Path | str) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _folder_of(source: Path) -> Path:
+    return source if source.is_dir() else source.parent

@@ -1,0 +1,1 @@
+"""`sync-mcp campaign`: many videos by one plan and one approval."""

@@ -1,0 +1,305 @@
+"""`sync-mcp campaign`: plan many videos, agree to their total, have them made; killed, it goes on from there.
+
+Its exit codes: 0 every video is saved, 1 some are not, 2 the file or a flag is wrong, 3 a budget or a price
+stands against it, 130 interrupted (jobs that run go on).
+"""
+
+import argparse
+import contextlib
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from pathlib import Path
+
+import anyio
+
+from sync_mcp.api.client import AsyncSync
+from sync_mcp.api.formats import kind_of_name
+from sync_mcp.campaigns.campaigns import Campaigns
+from sync_mcp.campaigns.plan import Plan
+from sync_mcp.campaigns.rows import NEEDS_USER, Campaign
+from sync_mcp.campaigns.table import Table, cross_languages, cross_voices
+from sync_mcp.cli.campaign.documents import describe, describe_list
+from sync_mcp.cli.campaign.words import (
+    list_campaigns,
+    tell_campaign,
+    tell_plan,
+    tell_progress,
+)
+from sync_mcp.cli.campaign.work import Telling, open_telling
+from sync_mcp.cli.documents import print_document
+from sync_mcp.cli.flags import home_of_flags, read_settings
+from sync_mcp.cli.sandbox import own_sandbox
+from sync_mcp.cli.screen import show_lines, waiting
+from sync_mcp.cli.streams import log_to_stderr, stop
+from sync_mcp.errors import ConfigurationError, FileRefused, InvalidRequestError, SyncError
+from sync_mcp.machine.scratch import ScratchFolder
+from sync_mcp.media.paths.usual import usual_roots
+from sync_mcp.payments.guard import Guard
+from sync_mcp.payments.ledger import Ledger
+from sync_mcp.payments.limits import Limits
+from sync_mcp.settings import Settings
+
+_ALL_SAVED, _SOME_NOT, _WRONG, _STOPPED = 0, 1, 2, 3
+_USED = (
+    "api_key",
+    "base_url",
+    "sandbox",
+    "home",
+    "media_roots",
+    "max_usd_per_job",
+    "budget_usd_per_day",
+    "budget_usd",
+    "resend_hours",
+    "campaign_slots",
+)
+logger = logging.getLogger("sync_mcp.cli")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what one command of `sync-mcp campaign` says, and end the program with its exit code."""
+    settings = read_settings(arguments, only=_USED)
+    log_to_stderr("warning")
+    try:
+        with home_of_flags(arguments):
+            sys.exit(_ACTS[arguments.act](settings, arguments))
+    except InvalidRequestError as error:
+        lines = "\n".join(error.faults)
+        stop(f"{lines}\n{error.next_step}" if error.next_step else lines)
+    except ConfigurationError:
+        raise
+    except SyncError as error:
+        print(f"sync-mcp: {error.whole_message} {error.next_step}".rstrip(), file=sys.stderr)
+        sys.exit(_WRONG if isinstance(error, FileRefused) else _SOME_NOT)
+
+
+# What needs no API
+
+
+def _list(settings: Settings, arguments: argparse.Namespace) -> int:
+    with _opened(settings) as campaigns:
+        book = campaigns.book
+        found = book.list_campaigns() if campaigns.guard.ledger.exists() else []
+        counted = [(each, book.count(each), book.money(each)) for each in found]
+    if arguments.json:
+        print_document(describe_list(counted))
+    else:
+        show_lines(list_campaigns(counted))
+    return 0
+
+
+def _show(settings: Settings, arguments: argparse.Namespace) -> int:
+    with _opened(settings) as campaigns:
+        campaign = campaigns.book.get(arguments.campaign)
+        rows = campaigns.book.rows(campaign)
+        money = campaigns.book.money(campaign)
+        runner = campaigns.book.find_runner(campaign.account, campaign.base_url)
+    if arguments.json:
+        print_document(describe(campaign, rows, money))
+    else:
+        show_lines(tell_campaign(campaign, rows, money, runner))
+    return 0
+
+
+def _approve(settings: Settings, arguments: argparse.Namespace) -> int:
+    with _opened(settings) as campaigns:
+        campaign = campaigns.book.get(arguments.campaign)
+        _agree(arguments, tell_plan(Plan(campaign, campaigns.book.rows(campaign))))
+        campaign = campaigns.book.approve(campaign.id, budget_usd=arguments.budget)
+    show_lines(f"Approved. `sync-mcp campaign run {campaign.id}` has it made.")
+    return 0
+
+
+def _stop(settings: Settings, arguments: argparse.Namespace) -> int:
+    with _opened(settings) as campaigns:
+        campaign, skipped = campaigns.book.stop(arguments.campaign)
+    show_lines(
+        f"Campaign {campaign.id} is stopped: {skipped} rows are skipped. What runs is paid, and "
+        f"`sync-mcp campaign run {campaign.id}` fetches it."
+    )
+    return 0
+
+
+def _retry(settings: Settings, arguments: argparse.Namespace) -> int:
+    with _opened(settings) as campaigns:
+        campaign = campaigns.book.get(arguments.campaign)
+        rows = campaigns.book.rows(campaign, (*NEEDS_USER, "skipped"))
+        chosen = [row for row in rows if not arguments.rows or row.number in arguments.rows]
+        again = [row.number for row in chosen if row.state == "charged"]
+        if again:
+            numbers = ", ".join(map(str, again))
+            _agree(arguments, f"Of these, rows {numbers} were or may have been charged: they are paid again.")
+        campaign, numbered = campaigns.book.retry(campaign.id, arguments.rows)
+    if not numbered:
+        show_lines(f"Campaign {campaign.id} has no row that needs a retry.")
+        return 0
+    show_lines(f"{len(numbered)} rows are made again by `sync-mcp campaign run {campaign.id}`.")
+    return 0
+
+
+def _report(settings: Settings, arguments: argparse.Namespace) -> int:
+    with _opened(settings) as campaigns:
+        report = anyio.run(lambda: campaigns.report(arguments.campaign, with_pictures=True))
+    show_lines(f"{report.html}\n{report.csv}")
+    return 0
+
+
+# What asks the API
+
+
+def _plan(settings: Settings, arguments: argparse.Namespace) -> int:
+    async def plan(campaigns: Campaigns, sync: AsyncSync) -> int:
+        made = await _make_plan(campaigns, sync, arguments)
+        if arguments.json:
+            print_document(describe(made.campaign, made.rows, campaigns.book.money(made.campaign)))
+        else:
+            id = made.campaign.id
+            show_lines(f"{tell_plan(made)}\n`sync-mcp campaign run {id}` asks for your yes and has it made.")
+        return 0
+
+    return _with_api(settings, plan)
+
+
+def _run(settings: Settings, arguments: argparse.Namespace) -> int:
+    if arguments.yes and arguments.budget is None:
+        stop("--yes needs --budget-usd: together they are your yes, and the most that it may cost")
+
+    async def run(campaigns: Campaigns, sync: AsyncSync) -> int:
+        campaign = await _find_or_plan(campaigns, sync, arguments)
+        if campaign.state in ("planned", "paused", "waiting"):
+            rows = campaigns.book.rows(campaign)
+            if campaign.approved_at is None:
+                _agree(arguments, tell_plan(Plan(campaign, rows)))
+            campaign = await campaigns.approve(campaign.id, budget_usd=arguments.budget)
+        with open_telling(campaigns.book, campaign) as telling:
+            await _drive(campaigns, sync, telling)
+        progress = await campaigns.progress(campaign.id)
+        report = await campaigns.report(campaign.id)
+        if arguments.json:
+            print_document(describe(progress.campaign, campaigns.book.rows(campaign), progress.money))
+        else:
+            show_lines(f"{tell_progress(progress)}\nReport: {report.html}")
+        if progress.campaign.state in ("paused", "waiting") or progress.counts.of(["dearer"]):
+            return _STOPPED
+        return _ALL_SAVED if progress.counts.of(["saved"]) == progress.counts.all else _SOME_NOT
+
+    return _with_api(settings, run)
+
+
+async def _drive(campaigns: Campaigns, sync: AsyncSync, telling: Telling) -> None:
+    await campaigns.run(sync, on_turn=telling.tell_turn, on_wait=telling.tell_wait)
+
+
+async def _find_or_plan(campaigns: Campaigns, sync: AsyncSync, arguments: argparse.Namespace) -> Campaign:
+    """Return the campaign that is meant: one that was planned, or one that is planned now."""
+    known = _find_campaign(campaigns, arguments.files)
+    if known is not None:
+        return known
+    made = await _make_plan(campaigns, sync, arguments)
+    if not arguments.json and made.notes:
+        show_lines("\n".join(made.notes))
+    return made.campaign
+
+
+def _find_campaign(campaigns: Campaigns, files: Sequence[str]) -> Campaign | None:
+    """Return the campaign that is named in place of a file; None where that is none."""
+    if len(files) > 1 or Path(files[0]).exists() or not campaigns.guard.ledger.exists():
+        return None
+    with contextlib.suppress(InvalidRequestError):
+        return campaigns.book.get(files[0])
+    return None
+
+
+async def _make_plan(campaigns: Campaigns, sync: AsyncSync, arguments: argparse.Namespace) -> Plan:
+    source, table = _read_clips(arguments)
+    with waiting("Reading the files and asking for prices ..."):
+        return await campaigns.plan(
+            sync,
+            source,
+            table=table,
+            output=arguments.output,
+            name=None if table is None else _name_of(arguments.files),
+            model=arguments.model,
+            budget_usd=arguments.budget,
+            max_usd_per_row=arguments.max_usd_per_row,
+        )
+
+
+def _read_clips(arguments: argparse.Namespace) -> tuple[str, Table | None]:
+    """Return the file of rows; or where clips are named, the folder and the rows of them."""
+    files: list[str] = arguments.files
+    if not arguments.languages and arguments.script is None:
+        if len(files) > 1 or kind_of_name(files[0]) is not None:
+            stop("name one file of rows; or clips, with --language, or with --script and --voice")
+        return files[0], None
+    if arguments.languages and arguments.script is not None:
+        stop("--language dubs the clip's own speech: leave --script out, or take it alone")
+    clips = [file if "://" in file else str(Path(file).absolute()) for file in files]
+    if arguments.languages:
+        return str(Path.cwd()), Table(cross_languages(clips, arguments.languages))
+    if not arguments.voices:
+        stop("--script needs --voice: say who speaks")
+    return str(Path.cwd()), Table(cross_voices(clips, str(arguments.script), arguments.voices))
+
+
+def _name_of(clips: Sequence[str]) -> str:
+    more = f" and {len(clips) - 1} more" if len(clips) > 1 else ""
+    return f"{Path(clips[0]).name}{more}"
+
+
+def _with_api(settings: Settings, act: Callable[[Campaigns, AsyncSync], Awaitable[int]]) -> int:
+    """Do what asks the API, on the sandbox where the settings say so; return the exit code."""
+    settings.check_key()
+    with own_sandbox(settings) as sandbox, _opened(settings) as campaigns:
+
+        async def do() -> int:
+            key = None if settings.api_key is None else settings.api_key.get_secret_value()
+            url = settings.base_url if sandbox is None else sandbox.url
+            # An outage of some minutes is waited out.
+            async with AsyncSync(
+                api_key=key if sandbox is None else "any", base_url=url, guard=campaigns.guard
+            ) as sync:
+                return await act(campaigns, sync)
+
+        return anyio.run(do)
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings) -> Generator[Campaigns]:
+    """Open the ledger of the settings, that of an embedded sandbox for as long as it runs."""
+    with contextlib.ExitStack() as ends:
+        home = ends.enter_context(ScratchFolder("ledger")).path if settings.sandbox else settings.home
+        ledger = Ledger(home)
+        ends.callback(ledger.close)
+        guard = Guard(ledger, Limits(**settings.limits), resend_hours=settings.resend_hours)
+        roots = usual_roots() if settings.media_roots is None else settings.media_roots
+        yield Campaigns(guard, roots=roots, slots=settings.campaign_slots)
+
+
+def _agree(arguments: argparse.Namespace, told: str) -> None:
+    """Have the user agree to what is told; the program ends where they do not."""
+    if arguments.yes:
+        return
+    show_lines(told)
+    if not sys.stdin.isatty():
+        stop("nothing was paid: there is no terminal to ask on; give --yes with --budget-usd, or approve it")
+    try:
+        agreed = input("Go ahead? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        agreed = False
+    if not agreed:
+        show_lines("Nothing was paid.")
+        sys.exit(_SOME_NOT)
+
+
+_ACTS: Mapping[str, Callable[[Settings, argparse.Namespace], int]] = {
+    "plan": _plan,
+    "run": _run,
+    "approve": _approve,
+    "list": _list,
+    "show": _show,
+    "stop": _stop,
+    "retry": _retry,
+    "report": _report,
+}
+"""By the names of the commands; each returns the exit code."""

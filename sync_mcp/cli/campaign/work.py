@@ -1,0 +1,89 @@
+"""What is seen of a campaign that is made: on a terminal a bar and a line for each row, elsewhere lines."""
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from sync_mcp.campaigns.book import CampaignBook
+from sync_mcp.campaigns.rows import TO_DO, Campaign, Row
+from sync_mcp.cli.campaign.words import tell_row
+from sync_mcp.cli.screen import Screen, is_on_terminal
+
+_ABOUT_COLUMNS = 48
+
+
+class Telling(Protocol):
+    """What is told of a run."""
+
+    def tell_turn(self, campaign: Campaign, row: Row) -> None:
+        """A row has begun or ended a turn."""
+        ...
+
+    def tell_wait(self, other: str) -> None:
+        """Another runner has the account."""
+        ...
+
+
+@contextmanager
+def open_telling(book: CampaignBook, campaign: Campaign) -> Generator[Telling]:
+    """Have what happens in a run told until it ends."""
+    if not is_on_terminal():
+        yield _Lines()
+        return
+    counts = book.count(campaign)
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Screen(),
+        transient=True,
+    )
+    with progress:
+        yield _Bars(progress, campaign, done=counts.all - counts.of(TO_DO), total=counts.all)
+
+
+class _Lines:
+    def tell_turn(self, campaign: Campaign, row: Row) -> None:
+        del campaign
+        if row.state != "running":
+            # Standard output is for the document or the last words.
+            print(tell_row(row), file=sys.stderr, flush=True)
+
+    def tell_wait(self, other: str) -> None:
+        print(_waits(other), file=sys.stderr, flush=True)
+
+
+class _Bars:
+    def __init__(self, progress: Progress, campaign: Campaign, *, done: int, total: int) -> None:
+        self._progress = progress
+        self._campaign = campaign
+        self._whole = progress.add_task(campaign.name, total=total, completed=done)
+        self._running: dict[int, TaskID] = {}
+
+    def tell_turn(self, campaign: Campaign, row: Row) -> None:
+        if campaign.id != self._campaign.id:
+            return
+        if row.state == "running":
+            if row.number not in self._running:
+                self._running[row.number] = self._progress.add_task(
+                    f"  {row.about[:_ABOUT_COLUMNS]}", total=None
+                )
+            return
+        task = self._running.pop(row.number, None)
+        if task is not None:
+            self._progress.remove_task(task)
+        if row.state not in TO_DO:
+            self._progress.advance(self._whole)
+            self._progress.console.print(Text(tell_row(row)), soft_wrap=True)
+
+    def tell_wait(self, other: str) -> None:
+        self._progress.console.print(Text(_waits(other)), soft_wrap=True)
+
+
+def _waits(other: str) -> str:
+    return f"Another runner has this account: {other}. Waiting until it ends."
