@@ -84,6 +84,23 @@ class Counts:
         return sum(self.by_state.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a row's way, which lanes of its own do: a slot of the account need not wait for the disk.
+
+    Attributes:
+        due: the state of a row that is due for it.
+        under_way: the state while a lane has it.
+    """
+
+    due: RowState
+    under_way: RowState
+
+
+MAKE = Step("planned", "running")
+SAVE = Step("made", "saving")
+
+
 class CampaignBook:
     """The campaigns of a ledger."""
 
@@ -259,8 +276,8 @@ class CampaignBook:
 
     # Turns
 
-    def take_row(self, account: str, base_url: str, lane: str) -> tuple[Campaign, Row] | None:
-        """Give a lane the next row of an account's campaigns; None where none is due now.
+    def take_row(self, account: str, base_url: str, lane: str, step: Step) -> tuple[Campaign, Row] | None:
+        """Give a lane the next row of an account's campaigns for a step; None where none is due now.
 
         It is one of the campaign with the fewest that run. A row that has ended its runner three times is
         left to the user, and a campaign whose budget is used up pauses.
@@ -268,20 +285,20 @@ class CampaignBook:
         now = self.store.now()
         with self.store.transaction() as connection:
             for campaign in _due(connection, account, base_url, now):
-                while (row := _next_row(connection, campaign, now)) is not None:
+                while (row := _next_row(connection, campaign, step, now)) is not None:
                     if row.begun >= MOST_BEGUN:
                         _change_row(connection, row, {"state": "stuck", "error": _STUCK, "changed_at": now})
                         continue
-                    if not _is_within_budget(connection, campaign, row):
+                    if step is MAKE and not _is_within_budget(connection, campaign, row):
                         break
-                    new = {"state": "running", "lane": lane, "begun": row.begun + 1, "changed_at": now}
+                    new = {"state": step.under_way, "lane": lane, "begun": row.begun + 1, "changed_at": now}
                     return campaign, _change_row(connection, row, new)
         return None
 
     def note(self, row: Row, **changes: Any) -> Row | None:
         """Write what came of a row, as long as the lane has it that took it; None where another has by now.
 
-        A state other than `running` lets the lane go of it.
+        A state other than the one that it has lets the lane go of it.
         """
         now = self.store.now()
         with self.store.transaction() as connection:
@@ -292,9 +309,9 @@ class CampaignBook:
                 .mappings()
                 .one()
             )
-            if found["state"] != "running" or found["lane"] != row.lane:
+            if (found["state"], found["lane"]) != (row.state, row.lane):
                 return None
-            if changes.get("state", "running") != "running":
+            if changes.get("state", row.state) != row.state:
                 changes |= {"lane": None, "begun": 0, "changed_at": now}
             return _change_row(connection, Row(**found), changes)
 
@@ -415,8 +432,8 @@ def _due(connection: Connection, account: str, base_url: str, now: float) -> lis
     return sorted(found, key=lambda each: (running.get(each.id, 0), each.created_at))
 
 
-def _next_row(connection: Connection, campaign: Campaign, now: float) -> Row | None:
-    """Return the next row of a campaign: one that is to be fetched before one that is to be made."""
+def _next_row(connection: Connection, campaign: Campaign, step: Step, now: float) -> Row | None:
+    """Return the next row of a campaign for a step; of rows with one digest one is made at a time."""
     others = ROWS.alias()
     is_made_now = (
         select(others.c.number)
@@ -427,25 +444,19 @@ def _next_row(connection: Connection, campaign: Campaign, now: float) -> Row | N
         )
         .exists()
     )
-    for state in ("made", "planned"):
-        found = (
-            connection.execute(
-                select(ROWS)
-                .where(
-                    ROWS.c.campaign == campaign.id,
-                    ROWS.c.state == state,
-                    ROWS.c.not_before <= now,
-                    ~is_made_now,
-                )
-                .order_by(ROWS.c.number)
-                .limit(1)
-            )
-            .mappings()
-            .first()
+    query = (
+        select(ROWS)
+        .where(
+            ROWS.c.campaign == campaign.id,
+            ROWS.c.state == step.due,
+            ROWS.c.not_before <= now,
+            *([~is_made_now] if step is MAKE else []),
         )
-        if found is not None:
-            return Row(**found)
-    return None
+        .order_by(ROWS.c.number)
+        .limit(1)
+    )
+    found = connection.execute(query).mappings().first()
+    return None if found is None else Row(**found)
 
 
 def _is_within_budget(connection: Connection, campaign: Campaign, row: Row) -> bool:
@@ -468,11 +479,12 @@ def _is_within_budget(connection: Connection, campaign: Campaign, row: Row) -> b
 
 def _put_back(connection: Connection, account: str, base_url: str) -> None:
     mine = select(CAMPAIGNS.c.id).where(CAMPAIGNS.c.account == account, CAMPAIGNS.c.base_url == base_url)
-    connection.execute(
-        update(ROWS)
-        .where(ROWS.c.campaign.in_(mine), ROWS.c.state == "running")
-        .values(state="planned", lane=None)
-    )
+    for step in (MAKE, SAVE):
+        connection.execute(
+            update(ROWS)
+            .where(ROWS.c.campaign.in_(mine), ROWS.c.state == step.under_way)
+            .values(state=step.due, lane=None)
+        )
 
 
 def _money(connection: Connection, campaign: Campaign) -> Money:

@@ -16,9 +16,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sync_mcp.background.work import do_in_thread
-from sync_mcp.campaigns.book import LEASE_SECONDS
+from sync_mcp.campaigns.book import LEASE_SECONDS, MAKE, SAVE, Step
 from sync_mcp.campaigns.rows import Campaign, Row
-from sync_mcp.campaigns.turns import Turn, Workplace, do_turn
+from sync_mcp.campaigns.turns import Turn, Workplace, make_row, save_row
 from sync_mcp.errors import LedgerError, SyncError
 from sync_mcp.payments.attempt import Account
 from sync_mcp.texts import FAULT_LIMIT, safe
@@ -28,6 +28,9 @@ logger = logging.getLogger("sync_mcp.campaigns")
 _POLL_SECONDS = 1.0
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 15.0, 900.0
 """How long a campaign waits that the API took nothing of: twice as long each time."""
+
+_SAVING_LANES = 4
+"""So many videos are fetched and looked at, at once, beside those that are made."""
 
 OnTurn = Callable[[Campaign, Row], None]
 
@@ -71,8 +74,10 @@ class Runner:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._keep_hold, tasks)
                     async with anyio.create_task_group() as lanes:
-                        for number in range(self._lanes):
-                            lanes.start_soon(self._drive, f"{self._holder}-{number + 1}")
+                        for step, count in ((MAKE, self._lanes), (SAVE, _SAVING_LANES)):
+                            for number in range(count):
+                                lane = f"{self._holder}-{step.under_way}-{number + 1}"
+                                lanes.start_soon(self._drive, lane, step)
                     tasks.cancel_scope.cancel()
                 if not self._is_lost:
                     return
@@ -109,12 +114,12 @@ class Runner:
     async def _in_book(self, act: Callable[..., str | None], *arguments: str) -> str | None:
         return await do_in_thread(partial(act, self._account.name, self._account.base_url, *arguments))
 
-    async def _drive(self, lane: str) -> None:
+    async def _drive(self, lane: str, step: Step) -> None:
         """Give a lane its turns."""
         book, account = self._place.book, self._account
         while True:
             try:
-                taken = await do_in_thread(book.take_row, account.name, account.base_url, lane)
+                taken = await do_in_thread(book.take_row, account.name, account.base_url, lane, step)
                 is_done = taken is None and await do_in_thread(
                     book.has_nothing_left, account.name, account.base_url
                 )
@@ -123,16 +128,16 @@ class Runner:
                 await anyio.sleep(_POLL_SECONDS)
                 continue
             if taken is not None:
-                await self._do(*taken)
+                await self._do(step, *taken)
             elif is_done:
                 return
             else:
                 await anyio.sleep(_POLL_SECONDS)
 
-    async def _do(self, campaign: Campaign, row: Row) -> None:
+    async def _do(self, step: Step, campaign: Campaign, row: Row) -> None:
         self._tell(campaign, row)
         try:
-            turn = await do_turn(self._place, campaign, row)
+            turn = await (make_row if step is MAKE else save_row)(self._place, campaign, row)
         except Exception as error:
             reason = safe(repr(error), FAULT_LIMIT)
             logger.exception("row %s of %s failed unexpectedly", row.number, campaign.id)
@@ -163,7 +168,7 @@ class Runner:
             book.set_state(campaign.id, "waiting", turn.reason, book.store.now() + pause)
         elif turn.campaign is not None:
             book.set_state(campaign.id, turn.campaign, turn.reason, turn.resumes_at)
-        elif written.state == "saved":
+        elif written.state == "made":
             self._closed = 0
         return book.end_if_done(campaign.id), written
 

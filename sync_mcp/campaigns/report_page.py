@@ -33,6 +33,7 @@ _CAMPAIGN_WORDS: Mapping[CampaignState, str] = {
 _ROW_WORDS: Mapping[RowState, str] = {
     "saved": "saved here",
     "made": "made, to be fetched",
+    "saving": "being fetched",
     "running": "being made",
     "planned": "not begun",
     "failed": "failed, not charged",
@@ -45,7 +46,7 @@ _ROW_WORDS: Mapping[RowState, str] = {
 }
 _PARTS: Mapping[str, tuple[RowState, ...]] = {
     "Done": ("saved",),
-    "Running": ("running", "made"),
+    "Running": ("running", "made", "saving"),
     "Left": ("planned",),
     "Needs you": NEEDS_USER,
     "Skipped": ("skipped",),

@@ -20,6 +20,7 @@ RowState = Literal[
     "planned",
     "running",
     "made",
+    "saving",
     "saved",
     "failed",
     "charged",
@@ -30,17 +31,17 @@ RowState = Literal[
     "stuck",
     "skipped",
 ]
-"""Of a row: to be made (`planned`); a lane has it (`running`); made, and to be fetched (`made`); its video
-lies here (`saved`). What is left to the user: it failed, free, as often as is tried (`failed`); it failed and
-was or may have been charged (`charged`); it was made, and cannot be saved (`unsaved`); nobody can tell
-whether it was made (`unknown`); it cannot be made as it is (`refused`); at its turn it cost more than planned
-(`dearer`); its runner died of it three times (`stuck`). The campaign was stopped before its turn
-(`skipped`)."""
+"""Of a row: to be made (`planned`); a lane has it (`running`); made, and to be fetched (`made`); on its way
+here (`saving`); its video lies here (`saved`). What is left to the user: it failed, free, as often as is tried
+(`failed`); it failed and was or may have been charged (`charged`); it was made, and cannot be saved
+(`unsaved`); nobody can tell whether it was made (`unknown`); it cannot be made as it is (`refused`); at its
+turn it cost more than planned (`dearer`); its runner died of it three times (`stuck`). The campaign was
+stopped before its turn (`skipped`)."""
 
-TO_DO: tuple[RowState, ...] = ("planned", "running", "made")
+TO_DO: tuple[RowState, ...] = ("planned", "running", "made", "saving")
 """What a runner has to do with still."""
 NEEDS_USER: tuple[RowState, ...] = ("failed", "charged", "unsaved", "unknown", "refused", "dearer", "stuck")
-HOLDS_MONEY: tuple[RowState, ...] = ("running", "made", "saved", "charged", "unsaved", "unknown")
+HOLDS_MONEY: tuple[RowState, ...] = ("running", "made", "saving", "saved", "charged", "unsaved", "unknown")
 """What counts against the campaign's budget: at its cost where that is known, else at its price."""
 
 

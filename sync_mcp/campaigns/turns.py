@@ -113,29 +113,34 @@ class Turn:
     is_closed: bool = False
 
 
-async def do_turn(place: Workplace, campaign: Campaign, row: Row) -> Turn:
-    """Make a row's video and save it, or say what is next; the ledger is waited for, however long it takes.
-
-    Nothing is raised but what ends the runner.
-    """
+async def make_row(place: Workplace, campaign: Campaign, row: Row) -> Turn:
+    """Have a row's video made, or say what is next; the ledger is waited for, however long it takes."""
     try:
         generation = await _past_ledger(lambda: _make(place, campaign, row))
         await do_in_thread(lambda: place.book.note(row, generation_id=generation.id))
         generation = await _wait(place, generation)
-        if generation.status != "COMPLETED":
-            return await _after_failure(place, row, generation)
+        if generation.status == "COMPLETED":
+            return Turn({"state": "made", "generation_id": generation.id, "attempts": 0, "error": None})
+        return await _after_failure(place, row, generation)
     except SyncError as error:
         return _after_error(place, row, error)
+
+
+async def save_row(place: Workplace, campaign: Campaign, row: Row) -> Turn:
+    """Fetch a row's video, check it and save it, or say what is next."""
+    assert row.generation_id is not None
     try:
+        generation = await place.facts.client.generations.get(row.generation_id)
         saved = await _save(place, campaign, row, generation)
     except SyncError as error:
         return _after_unsaved(place, row, error)
-    if saved.failures:
-        failed = " and ".join(saved.failures)
-        name = clean(saved.path.name, _NAME_LIMIT)
-        told = f"Its video fails the check ({failed}): look at {name}; retry fetches it again."
-        return Turn({"state": "unsaved", "saved_as": str(saved.path), "error": told})
-    return Turn({"state": "saved", "saved_as": clean(str(saved.path), _PATH_LIMIT), "error": None})
+    path = clean(str(saved.path), _PATH_LIMIT)
+    if not saved.failures:
+        return Turn({"state": "saved", "saved_as": path, "error": None})
+    failed = " and ".join(saved.failures)
+    name = clean(saved.path.name, _NAME_LIMIT)
+    told = f"Its video fails the check ({failed}): look at {name}; retry fetches it again."
+    return Turn({"state": "unsaved", "saved_as": path, "error": told})
 
 
 async def _past_ledger(act: Callable[[], Awaitable[_ResultT]]) -> _ResultT:

@@ -17,6 +17,7 @@ _WORDS: dict[RowState, str] = {
     "planned": "to be made",
     "running": "running",
     "made": "made, to be fetched",
+    "saving": "being fetched",
     "saved": "saved",
     "failed": "failed, free",
     "charged": "charged, without a video",

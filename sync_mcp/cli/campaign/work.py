@@ -50,7 +50,7 @@ def open_telling(book: CampaignBook, campaign: Campaign) -> Generator[Telling]:
 class _Lines:
     def tell_turn(self, campaign: Campaign, row: Row) -> None:
         del campaign
-        if row.state != "running":
+        if row.state not in ("running", "made", "saving"):
             # Standard output is for the document or the last words.
             print(tell_row(row), file=sys.stderr, flush=True)
 
