@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from sync_mcp.api.languages import LANGUAGES
 from sync_mcp.campaigns.report_style import STYLE
-from sync_mcp.campaigns.rows import NEEDS_USER, Campaign, CampaignState, Money, Row, RowState
+from sync_mcp.campaigns.rows import NEEDS_USER, ROW_WORDS, Campaign, CampaignState, Money, Row, RowState
 from sync_mcp.campaigns.sheets import have_sheets, read_sheet, sheet_path
 from sync_mcp.media.decoding.look import is_available
 from sync_mcp.payments.limits import dollars, minute
@@ -29,20 +29,6 @@ _CAMPAIGN_WORDS: Mapping[CampaignState, str] = {
     "paused": "Paused.",
     "stopped": "Stopped: nothing more is begun, and what runs is still fetched.",
     "ended": "Ended: no row is left to do.",
-}
-_ROW_WORDS: Mapping[RowState, str] = {
-    "saved": "saved here",
-    "made": "made, to be fetched",
-    "saving": "being fetched",
-    "running": "being made",
-    "planned": "not begun",
-    "failed": "failed, not charged",
-    "charged": "failed, charged or perhaps so",
-    "unknown": "not known whether made",
-    "refused": "cannot be made as it is",
-    "dearer": "dearer than planned, not sent",
-    "stuck": "broke the run off three times",
-    "skipped": "skipped: stopped before its turn",
 }
 _PARTS: Mapping[str, tuple[RowState, ...]] = {
     "Done": ("saved",),
@@ -110,7 +96,7 @@ def _draw_head(campaign: Campaign, name: str, table: str, now: float) -> Iterato
 def _draw_states(rows: Sequence[Row]) -> Iterator[str]:
     states = Counter(row.state for row in rows)
     yield "<section>\n<h2>Rows</h2>\n<table>\n"
-    for state, words in _ROW_WORDS.items():
+    for state, words in ROW_WORDS.items():
         if states[state]:
             yield _figure(words, f"{states[state]:,}")
     yield _figure("all", f"{len(rows):,}", total=True)
@@ -170,7 +156,7 @@ def _draw_needing(rows: Sequence[Row], table: str) -> Iterator[str]:
     yield f'<section>\n<h2>{words}</h2>\n<ol class="needing">\n'
     for row in needing[:MOST_NEEDING]:
         error = _text(row.error, 2 * MESSAGE_LIMIT) if row.error else "No reason was written down."
-        yield f"<li><b>{_about(row)}</b> {_quiet(row, _ROW_WORDS[row.state])}<p>{error}</p></li>\n"
+        yield f"<li><b>{_about(row)}</b> {_quiet(row, ROW_WORDS[row.state])}<p>{error}</p></li>\n"
     yield "</ol>\n"
     if len(needing) > MOST_NEEDING:
         more = len(needing) - MOST_NEEDING

@@ -4,6 +4,7 @@ The runner may repeat, only the ledger pays: what stands in a row is written aft
 says what is to be done next, never what was paid.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -31,12 +32,29 @@ RowState = Literal[
     "stuck",
     "skipped",
 ]
-"""Of a row: to be made (`planned`); a lane has it (`running`); made, and to be fetched (`made`); on its way
-here (`saving`); its video lies here (`saved`). What is left to the user: it failed, free, as often as is tried
-(`failed`); it failed and was or may have been charged (`charged`); it was made, and cannot be saved
-(`unsaved`); nobody can tell whether it was made (`unknown`); it cannot be made as it is (`refused`); at its
-turn it cost more than planned (`dearer`); its runner died of it three times (`stuck`). The campaign was
-stopped before its turn (`skipped`)."""
+"""Of a row: to be made (`planned`); a lane has it (`running`); made, and to be fetched (`made`); on its
+way here (`saving`); its video lies here (`saved`). What is left to the user: it failed, free, as often
+as is tried (`failed`); it failed and was or may have been charged (`charged`); it was made, and cannot
+be saved (`unsaved`); nobody can tell whether it was made (`unknown`); it cannot be made as it is
+(`refused`); at its turn it cost more than planned (`dearer`); its runner died of it three times
+(`stuck`). The campaign was stopped before its turn (`skipped`)."""
+
+ROW_WORDS: Mapping[RowState, str] = {
+    "saved": "saved",
+    "saving": "being fetched",
+    "made": "made, to be fetched",
+    "running": "being made",
+    "planned": "not begun",
+    "failed": "failed, not charged",
+    "charged": "failed, charged or perhaps so",
+    "unsaved": "made, and not saved",
+    "unknown": "not known whether made",
+    "refused": "cannot be made as it is",
+    "dearer": "dearer than planned, not sent",
+    "stuck": "broke the run off three times",
+    "skipped": "skipped: stopped before its turn",
+}
+"""How a row stands, as people read it; the order in which they are told."""
 
 TO_DO: tuple[RowState, ...] = ("planned", "running", "made", "saving")
 """What a runner has to do with still."""

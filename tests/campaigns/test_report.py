@@ -36,6 +36,7 @@ def campaign(**changes: Any) -> Campaign:
         digest="d",
         state="approved",
         total_usd=Decimal("230.40"),
+        source="/videos/course.csv",
         folder="",
         created_at=NOW - 60,
     )

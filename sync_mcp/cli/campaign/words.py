@@ -6,28 +6,12 @@ from datetime import UTC, datetime
 from sync_mcp.campaigns.book import Counts
 from sync_mcp.campaigns.campaigns import Progress
 from sync_mcp.campaigns.plan import Plan
-from sync_mcp.campaigns.rows import NEEDS_USER, Campaign, Money, Row, RowState
+from sync_mcp.campaigns.rows import NEEDS_USER, ROW_WORDS, Campaign, Money, Row, RowState
 from sync_mcp.payments.limits import dollars
 from sync_mcp.texts import count_of
 
 _ROWS_SHOWN = 10
 _NEEDING_SHOWN = 20
-
-_WORDS: dict[RowState, str] = {
-    "planned": "to be made",
-    "running": "running",
-    "made": "made, to be fetched",
-    "saving": "being fetched",
-    "saved": "saved",
-    "failed": "failed, free",
-    "charged": "charged, without a video",
-    "unsaved": "made, and not saved",
-    "unknown": "of unknown outcome",
-    "refused": "refused",
-    "dearer": "dearer than planned",
-    "stuck": "stuck",
-    "skipped": "skipped",
-}
 
 
 def tell_plan(plan: Plan) -> str:
@@ -65,7 +49,7 @@ def tell_campaign(campaign: Campaign, rows: Sequence[Row], money: Money, runner:
     if needing:
         lines += ["", "What needs you:"]
         lines += [
-            f"  row {row.number} ({row.about}): {_WORDS[row.state]}. {row.error or ''}".rstrip()
+            f"  row {row.number} ({row.about}): {ROW_WORDS[row.state]}. {row.error or ''}".rstrip()
             for row in needing[:_NEEDING_SHOWN]
         ]
         if len(needing) > _NEEDING_SHOWN:
@@ -87,7 +71,7 @@ def list_campaigns(found: Iterable[tuple[Campaign, Counts, Money]]) -> str:
 
 def tell_row(row: Row) -> str:
     """Return what became of a row, in a line."""
-    told = f"row {row.number}: {row.about}: {_WORDS[row.state]}"
+    told = f"row {row.number}: {row.about}: {ROW_WORDS[row.state]}"
     if row.state == "saved":
         return f"{told} as {row.output}"
     return f"{told}. {row.error}" if row.error else told
@@ -96,7 +80,7 @@ def tell_row(row: Row) -> str:
 def _stands(campaign: Campaign, counts: Counts, money: Money) -> Iterator[str]:
     sandbox = "SANDBOX: no real money. " if campaign.is_sandbox else ""
     told = ", ".join(
-        f"{number:,} {_WORDS[state]}" for state in _WORDS if (number := counts.by_state.get(state, 0))
+        f"{number:,} {ROW_WORDS[state]}" for state in ROW_WORDS if (number := counts.by_state.get(state, 0))
     )
     yield f"{sandbox}Campaign {campaign.id} ({campaign.name}) is {campaign.state}: {told or 'no rows'}."
     if campaign.reason:
