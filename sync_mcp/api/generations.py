@@ -36,6 +36,7 @@ from sync_mcp.api.models import (
     ModelName,
     RequestFields,
 )
+from sync_mcp.api.news import News
 from sync_mcp.api.option_matrix import find_ignored_options
 from sync_mcp.api.options import (
     RequestOptions,
@@ -43,8 +44,9 @@ from sync_mcp.api.options import (
     new_idempotency_key,
     take_idempotency_key,
 )
+from sync_mcp.api.running import OnEnd, RunningJobs
 from sync_mcp.api.uploads import OnProgress
-from sync_mcp.api.wait import LONG_POLL_SECONDS
+from sync_mcp.api.wait import LONG_POLL_SECONDS, Look
 from sync_mcp.errors import (
     InvalidRequestError,
     NoOutput,
@@ -156,15 +158,22 @@ class Generations(GenerationReads):
         check_options(options)
         calls = Calls(
             create=self._create,
-            hold=lambda id: self._look(
-                id,
-                {"wait": "true", "timeout": str(LONG_POLL_SECONDS)},
-                {**options, "timeout_in_seconds": _HOLD_SECONDS, "max_retries": 0},
-            ),
+            hold=partial(self._hold, options),
             looks=Looks(lambda: self, options),
             concurrency=lambda: self._concurrency(options),
         )
         return CreateMany(calls, requests, concurrency, options, keyed=self._guarded is None)
+
+    def watch_many(self, on_end: OnEnd, news: News) -> RunningJobs:
+        """Return what learns soon, and by few requests, of the ends of jobs that are added to it.
+
+        It watches while its `watch` runs; `on_end` is told each end, and `news` is spread at each.
+        """
+        return RunningJobs(partial(self._hold, RequestOptions()), Looks(lambda: self), on_end, news)
+
+    async def _hold(self, options: RequestOptions, id: str) -> Look:
+        query = {"wait": "true", "timeout": str(LONG_POLL_SECONDS)}
+        return await self._look(id, query, {**options, "timeout_in_seconds": _HOLD_SECONDS, "max_retries": 0})
 
     async def _concurrency(self, options: RequestOptions) -> int | None:
         try:

@@ -295,6 +295,21 @@ class CampaignBook:
                     return campaign, _change_row(connection, row, new)
         return None
 
+    def list_next(self, account: str, base_url: str, limit: int) -> list[tuple[Campaign, Row]]:
+        """Return some of the rows that are to be made next, of campaigns that are made now."""
+        mine = (CAMPAIGNS.c.account == account, CAMPAIGNS.c.base_url == base_url)
+        found: list[tuple[Campaign, Row]] = []
+        with self.store.reading() as connection:
+            for campaign in _campaigns(connection, and_(*mine, CAMPAIGNS.c.state == "approved")):
+                query = (
+                    select(ROWS)
+                    .where(ROWS.c.campaign == campaign.id, ROWS.c.state == "planned")
+                    .order_by(ROWS.c.number)
+                    .limit(limit)
+                )
+                found += [(campaign, Row(**row)) for row in connection.execute(query).mappings()]
+        return found
+
     def note(self, row: Row, **changes: Any) -> Row | None:
         """Write what came of a row, as long as the lane has it that took it; None where another has by now.
 

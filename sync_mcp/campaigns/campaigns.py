@@ -15,6 +15,7 @@ from sync_mcp.api.client import AsyncSync
 from sync_mcp.background.watching import Watcher
 from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.campaigns.book import CampaignBook, Counts
+from sync_mcp.campaigns.ends import Ends
 from sync_mcp.campaigns.lanes import Runner
 from sync_mcp.campaigns.plan import Plan, Terms, make_plan
 from sync_mcp.campaigns.report import Report, write_report
@@ -195,11 +196,14 @@ class Campaigns:
     async def _workplace(self, sync: AsyncSync) -> AsyncGenerator[Workplace]:
         async with anyio.create_task_group() as tasks:
             explain = partial(self.guard.explain_missing, sync)
+            ends = Ends(sync)
+            tasks.start_soon(ends.watch)
             yield Workplace(
                 facts=_Facts(sync),
                 guard=self.guard,
                 book=self.book,
                 watcher=Watcher(lambda: sync, tasks, explain),
+                ends=ends,
                 work=Work(tasks),
                 roots_of=lambda campaign: self._roots_beside(Path(campaign.source), Path(campaign.folder)),
             )

@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.campaigns.book import LEASE_SECONDS, MAKE, SAVE, Step
 from sync_mcp.campaigns.rows import Campaign, Row
-from sync_mcp.campaigns.turns import Turn, Workplace, make_row, save_row
+from sync_mcp.campaigns.turns import Turn, Workplace, make_row, prepare_row, save_row
 from sync_mcp.errors import LedgerError, SyncError
 from sync_mcp.payments.attempt import Account
 from sync_mcp.texts import FAULT_LIMIT, safe
@@ -31,6 +31,9 @@ _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 15.0, 900.0
 
 _SAVING_LANES = 4
 """So many videos are fetched and looked at, at once, beside those that are made."""
+
+_AHEAD, _AHEAD_SECONDS = 5, 0.5
+"""So many rows have their files read and uploaded before their turns, and how often that is looked after."""
 
 OnTurn = Callable[[Campaign, Row], None]
 
@@ -73,6 +76,7 @@ class Runner:
             try:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._keep_hold, tasks)
+                    tasks.start_soon(self._prepare_ahead)
                     async with anyio.create_task_group() as lanes:
                         for step, count in ((MAKE, self._lanes), (SAVE, _SAVING_LANES)):
                             for number in range(count):
@@ -110,6 +114,20 @@ class Runner:
                 # What is on its way is the guard's, and goes on; the rows are another's.
                 tasks.cancel_scope.cancel()
                 return
+
+    async def _prepare_ahead(self) -> None:
+        """Have the files of the next rows ready before their turns."""
+        ready: set[tuple[str, int]] = set()
+        while True:
+            with suppress(LedgerError):
+                for campaign, row in await do_in_thread(
+                    self._place.book.list_next, self._account.name, self._account.base_url, _AHEAD
+                ):
+                    if (row.campaign, row.number) not in ready:
+                        ready.add((row.campaign, row.number))
+                        with suppress(SyncError):
+                            await prepare_row(self._place, campaign, row)
+            await anyio.sleep(_AHEAD_SECONDS)
 
     async def _in_book(self, act: Callable[..., str | None], *arguments: str) -> str | None:
         return await do_in_thread(partial(act, self._account.name, self._account.base_url, *arguments))

@@ -20,6 +20,7 @@ from sync_mcp.api.models import Generation, GenerationRequest, LocalMedia
 from sync_mcp.background.watching import Watcher
 from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.campaigns.book import CampaignBook
+from sync_mcp.campaigns.ends import Ends
 from sync_mcp.campaigns.rows import Campaign, CampaignState, Row, RowState
 from sync_mcp.errors import (
     APIStatusError,
@@ -49,6 +50,7 @@ from sync_mcp.payments.files import with_local_media
 from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.metering import FAILED_FREE_AFTER_SECONDS
+from sync_mcp.payments.price import Price
 from sync_mcp.requests.account_facts import AccountFacts
 from sync_mcp.requests.input_files import InputFiles, measure
 from sync_mcp.texts import MESSAGE_LIMIT, clean, safe
@@ -58,7 +60,6 @@ logger = logging.getLogger("sync_mcp.campaigns")
 MOST_FREE_FAILURES = 2
 """So often a row that failed free is made again."""
 _MOST_LOOKS = 3
-_WAIT_SECONDS = 600.0
 _SOON_SECONDS = 15.0
 _LATER_SECONDS = 60.0
 _LEDGER_PAUSE_SECONDS = 5.0
@@ -77,7 +78,9 @@ class Workplace:
         facts: the account.
         guard: what every payment goes through.
         book: where rows are written.
-        watcher: what all turns wait for their jobs by.
+        watcher: what turns wait for a slot by, where others use the account's.
+        ends: what they wait for their jobs by.
+        fresh: jobs that have just ended, by their ids.
         work: in which files are read and uploaded.
         roots_of: where a campaign's files are read and its videos saved.
     """
@@ -86,8 +89,10 @@ class Workplace:
     guard: Guard
     book: CampaignBook
     watcher: Watcher
+    ends: Ends
     work: Work
     roots_of: Callable[[Campaign], MediaRoots]
+    fresh: dict[str, Generation] = field(default_factory=dict[str, Generation])
 
     def reader_of(self, campaign: Campaign) -> LocalReader:
         """Return what a campaign's local files are read by."""
@@ -118,8 +123,9 @@ async def make_row(place: Workplace, campaign: Campaign, row: Row) -> Turn:
     try:
         generation = await _past_ledger(lambda: _make(place, campaign, row))
         await do_in_thread(lambda: place.book.note(row, generation_id=generation.id))
-        generation = await _wait(place, generation)
+        generation = await place.ends.wait(generation)
         if generation.status == "COMPLETED":
+            place.fresh[generation.id] = generation
             return Turn({"state": "made", "generation_id": generation.id, "attempts": 0, "error": None})
         return await _after_failure(place, row, generation)
     except SyncError as error:
@@ -130,7 +136,9 @@ async def save_row(place: Workplace, campaign: Campaign, row: Row) -> Turn:
     """Fetch a row's video, check it and save it, or say what is next."""
     assert row.generation_id is not None
     try:
-        generation = await place.facts.client.generations.get(row.generation_id)
+        # Its output's address is as fresh as its end; a job of an earlier run is read again.
+        known = place.fresh.pop(row.generation_id, None)
+        generation = known or await place.facts.client.generations.get(row.generation_id)
         saved = await _save(place, campaign, row, generation)
     except SyncError as error:
         return _after_unsaved(place, row, error)
@@ -155,6 +163,21 @@ async def _past_ledger(act: Callable[[], Awaitable[_ResultT]]) -> _ResultT:
             pause = min(2 * pause, _LONGEST_LEDGER_PAUSE_SECONDS)
 
 
+async def prepare_row(place: Workplace, campaign: Campaign, row: Row) -> None:
+    """Have a row's files read and uploaded before its turn: then its slot does not wait for them.
+
+    Raises:
+        SyncError: they cannot be; its turn will say so.
+    """
+    reader = place.reader_of(campaign)
+    media = await _open_files(reader, row)
+    try:
+        await InputFiles(place.facts.client, reader, media).upload(place.facts.client)
+    finally:
+        for each in media.values():
+            await run_sync(each.file.close)
+
+
 async def _make(place: Workplace, campaign: Campaign, row: Row) -> Generation:
     """Return the job of a row, which is made where there is none yet.
 
@@ -175,6 +198,7 @@ async def _make(place: Workplace, campaign: Campaign, row: Row) -> Generation:
             take=row.take,
             tool="campaign",
             max_cost_usd=row.price_usd if row.price_usd is not None else campaign.max_usd_per_row,
+            planned=None if row.price_usd is None else Price(row.price_usd),
             files=files,
             is_agreed=True,
             slot_until=math.inf,
@@ -226,13 +250,6 @@ async def _open_files(reader: LocalReader, row: Row) -> dict[int, InputFile]:
 
 async def _ignore(_: object) -> None:
     pass
-
-
-async def _wait(place: Workplace, generation: Generation) -> Generation:
-    """Return a job as it ended, however long that takes."""
-    while not generation.finished:
-        generation = await place.watcher.wait(generation.id, _WAIT_SECONDS, known=generation)
-    return generation
 
 
 async def _save(place: Workplace, campaign: Campaign, row: Row, generation: Generation) -> Saved:

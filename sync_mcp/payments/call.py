@@ -47,6 +47,7 @@ class PaidCall(Generic[JobT_co]):
         limits: how much may be spent, by the guard's.
         max_cost_usd: what this call may cost; it can only lower what the limits allow.
         duration_seconds: the caller's hint of the length, which is shown and sets no price.
+        planned: its price as it was asked before, of local files that hold the same still.
         files: what is uploaded once the call is agreed to and written down, also where it ends before.
         token: what the user agreed by.
         approval: asks the user; by default nobody can be asked.
@@ -75,6 +76,7 @@ class PaidCall(Generic[JobT_co]):
     limits: Limits = field(default_factory=Limits)
     max_cost_usd: Decimal | None = None
     duration_seconds: float | None = None
+    planned: Price | None = None
     files: LocalFiles | None = None
     token: Token | None = None
     approval: Approval = NOBODY_TO_ASK

@@ -153,6 +153,7 @@ class Payer:
             call.reading(),
             hint_seconds=call.duration_seconds,
             files=call.files,
+            planned=call.planned,
         )
         if call.act.is_priced or self._unpriced_usd is None:
             return price

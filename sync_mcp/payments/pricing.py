@@ -29,8 +29,12 @@ class Pricing:
         hint_seconds: float | None = None,
         fps: float | None = None,
         files: LocalFiles | None = None,
+        planned: Price | None = None,
     ) -> Price:
         """Return what an act is likely to cost; `hint_seconds` and `fps` are the caller's word.
+
+        With `planned`, what was asked before of local files that hold the same still, they are not priced
+        again before the API has them.
 
         Raises:
             SyncError: it could not be sent either.
@@ -39,6 +43,8 @@ class Pricing:
             return await self._rows.price(sync, act.parts, options)
         # Few calls have files: for the others there is nothing to digest.
         measured = self._measured.get(_place(sync, act)) if self._measured else None
+        if planned is not None and measured is None and act.local_media:
+            return planned
         return await act.price(
             sync, options, hint_seconds=hint_seconds, fps=fps, files=files, measured=measured
         )
