@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from sync_mcp.api.usage import UsageItem as UsageItem, UsagePage as UsagePage
     from sync_mcp.api.voices import ClonedVoice as ClonedVoice, Voice as Voice
     from sync_mcp.api.webhooks import WebhookEvent as WebhookEvent
+    from sync_mcp.campaigns.campaigns import Campaigns as Campaigns
     from sync_mcp.errors import (
         APIConnectionError as APIConnectionError,
         APIResponseError as APIResponseError,
@@ -143,6 +144,7 @@ _HOMES = {
     ),
     "sync_mcp.api.voices": ("ClonedVoice", "Voice"),
     "sync_mcp.api.webhooks": ("WebhookEvent",),
+    "sync_mcp.campaigns.campaigns": ("Campaigns",),
     "sync_mcp.errors": (
         "APIConnectionError",
         "APIResponseError",

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _list(settings: Settings, arguments: argparse.Namespace) -> int:
-    with _opened(settings) as campaigns:
+    with _open(settings) as campaigns:
         book = campaigns.book
         found = book.list_campaigns() if campaigns.guard.ledger.exists() else []
         counted = [(each, book.count(each), book.money(each)) for each in found]
@@ -89,7 +89,7 @@ def _list(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _show(settings: Settings, arguments: argparse.Namespace) -> int:
-    with _opened(settings) as campaigns:
+    with _open(settings) as campaigns:
         campaign = campaigns.book.get(arguments.campaign)
         rows = campaigns.book.rows(campaign)
         money = campaigns.book.money(campaign)
@@ -102,7 +102,7 @@ def _show(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _approve(settings: Settings, arguments: argparse.Namespace) -> int:
-    with _opened(settings) as campaigns:
+    with _open(settings) as campaigns:
         campaign = campaigns.book.get(arguments.campaign)
         _agree(arguments, tell_plan(Plan(campaign, campaigns.book.rows(campaign))))
         campaign = campaigns.book.approve(campaign.id, budget_usd=arguments.budget)
@@ -111,7 +111,7 @@ def _approve(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _stop(settings: Settings, arguments: argparse.Namespace) -> int:
-    with _opened(settings) as campaigns:
+    with _open(settings) as campaigns:
         campaign, skipped = campaigns.book.stop(arguments.campaign)
     show_lines(
         f"Campaign {campaign.id} is stopped: {skipped} rows are skipped. What runs is paid, and "
@@ -121,7 +121,7 @@ def _stop(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _retry(settings: Settings, arguments: argparse.Namespace) -> int:
-    with _opened(settings) as campaigns:
+    with _open(settings) as campaigns:
         campaign = campaigns.book.get(arguments.campaign)
         rows = campaigns.book.rows(campaign, (*NEEDS_USER, "skipped"))
         chosen = [row for row in rows if not arguments.rows or row.number in arguments.rows]
@@ -138,7 +138,7 @@ def _retry(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _report(settings: Settings, arguments: argparse.Namespace) -> int:
-    with _opened(settings) as campaigns:
+    with _open(settings) as campaigns:
         report = anyio.run(lambda: campaigns.report(arguments.campaign, with_pictures=True))
     show_lines(f"{report.html}\n{report.csv}")
     return 0
@@ -250,7 +250,7 @@ def _name_of(clips: Sequence[str]) -> str:
 def _with_api(settings: Settings, act: Callable[[Campaigns, AsyncSync], Awaitable[int]]) -> int:
     """Do what asks the API, on the sandbox where the settings say so; return the exit code."""
     settings.check_key()
-    with own_sandbox(settings) as sandbox, _opened(settings) as campaigns:
+    with own_sandbox(settings) as sandbox, _open(settings) as campaigns:
 
         async def do() -> int:
             key = None if settings.api_key is None else settings.api_key.get_secret_value()
@@ -265,7 +265,7 @@ def _with_api(settings: Settings, act: Callable[[Campaigns, AsyncSync], Awaitabl
 
 
 @contextlib.contextmanager
-def _opened(settings: Settings) -> Generator[Campaigns]:
+def _open(settings: Settings) -> Generator[Campaigns]:
     """Open the ledger of the settings, that of an embedded sandbox for as long as it runs."""
     with contextlib.ExitStack() as ends:
         home = ends.enter_context(ScratchFolder("ledger")).path if settings.sandbox else settings.home
