@@ -4,9 +4,12 @@ Each method is one transaction and blocks for as long as the disk takes. What wa
 entries and never written here.
 """
 
+import os
+import platform
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
+from secrets import token_hex
 from typing import Any
 
 from sqlalchemy import (
@@ -265,9 +268,16 @@ class CampaignBook:
                 )
             chosen = sorted(numbers or (number for number, state in states.items() if state in again))
             if chosen:
+                which = (ROWS.c.campaign == campaign.id, ROWS.c.number.in_(chosen))
+                # What was or may have been charged is made once more, as another take, and paid again.
                 connection.execute(
                     update(ROWS)
-                    .where(ROWS.c.campaign == campaign.id, ROWS.c.number.in_(chosen))
+                    .where(*which, ROWS.c.state == "charged")
+                    .values(take=ROWS.c.take + 1, digest=ROWS.c.digest + "+", generation_id=None)
+                )
+                connection.execute(
+                    update(ROWS)
+                    .where(*which)
                     .values(state="planned", attempts=0, begun=0, not_before=0.0, changed_at=self.store.now())
                 )
                 new = {"state": "approved", "reason": None, "resumes_at": None}
@@ -363,7 +373,8 @@ class CampaignBook:
                 connection.execute(update(RUNNERS).where(*key).values(lease))
                 return None
             # A lease that ends later was written under another clock.
-            if found is not None and now < found["leased_until"] <= now + 10 * LEASE_SECONDS:
+            is_leased = found is not None and now < found["leased_until"] <= now + 10 * LEASE_SECONDS
+            if found is not None and is_leased and not _is_gone(found["holder"]):
                 return str(found["place"])
             if found is None:
                 connection.execute(
@@ -393,6 +404,25 @@ class CampaignBook:
                 )
                 .values(leased_until=0.0, holder="")
             )
+
+
+def new_holder() -> str:
+    """Return a name for a runner of this process: another one on this machine sees by it that it is gone."""
+    return f"{platform.node()} {os.getpid()} {token_hex(4)}"
+
+
+def _is_gone(holder: str) -> bool:
+    """Return whether a runner was a process of this machine that is no more, as far as that can be told."""
+    node, _, rest = holder.rpartition(" ")[0].rpartition(" ")
+    if os.name != "posix" or not node or node != platform.node() or not rest.isdecimal():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 _STUCK = "Its runner ended three times while it had this row: look at its clip, then retry it."

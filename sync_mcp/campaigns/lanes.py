@@ -10,13 +10,12 @@ import platform
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from secrets import token_hex
 
 import anyio
 from anyio.abc import TaskGroup
 
 from sync_mcp.background.work import do_in_thread
-from sync_mcp.campaigns.book import LEASE_SECONDS, MAKE, SAVE, Step
+from sync_mcp.campaigns.book import LEASE_SECONDS, MAKE, SAVE, Step, new_holder
 from sync_mcp.campaigns.rows import Campaign, Row
 from sync_mcp.campaigns.turns import Turn, Workplace, make_row, prepare_row, save_row
 from sync_mcp.errors import LedgerError, SyncError
@@ -63,7 +62,7 @@ class Runner:
         self._lanes = lanes
         self._on_turn = on_turn
         self._on_wait = on_wait
-        self._holder = token_hex(8)
+        self._holder = new_holder()
         self._closed = 0
 
     async def run(self) -> None:

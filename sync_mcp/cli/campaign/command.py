@@ -26,7 +26,7 @@ from sync_mcp.cli.campaign.words import (
     tell_plan,
     tell_progress,
 )
-from sync_mcp.cli.campaign.work import Telling, open_telling
+from sync_mcp.cli.campaign.work import open_telling
 from sync_mcp.cli.documents import print_document
 from sync_mcp.cli.flags import home_of_flags, read_settings
 from sync_mcp.cli.sandbox import own_sandbox
@@ -39,6 +39,7 @@ from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits
 from sync_mcp.settings import Settings
+from sync_mcp.texts import MESSAGE_LIMIT, safe
 
 _ALL_SAVED, _SOME_NOT, _WRONG, _STOPPED = 0, 1, 2, 3
 _USED = (
@@ -64,8 +65,10 @@ def run(arguments: argparse.Namespace) -> None:
         with home_of_flags(arguments):
             sys.exit(_ACTS[arguments.act](settings, arguments))
     except InvalidRequestError as error:
-        lines = "\n".join(error.faults)
-        stop(f"{lines}\n{error.next_step}" if error.next_step else lines)
+        # As many lines as there are faults.
+        told = [*(safe(fault, MESSAGE_LIMIT) for fault in error.faults), error.next_step]
+        print("\n".join(filter(None, told)), file=sys.stderr)
+        sys.exit(_WRONG)
     except ConfigurationError:
         raise
     except SyncError as error:
@@ -171,8 +174,13 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
             if campaign.approved_at is None:
                 _agree(arguments, tell_plan(Plan(campaign, rows)))
             campaign = await campaigns.approve(campaign.id, budget_usd=arguments.budget)
-        with open_telling(campaigns.book, campaign) as telling:
-            await _drive(campaigns, sync, telling)
+        try:
+            with open_telling(campaigns.book, campaign) as telling:
+                await campaigns.run(sync, on_turn=telling.tell_turn, on_wait=telling.tell_wait)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                _tell_interrupted(campaign)
+            raise
         progress = await campaigns.progress(campaign.id)
         report = await campaigns.report(campaign.id)
         if arguments.json:
@@ -186,8 +194,9 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
     return _with_api(settings, run)
 
 
-async def _drive(campaigns: Campaigns, sync: AsyncSync, telling: Telling) -> None:
-    await campaigns.run(sync, on_turn=telling.tell_turn, on_wait=telling.tell_wait)
+def _tell_interrupted(campaign: Campaign) -> None:
+    again = f"`sync-mcp campaign run {campaign.id}`"
+    print(f"Interrupted: jobs that run go on. {again} fetches them and does the rest.", file=sys.stderr)
 
 
 async def _find_or_plan(campaigns: Campaigns, sync: AsyncSync, arguments: argparse.Namespace) -> Campaign:

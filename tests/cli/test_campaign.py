@@ -1,0 +1,279 @@
+"""`sync-mcp campaign`, as a real process on a real sandbox: what it says, pays and saves, and how it ends."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from sync_mcp.sandbox import Sandbox
+from tests.docs.pages import ROOT
+from tests.serving.stdio.forked import run_forked
+
+SECONDS = 60.0
+PAGE = (ROOT / "docs" / "campaigns.md").read_text(encoding="utf-8")
+_COMMAND = Path(sys.executable).with_name("sync-mcp")
+Done = subprocess.CompletedProcess[str]
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, sandbox: Sandbox) -> Path:
+    """A folder with clips, and a file of rows for two of them in two languages each."""
+    sandbox.configure(job_seconds=0.2)
+    with urlopen(sandbox.samples.speaking) as answer:
+        clip: bytes = answer.read()
+    (tmp_path / "lessons").mkdir()
+    for number, name in enumerate(("one", "two", "three", "four")):
+        # Another content each, by an empty box at its end.
+        box = (16).to_bytes(4, "big") + b"free" + number.to_bytes(8, "big")
+        (tmp_path / "lessons" / f"{name}.mp4").write_bytes(clip + box)
+    _write_rows(tmp_path, "one", "two")
+    return tmp_path
+
+
+def _write_rows(folder: Path, *names: str, languages: Sequence[str] = ("Spanish", "fr")) -> None:
+    rows = [f"lessons/{name}.mp4,{language}" for name in names for language in languages]
+    (folder / "course.csv").write_text("\n".join(["video,language", *rows]), encoding="utf-8")
+
+
+@pytest.fixture
+def environment(folder: Path, sandbox: Sandbox) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("SYNC_")}
+    return kept | {
+        "SYNC_API_KEY": "any",
+        "SYNC_BASE_URL": sandbox.url,
+        "SYNC_MCP_HOME": str(folder / "home"),
+        "SYNC_MCP_MEDIA_ROOTS": str(folder),
+    }
+
+
+@pytest.fixture
+def run(environment: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(folder)
+
+    def run(*words: str, typed: str = "", more: Mapping[str, str] | None = None) -> Done:
+        command = [str(_COMMAND), "campaign", *words]
+        return run_forked(command, environment | dict(more or {}), typed=typed, timeout=SECONDS)
+
+    return run
+
+
+def _id_in(done: Done) -> str:
+    found = re.search(r"c-[0-9a-f]{6}", done.stdout)
+    assert found is not None, (done.stdout, done.stderr)
+    return found[0]
+
+
+def _videos(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "course-videos").glob("*.mp4"))
+
+
+FOUR = ["one.es.mp4", "one.fr.mp4", "two.es.mp4", "two.fr.mp4"]
+
+
+def test_the_page_s_commands_plan_pay_once_and_save_what_they_say(
+    run: Run, folder: Path, sandbox: Sandbox
+) -> None:
+    [block] = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    planned, asked, made, listed = (shlex.split(line, comments=True)[2:] for line in block.splitlines())
+    done = run(*planned)
+    assert done.returncode == 0, done.stderr
+    assert "4 videos for about 1.00 USD" in done.stdout
+    assert "Dubbed into es (2), fr (2)." in done.stdout
+    assert sandbox.charges == []
+    # No terminal to ask on: nothing is paid.
+    done = run(*asked)
+    assert done.returncode == 2
+    assert "no terminal to ask on" in done.stderr
+    assert sandbox.charges == []
+    done = run(*made)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "is ended: 4 saved." in done.stdout
+    assert _videos(folder) == FOUR
+    assert len({charge.idempotency_key for charge in sandbox.charges}) == 4
+    done = run(*listed)
+    assert "4 of 4 saved" in done.stdout
+    # Once more, it is done already.
+    assert run(*made).returncode == 0
+    assert len(sandbox.charges) == 4
+
+
+def test_the_page_s_program_does_the_same(
+    environment: dict[str, str], folder: Path, sandbox: Sandbox
+) -> None:
+    [program] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("4 videos for 1.00 USD")
+    assert Path(done.stdout.splitlines()[-1]).read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert _videos(folder) == FOUR
+    assert len(sandbox.charges) == 4
+
+
+def test_all_that_is_wrong_with_a_file_is_told_by_its_lines_before_anything_is_uploaded(
+    run: Run, folder: Path, sandbox: Sandbox
+) -> None:
+    (folder / "course.csv").write_text(
+        "video,language,output\nlessons/one.mp4,Klingon,\nlessons/none.mp4,fr,\nlessons/two.mp4,fr,../two\n,fr,\n",
+        encoding="utf-8",
+    )
+    done = run("run", "course.csv", "--yes", "--budget-usd", "5")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    for number in (2, 3, 4, 5):
+        assert f"line {number}: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not any(one.method == "POST" for one in sandbox.requests)
+
+
+def test_a_file_that_is_not_there_ends_it_with_2(run: Run) -> None:
+    done = run("plan", "nothing.csv")
+    assert done.returncode == 2
+    assert "nothing.csv cannot be read" in done.stderr
+
+
+def test_yes_alone_is_no_consent(run: Run, sandbox: Sandbox) -> None:
+    done = run("run", "course.csv", "--yes")
+    assert done.returncode == 2
+    assert "--yes needs --budget-usd" in done.stderr
+    assert not any(one.path.startswith("/v2/") for one in sandbox.requests)
+
+
+def test_a_budget_that_is_used_up_pauses_it_and_a_higher_one_goes_on(
+    run: Run, folder: Path, sandbox: Sandbox
+) -> None:
+    done = run("run", "course.csv", "--yes", "--budget-usd", "0.6")
+    assert done.returncode == 3, (done.stdout, done.stderr)
+    assert "is paused" in done.stdout
+    assert "budget of 0.60 USD" in done.stdout
+    assert len(sandbox.charges) == 2
+    done = run("run", "course.csv", "--yes", "--budget-usd", "5")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert _videos(folder) == FOUR
+    assert len(sandbox.charges) == 4
+
+
+def test_a_campaign_is_run_by_its_id_and_shown_by_its_name(run: Run, folder: Path) -> None:
+    id = _id_in(run("plan", "course.csv"))
+    assert run("approve", id, "--yes").returncode == 0
+    assert run("run", id, "--yes", "--budget-usd", "5").returncode == 0
+    done = run("show", "course.csv")
+    assert f"Campaign {id} (course.csv) is ended: 4 saved." in done.stdout
+    assert str(folder / "course-videos") in done.stdout
+
+
+def test_programs_are_told_each_row_and_the_money(run: Run) -> None:
+    done = run("run", "course.csv", "--yes", "--budget-usd", "5", "--json")
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert told["campaign"]["state"] == "ended"
+    assert (told["campaign"]["planned_usd"], told["campaign"]["budget_usd"]) == ("1", "5")
+    assert [row["state"] for row in told["rows"]] == ["saved"] * 4
+    assert all(Path(row["saved_as"]).is_file() for row in told["rows"])
+    [listed] = json.loads(run("list", "--json").stdout)["campaigns"]
+    assert listed["rows_by_state"] == {"saved": 4}
+
+
+def test_clips_and_languages_need_no_file(run: Run, folder: Path, sandbox: Sandbox) -> None:
+    words = ["lessons/one.mp4", "lessons/two.mp4", "--language", "es", "--output", "dubbed"]
+    done = run("run", *words, "--yes", "--budget-usd", "5")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert sorted(path.name for path in (folder / "dubbed").glob("*.mp4")) == ["one.es.mp4", "two.es.mp4"]
+    assert len(sandbox.charges) == 2
+
+
+def test_what_is_stopped_is_not_paid_and_a_retry_has_it_made(
+    run: Run, folder: Path, sandbox: Sandbox
+) -> None:
+    id = _id_in(run("plan", "course.csv"))
+    done = run("stop", id)
+    assert "4 rows are skipped" in done.stdout
+    assert run("run", id, "--yes", "--budget-usd", "5").returncode == 1
+    assert sandbox.charges == []
+    assert run("retry", id, "1").returncode == 0
+    assert run("run", id, "--yes", "--budget-usd", "5").returncode == 1
+    assert _videos(folder) == ["one.es.mp4"]
+    done = run("retry", id, "9")
+    assert done.returncode == 2
+    assert "row 9: there is none." in done.stderr
+
+
+def test_a_row_that_was_charged_waits_for_the_user_and_is_paid_again_on_their_word(
+    run: Run, folder: Path, sandbox: Sandbox
+) -> None:
+    _write_rows(folder, "one", languages=["fr"])
+    sandbox.add_fault(_failing(charged=True))
+    done = run("run", "course.csv", "--yes", "--budget-usd", "5")
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    id = _id_in(done)
+    assert "What needs you:" in run("show", id).stdout
+    done = run("retry", id)
+    assert done.returncode == 2
+    assert "they are paid again" in done.stdout
+    assert run("retry", id, "--yes").returncode == 0
+    assert run("run", id, "--yes", "--budget-usd", "5").returncode == 0
+    assert _videos(folder) == ["one.fr.mp4"]
+    assert len(sandbox.charges) == 2
+
+
+def _failing(*, charged: bool) -> Any:
+    from sync_mcp.sandbox import Fault
+
+    return Fault.model_validate({"method": "POST", "path": "/v2/generate", "job": "fail", "charged": charged})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is asked for")
+def test_killed_in_the_middle_it_goes_on_and_pays_and_saves_each_row_once(
+    run: Run, folder: Path, environment: dict[str, str], sandbox: Sandbox
+) -> None:
+    sandbox.configure(job_seconds=2.0, concurrency=3)
+    _write_rows(folder, "one", "two", "three", "four", languages=["es", "fr", "de"])
+    words = [str(_COMMAND), "campaign", "run", "course.csv", "--yes", "--budget-usd", "50"]
+    first = subprocess.Popen(
+        words, env=environment, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    assert first.stderr is not None
+    # It is killed as soon as it has saved something, while others run.
+    while "saved as" not in first.stderr.readline():
+        assert first.poll() is None
+    first.kill()
+    first.wait()
+    first.stderr.close()
+    assert 0 < len(sandbox.charges) < 12
+    done = run(*words[2:])
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert len(_videos(folder)) == 12
+    assert len(sandbox.charges) == len({charge.idempotency_key for charge in sandbox.charges}) == 12
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGINT is asked for")
+def test_ctrl_c_says_how_it_goes_on_and_ends_with_130(
+    folder: Path, environment: dict[str, str], sandbox: Sandbox
+) -> None:
+    sandbox.configure(job_seconds=100.0)
+    words = [str(_COMMAND), "campaign", "run", "course.csv", "--yes", "--budget-usd", "50"]
+    running = subprocess.Popen(
+        words, env=environment, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while len(sandbox.charges) < 4:
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=SECONDS)
+    assert running.returncode == 130, said
+    assert re.search(r"jobs that run go on\. `sync-mcp campaign run c-\w{6}` fetches them", said)
+    assert "Traceback" not in said
