@@ -2,12 +2,14 @@
 
 import logging
 
+from anyio.to_thread import run_sync
+
 from sync_mcp.api.speech import Speech, make_speech_request
 from sync_mcp.api.uploads import OnProgress
 from sync_mcp.errors import InvalidRequestError, LedgerError, NoOutput, SyncError
 from sync_mcp.media.saving_sound import SavedSound, save_sound
 from sync_mcp.payments.acts.speech import SOUND, SpeechAct
-from sync_mcp.texts import FAULT_LIMIT, ID_LIMIT, SAYING_LIMIT, WORD_LIMIT, clean, plain_id, safe
+from sync_mcp.texts import FAULT_LIMIT, ID_LIMIT, SAYING_LIMIT, WORD_LIMIT, clean, format_id, plain_id, safe
 from sync_mcp.tools.context import ANSWER_SECONDS, CallContext
 from sync_mcp.tools.lookups import match_voices
 from sync_mcp.tools.paid_calls import advise_without_estimate, call_of_act, check_answer, tell_how
@@ -18,6 +20,8 @@ from sync_mcp.tools.voices import SpeechAnswer, SpeechArguments
 _SAVING_SECONDS = 10.0
 """What is left of a call for the sound, once the speech was waited for."""
 _PATH_LIMIT = 4096
+_SOME_NAME = "speech.wav"
+"""Stands for the name of a sound whose format is not known before it is made."""
 _RUNS = (
     "It runs still: make exactly the same create_speech call again, which waits for it, saves it and pays "
     "nothing; wait_for_generations with its speech_id waits too."
@@ -28,7 +32,10 @@ logger = logging.getLogger("sync_mcp.tools")
 
 
 async def create_speech(context: CallContext, arguments: SpeechArguments) -> SpeechAnswer:
-    client, guard = context.account.client, context.process.guard
+    client, guard, roots = context.account.client, context.process.guard, context.account.roots
+    if roots.can_save:
+        # Where nothing can be saved, that is said before anything is paid.
+        await run_sync(roots.destination, arguments.path, _SOME_NAME)
     request = make_speech_request(
         arguments.script, arguments.voice_id, arguments.stability, arguments.similarity_boost
     )
@@ -117,6 +124,11 @@ async def _save(
     finally:
         account.work.forget(key)
     await _note_saved(context, speech, saved)
+    if saved.refusal is not None:
+        if saved.asset is not None:
+            kept = f"{saved.refusal.message} It is kept as asset {format_id(saved.asset.id)} all the same."
+            saved.refusal.advise(message=kept)
+        raise saved.refusal
     answer.path = clean(str(saved.path), _PATH_LIMIT) if saved.path else None
     answer.asset_id = safe(saved.asset.id, ID_LIMIT) if saved.asset else None
     answer.bytes = saved.size

@@ -107,6 +107,31 @@ async def test_a_sound_that_was_said_at_once_and_lost_is_told_so_and_not_paid_ag
     assert len(sandbox.charges) == 2
 
 
+@pytest.mark.parametrize("path", ["/nowhere/hello.wav", "../hello.wav", "missing/hello.wav", "\u202e.wav"])
+async def test_a_place_where_nothing_can_be_saved_is_told_before_anything_is_paid(
+    speaker: Assistant, sandbox: Sandbox, path: str
+) -> None:
+    refused = await speaker.error("create_speech", HELLO, path=path)
+    assert refused.money_spent == "no", refused.text
+    assert sandbox.charges == []
+
+
+async def test_a_sound_that_was_said_at_once_and_has_no_place_is_kept_and_not_lost(
+    speaker: Assistant, sandbox: Sandbox, movies: Path
+) -> None:
+    sandbox.configure(speech_jobs=False)
+    (movies / "mine.wav").write_bytes(b"mine")
+    refused = await speaker.error("create_speech", HELLO, path="mine.wav")
+    assert (refused.code, refused.money_spent) == ("file_exists", "yes")
+    assert "It is kept as asset " in refused.text
+    assert (movies / "mine.wav").read_bytes() == b"mine"
+    # The API told it once, and it is there all the same.
+    told = await speaker.facts("create_speech", HELLO, path="other.wav")
+    assert told["asset_id"] in refused.text
+    assert files(movies)["other.wav"] == told["bytes"]
+    assert len(sandbox.charges) == 1
+
+
 async def test_a_voice_is_found_by_its_name(speaker: Assistant, sandbox: Sandbox) -> None:
     await speaker.facts("create_speech", HELLO, voice_id="ada - calm narrator")
     assert sent(sandbox, JOBS)[0]["voiceId"] == VOICE
