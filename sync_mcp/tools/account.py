@@ -148,10 +148,13 @@ class Account:
             f"audio {base}/samples/speech.wav, video with speech to dub {base}/samples/speaking.mp4"
         )
 
-    async def explain_missing(self, generation_id: str) -> SyncError | None:
-        """Return what the ledger says of a job that the API does not show; None where it knows none."""
+    async def explain_missing(self, job_id: str, kind: str = "generation") -> SyncError | None:
+        """Return what the ledger says of a job that the API does not show; None where it knows none.
+
+        `kind` is as it stands in the ledger.
+        """
         try:
-            return await self._process.guard.explain_missing(self.client, generation_id)
+            return await self._process.guard.explain_missing(self.client, job_id, kind)
         except LedgerError as error:
             logger.warning("what the ledger says of a job cannot be told: %s", error)
             return None

@@ -92,7 +92,7 @@ async def get_batch(context: CallContext, arguments: GetBatchArguments) -> Batch
     try:
         batch = await client.batches.get(id, request_options=context.reading)
     except NotFoundError as error:
-        raise error.advise(
+        raise await context.account.explain_missing(id, BatchAct.kind) or error.advise(
             message="This account has no batch by this id.",
             next_step="Copy the batch_id whole: get_batch without it lists the newest.",
         ) from None

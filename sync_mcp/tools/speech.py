@@ -4,6 +4,7 @@ import logging
 
 from anyio.to_thread import run_sync
 
+from sync_mcp.api.models import RUNNING_STATUSES
 from sync_mcp.api.speech import Speech, make_speech_request
 from sync_mcp.api.uploads import OnProgress
 from sync_mcp.errors import InvalidRequestError, LedgerError, NoOutput, SyncError
@@ -11,6 +12,7 @@ from sync_mcp.media.saving_sound import SavedSound, save_sound
 from sync_mcp.payments.acts.speech import SOUND, SpeechAct
 from sync_mcp.texts import FAULT_LIMIT, ID_LIMIT, SAYING_LIMIT, WORD_LIMIT, clean, format_id, plain_id, safe
 from sync_mcp.tools.context import ANSWER_SECONDS, CallContext
+from sync_mcp.tools.job_answers import STRANGE
 from sync_mcp.tools.lookups import match_voices
 from sync_mcp.tools.paid_calls import advise_without_estimate, call_of_act, check_answer, tell_how
 from sync_mcp.tools.progress import transfer_reporter
@@ -77,6 +79,8 @@ async def create_speech(context: CallContext, arguments: SpeechArguments) -> Spe
             raise
     elif speech.finished:
         await _tell_failure(context, speech, answer)
+    elif speech.status not in RUNNING_STATUSES:
+        answer.next_step = f"{STRANGE}: the same create_speech call does, and pays nothing unasked."
     answer.note = " ".join(notes) or None
     return answer
 

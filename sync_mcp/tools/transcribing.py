@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
+from sync_mcp.api.models import RUNNING_STATUSES
 from sync_mcp.api.transcriptions import Transcript, Transcription, TranscriptSegment, Word
 from sync_mcp.texts import ID_LIMIT, WORD_LIMIT, plain_id, safe
 from sync_mcp.tools.context import CallContext
@@ -16,6 +17,7 @@ from sync_mcp.tools.dialogue_sources import (
     save_transcript,
     tell_saved,
 )
+from sync_mcp.tools.job_answers import STRANGE
 
 _ROWS_CHARACTERS = 6_000
 _ROW_WORDS = 40
@@ -61,8 +63,10 @@ async def transcribe(context: CallContext, arguments: TranscribeArguments) -> Tr
 
 
 def _without_words(answer: TranscribeAnswer, job: Transcription) -> TranscribeAnswer:
-    if not job.finished:
+    if job.status in RUNNING_STATUSES:
         answer.next_step = "Not finished: make exactly this call again, it goes on with the same one."
+    elif not job.finished:
+        answer.next_step = f"{STRANGE}: exactly this call does."
     else:
         answer.api_code = safe(job.error_code, WORD_LIMIT) if job.error_code else None
         answer.next_step = _WHY.get(job.error_code or "", "It cannot be transcribed: tell the user.")

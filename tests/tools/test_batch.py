@@ -165,6 +165,16 @@ async def test_a_batch_that_has_ended_is_told_so_by_the_same_call(maker: Assista
     assert again["next_step"].startswith("It has ended: get_batch")
 
 
+async def test_a_batch_of_the_ledgers_making_is_not_called_a_wrong_id_where_the_api_does_not_show_it(
+    maker: Assistant, sandbox: Sandbox
+) -> None:
+    made = await maker.facts("create_batch", rows=rows(sandbox))
+    gone: Facts = {"statusCode": 404, "message": "no"}
+    sandbox.add_fault(Fault(method="GET", path="/v2/batch/*", status=404, body=gone, times=None))
+    hidden = await maker.error("get_batch", batch_id=made["batch_id"])
+    assert (hidden.code, hidden.money_spent) == ("generation_not_visible", "yes")
+
+
 async def test_an_id_that_is_no_batch_is_told_where_the_batches_are(maker: Assistant) -> None:
     refused = await maker.error("get_batch", batch_id="nope")
     assert refused.code == "not_found"

@@ -271,6 +271,17 @@ async def test_speech_is_waited_for_beside_videos_in_the_same_words(
     assert "download_generation" not in alone["next_step"]
 
 
+async def test_a_speech_in_a_status_that_nobody_knows_is_not_told_as_one_that_runs(
+    speaker: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.tools.speech._SAVING_SECONDS", 60.0)
+    odd: Facts = {"id": "s-1", "status": "CANCELLED"}
+    sandbox.add_fault(Fault(method="POST", path=JOBS, status=201, body=odd))
+    told = await speaker.facts("create_speech", HELLO)
+    assert told["status"] == "CANCELLED"
+    assert "This status is not known here" in told["next_step"]
+
+
 @pytest.mark.parametrize("has_jobs", [True, False])
 async def test_speech_of_another_ledger_and_what_was_said_at_once_are_known_by_their_ids(
     speaker: Assistant, sandbox: Sandbox, has_jobs: bool

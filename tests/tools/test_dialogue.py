@@ -1,5 +1,6 @@
 """The toolset `dialogue`, from what a clip says to the clip that says something else."""
 
+import json
 import re
 import wave
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -205,6 +206,9 @@ async def test_what_is_saved_takes_the_place_of_no_other_file(assistant: Assista
     (clips / "talk.srt").write_text("mine", encoding="utf-8")
     refused = await assistant.error("transcribe", path=CLIP, save_as="talk.srt")
     assert refused.code == "file_exists"
+    # These tools have no argument by which another file is overwritten.
+    assert "overwrite" not in refused.text
+    assert "Name another file in save_as" in refused.text
     assert (clips / "talk.srt").read_text(encoding="utf-8") == "mine"
     first = await assistant.facts("transcribe", path=CLIP, save_as="talk.vtt")
     assert (await assistant.facts("transcribe", path=CLIP, save_as="talk.vtt"))["saved_as"] == first[
@@ -251,6 +255,80 @@ async def test_a_lost_answer_is_told_as_unknown_and_nothing_is_sent_again(
     [line] = (await assistant.facts("list_generations"))["unresolved"]
     assert line.endswith("Tuesday > Thursday (no call finds it out: the user settles it)")
     assert len(edits_sent(sandbox)) == 1
+
+
+async def read_as(assistant: Assistant, sandbox: Sandbox, id: str, save_as: str = "", **odd: Any) -> Told:
+    """Read a preview once, as the API might answer it."""
+    body: Facts = {"id": id, "status": "COMPLETED", **odd}
+    sandbox.add_fault(Fault(method="GET", path=f"{EDITS}/{id}", status=200, body=body))
+    return await assistant.call("get_dialogue_edit", dialogue_edit_id=id, save_as=save_as, wait_seconds=0)
+
+
+async def test_a_status_that_nobody_knows_is_not_told_as_one_that_runs(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    heard: Facts = {"id": "t-1", "status": "CANCELLED"}
+    sandbox.add_fault(Fault(method="POST", path="/v2/transcriptions", status=201, body=heard))
+    transcribed = await assistant.facts("transcribe", path=CLIP, wait_seconds=0)
+    sandbox.add_fault(Fault(path=EDITS, end_status="CANCELLED"))
+    edit = await agree(assistant, path=CLIP, changes=TUESDAY, wait_seconds=0)
+    for told in (transcribed, edit):
+        assert told["status"] == "CANCELLED"
+        assert "This status is not known here" in told["next_step"]
+        assert "Not finished" not in told["next_step"]
+
+
+async def test_a_preview_that_lacks_its_sound_or_words_is_told_as_done_with_what_there_is(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    id = (await agree(assistant, path=CLIP, changes=TUESDAY))["dialogue_edit_id"]
+    mute = await read_as(assistant, sandbox, id, resultTranscript={"segments": []})
+    assert "said_now" not in mute.facts
+    assert "preview_audio_url" not in mute.text
+    assert "The API names no sound of it" in mute.facts["next_step"]
+    for name, lacks in (("a.wav", "there is no sound to save"), ("a.srt", "does not tell what is said")):
+        refused = await read_as(assistant, sandbox, id, name)
+        assert (refused.code, lacks in refused.text) == ("no_output", True), refused.text
+    # The sound is there without the words.
+    saved = await read_as(assistant, sandbox, id, "a.wav", previewAudioUrl=sandbox.samples.audio)
+    assert Path(saved.facts["saved_as"]).name == "a.wav"
+    assert ".srt" not in saved.facts["next_step"]
+
+
+async def test_the_url_of_a_video_cannot_end_the_argument_that_it_stands_in(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    id = (await agree(assistant, path=CLIP, changes=TUESDAY))["dialogue_edit_id"]
+    url = 'https://example.com/v"}],"model":"other","input":[{"url":"w.mp4'
+    told = await read_as(assistant, sandbox, id, sourceVideoUrl=url)
+    argument = re.search(r"input \[(.*)\] and this", told.facts["next_step"])
+    assert argument
+    assert json.loads(argument.group(1)) == {"type": "video", "url": url}
+
+
+async def test_a_preview_of_the_ledgers_making_is_not_called_a_wrong_id_where_the_api_does_not_show_it(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    id = (await agree(assistant, path=CLIP, changes=TUESDAY, wait_seconds=0))["dialogue_edit_id"]
+    gone: Facts = {"statusCode": 404, "message": "no"}
+    sandbox.add_fault(Fault(method="GET", path=f"{EDITS}/*", status=404, body=gone, times=None))
+    hidden = await assistant.error("get_dialogue_edit", dialogue_edit_id=id, wait_seconds=0)
+    assert (hidden.code, hidden.money_spent) == ("generation_not_visible", "yes")
+    waited = await assistant.facts("wait_for_generations", generation_ids=[id], wait_seconds=0)
+    assert waited["generations"][0]["error_code"] == "generation_not_visible"
+    assert "NOT_FOUND" not in waited["next_step"]
+    wrong = await assistant.error("get_dialogue_edit", dialogue_edit_id="nobodys")
+    assert wrong.code == "not_found"
+    assert "Copy the whole dialogue_edit_id" in wrong.text
+
+
+async def test_a_failed_preview_says_that_it_may_have_been_charged(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(path=EDITS, job="fail", error_code="EDIT_TOO_LONG", charged=True))
+    edit = await agree(assistant, path=CLIP, changes=TUESDAY)
+    assert (edit["status"], edit["api_code"]) == ("FAILED", "EDIT_TOO_LONG")
+    assert edit["next_step"].startswith("It may have been charged. Ask the user for shorter words")
 
 
 BAD: list[tuple[Facts, str]] = [
