@@ -28,9 +28,13 @@ async def read_request(
     fields = arguments.model_dump(exclude_none=True, include=set(REQUEST))
     if account.policy.webhook_url is not None and not is_row:
         fields.setdefault("webhook_url", account.policy.webhook_url)
-    if arguments.dialogue_edit_id is not None:
-        fields["dialogue_edit"] = {"id": arguments.dialogue_edit_id.strip()}
     faults = [fault for number, item in enumerate(arguments.input) for fault in _find_misplaced(item, number)]
+    if arguments.dialogue_edit_id is not None:
+        edit_id = arguments.dialogue_edit_id.strip()
+        fields["dialogue_edit"] = {"id": edit_id}
+        if not plain_id(edit_id):
+            shown = clean(edit_id, _SHOWN_ID)
+            faults.append(f"dialogue_edit_id {shown!r} can be no id: copy it whole from edit_dialogue.")
     told: set[str] = set()
     for number, item in enumerate(fields["input"]):
         place = f"input[{number}]"

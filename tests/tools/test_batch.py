@@ -240,6 +240,11 @@ async def test_rows_render_dialogue_edits_and_one_that_cannot_refuses_them_all_b
         given[7] = {"input": video, "dialogue_edit_id": NOBODYS}
         refused = await maker.error("create_batch", rows=given)
         assert (refused.meta["api_code"], refused.money_spent) == ("dialogue_edit_not_found", "no")
+        assert "row 8: " in refused.text
+        given[7] = {"input": video, "dialogue_edit_id": edit["dialogue_edit_id"]}
+        at_once = Fault.api_error("dialogue_edit_not_found", method="POST", path=BATCH, lineNumber=8)
+        sandbox.add_fault(at_once)
+        refused = await maker.error("create_batch", rows=given, take=2)
         assert "line 8: " in refused.text
         assert len(sandbox.charges) == charged
 

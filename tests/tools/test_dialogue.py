@@ -173,6 +173,27 @@ async def test_a_render_of_the_file_itself_costs_what_the_api_says_once_it_has_i
     assert "dialogue edit" in listed["about"]
 
 
+@pytest.mark.parametrize("state", ["unknown", "failed", "running", "of another video"])
+async def test_what_cannot_be_rendered_is_told_so_and_no_user_is_asked_to_pay_for_it(
+    assistant: Assistant, sandbox: Sandbox, state: str
+) -> None:
+    if state in ("failed", "running"):
+        sandbox.add_fault(Fault(path=EDITS, job="fail" if state == "failed" else "stuck"))
+    edit = await agree(assistant, path=CLIP, changes=TUESDAY, wait_seconds=0)
+    id = "5beec400-0000-4000-8000-000000000000" if state == "unknown" else edit["dialogue_edit_id"]
+    of = MUTE if state == "of another video" else CLIP
+    asset = (await assistant.facts("transcribe", path=of))["asset_id"]
+    video: Facts = {"input": [{"type": "video", "asset_id": asset}], "dialogue_edit_id": id}
+    for tool in ("estimate_cost", "create_generation"):
+        refused = await assistant.error(tool, video)
+        assert (refused.code, refused.money_spent) == ("request_rejected", "no"), refused.text
+        remedy = "the very video" if state == "of another video" else "get_dialogue_edit says how it is"
+        assert remedy in refused.text
+    wrong = await assistant.error("create_generation", {**video, "dialogue_edit_id": "../x"})
+    assert "dialogue_edit_id '../x' can be no id" in wrong.text
+    assert sent(sandbox) == []
+
+
 async def test_the_same_preview_is_made_and_paid_once(assistant: Assistant, sandbox: Sandbox) -> None:
     first = await agree(assistant, path=CLIP, changes=TUESDAY)
     again = await assistant.facts("edit_dialogue", path=CLIP, changes=TUESDAY)
