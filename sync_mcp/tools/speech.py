@@ -106,10 +106,10 @@ async def _save(
     """Save the sound, put where it is into the answer, and return what is to be told of it."""
     account = context.account
     client, stem = account.client, f"speech-{plain_id(speech.id) or 'sync'}"
-    url = speech.url or await _url_of_asset(context, speech)
 
     async def work(on_progress: OnProgress) -> SavedSound:
-        return await save_sound(
+        url = speech.url or await _url_of_asset(context, speech)
+        saved = await save_sound(
             client,
             url,
             account.roots,
@@ -119,6 +119,9 @@ async def _save(
             overwrite=arguments.overwrite,
             on_progress=on_progress,
         )
+        # By the one who saves it: the call that waits for it may be over by then.
+        await _note_saved(context, speech, saved)
+        return saved
 
     key = ("sound", client.base_url, client.key_fingerprint, speech.id, arguments.path, arguments.overwrite)
     try:
@@ -127,7 +130,6 @@ async def _save(
         )
     finally:
         account.work.forget(key)
-    await _note_saved(context, speech, saved)
     if saved.refusal is not None:
         if saved.asset is not None:
             kept = f"{saved.refusal.message} It is kept as asset {format_id(saved.asset.id)} all the same."

@@ -2,12 +2,16 @@
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 from mcp import Client
 
 from sync_mcp import AsyncSync
+from sync_mcp.media.saving_sound import SavedSound, save_sound
 from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.registry import MAY_OVERWRITE
 from sync_mcp.tools.voices import TOOLS
 from tests.sandbox.wire import VOICE
@@ -27,6 +31,17 @@ async def speaker(served: Served, sandbox: Sandbox, movies: Path) -> AsyncIterat
     sandbox.configure(job_seconds=0)
     async with served(agrees=True, toolsets=("core", "voices"), download_dir=movies) as client:
         yield Assistant(client)
+
+
+class Hold:
+    """Saves no sound before it is let go of."""
+
+    def __init__(self) -> None:
+        self.let_go = anyio.Event()
+
+    async def save_sound(self, *given: Any, **named: Any) -> SavedSound:
+        await self.let_go.wait()
+        return await save_sound(*given, **named)
 
 
 def files(folder: Path) -> dict[str, int]:
@@ -130,6 +145,28 @@ async def test_a_sound_that_was_said_at_once_and_has_no_place_is_kept_and_not_lo
     assert told["asset_id"] in refused.text
     assert files(movies)["other.wav"] == told["bytes"]
     assert len(sandbox.charges) == 1
+
+
+async def test_a_sound_that_comes_after_the_call_is_kept_for_the_next_one(
+    speaker: Assistant, sandbox: Sandbox, movies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(speech_jobs=False)
+    held = Hold()
+    monkeypatch.setattr("sync_mcp.tools.speech.save_sound", held.save_sound)
+    usual = CallContext.seconds_left.fget
+    assert usual
+    with monkeypatch.context() as patch:
+        # Its time is up as soon as it is paid.
+        patch.setattr(
+            CallContext, "seconds_left", property(lambda self: 0.0 if sandbox.charges else usual(self))
+        )
+        early = await speaker.error("create_speech", HELLO)
+    assert (early.code, early.money_spent) == ("transfer_under_way", "yes")
+    held.let_go.set()
+    told = await speaker.facts("create_speech", HELLO)
+    assert (told["status"], told["reused"], len(sandbox.charges)) == ("COMPLETED", True, 1)
+    # Also once nothing of it is remembered.
+    assert (await speaker.facts("create_speech", HELLO, path="b.wav"))["asset_id"] == told["asset_id"]
 
 
 async def test_a_voice_is_found_by_its_name(speaker: Assistant, sandbox: Sandbox) -> None:
