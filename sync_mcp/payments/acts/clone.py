@@ -82,6 +82,11 @@ class CloneAct(PaidAct[ClonedVoice]):
         return {"consent": self.consent}
 
     @property
+    def avowal(self) -> str:
+        """The consent: it is the user's word, so they must have read it."""
+        return self.consent
+
+    @property
     def local_media(self) -> Sequence[LocalMedia]:
         """The recording, as long as it is a local file."""
         return () if self.sample is None else (self.sample,)

@@ -198,6 +198,11 @@ VERSION_12 = (
     "CREATE INDEX ix_entries_named_id ON entries (named_id) WHERE named_id IS NOT NULL",
 )
 
+VERSION_13 = (
+    # What the user said by their yes beside that it may be paid.
+    "ALTER TABLE quotes ADD COLUMN avowal VARCHAR",
+)
+
 VERSIONS = (
     VERSION_1,
     VERSION_2,
@@ -211,6 +216,7 @@ VERSIONS = (
     VERSION_10,
     VERSION_11,
     VERSION_12,
+    VERSION_13,
 )
 
 STATE = (
