@@ -156,6 +156,17 @@ async def test_the_question_has_the_name_the_recording_and_the_consent(
     assert len(sandbox.charges) == 1
 
 
+async def test_the_consent_is_read_to_its_end_by_whom_it_is_the_word_of(
+    served: Served, sandbox: Sandbox
+) -> None:
+    consent = f"It is the voice of Ada Li, {'who is here with me, ' * 12}and did not agree."
+    assert 250 < len(consent) <= 300
+    async with served(toolsets=("voices",)) as client:
+        given = {**ADA, "url": sandbox.samples.audio, "consent": consent}
+        question = await Assistant(client).error("clone_voice", given)
+    assert consent in question.text
+
+
 async def test_a_yes_is_for_the_consent_that_the_user_read_and_for_no_other_words(
     served: Served, sandbox: Sandbox
 ) -> None:
