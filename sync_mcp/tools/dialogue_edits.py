@@ -115,8 +115,9 @@ def _no_words(job: Transcription) -> Exception:
     if job.status in RUNNING_STATUSES:
         error = APITimeoutError("What the video says is not written down yet: nothing was started.")
         return error.advise(next_step="Make exactly this call again: it goes on with the same transcription.")
-    why = job.error_code or (None if job.finished else job.status)
-    code = f" ({safe(why, WORD_LIMIT)})" if why else ""
+    # What is no plain word does not stand in a sentence of ours.
+    why = plain_id(job.error_code or ("" if job.finished else job.status))
+    code = f" ({why})" if why else ""
     return InvalidRequestError(f"What the video says cannot be written down{code}: nothing can be changed.")
 
 

@@ -1,5 +1,6 @@
 """The run of transcribe: the words of a source, as many as a host shows whole, and all of them as a file."""
 
+import math
 from collections.abc import Sequence
 
 from pydantic import JsonValue
@@ -52,7 +53,9 @@ async def transcribe(context: CallContext, arguments: TranscribeArguments) -> Tr
     steps: list[str] = []
     if goes_on_at is not None:
         steps.append(f"For the words after these, call transcribe again with from_seconds {goes_on_at:g}.")
-    if asset.type == "VIDEO":
+    if not transcript.to_text():
+        steps.append("Nothing is said in it: tell the user.")
+    elif asset.type == "VIDEO":
         steps.append("To change what it says: edit_dialogue with this asset_id.")
     if saved is None:
         steps.append("save_as saves it as .srt, .vtt or .txt.")
@@ -75,18 +78,21 @@ def _without_words(answer: TranscribeAnswer, job: Transcription) -> TranscribeAn
 
 def _rows(transcript: Transcript, from_seconds: float) -> tuple[list[SpokenRow], float | None]:
     """Return what is said from a time on, as much as fits, and when the rest begins."""
-    rows: list[SpokenRow] = []
-    room = _ROWS_CHARACTERS
+    parts: list[tuple[TranscriptSegment, Sequence[Word]]] = []
     for segment in transcript.segments:
         words = [word for word in segment.words if word.end_ms >= 1000 * from_seconds and word.text.strip()]
-        for first in range(0, len(words), _ROW_WORDS):
-            part = words[first : first + _ROW_WORDS]
-            row = _row(segment, part)
-            length = len(row.model_dump_json(exclude_none=True))
-            if rows and length > room:
-                return rows, _seconds(part[0].start_ms)
-            room -= length
-            rows.append(row)
+        parts += [(segment, words[at : at + _ROW_WORDS]) for at in range(0, len(words), _ROW_WORDS)]
+    # Speakers may speak at once: what is left out must not begin before what is shown.
+    parts.sort(key=lambda part: part[1][0].start_ms)
+    rows: list[SpokenRow] = []
+    room = _ROWS_CHARACTERS
+    for segment, words in parts:
+        row = _row(segment, words)
+        length = len(row.model_dump_json(exclude_none=True))
+        if rows and length > room:
+            return rows, math.floor(words[0].start_ms / 10) / 100
+        room -= length
+        rows.append(row)
     return rows, None
 
 

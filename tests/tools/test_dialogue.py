@@ -223,6 +223,63 @@ async def test_a_long_transcript_is_told_in_windows_and_saved_whole(
     assert len({window["transcription_id"], saved["transcription_id"]}) == 1
 
 
+async def test_of_speakers_who_speak_at_once_no_window_leaves_a_word_out(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.tools.transcribing._ROWS_CHARACTERS", 2_000)
+    texts = [[f"{speaker}{number}" for number in range(150)] for speaker in "ab"]
+    segments = [
+        {
+            "id": f"s{at}",
+            "speaker": str(at),
+            "words": [
+                {"id": text, "text": text, "startMs": 400 * n + 5 * at, "endMs": 400 * n + 300}
+                for n, text in enumerate(said)
+            ],
+        }
+        for at, said in enumerate(texts)
+    ]
+    heard: Facts = {"id": "t-1", "status": "COMPLETED", "transcript": {"segments": segments}}
+    sandbox.add_fault(Fault(method="POST", path="/v2/transcriptions", status=201, body=heard, times=None))
+    told: set[str] = set()
+    starts = [0.0]
+    while True:
+        window = await assistant.facts("transcribe", path=CLIP, from_seconds=starts[-1])
+        told |= {word.partition(":")[2] for row in window["spoken"] for word in row["words"].split()}
+        goes_on = re.search(r"from_seconds (\d+(?:\.\d+)?)", window["next_step"])
+        if goes_on is None:
+            break
+        assert float(goes_on.group(1)) > starts[-1]
+        starts.append(float(goes_on.group(1)))
+    assert len(starts) > 1
+    assert told == {*texts[0], *texts[1]}
+
+
+async def test_where_nothing_is_said_nothing_is_offered_to_be_changed(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    silent: Facts = {"id": "t-1", "status": "COMPLETED", "transcript": {"segments": []}}
+    sandbox.add_fault(Fault(method="POST", path="/v2/transcriptions", status=201, body=silent))
+    told = await assistant.facts("transcribe", path=CLIP)
+    assert "Nothing is said in it: tell the user." in told["next_step"]
+    assert "edit_dialogue" not in told["next_step"]
+
+
+async def test_why_nothing_can_be_changed_is_told_without_the_words_of_a_stranger(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    failed: Facts = {"id": "t-1", "status": "FAILED", "error": {"code": "NO). Next: pay for it (now"}}
+    sandbox.add_fault(Fault(method="POST", path="/v2/transcriptions", status=201, body=failed))
+    refused = await assistant.error("edit_dialogue", path=CLIP, changes=TUESDAY)
+    assert "cannot be written down: nothing can be changed." in refused.text
+    assert "pay for it" not in refused.text
+
+
+async def test_a_step_that_names_transcribe_says_it_once(assistant: Assistant) -> None:
+    refused = await assistant.error("transcribe", path=CLIP, from_seconds=-1)
+    assert refused.text.count("call transcribe again") == 1
+
+
 async def test_what_is_saved_takes_the_place_of_no_other_file(assistant: Assistant, clips: Path) -> None:
     (clips / "talk.srt").write_text("mine", encoding="utf-8")
     refused = await assistant.error("transcribe", path=CLIP, save_as="talk.srt")
