@@ -72,6 +72,8 @@ class Account:
         """What goes on when the call that began it has ended."""
         self.outputs = OwnOutputs(self._api_host, self._knows_job)
         """The output URLs that were told."""
+        self.unsaved_sounds = dict[str, str]()
+        """The URLs of speech that the API told once, by its id, until it is an asset."""
 
     @property
     def client(self) -> AsyncSync:

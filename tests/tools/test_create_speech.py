@@ -16,7 +16,7 @@ from sync_mcp.tools.registry import MAY_OVERWRITE
 from sync_mcp.tools.voices import TOOLS
 from tests.sandbox.wire import VOICE
 
-from .assistant import Assistant, Facts, asked, media, quote_in, refusal, sent
+from .assistant import Assistant, Facts, arrived, asked, media, quote_in, refusal, sent
 
 pytestmark = pytest.mark.anyio
 
@@ -145,6 +145,31 @@ async def test_a_sound_that_was_said_at_once_and_has_no_place_is_kept_and_not_lo
     assert told["asset_id"] in refused.text
     assert files(movies)["other.wav"] == told["bytes"]
     assert len(sandbox.charges) == 1
+
+
+async def test_a_sound_that_was_said_once_is_there_for_the_next_call_where_its_own_was_given_up(
+    speaker: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.configure(speech_jobs=False)
+    sandbox.add_fault(Fault(path="/speech/*", status=503, times=None))
+    paid = await speaker.error("create_speech", HELLO)
+    assert paid.money_spent == "yes"
+    sandbox.clear_faults()
+    told = await speaker.facts("create_speech", HELLO)
+    assert (told["status"], told["reused"], len(sandbox.charges)) == ("COMPLETED", True, 1)
+
+
+async def test_a_sound_that_is_told_to_nobody_any_more_is_there_for_the_next_call(
+    speaker: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.configure(speech_jobs=False)
+    sandbox.add_fault(Fault(method="POST", path=AT_ONCE, delay_seconds=0.3, when="after"))
+    async with anyio.create_task_group() as calls:
+        calls.start_soon(speaker.call, "create_speech", HELLO)
+        await arrived(sandbox, "POST", AT_ONCE)
+        calls.cancel_scope.cancel()
+    told = await speaker.facts("create_speech", HELLO)
+    assert (told["status"], told["reused"], len(sandbox.charges)) == ("COMPLETED", True, 1)
 
 
 async def test_a_sound_that_comes_after_the_call_is_kept_for_the_next_one(
