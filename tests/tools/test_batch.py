@@ -175,6 +175,33 @@ async def test_a_batch_of_the_ledgers_making_is_not_called_a_wrong_id_where_the_
     assert (hidden.code, hidden.money_spent) == ("generation_not_visible", "yes")
 
 
+async def test_results_that_are_not_there_or_not_whole_are_told_as_that(
+    maker: Assistant, sandbox: Sandbox
+) -> None:
+    id = (await maker.facts("create_batch", rows=rows(sandbox)))["batch_id"]
+    sandbox.advance(900)
+    results = f"/v2/batches/{id}/result"
+    none: Facts = {"message": "no", "statusCode": 404}
+    sandbox.add_fault(Fault(method="GET", path=results, status=404, body=none, times=None))
+    gone = await maker.error("get_batch", batch_id=id)
+    assert "has ended, and the API does not show its results" in gone.text
+    line = '{"request_id": "r1", "status": "COMPLETED"}'
+    sandbox.clear_faults()
+    sandbox.add_fault(Fault(method="GET", path="/batch-results/*", status=200, body=line, times=None))
+    cut = await maker.facts("get_batch", batch_id=id)
+    assert cut["note"].startswith(f"{cut['total'] - 1} rows are missing in the API's results")
+
+
+async def test_a_batch_in_a_status_that_nobody_knows_is_not_told_as_one_that_runs(
+    maker: Assistant, sandbox: Sandbox
+) -> None:
+    id = (await maker.facts("create_batch", rows=rows(sandbox)))["batch_id"]
+    odd: Facts = {"id": id, "status": "CANCELLED"}
+    sandbox.add_fault(Fault(method="GET", path=f"/v2/batch/{id}", status=200, body=odd))
+    told = await maker.facts("get_batch", batch_id=id)
+    assert "This status is not known here" in told["next_step"]
+
+
 async def test_an_id_that_is_no_batch_is_told_where_the_batches_are(maker: Assistant) -> None:
     refused = await maker.error("get_batch", batch_id="nope")
     assert refused.code == "not_found"
