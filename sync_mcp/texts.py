@@ -121,9 +121,9 @@ def without_quotes(text: str) -> str:
     return text.translate(_QUOTES)
 
 
-def in_quotes(text: str) -> str:
+def in_quotes(text: str, limit: int = PIECE_LIMIT) -> str:
     """Return another's text as it stands in a question: bounded, in quotes that it cannot close."""
-    plain = clean(without_quotes(without_queries(clean(text, 4 * PIECE_LIMIT))), PIECE_LIMIT)
+    plain = clean(without_quotes(without_queries(clean(text, 4 * limit))), limit)
     return f'"{plain}"'
 
 

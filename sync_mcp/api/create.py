@@ -172,6 +172,9 @@ class _Resolver(Generic[JobT]):
             raise NotSent("It may not be sent any more by this call.")
         await self._book.note("sends")
         left = self._budget.seconds_left
+        if not self._kind.leaves_no_trace:
+            # A create in doubt needs time for a look at the list. Without one the answer is all there is.
+            left = min(_SEND_SECONDS, max(left - SEARCH_SECONDS, left / 2))
         # From here on the API may have it, even if the call is cancelled on the way.
         self._sends += 1
         before, since = self._create.sends.sent_at, self._create.seconds_since_send
@@ -182,8 +185,7 @@ class _Resolver(Generic[JobT]):
                     self._call,
                     self._budget,
                     self._options,
-                    # A create in doubt needs time for a look at the list.
-                    send_seconds=min(_SEND_SECONDS, max(left - SEARCH_SECONDS, left / 2)),
+                    send_seconds=left,
                 )
         except APIConnectionError:
             self._sends -= 1

@@ -89,7 +89,7 @@ class Search(Generic[JobT]):
             return Finding(reason="list_unreadable", failure=failure)
         if self._kind.listed is not None:
             return Finding()
-        return Finding(reason="no_list" if self._kind.keeps_keys else "untraceable")
+        return Finding(reason="untraceable" if self._kind.leaves_no_trace else "no_list")
 
     async def _find_named(self) -> JobT | DoubtReason | None:
         """Return the job that the API named, or why it is not taken; None where it named none."""

@@ -114,6 +114,11 @@ class JobKind(Generic[_JobT_co]):
     refused_by: Sequence[str] = ()
 
     @property
+    def leaves_no_trace(self) -> bool:
+        """Whether nobody can find out what came of one whose answer was lost."""
+        return self.listed is None and not self.keeps_keys
+
+    @property
     def is_exported(self) -> bool:
         """Whether the API's export of finished jobs has them."""
         return self.listed is not None and self.listed.is_exported

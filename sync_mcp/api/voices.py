@@ -19,7 +19,7 @@ from sync_mcp.texts import VOICE_NAME_LIMIT, fold_words, plain_id, safe
 
 _SEARCH_LIMIT = 80
 _LONGEST_NAME = 100
-_LONGEST_CONSENT = 300
+LONGEST_CONSENT = 300
 _LEAST_WORDS = 3
 """A bare yes names nobody."""
 # Whoever looks for a voice says these too, and they tell none from another.
@@ -213,8 +213,8 @@ def faults_of_clone(name: str, consent: str) -> Iterator[str]:
     """Yield what is wrong with a clone's name, and with what is told of the owner's consent."""
     if not 1 <= len(name.strip()) <= _LONGEST_NAME:
         yield f"name must have 1 to {_LONGEST_NAME} characters."
-    if len(consent) > _LONGEST_CONSENT:
-        yield f"consent has more than {_LONGEST_CONSENT} characters: say it shorter."
+    if len(consent) > LONGEST_CONSENT:
+        yield f"consent has more than {LONGEST_CONSENT} characters: say it shorter."
     elif len(consent.split()) < _LEAST_WORDS:
         yield (
             "consent must say in words whose voice it is and that they agreed to it being cloned, such as "

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,7 @@ from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.formats import HEAD_BYTES, MediaKind
 from sync_mcp.api.uploads import OnProgress, Transfer, open_file
 from sync_mcp.background.work import Work
-from sync_mcp.errors import FileRefused, Handle, UnderWay
+from sync_mcp.errors import APIResponseError, FileRefused, Handle, UnderWay
 from sync_mcp.media.decoding.findings import MediaInfo
 from sync_mcp.media.decoding.look import is_available, look
 from sync_mcp.media.links import check_head
@@ -28,6 +29,9 @@ LARGEST_COPY_BYTES = 1024**3
 LARGEST_LOOK_BYTES = 200 * 1024**2
 """The most that is fetched from the network only to see how long it is."""
 _NAME_LIMIT = 80
+_NOT_TO_BE_HAD = (
+    "Tell the user that the link does not give the file. Give a URL that anybody can fetch, or a path."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +165,15 @@ class LocalReader:
         """
 
         async def copy(on_progress: OnProgress) -> tuple[Asset, MediaInfo | None]:
-            async with temporary_copy(
-                sync, url, limit_bytes=LARGEST_COPY_BYTES, on_progress=on_progress
-            ) as path:
+            fetched = temporary_copy(sync, url, limit_bytes=LARGEST_COPY_BYTES, on_progress=on_progress)
+            async with AsyncExitStack() as stack:
+                try:
+                    path = await stack.enter_async_context(fetched)
+                except APIResponseError as error:
+                    if error.status is not None:
+                        # No storage of the API's has said so, but whoever the user's link leads to.
+                        error.advise(next_step=_NOT_TO_BE_HAD)
+                    raise
                 called = name or _name_in(url) or "media"
                 async with open_file(path, called) as file:
                     found = file.format(kind).kind

@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class SavedSound:
     """A sound that was fetched, and where it is now."""
 
     path: Path | None
-    """None where nothing can be saved on this machine."""
+    """None where nothing can be saved on this machine, or not as it was asked."""
     size: int
     """Bytes."""
     duration_seconds: float | None
@@ -39,6 +39,8 @@ class SavedSound:
     """Why it is no asset."""
     note: str | None
     """What is wrong with it."""
+    refusal: FileRefused | None = None
+    """Why it could not be saved as it was asked."""
 
 
 async def save_sound(
@@ -54,11 +56,11 @@ async def save_sound(
 ) -> SavedSound:
     """Fetch a sound, save it where `path` says, as `stem` and its ending in a folder, and upload it.
 
-    Where the same content has the name already, that is the answer. Where nothing may be saved, it is an
-    asset alone.
+    Where the same content has the name already, that is the answer. Where nothing may be saved, or not as it
+    is asked, it is an asset alone: the API may tell a sound that is paid for only once.
 
     Raises:
-        FileRefused: another file has the name and may not be overwritten, or it cannot be written.
+        FileRefused: it is no file that can be kept.
         APIConnectionError, APITimeoutError, APIResponseError: it could not be had.
     """
     try:
@@ -66,19 +68,25 @@ async def save_sound(
     except FileRefused as error:
         raise APIResponseError("What the API gives as the speech is no sound.") from error
     name = f"{stem}{format.endings[0]}"
-    destination = await run_sync(roots.destination, path, name) if roots.can_save else None
-    async with _fetch(sync, url, destination, on_progress) as part:
-        size = await run_sync(lambda: part.stat().st_size)
-        info = await look(part) if is_available() else None
-        seconds = info.duration_seconds if info else None
-        where = part
-        if destination is not None:
-            if not await _has_content(destination, part):
-                await run_sync(partial(check_destination, destination, overwrite=overwrite))
-                await run_sync(partial(_move, part, destination, roots, overwrite=overwrite))
-            where = destination
-        asset, fault = await _keep(sync, where, name, on_progress)
-    return SavedSound(destination, size, seconds, asset, fault, _fault_of_length(seconds, told_seconds))
+
+    async def save(destination: Path | None) -> SavedSound:
+        async with _fetch(sync, url, destination, on_progress) as part:
+            size = await run_sync(lambda: part.stat().st_size)
+            info = await look(part) if is_available() else None
+            seconds = info.duration_seconds if info else None
+            where = part
+            if destination is not None:
+                if not await _has_content(destination, part):
+                    await run_sync(partial(check_destination, destination, overwrite=overwrite))
+                    await run_sync(partial(_move, part, destination, roots, overwrite=overwrite))
+                where = destination
+            asset, fault = await _keep(sync, where, name, on_progress)
+        return SavedSound(destination, size, seconds, asset, fault, _fault_of_length(seconds, told_seconds))
+
+    try:
+        return await save(await run_sync(roots.destination, path, name) if roots.can_save else None)
+    except FileRefused as error:
+        return replace(await save(None), refusal=error)
 
 
 @asynccontextmanager

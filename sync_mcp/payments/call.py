@@ -58,6 +58,7 @@ class PaidCall(Generic[JobT_co]):
         notes: what is put to the user with the question.
         voice_names: what voices are called in it, by their ids.
         on_begin: called before anything can be paid.
+        on_made: called with the job as soon as it is made, also where nobody waits for the call any more.
         slot_until: until when, on anyio's clock, it waits for one of the account's jobs to end where all
             slots are taken, and for as long as a 429 asks.
         watcher: the account's, where it has one.
@@ -87,6 +88,7 @@ class PaidCall(Generic[JobT_co]):
     notes: Sequence[str] = ()
     voice_names: Mapping[str, str] = field(default_factory=dict[str, str])
     on_begin: Callable[[], None] | None = None
+    on_made: Callable[[Job], None] | None = None
     slot_until: float = -math.inf
     watcher: Watcher | None = None
     ends_at: float = math.inf

@@ -345,13 +345,12 @@ class Guard:
             now = instant(sync).seconds
             await do_in_thread(partial(self.ledger.delete_job, entry.id, generation_id=id, now=now))
 
-    async def explain_missing(self, sync: AsyncSync, generation_id: str) -> NotVisibleYet | None:
-        """Return what the ledger says of a video that the API does not show; None where it knows none.
-
-        Of another account's job nothing is said.
-        """
+    async def explain_missing(
+        self, sync: AsyncSync, generation_id: str, kind: str = FIRST_KIND
+    ) -> NotVisibleYet | None:
+        """Return what the ledger says of this account's job of a kind that the API does not show, if any."""
         entry = await self._maker_of(sync, generation_id)
-        if entry is None or entry.kind != FIRST_KIND or entry.state in ("deleted", "refused"):
+        if entry is None or entry.kind != kind or entry.state in ("deleted", "refused"):
             return None
         return not_visible(entry, instant(sync).seconds) if await self._is_own(sync, entry) else None
 

@@ -218,6 +218,8 @@ class Quote:
     """The newest entry when the user was told: of what was made later they do not know."""
     used_by: int | None = None
     """The entry that it was used for."""
+    avowal: str | None = None
+    """What the user says by their yes beside that it may be paid, as they were told."""
 
 
 METADATA = MetaData()

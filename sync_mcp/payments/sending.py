@@ -45,6 +45,8 @@ async def send(call: PaidCall[Job], book: LedgerBook, act: PaidAct[Job]) -> Made
         task_group.cancel_scope.cancel()
     assert result is not None
     if not isinstance(result, BaseException):
+        if call.on_made is not None:
+            call.on_made(result)
         return await _accept(book, result)
     if isinstance(result, OutcomeUnknown):
         hindrance = await book.hindrance()

@@ -36,6 +36,10 @@ async def make_request(
     """
     fields.setdefault("model", choose_model(fields))
     faults = [fault for number, item in enumerate(fields["input"]) for fault in _find_misplaced(item, number)]
+    edit_id = fields.get("dialogue_edit", {}).get("id")
+    if edit_id is not None and not plain_id(edit_id):
+        shown = clean(edit_id, _SHOWN_ID)
+        faults.append(f"dialogue_edit_id {shown!r} can be no id: copy it whole from edit_dialogue.")
     told: set[str] = set()
     for number, item in enumerate(fields["input"]):
         place = f"input[{number}]"

@@ -72,6 +72,8 @@ class Account:
         """What goes on when the call that began it has ended."""
         self.outputs = OwnOutputs(self._api_host, self._knows_job)
         """The output URLs that were told."""
+        self.unsaved_sounds = dict[str, str]()
+        """The URLs of speech that the API told once, by its id, until it is an asset."""
 
     @property
     def client(self) -> AsyncSync:
@@ -148,10 +150,13 @@ class Account:
             f"audio {base}/samples/speech.wav, video with speech to dub {base}/samples/speaking.mp4"
         )
 
-    async def explain_missing(self, generation_id: str) -> SyncError | None:
-        """Return what the ledger says of a job that the API does not show; None where it knows none."""
+    async def explain_missing(self, job_id: str, kind: str = "generation") -> SyncError | None:
+        """Return what the ledger says of a job that the API does not show; None where it knows none.
+
+        `kind` is as it stands in the ledger.
+        """
         try:
-            return await self._process.guard.explain_missing(self.client, generation_id)
+            return await self._process.guard.explain_missing(self.client, job_id, kind)
         except LedgerError as error:
             logger.warning("what the ledger says of a job cannot be told: %s", error)
             return None

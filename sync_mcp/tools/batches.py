@@ -17,6 +17,7 @@ from sync_mcp.api.batches import (
     check_rows,
     make_batch_request,
 )
+from sync_mcp.api.models import RUNNING_STATUSES
 from sync_mcp.errors import InvalidRequestError, LedgerError, NotFoundError, SyncError
 from sync_mcp.media.tables import save_table
 from sync_mcp.payments.acts.act import COMPLETED
@@ -34,6 +35,7 @@ from sync_mcp.tools.batch import (
     RowArguments,
 )
 from sync_mcp.tools.context import CallContext
+from sync_mcp.tools.job_answers import STRANGE
 from sync_mcp.tools.paid_calls import advise_without_estimate, call_of_act, check_answer, tell_how
 from sync_mcp.tools.requests import read_request
 
@@ -92,13 +94,15 @@ async def get_batch(context: CallContext, arguments: GetBatchArguments) -> Batch
     try:
         batch = await client.batches.get(id, request_options=context.reading)
     except NotFoundError as error:
-        raise error.advise(
+        raise await context.account.explain_missing(id, BatchAct.kind) or error.advise(
             message="This account has no batch by this id.",
             next_step="Copy the batch_id whole: get_batch without it lists the newest.",
         ) from None
     answer = BatchAnswer(status=_status(batch), created_at=_moment(batch), next_step=_LOOK)
     _put_counts(answer, batch)
     if not batch.finished:
+        if answer.status not in RUNNING_STATUSES:
+            answer.next_step = f"{STRANGE}: get_batch does."
         if destination is not None:
             answer.note = "Nothing was saved: the results come once all its rows have ended."
         return answer
@@ -107,7 +111,17 @@ async def get_batch(context: CallContext, arguments: GetBatchArguments) -> Batch
         answer.cost_usd = float(entry.cost_usd)
     elif entry is not None and entry.estimate_usd is not None:
         answer.estimated_cost_usd = float(entry.estimate_usd)
-    results = await client.batches.results(id, request_options=context.reading)
+    try:
+        results = await client.batches.results(id, request_options=context.reading)
+    except NotFoundError as error:
+        raise error.advise(
+            message="This batch has ended, and the API does not show its results.",
+            next_step="Tell the user, and call get_batch again in a while.",
+        ) from None
+    missing = (answer.total or 0) - len(results)
+    if missing > 0:
+        rows = count_of(missing, "row is", "rows are")
+        answer.note = f"{rows} missing in the API's results, whatever became of them."
     unmade = [row for row in results if row.status != COMPLETED]
     answer.rows = [_tell_row(row) for row in unmade[:_ROWS_SHOWN]] or None
     answer.rows_left_out = max(0, len(unmade) - _ROWS_SHOWN) or None

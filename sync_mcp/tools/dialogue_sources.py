@@ -1,6 +1,8 @@
 """What a dialogue tool is asked about: a video or recording that becomes an asset, and its words."""
 
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
@@ -13,7 +15,7 @@ from sync_mcp.api.assets import Asset
 from sync_mcp.api.models import LocalMedia
 from sync_mcp.api.polling import PolledJob
 from sync_mcp.api.transcriptions import Transcript, Transcription
-from sync_mcp.errors import InvalidRequestError, SyncError
+from sync_mcp.errors import FileRefused, InvalidRequestError, SyncError
 from sync_mcp.media.small_files import SmallFile, save_text
 from sync_mcp.payments.files import content_of
 from sync_mcp.requests.lookups import find_url_fault
@@ -142,7 +144,19 @@ async def save_transcript(context: CallContext, transcript: Transcript, save_as:
     forms = {".srt": transcript.to_srt, ".vtt": transcript.to_vtt, ".txt": transcript.to_text}
     roots = context.account.roots
     destination = await run_sync(roots.destination, save_as, f"dialogue{ending}")
-    return await save_text(forms[ending](), destination, roots)
+    with advise_another_name():
+        return await save_text(forms[ending](), destination, roots)
+
+
+@contextmanager
+def advise_another_name() -> Generator[None]:
+    """Have a name that another file has say what to do where none is overwritten."""
+    try:
+        yield
+    except FileRefused as error:
+        if error.code == "file_exists":
+            error.advise(next_step="Name another file in save_as, or ask the user to move that one away.")
+        raise
 
 
 def check_ending(save_as: str | None, *endings: str) -> None:

@@ -156,9 +156,13 @@ def _with_output(can_save: bool, *, is_saved: bool) -> str:
     return f"{ways} the user output_url letter for letter; {fresh}"
 
 
-_STRANGE = (
+STRANGE = (
     "This status is not known here: the job may have ended, or run still. Tell the user, and look again in a "
-    "while; do not create it again by yourself. Once it has lasted a day and its cost is told, the same "
+    "while"
+)
+"""What is said of a job of any kind in such a status, up to how it is looked at."""
+_STRANGE = (
+    f"{STRANGE}; do not create it again by yourself. Once it has lasted a day and its cost is told, the same "
     "create_generation call makes a new one, and asks the user first unless this one was free."
 )
 _AFTER_FAILURE = {

@@ -63,13 +63,19 @@ class _Kind(Generic[_JobT]):
             jobs = self.jobs_of(context.account.client)
             return self._as_generation(await jobs.get(id, request_options=context.reading))
         except SyncError as error:
-            return error
+            return await self._explain(context, id, error) if entry is not None else error
 
     async def wait(self, context: CallContext, id: str, seconds: float) -> Outcome:
         try:
             return self._as_generation(await self.jobs_of(context.account.client).wait(id, seconds))
         except SyncError as error:
             return error
+
+    async def _explain(self, context: CallContext, id: str, error: SyncError) -> SyncError:
+        """Return what the ledger says of a job that it knows and the API does not show, else the error."""
+        if self.act is None or not is_no_job(error):
+            return error
+        return await context.account.explain_missing(id, self.act.kind) or error
 
     def _as_generation(self, job: _JobT) -> Generation:
         """Return a job in the words in which generations are told."""

@@ -1,7 +1,7 @@
 """A tool's arguments as a paid call: whose yes counts for it, and what the user is told before."""
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import TypeVar
@@ -71,6 +71,7 @@ def call_of_act(
     max_cost_usd: Decimal | None = None,
     files: InputFiles | None = None,
     notes: Sequence[str] = (),
+    on_made: Callable[[Job], None] | None = None,
 ) -> PaidCall[JobT]:
     """Return the call of a tool that pays for something other than a video."""
     account = context.account
@@ -88,6 +89,7 @@ def call_of_act(
         notes=notes,
         voice_names=account.lists.voice_names,
         on_begin=context.payment.begin,
+        on_made=on_made,
         ends_at=context.answer_at,
         caller=context.caller,
     )

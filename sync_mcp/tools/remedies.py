@@ -272,7 +272,7 @@ _ADDED: Mapping[Code, str] = {
 """Who helps, by code, where an error's own words name nobody."""
 
 _NAMES_SOMEBODY = re.compile(
-    r"\b(?:(?:[a-z]+_)+(?:batch|generations?|costs?|assets?|projects?|voices?|speech|models|account|usage"
+    r"\b(?:transcribe|(?:[a-z]+_)+(?:batch|generations?|costs?|assets?|projects?|voices?|speech|models|account|usage"
     r"|ledger|dialogue|dialogue_edit)|[A-Z]+_[A-Z_]+|users?|[Ss]upport)\b"
 )
 

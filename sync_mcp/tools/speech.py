@@ -1,15 +1,21 @@
 """The run of create_speech: a script, its terms, the job that came of it, and its sound."""
 
 import logging
+from functools import partial
 
+from anyio.to_thread import run_sync
+
+from sync_mcp.api.models import RUNNING_STATUSES
 from sync_mcp.api.speech import Speech, make_speech_request
 from sync_mcp.api.uploads import OnProgress
-from sync_mcp.errors import InvalidRequestError, LedgerError, NoOutput, SyncError
+from sync_mcp.errors import APIResponseError, InvalidRequestError, LedgerError, NoOutput, SyncError
 from sync_mcp.media.saving_sound import SavedSound, save_sound
+from sync_mcp.payments.acts.act import Job
 from sync_mcp.payments.acts.speech import SOUND, SpeechAct
 from sync_mcp.requests.lookups import match_voices
-from sync_mcp.texts import FAULT_LIMIT, ID_LIMIT, SAYING_LIMIT, WORD_LIMIT, clean, plain_id, safe
+from sync_mcp.texts import FAULT_LIMIT, ID_LIMIT, SAYING_LIMIT, WORD_LIMIT, clean, format_id, plain_id, safe
 from sync_mcp.tools.context import ANSWER_SECONDS, CallContext
+from sync_mcp.tools.job_answers import STRANGE
 from sync_mcp.tools.paid_calls import advise_without_estimate, call_of_act, check_answer, tell_how
 from sync_mcp.tools.progress import transfer_reporter
 from sync_mcp.tools.remedies import api_remedy
@@ -18,6 +24,11 @@ from sync_mcp.tools.voices import SpeechAnswer, SpeechArguments
 _SAVING_SECONDS = 10.0
 """What is left of a call for the sound, once the speech was waited for."""
 _PATH_LIMIT = 4096
+_MOST_REMEMBERED = 100
+_GONE = (403, 404, 410)
+"""How a storage says that a URL is good no more."""
+_SOME_NAME = "speech.wav"
+"""Stands for the name of a sound whose format is not known before it is made."""
 _RUNS = (
     "It runs still: make exactly the same create_speech call again, which waits for it, saves it and pays "
     "nothing; wait_for_generations with its speech_id waits too."
@@ -28,7 +39,10 @@ logger = logging.getLogger("sync_mcp.tools")
 
 
 async def create_speech(context: CallContext, arguments: SpeechArguments) -> SpeechAnswer:
-    client, guard = context.account.client, context.process.guard
+    client, guard, roots = context.account.client, context.process.guard, context.account.roots
+    if roots.can_save:
+        # Where nothing can be saved, that is said before anything is paid.
+        await run_sync(roots.destination, arguments.path, _SOME_NAME)
     request = make_speech_request(
         arguments.script, arguments.voice_id, arguments.stability, arguments.similarity_boost
     )
@@ -47,6 +61,7 @@ async def create_speech(context: CallContext, arguments: SpeechArguments) -> Spe
         take=arguments.take,
         quote_id=arguments.quote_id,
         max_cost_usd=arguments.max_cost_usd,
+        on_made=partial(_remember, context.account.unsaved_sounds),
     )
     with advise_without_estimate():
         await check_answer(context, call)
@@ -70,8 +85,18 @@ async def create_speech(context: CallContext, arguments: SpeechArguments) -> Spe
             raise
     elif speech.finished:
         await _tell_failure(context, speech, answer)
+    elif speech.status not in RUNNING_STATUSES:
+        answer.next_step = f"{STRANGE}: the same create_speech call does, and pays nothing unasked."
     answer.note = " ".join(notes) or None
     return answer
+
+
+def _remember(sounds: dict[str, str], job: Job) -> None:
+    """Keep where a sound lies that may be told once: whoever waits for it may be gone by now."""
+    if isinstance(job, Speech) and job.url:
+        sounds[job.id] = job.url
+        while len(sounds) > _MOST_REMEMBERED:
+            del sounds[next(iter(sounds))]
 
 
 async def _wait(context: CallContext, speech: Speech) -> Speech:
@@ -95,19 +120,29 @@ async def _save(
     """Save the sound, put where it is into the answer, and return what is to be told of it."""
     account = context.account
     client, stem = account.client, f"speech-{plain_id(speech.id) or 'sync'}"
-    url = speech.url or await _url_of_asset(context, speech)
 
     async def work(on_progress: OnProgress) -> SavedSound:
-        return await save_sound(
-            client,
-            url,
-            account.roots,
-            arguments.path,
-            stem=stem,
-            told_seconds=speech.duration,
-            overwrite=arguments.overwrite,
-            on_progress=on_progress,
-        )
+        url = speech.url or await _find_url(context, speech)
+        try:
+            saved = await save_sound(
+                client,
+                url,
+                account.roots,
+                arguments.path,
+                stem=stem,
+                told_seconds=speech.duration,
+                overwrite=arguments.overwrite,
+                on_progress=on_progress,
+            )
+        except APIResponseError as error:
+            if error.status in _GONE:
+                account.unsaved_sounds.pop(speech.id, None)
+            raise
+        # By the one who saves it: the call that waits for it may be over by then.
+        await _note_saved(context, speech, saved)
+        if saved.asset is not None:
+            account.unsaved_sounds.pop(speech.id, None)
+        return saved
 
     key = ("sound", client.base_url, client.key_fingerprint, speech.id, arguments.path, arguments.overwrite)
     try:
@@ -116,7 +151,11 @@ async def _save(
         )
     finally:
         account.work.forget(key)
-    await _note_saved(context, speech, saved)
+    if saved.refusal is not None:
+        if saved.asset is not None:
+            kept = f"{saved.refusal.message} It is kept as asset {format_id(saved.asset.id)} all the same."
+            saved.refusal.advise(message=kept)
+        raise saved.refusal
     answer.path = clean(str(saved.path), _PATH_LIMIT) if saved.path else None
     answer.asset_id = safe(saved.asset.id, ID_LIMIT) if saved.asset else None
     answer.bytes = saved.size
@@ -127,8 +166,11 @@ async def _save(
     return [text for text in (saved.note, fault) if text]
 
 
-async def _url_of_asset(context: CallContext, speech: Speech) -> str:
+async def _find_url(context: CallContext, speech: Speech) -> str:
     """Return where the sound of a speech lies that the API does not keep as a job."""
+    told = context.account.unsaved_sounds.get(speech.id)
+    if told is not None:
+        return told
     if speech.asset_id:
         asset = await context.account.client.assets.get(speech.asset_id, request_options=context.reading)
         if asset.url:

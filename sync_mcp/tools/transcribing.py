@@ -1,9 +1,11 @@
 """The run of transcribe: the words of a source, as many as a host shows whole, and all of them as a file."""
 
+import math
 from collections.abc import Sequence
 
 from pydantic import JsonValue
 
+from sync_mcp.api.models import RUNNING_STATUSES
 from sync_mcp.api.transcriptions import Transcript, Transcription, TranscriptSegment, Word
 from sync_mcp.texts import ID_LIMIT, WORD_LIMIT, plain_id, safe
 from sync_mcp.tools.context import CallContext
@@ -16,6 +18,7 @@ from sync_mcp.tools.dialogue_sources import (
     save_transcript,
     tell_saved,
 )
+from sync_mcp.tools.job_answers import STRANGE
 
 _ROWS_CHARACTERS = 6_000
 _ROW_WORDS = 40
@@ -50,7 +53,9 @@ async def transcribe(context: CallContext, arguments: TranscribeArguments) -> Tr
     steps: list[str] = []
     if goes_on_at is not None:
         steps.append(f"For the words after these, call transcribe again with from_seconds {goes_on_at:g}.")
-    if asset.type == "VIDEO":
+    if not transcript.to_text():
+        steps.append("Nothing is said in it: tell the user.")
+    elif asset.type == "VIDEO":
         steps.append("To change what it says: edit_dialogue with this asset_id.")
     if saved is None:
         steps.append("save_as saves it as .srt, .vtt or .txt.")
@@ -61,8 +66,10 @@ async def transcribe(context: CallContext, arguments: TranscribeArguments) -> Tr
 
 
 def _without_words(answer: TranscribeAnswer, job: Transcription) -> TranscribeAnswer:
-    if not job.finished:
+    if job.status in RUNNING_STATUSES:
         answer.next_step = "Not finished: make exactly this call again, it goes on with the same one."
+    elif not job.finished:
+        answer.next_step = f"{STRANGE}: exactly this call does."
     else:
         answer.api_code = safe(job.error_code, WORD_LIMIT) if job.error_code else None
         answer.next_step = _WHY.get(job.error_code or "", "It cannot be transcribed: tell the user.")
@@ -71,18 +78,21 @@ def _without_words(answer: TranscribeAnswer, job: Transcription) -> TranscribeAn
 
 def _rows(transcript: Transcript, from_seconds: float) -> tuple[list[SpokenRow], float | None]:
     """Return what is said from a time on, as much as fits, and when the rest begins."""
-    rows: list[SpokenRow] = []
-    room = _ROWS_CHARACTERS
+    parts: list[tuple[TranscriptSegment, Sequence[Word]]] = []
     for segment in transcript.segments:
         words = [word for word in segment.words if word.end_ms >= 1000 * from_seconds and word.text.strip()]
-        for first in range(0, len(words), _ROW_WORDS):
-            part = words[first : first + _ROW_WORDS]
-            row = _row(segment, part)
-            length = len(row.model_dump_json(exclude_none=True))
-            if rows and length > room:
-                return rows, _seconds(part[0].start_ms)
-            room -= length
-            rows.append(row)
+        parts += [(segment, words[at : at + _ROW_WORDS]) for at in range(0, len(words), _ROW_WORDS)]
+    # Speakers may speak at once: what is left out must not begin before what is shown.
+    parts.sort(key=lambda part: part[1][0].start_ms)
+    rows: list[SpokenRow] = []
+    room = _ROWS_CHARACTERS
+    for segment, words in parts:
+        row = _row(segment, words)
+        length = len(row.model_dump_json(exclude_none=True))
+        if rows and length > room:
+            return rows, math.floor(words[0].start_ms / 10) / 100
+        room -= length
+        rows.append(row)
     return rows, None
 
 

@@ -26,13 +26,22 @@ def make_edits(transcript: Transcript, changes: Sequence[ChangeArguments]) -> li
     """
     faults: list[str] = []
     edits: list[Edit] = []
+    touched: dict[str, str] = {}
     for number, change in enumerate(changes):
         place = f"changes[{number}]"
         try:
             words = _words_of(transcript, change, place)
-            edits += _edits_of(words, change, place)
+            made = list(_edits_of(words, change, place))
         except InvalidRequestError as error:
             faults += error.faults
+            continue
+        edits += made
+        ids = [id for edit in made for id in _ids_of(edit)]
+        twice = next((id for id in ids if id in touched), None)
+        if twice is not None:
+            both = f"{touched[twice]} and {place}"
+            faults.append(f"{both} are of the same word {plain_id(twice) or '?'}: make one of them.")
+        touched |= dict.fromkeys(ids, place)
     if not faults and len(edits) > MOST_EDITS:
         faults = [
             f"They are {len(edits)} edits of words, and {MOST_EDITS} go into one preview: make several."
@@ -41,6 +50,10 @@ def make_edits(transcript: Transcript, changes: Sequence[ChangeArguments]) -> li
     if faults:
         raise InvalidRequestError(faults)
     return edits
+
+
+def _ids_of(edit: Edit) -> Sequence[str]:
+    return [edit.word_id] if isinstance(edit, WordChange) else edit.word_ids
 
 
 def _words_of(transcript: Transcript, change: ChangeArguments, place: str) -> Sequence[Word]:
@@ -56,7 +69,7 @@ def _words_of(transcript: Transcript, change: ChangeArguments, place: str) -> Se
                 f"{place}.word_ids: the transcript has no {', '.join(unknown[:_PLACES_SHOWN])}; transcribe "
                 "tells the ids."
             )
-        found = sorted(known[id] for id in ids)
+        found = sorted({known[id] for id in ids})
         if found != list(range(found[0], found[0] + len(found))):
             raise InvalidRequestError(f"{place}.word_ids do not stand in a row: make a change of each row.")
         return said[found[0] : found[-1] + 1]
@@ -78,18 +91,19 @@ def _words_of(transcript: Transcript, change: ChangeArguments, place: str) -> Se
 
 def _edits_of(words: Sequence[Word], change: ChangeArguments, place: str) -> Iterator[Edit]:
     """Yield the edits that make these words what they are to be: word by word, as far as they go."""
-    if change.replacement is None:
-        if change.pronunciation is not None:
+    texts = (change.replacement or "").split()
+    pronunciation = (change.pronunciation or "").strip() or None
+    if not texts:
+        if pronunciation is not None:
             raise InvalidRequestError(f"{place} removes words: there is no pronunciation to it.")
         yield WordRemoval(word_ids=[word.id for word in words])
         return
-    texts = change.replacement.split()
     rest = list(words)
     while len(rest) > 1 and len(texts) > 1 and _fold(rest[0].text) == _fold(texts[0]):
         rest, texts = rest[1:], texts[1:]
     while len(rest) > 1 and len(texts) > 1 and _fold(rest[-1].text) == _fold(texts[-1]):
         rest, texts = rest[:-1], texts[:-1]
-    if change.pronunciation is not None and len(rest) > 1:
+    if pronunciation is not None and len(rest) > 1:
         raise InvalidRequestError(
             f"{place} changes {len(rest)} words: pronunciation goes with one, so make a change of each."
         )
@@ -97,13 +111,13 @@ def _edits_of(words: Sequence[Word], change: ChangeArguments, place: str) -> Ite
     said = [*texts[: len(rest) - 1], " ".join(texts[len(rest) - 1 :])] if len(texts) >= len(rest) else texts
     new = {word.id: _punctuate(text, word) for word, text in zip(rest, said, strict=False)}
     differing = [word.id for word in rest[: len(said)] if new[word.id] != word.text.strip()]
-    if change.pronunciation is not None:
+    if pronunciation is not None:
         # The same word, said in another way.
         differing = [rest[0].id]
     if not differing and len(said) == len(rest):
         raise InvalidRequestError(f"{place} changes nothing: that is what is said.")
     for id in differing:
-        yield WordChange(word_id=id, replacement=new[id], pronunciation=change.pronunciation)
+        yield WordChange(word_id=id, replacement=new[id], pronunciation=pronunciation)
     if len(said) < len(rest):
         yield WordRemoval(word_ids=[word.id for word in rest[len(said) :]])
 

@@ -203,3 +203,13 @@ async def test_one_kind_in_doubt_does_not_keep_the_job_of_another_from_its_creat
     with pytest.raises(OutcomeUnknown):
         await say(client)
     assert (await make(client)).id == "job-1"
+
+
+async def test_where_only_the_answer_tells_what_was_made_it_is_waited_for_as_long_as_there_is_time(
+    serve: Serve, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is kept of the time for a look at a list: there is none.
+    monkeypatch.setattr("sync_mcp.api.create._SEND_SECONDS", 0.0)
+    server = serve(answer(202, speech()))
+    assert (await say(client_of(server), UNKEPT)).id == "speech-1"
+    assert asked(server) == [MADE]

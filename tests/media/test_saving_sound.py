@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_mcp import APIResponseError, AsyncSync, FileRefused
+from sync_mcp import APIResponseError, AsyncSync
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.media.saving_sound import SavedSound, save_sound
 from sync_mcp.sandbox import Fault, Sandbox
@@ -48,12 +48,15 @@ async def test_a_sound_that_cannot_be_uploaded_is_on_the_disk_all_the_same(
     assert saved.fault is not None
 
 
-async def test_another_file_of_that_name_stays(sync: AsyncSync, sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_another_file_of_that_name_stays_and_the_sound_is_an_asset_all_the_same(
+    sync: AsyncSync, sandbox: Sandbox, tmp_path: Path
+) -> None:
     mine = tmp_path / "hello.wav"
     mine.write_bytes(b"mine")
-    with pytest.raises(FileRefused) as refused:
-        await save(sync, sandbox.samples.audio, tmp_path)
-    assert (refused.value.code, mine.read_bytes()) == ("file_exists", b"mine")
+    saved = await save(sync, sandbox.samples.audio, tmp_path)
+    assert saved.refusal is not None
+    assert (saved.refusal.code, mine.read_bytes(), saved.path) == ("file_exists", b"mine", None)
+    assert saved.asset is not None
 
 
 async def test_what_is_no_sound_is_not_saved(sync: AsyncSync, sandbox: Sandbox, tmp_path: Path) -> None:

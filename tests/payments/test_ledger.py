@@ -918,7 +918,7 @@ def _take_back_to_version_6(older: sqlite3.Connection) -> None:
         older.execute(f"DROP INDEX {index}")
     for column in ("kind", "principal"):
         older.execute(f"ALTER TABLE entries DROP COLUMN {column}")
-    for column in ("consent", "paid_before", "known_until", "used_by"):
+    for column in ("consent", "paid_before", "known_until", "used_by", "avowal"):
         older.execute(f"ALTER TABLE quotes DROP COLUMN {column}")
     for trigger in ("day_added", "day_changed", "day_deleted"):
         older.execute(f"DROP TRIGGER {trigger}")

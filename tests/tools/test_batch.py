@@ -165,6 +165,43 @@ async def test_a_batch_that_has_ended_is_told_so_by_the_same_call(maker: Assista
     assert again["next_step"].startswith("It has ended: get_batch")
 
 
+async def test_a_batch_of_the_ledgers_making_is_not_called_a_wrong_id_where_the_api_does_not_show_it(
+    maker: Assistant, sandbox: Sandbox
+) -> None:
+    made = await maker.facts("create_batch", rows=rows(sandbox))
+    gone: Facts = {"statusCode": 404, "message": "no"}
+    sandbox.add_fault(Fault(method="GET", path="/v2/batch/*", status=404, body=gone, times=None))
+    hidden = await maker.error("get_batch", batch_id=made["batch_id"])
+    assert (hidden.code, hidden.money_spent) == ("generation_not_visible", "yes")
+
+
+async def test_results_that_are_not_there_or_not_whole_are_told_as_that(
+    maker: Assistant, sandbox: Sandbox
+) -> None:
+    id = (await maker.facts("create_batch", rows=rows(sandbox)))["batch_id"]
+    sandbox.advance(900)
+    results = f"/v2/batches/{id}/result"
+    none: Facts = {"message": "no", "statusCode": 404}
+    sandbox.add_fault(Fault(method="GET", path=results, status=404, body=none, times=None))
+    gone = await maker.error("get_batch", batch_id=id)
+    assert "has ended, and the API does not show its results" in gone.text
+    line = '{"request_id": "r1", "status": "COMPLETED"}'
+    sandbox.clear_faults()
+    sandbox.add_fault(Fault(method="GET", path="/batch-results/*", status=200, body=line, times=None))
+    cut = await maker.facts("get_batch", batch_id=id)
+    assert cut["note"].startswith(f"{cut['total'] - 1} rows are missing in the API's results")
+
+
+async def test_a_batch_in_a_status_that_nobody_knows_is_not_told_as_one_that_runs(
+    maker: Assistant, sandbox: Sandbox
+) -> None:
+    id = (await maker.facts("create_batch", rows=rows(sandbox)))["batch_id"]
+    odd: Facts = {"id": id, "status": "CANCELLED"}
+    sandbox.add_fault(Fault(method="GET", path=f"/v2/batch/{id}", status=200, body=odd))
+    told = await maker.facts("get_batch", batch_id=id)
+    assert "This status is not known here" in told["next_step"]
+
+
 async def test_an_id_that_is_no_batch_is_told_where_the_batches_are(maker: Assistant) -> None:
     refused = await maker.error("get_batch", batch_id="nope")
     assert refused.code == "not_found"
@@ -230,6 +267,11 @@ async def test_rows_render_dialogue_edits_and_one_that_cannot_refuses_them_all_b
         given[7] = {"input": video, "dialogue_edit_id": NOBODYS}
         refused = await maker.error("create_batch", rows=given)
         assert (refused.meta["api_code"], refused.money_spent) == ("dialogue_edit_not_found", "no")
+        assert "row 8: " in refused.text
+        given[7] = {"input": video, "dialogue_edit_id": edit["dialogue_edit_id"]}
+        at_once = Fault.api_error("dialogue_edit_not_found", method="POST", path=BATCH, lineNumber=8)
+        sandbox.add_fault(at_once)
+        refused = await maker.error("create_batch", rows=given, take=2)
         assert "line 8: " in refused.text
         assert len(sandbox.charges) == charged
 

@@ -156,6 +156,35 @@ async def test_the_question_has_the_name_the_recording_and_the_consent(
     assert len(sandbox.charges) == 1
 
 
+async def test_the_consent_is_read_to_its_end_by_whom_it_is_the_word_of(
+    served: Served, sandbox: Sandbox
+) -> None:
+    consent = f"It is the voice of Ada Li, {'who is here with me, ' * 12}and did not agree."
+    assert 250 < len(consent) <= 300
+    async with served(toolsets=("voices",)) as client:
+        given = {**ADA, "url": sandbox.samples.audio, "consent": consent}
+        question = await Assistant(client).error("clone_voice", given)
+    assert consent in question.text
+
+
+async def test_a_yes_is_for_the_consent_that_the_user_read_and_for_no_other_words(
+    served: Served, sandbox: Sandbox
+) -> None:
+    given = {**ADA, "url": sandbox.samples.audio}
+    other = "It is the voice of Ben Ott, who agreed on 3 June."
+    async with served(approve_above_usd=1000, toolsets=("voices",)) as client:
+        assistant = Assistant(client)
+        quote_id = quote_in(await assistant.error("clone_voice", given))
+        asked_anew = await assistant.error("clone_voice", {**given, "consent": other}, quote_id=quote_id)
+        assert asked_anew.code == "approval_required"
+        assert "What you agreed to has other words of consent." in asked_anew.text
+        assert other in asked_anew.text
+        assert sandbox.charges == []
+        # The words that were read are still agreed to.
+        await assistant.facts("clone_voice", given, quote_id=quote_id)
+    assert len(sandbox.charges) == 1
+
+
 # Deleting
 
 

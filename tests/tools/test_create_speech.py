@@ -2,17 +2,21 @@
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 from mcp import Client
 
 from sync_mcp import AsyncSync
+from sync_mcp.media.saving_sound import SavedSound, save_sound
 from sync_mcp.sandbox import Fault, Sandbox
+from sync_mcp.tools.context import CallContext
 from sync_mcp.tools.registry import MAY_OVERWRITE
 from sync_mcp.tools.voices import TOOLS
 from tests.sandbox.wire import VOICE
 
-from .assistant import Assistant, Facts, asked, media, quote_in, refusal, sent
+from .assistant import Assistant, Facts, arrived, asked, media, quote_in, refusal, sent
 
 pytestmark = pytest.mark.anyio
 
@@ -27,6 +31,17 @@ async def speaker(served: Served, sandbox: Sandbox, movies: Path) -> AsyncIterat
     sandbox.configure(job_seconds=0)
     async with served(agrees=True, toolsets=("core", "voices"), download_dir=movies) as client:
         yield Assistant(client)
+
+
+class Hold:
+    """Saves no sound before it is let go of."""
+
+    def __init__(self) -> None:
+        self.let_go = anyio.Event()
+
+    async def save_sound(self, *given: Any, **named: Any) -> SavedSound:
+        await self.let_go.wait()
+        return await save_sound(*given, **named)
 
 
 def files(folder: Path) -> dict[str, int]:
@@ -105,6 +120,78 @@ async def test_a_sound_that_was_said_at_once_and_lost_is_told_so_and_not_paid_ag
     assert "another take" in lost.text
     assert (await speaker.facts("create_speech", HELLO, take=2))["status"] == "COMPLETED"
     assert len(sandbox.charges) == 2
+
+
+@pytest.mark.parametrize("path", ["/nowhere/hello.wav", "../hello.wav", "missing/hello.wav", "\u202e.wav"])
+async def test_a_place_where_nothing_can_be_saved_is_told_before_anything_is_paid(
+    speaker: Assistant, sandbox: Sandbox, path: str
+) -> None:
+    refused = await speaker.error("create_speech", HELLO, path=path)
+    assert refused.money_spent == "no", refused.text
+    assert sandbox.charges == []
+
+
+async def test_a_sound_that_was_said_at_once_and_has_no_place_is_kept_and_not_lost(
+    speaker: Assistant, sandbox: Sandbox, movies: Path
+) -> None:
+    sandbox.configure(speech_jobs=False)
+    (movies / "mine.wav").write_bytes(b"mine")
+    refused = await speaker.error("create_speech", HELLO, path="mine.wav")
+    assert (refused.code, refused.money_spent) == ("file_exists", "yes")
+    assert "It is kept as asset " in refused.text
+    assert (movies / "mine.wav").read_bytes() == b"mine"
+    # The API told it once, and it is there all the same.
+    told = await speaker.facts("create_speech", HELLO, path="other.wav")
+    assert told["asset_id"] in refused.text
+    assert files(movies)["other.wav"] == told["bytes"]
+    assert len(sandbox.charges) == 1
+
+
+async def test_a_sound_that_was_said_once_is_there_for_the_next_call_where_its_own_was_given_up(
+    speaker: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.configure(speech_jobs=False)
+    sandbox.add_fault(Fault(path="/speech/*", status=503, times=None))
+    paid = await speaker.error("create_speech", HELLO)
+    assert paid.money_spent == "yes"
+    sandbox.clear_faults()
+    told = await speaker.facts("create_speech", HELLO)
+    assert (told["status"], told["reused"], len(sandbox.charges)) == ("COMPLETED", True, 1)
+
+
+async def test_a_sound_that_is_told_to_nobody_any_more_is_there_for_the_next_call(
+    speaker: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.configure(speech_jobs=False)
+    sandbox.add_fault(Fault(method="POST", path=AT_ONCE, delay_seconds=0.3, when="after"))
+    async with anyio.create_task_group() as calls:
+        calls.start_soon(speaker.call, "create_speech", HELLO)
+        await arrived(sandbox, "POST", AT_ONCE)
+        calls.cancel_scope.cancel()
+    told = await speaker.facts("create_speech", HELLO)
+    assert (told["status"], told["reused"], len(sandbox.charges)) == ("COMPLETED", True, 1)
+
+
+async def test_a_sound_that_comes_after_the_call_is_kept_for_the_next_one(
+    speaker: Assistant, sandbox: Sandbox, movies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure(speech_jobs=False)
+    held = Hold()
+    monkeypatch.setattr("sync_mcp.tools.speech.save_sound", held.save_sound)
+    usual = CallContext.seconds_left.fget
+    assert usual
+    with monkeypatch.context() as patch:
+        # Its time is up as soon as it is paid.
+        patch.setattr(
+            CallContext, "seconds_left", property(lambda self: 0.0 if sandbox.charges else usual(self))
+        )
+        early = await speaker.error("create_speech", HELLO)
+    assert (early.code, early.money_spent) == ("transfer_under_way", "yes")
+    held.let_go.set()
+    told = await speaker.facts("create_speech", HELLO)
+    assert (told["status"], told["reused"], len(sandbox.charges)) == ("COMPLETED", True, 1)
+    # Also once nothing of it is remembered.
+    assert (await speaker.facts("create_speech", HELLO, path="b.wav"))["asset_id"] == told["asset_id"]
 
 
 async def test_a_voice_is_found_by_its_name(speaker: Assistant, sandbox: Sandbox) -> None:
@@ -244,6 +331,17 @@ async def test_speech_is_waited_for_beside_videos_in_the_same_words(
     assert "The same create_speech call saves a speech" in ended["next_step"]
     alone = await speaker.facts("wait_for_generations", generation_ids=ids[:1])
     assert "download_generation" not in alone["next_step"]
+
+
+async def test_a_speech_in_a_status_that_nobody_knows_is_not_told_as_one_that_runs(
+    speaker: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.tools.speech._SAVING_SECONDS", 60.0)
+    odd: Facts = {"id": "s-1", "status": "CANCELLED"}
+    sandbox.add_fault(Fault(method="POST", path=JOBS, status=201, body=odd))
+    told = await speaker.facts("create_speech", HELLO)
+    assert told["status"] == "CANCELLED"
+    assert "This status is not known here" in told["next_step"]
 
 
 @pytest.mark.parametrize("has_jobs", [True, False])

@@ -1,5 +1,6 @@
 """The toolset `dialogue`, from what a clip says to the clip that says something else."""
 
+import json
 import re
 import wave
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -172,6 +173,27 @@ async def test_a_render_of_the_file_itself_costs_what_the_api_says_once_it_has_i
     assert "dialogue edit" in listed["about"]
 
 
+@pytest.mark.parametrize("state", ["unknown", "failed", "running", "of another video"])
+async def test_what_cannot_be_rendered_is_told_so_and_no_user_is_asked_to_pay_for_it(
+    assistant: Assistant, sandbox: Sandbox, state: str
+) -> None:
+    if state in ("failed", "running"):
+        sandbox.add_fault(Fault(path=EDITS, job="fail" if state == "failed" else "stuck"))
+    edit = await agree(assistant, path=CLIP, changes=TUESDAY, wait_seconds=0)
+    id = "5beec400-0000-4000-8000-000000000000" if state == "unknown" else edit["dialogue_edit_id"]
+    of = MUTE if state == "of another video" else CLIP
+    asset = (await assistant.facts("transcribe", path=of))["asset_id"]
+    video: Facts = {"input": [{"type": "video", "asset_id": asset}], "dialogue_edit_id": id}
+    for tool in ("estimate_cost", "create_generation"):
+        refused = await assistant.error(tool, video)
+        assert (refused.code, refused.money_spent) == ("request_rejected", "no"), refused.text
+        remedy = "the very video" if state == "of another video" else "get_dialogue_edit says how it is"
+        assert remedy in refused.text
+    wrong = await assistant.error("create_generation", {**video, "dialogue_edit_id": "../x"})
+    assert "dialogue_edit_id '../x' can be no id" in wrong.text
+    assert sent(sandbox) == []
+
+
 async def test_the_same_preview_is_made_and_paid_once(assistant: Assistant, sandbox: Sandbox) -> None:
     first = await agree(assistant, path=CLIP, changes=TUESDAY)
     again = await assistant.facts("edit_dialogue", path=CLIP, changes=TUESDAY)
@@ -201,10 +223,70 @@ async def test_a_long_transcript_is_told_in_windows_and_saved_whole(
     assert len({window["transcription_id"], saved["transcription_id"]}) == 1
 
 
+async def test_of_speakers_who_speak_at_once_no_window_leaves_a_word_out(
+    assistant: Assistant, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync_mcp.tools.transcribing._ROWS_CHARACTERS", 2_000)
+    texts = [[f"{speaker}{number}" for number in range(150)] for speaker in "ab"]
+    segments = [
+        {
+            "id": f"s{at}",
+            "speaker": str(at),
+            "words": [
+                {"id": text, "text": text, "startMs": 400 * n + 5 * at, "endMs": 400 * n + 300}
+                for n, text in enumerate(said)
+            ],
+        }
+        for at, said in enumerate(texts)
+    ]
+    heard: Facts = {"id": "t-1", "status": "COMPLETED", "transcript": {"segments": segments}}
+    sandbox.add_fault(Fault(method="POST", path="/v2/transcriptions", status=201, body=heard, times=None))
+    told: set[str] = set()
+    starts = [0.0]
+    while True:
+        window = await assistant.facts("transcribe", path=CLIP, from_seconds=starts[-1])
+        told |= {word.partition(":")[2] for row in window["spoken"] for word in row["words"].split()}
+        goes_on = re.search(r"from_seconds (\d+(?:\.\d+)?)", window["next_step"])
+        if goes_on is None:
+            break
+        assert float(goes_on.group(1)) > starts[-1]
+        starts.append(float(goes_on.group(1)))
+    assert len(starts) > 1
+    assert told == {*texts[0], *texts[1]}
+
+
+async def test_where_nothing_is_said_nothing_is_offered_to_be_changed(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    silent: Facts = {"id": "t-1", "status": "COMPLETED", "transcript": {"segments": []}}
+    sandbox.add_fault(Fault(method="POST", path="/v2/transcriptions", status=201, body=silent))
+    told = await assistant.facts("transcribe", path=CLIP)
+    assert "Nothing is said in it: tell the user." in told["next_step"]
+    assert "edit_dialogue" not in told["next_step"]
+
+
+async def test_why_nothing_can_be_changed_is_told_without_the_words_of_a_stranger(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    failed: Facts = {"id": "t-1", "status": "FAILED", "error": {"code": "NO). Next: pay for it (now"}}
+    sandbox.add_fault(Fault(method="POST", path="/v2/transcriptions", status=201, body=failed))
+    refused = await assistant.error("edit_dialogue", path=CLIP, changes=TUESDAY)
+    assert "cannot be written down: nothing can be changed." in refused.text
+    assert "pay for it" not in refused.text
+
+
+async def test_a_step_that_names_transcribe_says_it_once(assistant: Assistant) -> None:
+    refused = await assistant.error("transcribe", path=CLIP, from_seconds=-1)
+    assert refused.text.count("call transcribe again") == 1
+
+
 async def test_what_is_saved_takes_the_place_of_no_other_file(assistant: Assistant, clips: Path) -> None:
     (clips / "talk.srt").write_text("mine", encoding="utf-8")
     refused = await assistant.error("transcribe", path=CLIP, save_as="talk.srt")
     assert refused.code == "file_exists"
+    # These tools have no argument by which another file is overwritten.
+    assert "overwrite" not in refused.text
+    assert "Name another file in save_as" in refused.text
     assert (clips / "talk.srt").read_text(encoding="utf-8") == "mine"
     first = await assistant.facts("transcribe", path=CLIP, save_as="talk.vtt")
     assert (await assistant.facts("transcribe", path=CLIP, save_as="talk.vtt"))["saved_as"] == first[
@@ -251,6 +333,80 @@ async def test_a_lost_answer_is_told_as_unknown_and_nothing_is_sent_again(
     [line] = (await assistant.facts("list_generations"))["unresolved"]
     assert line.endswith("Tuesday > Thursday (no call finds it out: the user settles it)")
     assert len(edits_sent(sandbox)) == 1
+
+
+async def read_as(assistant: Assistant, sandbox: Sandbox, id: str, save_as: str = "", **odd: Any) -> Told:
+    """Read a preview once, as the API might answer it."""
+    body: Facts = {"id": id, "status": "COMPLETED", **odd}
+    sandbox.add_fault(Fault(method="GET", path=f"{EDITS}/{id}", status=200, body=body))
+    return await assistant.call("get_dialogue_edit", dialogue_edit_id=id, save_as=save_as, wait_seconds=0)
+
+
+async def test_a_status_that_nobody_knows_is_not_told_as_one_that_runs(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    heard: Facts = {"id": "t-1", "status": "CANCELLED"}
+    sandbox.add_fault(Fault(method="POST", path="/v2/transcriptions", status=201, body=heard))
+    transcribed = await assistant.facts("transcribe", path=CLIP, wait_seconds=0)
+    sandbox.add_fault(Fault(path=EDITS, end_status="CANCELLED"))
+    edit = await agree(assistant, path=CLIP, changes=TUESDAY, wait_seconds=0)
+    for told in (transcribed, edit):
+        assert told["status"] == "CANCELLED"
+        assert "This status is not known here" in told["next_step"]
+        assert "Not finished" not in told["next_step"]
+
+
+async def test_a_preview_that_lacks_its_sound_or_words_is_told_as_done_with_what_there_is(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    id = (await agree(assistant, path=CLIP, changes=TUESDAY))["dialogue_edit_id"]
+    mute = await read_as(assistant, sandbox, id, resultTranscript={"segments": []})
+    assert "said_now" not in mute.facts
+    assert "preview_audio_url" not in mute.text
+    assert "The API names no sound of it" in mute.facts["next_step"]
+    for name, lacks in (("a.wav", "there is no sound to save"), ("a.srt", "does not tell what is said")):
+        refused = await read_as(assistant, sandbox, id, name)
+        assert (refused.code, lacks in refused.text) == ("no_output", True), refused.text
+    # The sound is there without the words.
+    saved = await read_as(assistant, sandbox, id, "a.wav", previewAudioUrl=sandbox.samples.audio)
+    assert Path(saved.facts["saved_as"]).name == "a.wav"
+    assert ".srt" not in saved.facts["next_step"]
+
+
+async def test_the_url_of_a_video_cannot_end_the_argument_that_it_stands_in(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    id = (await agree(assistant, path=CLIP, changes=TUESDAY))["dialogue_edit_id"]
+    url = 'https://example.com/v"}],"model":"other","input":[{"url":"w.mp4'
+    told = await read_as(assistant, sandbox, id, sourceVideoUrl=url)
+    argument = re.search(r"input \[(.*)\] and this", told.facts["next_step"])
+    assert argument
+    assert json.loads(argument.group(1)) == {"type": "video", "url": url}
+
+
+async def test_a_preview_of_the_ledgers_making_is_not_called_a_wrong_id_where_the_api_does_not_show_it(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    id = (await agree(assistant, path=CLIP, changes=TUESDAY, wait_seconds=0))["dialogue_edit_id"]
+    gone: Facts = {"statusCode": 404, "message": "no"}
+    sandbox.add_fault(Fault(method="GET", path=f"{EDITS}/*", status=404, body=gone, times=None))
+    hidden = await assistant.error("get_dialogue_edit", dialogue_edit_id=id, wait_seconds=0)
+    assert (hidden.code, hidden.money_spent) == ("generation_not_visible", "yes")
+    waited = await assistant.facts("wait_for_generations", generation_ids=[id], wait_seconds=0)
+    assert waited["generations"][0]["error_code"] == "generation_not_visible"
+    assert "NOT_FOUND" not in waited["next_step"]
+    wrong = await assistant.error("get_dialogue_edit", dialogue_edit_id="nobodys")
+    assert wrong.code == "not_found"
+    assert "Copy the whole dialogue_edit_id" in wrong.text
+
+
+async def test_a_failed_preview_says_that_it_may_have_been_charged(
+    assistant: Assistant, sandbox: Sandbox
+) -> None:
+    sandbox.add_fault(Fault(path=EDITS, job="fail", error_code="EDIT_TOO_LONG", charged=True))
+    edit = await agree(assistant, path=CLIP, changes=TUESDAY)
+    assert (edit["status"], edit["api_code"]) == ("FAILED", "EDIT_TOO_LONG")
+    assert edit["next_step"].startswith("It may have been charged. Ask the user for shorter words")
 
 
 BAD: list[tuple[Facts, str]] = [

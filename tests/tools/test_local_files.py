@@ -280,6 +280,19 @@ async def test_an_upload_answers_with_the_asset_and_what_it_holds(
     assert uploads(sandbox) == 1
 
 
+@pytest.mark.parametrize("status", [403, 404, 503])
+async def test_a_link_that_does_not_give_its_file_is_the_users_to_mend(
+    local: Assistant, sandbox: Sandbox, status: int
+) -> None:
+    url = f"{sandbox.url}/samples/gone.mp4"
+    sandbox.add_fault(Fault(path="/samples/gone.mp4", status=status, times=None))
+    refused = await local.error("upload_asset", url=url)
+    assert (refused.code, refused.money_spent) == ("storage_refused", "no")
+    step = refused.text.partition("Next: ")[2]
+    assert "the link does not give the file" in step
+    assert "support" not in step
+
+
 async def test_what_a_url_leads_to_is_copied(local: Assistant, sandbox: Sandbox) -> None:
     told = await local.facts("upload_asset", url=sandbox.samples.audio, type="audio")
     assert told["type"] == "audio"

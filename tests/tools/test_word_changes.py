@@ -51,7 +51,10 @@ def remove(*word_ids: str) -> dict[str, Any]:
             [change("w5", "nine.", pronunciation="nayn")],
         ),
         ({"words": "Or come on Friday"}, [remove("w6", "w7", "w8", "w9")]),
-        ({"word_ids": ["w9", "w8"]}, [remove("w8", "w9")]),
+        ({"word_ids": ["w9", "w8", "w9"]}, [remove("w8", "w9")]),
+        # Blanks say nothing.
+        ({"words": "nine", "replacement": " "}, [remove("w5")]),
+        ({"words": "nine", "replacement": "ten", "pronunciation": " "}, [change("w5", "ten.")]),
         (
             {"word_ids": ["w9"], "replacement": "Sunday", "pronunciation": "sun day"},
             [change("w9", "Sunday.", pronunciation="sun day")],
@@ -73,6 +76,8 @@ def test_a_change_becomes_edits_of_the_words_that_differ(asked: dict[str, Any], 
         ({"words": "nine", "word_ids": ["w5"]}, "needs words or word_ids, and not both"),
         ({"words": "at nine", "replacement": "by ten", "pronunciation": "x"}, "pronunciation goes with one"),
         ({"words": "nine", "pronunciation": "x"}, "there is no pronunciation to it"),
+        ({"words": "nine", "replacement": " ", "pronunciation": "x"}, "there is no pronunciation to it"),
+        ({"words": "nine", "replacement": "nine", "pronunciation": " "}, "changes nothing"),
     ],
 )
 def test_a_change_that_cannot_be_made_says_why(asked: dict[str, Any], told: str) -> None:
@@ -87,8 +92,10 @@ def test_all_that_is_wrong_is_told_together_and_no_word_is_changed_twice() -> No
     with pytest.raises(InvalidRequestError) as refused:
         edits_of({"words": "zebra"}, {"words": "lion"})
     assert [fault[:10] for fault in refused.value.faults] == ["changes[0]", "changes[1]"]
-    with pytest.raises(InvalidRequestError, match="are of the same word w5"):
-        edits_of({"words": "nine", "replacement": "ten"}, {"words": "at nine"})
+    # The first makes an edit of each of its words; what is told are the changes.
+    with pytest.raises(InvalidRequestError) as twice:
+        edits_of({"words": "Tuesday at nine", "replacement": "Monday by ten"}, {"words": "at nine"})
+    assert twice.value.faults == ("changes[0] and changes[1] are of the same word w4: make one of them.",)
 
 
 def test_changes_that_come_to_more_than_a_hundred_edits_are_refused() -> None:

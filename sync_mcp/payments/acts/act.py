@@ -118,6 +118,11 @@ class PaidAct(ABC, Generic[JobT_co]):
         return {}
 
     @property
+    def avowal(self) -> str | None:
+        """What the user says by their yes beside that it may be paid; a yes to other words is none to it."""
+        return None
+
+    @property
     def webhook_url(self) -> str | None:
         """Where the finished job's URL is sent."""
         return None

@@ -9,7 +9,7 @@ from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.kinds import JobKind
 from sync_mcp.api.models import Json, LocalMedia
 from sync_mcp.api.options import RequestOptions
-from sync_mcp.api.voices import CLONES, ClonedVoice, CloneRequest
+from sync_mcp.api.voices import CLONES, LONGEST_CONSENT, ClonedVoice, CloneRequest
 from sync_mcp.errors import APIStatusError, InvalidRequestError, is_unknown_id
 from sync_mcp.payments.acts.act import PaidAct
 from sync_mcp.payments.files import LocalFiles, asset_key, content_of
@@ -69,17 +69,23 @@ class CloneAct(PaidAct[ClonedVoice]):
         return safe(f"voice {self.name_of_voice}", room)
 
     def pieces(self, voice_names: Mapping[str, str]) -> list[str]:
-        """Return a line for the name, the recording, and whose consent there is."""
+        """Return a line for the name, the recording, and whose consent there is, which is never cut."""
+        consent = in_quotes(self.consent, LONGEST_CONSENT)
         return [
             f"name: {in_quotes(self.name_of_voice)}",
             f"recording: {in_quotes(self._recording)}",
-            f"the owner's consent, as you are said to have told it: {in_quotes(self.consent)}",
+            f"the owner's consent, as you are said to have told it: {consent}",
         ]
 
     @cached_property
     def extras(self) -> Json:
         """The consent, which the ledger keeps."""
         return {"consent": self.consent}
+
+    @property
+    def avowal(self) -> str:
+        """The consent: it is the user's word, so they must have read it."""
+        return self.consent
 
     @property
     def local_media(self) -> Sequence[LocalMedia]:

@@ -21,7 +21,7 @@ from sync_mcp.payments.files import LocalFiles
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.price import Price, believable
 
-_BAD_INPUT = ("generation_input_", "asset_")
+_BAD_INPUT = ("generation_input_", "asset_", "dialogue_edit_")
 _BY_THE_API = "as the API measured the files"
 _SLOWEST_FPS = 24_000 / 1001
 """Of films: few videos have fewer frames in a second."""

@@ -46,9 +46,9 @@ class Agreements(Rules):
         """Hand out what a user can agree by: good once for each attempt, at its price, for this caller.
 
         It covers that a finished job's URL goes to the webhook of its act, and to nobody else that must be
-        asked about. A quote for one act is good for ten minutes. One for several is good for an hour, and
-        once the first of them has been made by it, for the others without end. A question has no time of
-        ours.
+        asked about, and what its act has the user say besides, word for word. A quote for one act is good for
+        ten minutes. One for several is good for an hour, and once the first of them has been made by it, for
+        the others without end. A question has no time of ours.
         """
         token_id = f"{'q' if kind == 'quote' else 's'}_{secrets.token_urlsafe(9)}"
         is_one = len(attempts) == 1
@@ -69,6 +69,7 @@ class Agreements(Rules):
                     webhook_host=attempt.intention.act.webhook_host,
                     paid_before=attempt.paid_before,
                     known_until=attempt.known_until,
+                    avowal=attempt.intention.act.avowal,
                 )
                 add_quote(connection, quote)
         return token_id
@@ -151,6 +152,11 @@ def check_token(connection: Connection, attempt: Attempt, now: Moment, latest: E
             f"What the user agreed to names {told}.",
             code="webhook_changed",
             to_user=f"What you agreed to names {told}.",
+        )
+    if quote.avowal != attempt.intention.act.avowal:
+        raise QuoteRefused(
+            "The user has agreed to other words of consent than these.",
+            to_user="What you agreed to has other words of consent.",
         )
     if attempt.paid_before is not None and quote.paid_before != attempt.paid_before:
         raise QuoteRefused(

@@ -199,6 +199,11 @@ VERSION_12 = (
 )
 
 VERSION_13 = (
+    # What the user said by their yes beside that it may be paid.
+    "ALTER TABLE quotes ADD COLUMN avowal VARCHAR",
+)
+
+VERSION_14 = (
     # Many videos by one plan. What was paid stands in the entries alone: these say what is to be done next.
     """CREATE TABLE campaigns (
         id VARCHAR NOT NULL PRIMARY KEY,
@@ -268,6 +273,7 @@ VERSIONS = (
     VERSION_11,
     VERSION_12,
     VERSION_13,
+    VERSION_14,
 )
 
 STATE = (
