@@ -1,22 +1,26 @@
 """A campaign's file, read: CSV or JSON lines, a line for each video. Nothing that it names is opened here."""
 
+import codecs
 import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+from sync_mcp.api.formats import kind_of_name
 from sync_mcp.api.models import Json
+from sync_mcp.api.uploads import open_regular
 from sync_mcp.errors import FileRefused, InvalidRequestError
-from sync_mcp.texts import clean, near
+from sync_mcp.texts import FILE_NAME_LIMIT, REASON_LIMIT, WORD_LIMIT, clean, count_of, near, safe
 
 MOST_ROWS = 5000
 MOST_BYTES = 50 * 1024**2
 HIGHEST_TAKE = 10_000
+_MOST_UNKNOWN = 10
 _JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
-_WORD_LIMIT = 40
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 _SYNC_MODES = ("bounce", "loop", "cut_off", "silence", "remap")
@@ -35,7 +39,8 @@ def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
 
 
 def _share(text: str) -> float:
-    number = float(text)
+    # Spreadsheets of many countries write 0,5.
+    number = float(text.replace(",", "."))
     if not 0 <= number <= 1:
         raise ValueError
     return number
@@ -58,6 +63,10 @@ _OPTIONS: Mapping[str, tuple[Callable[[str], object], str]] = {
 """Columns that are options of the API, each with what reads it and what it is."""
 
 COLUMNS = (*_TEXTS, "take", *_OPTIONS)
+
+_Rows = Iterator[tuple[int, Mapping[str, str] | None]]
+"""The line on which each row begins, and its cells that are not empty, by their columns; None where they
+cannot be told, and the faults say why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,33 +102,42 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A campaign's file, read: its lines, and what is wrong with others."""
+    """A campaign's file, read.
+
+    Attributes:
+        lines: what its rows ask for, as far as they can be read.
+        faults: what is wrong with others, a sentence each, which begins with "line 7: ".
+    """
 
     lines: Sequence[Line]
     faults: Sequence[str] = ()
 
 
 def read_table(path: Path) -> Table:
-    """Return the lines of a campaign's file; blocks.
+    """Return the lines of a campaign's file, and what is wrong with it; blocks.
 
     Raises:
-        FileRefused: it cannot be read.
-        InvalidRequestError: it is no text.
+        FileRefused: it cannot be read, or is far larger than a campaign's.
     """
-    text = _read(path)
     faults: list[str] = []
-    is_json = path.suffix.lower() in _JSON_ENDINGS
     lines: list[Line] = []
-    for number, cells in _json_rows(text, faults) if is_json else _csv_rows(text, faults):
-        if len(lines) == MOST_ROWS:
-            faults.append(f"line {number}: a campaign has at most {MOST_ROWS} rows: make several of it.")
-            break
-        line = _line(number, cells, faults)
+    text = _decode(_read(path), faults)
+    rows = _json_rows if path.suffix.lower() in _JSON_ENDINGS else _csv_rows
+    for count, (number, cells) in enumerate(rows(text, faults), 1):
+        if count > MOST_ROWS:
+            faults.append(f"line {number}: a campaign has at most {MOST_ROWS:,} rows: make several of it.")
+            # Such a file is not planned: nobody need look at what its first rows name.
+            return Table((), faults)
+        line = None if cells is None else _line(number, cells, faults)
         if line is not None:
             lines.append(line)
     if not lines and not faults:
-        faults.append(f"line 1: there is no row; the columns are {', '.join(COLUMNS)}.")
+        what = "there is no row below the names of the columns" if text.strip() else "the file is empty"
+        faults.append(f"line 1: {what}: write a line for each video. {_COLUMNS_ARE}")
     return Table(lines, faults)
+
+
+_COLUMNS_ARE = f"The columns are {', '.join(COLUMNS)}."
 
 
 def cross_languages(clips: Sequence[str], languages: Sequence[str]) -> list[Line]:
@@ -128,66 +146,73 @@ def cross_languages(clips: Sequence[str], languages: Sequence[str]) -> list[Line
     Raises:
         InvalidRequestError: there are none, or too many.
     """
-    pairs = [(clip, language) for clip in clips for language in languages]
-    _check_number(len(pairs))
+    _check_number(len(clips) * len(languages))
+    pairs = ((clip, language) for clip in clips for language in languages)
     return [Line(number=number, video=clip, language=to) for number, (clip, to) in enumerate(pairs, 1)]
 
 
 def cross_voices(clips: Sequence[str], script: str, voices: Sequence[str]) -> list[Line]:
-    """Return a line for each clip with a script said by each voice.
+    """Return a line for each clip, a video or by its name an image, with a script said by each voice.
 
     Raises:
         InvalidRequestError: there are none, or too many.
     """
-    pairs = [(clip, voice) for clip in clips for voice in voices]
-    _check_number(len(pairs))
+    _check_number(len(clips) * len(voices))
+    pairs = ((clip, voice) for clip in clips for voice in voices)
     return [
-        Line(number=number, video=clip, script=script, voice=voice)
+        Line(number=number, image=clip, script=script, voice=voice)
+        if kind_of_name(clip) == "image"
+        else Line(number=number, video=clip, script=script, voice=voice)
         for number, (clip, voice) in enumerate(pairs, 1)
     ]
 
 
 def _check_number(count: int) -> None:
     if not 1 <= count <= MOST_ROWS:
-        raise InvalidRequestError(f"A campaign has 1 to {MOST_ROWS} rows, and these are {count}.")
+        raise InvalidRequestError(f"A campaign has 1 to {MOST_ROWS:,} rows, and these are {count:,}.")
 
 
-def _read(path: Path) -> str:
-    shown = clean(str(path), 200)
+def _read(path: Path) -> bytes:
+    shown = clean(path.name, FILE_NAME_LIMIT)
     try:
-        with path.open("rb") as file:
+        with io.BufferedReader(open_regular(path)) as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
-        why = clean(error.strerror or "it cannot be opened", _WORD_LIMIT)
         raise FileRefused(
-            f"{shown} cannot be read: {why}.", code="file_not_readable", next_step="Name the campaign's file."
+            f"{shown} cannot be read: {error.strerror or type(error).__name__}.",
+            code="file_not_readable",
+            next_step="Check the file and who may read it.",
         ) from error
     if len(content) > MOST_BYTES:
-        raise InvalidRequestError(
-            f"{shown} is larger than {MOST_BYTES // 1024**2} MB: that is no campaign's."
+        raise FileRefused(
+            f"{shown} has more than {MOST_BYTES // 1024**2} MB: a campaign's file only names its videos.",
+            code="file_too_large",
+            next_step="Name a file of CSV or JSON lines.",
         )
+    return content
+
+
+def _decode(content: bytes, faults: list[str]) -> str:
+    """Return the text of a file; "" where it is none, and `faults` says so."""
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        text = content.decode("utf-8-sig")
+        text, wrong = content.decode(), content.find(b"\0")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise InvalidRequestError(
-            f"line {line}: this is no UTF-8 text: save the file as UTF-8 (in a spreadsheet: CSV UTF-8)."
-        ) from error
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        raise InvalidRequestError(
-            f"line {line}: there is a NUL byte: save the file as UTF-8 text, it is none as it is."
-        )
-    return text
+        text, wrong = "", error.start
+    if wrong < 0:
+        return text
+    line = content.count(b"\n", 0, wrong) + 1
+    faults.append(
+        f'line {line}: this is no text in UTF-8: save the file as UTF-8, in a spreadsheet as "CSV UTF-8".'
+    )
+    return ""
 
 
-def _csv_rows(text: str, faults: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    # A cell may be a script of some length; what is too long is said of the script.
-    csv.field_size_limit(MOST_BYTES)
-    first = text.lstrip().partition("\n")[0]
+def _csv_rows(text: str, faults: list[str]) -> _Rows:
+    first = next(filter(str.strip, io.StringIO(text, newline=None)), "")
     separator = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    head: list[str] | None = None
+    columns: Sequence[str] | None = None
     begins = 1
     try:
         for cells in reader:
@@ -195,68 +220,116 @@ def _csv_rows(text: str, faults: list[str]) -> Iterator[tuple[int, dict[str, str
             cells = [cell.strip() for cell in cells]
             if not any(cells):
                 continue
-            if head is None:
-                head = [cell.lower().replace(" ", "_").replace("-", "_") for cell in cells]
-                if not _check_head(number, head, faults):
+            if columns is None:
+                columns = _find_columns(number, cells, faults)
+                if columns is None:
                     return
-                continue
-            if any(cells[len(head) :]):
+            elif any(cells[len(columns) :]):
                 faults.append(
-                    f"line {number}: there are {len(cells)} cells, and {len(head)} columns: a text with the "
-                    "separator in it stands in double quotes."
+                    f"line {number}: there are {count_of(len(cells), 'cell')}, and "
+                    f"{count_of(len(columns), 'column')}: a text with the separator in it stands in "
+                    "double quotes."
                 )
-                continue
-            yield number, {name: cell for name, cell in zip(head, cells, strict=False) if cell and name}
+                yield number, None
+            else:
+                yield number, _fill(number, columns, cells, faults)
     except csv.Error as error:
-        faults.append(f"line {begins}: this is no CSV: {clean(str(error), _WORD_LIMIT)}.")
+        faults.append(
+            f"line {begins}: this row is no CSV ({clean(str(error), REASON_LIMIT)}): a text in double quotes "
+            "ends with one, and one within it is doubled. What follows is not read."
+        )
 
 
-def _check_head(number: int, head: Sequence[str], faults: list[str]) -> bool:
-    before = len(faults)
-    faults.extend(_unknown(number, name) for name in head if name and name not in COLUMNS)
-    twice = [name for name in COLUMNS if head.count(name) > 1]
-    faults.extend(f"line {number}: the column {name} stands there twice." for name in twice)
-    return len(faults) == before
-
-
-def _unknown(number: int, name: str) -> str:
-    shown = clean(name, _WORD_LIMIT)
-    return f"line {number}: there is no column {shown!r}{near(shown, COLUMNS)} Columns: {', '.join(COLUMNS)}."
-
-
-def _json_rows(text: str, faults: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _json_rows(text: str, faults: list[str]) -> _Rows:
     if text.lstrip().startswith("["):
         faults.append("line 1: this is a JSON array: write one object a line, without brackets and commas.")
         return
-    for number, written in enumerate(text.split("\n"), 1):
-        if not written.strip():
-            continue
-        try:
-            told: object = json.loads(written)
-        except (ValueError, RecursionError) as error:
-            at = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-            faults.append(f"line {number}: this is no JSON{at}: write one object a line.")
-            continue
-        if not isinstance(told, dict):
-            faults.append(f'line {number}: this is no object: write {{"video": "...", "language": "fr"}}.')
-            continue
-        cells = cast(dict[str, Any], told)
-        unknown = [name for name in cells if name not in COLUMNS]
-        wrong = [
-            name
-            for name in cells
-            if name in COLUMNS and not isinstance(cells[name], str | int | float | None)
-        ]
-        faults.extend(_unknown(number, name) for name in unknown)
-        faults.extend(f"line {number}: {name} is neither text nor a number." for name in wrong)
-        if not unknown and not wrong:
-            plain = {name: _plain(cell) for name, cell in cells.items() if cell is not None}
-            yield number, {name: cell for name, cell in plain.items() if cell}
+    for number, written in enumerate(io.StringIO(text, newline=None), 1):
+        if written.strip():
+            yield number, _json_cells(number, written, faults)
 
 
-def _plain(cell: str | float) -> str:
+def _json_cells(number: int, written: str, faults: list[str]) -> Mapping[str, str] | None:
+    try:
+        # An object as its pairs: a name may stand in it twice. A whole number may have any length.
+        told: object = json.loads(written, object_pairs_hook=tuple, parse_int=Decimal)
+    except (ValueError, RecursionError) as error:
+        at = f" (column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        faults.append(f"line {number}: this is no JSON{at}: write one object a line.")
+        return None
+    if not isinstance(told, tuple):
+        faults.append(f'line {number}: this is no object: write {{"video": "...", "language": "fr"}}.')
+        return None
+    pairs = cast(tuple[tuple[str, object], ...], told)
+    columns = _find_columns(number, [name for name, _ in pairs], faults)
+    if columns is None:
+        return None
+    wrong = [
+        f"line {number}: {column} {fault}."
+        for column, (_, value) in zip(columns, pairs, strict=True)
+        if (fault := _fault_of_value(column, value))
+    ]
+    texts = [_plain(value) for _, value in pairs]
+    if not wrong and not _is_text("".join(texts)):
+        wrong.append(
+            f"line {number}: there is a NUL, or half of a character, written as \\u and digits: leave it out."
+        )
+    faults += wrong
+    return None if wrong else _fill(number, columns, texts, faults)
+
+
+def _fault_of_value(column: str, value: object) -> str:
+    """Return why a value of JSON can stand in no cell of a column, or ""."""
+    if column in _TEXTS:
+        return "" if isinstance(value, str | None) else "is no text: write it in double quotes"
+    is_plain = isinstance(value, str | Decimal | float | bool | None)
+    return "" if is_plain else "is neither text nor a number, nor true or false"
+
+
+def _plain(value: object) -> str:
     """Return a value of JSON as it would stand in a cell."""
-    return str(cell).lower() if isinstance(cell, bool) else str(cell).strip()
+    return "" if value is None else str(value).strip()
+
+
+def _is_text(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _find_columns(number: int, names: Sequence[str], faults: list[str]) -> Sequence[str] | None:
+    """Return the columns, "" for one without a name; None where one is unknown, or stands there twice."""
+    before = len(faults)
+    columns = ["_".join(name.lower().replace("-", " ").split()) for name in names]
+    unknown = {
+        column: name for column, name in zip(columns, names, strict=True) if column and column not in COLUMNS
+    }
+    for column, name in list(unknown.items())[:_MOST_UNKNOWN]:
+        all_of_them = f" {_COLUMNS_ARE}" if len(faults) == before else ""
+        faults.append(
+            f"line {number}: there is no column {safe(name, WORD_LIMIT)!r}"
+            f"{near(column[:WORD_LIMIT], COLUMNS)}{all_of_them}"
+        )
+    if len(unknown) > _MOST_UNKNOWN:
+        faults.append(f"line {number}: {len(unknown) - _MOST_UNKNOWN:,} more of its columns are unknown.")
+    twice = [column for column in COLUMNS if columns.count(column) > 1]
+    faults.extend(f"line {number}: the column {column} stands there twice." for column in twice)
+    return columns if len(faults) == before else None
+
+
+def _fill(
+    number: int, columns: Sequence[str], texts: Sequence[str], faults: list[str]
+) -> Mapping[str, str] | None:
+    """Return a row's cells by their columns; None where a text has no column, and `faults` says so."""
+    pairs = [(column, text) for column, text in zip(columns, texts, strict=False) if text]
+    nameless = [safe(text, WORD_LIMIT) for column, text in pairs if not column]
+    if nameless:
+        faults.append(
+            f"line {number}: {nameless[0]!r} stands in a column without a name: name it, or leave it out."
+        )
+        return None
+    return dict(pairs)
 
 
 def _line(number: int, cells: Mapping[str, str], faults: list[str]) -> Line | None:
@@ -268,13 +341,13 @@ def _line(number: int, cells: Mapping[str, str], faults: list[str]) -> Line | No
             try:
                 options[name] = read(cells[name])
             except ValueError:
-                shown = clean(cells[name], _WORD_LIMIT)
+                shown = safe(cells[name], WORD_LIMIT)
                 wrong.append(f"line {number}: {name} is {what}, and not {shown!r}.")
     take = cells.get("take", "1")
     if not (take.isascii() and take.isdecimal() and 1 <= int(take[:9]) <= HIGHEST_TAKE):
         wrong.append(
-            f"line {number}: take is a whole number from 1 to {HIGHEST_TAKE}, and not "
-            f"{clean(take, _WORD_LIMIT)!r}."
+            f"line {number}: take is a whole number from 1 to {HIGHEST_TAKE:,}, and not "
+            f"{safe(take, WORD_LIMIT)!r}."
         )
     faults += wrong
     if wrong:
@@ -284,20 +357,20 @@ def _line(number: int, cells: Mapping[str, str], faults: list[str]) -> Line | No
 
 
 def _faults_of(cells: Mapping[str, str]) -> Iterator[str]:
-    face = [name for name in ("video", "image") if name in cells]
-    if not face:
+    if "video" not in cells and "image" not in cells:
         yield "there is no video and no image: name a file, a URL or an asset."
-    if len(face) > 1:
+    elif "video" in cells and "image" in cells:
         yield "video and image are both named: a face is one of them."
+    elif "image" in cells and "language" in cells:
+        yield "an image has no speech to dub: leave language out."
     if "script" in cells and "voice" not in cells:
         yield "the script has no voice: name one in the column voice."
-    if "voice" in cells and "script" not in cells:
-        yield "the voice has nothing to say: give a script."
     voices = [name for name in ("audio", "script", "language") if name in cells]
-    if not voices and "voice" not in cells:
+    if "voice" in cells and "script" not in cells:
+        yield f"the voice has no script: write what it says{', or leave voice out' if voices else ''}."
+    elif not voices:
         yield "nothing says what is said: give audio, or script and voice, or the language of a dub."
     if len(voices) > 1:
-        also = "a dub takes the video's own speech, " if "language" in voices else ""
-        yield f"{' and '.join(voices)} are both given: {also}take one of them."
-    if "language" in cells and "image" in cells and "video" not in cells:
-        yield "an image has no speech to dub: leave language out."
+        *others, last = voices
+        why = ", since a dub takes the video's own speech" if "language" in voices else ""
+        yield f"{', '.join(others)} and {last} exclude each other{why}: take one of them."
