@@ -156,6 +156,9 @@ async def make_plan(
         SyncError: prices, models or whose money it is cannot be told now.
     """
     sync, faults = facts.client, _Faults(table.faults)
+    if not table.lines:
+        # Of a file that cannot be read nothing else can be said, whatever the API does.
+        faults.check()
     account = await guard.account(sync)
     drafts = [_draft(line, terms) for line in table.lines]
     await _make_requests(facts, drafts, faults)

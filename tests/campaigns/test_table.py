@@ -6,9 +6,11 @@ from typing import get_args
 
 import pytest
 
+from sync_mcp import AsyncSync, Guard, Ledger, Limits
 from sync_mcp.api import models
 from sync_mcp.api.fields import OPTIONS
 from sync_mcp.campaigns import table
+from sync_mcp.campaigns.campaigns import Campaigns
 from sync_mcp.campaigns.table import (
     COLUMNS,
     MOST_ROWS,
@@ -355,6 +357,18 @@ def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path, name: str, code
     with pytest.raises(FileRefused) as caught:
         read_table(tmp_path / name)
     assert caught.value.code == code
+
+
+@pytest.mark.anyio
+async def test_what_is_wrong_with_a_file_without_rows_is_told_without_the_api(tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    source.write_text("vidoe\na.mp4\n")
+    campaigns = Campaigns(Guard(Ledger(tmp_path / "ledger"), Limits()))
+
+    # Nothing listens there.
+    async with AsyncSync(api_key="sk_any", base_url="http://127.0.0.1:9", max_retries=0) as sync:
+        with pytest.raises(InvalidRequestError, match="there is no column 'vidoe'"):
+            await campaigns.plan(sync, source)
 
 
 # Without a file
