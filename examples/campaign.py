@@ -2,7 +2,7 @@
 
     SYNC_API_KEY=... python examples/campaign.py ~/Movies/course 20 es fr
 
-It dubs every .mp4 of the folder into the languages, for 20 USD at most. Run again it goes on where it stopped;
+It dubs every .mp4 of the folder into the languages, for 20 USD at most. Run again it goes on from there;
 what was paid is not paid again. With SYNC_API_KEY=any and SYNC_BASE_URL=http://127.0.0.1:8787 it runs on the
 sandbox (`sync-mcp sandbox`), for nothing.
 """

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Protocol
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -12,6 +13,7 @@ from sync_mcp.campaigns.book import CampaignBook
 from sync_mcp.campaigns.rows import TO_DO, Campaign, Row
 from sync_mcp.cli.campaign.words import tell_row
 from sync_mcp.cli.screen import Screen, is_on_terminal
+from sync_mcp.payments.limits import dollars
 
 _ABOUT_COLUMNS = 48
 
@@ -34,7 +36,7 @@ def open_telling(book: CampaignBook, campaign: Campaign) -> Generator[Telling]:
     if not is_on_terminal():
         yield _Lines()
         return
-    counts = book.count(campaign)
+    counts, money = book.count(campaign), book.money(campaign)
     progress = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -44,7 +46,13 @@ def open_telling(book: CampaignBook, campaign: Campaign) -> Generator[Telling]:
         transient=True,
     )
     with progress:
-        yield _Bars(progress, campaign, done=counts.all - counts.of(TO_DO), total=counts.all)
+        yield _Bars(
+            progress,
+            campaign,
+            done=counts.all - counts.of(TO_DO),
+            total=counts.all,
+            made_usd=money.spent + money.held,
+        )
 
 
 class _Lines:
@@ -59,10 +67,13 @@ class _Lines:
 
 
 class _Bars:
-    def __init__(self, progress: Progress, campaign: Campaign, *, done: int, total: int) -> None:
+    def __init__(
+        self, progress: Progress, campaign: Campaign, *, done: int, total: int, made_usd: Decimal
+    ) -> None:
         self._progress = progress
         self._campaign = campaign
-        self._whole = progress.add_task(campaign.name, total=total, completed=done)
+        self._made_usd = made_usd
+        self._whole = progress.add_task(self._head, total=total, completed=done)
         self._running: dict[int, TaskID] = {}
 
     def tell_turn(self, campaign: Campaign, row: Row) -> None:
@@ -74,12 +85,18 @@ class _Bars:
                     f"  {row.about[:_ABOUT_COLUMNS]}", total=None
                 )
             return
+        if row.state == "made":
+            self._made_usd += row.price_usd or Decimal(0)
         task = self._running.pop(row.number, None)
         if task is not None:
             self._progress.remove_task(task)
         if row.state not in TO_DO:
-            self._progress.advance(self._whole)
+            self._progress.update(self._whole, advance=1, description=self._head)
             self._progress.console.print(Text(tell_row(row)), soft_wrap=True)
+
+    @property
+    def _head(self) -> str:
+        return f"{self._campaign.name}, {dollars(self._made_usd)} by now"
 
     def tell_wait(self, other: str) -> None:
         self._progress.console.print(Text(_waits(other)), soft_wrap=True)
