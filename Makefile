@@ -18,7 +18,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check snapshots docs pictures package bench torture hosts site live constraints clean
+.PHONY: help demo test check snapshots docs pictures package bench campaign torture hosts site live constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ package: $(READY) $(PACKER)/.ready ## Build the wheel, the sdist, the bundle and
 
 bench: $(READY) ## Measure start, calls, sizes and memory, as ratios to a bare server of the SDK
 	@$(BIN)/python -m tests.bench
+
+campaign: $(READY) ## Dub 60 clips into 3 languages by runners that are killed and stopped: each row is paid and saved once
+	@$(BIN)/python -m tests.campaigns.trial
 
 torture: $(READY) ## Kill servers while they pay: nothing lost, doubled, unasked or over budget (CREATES=2000, SEED=4)
 	@$(BIN)/python -m tests.torture --creates $(CREATES) --seed $(SEED)

@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from urllib.request import urlopen
 
-from sync_mcp.campaigns.book import LEASE_SECONDS, CampaignBook
+from sync_mcp.campaigns.book import CampaignBook
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.sandbox import Sandbox
 
@@ -136,11 +136,10 @@ def run_with_mishaps(kills: int, random: Random) -> list[str]:
         # 180 rows at 0.25 USD: the first day ends after about two thirds of them.
         trial = Trial(Path(folder), sandbox, day_usd="30")
         for _ in range(kills):
-            seconds = random.uniform(1, 4) + (LEASE_SECONDS if _ else 0)
-            _kill_after(trial.start(), seconds)
+            _kill_after(trial.start(), random.uniform(3, 9))
         print(f"killed                   {kills} times, {len(sandbox.charges)} charges by then")
         sleeper = trial.start()
-        time.sleep(LEASE_SECONDS + 8)
+        time.sleep(8)
         sleeper.send_signal(signal.SIGSTOP)
         other = trial.start()
         time.sleep(_STOPPED_SECONDS)
@@ -175,7 +174,6 @@ def _await_budget(trial: Trial, processes: Sequence[subprocess.Popen[bytes]]) ->
     for process in processes:
         process.kill()
         process.wait()
-    time.sleep(LEASE_SECONDS)
 
 
 def _shape(path: str) -> str:
