@@ -13,6 +13,8 @@ COMMANDS = (
     "doctor",
     "demo",
     "sandbox",
+    "campaign",
+    *(f"campaign {name}" for name in ("plan", "run", "approve", "list", "show", "stop", "retry", "report")),
     "ledger",
     *(f"ledger {name}" for name in ("list", "show", "resolve", "release", "check", "prune")),
 )
