@@ -1,44 +1,47 @@
-"""The tables of campaigns, in the ledger's database: what is to be done next, and by whom.
+"""The campaigns of a ledger, in its database: what is to be done next, and by whom.
 
 Each method is one transaction and blocks for as long as the disk takes. What was paid is read of the ledger's
 entries and never written here.
 """
 
+import json
 import os
 import platform
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from decimal import Decimal
 from secrets import token_hex
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Double,
-    String,
-    Table,
-    and_,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import Connection, and_, insert, or_, select, update
 
-from sync_mcp.campaigns.rows import (
-    HOLDS_MONEY,
-    NEEDS_USER,
-    TO_DO,
-    Campaign,
-    CampaignState,
-    Money,
-    Row,
-    RowState,
+from sync_mcp.campaigns.rows import NEEDS_USER, Campaign, CampaignState, Money, Row, RowState, request_of
+from sync_mcp.campaigns.tables import (
+    CAMPAIGNS,
+    GOES_ON,
+    IS_BEGUN,
+    MAKE,
+    ROWS,
+    RUNNERS,
+    SAVE,
+    Counts,
+    Step,
+    change_campaign,
+    change_row,
+    count_rows,
+    count_running,
+    end_if_done,
+    find_campaigns,
+    get_campaign,
+    has_rows_left,
+    is_within_budget,
+    next_row,
+    sum_money,
 )
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.payments.limits import dollars
-from sync_mcp.payments.rows import ENTRIES, METADATA, columns_of
+from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.intention import Intention
+from sync_mcp.payments.rows import ENTRIES
 from sync_mcp.payments.stores.store import Store
 from sync_mcp.texts import clean
 
@@ -51,57 +54,9 @@ MOST_BEGUN = 3
 _LISTED = 50
 _SHOWN = 60
 
-CAMPAIGNS = Table("campaigns", METADATA, *columns_of(Campaign))
-ROWS = Table(
-    "campaign_rows",
-    METADATA,
-    *(column for column in columns_of(Row, ("campaign", "number")) if column.name != "cost_usd"),
-)
-RUNNERS = Table(
-    "runners",
-    METADATA,
-    Column("account", String, primary_key=True),
-    Column("base_url", String, primary_key=True),
-    Column("holder", String, nullable=False),
-    Column("place", String, nullable=False),
-    Column("leased_until", Double, nullable=False),
-)
-"""Who has an account's rows made now: `holder` by a name of its own, `place` as people are told it."""
 
-_GOES_ON: tuple[CampaignState, ...] = ("approved", "waiting", "stopped")
-"""What may come to its end without the user."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many rows of a campaign are in which state."""
-
-    by_state: Mapping[RowState, int]
-
-    def of(self, states: Collection[RowState]) -> int:
-        """Return how many are in one of these."""
-        return sum(self.by_state.get(state, 0) for state in states)
-
-    @property
-    def all(self) -> int:
-        return sum(self.by_state.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A step of a row's way, which lanes of its own do: a slot of the account need not wait for the disk.
-
-    Attributes:
-        due: the state of a row that is due for it.
-        under_way: the state while a lane has it.
-    """
-
-    due: RowState
-    under_way: RowState
-
-
-MAKE = Step("planned", "running")
-SAVE = Step("made", "saving")
+class LeaseLost(Exception):
+    """Another runner has the account by now, and what this one had."""
 
 
 class CampaignBook:
@@ -113,7 +68,7 @@ class CampaignBook:
     # Plans
 
     def keep(self, campaign: Campaign, rows: Sequence[Row]) -> Campaign:
-        """Write a plan down, whole; return it, or the one that is it and has something left to do."""
+        """Write a plan down, whole; return it, or the one that is the same and was not stopped."""
         written = [{name: value for name, value in asdict(row).items() if name != "cost_usd"} for row in rows]
         same = (
             CAMPAIGNS.c.account == campaign.account,
@@ -122,11 +77,11 @@ class CampaignBook:
             CAMPAIGNS.c.folder == campaign.folder,
         )
         with self.store.transaction() as connection:
-            for known in _campaigns(connection, and_(*same)):
+            for known in find_campaigns(connection, and_(*same)):
                 if known.state == "planned":
-                    # Its prices are those of now.
-                    new = {"created_at": campaign.created_at, "budget_usd": campaign.budget_usd}
-                    return _change(connection, known, new)
+                    # Its prices are those of now, and what may be spent on it is said anew.
+                    new = {name: getattr(campaign, name) for name in _SAID_ANEW}
+                    return change_campaign(connection, known, **new)
                 if known.state != "stopped":
                     return known
             connection.execute(insert(CAMPAIGNS), asdict(campaign))
@@ -141,10 +96,10 @@ class CampaignBook:
         """
         text = named.strip()
         with self.store.reading() as connection:
-            if exact := _campaigns(connection, CAMPAIGNS.c.id == text):
+            if exact := find_campaigns(connection, CAMPAIGNS.c.id == text):
                 return exact[0]
             begins = CAMPAIGNS.c.id.startswith(text, autoescape=True)
-            found = _campaigns(connection, or_(begins, CAMPAIGNS.c.name == text)) if text else []
+            found = find_campaigns(connection, or_(begins, CAMPAIGNS.c.name == text)) if text else []
         shown = clean(text, _SHOWN)
         if not found:
             raise InvalidRequestError(f"There is no campaign {shown!r}.").advise(
@@ -188,12 +143,12 @@ class CampaignBook:
     def count(self, campaign: Campaign) -> Counts:
         """Return how many of its rows are in which state."""
         with self.store.reading() as connection:
-            return _count(connection, campaign.id)
+            return count_rows(connection, campaign.id)
 
     def money(self, campaign: Campaign) -> Money:
         """Return what it comes to: two rows with one digest are one job."""
         with self.store.reading() as connection:
-            return _money(connection, campaign)
+            return sum_money(connection, campaign)
 
     def approve(self, named: str, *, budget_usd: Decimal | None = None) -> Campaign:
         """Note that the user agrees to a plan, and to no more than a budget where they name one.
@@ -204,7 +159,7 @@ class CampaignBook:
         campaign = self.get(named)
         now = self.store.now()
         with self.store.transaction() as connection:
-            campaign = _one(connection, campaign.id)
+            campaign = get_campaign(connection, campaign.id)
             if campaign.state in ("ended", "stopped"):
                 raise InvalidRequestError(f"Campaign {campaign.id} has {_HAS[campaign.state]}.").advise(
                     next_step=f"`sync-mcp campaign retry {campaign.id}` has rows made that were not."
@@ -213,41 +168,53 @@ class CampaignBook:
                 raise InvalidRequestError(
                     f"Campaign {campaign.id} was planned more than an hour ago: its prices are those of then."
                 ).advise(next_step="Plan it again: nothing of it was paid.")
-            new: dict[str, Any] = {"state": "approved", "reason": None, "resumes_at": None}
-            new["approved_at"] = campaign.approved_at or now
-            if budget_usd is not None:
-                new["budget_usd"] = budget_usd
-            return _change(connection, campaign, new)
+            return change_campaign(
+                connection,
+                campaign,
+                state="approved",
+                reason=None,
+                resumes_at=None,
+                approved_at=campaign.approved_at or now,
+                budget_usd=campaign.budget_usd if budget_usd is None else budget_usd,
+            )
 
     def set_state(
         self, id: str, state: CampaignState, reason: str | None = None, resumes_at: float | None = None
     ) -> None:
-        """Have a campaign that goes on wait or pause; what was stopped or has ended stays so."""
+        """Have a campaign that goes on wait or pause; what was stopped or has ended stays so.
+
+        What is paused waits for the user, whatever another row has found.
+        """
         with self.store.transaction() as connection:
-            campaign = _one(connection, id)
-            if campaign.state in ("approved", "waiting", "paused"):
-                _change(connection, campaign, {"state": state, "reason": reason, "resumes_at": resumes_at})
+            campaign = get_campaign(connection, id)
+            if campaign.state in ("approved", "waiting"):
+                change_campaign(connection, campaign, state=state, reason=reason, resumes_at=resumes_at)
 
     def stop(self, named: str) -> tuple[Campaign, int]:
-        """Skip the rows that wait for their turn; return how many. What runs is made, paid and fetched."""
+        """Skip the rows that wait for their turn; return how many.
+
+        What was begun is made, paid and fetched: what was sent cannot be called back.
+        """
         campaign = self.get(named)
         with self.store.transaction() as connection:
             skipped = connection.execute(
                 update(ROWS)
-                .where(
-                    ROWS.c.campaign == campaign.id, ROWS.c.state == "planned", ROWS.c.generation_id.is_(None)
-                )
+                .where(ROWS.c.campaign == campaign.id, ROWS.c.state == "planned", ~IS_BEGUN)
                 .values(state="skipped", changed_at=self.store.now())
             ).rowcount
-            campaign = _one(connection, campaign.id)
+            campaign = get_campaign(connection, campaign.id)
             if campaign.state != "ended":
-                campaign = _change(
-                    connection, campaign, {"state": "stopped", "reason": None, "resumes_at": None}
+                campaign = change_campaign(
+                    connection, campaign, state="stopped", reason=None, resumes_at=None
                 )
-            return _end_if_done(connection, campaign), skipped
+            return end_if_done(connection, campaign), skipped
 
     def retry(self, named: str, numbers: Sequence[int] = ()) -> tuple[Campaign, list[int]]:
         """Have rows made after all that were not: those of these numbers, or all. Return which.
+
+        What was or may have been charged is made and paid again as another take; what cost more than planned
+        goes at the price that was told; what was made is fetched, and not made again. A campaign that nobody
+        has agreed to waits for that.
 
         Raises:
             InvalidRequestError: there is no such row, or it needs no retry.
@@ -255,8 +222,10 @@ class CampaignBook:
         campaign = self.get(named)
         again: tuple[RowState, ...] = (*NEEDS_USER, "skipped")
         with self.store.transaction() as connection:
-            wanted = select(ROWS.c.number, ROWS.c.state).where(ROWS.c.campaign == campaign.id)
-            states = dict(connection.execute(wanted).tuples().all())
+            campaign = get_campaign(connection, campaign.id)
+            wanted = select(ROWS).where(ROWS.c.campaign == campaign.id).order_by(ROWS.c.number)
+            rows = {row["number"]: Row(**row) for row in connection.execute(wanted).mappings()}
+            states = {number: row.state for number, row in rows.items()}
             faults = [
                 f"row {number}: {'there is none' if number not in states else 'it is ' + states[number]}."
                 for number in numbers
@@ -267,42 +236,49 @@ class CampaignBook:
                     next_step=f"`sync-mcp campaign show {campaign.id}` lists those that need you."
                 )
             chosen = sorted(numbers or (number for number, state in states.items() if state in again))
+            takes: dict[str, int] = {}
+            for row in rows.values():
+                key = _key_of(row)
+                takes[key] = max(row.take, takes.get(key, 0))
+            now = self.store.now()
+            for number in chosen:
+                row = rows[number]
+                new = {"attempts": 0, "begun": 0, "looks": 0, "not_before": 0.0, "changed_at": now}
+                new |= _begin_again(campaign, row, takes.get(_key_of(row), row.take) + 1)
+                change_row(connection, row, new)
             if chosen:
-                which = (ROWS.c.campaign == campaign.id, ROWS.c.number.in_(chosen))
-                # What was or may have been charged is made once more, as another take, and paid again.
-                connection.execute(
-                    update(ROWS)
-                    .where(*which, ROWS.c.state == "charged")
-                    .values(take=ROWS.c.take + 1, digest=ROWS.c.digest + "+", generation_id=None)
-                )
-                connection.execute(
-                    update(ROWS)
-                    .where(*which)
-                    .values(state="planned", attempts=0, begun=0, not_before=0.0, changed_at=self.store.now())
-                )
-                new = {"state": "approved", "reason": None, "resumes_at": None}
-                campaign = _change(connection, _one(connection, campaign.id), new)
+                state: CampaignState = "planned" if campaign.approved_at is None else "approved"
+                campaign = change_campaign(connection, campaign, state=state, reason=None, resumes_at=None)
             return campaign, chosen
 
     # Turns
 
-    def take_row(self, account: str, base_url: str, lane: str, step: Step) -> tuple[Campaign, Row] | None:
+    def take_row(
+        self, account: str, base_url: str, holder: str, lane: str, step: Step
+    ) -> tuple[Campaign, Row] | None:
         """Give a lane the next row of an account's campaigns for a step; None where none is due now.
 
         It is one of the campaign with the fewest that run. A row that has ended its runner three times is
-        left to the user, and a campaign whose budget is used up pauses.
+        left to the user, a campaign whose budget is used up pauses, and one of which nothing is left ends.
+        The lane's name begins with its holder's and a hyphen.
+
+        Raises:
+            LeaseLost: the account is another holder's by now.
         """
         now = self.store.now()
         with self.store.transaction() as connection:
-            for campaign in _due(connection, account, base_url, now):
-                while (row := _next_row(connection, campaign, step, now)) is not None:
+            if not _is_held(connection, account, base_url, holder):
+                raise LeaseLost
+            for campaign in _due(connection, account, base_url, step, now):
+                while (row := next_row(connection, campaign, step, now)) is not None:
                     if row.begun >= MOST_BEGUN:
-                        _change_row(connection, row, {"state": "stuck", "error": _STUCK, "changed_at": now})
+                        change_row(connection, row, {"state": "stuck", "error": _STUCK, "changed_at": now})
                         continue
-                    if step is MAKE and not _is_within_budget(connection, campaign, row):
+                    if step is MAKE and not is_within_budget(connection, campaign, row):
                         break
                     new = {"state": step.under_way, "lane": lane, "begun": row.begun + 1, "changed_at": now}
-                    return campaign, _change_row(connection, row, new)
+                    return campaign, change_row(connection, row, new)
+                end_if_done(connection, campaign)
         return None
 
     def list_next(self, account: str, base_url: str, limit: int) -> list[tuple[Campaign, Row]]:
@@ -310,7 +286,7 @@ class CampaignBook:
         mine = (CAMPAIGNS.c.account == account, CAMPAIGNS.c.base_url == base_url)
         found: list[tuple[Campaign, Row]] = []
         with self.store.reading() as connection:
-            for campaign in _campaigns(connection, and_(*mine, CAMPAIGNS.c.state == "approved")):
+            for campaign in find_campaigns(connection, and_(*mine, CAMPAIGNS.c.state == "approved")):
                 query = (
                     select(ROWS)
                     .where(ROWS.c.campaign == campaign.id, ROWS.c.state == "planned")
@@ -323,7 +299,9 @@ class CampaignBook:
     def note(self, row: Row, **changes: Any) -> Row | None:
         """Write what came of a row, as long as the lane has it that took it; None where another has by now.
 
-        A state other than the one that it has lets the lane go of it.
+        A state other than the one that it has lets the lane go of it. Once there is a job, its runner ends
+        for other reasons than this row. What is to be made of a campaign that was stopped meanwhile, and is
+        not begun, is skipped.
         """
         now = self.store.now()
         with self.store.transaction() as connection:
@@ -336,26 +314,28 @@ class CampaignBook:
             )
             if (found["state"], found["lane"]) != (row.state, row.lane):
                 return None
+            if changes.get("generation_id") is not None:
+                changes["begun"] = 0
             if changes.get("state", row.state) != row.state:
                 changes |= {"lane": None, "begun": 0, "changed_at": now}
-            return _change_row(connection, Row(**found), changes)
+                if changes["state"] == MAKE.due:
+                    generation_id = changes.get("generation_id", found["generation_id"])
+                    is_begun = generation_id is not None or changes.get("is_begun", found["is_begun"])
+                    if not is_begun and get_campaign(connection, row.campaign).state == "stopped":
+                        changes["state"] = "skipped"
+            return change_row(connection, Row(**found), changes)
 
     def end_if_done(self, id: str) -> Campaign:
         """Return a campaign; it has ended where none of its rows is left to do."""
         with self.store.transaction() as connection:
-            return _end_if_done(connection, _one(connection, id))
+            return end_if_done(connection, get_campaign(connection, id))
 
     def has_nothing_left(self, account: str, base_url: str) -> bool:
-        """Return whether none of an account's rows will be due, unless the user does something."""
+        """Return whether none of an account's rows is made or will be due, unless the user does something."""
         mine = (CAMPAIGNS.c.account == account, CAMPAIGNS.c.base_url == base_url)
-        to_do = (
-            select(ROWS.c.number)
-            .join(CAMPAIGNS, ROWS.c.campaign == CAMPAIGNS.c.id)
-            .where(*mine, CAMPAIGNS.c.state.in_(_GOES_ON), ROWS.c.state.in_(TO_DO))
-            .limit(1)
-        )
         with self.store.reading() as connection:
-            return connection.execute(to_do).first() is None
+            found = find_campaigns(connection, and_(*mine, CAMPAIGNS.c.state.in_((*GOES_ON, "paused"))))
+            return not any(has_rows_left(connection, campaign) for campaign in found)
 
     # Runners
 
@@ -395,15 +375,11 @@ class CampaignBook:
             return connection.execute(query).scalar()
 
     def let_go_runner(self, account: str, base_url: str, holder: str) -> None:
-        """Let the next runner begin at once."""
+        """Let the next runner begin at once, with what this one's lanes had."""
+        key = (RUNNERS.c.account == account, RUNNERS.c.base_url == base_url, RUNNERS.c.holder == holder)
         with self.store.transaction() as connection:
-            connection.execute(
-                update(RUNNERS)
-                .where(
-                    RUNNERS.c.account == account, RUNNERS.c.base_url == base_url, RUNNERS.c.holder == holder
-                )
-                .values(leased_until=0.0, holder="")
-            )
+            _put_back(connection, account, base_url, holder=holder)
+            connection.execute(update(RUNNERS).where(*key).values(leased_until=0.0, holder=""))
 
 
 def new_holder() -> str:
@@ -429,148 +405,59 @@ _STUCK = "Its runner ended three times while it had this row: look at its clip, 
 _HAS: Mapping[CampaignState, str] = {"ended": "ended", "stopped": "been stopped"}
 
 
-def _campaigns(connection: Connection, which: Any) -> list[Campaign]:
-    query = select(CAMPAIGNS).where(which).order_by(CAMPAIGNS.c.created_at.desc())
-    return [Campaign(**row) for row in connection.execute(query).mappings()]
+_SAID_ANEW = ("created_at", "budget_usd", "max_usd_per_row", "total_usd", "name", "source")
 
 
-def _one(connection: Connection, id: str) -> Campaign:
-    [campaign] = _campaigns(connection, CAMPAIGNS.c.id == id)
-    return campaign
+def _key_of(row: Row) -> str:
+    """Return by what rows are told to be takes of one thing."""
+    return json.dumps(row.request, sort_keys=True)
 
 
-def _change(connection: Connection, campaign: Campaign, new: Mapping[str, Any]) -> Campaign:
-    connection.execute(update(CAMPAIGNS).where(CAMPAIGNS.c.id == campaign.id).values(new))
-    return replace(campaign, **new)
+def _begin_again(campaign: Campaign, row: Row, next_take: int) -> dict[str, Any]:
+    """Return what is written into a row that the user has made after all."""
+    match row.state:
+        case "charged":
+            act = GenerationAct.of(request_of(row))
+            digest = Intention(act, campaign.account, campaign.base_url, next_take).digest
+            again = {"take": next_take, "digest": digest, "generation_id": None, "is_begun": False}
+            return {"state": "planned", **again}
+        case "unsaved":
+            return {"state": "made"}
+        case "unknown" | "stuck":
+            # Something may have been sent: what there is, is found.
+            return {"state": "planned", "is_begun": True}
+        case "dearer" if row.dearer_usd is not None:
+            return {"state": "planned", "price_usd": row.dearer_usd, "dearer_usd": None}
+        case _:
+            return {"state": "planned", "generation_id": None, "is_begun": False}
 
 
-def _change_row(connection: Connection, row: Row, new: Mapping[str, Any]) -> Row:
-    if new:
-        which = (ROWS.c.campaign == row.campaign, ROWS.c.number == row.number)
-        connection.execute(update(ROWS).where(*which).values(new))
-    return replace(row, **new)
+def _is_held(connection: Connection, account: str, base_url: str, holder: str) -> bool:
+    query = select(RUNNERS.c.holder).where(RUNNERS.c.account == account, RUNNERS.c.base_url == base_url)
+    return connection.execute(query).scalar() == holder
 
 
-def _count(connection: Connection, id: str) -> Counts:
-    query = select(ROWS.c.state, func.count()).where(ROWS.c.campaign == id).group_by(ROWS.c.state)
-    return Counts(dict(connection.execute(query).tuples().all()))
-
-
-def _end_if_done(connection: Connection, campaign: Campaign) -> Campaign:
-    if campaign.state not in _GOES_ON or _count(connection, campaign.id).of(TO_DO):
-        return campaign
-    return _change(connection, campaign, {"state": "ended", "reason": None, "resumes_at": None})
-
-
-def _due(connection: Connection, account: str, base_url: str, now: float) -> list[Campaign]:
+def _due(connection: Connection, account: str, base_url: str, step: Step, now: float) -> list[Campaign]:
     """Return the campaigns whose rows may be taken now, the one with the fewest that run first."""
     mine = and_(CAMPAIGNS.c.account == account, CAMPAIGNS.c.base_url == base_url)
-    connection.execute(
-        update(CAMPAIGNS)
-        .where(mine, CAMPAIGNS.c.state == "waiting", CAMPAIGNS.c.resumes_at <= now)
-        .values(state="approved", reason=None, resumes_at=None)
-    )
-    found = _campaigns(connection, and_(mine, CAMPAIGNS.c.state.in_(("approved", "stopped"))))
-    running = (
-        {each.id: _count(connection, each.id).of(["running"]) for each in found} if len(found) > 1 else {}
-    )
+    is_over = and_(mine, CAMPAIGNS.c.state == "waiting", CAMPAIGNS.c.resumes_at <= now)
+    for campaign in find_campaigns(connection, is_over):
+        change_campaign(connection, campaign, state="approved", reason=None, resumes_at=None)
+    # What was made is saved, whatever its campaign waits for.
+    states: tuple[CampaignState, ...] = ("approved", "waiting", "stopped")
+    states = states if step is MAKE else (*states, "paused")
+    found = find_campaigns(connection, and_(mine, CAMPAIGNS.c.state.in_(states)))
+    running = {each.id: count_running(connection, each.id) for each in found} if len(found) > 1 else {}
     return sorted(found, key=lambda each: (running.get(each.id, 0), each.created_at))
 
 
-def _next_row(connection: Connection, campaign: Campaign, step: Step, now: float) -> Row | None:
-    """Return the next row of a campaign for a step; of rows with one digest one is made at a time."""
-    others = ROWS.alias()
-    is_made_now = (
-        select(others.c.number)
-        .where(
-            others.c.campaign == ROWS.c.campaign,
-            others.c.state == "running",
-            others.c.digest == ROWS.c.digest,
-        )
-        .exists()
-    )
-    query = (
-        select(ROWS)
-        .where(
-            ROWS.c.campaign == campaign.id,
-            ROWS.c.state == step.due,
-            ROWS.c.not_before <= now,
-            *([~is_made_now] if step is MAKE else []),
-        )
-        .order_by(ROWS.c.number)
-        .limit(1)
-    )
-    found = connection.execute(query).mappings().first()
-    return None if found is None else Row(**found)
-
-
-def _is_within_budget(connection: Connection, campaign: Campaign, row: Row) -> bool:
-    """Return whether a campaign's budget has room for a row; it pauses where none can come any more."""
-    budget = campaign.budget_usd
-    if budget is None or row.generation_id is not None:
-        return True
-    money = _money(connection, campaign)
-    price = row.price_usd or campaign.max_usd_per_row or Decimal(0)
-    if money.spent + money.held + price <= budget:
-        return True
-    if not _count(connection, campaign.id).of(["running"]):
-        reason = (
-            f"Its budget of {dollars(budget)} has no room for row {row.number} ({dollars(price)}): "
-            f"{dollars(money.spent)} is spent and {dollars(money.held)} held."
-        )
-        _change(connection, campaign, {"state": "paused", "reason": reason, "resumes_at": None})
-    return False
-
-
-def _put_back(connection: Connection, account: str, base_url: str) -> None:
+def _put_back(connection: Connection, account: str, base_url: str, *, holder: str | None = None) -> None:
+    """Put back what lanes had: those of a runner that ended in order, or all that died."""
     mine = select(CAMPAIGNS.c.id).where(CAMPAIGNS.c.account == account, CAMPAIGNS.c.base_url == base_url)
     for step in (MAKE, SAVE):
-        connection.execute(
-            update(ROWS)
-            .where(ROWS.c.campaign.in_(mine), ROWS.c.state == step.under_way)
-            .values(state=step.due, lane=None)
-        )
-
-
-def _money(connection: Connection, campaign: Campaign) -> Money:
-    most = campaign.max_usd_per_row or Decimal(0)
-    query = (
-        select(
-            ROWS.c.digest,
-            ROWS.c.state,
-            ROWS.c.price_usd,
-            func.max(ENTRIES.c.cost_usd).label("cost_usd"),
-            func.max(ENTRIES.c.counted_usd).label("counted_usd"),
-        )
-        .select_from(
-            ROWS.outerjoin(
-                ENTRIES,
-                and_(
-                    ENTRIES.c.generation_id == ROWS.c.generation_id,
-                    ENTRIES.c.base_url == campaign.base_url,
-                ),
-            )
-        )
-        .where(ROWS.c.campaign == campaign.id)
-        .group_by(ROWS.c.number)
-        .order_by(ROWS.c.number)
-    )
-    planned: dict[str, Decimal] = {}
-    spent: dict[str, Decimal] = {}
-    held: dict[str, Decimal] = {}
-    for row in connection.execute(query).mappings():
-        digest, price = row["digest"], row["price_usd"] or most
-        planned.setdefault(digest, price)
-        if row["cost_usd"] is not None:
-            spent.setdefault(digest, row["cost_usd"])
-        elif row["counted_usd"] is not None:
-            held.setdefault(digest, row["counted_usd"])
-        elif row["state"] in HOLDS_MONEY:
-            held.setdefault(digest, price)
-    return Money(
-        planned=_sum(planned), spent=_sum(spent), held=_sum({k: v for k, v in held.items() if k not in spent})
-    )
-
-
-def _sum(amounts: Mapping[str, Decimal]) -> Decimal:
-    return sum(amounts.values(), Decimal(0))
+        query = update(ROWS).where(ROWS.c.campaign.in_(mine), ROWS.c.state == step.under_way)
+        if holder is not None:
+            query = query.where(ROWS.c.lane.startswith(f"{holder}-", autoescape=True))
+            # It was not the row that ended it.
+            query = query.values(begun=ROWS.c.begun - 1)
+        connection.execute(query.values(state=step.due, lane=None, is_begun=True))

@@ -1,7 +1,7 @@
 """`Campaigns`: many videos by one plan and one approval, planned, approved, run and reported on."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,7 +14,7 @@ from anyio.to_thread import run_sync
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.background.watching import Watcher
 from sync_mcp.background.work import Work, do_in_thread
-from sync_mcp.campaigns.book import CampaignBook, Counts
+from sync_mcp.campaigns.book import CampaignBook
 from sync_mcp.campaigns.ends import Ends
 from sync_mcp.campaigns.lanes import Runner
 from sync_mcp.campaigns.plan import Plan, Terms, make_plan
@@ -22,13 +22,15 @@ from sync_mcp.campaigns.report import Report, write_report
 from sync_mcp.campaigns.rows import Campaign, Money, Row
 from sync_mcp.campaigns.sheets import make_sheets
 from sync_mcp.campaigns.table import Table, read_table
+from sync_mcp.campaigns.tables import Counts
 from sync_mcp.campaigns.turns import Workplace
-from sync_mcp.errors import SyncError
+from sync_mcp.errors import InternalError, SyncError
 from sync_mcp.media.inputs import LocalReader
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.payments.guard import Guard
 from sync_mcp.requests.kept_lists import KeptLists
 from sync_mcp.requests.own_outputs import OwnOutputs
+from sync_mcp.texts import FAULT_LIMIT, safe
 
 logger = logging.getLogger("sync_mcp.campaigns")
 
@@ -117,7 +119,9 @@ class Campaigns:
         )
         reader = LocalReader(self._roots_beside(path, terms.folder), Work(None))
         plan = await make_plan(self.guard, _Facts(sync), reader, rows, terms)
-        return Plan(await do_in_thread(self.book.keep, plan.campaign, plan.rows), plan.rows, plan.notes)
+        kept = await do_in_thread(self.book.keep, plan.campaign, plan.rows)
+        rows = plan.rows if kept.id == plan.campaign.id else await do_in_thread(self.book.rows, kept)
+        return Plan(kept, rows, plan.notes)
 
     async def approve(self, id: str, *, budget_usd: Decimal | None = None) -> Campaign:
         """Note the user's yes to a plan, with the most that it may cost where they say so.
@@ -139,27 +143,35 @@ class Campaigns:
         It ends once none is left that can be made without the user. It may be killed at any moment: the next
         run goes on.
 
+        What it cannot tell `on_turn` is logged, and ends no row.
+
         Raises:
-            SyncError: whose money it is cannot be told now.
+            SyncError: whose money it is cannot be told now, or the ledger cannot be used.
         """
         account = await self.guard.account(sync)
         lanes = await self._count_lanes(sync)
-        touched: dict[str, Campaign] = {}
+        touched: set[str] = set()
 
         def note_turn(campaign: Campaign, row: Row) -> None:
-            touched[campaign.id] = campaign
+            touched.add(campaign.id)
             if on_turn is not None:
                 on_turn(campaign, row)
 
-        async with anyio.create_task_group() as tasks, self._workplace(sync) as place:
-            runner = Runner(place, account, lanes, on_turn=note_turn, on_wait=on_wait)
-            tasks.start_soon(self._report_now_and_then, touched)
-            await runner.run()
-            tasks.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as tasks, self._workplace(sync) as place:
+                runner = Runner(place, account, lanes, on_turn=note_turn, on_wait=on_wait)
+                tasks.start_soon(self._report_now_and_then, touched)
+                await runner.run()
+                tasks.cancel_scope.cancel()
+        except ExceptionGroup as group:
+            # Out of task groups errors come in groups: a caller is told one, of this package.
+            raise _first_of(group) from group
         # What jobs have cost is known some time after their end: what is told by now is in the report.
-        await self.guard.spending(sync)
-        for campaign in touched.values():
-            await self.report(campaign.id, with_pictures=True)
+        try:
+            await self.guard.spending(sync)
+        except SyncError as error:
+            logger.warning("what the last jobs have cost cannot be told now: %s", error)
+        await self._report_all(touched)
 
     async def report(self, id: str, *, with_pictures: bool = False) -> Report:
         """Write a campaign's report into its folder, and return where it lies.
@@ -209,14 +221,17 @@ class Campaigns:
             )
             tasks.cancel_scope.cancel()
 
-    async def _report_now_and_then(self, touched: dict[str, Campaign]) -> None:
+    async def _report_now_and_then(self, touched: Collection[str]) -> None:
         while True:
             await anyio.sleep(REPORT_SECONDS)
-            for id in list(touched):
-                try:
-                    await self.report(id, with_pictures=True)
-                except SyncError as error:
-                    logger.warning("the report of %s cannot be written: %s", id, error)
+            await self._report_all(touched)
+
+    async def _report_all(self, touched: Collection[str]) -> None:
+        for id in list(touched):
+            try:
+                await self.report(id, with_pictures=True)
+            except SyncError as error:
+                logger.warning("the report of %s cannot be written: %s", id, error)
 
     def _roots_beside(self, source: Path, folder: Path) -> MediaRoots:
         return MediaRoots([*self._roots, _folder_of(source), folder], folder)
@@ -234,6 +249,21 @@ class _Facts:
 
 async def _knows_none(_: str) -> bool:
     return False
+
+
+def _first_of(group: ExceptionGroup[Exception]) -> SyncError:
+    known, _ = group.split(SyncError)
+    if known is not None:
+        return _first_of_known(known)
+    reason = safe(repr(group.exceptions), FAULT_LIMIT)
+    return InternalError(f"The run ended in an unexpected way: {reason}.", money_spent="unknown").advise(
+        next_step="Run it again: it goes on, and pays nothing twice. If it stays so, report it."
+    )
+
+
+def _first_of_known(group: ExceptionGroup[SyncError]) -> SyncError:
+    first = group.exceptions[0]
+    return first if isinstance(first, SyncError) else _first_of_known(first)
 
 
 def _whole_path(path: Path | str) -> Path:

@@ -14,9 +14,11 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
+from sync_mcp.api.news import News
 from sync_mcp.background.work import do_in_thread
-from sync_mcp.campaigns.book import LEASE_SECONDS, MAKE, SAVE, Step, new_holder
+from sync_mcp.campaigns.book import LEASE_SECONDS, LeaseLost, new_holder
 from sync_mcp.campaigns.rows import Campaign, Row
+from sync_mcp.campaigns.tables import MAKE, SAVE, Step
 from sync_mcp.campaigns.turns import Turn, Workplace, make_row, prepare_row, save_row
 from sync_mcp.errors import LedgerError, SyncError
 from sync_mcp.payments.attempt import Account
@@ -63,12 +65,19 @@ class Runner:
         self._on_turn = on_turn
         self._on_wait = on_wait
         self._holder = new_holder()
+        self._is_lost = False
         self._closed = 0
+        self._closed_until = 0.0
+        self._news = News()
 
     async def run(self) -> None:
         """Return once nothing of the account is left to do: rows that wait for a later time are waited for.
 
         Where another runner has the account, it is waited until that has ended; and again where it was lost.
+        What its lanes had when it is cancelled, the next runner goes on with.
+
+        Raises:
+            LedgerError: the ledger cannot be used, and that will not pass.
         """
         while True:
             await self._take_hold()
@@ -78,9 +87,10 @@ class Runner:
                     tasks.start_soon(self._prepare_ahead)
                     async with anyio.create_task_group() as lanes:
                         for step, count in ((MAKE, self._lanes), (SAVE, _SAVING_LANES)):
+                            turnstile = anyio.Lock()
                             for number in range(count):
                                 lane = f"{self._holder}-{step.under_way}-{number + 1}"
-                                lanes.start_soon(self._drive, lane, step)
+                                lanes.start_soon(self._drive, lane, step, turnstile, tasks)
                     tasks.cancel_scope.cancel()
                 if not self._is_lost:
                     return
@@ -91,10 +101,19 @@ class Runner:
     async def _take_hold(self) -> None:
         self._is_lost = False
         told: str | None = None
-        while (other := await self._hold()) is not None:
-            if other != told and self._on_wait is not None:
-                told = other
-                self._on_wait(other)
+        while True:
+            try:
+                other = await self._hold()
+            except LedgerError as error:
+                if not error.retryable:
+                    raise
+                logger.warning("the account's runner cannot be read: %s", error)
+            else:
+                if other is None:
+                    return
+                if other != told and self._on_wait is not None:
+                    told = other
+                    self._on_wait(other)
             await anyio.sleep(_POLL_SECONDS)
 
     async def _hold(self) -> str | None:
@@ -105,14 +124,20 @@ class Runner:
         while True:
             await anyio.sleep(LEASE_SECONDS / 3)
             try:
-                self._is_lost = await self._hold() is not None
+                is_lost = await self._hold() is not None
             except LedgerError as error:
                 logger.warning("the runner's lease cannot be renewed: %s", error)
                 continue
-            if self._is_lost:
-                # What is on its way is the guard's, and goes on; the rows are another's.
-                tasks.cancel_scope.cancel()
-                return
+            if is_lost:
+                self._end_lanes(tasks)
+
+    def _end_lanes(self, tasks: TaskGroup) -> None:
+        """End all lanes of a runner that has lost the account: what it had is another's to go on with.
+
+        What is on its way to the API is the guard's, and goes on.
+        """
+        self._is_lost = True
+        tasks.cancel_scope.cancel()
 
     async def _prepare_ahead(self) -> None:
         """Have the files of the next rows ready before their turns."""
@@ -131,25 +156,37 @@ class Runner:
     async def _in_book(self, act: Callable[..., str | None], *arguments: str) -> str | None:
         return await do_in_thread(partial(act, self._account.name, self._account.base_url, *arguments))
 
-    async def _drive(self, lane: str, step: Step) -> None:
-        """Give a lane its turns."""
-        book, account = self._place.book, self._account
+    async def _drive(self, lane: str, step: Step, turnstile: anyio.Lock, tasks: TaskGroup) -> None:
+        """Give a lane its turns.
+
+        Of the lanes of a step one looks for a row at a time: while there is none, the others do not ask too.
+        """
         while True:
             try:
-                taken = await do_in_thread(book.take_row, account.name, account.base_url, lane, step)
-                is_done = taken is None and await do_in_thread(
+                async with turnstile:
+                    taken = await self._next_turn(lane, step)
+            except LeaseLost:
+                self._end_lanes(tasks)
+                return
+            if taken is None:
+                return
+            await self._do(step, *taken)
+            self._news.spread()
+
+    async def _next_turn(self, lane: str, step: Step) -> tuple[Campaign, Row] | None:
+        """Return the next row for a lane, as soon as one is due; None once none can be."""
+        book, account = self._place.book, self._account
+        while True:
+            take = partial(book.take_row, account.name, account.base_url, self._holder, lane, step)
+            try:
+                taken = await do_in_thread(take)
+                if taken is not None or await do_in_thread(
                     book.has_nothing_left, account.name, account.base_url
-                )
+                ):
+                    return taken
             except LedgerError as error:
                 logger.warning("the next row cannot be read: %s", error)
-                await anyio.sleep(_POLL_SECONDS)
-                continue
-            if taken is not None:
-                await self._do(step, *taken)
-            elif is_done:
-                return
-            else:
-                await anyio.sleep(_POLL_SECONDS)
+            await self._news.wait(_POLL_SECONDS)
 
     async def _do(self, step: Step, campaign: Campaign, row: Row) -> None:
         self._tell(campaign, row)
@@ -158,7 +195,8 @@ class Runner:
         except Exception as error:
             reason = safe(repr(error), FAULT_LIMIT)
             logger.exception("row %s of %s failed unexpectedly", row.number, campaign.id)
-            turn = Turn({"state": "unknown", "error": f"It failed in an unexpected way: {reason}."})
+            told = f"It failed in an unexpected way: {reason}. Retry it; if it stays so, report it."
+            turn = Turn({"state": "unknown" if step is MAKE else "unsaved", "error": told})
         await self._write(campaign, row, turn)
 
     async def _write(self, campaign: Campaign, row: Row, turn: Turn) -> None:
@@ -175,23 +213,36 @@ class Runner:
                 return
 
     def _note(self, campaign: Campaign, row: Row, turn: Turn) -> tuple[Campaign, Row] | None:
-        book = self._place.book
-        written = book.note(row, **turn.row)
+        book, changes = self._place.book, dict(turn.row)
+        if turn.is_closed:
+            # What is begun goes on in a campaign that waits, and is not to ask more often.
+            changes["not_before"] = self._pause()
+        written = book.note(row, **changes)
         if written is None:
             return None
         if turn.is_closed:
-            self._closed += 1
-            pause = min(_SHORTEST_PAUSE_SECONDS * 2 ** min(self._closed - 1, 10), _LONGEST_PAUSE_SECONDS)
-            book.set_state(campaign.id, "waiting", turn.reason, book.store.now() + pause)
+            book.set_state(campaign.id, "waiting", turn.reason, changes["not_before"])
         elif turn.campaign is not None:
             book.set_state(campaign.id, turn.campaign, turn.reason, turn.resumes_at)
         elif written.state == "made":
             self._closed = 0
         return book.end_if_done(campaign.id), written
 
+    def _pause(self) -> float:
+        """Return until when nothing is asked of an API that takes nothing: each time twice as long.
+
+        All lanes that find it closed at once wait for the same time.
+        """
+        now = self._place.book.store.now()
+        if not now < self._closed_until <= now + _LONGEST_PAUSE_SECONDS:
+            pause = min(_SHORTEST_PAUSE_SECONDS * 2 ** min(self._closed, 10), _LONGEST_PAUSE_SECONDS)
+            self._closed += 1
+            self._closed_until = now + pause
+        return self._closed_until
+
     def _tell(self, campaign: Campaign, row: Row) -> None:
         if self._on_turn is not None:
             try:
                 self._on_turn(campaign, row)
-            except SyncError as error:
-                logger.warning("progress cannot be told: %s", error)
+            except Exception as error:  # noqa: BLE001 - who only listens ends no night's work
+                logger.warning("progress cannot be told: %s", safe(repr(error), FAULT_LIMIT))

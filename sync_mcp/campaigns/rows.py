@@ -7,14 +7,15 @@ says what is to be done next, never what was paid.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal, cast
 
-from sync_mcp.api.models import Json
+from sync_mcp.api.models import GenerationRequest, Json, LocalMedia
+from sync_mcp.payments.files import with_local_media
 
 CampaignState = Literal["planned", "approved", "waiting", "paused", "stopped", "ended"]
 """Of a campaign: it waits for the user's yes (`planned`); its rows are made in turn (`approved`), at a later
 time of its own (`waiting`: the day's budget is spent, or the API is closed), or once the user says so
-(`paused`: its budget is spent, or rows cost more than planned); the user stopped it (`stopped`: what runs is
+(`paused`: its budget is spent, or the account cannot pay); the user stopped it (`stopped`: what runs is
 still fetched); no row of it is left to do (`ended`)."""
 
 RowState = Literal[
@@ -59,8 +60,6 @@ ROW_WORDS: Mapping[RowState, str] = {
 TO_DO: tuple[RowState, ...] = ("planned", "running", "made", "saving")
 """What a runner has to do with still."""
 NEEDS_USER: tuple[RowState, ...] = ("failed", "charged", "unsaved", "unknown", "refused", "dearer", "stuck")
-HOLDS_MONEY: tuple[RowState, ...] = ("running", "made", "saving", "saved", "charged", "unsaved", "unknown")
-"""What counts against the campaign's budget: at its cost where that is known, else at its price."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +124,13 @@ class Row:
         state: see `RowState`.
         lane: who has it, while it runs.
         attempts: how often it was made and failed free.
-        begun: how often a lane began it without noting what came of it.
+        begun: how often a lane began it and its runner died before there was a job, or while it was saved.
+        looks: how often it was looked for or fetched in vain.
+        is_begun: whether something may have been sent for it of which nothing is noted: then it is not
+            skipped, whatever becomes of its campaign.
         not_before: when it may be taken next.
         generation_id: its job, once there is one.
+        dearer_usd: what it was likely to cost at its turn, where that was more than planned.
         output: the file that its video is to be saved as, in the campaign's folder, without folder.
         saved_as: where its video lies, whole path.
         cost_usd: what it did cost, as the ledger knows it by now.
@@ -148,8 +151,11 @@ class Row:
     lane: str | None = None
     attempts: int = 0
     begun: int = 0
+    looks: int = 0
+    is_begun: bool = False
     not_before: float = 0.0
     generation_id: str | None = None
+    dearer_usd: Decimal | None = None
     output: str
     saved_as: str | None = None
     cost_usd: Decimal | None = None
@@ -162,11 +168,21 @@ class Money:
     """What a campaign comes to, in USD.
 
     Attributes:
-        planned: of all its rows, as far as their prices are known.
-        spent: of what was made and charged, as far as its cost is known by now.
+        planned: of all its rows; what has no known price counts the most that it may cost.
+        spent: of what was made for it and charged, failed and repeated too, as far as its cost is known by
+            now. What was there before, the campaign has not paid.
         held: of what runs, or has no known cost yet: its prices.
     """
 
     planned: Decimal
     spent: Decimal
     held: Decimal
+
+
+def request_of(row: Row) -> GenerationRequest:
+    """Return what a row asks for, each local file by what it holds."""
+    kept = cast(Mapping[str, Any], row.request)
+    media = [
+        LocalMedia(type=each["type"], sha256=each["sha256"], name=each["name"]) for each in kept["files"]
+    ]
+    return with_local_media(GenerationRequest.from_wire(kept["body"]), media)

@@ -9,7 +9,6 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,7 +20,8 @@ from sync_mcp.background.watching import Watcher
 from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.campaigns.book import CampaignBook
 from sync_mcp.campaigns.ends import Ends
-from sync_mcp.campaigns.rows import Campaign, CampaignState, Row, RowState
+from sync_mcp.campaigns.rows import Campaign, CampaignState, Row, RowState, request_of
+from sync_mcp.campaigns.tables import price_of
 from sync_mcp.errors import (
     APIStatusError,
     ApprovalDenied,
@@ -46,7 +46,6 @@ from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.media.saving import Saved, save
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import PaidCall
-from sync_mcp.payments.files import with_local_media
 from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.metering import FAILED_FREE_AFTER_SECONDS
@@ -59,6 +58,8 @@ logger = logging.getLogger("sync_mcp.campaigns")
 
 MOST_FREE_FAILURES = 2
 """So often a row that failed free is made again."""
+_BY_THE_PLAN = ("generation_plan_duration_exceeded", "plan_feature_unavailable")
+"""What the API calls a matter of payment, and is one of this row: the others may be made."""
 _MOST_LOOKS = 3
 _SOON_SECONDS = 15.0
 _LATER_SECONDS = 60.0
@@ -120,16 +121,26 @@ class Turn:
 
 async def make_row(place: Workplace, campaign: Campaign, row: Row) -> Turn:
     """Have a row's video made, or say what is next; the ledger is waited for, however long it takes."""
+    generation: Generation | None = None
     try:
-        generation = await _past_ledger(lambda: _make(place, campaign, row))
-        await do_in_thread(lambda: place.book.note(row, generation_id=generation.id))
+        if row.attempts and row.generation_id is not None and not row.is_begun:
+            # It failed, and whether that was charged was not known then.
+            failed = await place.facts.client.generations.get(row.generation_id)
+            return await _after_failure(place, failed, attempts=row.attempts, is_last_look=True)
+        generation = made = await _past_ledger(lambda: _make(place, campaign, row))
+        await _past_ledger(lambda: do_in_thread(lambda: place.book.note(row, generation_id=made.id)))
         generation = await place.ends.wait(generation)
         if generation.status == "COMPLETED":
             place.fresh[generation.id] = generation
-            return Turn({"state": "made", "generation_id": generation.id, "attempts": 0, "error": None})
-        return await _after_failure(place, row, generation)
+            done = {"attempts": 0, "looks": 0, "is_begun": False, "error": None}
+            return Turn({"state": "made", "generation_id": generation.id, **done})
+        return await _after_failure(place, generation, attempts=row.attempts + 1)
     except SyncError as error:
-        return _after_error(place, row, error)
+        turn = _after_error(place, campaign, row, error)
+        if turn.row["state"] == "refused" and (generation or row.generation_id):
+            # There is a job, whatever the API says of it now.
+            return replace(turn, row={**turn.row, "state": "unknown"})
+        return turn
 
 
 async def save_row(place: Workplace, campaign: Campaign, row: Row) -> Turn:
@@ -144,7 +155,7 @@ async def save_row(place: Workplace, campaign: Campaign, row: Row) -> Turn:
         return _after_unsaved(place, row, error)
     path = clean(str(saved.path), _PATH_LIMIT)
     if not saved.failures:
-        return Turn({"state": "saved", "saved_as": path, "error": None})
+        return Turn({"state": "saved", "saved_as": path, "looks": 0, "error": None})
     failed = " and ".join(saved.failures)
     name = clean(saved.path.name, _NAME_LIMIT)
     told = f"Its video fails the check ({failed}): look at {name}; retry fetches it again."
@@ -170,12 +181,12 @@ async def prepare_row(place: Workplace, campaign: Campaign, row: Row) -> None:
         SyncError: they cannot be; its turn will say so.
     """
     reader = place.reader_of(campaign)
-    media = await _open_files(reader, row)
+    media: dict[int, InputFile] = {}
     try:
+        await _open_files(reader, row, request_of(row), media)
         await InputFiles(place.facts.client, reader, media).upload(place.facts.client)
     finally:
-        for each in media.values():
-            await run_sync(each.file.close)
+        await _close(media)
 
 
 async def _make(place: Workplace, campaign: Campaign, row: Row) -> Generation:
@@ -185,9 +196,10 @@ async def _make(place: Workplace, campaign: Campaign, row: Row) -> Generation:
         SyncError: as `Guard.create`; or a file is not what it was when it was planned.
     """
     reader = place.reader_of(campaign)
-    media = await _open_files(reader, row)
+    media: dict[int, InputFile] = {}
     try:
-        request = _request_of(row)
+        request = request_of(row)
+        await _open_files(reader, row, request, media)
         files = None
         if media:
             files = InputFiles(place.facts.client, reader, media)
@@ -199,6 +211,7 @@ async def _make(place: Workplace, campaign: Campaign, row: Row) -> Generation:
             tool="campaign",
             max_cost_usd=row.price_usd if row.price_usd is not None else campaign.max_usd_per_row,
             planned=None if row.price_usd is None else Price(row.price_usd),
+            campaign=campaign.id,
             files=files,
             is_agreed=True,
             slot_until=math.inf,
@@ -207,31 +220,29 @@ async def _make(place: Workplace, campaign: Campaign, row: Row) -> Generation:
         try:
             return (await place.guard.create(call)).job
         except LimitReached as error:
-            if row.price_usd is not None or error.price_usd is not None or error.limit != "max_cost_usd":
+            is_of_this_row = error.limit == "max_cost_usd" and row.price_usd is None
+            if not is_of_this_row or error.price_usd is not None or error.retryable:
                 raise
             # Nobody can tell its price at its turn either, and the user has said what it may count.
             return (await place.guard.create(replace(call, max_cost_usd=None))).job
     finally:
+        await _close(media)
+
+
+async def _close(media: Mapping[int, InputFile]) -> None:
+    with anyio.CancelScope(shield=True):
         for each in media.values():
             await run_sync(each.file.close)
 
 
-def _request_of(row: Row) -> GenerationRequest:
-    kept = cast(Mapping[str, Any], row.request)
-    media = [
-        LocalMedia(type=each["type"], sha256=each["sha256"], name=each["name"]) for each in kept["files"]
-    ]
-    return with_local_media(GenerationRequest.from_wire(kept["body"]), media)
-
-
-async def _open_files(reader: LocalReader, row: Row) -> dict[int, InputFile]:
-    """Open the local files of a row, by their numbers among its inputs.
+async def _open_files(
+    reader: LocalReader, row: Row, request: GenerationRequest, media: dict[int, InputFile]
+) -> None:
+    """Open the local files of a row, into `media` by their numbers among its inputs.
 
     Raises:
         FileRefused: one cannot be read, or holds something else than when it was planned.
     """
-    request = _request_of(row)
-    media: dict[int, InputFile] = {}
     for each in cast(Sequence[Mapping[str, Any]], cast(Mapping[str, Any], row.request)["files"]):
         found = await reader.read(each["path"], each["type"], until=math.inf, progress_of=lambda _: _ignore)
         if found.sha256 != each["sha256"]:
@@ -245,7 +256,6 @@ async def _open_files(reader: LocalReader, row: Row) -> dict[int, InputFile]:
         for number, item in enumerate(request.input):
             if isinstance(item, LocalMedia) and (item.type, item.sha256) == (each["type"], each["sha256"]):
                 media[number] = found
-    return media
 
 
 async def _ignore(_: object) -> None:
@@ -263,28 +273,32 @@ async def _save(place: Workplace, campaign: Campaign, row: Row, generation: Gene
     return saved
 
 
-async def _after_failure(place: Workplace, row: Row, generation: Generation) -> Turn:
-    """Return how a row goes on whose job ended without a video."""
+async def _after_failure(
+    place: Workplace, generation: Generation, *, attempts: int, is_last_look: bool = False
+) -> Turn:
+    """Return how a row goes on whose job ended without a video, so many of its jobs by now."""
     entry = await _past_ledger(lambda: place.guard.settle_failure(place.facts.client, generation))
     charged = "unknown" if entry is None else entry.charged
     said = safe(generation.error or generation.error_code or generation.status, MESSAGE_LIMIT)
-    attempts = row.attempts + 1
-    if charged == "yes":
+    failed = {"generation_id": generation.id, "attempts": attempts}
+    if charged == "yes" or (charged == "unknown" and is_last_look):
+        fate = "was" if charged == "yes" else "may have been"
         return Turn(
-            {
-                "state": "charged",
-                "attempts": attempts,
-                "error": f"It failed and was charged: {said} {_PAY_AGAIN}",
-            }
+            {**failed, "state": "charged", "error": f"It failed and {fate} charged: {said} {_PAY_AGAIN}"}
         )
-    if charged == "no" and attempts > MOST_FREE_FAILURES:
+    if charged == "unknown":
+        # A cost of nothing is believed some minutes after the end of a job: then it is looked at again.
+        pause = FAILED_FREE_AFTER_SECONDS + _SOON_SECONDS
+        return _again(place, f"It failed: {said}", pause, is_begun=False, **failed)
+    if attempts > MOST_FREE_FAILURES:
         told = f"It failed {attempts} times, free: {said} Change its clip or its model, then retry it."
-        return Turn({"state": "failed", "attempts": attempts, "error": told})
-    # Whether it was charged is believed some minutes after its end: then the guard decides.
-    pause = 0.0 if charged == "no" else FAILED_FREE_AFTER_SECONDS + _SOON_SECONDS
-    return _again(place, f"It failed: {said}", pause, attempts=attempts)
+        return Turn({**failed, "state": "failed", "error": told})
+    # It is made anew, as if it had never been begun.
+    anew = {"generation_id": None, "is_begun": False, "looks": 0}
+    return _again(place, f"It failed, free: {said}", 0.0, attempts=attempts, **anew)
 
 
+_MOVE_AWAY = "Move that elsewhere, then retry: it is fetched again, and not made again."
 _PAY_AGAIN = "Made again it is paid again: retry does that."
 
 
@@ -294,25 +308,28 @@ def _again(place: Workplace, why: str, seconds: float, **changes: Any) -> Turn:
     return Turn({"state": state, "not_before": place.book.store.now() + seconds, "error": why, **changes})
 
 
-def _after_error(place: Workplace, row: Row, error: SyncError) -> Turn:
+def _after_error(place: Workplace, campaign: Campaign, row: Row, error: SyncError) -> Turn:
     """Return how a row goes on that could not be made, or whose job cannot be seen."""
     told = f"{error.whole_message} {error.next_step}".strip()
     pause = error.retry_after_seconds
+    in_doubt = {"is_begun": True, "looks": row.looks + 1}
     match error:
         case LimitReached():
-            return _after_limit(place, row, error)
+            return _after_limit(place, campaign, row, error)
         case ApprovalRequired() | ApprovalDenied():
             return Turn({"state": "charged", "error": f"{error.message} {_PAY_AGAIN}"})
         case NotVisibleYet() if error.may_appear:
-            return _again(place, told, _LATER_SECONDS)
-        case OutcomeUnknown() if row.attempts < _MOST_LOOKS:
-            return _again(place, told, max(pause or 0.0, _LATER_SECONDS), attempts=row.attempts + 1)
+            return _again(place, told, _LATER_SECONDS, **in_doubt)
+        case OutcomeUnknown() if row.looks < _MOST_LOOKS:
+            return _again(place, told, max(pause or 0.0, _LATER_SECONDS), **in_doubt)
         case OutcomeUnknown() | NotVisibleYet():
             return Turn({"state": "unknown", "error": told})
         case UnderWay():
-            return _again(place, told, _SOON_SECONDS)
+            return _again(place, told, _SOON_SECONDS, **in_doubt)
         case ConcurrencyLimitError() | RateLimitError():
             return _again(place, told, pause or _SOON_SECONDS)
+        case PaymentRequiredError() if error.api_code in _BY_THE_PLAN:
+            return Turn({"state": "refused", "error": told})
         case AuthenticationError() | PaymentRequiredError() | PermissionDeniedError() | ConfigurationError():
             return replace(_again(place, told, 0.0), campaign="paused", reason=told)
         case _ if error.retryable:
@@ -323,28 +340,37 @@ def _after_error(place: Workplace, row: Row, error: SyncError) -> Turn:
             return Turn({"state": "unknown" if error.money_spent != "no" else "refused", "error": told})
 
 
-def _after_limit(place: Workplace, row: Row, error: LimitReached) -> Turn:
+def _after_limit(place: Workplace, campaign: Campaign, row: Row, error: LimitReached) -> Turn:
     planned = _again(place, error.message, 0.0)
+    if error.retryable:
+        reason = f"The API cannot tell now what row {row.number} costs."
+        return replace(planned, is_closed=True, reason=reason)
     if error.limit == "max_cost_usd":
         cost = "is not known" if error.price_usd is None else f"is {dollars(error.price_usd)}"
-        was = dollars(row.price_usd or Decimal(0))
-        return Turn({"state": "dearer", "error": f"Its price {cost} now, and was planned at {was}."})
-    if error.until is not None:
+        most = dollars(price_of(campaign, row.price_usd))
+        was = f"and was planned at {most}" if row.price_usd is not None else f"and may be {most}"
+        told = f"Its price {cost} now, {was}: nothing was sent."
+        return Turn({"state": "dearer", "dearer_usd": error.price_usd, "error": told})
+    is_ever_possible = error.limit_usd is None or (error.price_usd or 0) <= error.limit_usd
+    if error.until is not None and is_ever_possible:
+        # The day is the API's: this machine's clock may differ.
         until = error.until.astimezone(UTC)
+        seconds = until.timestamp() - place.facts.client.api_time.timestamp()
         reason = f"{error.message} It goes on at {until:%Y-%m-%d %H:%M} UTC."
-        return replace(planned, campaign="waiting", reason=reason, resumes_at=until.timestamp())
+        resumes_at = place.book.store.now() + max(seconds, 0.0)
+        return replace(planned, campaign="waiting", reason=reason, resumes_at=resumes_at)
     if error.limit == "ever_usd":
+        # A row that fits may come later: but what the user let be spent is spent.
         return replace(planned, campaign="paused", reason=f"{error.message} {error.next_step}".strip())
-    if error.retryable:
-        return replace(planned, is_closed=True, reason=error.message)
     return Turn({"state": "refused", "error": f"{error.message} {error.next_step}".strip()})
 
 
 def _after_unsaved(place: Workplace, row: Row, error: SyncError) -> Turn:
     """Return how a row goes on that was made and could not be saved: it is fetched again, not made."""
-    told = f"Its video was made, and cannot be saved: {error.whole_message} {error.next_step}".strip()
-    attempts = row.attempts + 1
-    if error.retryable and attempts <= _MOST_LOOKS:
+    way_on = _MOVE_AWAY if error.code == "file_exists" else error.next_step
+    told = f"Its video was made, and cannot be saved: {error.whole_message} {way_on}".strip()
+    looks = row.looks + 1
+    if error.retryable and looks <= _MOST_LOOKS:
         not_before = place.book.store.now() + _LATER_SECONDS
-        return Turn({"state": "made", "attempts": attempts, "not_before": not_before, "error": told})
-    return Turn({"state": "unsaved", "error": told})
+        return Turn({"state": "made", "looks": looks, "not_before": not_before, "error": told})
+    return Turn({"state": "unsaved", "looks": looks, "error": told})

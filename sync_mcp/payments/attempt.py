@@ -56,6 +56,7 @@ class Attempt:
         has_files: whether local files are to be uploaded before it can be sent.
         assets: the asset of each of these, by its `asset_key`, once they are uploaded.
         is_sandbox: whether no real money is spent.
+        campaign: the campaign that it is made for, by its id.
         caller: the name of the token that the call came with.
         webhook_host: whoever gets the finished job's URL and may not without the user's word.
     """
@@ -77,6 +78,7 @@ class Attempt:
     has_files: bool = False
     assets: Mapping[str, str] = field(default_factory=dict[str, str])
     is_sandbox: bool = False
+    campaign: str | None = None
     caller: str | None = None
     webhook_host: str | None = None
 

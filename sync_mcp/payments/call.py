@@ -63,6 +63,7 @@ class PaidCall(Generic[JobT_co]):
             slots are taken, and for as long as a 429 asks.
         watcher: the account's, where it has one.
         ends_at: when the call ends, on anyio's clock.
+        campaign: the campaign that it is made for, by its id; the ledger sums what each has cost.
         caller: the name of who asks, which stands in the ledger; a quote is good for them alone.
         gone: set once nobody waits for it any more: then nothing is sent, for the first time or again.
     """
@@ -92,6 +93,7 @@ class PaidCall(Generic[JobT_co]):
     slot_until: float = -math.inf
     watcher: Watcher | None = None
     ends_at: float = math.inf
+    campaign: str | None = None
     caller: str | None = None
     gone: anyio.Event = field(default_factory=anyio.Event)
 
@@ -154,6 +156,7 @@ class PaidCall(Generic[JobT_co]):
             unasked_usd=self.approval.above_usd,
             has_files=bool(self.act.local_media),
             is_sandbox=self.is_sandbox,
+            campaign=self.campaign,
             caller=self.caller,
             webhook_host=self.host_to_ask_about,
         )

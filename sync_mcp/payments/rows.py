@@ -146,6 +146,8 @@ class Entry:
     """Of what kind its act is."""
     principal: str = ""
     """For whom it is made, where many share a ledger; empty as long as they are one."""
+    campaign: str | None = None
+    """The campaign that it was made for, by its id."""
 
     @property
     def title(self) -> str:

@@ -914,9 +914,12 @@ def _take_back_to_version_6(older: sqlite3.Connection) -> None:
         "entries_unasked",
         "entries_without_cost",
         "ix_entries_named_id",
+        "entries_of_campaigns",
     ):
         older.execute(f"DROP INDEX {index}")
-    for column in ("kind", "principal"):
+    for table in ("campaigns", "campaign_rows", "runners"):
+        older.execute(f"DROP TABLE {table}")
+    for column in ("kind", "principal", "campaign"):
         older.execute(f"ALTER TABLE entries DROP COLUMN {column}")
     for column in ("consent", "paid_before", "known_until", "used_by", "avowal"):
         older.execute(f"ALTER TABLE quotes DROP COLUMN {column}")

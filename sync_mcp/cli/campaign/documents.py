@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import JsonValue
 
-from sync_mcp.campaigns.book import Counts
 from sync_mcp.campaigns.rows import Campaign, Money, Row
+from sync_mcp.campaigns.tables import Counts
 from sync_mcp.cli.documents import money, timestamp
 from sync_mcp.texts import MESSAGE_LIMIT, safe
 

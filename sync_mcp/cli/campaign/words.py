@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from sync_mcp.campaigns.book import Counts
 from sync_mcp.campaigns.campaigns import Progress
 from sync_mcp.campaigns.plan import Plan
 from sync_mcp.campaigns.rows import NEEDS_USER, ROW_WORDS, Campaign, Money, Row, RowState
+from sync_mcp.campaigns.tables import Counts
 from sync_mcp.payments.limits import dollars
 from sync_mcp.texts import count_of
 

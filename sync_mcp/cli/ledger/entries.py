@@ -93,6 +93,7 @@ def describe_entry(ledger: Ledger, entry_id: int) -> str:
         ("besides", ", ".join(besides(entry))),
         ("tool", entry.tool),
         ("asked by", entry.caller),
+        ("campaign", entry.campaign),
         ("take", str(entry.take)),
         ("attempt", str(entry.attempt)),
         ("account", f"{entry.account} at {entry.base_url}"),

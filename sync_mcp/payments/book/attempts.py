@@ -447,6 +447,7 @@ def _as_entry(attempt: Attempt, now: Moment, *, is_unasked: bool) -> Entry:
         last_sent_at=attempt.now.seconds,
         is_sandbox=attempt.is_sandbox,
         is_unasked=is_unasked,
+        campaign=attempt.campaign,
         caller=attempt.caller,
     )
 

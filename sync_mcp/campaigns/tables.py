@@ -1,0 +1,238 @@
+"""The tables of campaigns, and what several transactions read or write of them."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Double,
+    Select,
+    String,
+    Table,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+
+from sync_mcp.campaigns.rows import TO_DO, Campaign, CampaignState, Money, Row, RowState
+from sync_mcp.payments.limits import dollars
+from sync_mcp.payments.rows import ENTRIES, METADATA, OPEN_STATES, columns_of
+
+CAMPAIGNS = Table("campaigns", METADATA, *columns_of(Campaign))
+ROWS = Table(
+    "campaign_rows",
+    METADATA,
+    *(column for column in columns_of(Row, ("campaign", "number")) if column.name != "cost_usd"),
+)
+RUNNERS = Table(
+    "runners",
+    METADATA,
+    Column("account", String, primary_key=True),
+    Column("base_url", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("place", String, nullable=False),
+    Column("leased_until", Double, nullable=False),
+)
+"""Who has an account's rows made now: `holder` by a name of its own, `place` as people are told it."""
+
+IS_BEGUN = or_(ROWS.c.generation_id.is_not(None), ROWS.c.is_begun)
+"""Of a row that is to be made: it was, or may have been, and is seen to whatever becomes of its campaign."""
+GOES_ON: tuple[CampaignState, ...] = ("approved", "waiting", "stopped")
+"""What makes rows still, or sees to those that it has begun."""
+_ON_THE_WAY: tuple[RowState, ...] = ("running", "made", "saving")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many rows of a campaign are in which state."""
+
+    by_state: Mapping[RowState, int]
+
+    def of(self, states: Collection[RowState]) -> int:
+        """Return how many are in one of these."""
+        return sum(self.by_state.get(state, 0) for state in states)
+
+    @property
+    def all(self) -> int:
+        return sum(self.by_state.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a row's way, which lanes of its own do: a slot of the account need not wait for the disk.
+
+    Attributes:
+        due: the state of a row that is due for it.
+        under_way: the state while a lane has it.
+    """
+
+    due: RowState
+    under_way: RowState
+
+
+MAKE = Step("planned", "running")
+SAVE = Step("made", "saving")
+
+
+def find_campaigns(connection: Connection, which: ColumnElement[bool]) -> list[Campaign]:
+    """Return campaigns, the newest first."""
+    query = select(CAMPAIGNS).where(which).order_by(CAMPAIGNS.c.created_at.desc())
+    return [Campaign(**row) for row in connection.execute(query).mappings()]
+
+
+def get_campaign(connection: Connection, id: str) -> Campaign:
+    """Return a campaign that is to be there."""
+    [campaign] = find_campaigns(connection, CAMPAIGNS.c.id == id)
+    return campaign
+
+
+def change_campaign(connection: Connection, campaign: Campaign, **new: Any) -> Campaign:
+    """Write into a campaign; return it as it stands then."""
+    connection.execute(update(CAMPAIGNS).where(CAMPAIGNS.c.id == campaign.id).values(new))
+    return replace(campaign, **new)
+
+
+def change_row(connection: Connection, row: Row, new: Mapping[str, Any]) -> Row:
+    """Write into a row; return it as it stands then."""
+    if new:
+        which = (ROWS.c.campaign == row.campaign, ROWS.c.number == row.number)
+        connection.execute(update(ROWS).where(*which).values(new))
+    return replace(row, **new)
+
+
+def count_rows(connection: Connection, id: str) -> Counts:
+    """Return how many of a campaign's rows are in which state."""
+    query = (
+        select(ROWS.c.state, func.count().label("number")).where(ROWS.c.campaign == id).group_by(ROWS.c.state)
+    )
+    return Counts({row.state: row.number for row in connection.execute(query)})
+
+
+def count_running(connection: Connection, id: str) -> int:
+    """Return how many of a campaign's rows are made now."""
+    query = select(func.count()).where(ROWS.c.campaign == id, ROWS.c.state == MAKE.under_way)
+    return connection.execute(query).scalar_one()
+
+
+def end_if_done(connection: Connection, campaign: Campaign) -> Campaign:
+    """Return a campaign; it has ended where nothing of it is left to do."""
+    if campaign.state not in (*GOES_ON, "paused"):
+        return campaign
+    to_do = select(ROWS.c.number).where(ROWS.c.campaign == campaign.id, ROWS.c.state.in_(TO_DO)).limit(1)
+    if connection.execute(to_do).first() is not None:
+        return campaign
+    return change_campaign(connection, campaign, state="ended", reason=None, resumes_at=None)
+
+
+def next_row(connection: Connection, campaign: Campaign, step: Step, now: float) -> Row | None:
+    """Return the next row of a campaign for a step; of rows with one digest one is made at a time.
+
+    A campaign that is not approved now makes only what it has begun.
+    """
+    found = connection.execute(next_row_query(campaign, step, now)).mappings().first()
+    return None if found is None else Row(**found)
+
+
+def next_row_query(campaign: Campaign, step: Step, now: float) -> Select[Any]:
+    """Return the query of `next_row`."""
+    query = select(ROWS).where(
+        ROWS.c.campaign == campaign.id, ROWS.c.state == step.due, ROWS.c.not_before <= now
+    )
+    if step is MAKE:
+        others = ROWS.alias()
+        # As it stands in the index, which holds those that run alone.
+        is_made_now = exists().where(
+            others.c.campaign == ROWS.c.campaign,
+            others.c.digest == ROWS.c.digest,
+            others.c.state == literal_column("'running'"),
+        )
+        query = query.where(~is_made_now)
+        if campaign.state != "approved":
+            query = query.where(IS_BEGUN)
+    return query.order_by(ROWS.c.number).limit(1)
+
+
+def has_rows_left(connection: Connection, campaign: Campaign) -> bool:
+    """Return whether rows come to something without the user: while it is paused, those on the way."""
+    states = TO_DO if campaign.state in GOES_ON else _ON_THE_WAY
+    left = select(ROWS.c.number).where(ROWS.c.campaign == campaign.id, ROWS.c.state.in_(states)).limit(1)
+    return connection.execute(left).first() is not None
+
+
+def is_within_budget(connection: Connection, campaign: Campaign, row: Row) -> bool:
+    """Return whether a campaign's budget has room for a row; it pauses where none can come any more."""
+    budget = campaign.budget_usd
+    if budget is None or row.generation_id is not None or _is_in_ledger(connection, row):
+        return True
+    spent, held = sum_paid(connection, campaign)
+    price = price_of(campaign, row.price_usd)
+    if spent + held + price <= budget:
+        return True
+    if not count_running(connection, campaign.id):
+        reason = (
+            f"Its budget of {dollars(budget)} has no room for row {row.number} ({dollars(price)}): "
+            f"{dollars(spent)} is spent and {dollars(held)} held."
+        )
+        change_campaign(connection, campaign, state="paused", reason=reason, resumes_at=None)
+    return False
+
+
+def price_of(campaign: Campaign, price_usd: Decimal | None) -> Decimal:
+    """Return what a row counts: its price, or the most that it may cost where nobody knows that."""
+    return price_usd if price_usd is not None else campaign.max_usd_per_row or Decimal(0)
+
+
+def _is_in_ledger(connection: Connection, row: Row) -> bool:
+    """Return whether a row's money is held by the ledger already."""
+    query = select(ENTRIES.c.id).where(ENTRIES.c.digest == row.digest, ENTRIES.c.state.in_(OPEN_STATES))
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def sum_paid(connection: Connection, campaign: Campaign) -> tuple[Decimal, Decimal]:
+    """Return what a campaign has spent, and what is held for it."""
+    paid = connection.execute(sum_paid_query(campaign)).mappings().one()
+    is_in_ledger = exists().where(ENTRIES.c.digest == ROWS.c.digest, ENTRIES.c.state.in_(OPEN_STATES))
+    begun = connection.execute(
+        select(ROWS.c.digest, ROWS.c.price_usd).where(
+            ROWS.c.campaign == campaign.id,
+            ROWS.c.state == MAKE.under_way,
+            ROWS.c.generation_id.is_(None),
+            ~is_in_ledger,
+        )
+    )
+    # What a lane has and the ledger does not know yet.
+    on_the_way = {digest: price_of(campaign, price) for digest, price in begun}
+    spent: Decimal = paid["spent"] or Decimal(0)
+    held: Decimal = paid["held"] or Decimal(0)
+    return spent, held + sum(on_the_way.values(), Decimal(0))
+
+
+def sum_paid_query(campaign: Campaign) -> Select[Any, Any]:
+    """Return the query of what the ledger tells of `sum_paid`: read of its index alone."""
+    columns = ENTRIES.c
+    # Of a price that nobody knows the ledger holds nothing.
+    is_unpriced = and_(columns.estimate_usd.is_(None), columns.charged != "no")
+    dollars_type = columns.counted_usd.type
+    held = case((is_unpriced, literal(price_of(campaign, None), dollars_type)), else_=columns.counted_usd)
+    return select(
+        func.sum(columns.cost_usd).label("spent"),
+        func.sum(case((columns.cost_usd.is_(None), held)), type_=dollars_type).label("held"),
+    ).where(columns.campaign == campaign.id)
+
+
+def sum_money(connection: Connection, campaign: Campaign) -> Money:
+    """Return what a campaign comes to: two rows with one digest are one job."""
+    query = select(ROWS.c.digest, ROWS.c.price_usd).where(ROWS.c.campaign == campaign.id)
+    planned = {digest: price_of(campaign, price) for digest, price in connection.execute(query)}
+    spent, held = sum_paid(connection, campaign)
+    return Money(planned=sum(planned.values(), Decimal(0)), spent=spent, held=held)
