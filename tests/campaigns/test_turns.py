@@ -170,21 +170,21 @@ async def test_a_closed_api_is_waited_for_with_growing_pauses_and_the_campaign_s
 ) -> None:
     campaign = await studio.approve(2)
     studio.sandbox.add_fault(Fault(path="/v2/analyze/cost", status=503, times=None))
-    studio.open()
+    studio.open(slots=1)
     pauses: list[float] = []
+    told: list[Campaign] = []
 
     def pass_the_time(_: Campaign, row: Row) -> None:
-        waiting = studio.book.get(campaign.id)
-        if set(studio.states(campaign)) != {"planned"}:
-            return
-        assert (waiting.reason or "").startswith("The API cannot tell now what row")
-        assert waiting.resumes_at == row.not_before
-        pauses.append(row.not_before - clock.now)
-        if len(pauses) == 3:
-            studio.sandbox.clear_faults()
-        clock.now = row.not_before
+        # The other lane may tell a moment later of the same time.
+        if row.state == "planned" and row.not_before > clock.now:
+            told.append(studio.book.get(campaign.id))
+            pauses.append(row.not_before - clock.now)
+            if len(pauses) == 3:
+                studio.sandbox.clear_faults()
+            clock.now = row.not_before
 
     await studio.run(pass_the_time)
+    assert all((waiting.reason or "").startswith("The API cannot tell now what row") for waiting in told)
     assert pauses == [15, 30, 60]
     assert studio.states(campaign) == ["saved", "saved"]
     assert studio.charged == [PRICE, PRICE]
