@@ -34,7 +34,6 @@ def describe(entry: Entry, now: float) -> dict[str, JsonValue]:
         "besides": [cut_between_words(one) for one in besides(entry)],
         "tool": safe(entry.tool, ID_LIMIT),
         "caller": _text(entry.caller),
-        "campaign": _text(entry.campaign),
         "model": safe(entry.model, ID_LIMIT),
         "take": entry.take,
         "attempt": entry.attempt,
