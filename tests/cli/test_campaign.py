@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from sync_mcp.sandbox import Sandbox
+from sync_mcp.sandbox import Fault, Sandbox
 from tests.docs.pages import ROOT
 from tests.serving.stdio.forked import run_forked
 
@@ -231,9 +231,7 @@ def test_a_row_that_was_charged_waits_for_the_user_and_is_paid_again_on_their_wo
     assert len(sandbox.charges) == 2
 
 
-def _failing(*, charged: bool) -> Any:
-    from sync_mcp.sandbox import Fault
-
+def _failing(*, charged: bool) -> Fault:
     return Fault.model_validate({"method": "POST", "path": "/v2/generate", "job": "fail", "charged": charged})
 
 

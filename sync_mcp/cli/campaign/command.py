@@ -23,6 +23,7 @@ from sync_mcp.cli.campaign.documents import describe, describe_list
 from sync_mcp.cli.campaign.words import (
     list_campaigns,
     tell_campaign,
+    tell_dearer,
     tell_plan,
     tell_progress,
 )
@@ -169,18 +170,17 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
 
     async def run(campaigns: Campaigns, sync: AsyncSync) -> int:
         campaign = await _find_or_plan(campaigns, sync, arguments)
-        if campaign.state in ("planned", "paused", "waiting"):
-            rows = campaigns.book.rows(campaign)
+        if campaign.state not in ("ended", "stopped"):
             if campaign.approved_at is None:
-                _agree(arguments, tell_plan(Plan(campaign, rows)))
+                _agree(arguments, tell_plan(Plan(campaign, campaigns.book.rows(campaign))))
             campaign = await campaigns.approve(campaign.id, budget_usd=arguments.budget)
-        try:
-            with open_telling(campaigns.book, campaign) as telling:
-                await campaigns.run(sync, on_turn=telling.tell_turn, on_wait=telling.tell_wait)
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                _tell_interrupted(campaign)
-            raise
+        await _have_made(campaigns, sync, campaign)
+        dearer = campaigns.book.rows(campaign, ["dearer"])
+        if dearer and not arguments.yes and sys.stdin.isatty():
+            show_lines(tell_dearer(dearer))
+            if _is_agreed():
+                campaigns.book.retry(campaign.id, [row.number for row in dearer])
+                await _have_made(campaigns, sync, campaign)
         progress = await campaigns.progress(campaign.id)
         report = await campaigns.report(campaign.id)
         if arguments.json:
@@ -192,6 +192,16 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
         return _ALL_SAVED if progress.counts.of(["saved"]) == progress.counts.all else _SOME_NOT
 
     return _with_api(settings, run)
+
+
+async def _have_made(campaigns: Campaigns, sync: AsyncSync, campaign: Campaign) -> None:
+    try:
+        with open_telling(campaigns.book, campaign) as telling:
+            await campaigns.run(sync, on_turn=telling.tell_turn, on_wait=telling.tell_wait)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            _tell_interrupted(campaign)
+        raise
 
 
 def _tell_interrupted(campaign: Campaign) -> None:
@@ -292,13 +302,16 @@ def _agree(arguments: argparse.Namespace, told: str) -> None:
     show_lines(told)
     if not sys.stdin.isatty():
         stop("nothing was paid: there is no terminal to ask on; give --yes with --budget-usd, or approve it")
-    try:
-        agreed = input("Go ahead? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        agreed = False
-    if not agreed:
+    if not _is_agreed():
         show_lines("Nothing was paid.")
         sys.exit(_SOME_NOT)
+
+
+def _is_agreed() -> bool:
+    try:
+        return input("Go ahead? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 _ACTS: Mapping[str, Callable[[Settings, argparse.Namespace], int]] = {

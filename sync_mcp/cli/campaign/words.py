@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from sync_mcp.campaigns.campaigns import Progress
 from sync_mcp.campaigns.plan import Plan
@@ -30,6 +31,23 @@ def tell_plan(plan: Plan) -> str:
     lines.append(f"The videos and the report go into {campaign.folder}.")
     if campaign.budget_usd is not None:
         lines.append(f"At most {dollars(campaign.budget_usd)} is spent on it.")
+    return "\n".join(lines)
+
+
+def tell_dearer(rows: Sequence[Row]) -> str:
+    """Return what the user is asked once at the end: rows whose prices have risen since they were planned."""
+    planned = sum((row.price_usd or Decimal(0) for row in rows), Decimal(0))
+    now = sum((row.dearer_usd or Decimal(0) for row in rows), Decimal(0))
+    lines = [
+        f"{count_of(len(rows), 'row costs', 'rows cost')} more than planned, {dollars(now)} in place of "
+        f"{dollars(planned)}, and nothing was sent for them:",
+        *(
+            f"  row {row.number} ({row.about}): {dollars(row.dearer_usd or Decimal(0))}"
+            for row in rows[:_ROWS_SHOWN]
+        ),
+    ]
+    if len(rows) > _ROWS_SHOWN:
+        lines.append(f"  and {len(rows) - _ROWS_SHOWN} more")
     return "\n".join(lines)
 
 
