@@ -107,6 +107,9 @@ LANGUAGES: Mapping[str, str] = {
 }
 """Each code with the language's English name."""
 
+TELL_LANGUAGES = f": give one of {' '.join(LANGUAGES)}."
+"""What is done about a language that is like none of them."""
+
 _OTHER_NAMES: Mapping[str, str] = {
     "Azeri": "az",
     "Bahasa Indonesia": "id",
@@ -233,7 +236,7 @@ def _sentence(text: str, kind: str, *, source: bool) -> str:
     if name == AUTO and not source:
         return f"{place} cannot be auto: name the language to dub into."
     code = find_language(text) or _nearest(name)
-    end = f"; did you mean {code!r} ({LANGUAGES[code]})?" if code else f": give one of {' '.join(LANGUAGES)}."
+    end = f"; did you mean {code!r} ({LANGUAGES[code]})?" if code else TELL_LANGUAGES
     return f"{place} {clean(text, _SHOWN)!r} is {kind}{end}"
 
 

@@ -24,18 +24,19 @@ from sync_mcp.campaigns.sheets import make_sheets
 from sync_mcp.campaigns.table import Table, read_table
 from sync_mcp.campaigns.tables import Counts
 from sync_mcp.campaigns.turns import Workplace
-from sync_mcp.errors import InternalError, SyncError
+from sync_mcp.errors import FileRefused, InternalError, SyncError
 from sync_mcp.media.inputs import LocalReader
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.payments.guard import Guard
 from sync_mcp.requests.kept_lists import KeptLists
 from sync_mcp.requests.own_outputs import OwnOutputs
-from sync_mcp.texts import FAULT_LIMIT, safe
+from sync_mcp.texts import FAULT_LIMIT, clean, safe
 
 logger = logging.getLogger("sync_mcp.campaigns")
 
 REPORT_SECONDS = 30.0
 """How often the report is written anew while rows are made."""
+_PATH_SHOWN = 200
 _USUAL_LANES = 4
 """Where the API does not tell how many jobs an account may have at once."""
 
@@ -267,7 +268,14 @@ def _first_of_known(group: ExceptionGroup[SyncError]) -> SyncError:
 
 
 def _whole_path(path: Path | str) -> Path:
-    return Path(path).expanduser().absolute()
+    try:
+        return Path(path).expanduser().absolute()
+    except (RuntimeError, OSError) as error:
+        # Of a user whom nobody knows, or beside a working folder that is gone.
+        shown = clean(str(path), _PATH_SHOWN)
+        raise FileRefused(
+            f"Nobody knows where {shown} lies.", code="file_not_found", next_step="Give its whole path."
+        ) from error
 
 
 def _folder_of(source: Path) -> Path:

@@ -1,48 +1,97 @@
 """What the videos of a campaign are called: after their clips, with what tells each from its like."""
 
 import re
-from collections.abc import Iterator
-from itertools import count
+import unicodedata
+from collections.abc import Iterable
 from pathlib import PurePath
 
-from sync_mcp.api.models import GenerationRequest
 from sync_mcp.campaigns.table import Line
-from sync_mcp.errors import InvalidRequestError
+from sync_mcp.errors import FileRefused, InvalidRequestError
+from sync_mcp.media.paths.destinations import check_file_name
 from sync_mcp.texts import clean
 
 _ENDING = ".mp4"
-_STEM_LIMIT = 80
+_STEM_BYTES = 90
+"""Of a clip's name and of what is said: with both, take and number a name is one that every disk takes."""
 _SHOWN = 80
-_NOT_IN_NAMES = re.compile(r"[^\w .()+-]+")
+_PLAIN_MARKS = " .()+-_"
 
 
-def check_name(name: str) -> None:
-    """Check what a line asks for as its video's name.
+def name_output(line: Line) -> str | None:
+    """Return what a line's video is called where the line says so; None where it does not.
 
     Raises:
         InvalidRequestError: it lies in another folder, or no file can be called so.
     """
-    if PurePath(name).name != name or _NOT_IN_NAMES.search(name) or name.startswith((".", " ")):
+    if line.output is None:
+        return None
+    name = unicodedata.normalize("NFC", line.output)
+    if not all(map(_is_plain, name)) or PurePath(name).name != name or name.startswith(("-", "+")):
         raise InvalidRequestError(
             f"output {clean(name, _SHOWN)!r} is no plain file name: letters, digits, spaces and ._-+() "
-            "alone, without a folder."
+            "alone, a letter or a digit first, without a folder."
         )
+    whole = name if name.lower().endswith(_ENDING) else f"{name}{_ENDING}"
+    try:
+        check_file_name(whole)
+    except FileRefused as error:
+        raise InvalidRequestError(f"output {clean(name, _SHOWN)!r}: {error.message}") from error
+    return whole
 
 
-def list_names(line: Line, request: GenerationRequest) -> Iterator[str]:
-    """Yield what a line's video may be called, the best first: what the line asks for is the only one."""
-    if line.output is not None:
-        is_whole = line.output.lower().endswith(_ENDING)
-        return iter([line.output if is_whole else f"{line.output}{_ENDING}"])
+def invent_output(line: Line, language: str) -> str:
+    """Return what a line's video is called where the line does not say so, without its ending.
+
+    Args:
+        line: what is asked for.
+        language: the code of the language of a dub; "" where it is none.
+    """
     clip = _stem(line.video or line.image or "") or "video"
-    told = request.dub.target_lang if request.dub is not None else _stem(line.audio or "")
+    told = language or _stem(line.audio or "") or _plain(line.voice or "")
     told = "synced" if told in ("", clip) else told
     take = f".take{line.take}" if line.take > 1 else ""
-    name = _NOT_IN_NAMES.sub("_", f"{clip}.{told}{take}").strip(" .")
-    return (f"{name}{_ENDING}" if number == 1 else f"{name}-{number}{_ENDING}" for number in count(1))
+    name = f"{clip}.{told}{take}"
+    try:
+        check_file_name(f"{name}{_ENDING}")
+    except FileRefused:
+        # Such as "nul": a device on Windows, whatever follows.
+        name = f"video-{name}"
+    return name
+
+
+class Names:
+    """The names of a campaign's videos; `given` are those that its lines ask for."""
+
+    def __init__(self, given: Iterable[str]) -> None:
+        self._taken = {name.casefold() for name in given}
+        self._numbers: dict[str, int] = {}
+
+    def find_free(self, name: str) -> str:
+        """Return a name with its ending, and a number where another video has it, and take it."""
+        number = self._numbers.get(name.casefold(), 0)
+        while True:
+            number += 1
+            whole = f"{name}{_ENDING}" if number == 1 else f"{name}-{number}{_ENDING}"
+            if whole.casefold() not in self._taken:
+                self._numbers[name.casefold()] = number
+                self._taken.add(whole.casefold())
+                return whole
 
 
 def _stem(place: str) -> str:
     """Return the name of a file, wherever it lies, without folder, query and ending."""
     path = place.partition("?")[0].partition("#")[0].replace("\\", "/").rstrip("/")
-    return PurePath(path).stem[:_STEM_LIMIT]
+    return _plain(PurePath(path).stem)
+
+
+def _plain(text: str) -> str:
+    """Return a text as a part of a name: plain letters, not too many of them."""
+    composed = unicodedata.normalize("NFC", text.strip())
+    letters = "".join(letter if _is_plain(letter) else "_" for letter in composed)
+    joined = re.sub(r"_{2,}", "_", letters)
+    return joined.encode()[:_STEM_BYTES].decode(errors="ignore").strip(" .-+")
+
+
+def _is_plain(letter: str) -> bool:
+    """Return whether it may stand in a name: a letter, its marks, a digit, or what is harmless."""
+    return letter.isalnum() or letter in _PLAIN_MARKS or unicodedata.category(letter) in ("Mn", "Mc")

@@ -4,25 +4,25 @@ Nothing is uploaded, made or paid. All that is wrong is said at once, with the n
 """
 
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path, PurePath
+from pathlib import Path
 from secrets import token_hex
-from typing import Any, cast
+from typing import TypeVar, cast
 
 import anyio
 from anyio.to_thread import run_sync
 
-from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.formats import MediaKind
 from sync_mcp.api.models import GenerationRequest, Json
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.uploads import OnProgress, Transfer
-from sync_mcp.campaigns.outputs import check_name, list_names
+from sync_mcp.campaigns.drafts import Draft, draft_line, find_odd_texts
+from sync_mcp.campaigns.faults import Faults
+from sync_mcp.campaigns.outputs import Names, invent_output, name_output
 from sync_mcp.campaigns.rows import Campaign, Row
-from sync_mcp.campaigns.table import Line, Table
+from sync_mcp.campaigns.table import Line, Table, check_number
 from sync_mcp.errors import (
     APIStatusError,
     AuthenticationError,
@@ -41,21 +41,23 @@ from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.price import Price
 from sync_mcp.requests.account_facts import AccountFacts
-from sync_mcp.requests.input_files import InputFiles, measure, put_files
-from sync_mcp.requests.lookups import TELL_VOICES
+from sync_mcp.requests.input_files import InputFiles, find_gone_links, measure, put_files
+from sync_mcp.requests.lookups import TELL_VOICES, match_voices
+from sync_mcp.requests.model_purposes import MODEL_PURPOSES
 from sync_mcp.requests.wanted import make_request
 from sync_mcp.texts import clean, count_of
 
-MOST_FAULTS = 20
 _FILES_AT_ONCE = 4
 _PRICES_AT_ONCE = 8
 _PAUSE_SECONDS = 1.0
+_MOST_PAUSES = 60
+_LOOK_SECONDS = 20.0
 _NAME_LIMIT = 80
 _NOTES = 5
-_ASSET = "asset:"
-_URL = re.compile(r"(?i)[a-z][a-z0-9+.-]*://")
-_UUID = re.compile(r"(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_INPUT = re.compile(r"\binput\[(\d+)\](?: \(\w+\))?")
+_ASKING: RequestOptions = {"timeout_in_seconds": 60.0, "max_retries": 4}
+_GIVE_MOST = "Say what such a row may cost: max_usd_per_row (--max-usd-per-row)."
+
+_ItemT = TypeVar("_ItemT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,47 +105,17 @@ class Terms:
             self.on_progress(what, done, of)
 
 
-@dataclass(slots=True)
-class _Draft:
-    """A row on the way to be one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Priced:
+    """What a line comes to, before its video has a name."""
 
     line: Line
-    fields: dict[str, Any]
-    columns: Sequence[str]
-    """The column that each input came from."""
-    paths: Mapping[int, str]
-    request: GenerationRequest | None = None
-    media: Mapping[int, InputFile] = field(default_factory=dict[int, InputFile])
-    act: GenerationAct | None = None
-    files: InputFiles | None = None
-    price: Price | None = None
-
-
-class _Faults:
-    """What is wrong with lines, in their order."""
-
-    def __init__(self, told: Sequence[str] = ()) -> None:
-        self._told = list(told)
-
-    def add(self, line: Line, fault: str) -> None:
-        self._told.append(f"line {line.number}: {fault}")
-
-    def check(self) -> None:
-        """Raise where there is any.
-
-        Raises:
-            InvalidRequestError: all of them, the first twenty in words.
-        """
-        if not self._told:
-            return
-        told = sorted(dict.fromkeys(self._told), key=_number_of)
-        more = [f"and {len(told) - MOST_FAULTS + 1} more."] if len(told) > MOST_FAULTS else []
-        error = InvalidRequestError([*told[: MOST_FAULTS - len(more)], *more])
-        raise error.advise(next_step="Correct these lines and plan again: nothing was uploaded or paid.")
-
-
-def _number_of(fault: str) -> int:
-    return int(fault.removeprefix("line ").partition(":")[0])
+    output: str | None
+    about: str
+    language: str
+    request: Json
+    digest: str
+    price_usd: Decimal | None
 
 
 async def make_plan(
@@ -153,141 +125,285 @@ async def make_plan(
 
     Raises:
         InvalidRequestError: all that is wrong with them.
-        SyncError: prices, models or whose money it is cannot be told now.
+        FileRefused: the file or the folder has a name that is no text.
+        SyncError: prices, voices, models or whose money it is cannot be told now.
     """
-    sync, faults = facts.client, _Faults(table.faults)
+    for path in (terms.source, terms.folder):
+        _check_is_text(path)
+    faults = Faults(table.faults)
     if not table.lines:
         # Of a file that cannot be read nothing else can be said, whatever the API does.
         faults.check()
-    account = await guard.account(sync)
-    drafts = [_draft(line, terms) for line in table.lines]
-    await _make_requests(facts, drafts, faults)
-    await _read_files(reader, drafts, faults, terms)
-    await _measure(facts, reader, drafts, faults)
-    faults.check()
-    await _price(guard, sync, drafts, faults, terms)
-    faults.check()
-    rows, notes = _make_rows(account, drafts, faults)
-    faults.check()
-    notes += _note_unpriced(rows, terms.max_usd_per_row)
-    is_sandbox = account.is_sandbox or sync.sandboxed
+    if not table.faults:
+        check_number(len(table.lines))
+    planner = _Planner(guard, facts, reader, terms, faults)
+    priced = await planner.price(table.lines)
     id = f"c-{token_hex(3)}"
+    rows, notes = _make_rows(id, priced, faults)
+    faults.check()
+    account = planner.check_is_told()
+    notes += _note_unpriced(rows, terms.max_usd_per_row)
     # Two rows with one digest are one job.
-    prices = {row.digest: row.price_usd or terms.max_usd_per_row or Decimal(0) for row in rows}
-    total = sum(prices.values(), Decimal(0))
-    digest = sha256_of([[row.digest, row.output, str(row.price_usd)] for row in rows])
+    prices = {row.digest: _count_usd(row, terms) for row in rows}
     campaign = Campaign(
         id=id,
         account=account.name,
         base_url=account.base_url,
-        is_sandbox=is_sandbox,
+        is_sandbox=account.is_sandbox or facts.client.sandboxed,
         name=clean(terms.name, _NAME_LIMIT),
-        digest=digest,
-        total_usd=total,
+        digest=sha256_of(
+            [[row.digest, row.output, row.price_usd is None, str(_count_usd(row, terms))] for row in rows]
+        ),
+        total_usd=sum(prices.values(), Decimal(0)),
         budget_usd=terms.budget_usd,
         max_usd_per_row=terms.max_usd_per_row,
         source=str(terms.source),
         folder=str(terms.folder),
         created_at=guard.ledger.store.now(),
     )
-    return Plan(campaign, [replace(row, campaign=id) for row in rows], notes)
+    return Plan(campaign, rows, notes)
 
 
-def _draft(line: Line, terms: Terms) -> _Draft:
-    inputs: list[dict[str, Any]] = []
-    columns: list[str] = []
-    paths: dict[int, str] = {}
-
-    def add(column: str, text: str | None) -> None:
-        if text is None:
-            return
-        item: dict[str, Any] = {"type": column}
-        if _URL.match(text):
-            item["url"] = text
-        elif text.startswith(_ASSET) or _UUID.fullmatch(text):
-            item["asset_id"] = text.removeprefix(_ASSET).strip()
-        else:
-            paths[len(inputs)] = item["path"] = _beside(terms.beside, text)
-        inputs.append(item)
-        columns.append(column)
-
-    for column, text in (("video", line.video), ("image", line.image), ("audio", line.audio)):
-        add(column, text)
-    if line.script is not None:
-        inputs.append({"type": "text", "script": line.script, "voice_id": line.voice or ""})
-        columns.append("script")
-    fields: dict[str, Any] = {"input": inputs}
-    if line.model or terms.model:
-        fields["model"] = line.model or terms.model
-    if line.options:
-        fields["options"] = dict(line.options)
-    if line.language is not None:
-        fields["dub"] = {"target_lang": line.language}
-    return _Draft(line, fields, columns, paths)
+def _check_is_text(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise FileRefused(
+            f"The name {clean(str(path), _NAME_LIMIT)} has letters that are no text.",
+            code="file_not_allowed",
+            next_step="Give the file or the folder another name.",
+        ) from None
 
 
-def _beside(folder: Path, text: str) -> str:
-    """Return a path as it is opened: one that is not absolute lies beside the file that names it."""
-    is_whole = text.startswith("~") or PurePath(text).is_absolute() or text.lower().startswith("file:")
-    return text if is_whole else str(folder / text)
+def _count_usd(row: Row, terms: Terms) -> Decimal:
+    """Return what a row counts in the total."""
+    return row.price_usd if row.price_usd is not None else terms.max_usd_per_row or Decimal(0)
 
 
-async def _make_requests(facts: AccountFacts, drafts: Sequence[_Draft], faults: _Faults) -> None:
-    for draft in drafts:
+class _Planner:
+    """Finds out what each line comes to, and what is wrong with it.
+
+    Once something cannot be told now there will be no plan: only what needs no API is looked at further.
+    """
+
+    def __init__(
+        self, guard: Guard, facts: AccountFacts, reader: LocalReader, terms: Terms, faults: Faults
+    ) -> None:
+        self._guard = guard
+        self._facts = facts
+        self._reader = reader
+        self._terms = terms
+        self._faults = faults
+        self._account: Account | None = None
+        self._files: dict[tuple[str, MediaKind], InputFile | FileRefused] = {}
+        self._voices: Mapping[str, tuple[str, str | None]] = {}
+        self._some_voice: str | None = None
+        self._has_lists = False
+        self._failure: SyncError | None = None
+
+    def check_is_told(self) -> Account:
+        """Return whose money it is.
+
+        Raises:
+            SyncError: this or something else could not be told.
+        """
+        if self._failure is not None:
+            raise self._failure
+        assert self._account is not None
+        return self._account
+
+    async def price(self, lines: Sequence[Line]) -> list[_Priced]:
+        """Return what each line comes to that is right, in their order."""
+        await self._ask_lists(lines)
+        await self._read_files(lines)
+        found: dict[int, _Priced] = {}
+        done = 0
+
+        async def price_one(item: tuple[int, Line]) -> None:
+            nonlocal done
+            number, line = item
+            wrong: list[str] = []
+            priced = await self._price_line(line, wrong)
+            for fault in wrong:
+                self._faults.add(line, fault)
+            if priced is not None and not wrong:
+                found[number] = priced
+            done += 1
+            self._terms.tell("prices", done, len(lines))
+
+        await _do_each(enumerate(lines), price_one, at_once=_PRICES_AT_ONCE)
+        return [found[number] for number in sorted(found)]
+
+    async def _ask_lists(self, lines: Sequence[Line]) -> None:
+        """Ask whose money it is, and for what the lines name, once for all of them."""
+        voices = {line.voice for line in lines if line.script is not None and line.voice}
         try:
-            if draft.line.output is not None:
-                check_name(draft.line.output)
-            draft.request = await make_request(facts, draft.fields)
-        except InvalidRequestError as error:
-            for fault in error.faults:
-                faults.add(draft.line, _by_columns(fault, draft.columns))
+            self._account = await self._guard.account(self._facts.client)
+            if any(map(self._names_model_of_list, lines)):
+                await self._facts.lists.models()
+            if voices:
+                listed = await self._facts.lists.voices()
+                self._some_voice = next((voice.id for voice in listed), None)
+                self._voices = await match_voices(self._facts, sorted(voices))
+            self._has_lists = True
+        except SyncError as error:
+            self._failure = error
 
+    def _names_model_of_list(self, line: Line) -> bool:
+        """Return whether only the API's list tells whether there is its model."""
+        model = line.model or self._terms.model
+        return model is not None and model not in MODEL_PURPOSES
 
-def _by_columns(fault: str, columns: Sequence[str]) -> str:
-    """Return a fault with the names of columns in place of those of a request's inputs."""
+    async def _read_files(self, lines: Sequence[Line]) -> None:
+        """Open, look at and hash each local file once, however many rows have it."""
+        drafts = (draft_line(line, self._terms.beside) for line in lines)
+        wanted = {place: None for draft in drafts for place in draft.files.values()}
 
-    def name(found: re.Match[str]) -> str:
-        number = int(found[1])
-        return columns[number] if number < len(columns) else found[0]
-
-    told = _INPUT.sub(name, fault).removesuffix(TELL_VOICES)
-    return told.replace("script.voice_id", "voice").replace("dub.target_lang", "language")
-
-
-async def _read_files(reader: LocalReader, drafts: Sequence[_Draft], faults: _Faults, terms: Terms) -> None:
-    """Open, look at and hash each local file once, however many rows have it."""
-    wanted: set[tuple[str, MediaKind]] = {
-        (path, _kind_of(draft, number)) for draft in drafts for number, path in draft.paths.items()
-    }
-    found: dict[tuple[str, MediaKind], InputFile | FileRefused] = {}
-    limiter = anyio.CapacityLimiter(_FILES_AT_ONCE)
-
-    async def read(path: str, kind: MediaKind) -> None:
-        async with limiter:
+        async def read(place: tuple[str, MediaKind]) -> None:
             try:
-                media = await reader.read(path, kind, until=math.inf, progress_of=_no_progress)
+                media = await self._reader.read(*place, until=math.inf, progress_of=_no_progress)
             except FileRefused as error:
-                found[path, kind] = error
+                self._files[place] = error
             else:
                 # Thousands of files are not kept open: at its turn a row opens its own anew.
                 await run_sync(media.file.close)
-                found[path, kind] = media
-            terms.tell("files", len(found), len(wanted))
+                self._files[place] = media
+            self._terms.tell("files", len(self._files), len(wanted))
+
+        await _do_each(wanted, read, at_once=_FILES_AT_ONCE)
+
+    async def _price_line(self, line: Line, wrong: list[str]) -> _Priced | None:
+        """Return what a line comes to, or None; where that is the line's own fault, `wrong` says why."""
+        wrong += find_odd_texts(line)
+        if wrong:
+            return None
+        output = None
+        try:
+            output = name_output(line)
+        except InvalidRequestError as error:
+            wrong += error.faults
+        draft = draft_line(line, self._terms.beside)
+        media: dict[int, InputFile] = {}
+        for number, place in draft.files.items():
+            found = self._files[place]
+            if isinstance(found, FileRefused):
+                wrong.append(f"{draft.columns[number]}: {found.message}")
+            else:
+                media[number] = found
+        request = await self._make_request(draft, wrong)
+        if wrong or request is None or self._failure is not None:
+            return None
+        put_files(request, media)
+        try:
+            return await self._price_request(draft, request, media, output, wrong)
+        except InvalidRequestError as error:
+            wrong += [draft.tell(fault) for fault in error.faults]
+        except SyncError as error:
+            is_of_all = error.retryable or isinstance(error, AuthenticationError)
+            if isinstance(error, APIStatusError) and not is_of_all:
+                wrong.append(draft.tell(error.whole_message))
+            else:
+                self._failure = self._failure or error
+        return None
+
+    async def _make_request(self, draft: Draft, wrong: list[str]) -> GenerationRequest | None:
+        line = draft.line
+        needs_lists = line.script is not None or self._names_model_of_list(line)
+        if needs_lists and not self._has_lists:
+            return None
+        voice, fault = self._voices.get(line.voice or "", (line.voice, None))
+        if fault is not None:
+            wrong.append(f"voice {fault.removesuffix(TELL_VOICES)}")
+            # With another one all else that is wrong is found too.
+            voice = self._some_voice or voice
+        try:
+            return await make_request(self._facts, draft.list_fields(self._terms.model, voice))
+        except InvalidRequestError as error:
+            wrong += [draft.tell(fault) for fault in error.faults]
+        except SyncError as error:
+            self._failure = self._failure or error
+        return None
+
+    async def _price_request(
+        self,
+        draft: Draft,
+        request: GenerationRequest,
+        media: Mapping[int, InputFile],
+        output: str | None,
+        wrong: list[str],
+    ) -> _Priced:
+        """Return what a request comes to; `wrong` says what is found to be wrong with it on the way.
+
+        Raises:
+            InvalidRequestError: the model or the plan cannot make it of these files.
+            SyncError: its price cannot be told, now or at all.
+        """
+        assert self._account is not None
+        files = None
+        if media:
+            files = InputFiles(self._facts.client, self._reader, media)
+            await measure(self._facts, request, files, until=math.inf)
+            wrong += [draft.tell(reason) for reason in files.gone]
+        act = GenerationAct.of(request)
+        price = await self._ask_price(act, files)
+        if price.usd is None and files is None:
+            until = anyio.current_time() + _LOOK_SECONDS
+            gone = await find_gone_links(self._facts, request, until=until)
+            wrong += [draft.tell(reason) for reason in gone]
+        wrong += [draft.tell(fault) for fault in act.faults_at(price)]
+        if price.usd is None and self._terms.max_usd_per_row is None and not wrong:
+            why = f": {draft.tell(price.note)}" if price.note else ""
+            wrong.append(f"its price is not known{why}. {_GIVE_MOST}")
+        intention = Intention(act, self._account.name, self._account.base_url, draft.line.take)
+        return _Priced(
+            line=draft.line,
+            output=output,
+            about=intention.about,
+            language=request.dub.target_lang if request.dub is not None else "",
+            request=_keep(draft, request, media),
+            digest=intention.digest,
+            price_usd=price.usd,
+        )
+
+    async def _ask_price(self, act: GenerationAct, files: InputFiles | None) -> Price:
+        """Return the price of an act; it can be one that nobody knows.
+
+        Raises:
+            SyncError: it can be told, only not now: a plan stands on what is known.
+        """
+        sync = self._facts.client
+        pauses = 0
+        while True:
+            price = await self._guard.pricing.price(sync, act, _ASKING, files=files)
+            if price.fault is None or not price.fault.retryable:
+                return price
+            if not isinstance(price.fault, RateLimitError) or pauses == _MOST_PAUSES:
+                raise price.fault
+            pauses += 1
+            pause = price.fault.retry_after_seconds
+            await anyio.sleep(_PAUSE_SECONDS if pause is None else pause)
+
+
+async def _do_each(
+    items: Iterable[_ItemT], act: Callable[[_ItemT], Awaitable[None]], *, at_once: int
+) -> None:
+    """Act on each of many items; the first error ends it, and is raised as it is."""
+    left: Iterator[_ItemT] = iter(items)
+    errors: list[Exception] = []
+
+    async def act_in_turn() -> None:
+        try:
+            for item in left:
+                await act(item)
+        except Exception as error:  # noqa: BLE001 - a task group would put it into a group of its own
+            errors.append(error)
+            tasks.cancel_scope.cancel()
 
     async with anyio.create_task_group() as tasks:
-        for path, kind in wanted:
-            tasks.start_soon(read, path, kind)
-    for draft in drafts:
-        media: dict[int, InputFile] = {}
-        for number, path in draft.paths.items():
-            each = found[path, _kind_of(draft, number)]
-            if isinstance(each, FileRefused):
-                faults.add(draft.line, f"{draft.columns[number]}: {each.message}")
-            else:
-                media[number] = each
-        if draft.request is not None and media and len(media) == len(draft.paths):
-            draft.media = media
-            put_files(draft.request, media)
+        for _ in range(at_once):
+            tasks.start_soon(act_in_turn)
+    if errors:
+        raise errors[0]
 
 
 def _no_progress(_: str) -> OnProgress:
@@ -297,161 +413,67 @@ def _no_progress(_: str) -> OnProgress:
     return ignore
 
 
-def _kind_of(draft: _Draft, number: int) -> MediaKind:
-    match draft.columns[number]:
-        case "image":
-            return "image"
-        case "audio":
-            return "audio"
-        case _:
-            return "video"
-
-
-async def _measure(
-    facts: AccountFacts, reader: LocalReader, drafts: Sequence[_Draft], faults: _Faults
-) -> None:
-    """Find out how long the videos will be, and whether the models and the plan can make them."""
-    limiter = anyio.CapacityLimiter(_PRICES_AT_ONCE)
-
-    async def measure_one(draft: _Draft, media: Mapping[int, InputFile]) -> None:
-        assert draft.request is not None
-        async with limiter:
-            files = InputFiles(facts.client, reader, media)
-            try:
-                await measure(facts, draft.request, files, until=math.inf)
-            except InvalidRequestError as error:
-                for fault in error.faults:
-                    faults.add(draft.line, _by_columns(fault, draft.columns))
-            draft.files = files
-
-    async with anyio.create_task_group() as tasks:
-        for draft in drafts:
-            if draft.media:
-                tasks.start_soon(measure_one, draft, draft.media)
-
-
-async def _price(
-    guard: Guard, sync: AsyncSync, drafts: Sequence[_Draft], faults: _Faults, terms: Terms
-) -> None:
-    """Ask for the price of each row; what cannot be told now ends the plan, what nobody knows is a fault."""
-    limiter = anyio.CapacityLimiter(_PRICES_AT_ONCE)
-    failures: list[SyncError] = []
-    done = 0
-
-    async with anyio.create_task_group() as tasks:
-
-        async def price_one(draft: _Draft) -> None:
-            nonlocal done
-            assert draft.request is not None
-            async with limiter:
-                try:
-                    draft.act = GenerationAct.of(draft.request)
-                    draft.price = await _ask_price(guard, sync, draft)
-                except InvalidRequestError as error:
-                    for fault in error.faults:
-                        faults.add(draft.line, _by_columns(fault, draft.columns))
-                except APIStatusError as error:
-                    if error.retryable or isinstance(error, AuthenticationError):
-                        failures.append(error)
-                        tasks.cancel_scope.cancel()
-                    faults.add(draft.line, error.whole_message)
-                except SyncError as error:
-                    failures.append(error)
-                    tasks.cancel_scope.cancel()
-            done += 1
-            terms.tell("prices", done, len(drafts))
-
-        for draft in drafts:
-            tasks.start_soon(price_one, draft)
-    if failures:
-        raise failures[0]
-    for draft in drafts:
-        if draft.price is None or draft.act is None:
-            continue
-        for fault in draft.act.faults_at(draft.price):
-            faults.add(draft.line, fault)
-        if draft.price.usd is None and terms.max_usd_per_row is None:
-            why = f": {draft.price.note}" if draft.price.note else ""
-            faults.add(draft.line, f"its price is not known{why}. {_GIVE_MOST}")
-
-
-_GIVE_MOST = "Say what such a row may cost: max_usd_per_row (--max-usd-per-row)."
-
-
-async def _ask_price(guard: Guard, sync: AsyncSync, draft: _Draft) -> Price:
-    assert draft.act is not None
-    while True:
-        price = await guard.pricing.price(sync, draft.act, _ASKING, files=draft.files)
-        if isinstance(price.fault, RateLimitError):
-            await anyio.sleep(price.fault.retry_after_seconds or _PAUSE_SECONDS)
-        elif price.fault is not None and price.fault.retryable:
-            # It can be told, only not now: a plan stands on what is known.
-            raise price.fault
-        else:
-            return price
-
-
-_ASKING: RequestOptions = {"timeout_in_seconds": 60.0, "max_retries": 4}
-
-
-def _make_rows(account: Account, drafts: Sequence[_Draft], faults: _Faults) -> tuple[list[Row], list[str]]:
+def _make_rows(id: str, priced: Sequence[_Priced], faults: Faults) -> tuple[list[Row], list[str]]:
     """Return the rows, and which lines are one; a line that asks for what an earlier one does is none."""
-    rows: dict[str, Row] = {}
+    names = Names(each.output for each in priced if each.output is not None)
+    rows: list[Row] = []
+    firsts: dict[str, _Priced] = {}
+    takers: dict[str, _Priced] = {}
     notes: list[str] = []
-    for draft in drafts:
-        line, request, act, price = draft.line, draft.request, draft.act, draft.price
-        assert request is not None
-        assert act is not None
-        assert price is not None
-        intention = Intention(act, account.name, account.base_url, line.take)
-        # The first that is free, or that has the same video already.
-        names = list_names(line, request)
-        output = next(name for name in names if _is_free(rows.get(name.casefold()), intention, line))
-        same = rows.get(output.casefold())
-        if same is not None and same.digest == intention.digest:
-            notes.append(f"Line {line.number} asks for the video of line {same.line}: it is made once.")
-        elif same is not None:
-            faults.add(line, f"output {output} is that of line {same.line} too: give each its own.")
-        else:
-            rows[output.casefold()] = Row(
-                campaign="",
+    for each in priced:
+        line = each.line
+        first = firsts.setdefault(each.digest, each)
+        output = each.output
+        taker = None if output is None else takers.setdefault(output.casefold(), each)
+        if taker is not None and taker.digest != each.digest:
+            faults.add(line, f"output {output} is that of {taker.line.place} too: give each its own.")
+            continue
+        if first is not each:
+            is_again = output is None or taker is not each
+            end = "it is made once." if is_again else "it is made once, and saved under both names."
+            notes.append(f"{line.place.capitalize()} asks for the video of {first.line.place}: {end}")
+            if is_again:
+                continue
+        rows.append(
+            Row(
+                campaign=id,
                 number=len(rows) + 1,
-                line=line.number,
-                about=intention.about,
-                language=request.dub.target_lang if request.dub is not None else "",
-                request=_keep(draft, request),
-                digest=intention.digest,
+                line=line.number if line.is_in_file else None,
+                about=each.about,
+                language=each.language,
+                request=each.request,
+                digest=each.digest,
                 take=line.take,
-                price_usd=price.usd,
-                output=output,
+                price_usd=each.price_usd,
+                output=output or names.find_free(invent_output(line, each.language)),
             )
+        )
     if len(notes) > _NOTES:
-        notes[_NOTES - 1 :] = [f"So do {len(notes) - _NOTES + 1} more lines."]
-    return list(rows.values()), notes
-
-
-def _is_free(row: Row | None, intention: Intention, line: Line) -> bool:
-    return row is None or row.digest == intention.digest or line.output is not None
+        notes[_NOTES - 1 :] = [f"So it is with {len(notes) - _NOTES + 1} more."]
+    return rows, notes
 
 
 def _note_unpriced(rows: Sequence[Row], most_usd: Decimal | None) -> list[str]:
     unpriced = sum(row.price_usd is None for row in rows)
     if not unpriced or most_usd is None:
         return []
-    have = count_of(unpriced, "row has", "rows have")
-    return [f"{have} no known price and counts {dollars(most_usd)}: what it costs is known once it is made."]
+    counts = "counts" if unpriced == 1 else "each count"
+    return [
+        f"{count_of(unpriced, 'row')} without a known price {counts} {dollars(most_usd)}: what is to be paid "
+        "is known once it is made."
+    ]
 
 
-def _keep(draft: _Draft, request: GenerationRequest) -> Json:
+def _keep(draft: Draft, request: GenerationRequest, media: Mapping[int, InputFile]) -> Json:
     """Return all that a row is made of at its turn."""
     files = [
         {
             "input": number,
             "path": path,
-            "type": _kind_of(draft, number),
-            "sha256": draft.media[number].sha256,
-            "name": draft.media[number].name,
+            "type": kind,
+            "sha256": media[number].sha256,
+            "name": media[number].name,
         }
-        for number, path in draft.paths.items()
+        for number, (path, kind) in draft.files.items()
     ]
     return cast(Json, {"body": by_content(request).to_wire(), "files": files})

@@ -4,11 +4,12 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from sync_mcp.api.formats import kind_of_name
 from sync_mcp.api.models import Json
@@ -19,6 +20,7 @@ from sync_mcp.texts import FILE_NAME_LIMIT, REASON_LIMIT, WORD_LIMIT, clean, cou
 MOST_ROWS = 5000
 MOST_BYTES = 50 * 1024**2
 HIGHEST_TAKE = 10_000
+_TAKE = re.compile(r"[0-9]{1,9}")
 _MOST_UNKNOWN = 10
 _JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
@@ -26,7 +28,7 @@ _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 _SYNC_MODES = ("bounce", "loop", "cut_off", "silence", "remap")
 _MODEL_MODES = ("lips", "face", "head")
 _EMOTIONS = ("happy", "sad", "angry", "disgusted", "surprised", "neutral")
-_TEXTS = ("video", "image", "audio", "script", "voice", "language", "model", "output")
+TEXTS = ("video", "image", "audio", "script", "voice", "language", "model", "output")
 
 
 def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
@@ -62,7 +64,7 @@ _OPTIONS: Mapping[str, tuple[Callable[[str], object], str]] = {
 }
 """Columns that are options of the API, each with what reads it and what it is."""
 
-COLUMNS = (*_TEXTS, "take", *_OPTIONS)
+COLUMNS = (*TEXTS, "take", *_OPTIONS)
 
 _Rows = Iterator[tuple[int, Mapping[str, str] | None]]
 """The line on which each row begins, and its cells that are not empty, by their columns; None where they
@@ -75,6 +77,7 @@ class Line:
 
     Attributes:
         number: of the file's line on which it begins; the first one is 1.
+        is_in_file: whether it stands in a file; its number is that of its row otherwise.
         video: a path, a URL or an asset: the face.
         image: the same, in place of a video.
         audio: the same: the voice.
@@ -88,6 +91,7 @@ class Line:
     """
 
     number: int
+    is_in_file: bool = True
     video: str | None = None
     image: str | None = None
     audio: str | None = None
@@ -98,6 +102,11 @@ class Line:
     output: str | None = None
     take: int = 1
     options: Json = field(default_factory=lambda: cast(Json, {}))
+
+    @property
+    def place(self) -> str:
+        """Where it stands, as it is told: "line 7"."""
+        return f"{'line' if self.is_in_file else 'row'} {self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +155,12 @@ def cross_languages(clips: Sequence[str], languages: Sequence[str]) -> list[Line
     Raises:
         InvalidRequestError: there are none, or too many.
     """
-    _check_number(len(clips) * len(languages))
+    check_number(len(clips) * len(languages))
     pairs = ((clip, language) for clip in clips for language in languages)
-    return [Line(number=number, video=clip, language=to) for number, (clip, to) in enumerate(pairs, 1)]
+    return [
+        Line(number=number, is_in_file=False, video=clip, language=language)
+        for number, (clip, language) in enumerate(pairs, 1)
+    ]
 
 
 def cross_voices(clips: Sequence[str], script: str, voices: Sequence[str]) -> list[Line]:
@@ -157,17 +169,22 @@ def cross_voices(clips: Sequence[str], script: str, voices: Sequence[str]) -> li
     Raises:
         InvalidRequestError: there are none, or too many.
     """
-    _check_number(len(clips) * len(voices))
+    check_number(len(clips) * len(voices))
     pairs = ((clip, voice) for clip in clips for voice in voices)
     return [
-        Line(number=number, image=clip, script=script, voice=voice)
+        Line(number=number, is_in_file=False, image=clip, script=script, voice=voice)
         if kind_of_name(clip) == "image"
-        else Line(number=number, video=clip, script=script, voice=voice)
+        else Line(number=number, is_in_file=False, video=clip, script=script, voice=voice)
         for number, (clip, voice) in enumerate(pairs, 1)
     ]
 
 
-def _check_number(count: int) -> None:
+def check_number(count: int) -> None:
+    """Check how many rows there are.
+
+    Raises:
+        InvalidRequestError: there are none, or too many.
+    """
     if not 1 <= count <= MOST_ROWS:
         raise InvalidRequestError(f"A campaign has 1 to {MOST_ROWS:,} rows, and these are {count:,}.")
 
@@ -280,7 +297,7 @@ def _json_cells(number: int, written: str, faults: list[str]) -> Mapping[str, st
 
 def _fault_of_value(column: str, value: object) -> str:
     """Return why a value of JSON can stand in no cell of a column, or ""."""
-    if column in _TEXTS:
+    if column in TEXTS:
         return "" if isinstance(value, str | None) else "is no text: write it in double quotes"
     is_plain = isinstance(value, str | Decimal | float | bool | None)
     return "" if is_plain else "is neither text nor a number, nor true or false"
@@ -344,7 +361,7 @@ def _line(number: int, cells: Mapping[str, str], faults: list[str]) -> Line | No
                 shown = safe(cells[name], WORD_LIMIT)
                 wrong.append(f"line {number}: {name} is {what}, and not {shown!r}.")
     take = cells.get("take", "1")
-    if not (take.isascii() and take.isdecimal() and 1 <= int(take[:9]) <= HIGHEST_TAKE):
+    if not (_TAKE.fullmatch(take) and 1 <= int(take) <= HIGHEST_TAKE):
         wrong.append(
             f"line {number}: take is a whole number from 1 to {HIGHEST_TAKE:,}, and not "
             f"{safe(take, WORD_LIMIT)!r}."
@@ -352,8 +369,8 @@ def _line(number: int, cells: Mapping[str, str], faults: list[str]) -> Line | No
     faults += wrong
     if wrong:
         return None
-    texts = {name: cells[name] for name in _TEXTS if name in cells}
-    return Line(number=number, **texts, take=int(take), options=cast(Json, options))
+    texts: dict[str, Any] = {name: cells[name] for name in TEXTS if name in cells}
+    return Line(number=number, take=int(take), options=cast(Json, options), **texts)
 
 
 def _faults_of(cells: Mapping[str, str]) -> Iterator[str]:

@@ -193,6 +193,7 @@ def test_the_same_row_twice_is_two_lines(read: Read) -> None:
         ({"video": "a", "audio": "b", "take": "10001"}, "take is a whole number"),
         ({"video": "a", "audio": "b", "take": "1.5"}, "take is a whole number"),
         ({"video": "a", "audio": "b", "take": "9" * 5000}, "take is a whole number"),
+        ({"video": "a", "audio": "b", "take": "000000001" + "9" * 5000}, "take is a whole number"),
         ({"video": "a", "audio": "b", "sync_mode": "stretch"}, "sync_mode is one of bounce, loop, cut_off"),
         (
             {"video": "a", "audio": "b", "temperature": "2"},
@@ -376,19 +377,19 @@ async def test_what_is_wrong_with_a_file_without_rows_is_told_without_the_api(tm
 
 def test_clips_and_languages_are_crossed_clip_by_clip() -> None:
     assert cross_languages(["a.mp4", "b.mp4"], ["fr", "de"]) == [
-        Line(number=1, video="a.mp4", language="fr"),
-        Line(number=2, video="a.mp4", language="de"),
-        Line(number=3, video="b.mp4", language="fr"),
-        Line(number=4, video="b.mp4", language="de"),
+        Line(number=1, is_in_file=False, video="a.mp4", language="fr"),
+        Line(number=2, is_in_file=False, video="a.mp4", language="de"),
+        Line(number=3, is_in_file=False, video="b.mp4", language="fr"),
+        Line(number=4, is_in_file=False, video="b.mp4", language="de"),
     ]
 
 
 def test_a_script_is_said_by_each_voice_in_each_video_and_image() -> None:
     assert cross_voices(["a.mp4", "b.PNG"], "Hi", ["ada", "bo"]) == [
-        Line(number=1, video="a.mp4", script="Hi", voice="ada"),
-        Line(number=2, video="a.mp4", script="Hi", voice="bo"),
-        Line(number=3, image="b.PNG", script="Hi", voice="ada"),
-        Line(number=4, image="b.PNG", script="Hi", voice="bo"),
+        Line(number=1, is_in_file=False, video="a.mp4", script="Hi", voice="ada"),
+        Line(number=2, is_in_file=False, video="a.mp4", script="Hi", voice="bo"),
+        Line(number=3, is_in_file=False, image="b.PNG", script="Hi", voice="ada"),
+        Line(number=4, is_in_file=False, image="b.PNG", script="Hi", voice="bo"),
     ]
 
 

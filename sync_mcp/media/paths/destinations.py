@@ -25,7 +25,7 @@ def file_in(folder: Place, name: str) -> Path:
         OSError: it is no folder any more.
         FileRefused: the name will not do, or what bears it is no file.
     """
-    _check_name(name)
+    check_file_name(name)
     path = folder.path / name
     with walk(folder.root, folder.parts):
         try:
@@ -42,7 +42,7 @@ def add_ending(name: str, ending: str) -> str:
     return name if name.lower().endswith(ending.lower()) else f"{name}{ending}"
 
 
-def _check_name(name: str) -> None:
+def check_file_name(name: str) -> None:
     """Refuse a name that is hidden, misleading, or forbidden on any system that the file may be copied to.
 
     Raises:
