@@ -10,6 +10,7 @@ import platform
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
+from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
@@ -28,6 +29,7 @@ from sync_mcp.campaigns.tables import (
     Step,
     change_campaign,
     change_row,
+    check_free,
     count_rows,
     count_running,
     end_if_done,
@@ -68,7 +70,12 @@ class CampaignBook:
     # Plans
 
     def keep(self, campaign: Campaign, rows: Sequence[Row]) -> Campaign:
-        """Write a plan down, whole; return it, or the one that is the same and was not stopped."""
+        """Write a plan down, whole; return it, or the one that is the same and was not stopped.
+
+        Raises:
+            InvalidRequestError: a file that a new plan would write is there, and is no video of its row.
+        """
+        there = _list_folder(Path(campaign.folder))
         written = [{name: value for name, value in asdict(row).items() if name != "cost_usd"} for row in rows]
         same = (
             CAMPAIGNS.c.account == campaign.account,
@@ -84,6 +91,7 @@ class CampaignBook:
                     return change_campaign(connection, known, **new)
                 if known.state != "stopped":
                     return known
+            check_free(connection, campaign, [row for row in rows if row.output.casefold() in there])
             connection.execute(insert(CAMPAIGNS), asdict(campaign))
             connection.execute(insert(ROWS), written)
         return campaign
@@ -380,6 +388,14 @@ class CampaignBook:
         with self.store.transaction() as connection:
             _put_back(connection, account, base_url, holder=holder)
             connection.execute(update(RUNNERS).where(*key).values(leased_until=0.0, holder=""))
+
+
+def _list_folder(folder: Path) -> set[str]:
+    try:
+        return {path.name.casefold() for path in folder.iterdir()}
+    except OSError:
+        # One that is not there yet has nothing; one that cannot be read says so when it is written to.
+        return set()
 
 
 def new_holder() -> str:

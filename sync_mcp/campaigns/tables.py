@@ -1,6 +1,6 @@
 """The tables of campaigns, and what several transactions read or write of them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -25,8 +25,10 @@ from sqlalchemy import (
 )
 
 from sync_mcp.campaigns.rows import TO_DO, Campaign, CampaignState, Money, Row, RowState
+from sync_mcp.errors import InvalidRequestError
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.rows import ENTRIES, METADATA, OPEN_STATES, columns_of
+from sync_mcp.texts import clean
 
 CAMPAIGNS = Table("campaigns", METADATA, *columns_of(Campaign))
 ROWS = Table(
@@ -49,6 +51,8 @@ IS_BEGUN = or_(ROWS.c.generation_id.is_not(None), ROWS.c.is_begun)
 """Of a row that is to be made: it was, or may have been, and is seen to whatever becomes of its campaign."""
 GOES_ON: tuple[CampaignState, ...] = ("approved", "waiting", "stopped")
 """What makes rows still, or sees to those that it has begun."""
+_SHOWN = 20
+_FOLDER_LIMIT = 60
 _ON_THE_WAY: tuple[RowState, ...] = ("running", "made", "saving")
 
 
@@ -132,6 +136,33 @@ def end_if_done(connection: Connection, campaign: Campaign) -> Campaign:
     if connection.execute(to_do).first() is not None:
         return campaign
     return change_campaign(connection, campaign, state="ended", reason=None, resumes_at=None)
+
+
+def check_free(connection: Connection, campaign: Campaign, rows: Sequence[Row]) -> None:
+    """Check that files which are there are the same rows' own, of an earlier campaign.
+
+    Raises:
+        InvalidRequestError: which are not: their videos would be paid, and could not be saved.
+    """
+    if not rows:
+        return
+    saved = (
+        select(ROWS.c.output, ROWS.c.digest)
+        .join(CAMPAIGNS, ROWS.c.campaign == CAMPAIGNS.c.id)
+        .where(CAMPAIGNS.c.folder == campaign.folder, ROWS.c.state == "saved")
+    )
+    own = {(output.casefold(), digest) for output, digest in connection.execute(saved)}
+    foreign = [row for row in rows if (row.output.casefold(), row.digest) not in own]
+    if foreign:
+        folder = clean(campaign.folder, _FOLDER_LIMIT)
+        faults = [
+            f"line {row.line}: {row.output} is in {folder} already, and is no video of it."
+            for row in foreign[:_SHOWN]
+        ]
+        more = len(foreign) - len(faults)
+        raise InvalidRequestError([*faults, *([f"and {more} more."] if more else [])]).advise(
+            next_step="Take another folder (--output), or move these away: nothing was uploaded or paid."
+        )
 
 
 def next_row(connection: Connection, campaign: Campaign, step: Step, now: float) -> Row | None:

@@ -235,6 +235,58 @@ def _failing(*, charged: bool) -> Fault:
     return Fault.model_validate({"method": "POST", "path": "/v2/generate", "job": "fail", "charged": charged})
 
 
+def test_a_file_that_is_there_and_is_another_s_stops_the_plan_before_anything_is_paid(
+    run: Run, folder: Path, sandbox: Sandbox
+) -> None:
+    (folder / "course-videos").mkdir()
+    (folder / "course-videos" / "one.fr.mp4").write_bytes(b"mine")
+    done = run("run", "course.csv", "--yes", "--budget-usd", "5")
+    assert done.returncode == 2
+    assert "line 3: one.fr.mp4 is in " in done.stderr
+    assert "--output" in done.stderr
+    assert sandbox.charges == []
+    # What an earlier campaign has saved of the same rows is no obstacle, and is not paid again.
+    (folder / "course-videos" / "one.fr.mp4").unlink()
+    assert run("run", "course.csv", "--yes", "--budget-usd", "5").returncode == 0
+    _write_rows(folder, "one", "two", "three")
+    assert run("run", "course.csv", "--yes", "--budget-usd", "5").returncode == 0
+    assert len(sandbox.charges) == 6
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a terminal is asked for")
+def test_on_a_terminal_the_plan_is_asked_about_and_what_has_become_dearer_once_at_the_end(
+    folder: Path, environment: dict[str, str], sandbox: Sandbox
+) -> None:
+    _write_rows(folder, "one")
+    # Once the API has the files, it measures more than the plan did, of the first two that it prices.
+    dearer: list[dict[str, float]] = [{"estimatedFrameCount": 200, "estimatedGenerationCost": 0.4}]
+    sandbox.add_fault(
+        Fault.model_validate(
+            {"method": "POST", "path": "/v2/analyze/cost", "status": 200, "body": dearer, "times": None}
+        )
+    )
+    terminal, line = os.openpty()
+    process = subprocess.Popen(
+        [str(_COMMAND), "campaign", "run", "course.csv"],
+        env=environment,
+        cwd=folder,
+        stdin=line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    os.close(line)
+    os.write(terminal, b"y\ny\n")
+    told, said = process.communicate(timeout=SECONDS)
+    os.close(terminal)
+    assert process.returncode == 0, (told, said)
+    assert told.index("2 videos for about 0.50 USD") < told.index(
+        "2 rows cost more than planned, 0.80 USD in place of 0.50 USD"
+    )
+    assert len(sandbox.charges) == 2
+
+
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is asked for")
 def test_killed_in_the_middle_it_goes_on_and_pays_and_saves_each_row_once(
     run: Run, folder: Path, environment: dict[str, str], sandbox: Sandbox
