@@ -173,10 +173,11 @@ def _add_sandbox_flags(sandbox: argparse.ArgumentParser) -> None:
     sandbox.set_defaults(module="sync_mcp.cli.sandbox")
 
 
-def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
-    _add_home(ledger)
-    commands = ledger.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    ledger.set_defaults(module="sync_mcp.cli.ledger.command")
+def _add_acts(parser: argparse.ArgumentParser, module: str) -> Callable[..., argparse.ArgumentParser]:
+    """Return what adds commands to a command that has them; `act` in what is parsed names the one."""
+    _add_home(parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.set_defaults(module=module)
 
     def add(name: str, told: str, *examples: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=told, description=_as_sentence(told))
@@ -184,6 +185,12 @@ def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
         _add_examples(command, *examples)
         _add_home(command)
         return command
+
+    return add
+
+
+def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
+    add = _add_acts(ledger, "sync_mcp.cli.ledger.command")
 
     def add_yes(command: argparse.ArgumentParser) -> None:
         command.add_argument("--yes", action="store_true", help="do it without asking")
@@ -233,16 +240,7 @@ def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
 
 
 def _add_campaign_commands(campaign: argparse.ArgumentParser) -> None:
-    _add_home(campaign)
-    commands = campaign.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    campaign.set_defaults(module="sync_mcp.cli.campaign.command")
-
-    def add(name: str, told: str, *examples: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=told, description=_as_sentence(told))
-        command.set_defaults(act=name)
-        _add_examples(command, *examples)
-        _add_home(command)
-        return command
+    add = _add_acts(campaign, "sync_mcp.cli.campaign.command")
 
     def add_rows(command: argparse.ArgumentParser, told: str) -> None:
         command.add_argument("files", nargs="+", metavar="FILE", help=told)
