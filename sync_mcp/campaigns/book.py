@@ -14,7 +14,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, insert, or_, select, update
 
 from sync_mcp.campaigns.rows import NEEDS_USER, Campaign, CampaignState, Money, Row, RowState, request_of
 from sync_mcp.campaigns.tables import (
@@ -475,5 +475,5 @@ def _put_back(connection: Connection, account: str, base_url: str, *, holder: st
         if holder is not None:
             query = query.where(ROWS.c.lane.startswith(f"{holder}-", autoescape=True))
             # It was not the row that ended it.
-            query = query.values(begun=ROWS.c.begun - 1)
+            query = query.values(begun=case((ROWS.c.begun > 0, ROWS.c.begun - 1), else_=0))
         connection.execute(query.values(state=step.due, lane=None, is_begun=True))

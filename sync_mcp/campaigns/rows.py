@@ -124,7 +124,8 @@ class Row:
         state: see `RowState`.
         lane: who has it, while it runs.
         attempts: how often it was made and failed free.
-        begun: how often a lane began it and its runner died before there was a job, or while it was saved.
+        begun: how often its runner died while it read the row's files or saved its video, one time after the
+            other.
         looks: how often it was looked for or fetched in vain.
         is_begun: whether something may have been sent for it of which nothing is noted: then it is not
             skipped, whatever becomes of its campaign.

@@ -9,6 +9,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -204,6 +205,8 @@ async def _make(place: Workplace, campaign: Campaign, row: Row) -> Generation:
         if media:
             files = InputFiles(place.facts.client, reader, media)
             await measure(place.facts, request, files, until=anyio.current_time() + _LATER_SECONDS)
+        # What ends the runner from here on is not this row: its files are read.
+        await do_in_thread(partial(place.book.note, row, begun=0))
         call = PaidCall(
             place.facts.client,
             GenerationAct.of(request),

@@ -12,6 +12,9 @@ from sqlalchemy import Connection
 
 from sync_mcp.campaigns.rows import Campaign, Row, RowState
 from sync_mcp.errors import LedgerError
+from sync_mcp.payments.acts.act import Job
+from sync_mcp.payments.call import Made, PaidCall
+from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.stores.sqlite import SqliteStore
 from sync_mcp.sandbox import Fault
 from sync_mcp.sandbox.api import files
@@ -58,6 +61,21 @@ async def test_rows_with_one_digest_are_one_job_and_two_files(studio: Studio) ->
     assert studio.states(campaign) == ["saved", "saved"]
     assert studio.charged == [PRICE]
     assert sorted(path.name for path in (studio.folder / "out").glob("*.mp4")) == ["one.mp4", "two.mp4"]
+
+
+async def test_a_death_once_the_files_are_read_is_not_held_against_the_row(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = await studio.approve(1)
+    create, counted = Guard.create, list[int]()
+
+    async def create_and_count(guard: Guard, call: PaidCall[Job]) -> Made[Job]:
+        counted.append(of(studio.rows(campaign)).begun)
+        return await create(guard, call)
+
+    monkeypatch.setattr(Guard, "create", create_and_count)
+    await studio.run()
+    assert counted == [0]
 
 
 # Prices

@@ -13,12 +13,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from urllib.request import urlopen
 
 from sync_mcp.campaigns.book import CampaignBook
+from sync_mcp.campaigns.rows import Campaign
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.sandbox import Sandbox
 
@@ -48,12 +50,16 @@ class Trial:
             self.environment["SYNC_MCP_BUDGET_USD_PER_DAY"] = day_usd
         self.table = folder / "course.csv"
         self._started = 0
+        self._id: str | None = None
         self._make_clips()
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start a run of the campaign."""
+        """Start a run of the campaign, by its id once there is one: the plan is not made anew each time."""
         self._started += 1
-        command = [sys.executable, "-m", "sync_mcp", "campaign", "run", str(self.table), "--yes"]
+        # Once it is known: a runner that sleeps may have the ledger locked.
+        self._id = self._id or next((each.id for each in self._list_campaigns()), None)
+        named = self._id or str(self.table)
+        command = [sys.executable, "-m", "sync_mcp", "campaign", "run", named, "--yes"]
         with (self.folder / f"run-{self._started}.log").open("wb") as log:
             return subprocess.Popen(
                 [*command, "--budget-usd", "100"], env=self.environment, stdout=log, stderr=log
@@ -61,12 +67,20 @@ class Trial:
 
     def count_saved(self) -> int:
         """Return how many rows are saved by now."""
-        ledger = Ledger(self.folder / "home")
-        if not ledger.exists():
-            return 0
-        try:
-            book = CampaignBook(ledger.store)
+        with self._open_book() as book:
             return sum(book.count(each).of(["saved"]) for each in book.list_campaigns())
+
+    def _list_campaigns(self) -> list[Campaign]:
+        if not Ledger(self.folder / "home").exists():
+            return []
+        with self._open_book() as book:
+            return book.list_campaigns()
+
+    @contextmanager
+    def _open_book(self) -> Generator[CampaignBook]:
+        ledger = Ledger(self.folder / "home")
+        try:
+            yield CampaignBook(ledger.store)
         finally:
             ledger.close()
 
@@ -136,7 +150,7 @@ def run_with_mishaps(kills: int, random: Random) -> list[str]:
         # 180 rows at 0.25 USD: the first day ends after about two thirds of them.
         trial = Trial(Path(folder), sandbox, day_usd="30")
         for _ in range(kills):
-            _kill_after(trial.start(), random.uniform(3, 9))
+            _kill_in_the_middle(trial, random)
         print(f"killed                   {kills} times, {len(sandbox.charges)} charges by then")
         sleeper = trial.start()
         time.sleep(8)
@@ -156,12 +170,16 @@ def run_with_mishaps(kills: int, random: Random) -> list[str]:
         return [*faults, *trial.judge()]
 
 
-def _kill_after(process: subprocess.Popen[bytes], seconds: float) -> None:
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def _kill_in_the_middle(trial: Trial, random: Random) -> None:
+    """Kill a run once it has paid for some more rows, at whatever it does then."""
+    # A day's budget, which is to end later, has room for 120.
+    charged = min(len(trial.sandbox.charges) + random.randint(1, 3), 110)
+    process = trial.start()
+    while len(trial.sandbox.charges) < charged and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(random.uniform(0, 1))
+    process.kill()
+    process.wait()
 
 
 def _await_budget(trial: Trial, processes: Sequence[subprocess.Popen[bytes]]) -> None:
