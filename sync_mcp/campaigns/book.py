@@ -36,7 +36,6 @@ from sync_mcp.campaigns.tables import (
     find_campaigns,
     get_campaign,
     has_rows_left,
-    is_within_budget,
     next_row,
     sum_money,
 )
@@ -282,8 +281,6 @@ class CampaignBook:
                     if row.begun >= MOST_BEGUN:
                         change_row(connection, row, {"state": "stuck", "error": _STUCK, "changed_at": now})
                         continue
-                    if step is MAKE and not is_within_budget(connection, campaign, row):
-                        break
                     new = {"state": step.under_way, "lane": lane, "begun": row.begun + 1, "changed_at": now}
                     return campaign, change_row(connection, row, new)
                 end_if_done(connection, campaign)

@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 from sync_mcp.campaigns.rows import TO_DO, Campaign, CampaignState, Money, Row, RowState
 from sync_mcp.errors import InvalidRequestError
+from sync_mcp.payments.acts.act import COMPLETED
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.rows import ENTRIES, METADATA, OPEN_STATES, columns_of
 from sync_mcp.texts import clean
@@ -49,6 +50,17 @@ RUNNERS = Table(
 
 IS_BEGUN = or_(ROWS.c.generation_id.is_not(None), ROWS.c.is_begun)
 """Of a row that is to be made: it was, or may have been, and is seen to whatever becomes of its campaign."""
+_IS_PAID = or_(
+    ROWS.c.generation_id.is_not(None),
+    exists().where(
+        ENTRIES.c.digest == ROWS.c.digest,
+        or_(
+            ENTRIES.c.state.in_(OPEN_STATES),
+            and_(ENTRIES.c.state == "ended", ENTRIES.c.status == COMPLETED),
+        ),
+    ),
+)
+"""Of a row: its money is spent, or held by the ledger already; to go on with it costs nothing more."""
 GOES_ON: tuple[CampaignState, ...] = ("approved", "waiting", "stopped")
 """What makes rows still, or sees to those that it has begun."""
 _SHOWN = 20
@@ -168,14 +180,22 @@ def check_free(connection: Connection, campaign: Campaign, rows: Sequence[Row]) 
 def next_row(connection: Connection, campaign: Campaign, step: Step, now: float) -> Row | None:
     """Return the next row of a campaign for a step; of rows with one digest one is made at a time.
 
-    A campaign that is not approved now makes only what it has begun.
+    A campaign that is not approved now makes only what it has begun, and one whose budget has no room for
+    the next row only what is paid already; it pauses where nothing of that can come any more.
     """
-    found = connection.execute(next_row_query(campaign, step, now)).mappings().first()
+    row = _first_row(connection, next_row_query(campaign, step, now))
+    if row is None or step is not MAKE or _is_within_budget(connection, campaign, row):
+        return row
+    return _first_row(connection, next_row_query(campaign, step, now).where(_IS_PAID))
+
+
+def _first_row(connection: Connection, query: Select[Any]) -> Row | None:
+    found = connection.execute(query).mappings().first()
     return None if found is None else Row(**found)
 
 
 def next_row_query(campaign: Campaign, step: Step, now: float) -> Select[Any]:
-    """Return the query of `next_row`."""
+    """Return the query by which `next_row` looks first."""
     query = select(ROWS).where(
         ROWS.c.campaign == campaign.id, ROWS.c.state == step.due, ROWS.c.not_before <= now
     )
@@ -200,16 +220,16 @@ def has_rows_left(connection: Connection, campaign: Campaign) -> bool:
     return connection.execute(left).first() is not None
 
 
-def is_within_budget(connection: Connection, campaign: Campaign, row: Row) -> bool:
+def _is_within_budget(connection: Connection, campaign: Campaign, row: Row) -> bool:
     """Return whether a campaign's budget has room for a row; it pauses where none can come any more."""
     budget = campaign.budget_usd
-    if budget is None or row.generation_id is not None or _is_in_ledger(connection, row):
+    if budget is None or _is_paid(connection, row):
         return True
     spent, held = sum_paid(connection, campaign)
     price = price_of(campaign, row.price_usd)
     if spent + held + price <= budget:
         return True
-    if not count_running(connection, campaign.id):
+    if not count_running(connection, campaign.id) and not _has_paid_rows(connection, campaign):
         reason = (
             f"Its budget of {dollars(budget)} has no room for row {row.number} ({dollars(price)}): "
             f"{dollars(spent)} is spent and {dollars(held)} held."
@@ -223,22 +243,24 @@ def price_of(campaign: Campaign, price_usd: Decimal | None) -> Decimal:
     return price_usd if price_usd is not None else campaign.max_usd_per_row or Decimal(0)
 
 
-def _is_in_ledger(connection: Connection, row: Row) -> bool:
-    """Return whether a row's money is held by the ledger already."""
-    query = select(ENTRIES.c.id).where(ENTRIES.c.digest == row.digest, ENTRIES.c.state.in_(OPEN_STATES))
-    return connection.execute(query.limit(1)).first() is not None
+def _is_paid(connection: Connection, row: Row) -> bool:
+    which = (ROWS.c.campaign == row.campaign, ROWS.c.number == row.number, _IS_PAID)
+    return connection.execute(select(ROWS.c.number).where(*which)).first() is not None
+
+
+def _has_paid_rows(connection: Connection, campaign: Campaign) -> bool:
+    which = (ROWS.c.campaign == campaign.id, ROWS.c.state == MAKE.due, _IS_PAID)
+    return connection.execute(select(ROWS.c.number).where(*which).limit(1)).first() is not None
 
 
 def sum_paid(connection: Connection, campaign: Campaign) -> tuple[Decimal, Decimal]:
     """Return what a campaign has spent, and what is held for it."""
     paid = connection.execute(sum_paid_query(campaign)).mappings().one()
-    is_in_ledger = exists().where(ENTRIES.c.digest == ROWS.c.digest, ENTRIES.c.state.in_(OPEN_STATES))
     begun = connection.execute(
         select(ROWS.c.digest, ROWS.c.price_usd).where(
             ROWS.c.campaign == campaign.id,
             ROWS.c.state == MAKE.under_way,
-            ROWS.c.generation_id.is_(None),
-            ~is_in_ledger,
+            ~_IS_PAID,
         )
     )
     # What a lane has and the ledger does not know yet.

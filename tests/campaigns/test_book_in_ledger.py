@@ -13,8 +13,10 @@ from sqlalchemy import Engine, event
 
 from sync_mcp import Ledger
 from sync_mcp.campaigns.book import CampaignBook
-from sync_mcp.campaigns.rows import CampaignState
+from sync_mcp.campaigns.rows import CampaignState, request_of
 from sync_mcp.campaigns.tables import CAMPAIGNS, ROWS, RUNNERS, SAVE
+from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.stores.schema import STATE
 
 from .parts import ACCOUNT, BASE_URL, Clock, Desk, a_row, approved, planned
@@ -101,6 +103,41 @@ def test_a_job_of_another_api_with_the_same_id_is_another_one(book: CampaignBook
     pay(ledger, "clip-1", "1", cost="0.75")
     campaign = planned(book, [a_row(1, generation_id="job-clip-1")], base_url="https://other.example")
     assert [row.cost_usd for row in book.rows(campaign)] == [None]
+
+
+@pytest.mark.parametrize("known", ["its job", "that it runs", "that it has ended"])
+def test_a_job_that_is_paid_is_fetched_where_the_budget_has_no_room_for_the_row_before_it(
+    desk: Desk, ledger: Ledger, clock: Clock, known: str
+) -> None:
+    second = GenerationAct.of(request_of(a_row(2)))
+    digest = Intention(second, ACCOUNT, BASE_URL, 1).digest
+    approved(desk.book, [a_row(1), a_row(2, digest=digest)], budget_usd=Decimal("1.5"))
+    desk.book.note(desk.take(), state="planned", not_before=clock.now + 15)
+    paid = desk.take()
+    pay(ledger, "clip-2", "1", cost="1" if known == "that it has ended" else None)
+    if known == "its job":
+        desk.book.note(paid, generation_id="job-clip-2")
+    clock.now += 60
+    other = Desk(desk.book, "two")
+    assert other.hold() is None
+    assert other.take().number == 2
+    assert other.find() is None
+    assert desk.book.get("c-1").state == "approved"
+
+
+def test_a_budget_pauses_no_campaign_that_looks_for_a_paid_job_later(
+    desk: Desk, ledger: Ledger, clock: Clock
+) -> None:
+    approved(desk.book, 2, budget_usd=Decimal("1.5"))
+    paid = desk.take()
+    pay(ledger, "clip-1", "1")
+    desk.book.note(paid, state="planned", generation_id="job-clip-1", not_before=clock.now + 60)
+    assert desk.find() is None
+    assert not desk.is_done()
+    clock.now += 60
+    desk.save(desk.take(), "job-clip-1")
+    assert desk.find() is None
+    assert desk.book.get("c-1").state == "paused"
 
 
 # What a turn reads
