@@ -302,7 +302,8 @@ class CampaignBook:
         return found
 
     def note(self, row: Row, **changes: Any) -> Row | None:
-        """Write what came of a row, as long as the lane has it that took it; None where another has by now.
+        """Write what came of a row, as long as the lane has it that took it; None where another has by now,
+        or the ledger was begun anew without it.
 
         A state other than the one that it has lets the lane go of it. Once there is a job, its runner ends
         for other reasons than this row. What is to be made of a campaign that was stopped meanwhile, and is
@@ -315,9 +316,9 @@ class CampaignBook:
                     select(ROWS).where(ROWS.c.campaign == row.campaign, ROWS.c.number == row.number)
                 )
                 .mappings()
-                .one()
+                .first()
             )
-            if (found["state"], found["lane"]) != (row.state, row.lane):
+            if found is None or (found["state"], found["lane"]) != (row.state, row.lane):
                 return None
             if changes.get("generation_id") is not None:
                 changes["begun"] = 0
@@ -471,6 +472,6 @@ def _put_back(connection: Connection, account: str, base_url: str, *, holder: st
         query = update(ROWS).where(ROWS.c.campaign.in_(mine), ROWS.c.state == step.under_way)
         if holder is not None:
             query = query.where(ROWS.c.lane.startswith(f"{holder}-", autoescape=True))
-            # It was not the row that ended it.
+            # It was not the row that ended it; one whose job is known had not counted as begun.
             query = query.values(begun=case((ROWS.c.begun > 0, ROWS.c.begun - 1), else_=0))
         connection.execute(query.values(state=step.due, lane=None, is_begun=True))

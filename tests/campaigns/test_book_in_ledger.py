@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from sync_mcp import Ledger
-from sync_mcp.campaigns.book import CampaignBook
+from sync_mcp.campaigns.book import MOST_BEGUN, CampaignBook
 from sync_mcp.campaigns.rows import CampaignState, request_of
 from sync_mcp.campaigns.tables import CAMPAIGNS, ROWS, RUNNERS, SAVE
 from sync_mcp.payments.acts.generation import GenerationAct
@@ -103,6 +103,34 @@ def test_a_job_of_another_api_with_the_same_id_is_another_one(book: CampaignBook
     pay(ledger, "clip-1", "1", cost="0.75")
     campaign = planned(book, [a_row(1, generation_id="job-clip-1")], base_url="https://other.example")
     assert [row.cost_usd for row in book.rows(campaign)] == [None]
+
+
+def test_a_runner_that_is_ended_in_order_leaves_no_row_a_begin_more_than_others(
+    desk: Desk, clock: Clock
+) -> None:
+    approved(desk.book, 1)
+    desk.book.note(desk.take(), generation_id="g")
+    desk.let_go()
+    for number in range(MOST_BEGUN):
+        killed = Desk(desk.book, f"killed-{number}")
+        clock.now += 60
+        killed.hold()
+        killed.take()
+    clock.now += 60
+    desk.hold()
+    assert desk.find() is None
+    assert [row.state for row in desk.book.rows(desk.book.get("c-1"))] == ["stuck"]
+
+
+def test_what_came_of_a_row_that_the_ledger_has_no_more_is_nothing_to_wait_for(
+    desk: Desk, ledger: Ledger, home: Path
+) -> None:
+    approved(desk.book, 1)
+    row = desk.take()
+    ledger.close()
+    for path in home.glob("ledger*"):
+        path.unlink()
+    assert desk.book.note(row, state="made", generation_id="g") is None
 
 
 @pytest.mark.parametrize("known", ["its job", "that it runs", "that it has ended"])
