@@ -295,7 +295,7 @@ class CampaignBook:
                 query = (
                     select(ROWS)
                     .where(ROWS.c.campaign == campaign.id, ROWS.c.state == "planned")
-                    .order_by(ROWS.c.number)
+                    .order_by(ROWS.c.begun, ROWS.c.number)
                     .limit(limit)
                 )
                 found += [(campaign, Row(**row)) for row in connection.execute(query).mappings()]

@@ -210,7 +210,8 @@ def next_row_query(campaign: Campaign, step: Step, now: float) -> Select[Any]:
         query = query.where(~is_made_now)
         if campaign.state != "approved":
             query = query.where(IS_BEGUN)
-    return query.order_by(ROWS.c.number).limit(1)
+    # What a runner's death has met goes behind the rest: it is not met by the next one too.
+    return query.order_by(ROWS.c.begun, ROWS.c.number).limit(1)
 
 
 def has_rows_left(connection: Connection, campaign: Campaign) -> bool:

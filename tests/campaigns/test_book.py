@@ -359,7 +359,7 @@ def test_a_runner_that_is_not_heard_of_for_half_a_minute_is_taken_over_with_its_
     desk: Desk, clock: Clock
 ) -> None:
     desk.hold()
-    approved(desk.book)
+    approved(desk.book, 1)
     before = desk.take()
     other = Desk(desk.book, "two")
     clock.now += LEASE_SECONDS - 1
@@ -386,10 +386,8 @@ def test_a_lease_of_a_clock_that_ran_far_ahead_holds_nobody_up(desk: Desk, clock
     assert Desk(desk.book, "two").hold() is None
 
 
-def test_a_row_that_ended_its_runner_three_times_is_stuck_and_the_next_one_goes_on(
-    desk: Desk, clock: Clock
-) -> None:
-    approved(desk.book, 2)
+def test_a_row_that_ended_its_runner_three_times_is_stuck(desk: Desk, clock: Clock) -> None:
+    approved(desk.book, 1)
     for number in range(MOST_BEGUN):
         killed = Desk(desk.book, f"killed-{number}")
         clock.now += LEASE_SECONDS
@@ -397,8 +395,19 @@ def test_a_row_that_ended_its_runner_three_times_is_stuck_and_the_next_one_goes_
         assert killed.take().number == 1
     clock.now += LEASE_SECONDS
     desk.hold()
-    assert desk.take().number == 2
-    assert states(desk.book) == ["stuck", "running"]
+    assert desk.find() is None
+    assert states(desk.book) == ["stuck"]
+
+
+def test_a_row_that_a_death_has_met_goes_behind_the_others(desk: Desk, clock: Clock) -> None:
+    approved(desk.book, 3)
+    killed = Desk(desk.book, "killed")
+    clock.now += LEASE_SECONDS
+    killed.hold()
+    assert killed.take().number == 1
+    clock.now += LEASE_SECONDS
+    desk.hold()
+    assert [desk.take(lane=str(lane)).number for lane in range(3)] == [2, 3, 1]
 
 
 def test_a_row_whose_job_is_known_is_not_what_ended_its_runner(desk: Desk, clock: Clock) -> None:

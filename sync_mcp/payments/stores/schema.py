@@ -250,7 +250,7 @@ VERSION_14 = (
         PRIMARY KEY (campaign, number)
     )""",
     # A turn finds its row by these without reading those that wait; see the plans in tests/campaigns.
-    "CREATE INDEX campaign_rows_by_state ON campaign_rows (campaign, state, number, not_before)",
+    "CREATE INDEX campaign_rows_by_state ON campaign_rows (campaign, state, begun, number, not_before)",
     "CREATE INDEX campaign_rows_running ON campaign_rows (campaign, digest) WHERE state = 'running'",
     # Who has an account's rows made now, and until when.
     """CREATE TABLE runners (
