@@ -1,7 +1,7 @@
 """The embedded runner: each slot of an account is a lane, which does one row's turn after another.
 
-What another engine would put in its place is `run_lanes` alone: it gives lanes their turns, and knows nothing
-of what a turn is. The runner's lease protects speed, not money: twice held, nothing is paid twice.
+Another engine would take the place of `Runner` alone, which gives lanes their turns; what a turn does is in
+`turns`. The runner's lease protects speed, not money: twice held, nothing is paid twice.
 """
 
 import logging

@@ -21,7 +21,7 @@ from sync_mcp.api.uploads import OnProgress, Transfer
 from sync_mcp.campaigns.drafts import Draft, draft_line, find_odd_texts
 from sync_mcp.campaigns.faults import Faults
 from sync_mcp.campaigns.outputs import Names, invent_output, name_output
-from sync_mcp.campaigns.rows import Campaign, Row
+from sync_mcp.campaigns.rows import Campaign, Row, count_usd
 from sync_mcp.campaigns.table import Line, Table, check_number
 from sync_mcp.errors import (
     APIStatusError,
@@ -144,7 +144,7 @@ async def make_plan(
     account = planner.check_is_told()
     notes += _note_unpriced(rows, terms.max_usd_per_row)
     # Two rows with one digest are one job.
-    prices = {row.digest: _count_usd(row, terms) for row in rows}
+    prices = {row.digest: count_usd(row.price_usd, terms.max_usd_per_row) for row in rows}
     campaign = Campaign(
         id=id,
         account=account.name,
@@ -152,7 +152,15 @@ async def make_plan(
         is_sandbox=account.is_sandbox or facts.client.sandboxed,
         name=clean(terms.name, _NAME_LIMIT),
         digest=sha256_of(
-            [[row.digest, row.output, row.price_usd is None, str(_count_usd(row, terms))] for row in rows]
+            [
+                [
+                    row.digest,
+                    row.output,
+                    row.price_usd is None,
+                    str(count_usd(row.price_usd, terms.max_usd_per_row)),
+                ]
+                for row in rows
+            ]
         ),
         total_usd=sum(prices.values(), Decimal(0)),
         budget_usd=terms.budget_usd,
@@ -173,11 +181,6 @@ def _check_is_text(path: Path) -> None:
             code="file_not_allowed",
             next_step="Give the file or the folder another name.",
         ) from None
-
-
-def _count_usd(row: Row, terms: Terms) -> Decimal:
-    """Return what a row counts in the total."""
-    return row.price_usd if row.price_usd is not None else terms.max_usd_per_row or Decimal(0)
 
 
 class _Planner:

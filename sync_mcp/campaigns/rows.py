@@ -180,6 +180,11 @@ class Money:
     held: Decimal
 
 
+def count_usd(price_usd: Decimal | None, most_usd: Decimal | None) -> Decimal:
+    """Return what a row counts: its price, or the most that it may cost where nobody knows that."""
+    return price_usd if price_usd is not None else most_usd or Decimal(0)
+
+
 def request_of(row: Row) -> GenerationRequest:
     """Return what a row asks for, each local file by what it holds."""
     kept = cast(Mapping[str, Any], row.request)

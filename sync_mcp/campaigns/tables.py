@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from sync_mcp.campaigns.rows import TO_DO, Campaign, CampaignState, Money, Row, RowState
+from sync_mcp.campaigns.rows import TO_DO, Campaign, CampaignState, Money, Row, RowState, count_usd
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.payments.acts.act import COMPLETED
 from sync_mcp.payments.limits import dollars
@@ -227,7 +227,7 @@ def _is_within_budget(connection: Connection, campaign: Campaign, row: Row) -> b
     if budget is None or _is_paid(connection, row):
         return True
     spent, held = sum_paid(connection, campaign)
-    price = price_of(campaign, row.price_usd)
+    price = count_usd(row.price_usd, campaign.max_usd_per_row)
     if spent + held + price <= budget:
         return True
     if not count_running(connection, campaign.id) and not _has_paid_rows(connection, campaign):
@@ -237,11 +237,6 @@ def _is_within_budget(connection: Connection, campaign: Campaign, row: Row) -> b
         )
         change_campaign(connection, campaign, state="paused", reason=reason, resumes_at=None)
     return False
-
-
-def price_of(campaign: Campaign, price_usd: Decimal | None) -> Decimal:
-    """Return what a row counts: its price, or the most that it may cost where nobody knows that."""
-    return price_usd if price_usd is not None else campaign.max_usd_per_row or Decimal(0)
 
 
 def _is_paid(connection: Connection, row: Row) -> bool:
@@ -265,7 +260,7 @@ def sum_paid(connection: Connection, campaign: Campaign) -> tuple[Decimal, Decim
         )
     )
     # What a lane has and the ledger does not know yet.
-    on_the_way = {digest: price_of(campaign, price) for digest, price in begun}
+    on_the_way = {digest: count_usd(price, campaign.max_usd_per_row) for digest, price in begun}
     spent: Decimal = paid["spent"] or Decimal(0)
     held: Decimal = paid["held"] or Decimal(0)
     return spent, held + sum(on_the_way.values(), Decimal(0))
@@ -277,7 +272,10 @@ def sum_paid_query(campaign: Campaign) -> Select[Any, Any]:
     # Of a price that nobody knows the ledger holds nothing.
     is_unpriced = and_(columns.estimate_usd.is_(None), columns.charged != "no")
     dollars_type = columns.counted_usd.type
-    held = case((is_unpriced, literal(price_of(campaign, None), dollars_type)), else_=columns.counted_usd)
+    held = case(
+        (is_unpriced, literal(count_usd(None, campaign.max_usd_per_row), dollars_type)),
+        else_=columns.counted_usd,
+    )
     return select(
         func.sum(columns.cost_usd).label("spent"),
         func.sum(case((columns.cost_usd.is_(None), held)), type_=dollars_type).label("held"),
@@ -287,6 +285,8 @@ def sum_paid_query(campaign: Campaign) -> Select[Any, Any]:
 def sum_money(connection: Connection, campaign: Campaign) -> Money:
     """Return what a campaign comes to: two rows with one digest are one job."""
     query = select(ROWS.c.digest, ROWS.c.price_usd).where(ROWS.c.campaign == campaign.id)
-    planned = {digest: price_of(campaign, price) for digest, price in connection.execute(query)}
+    planned = {
+        digest: count_usd(price, campaign.max_usd_per_row) for digest, price in connection.execute(query)
+    }
     spent, held = sum_paid(connection, campaign)
     return Money(planned=sum(planned.values(), Decimal(0)), spent=spent, held=held)

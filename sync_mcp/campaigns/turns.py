@@ -21,8 +21,7 @@ from sync_mcp.background.watching import Watcher
 from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.campaigns.book import CampaignBook
 from sync_mcp.campaigns.ends import Ends
-from sync_mcp.campaigns.rows import Campaign, CampaignState, Row, RowState, request_of
-from sync_mcp.campaigns.tables import price_of
+from sync_mcp.campaigns.rows import Campaign, CampaignState, Row, RowState, count_usd, request_of
 from sync_mcp.errors import (
     APIStatusError,
     ApprovalDenied,
@@ -350,7 +349,7 @@ def _after_limit(place: Workplace, campaign: Campaign, row: Row, error: LimitRea
         return replace(planned, is_closed=True, reason=reason)
     if error.limit == "max_cost_usd":
         cost = "is not known" if error.price_usd is None else f"is {dollars(error.price_usd)}"
-        most = dollars(price_of(campaign, row.price_usd))
+        most = dollars(count_usd(row.price_usd, campaign.max_usd_per_row))
         was = f"and was planned at {most}" if row.price_usd is not None else f"and may be {most}"
         told = f"Its price {cost} now, {was}: nothing was sent."
         return Turn({"state": "dearer", "dearer_usd": error.price_usd, "error": told})

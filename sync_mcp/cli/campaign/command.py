@@ -6,7 +6,6 @@ stands against it, 130 interrupted (jobs that run go on).
 
 import argparse
 import contextlib
-import logging
 import sys
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -55,7 +54,6 @@ _USED = (
     "resend_hours",
     "campaign_slots",
 )
-logger = logging.getLogger("sync_mcp.cli")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -274,7 +272,6 @@ def _with_api(settings: Settings, act: Callable[[Campaigns, AsyncSync], Awaitabl
         async def do() -> int:
             key = None if settings.api_key is None else settings.api_key.get_secret_value()
             url = settings.base_url if sandbox is None else sandbox.url
-            # An outage of some minutes is waited out.
             async with AsyncSync(
                 api_key=key if sandbox is None else "any", base_url=url, guard=campaigns.guard
             ) as sync:
