@@ -101,13 +101,8 @@ class CampaignBook:
         Raises:
             InvalidRequestError: there is none, or there are several.
         """
-        text = named.strip()
-        with self.store.reading() as connection:
-            if exact := find_campaigns(connection, CAMPAIGNS.c.id == text):
-                return exact[0]
-            begins = CAMPAIGNS.c.id.startswith(text, autoescape=True)
-            found = find_campaigns(connection, or_(begins, CAMPAIGNS.c.name == text)) if text else []
-        shown = clean(text, _SHOWN)
+        found = self.find(named)
+        shown = clean(named, _SHOWN)
         if not found:
             raise InvalidRequestError(f"There is no campaign {shown!r}.").advise(
                 next_step="`sync-mcp campaign list` tells their ids."
@@ -118,6 +113,15 @@ class CampaignBook:
                 next_step="Give the whole id of one."
             )
         return found[0]
+
+    def find(self, named: str) -> Sequence[Campaign]:
+        """Return the campaigns that are meant by an id, the beginning of one, or a name."""
+        text = named.strip()
+        with self.store.reading() as connection:
+            if exact := find_campaigns(connection, CAMPAIGNS.c.id == text):
+                return exact
+            begins = CAMPAIGNS.c.id.startswith(text, autoescape=True)
+            return find_campaigns(connection, or_(begins, CAMPAIGNS.c.name == text)) if text else []
 
     def list_campaigns(self, limit: int = _LISTED) -> list[Campaign]:
         """Return the newest campaigns."""

@@ -92,7 +92,7 @@ class Campaigns:
             sync: the client of the account that pays.
             source: the file with the rows, or with `table` what their relative paths lie beside.
             table: the rows, where they stand in no file.
-            output: the folder for the videos and the report; by default one beside the file, named after it.
+            output: the folder for the videos and the report; by default that of `usual_folder`.
             name: what it is called; by default as the file.
             model: for rows that name none.
             budget_usd: the most that all of it may cost.
@@ -106,8 +106,7 @@ class Campaigns:
         """
         path = await do_in_thread(_whole_path, source)
         rows = await do_in_thread(read_table, path) if table is None else table
-        usual = path.with_name(f"{path.stem or 'campaign'}-videos")
-        folder = usual if output is None else await do_in_thread(_whole_path, output)
+        folder = await do_in_thread(usual_folder if output is None else _whole_path, output or path)
         terms = Terms(
             name=name or path.name,
             source=path,
@@ -236,6 +235,16 @@ class Campaigns:
 
     def _roots_beside(self, source: Path, folder: Path) -> MediaRoots:
         return MediaRoots([*self._roots, _folder_of(source), folder], folder)
+
+
+def usual_folder(source: Path, holding: str = "videos") -> Path:
+    """Return where videos go that nobody named a folder for.
+
+    It lies beside the file of rows and is named after it, or in the folder from which clips were named.
+    """
+    if source.is_dir():
+        return source / f"campaign-{holding}"
+    return source.with_name(f"{source.stem or 'campaign'}-{holding}")
 
 
 class _Facts:

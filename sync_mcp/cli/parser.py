@@ -263,7 +263,8 @@ def _add_campaign_commands(campaign: argparse.ArgumentParser) -> None:
         command.add_argument(
             "--output",
             metavar="DIR",
-            help="where the videos and the report go (default: a folder beside the file, named after it)",
+            help="where the videos and the report go (default: a folder beside the file, named after it; for "
+            "clips campaign-videos in the working folder)",
         )
         add_budget(command)
         command.add_argument(

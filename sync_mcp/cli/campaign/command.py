@@ -8,13 +8,14 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 
 import anyio
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.formats import kind_of_name
-from sync_mcp.campaigns.campaigns import Campaigns
+from sync_mcp.campaigns.campaigns import Campaigns, usual_folder
 from sync_mcp.campaigns.plan import Plan
 from sync_mcp.campaigns.rows import NEEDS_USER, Campaign
 from sync_mcp.campaigns.table import Table, cross_languages, cross_voices
@@ -39,8 +40,9 @@ from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits
 from sync_mcp.settings import Settings
-from sync_mcp.texts import MESSAGE_LIMIT, safe
+from sync_mcp.texts import MESSAGE_LIMIT, clean, safe
 
+_SHOWN = 200
 _ALL_SAVED, _SOME_NOT, _WRONG, _STOPPED = 0, 1, 2, 3
 _USED = (
     "api_key",
@@ -151,12 +153,11 @@ def _report(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def _plan(settings: Settings, arguments: argparse.Namespace) -> int:
     async def plan(campaigns: Campaigns, sync: AsyncSync) -> int:
-        made = await _make_plan(campaigns, sync, arguments)
+        made = await _make_plan(campaigns, sync, settings, arguments)
         if arguments.json:
             print_document(describe(made.campaign, made.rows, campaigns.book.money(made.campaign)))
         else:
-            id = made.campaign.id
-            show_lines(f"{tell_plan(made)}\n`sync-mcp campaign run {id}` asks for your yes and has it made.")
+            show_lines(f"{tell_plan(made)}\n{_tell_way_on(settings, made.campaign)}")
         return 0
 
     return _with_api(settings, plan)
@@ -167,18 +168,19 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
         stop("--yes needs --budget-usd: together they are your yes, and the most that it may cost")
 
     async def run(campaigns: Campaigns, sync: AsyncSync) -> int:
-        campaign = await _find_or_plan(campaigns, sync, arguments)
+        campaign = await _find_or_plan(campaigns, sync, settings, arguments)
         if campaign.state not in ("ended", "stopped"):
             if campaign.approved_at is None:
                 _agree(arguments, tell_plan(Plan(campaign, campaigns.book.rows(campaign))))
             campaign = await campaigns.approve(campaign.id, budget_usd=arguments.budget)
-        await _have_made(campaigns, sync, campaign)
+        interrupted = _tell_interrupted(settings, campaign)
+        await _have_made(campaigns, sync, campaign, interrupted)
         dearer = campaigns.book.rows(campaign, ["dearer"])
         if dearer and not arguments.yes and sys.stdin.isatty():
             show_lines(tell_dearer(dearer))
             if _is_agreed():
                 campaigns.book.retry(campaign.id, [row.number for row in dearer])
-                await _have_made(campaigns, sync, campaign)
+                await _have_made(campaigns, sync, campaign, interrupted)
         progress = await campaigns.progress(campaign.id)
         report = await campaigns.report(campaign.id)
         if arguments.json:
@@ -192,54 +194,86 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
     return _with_api(settings, run)
 
 
-async def _have_made(campaigns: Campaigns, sync: AsyncSync, campaign: Campaign) -> None:
+async def _have_made(campaigns: Campaigns, sync: AsyncSync, campaign: Campaign, interrupted: str) -> None:
+    """Have a campaign made; who ends it before its end is told what becomes of it."""
     try:
         with open_telling(campaigns.book, campaign) as telling:
             await campaigns.run(sync, on_turn=telling.tell_turn, on_wait=telling.tell_wait)
     except BaseException as error:
         if not isinstance(error, Exception):
-            _tell_interrupted(campaign)
+            print(interrupted, file=sys.stderr)
         raise
 
 
-def _tell_interrupted(campaign: Campaign) -> None:
+def _tell_way_on(settings: Settings, campaign: Campaign) -> str:
+    # A sandbox of the command's own, and its ledger, end with the command: no later one finds the plan.
+    if settings.sandbox:
+        return "`sync-mcp campaign run` in place of `plan`, with the same words, has it made on the sandbox."
+    return f"`sync-mcp campaign run {campaign.id}` asks for your yes and has it made."
+
+
+def _tell_interrupted(settings: Settings, campaign: Campaign) -> str:
+    if settings.sandbox:
+        return "Interrupted: the sandbox has ended, and its jobs with it. The same command begins anew."
     again = f"`sync-mcp campaign run {campaign.id}`"
-    print(f"Interrupted: jobs that run go on. {again} fetches them and does the rest.", file=sys.stderr)
+    return f"Interrupted: jobs that run go on. {again} fetches them and does the rest."
 
 
-async def _find_or_plan(campaigns: Campaigns, sync: AsyncSync, arguments: argparse.Namespace) -> Campaign:
+async def _find_or_plan(
+    campaigns: Campaigns, sync: AsyncSync, settings: Settings, arguments: argparse.Namespace
+) -> Campaign:
     """Return the campaign that is meant: one that was planned, or one that is planned now."""
-    known = _find_campaign(campaigns, arguments.files)
-    if known is not None:
-        return known
-    made = await _make_plan(campaigns, sync, arguments)
+    [first, *others] = arguments.files
+    is_of_clips = others or arguments.languages or arguments.script is not None
+    if not is_of_clips and not Path(first).exists():
+        return _find_campaign(campaigns, first)
+    made = await _make_plan(campaigns, sync, settings, arguments)
     if not arguments.json and made.notes:
         show_lines("\n".join(made.notes))
     return made.campaign
 
 
-def _find_campaign(campaigns: Campaigns, files: Sequence[str]) -> Campaign | None:
-    """Return the campaign that is named in place of a file; None where that is none."""
-    if len(files) > 1 or Path(files[0]).exists() or not campaigns.guard.ledger.exists():
-        return None
-    with contextlib.suppress(InvalidRequestError):
-        return campaigns.book.get(files[0])
-    return None
+def _find_campaign(campaigns: Campaigns, named: str) -> Campaign:
+    """Return the campaign that is named in place of a file.
+
+    Raises:
+        InvalidRequestError: there is none, or there are several.
+    """
+    if not campaigns.book.find(named):
+        raise InvalidRequestError(f"There is neither a file nor a campaign {clean(named, _SHOWN)!r}.").advise(
+            next_step="Give the path of a file of rows, or an id: `sync-mcp campaign list` tells them."
+        )
+    return campaigns.book.get(named)
 
 
-async def _make_plan(campaigns: Campaigns, sync: AsyncSync, arguments: argparse.Namespace) -> Plan:
+async def _make_plan(
+    campaigns: Campaigns, sync: AsyncSync, settings: Settings, arguments: argparse.Namespace
+) -> Plan:
     source, table = _read_clips(arguments)
+    output: Path | str | None = arguments.output
+    if output is None and settings.sandbox:
+        output = _new_folder(usual_folder(Path(source).absolute(), "sandbox-videos"))
     with waiting("Reading the files and asking for prices ..."):
         return await campaigns.plan(
             sync,
             source,
             table=table,
-            output=arguments.output,
+            output=output,
             name=None if table is None else _name_of(arguments.files),
             model=arguments.model,
             budget_usd=arguments.budget,
             max_usd_per_row=arguments.max_usd_per_row,
         )
+
+
+def _new_folder(usual: Path) -> Path:
+    """Return a folder that is not there yet.
+
+    A sandbox's videos would stand in the way of real ones, and of those of the next sandbox, whose ledger does not
+    know them.
+    """
+    numbered = (usual.with_name(f"{usual.name}-{number}") for number in count(2))
+    return next(folder for folder in chain([usual], numbered) if not folder.exists())
 
 
 def _read_clips(arguments: argparse.Namespace) -> tuple[str, Table | None]:
