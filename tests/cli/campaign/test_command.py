@@ -7,64 +7,17 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.docs.pages import ROOT
-from tests.serving.stdio.forked import run_forked
 
-SECONDS = 60.0
+from .conftest import COMMAND, SECONDS, Done, Run, write_rows
+
 PAGE = (ROOT / "docs" / "campaigns.md").read_text(encoding="utf-8")
-_COMMAND = Path(sys.executable).with_name("sync-mcp")
-Done = subprocess.CompletedProcess[str]
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, sandbox: Sandbox) -> Path:
-    """A folder with clips, and a file of rows for two of them in two languages each."""
-    sandbox.configure(job_seconds=0.2)
-    with urlopen(sandbox.samples.speaking) as answer:
-        clip: bytes = answer.read()
-    (tmp_path / "lessons").mkdir()
-    for number, name in enumerate(("one", "two", "three", "four")):
-        # Another content each, by an empty box at its end.
-        box = (16).to_bytes(4, "big") + b"free" + number.to_bytes(8, "big")
-        (tmp_path / "lessons" / f"{name}.mp4").write_bytes(clip + box)
-    _write_rows(tmp_path, "one", "two")
-    return tmp_path
-
-
-def _write_rows(folder: Path, *names: str, languages: Sequence[str] = ("Spanish", "fr")) -> None:
-    rows = [f"lessons/{name}.mp4,{language}" for name in names for language in languages]
-    (folder / "course.csv").write_text("\n".join(["video,language", *rows]), encoding="utf-8")
-
-
-@pytest.fixture
-def environment(folder: Path, sandbox: Sandbox) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("SYNC_")}
-    return kept | {
-        "SYNC_API_KEY": "any",
-        "SYNC_BASE_URL": sandbox.url,
-        "SYNC_MCP_HOME": str(folder / "home"),
-        "SYNC_MCP_MEDIA_ROOTS": str(folder),
-    }
-
-
-@pytest.fixture
-def run(environment: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.chdir(folder)
-
-    def run(*words: str, typed: str = "", more: Mapping[str, str] | None = None) -> Done:
-        command = [str(_COMMAND), "campaign", *words]
-        return run_forked(command, environment | dict(more or {}), typed=typed, timeout=SECONDS)
-
-    return run
 
 
 def _id_in(done: Done) -> str:
@@ -216,7 +169,7 @@ def test_what_is_stopped_is_not_paid_and_a_retry_has_it_made(
 def test_a_row_that_was_charged_waits_for_the_user_and_is_paid_again_on_their_word(
     run: Run, folder: Path, sandbox: Sandbox
 ) -> None:
-    _write_rows(folder, "one", languages=["fr"])
+    write_rows(folder, "one", languages=["fr"])
     sandbox.add_fault(_failing(charged=True))
     done = run("run", "course.csv", "--yes", "--budget-usd", "5")
     assert done.returncode == 1, (done.stdout, done.stderr)
@@ -248,7 +201,7 @@ def test_a_file_that_is_there_and_is_another_s_stops_the_plan_before_anything_is
     # What an earlier campaign has saved of the same rows is no obstacle, and is not paid again.
     (folder / "course-videos" / "one.fr.mp4").unlink()
     assert run("run", "course.csv", "--yes", "--budget-usd", "5").returncode == 0
-    _write_rows(folder, "one", "two", "three")
+    write_rows(folder, "one", "two", "three")
     assert run("run", "course.csv", "--yes", "--budget-usd", "5").returncode == 0
     assert len(sandbox.charges) == 6
 
@@ -257,7 +210,7 @@ def test_a_file_that_is_there_and_is_another_s_stops_the_plan_before_anything_is
 def test_on_a_terminal_the_plan_is_asked_about_and_what_has_become_dearer_once_at_the_end(
     folder: Path, environment: dict[str, str], sandbox: Sandbox
 ) -> None:
-    _write_rows(folder, "one")
+    write_rows(folder, "one")
     # Once the API has the files, it measures more than the plan did, of the first two that it prices.
     dearer: list[dict[str, float]] = [{"estimatedFrameCount": 200, "estimatedGenerationCost": 0.4}]
     sandbox.add_fault(
@@ -267,7 +220,7 @@ def test_on_a_terminal_the_plan_is_asked_about_and_what_has_become_dearer_once_a
     )
     terminal, line = os.openpty()
     process = subprocess.Popen(
-        [str(_COMMAND), "campaign", "run", "course.csv"],
+        [str(COMMAND), "campaign", "run", "course.csv"],
         env=environment,
         cwd=folder,
         stdin=line,
@@ -292,8 +245,8 @@ def test_killed_in_the_middle_it_goes_on_and_pays_and_saves_each_row_once(
     run: Run, folder: Path, environment: dict[str, str], sandbox: Sandbox
 ) -> None:
     sandbox.configure(job_seconds=2.0, concurrency=3)
-    _write_rows(folder, "one", "two", "three", "four", languages=["es", "fr", "de"])
-    words = [str(_COMMAND), "campaign", "run", "course.csv", "--yes", "--budget-usd", "50"]
+    write_rows(folder, "one", "two", "three", "four", languages=["es", "fr", "de"])
+    words = [str(COMMAND), "campaign", "run", "course.csv", "--yes", "--budget-usd", "50"]
     first = subprocess.Popen(
         words, env=environment, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -316,7 +269,7 @@ def test_ctrl_c_says_how_it_goes_on_and_ends_with_130(
     folder: Path, environment: dict[str, str], sandbox: Sandbox
 ) -> None:
     sandbox.configure(job_seconds=100.0)
-    words = [str(_COMMAND), "campaign", "run", "course.csv", "--yes", "--budget-usd", "50"]
+    words = [str(COMMAND), "campaign", "run", "course.csv", "--yes", "--budget-usd", "50"]
     running = subprocess.Popen(
         words, env=environment, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
