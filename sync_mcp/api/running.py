@@ -1,13 +1,12 @@
 """Many running jobs: learning of their ends soon, and with few requests.
 
-Nobody tells how long a job takes. So the oldest one is held by the API's long poll, and its end brings a list
-of the others; every two seconds they are listed in any case, since a younger one may end first. Jobs that
-began together end together: after the first of them the last one is held, and its end brings the list.
+Nobody tells how long a job takes. So the oldest one is held by the API's long poll; every two seconds all are
+listed in any case, since a younger one may end first. Jobs that began together end together: after an end, a
+list a moment later tells the ends that are to be expected by then, and while there are such, none is held.
 """
 
 import math
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime
 from typing import TypeAlias
 
 import anyio
@@ -28,12 +27,11 @@ from sync_mcp.errors import (
 
 _TOGETHER_SHARE = 0.1
 _TOGETHER_SECONDS = 0.5
-"""Jobs began together where their ages differ by no more than so many seconds, or this share of them."""
-_SOON_SHARE = 0.05
+"""A job that is older than one was at its end, by no more than this, is still expected to end soon."""
+_SOON_SHARE = 0.025
 _SOON_SECONDS = 0.05
-"""After an end, those that began together with it are listed when this share of its age has passed."""
+"""After an end, those that are expected to end meanwhile are listed when this share of its age has passed."""
 _SETTLING_SECONDS = 0.1
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _LOOKS_IN_VAIN = 2
 
 Hold: TypeAlias = Callable[[str], Awaitable[Look]]
@@ -88,10 +86,9 @@ class RunningJobs:
         self._jobs: dict[str, _Job] = {}
         self._long_poll = True
         self._is_looking = False
-        # While those are awaited that began together with a job that has ended: its age, and when to look.
-        self._ended_age = math.inf
+        # When to look at those that began together with one that has ended.
         self._soon_at = math.inf
-        self._settled_at = -math.inf
+        self._settled_at = self._ended_at = -math.inf
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -132,6 +129,10 @@ class RunningJobs:
         return len(self._jobs) > (1 if self._long_poll else 0)
 
     @property
+    def _looks_soon(self) -> bool:
+        return self._need_looks and (self._is_looking or self._soon_at < math.inf)
+
+    @property
     def _seconds_to_look(self) -> float:
         due_at = max(min(self._looks.next_at, self._soon_at), self._looks.allowance.rests_until)
         return due_at - anyio.current_time()
@@ -161,23 +162,17 @@ class RunningJobs:
 
     async def _keep_holding(self, may_hold: Callable[[], bool]) -> None:
         while self._long_poll:
-            await self._news.until(lambda: bool(self._jobs) and (may_hold() or self.settling_seconds > 0))
+            await self._news.until(
+                lambda: (
+                    bool(self._jobs)
+                    and self._soon_at == math.inf
+                    and not self._is_looking
+                    and (may_hold() or self.settling_seconds > 0)
+                )
+            )
             await self._looks.allowance.take()
-            together = self._began_together()
-            if together:
-                await self._hold_one(together[-1])
-            elif self._jobs:
+            if self._jobs:
                 await self._hold_one(next(iter(self._jobs.values())))
-
-    def _began_together(self) -> list[_Job]:
-        """The jobs that began about when the one did that has just ended, oldest first."""
-        if self._ended_age == math.inf:
-            return []
-        now = anyio.current_time()
-        apart = max(_TOGETHER_SECONDS, _TOGETHER_SHARE * self._ended_age)
-        jobs = [job for job in self._jobs.values() if abs(now - job.since - self._ended_age) <= apart]
-        # By the API's time: the answers to creates overtake each other.
-        return sorted(jobs, key=lambda job: job.generation.created_at or _LONG_AGO)
 
     async def _hold_one(self, job: _Job) -> None:
         asked_at = anyio.current_time()
@@ -195,11 +190,7 @@ class RunningJobs:
         else:
             state = look.generation
             self._long_poll = look.long_polled or state.finished
-        expected = job in self._began_together()
         job.fail(state) if isinstance(state, SyncError) else job.tell(state)
-        if expected and job.ended and self._began_together():
-            # The last of them has ended, so the others have too.
-            self._soon_at = anyio.current_time()
         self._news.spread()
         tick_seconds = self._looks.tick_seconds
         if not job.ended and anyio.current_time() - asked_at < tick_seconds / 2:
@@ -216,12 +207,14 @@ class RunningJobs:
 
     def _expect_more_ends(self, age_seconds: float) -> None:
         now = anyio.current_time()
-        if not self._began_together():
-            self._settled_at = now + _SETTLING_SECONDS
-        self._ended_age = age_seconds
-        if self._began_together():
-            soon = min(max(_SOON_SECONDS, _SOON_SHARE * age_seconds), self._looks.tick_seconds)
-            self._soon_at = min(self._soon_at, now + soon)
-        else:
-            self._ended_age = self._soon_at = math.inf
+        soon = min(max(_SOON_SECONDS, _SOON_SHARE * age_seconds), self._looks.tick_seconds)
+        apart = max(_TOGETHER_SECONDS, _TOGETHER_SHARE * age_seconds)
+        dues = [job.since + age_seconds - now for job in self._jobs.values()]
+        are_expected = any(-apart <= due <= soon for due in dues)
+        if not are_expected:
             self._settled_at = -math.inf
+        elif now - self._ended_at > apart:
+            self._settled_at = now + _SETTLING_SECONDS
+        self._ended_at = now
+        # One that is left alone is held.
+        self._soon_at = min(self._soon_at, now + soon) if are_expected and self._need_looks else math.inf

@@ -33,8 +33,8 @@ _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 15.0, 900.0
 _SAVING_LANES = 4
 """So many videos are fetched and looked at, at once, beside those that are made."""
 
-_AHEAD, _AHEAD_SECONDS = 5, 0.5
-"""So many rows have their files read and uploaded before their turns, and how often that is looked after."""
+_AHEAD_SECONDS = 0.5
+"""How often it is looked after that the next rows, as many as are made at once, have their files ready."""
 
 OnTurn = Callable[[Campaign, Row], None]
 
@@ -145,7 +145,7 @@ class Runner:
         while True:
             with suppress(LedgerError):
                 for campaign, row in await do_in_thread(
-                    self._place.book.list_next, self._account.name, self._account.base_url, _AHEAD
+                    self._place.book.list_next, self._account.name, self._account.base_url, self._lanes
                 ):
                     if (row.campaign, row.number) not in ready:
                         ready.add((row.campaign, row.number))

@@ -26,6 +26,9 @@ class _Kept(Generic[_KeptT]):
         self._fetch = fetch
         self._value: _KeptT | None = None
         self._fetched_at = 0.0
+        self._asking = anyio.Lock()
+        self._answers = 0
+        self._fault: SyncError | None = None
 
     @property
     def latest(self) -> _KeptT | None:
@@ -37,10 +40,26 @@ class _Kept(Generic[_KeptT]):
         self._value = None
 
     async def get(self) -> _KeptT:
-        if self._value is None or anyio.current_time() - self._fetched_at > _KEPT_SECONDS:
+        while self._value is None or anyio.current_time() - self._fetched_at > _KEPT_SECONDS:
+            answers = self._answers
+            async with self._asking:
+                if answers == self._answers:
+                    await self._ask()
+                elif self._fault is not None:
+                    # Of many who want it at once one asks, and what it was told is told to all.
+                    raise self._fault
+        return self._value
+
+    async def _ask(self) -> None:
+        try:
             self._value = await self._fetch()
             self._fetched_at = anyio.current_time()
-        return self._value
+            self._fault = None
+        except SyncError as error:
+            self._fault = error
+            raise
+        finally:
+            self._answers += 1
 
 
 class KeptLists:

@@ -225,7 +225,7 @@ async def _find_or_plan(
     """Return the campaign that is meant: one that was planned, or one that is planned now."""
     [first, *others] = arguments.files
     is_of_clips = others or arguments.languages or arguments.script is not None
-    if not is_of_clips and not Path(first).exists():
+    if not is_of_clips and not _is_there(first):
         return _find_campaign(campaigns, first)
     made = await _make_plan(campaigns, sync, settings, arguments)
     if not arguments.json and made.notes:
@@ -252,7 +252,7 @@ async def _make_plan(
     source, table = _read_clips(arguments)
     output: Path | str | None = arguments.output
     if output is None and settings.sandbox:
-        output = _new_folder(usual_folder(Path(source).absolute(), "sandbox-videos"))
+        output = _new_folder(source)
     with waiting("Reading the files and asking for prices ..."):
         return await campaigns.plan(
             sync,
@@ -266,12 +266,16 @@ async def _make_plan(
         )
 
 
-def _new_folder(usual: Path) -> Path:
-    """Return a folder that is not there yet.
+def _is_there(file: str) -> bool:
+    return Path(file).exists()
 
-    A sandbox's videos would stand in the way of real ones, and of those of the next sandbox, whose ledger does not
-    know them.
+
+def _new_folder(source: str) -> Path:
+    """Return a folder for a sandbox's videos that is not there yet.
+
+    They would stand in the way of real ones, and of those of the next sandbox: its ledger does not know them.
     """
+    usual = usual_folder(Path(source).absolute(), "sandbox-videos")
     numbered = (usual.with_name(f"{usual.name}-{number}") for number in count(2))
     return next(folder for folder in chain([usual], numbered) if not folder.exists())
 
