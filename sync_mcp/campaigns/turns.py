@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import anyio
 from anyio.to_thread import run_sync
 
+from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.models import Generation, GenerationRequest, LocalMedia
 from sync_mcp.background.watching import Watcher
 from sync_mcp.background.work import Work, do_in_thread
@@ -46,6 +47,7 @@ from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.media.saving import Saved, save
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.call import PaidCall
+from sync_mcp.payments.files import LocalFiles
 from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.metering import FAILED_FREE_AFTER_SECONDS
@@ -199,11 +201,16 @@ async def _make(place: Workplace, campaign: Campaign, row: Row) -> Generation:
     media: dict[int, InputFile] = {}
     try:
         request = request_of(row)
-        await _open_files(reader, row, request, media)
-        files = None
-        if media:
-            files = InputFiles(place.facts.client, reader, media)
-            await measure(place.facts, request, files, until=anyio.current_time() + _LATER_SECONDS)
+        files: LocalFiles | None = None
+        try:
+            await _open_files(reader, row, request, media)
+        except FileRefused as error:
+            # Of a job that is there already nobody needs them any more.
+            files = _NoFiles(error)
+        else:
+            if media:
+                files = opened = InputFiles(place.facts.client, reader, media)
+                await measure(place.facts, request, opened, until=anyio.current_time() + _LATER_SECONDS)
         # What ends the runner from here on is not this row: its files are read.
         await do_in_thread(partial(place.book.note, row, begun=0))
         call = PaidCall(
@@ -229,6 +236,34 @@ async def _make(place: Workplace, campaign: Campaign, row: Row) -> Generation:
             return (await place.guard.create(replace(call, max_cost_usd=None))).job
     finally:
         await _close(media)
+
+
+@dataclass(frozen=True, slots=True)
+class _NoFiles:
+    """The local files of a row, of which one cannot be read or is another by now: none is uploaded."""
+
+    error: FileRefused
+    output_seconds: float | None = None
+    fps: float | None = None
+    length_note: str | None = None
+    hint_helps: bool = False
+
+    async def upload(self, sync: AsyncSync) -> Mapping[str, str]:
+        del sync
+        raise self.error
+
+    async def find_assets(self, sync: AsyncSync) -> Mapping[str, str] | None:
+        del sync
+        return None
+
+    async def report(self) -> None:
+        pass
+
+    def forget(self) -> None:
+        pass
+
+    def under_way(self) -> SyncError:
+        return self.error
 
 
 async def _close(media: Mapping[int, InputFile]) -> None:

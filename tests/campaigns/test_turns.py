@@ -293,6 +293,29 @@ async def test_a_file_that_was_changed_since_the_plan_is_refused_and_nothing_is_
     assert (row.error or "").startswith("clip.mp4 is not the file that was planned")
 
 
+async def test_what_was_sent_before_a_death_is_fetched_though_its_clip_is_gone_since(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = studio.folder / "clip.mp4"
+    shutil.copy(sample("speaker.mp4"), clip)
+    campaign = await studio.approve([studio.line(1, video=str(clip))])
+    with monkeypatch.context() as patch, anyio.CancelScope() as life:
+        create = Guard.create
+
+        async def create_and_die(guard: Guard, call: PaidCall[Job]) -> Made[Job]:
+            await create(guard, call)
+            life.cancel()
+            return await create(guard, call)
+
+        patch.setattr(Guard, "create", create_and_die)
+        await studio.run()
+    assert (of(studio.rows(campaign)).generation_id, studio.charged) == (None, [PRICE])
+    clip.unlink()
+    studio.open()
+    await studio.run()
+    assert (studio.states(campaign), studio.charged) == (["saved"], [PRICE])
+
+
 async def test_a_local_clip_is_uploaded_and_made(studio: Studio) -> None:
     clip = studio.folder / "clip.mp4"
     shutil.copy(sample("speaker.mp4"), clip)
