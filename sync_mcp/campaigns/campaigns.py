@@ -1,6 +1,8 @@
 """`Campaigns`: many videos by one plan and one approval, planned, approved, run and reported on."""
 
 import logging
+import os
+import stat
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -101,12 +103,12 @@ class Campaigns:
 
         Raises:
             InvalidRequestError: all that is wrong with the rows, by lines.
-            FileRefused: the file cannot be read.
+            FileRefused: the file cannot be read, or nothing can be written where the videos are to go.
             SyncError: prices or models cannot be told now.
         """
         path = await do_in_thread(_whole_path, source)
         rows = await do_in_thread(read_table, path) if table is None else table
-        folder = await do_in_thread(usual_folder if output is None else _whole_path, output or path)
+        folder = await do_in_thread(_folder_for_videos, path, output)
         terms = Terms(
             name=name or path.name,
             source=path,
@@ -285,6 +287,38 @@ def _whole_path(path: Path | str) -> Path:
         raise FileRefused(
             f"Nobody knows where {shown} lies.", code="file_not_found", next_step="Give its whole path."
         ) from error
+
+
+def _folder_for_videos(source: Path, output: Path | str | None) -> Path:
+    """Return where videos go; blocks.
+
+    Raises:
+        FileRefused: nothing can be written there: what was paid could not be saved.
+    """
+    folder = usual_folder(source) if output is None else _whole_path(output)
+    fault = "it has no name" if output == "" else _fault_of_folder(folder)
+    if fault:
+        raise FileRefused(
+            f"No video can be saved in {clean(str(folder), _PATH_SHOWN)}: {fault}.",
+            code="file_not_writable",
+            next_step="Take another folder (--output), or see that this one may be written to.",
+        )
+    return folder
+
+
+def _fault_of_folder(folder: Path) -> str:
+    """Return why nothing can be written in a folder, or it cannot be made, as far as can be told; or ""."""
+    for place in (folder, *folder.parents):
+        try:
+            is_folder = stat.S_ISDIR(place.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            return getattr(error, "strerror", None) or "it is no path"
+        if not is_folder:
+            return f"{clean(place.name, _PATH_SHOWN)} is no folder"
+        return "" if os.access(place, os.W_OK | os.X_OK) else "it may not be written to"
+    return ""
 
 
 def _folder_of(source: Path) -> Path:

@@ -7,6 +7,7 @@ after the ledger's entry.
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from functools import partial
@@ -302,6 +303,9 @@ async def _ignore(_: object) -> None:
 async def _save(place: Workplace, campaign: Campaign, row: Row, generation: Generation) -> Saved:
     roots = place.roots_of(campaign)
     folder = Path(campaign.folder)
+    with suppress(OSError):
+        # Where it cannot be made, the next line says so.
+        await run_sync(partial(folder.mkdir, parents=True, exist_ok=True))
     destination = await run_sync(roots.destination, str(folder / row.output), row.output)
     saved = await save(place.facts.client, generation, destination, roots)
     if not saved.failures:
@@ -336,6 +340,9 @@ async def _after_failure(
 
 
 _MOVE_AWAY = "Move that elsewhere, then retry: it is fetched again, and not made again."
+_MAKE_ROOM = (
+    "See that its folder may be written to and has room, then retry: it is fetched again, and not made again."
+)
 _PAY_AGAIN = "Made again it is paid again: retry does that."
 
 
@@ -404,7 +411,9 @@ def _after_limit(place: Workplace, campaign: Campaign, row: Row, error: LimitRea
 
 def _after_unsaved(place: Workplace, row: Row, error: SyncError) -> Turn:
     """Return how a row goes on that was made and could not be saved: it is fetched again, not made."""
-    way_on = _MOVE_AWAY if error.code == "file_exists" else error.next_step
+    way_on = error.next_step
+    if isinstance(error, FileRefused):
+        way_on = _MOVE_AWAY if error.code == "file_exists" else _MAKE_ROOM
     told = f"Its video was made, and cannot be saved: {error.whole_message} {way_on}".strip()
     looks = row.looks + 1
     if error.retryable and looks <= _MOST_LOOKS:

@@ -142,10 +142,8 @@ class Studio:
 
     async def plan(self, rows: int | Sequence[Line] = 1, **terms: Any) -> Campaign:
         lines = [self.line(number + 1) for number in range(rows)] if isinstance(rows, int) else rows
-        terms.setdefault("name", "course")
-        made = await self.campaigns.plan(
-            self.sync, self.folder, table=Table(lines), output=self.folder / "out", **terms
-        )
+        terms = {"name": "course", "output": self.folder / "out", **terms}
+        made = await self.campaigns.plan(self.sync, self.folder, table=Table(lines), **terms)
         return made.campaign
 
     async def approve(self, rows: int | Sequence[Line] = 1, **terms: Any) -> Campaign:

@@ -509,6 +509,16 @@ async def test_a_file_or_a_folder_whose_name_is_no_text_is_refused(
         await campaigns.plan(sync, "~nobody-by-that-name/rows.csv")
 
 
+@pytest.mark.parametrize("output", ["", "talk.mp4", "talk.mp4/below", "x" * 300, "a\0b"])
+async def test_a_folder_that_cannot_be_is_told_before_anything_is_read_or_asked(
+    plan: PlanRows, folder: Path, sandbox: Sandbox, output: str
+) -> None:
+    with pytest.raises(FileRefused, match="No video can be saved in") as raised:
+        await plan("video,language", "none.mp4,fr", output=output and str(folder / output))
+    assert raised.value.code == "file_not_writable"
+    assert sandbox.requests == []
+
+
 # Prices
 
 

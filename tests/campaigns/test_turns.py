@@ -350,6 +350,27 @@ async def test_a_file_of_another_content_is_not_overwritten(studio: Studio) -> N
     assert (row.state, mine.read_bytes()) == ("unsaved", b"mine")
 
 
+async def test_a_folder_that_is_missing_with_those_above_it_is_made(studio: Studio) -> None:
+    folder = studio.folder / "videos" / "of" / ".today"
+    campaign = await studio.approve(1, output=folder)
+    await studio.run()
+    assert studio.states(campaign) == ["saved"]
+    assert list(folder.glob("*.mp4"))
+
+
+async def test_what_has_no_folder_to_go_to_is_fetched_once_it_has(studio: Studio) -> None:
+    campaign = await studio.approve(1)
+    (studio.folder / "out").write_bytes(b"in the way")
+    await studio.run()
+    row = of(studio.rows(campaign))
+    assert row.state == "unsaved"
+    assert (row.error or "").endswith("then retry: it is fetched again, and not made again.")
+    (studio.folder / "out").unlink()
+    studio.book.retry(campaign.id)
+    await studio.run()
+    assert (studio.states(campaign), studio.charged) == (["saved"], [PRICE])
+
+
 async def test_a_video_that_fails_a_check_is_kept_apart_and_needs_the_user(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
