@@ -162,7 +162,7 @@ async def save(
         if failed and not was_there:
             path, was_there = await run_sync(_keep_as_failed, part, destination, size, sha256)
         elif not was_there:
-            await run_sync(lambda: move_into_place(part, destination, overwrite=overwrite))
+            was_there = await _move(part, destination, size, sha256, overwrite=overwrite)
     return Saved(
         path=path,
         size=size,
@@ -173,6 +173,22 @@ async def save(
         was_there=was_there,
         identity=await run_sync(_identity, path),
     )
+
+
+async def _move(part: Path, destination: Path, size: int, sha256: str, *, overwrite: bool) -> bool:
+    """Give a fetched file its name; return whether the same content got it meanwhile.
+
+    Raises:
+        FileRefused: another content has it, or it cannot be written.
+    """
+    try:
+        await run_sync(lambda: move_into_place(part, destination, overwrite=overwrite))
+    except FileRefused as error:
+        is_there = error.code == "file_exists" and await run_sync(_size_of, destination) == size
+        if not (is_there and await _has_content(destination, sha256)):
+            raise
+        return True
+    return False
 
 
 async def preview(

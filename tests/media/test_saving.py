@@ -258,6 +258,21 @@ async def test_another_file_by_that_name_stays_unless_it_may_be_overwritten(
     assert hashlib.sha256(place.read_bytes()).hexdigest() == made.sha256
 
 
+async def test_the_same_content_that_gets_the_name_meanwhile_is_the_answer(
+    sandbox: Sandbox, sync: AsyncSync, folder: Path
+) -> None:
+    generation = await completed(sandbox)
+    first, place = folder / "first.mp4", folder / "out.mp4"
+    content = (await saved(sync, generation, first)).path.read_bytes()
+
+    async def put_it_there(transfer: Transfer) -> None:
+        await run_sync(place.write_bytes, content)
+
+    made = await save(sync, generation, place, MediaRoots([folder], None), on_progress=put_it_there)
+    assert (made.path, made.was_there, made.failures) == (place, True, [])
+    assert names_in(folder) == {"first.mp4", "out.mp4"}
+
+
 async def test_a_file_that_comes_to_be_there_meanwhile_stays(
     sandbox: Sandbox, sync: AsyncSync, folder: Path
 ) -> None:
