@@ -4,7 +4,6 @@ Each method is one transaction and blocks for as long as the disk takes. What wa
 entries and never written here.
 """
 
-import json
 import os
 import platform
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, insert, or_, select, update
 
-from sync_mcp.campaigns.rows import NEEDS_USER, Campaign, CampaignState, Money, Row, RowState, request_of
+from sync_mcp.campaigns.again import AGAIN, begin_again, key_of, why_not_again
+from sync_mcp.campaigns.rows import Campaign, CampaignState, Money, Row, RowState
 from sync_mcp.campaigns.tables import (
     CAMPAIGNS,
     GOES_ON,
@@ -34,14 +34,14 @@ from sync_mcp.campaigns.tables import (
     count_running,
     end_if_done,
     find_campaigns,
+    find_rows,
     get_campaign,
     has_rows_left,
     next_row,
+    place_anew,
     sum_money,
 )
 from sync_mcp.errors import InvalidRequestError
-from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.rows import ENTRIES
 from sync_mcp.payments.stores.store import Store
 from sync_mcp.texts import clean
@@ -69,10 +69,13 @@ class CampaignBook:
     # Plans
 
     def keep(self, campaign: Campaign, rows: Sequence[Row]) -> Campaign:
-        """Write a plan down, whole; return it, or the one that is the same and was not stopped.
+        """Write a plan down, whole; return it, or the one that is the same.
+
+        Of that one it is said anew where its rows and their clips lie, and as long as nobody has agreed to it
+        what may be spent.
 
         Raises:
-            InvalidRequestError: a file that a new plan would write is there, and is no video of its row.
+            InvalidRequestError: a file that a new plan would write is there, or is to be another campaign's.
         """
         there = _list_folder(Path(campaign.folder))
         written = [{name: value for name, value in asdict(row).items() if name != "cost_usd"} for row in rows]
@@ -84,13 +87,11 @@ class CampaignBook:
         )
         with self.store.transaction() as connection:
             for known in find_campaigns(connection, and_(*same)):
-                if known.state == "planned":
-                    # Its prices are those of now, and what may be spent on it is said anew.
-                    new = {name: getattr(campaign, name) for name in _SAID_ANEW}
-                    return change_campaign(connection, known, **new)
-                if known.state != "stopped":
-                    return known
-            check_free(connection, campaign, [row for row in rows if row.output.casefold() in there])
+                place_anew(connection, known, rows)
+                # Its prices are those of now.
+                said = _SAID_ANEW if known.state == "planned" else ("source",)
+                return change_campaign(connection, known, **{name: getattr(campaign, name) for name in said})
+            check_free(connection, campaign, rows, there)
             connection.execute(insert(CAMPAIGNS), asdict(campaign))
             connection.execute(insert(ROWS), written)
         return campaign
@@ -165,10 +166,11 @@ class CampaignBook:
         """Note that the user agrees to a plan, and to no more than a budget where they name one.
 
         Raises:
-            InvalidRequestError: it is not there to be agreed to, or no longer.
+            InvalidRequestError: it is not there to be agreed to, or no longer; or a file that it would write
+                is there by now, or is to be another campaign's.
         """
         campaign = self.get(named)
-        now = self.store.now()
+        now, there = self.store.now(), _list_folder(Path(campaign.folder))
         with self.store.transaction() as connection:
             campaign = get_campaign(connection, campaign.id)
             if campaign.state in ("ended", "stopped"):
@@ -179,6 +181,8 @@ class CampaignBook:
                 raise InvalidRequestError(
                     f"Campaign {campaign.id} was planned more than an hour ago: its prices are those of then."
                 ).advise(next_step="Plan it again: nothing of it was paid.")
+            if campaign.state == "planned":
+                check_free(connection, campaign, find_rows(connection, campaign, ["planned"]), there)
             return change_campaign(
                 connection,
                 campaign,
@@ -224,38 +228,34 @@ class CampaignBook:
         """Have rows made after all that were not: those of these numbers, or all. Return which.
 
         What was or may have been charged is made and paid again as another take; what cost more than planned
-        goes at the price that was told; what was made is fetched, and not made again. A campaign that nobody
-        has agreed to waits for that.
+        goes at the price that was told; what was made is fetched, and not made again. So is, by its number
+        alone, what was saved and is not there any more. A campaign that nobody has agreed to waits for that.
 
         Raises:
             InvalidRequestError: there is no such row, or it needs no retry.
         """
         campaign = self.get(named)
-        again: tuple[RowState, ...] = (*NEEDS_USER, "skipped")
         with self.store.transaction() as connection:
             campaign = get_campaign(connection, campaign.id)
-            wanted = select(ROWS).where(ROWS.c.campaign == campaign.id).order_by(ROWS.c.number)
-            rows = {row["number"]: Row(**row) for row in connection.execute(wanted).mappings()}
-            states = {number: row.state for number, row in rows.items()}
+            rows = {row.number: row for row in find_rows(connection, campaign)}
+            wanted = sorted(set(numbers))
             faults = [
-                f"row {number}: {'there is none' if number not in states else 'it is ' + states[number]}."
-                for number in numbers
-                if states.get(number) not in again
+                f"row {number}: {why}." for number in wanted if (why := why_not_again(rows.get(number)))
             ]
             if faults:
                 raise InvalidRequestError(faults).advise(
                     next_step=f"`sync-mcp campaign show {campaign.id}` lists those that need you."
                 )
-            chosen = sorted(numbers or (number for number, state in states.items() if state in again))
+            chosen = wanted or [number for number, row in rows.items() if row.state in AGAIN]
             takes: dict[str, int] = {}
             for row in rows.values():
-                key = _key_of(row)
+                key = key_of(row)
                 takes[key] = max(row.take, takes.get(key, 0))
             now = self.store.now()
             for number in chosen:
                 row = rows[number]
                 new = {"attempts": 0, "begun": 0, "looks": 0, "not_before": 0.0, "changed_at": now}
-                new |= _begin_again(campaign, row, takes.get(_key_of(row), row.take) + 1)
+                new |= begin_again(campaign, row, takes.get(key_of(row), row.take) + 1)
                 change_row(connection, row, new)
             if chosen:
                 state: CampaignState = "planned" if campaign.approved_at is None else "approved"
@@ -424,30 +424,6 @@ _HAS: Mapping[CampaignState, str] = {"ended": "ended", "stopped": "been stopped"
 
 
 _SAID_ANEW = ("created_at", "budget_usd", "max_usd_per_row", "total_usd", "name", "source")
-
-
-def _key_of(row: Row) -> str:
-    """Return by what rows are told to be takes of one thing."""
-    return json.dumps(row.request, sort_keys=True)
-
-
-def _begin_again(campaign: Campaign, row: Row, next_take: int) -> dict[str, Any]:
-    """Return what is written into a row that the user has made after all."""
-    match row.state:
-        case "charged":
-            act = GenerationAct.of(request_of(row))
-            digest = Intention(act, campaign.account, campaign.base_url, next_take).digest
-            again = {"take": next_take, "digest": digest, "generation_id": None, "is_begun": False}
-            return {"state": "planned", **again}
-        case "unsaved":
-            return {"state": "made"}
-        case "unknown" | "stuck":
-            # Something may have been sent: what there is, is found.
-            return {"state": "planned", "is_begun": True}
-        case "dearer" if row.dearer_usd is not None:
-            return {"state": "planned", "price_usd": row.dearer_usd, "dearer_usd": None}
-        case _:
-            return {"state": "planned", "generation_id": None, "is_begun": False}
 
 
 def _is_held(connection: Connection, account: str, base_url: str, holder: str) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     Table,
     and_,
+    bindparam,
     case,
     exists,
     func,
@@ -118,6 +119,21 @@ def change_campaign(connection: Connection, campaign: Campaign, **new: Any) -> C
     return replace(campaign, **new)
 
 
+def find_rows(connection: Connection, campaign: Campaign, states: Collection[RowState] = ()) -> list[Row]:
+    """Return a campaign's rows in their order, those in these states or all, without what they did cost."""
+    query = select(ROWS).where(ROWS.c.campaign == campaign.id).order_by(ROWS.c.number)
+    if states:
+        query = query.where(ROWS.c.state.in_(states))
+    return [Row(**row) for row in connection.execute(query).mappings()]
+
+
+def place_anew(connection: Connection, campaign: Campaign, rows: Sequence[Row]) -> None:
+    """Write where a campaign's rows stand in its file by now, and where their clips lie."""
+    query = update(ROWS).where(ROWS.c.campaign == campaign.id, ROWS.c.number == bindparam("row"))
+    new = [{"row": row.number, "line": row.line, "request": row.request, "about": row.about} for row in rows]
+    connection.execute(query, new)
+
+
 def change_row(connection: Connection, row: Row, new: Mapping[str, Any]) -> Row:
     """Write into a row; return it as it stands then."""
     if new:
@@ -150,30 +166,56 @@ def end_if_done(connection: Connection, campaign: Campaign) -> Campaign:
     return change_campaign(connection, campaign, state="ended", reason=None, resumes_at=None)
 
 
-def check_free(connection: Connection, campaign: Campaign, rows: Sequence[Row]) -> None:
-    """Check that files which are there are the same rows' own, of an earlier campaign.
+def check_free(
+    connection: Connection, campaign: Campaign, rows: Sequence[Row], there: Collection[str]
+) -> None:
+    """Check that rows can have their names in their campaign's folder; `there` are those of its files.
+
+    A file may be the same row's own, of an earlier campaign, and so may what another one is to make still.
 
     Raises:
-        InvalidRequestError: which are not: their videos would be paid, and could not be saved.
+        InvalidRequestError: which cannot: their videos would be paid, and could not be saved.
     """
-    if not rows:
-        return
-    saved = (
-        select(ROWS.c.output, ROWS.c.digest)
+    others = (
+        select(ROWS.c.output, ROWS.c.digest, ROWS.c.state, CAMPAIGNS.c.id)
         .join(CAMPAIGNS, ROWS.c.campaign == CAMPAIGNS.c.id)
-        .where(CAMPAIGNS.c.folder == campaign.folder, ROWS.c.state == "saved")
+        .where(
+            CAMPAIGNS.c.folder == campaign.folder,
+            CAMPAIGNS.c.id != campaign.id,
+            or_(
+                ROWS.c.state == "saved",
+                and_(CAMPAIGNS.c.state.in_((*GOES_ON, "paused")), ROWS.c.state.in_(TO_DO)),
+            ),
+        )
     )
-    own = {(output.casefold(), digest) for output, digest in connection.execute(saved)}
-    foreign = [row for row in rows if (row.output.casefold(), row.digest) not in own]
-    if foreign:
-        folder = clean(campaign.folder, _FOLDER_LIMIT)
-        faults = [
-            f"line {row.line}: {row.output} is in {folder} already, and is no video of it."
-            for row in foreign[:_SHOWN]
-        ]
-        more = len(foreign) - len(faults)
-        raise InvalidRequestError([*faults, *([f"and {more} more."] if more else [])]).advise(
-            next_step="Take another folder (--output), or move these away: nothing was uploaded or paid."
+    own: set[tuple[str, str]] = set()
+    due: dict[str, tuple[str, str]] = {}
+    for output, digest, state, id in connection.execute(others):
+        if state == "saved":
+            own.add((output.casefold(), digest))
+        else:
+            due[output.casefold()] = digest, id
+    folder = clean(campaign.folder, _FOLDER_LIMIT)
+    faults: list[str] = []
+    in_the_way: set[str] = set()
+    for row in rows:
+        name = row.output.casefold()
+        place = f"row {row.number}" if row.line is None else f"line {row.line}"
+        digest, other = due.get(name, (row.digest, ""))
+        if name in there and (name, row.digest) not in own:
+            faults.append(f"{place}: {row.output} is in {folder} already, and is no video of it.")
+        elif digest != row.digest:
+            in_the_way.add(other)
+            faults.append(f"{place}: {row.output} in {folder} is to be another video, of campaign {other}.")
+    if faults:
+        more = len(faults) - _SHOWN
+        way_on = "Take another folder (--output), or move these away"
+        if in_the_way:
+            way_on += (
+                f"; `sync-mcp campaign stop {min(in_the_way)}` ends what another campaign has left to do"
+            )
+        raise InvalidRequestError([*faults[:_SHOWN], *([f"and {more} more."] if more > 0 else [])]).advise(
+            next_step=f"{way_on}: nothing was uploaded or paid."
         )
 
 

@@ -4,13 +4,14 @@ import sqlite3
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Select
 from sqlalchemy.dialects import sqlite as dialect
 
 from sync_mcp import Ledger
+from sync_mcp.api.models import Json
 from sync_mcp.campaigns.book import (
     APPROVED_WITHIN_SECONDS,
     LEASE_SECONDS,
@@ -111,6 +112,53 @@ def test_the_same_plan_again_is_the_campaign_that_runs(book: CampaignBook) -> No
     approved(book)
     assert planned(book, id="c-2").id == "c-1"
     assert len(book.list_campaigns()) == 1
+
+
+@pytest.mark.parametrize("end", ["ended", "stopped"])
+def test_the_same_plan_again_is_the_campaign_that_is_over(desk: Desk, end: str) -> None:
+    approved(desk.book)
+    if end == "stopped":
+        desk.take()
+    assert desk.book.stop("c-1")[0].state == end
+    assert planned(desk.book, id="c-2").id == "c-1"
+
+
+def test_the_same_plan_again_says_where_its_file_and_its_clips_lie_by_now(book: CampaignBook) -> None:
+    approved(book, 2)
+    moved = [a_row(number, line=number + 5, request=a_request(f"moved-{number}")) for number in (1, 2)]
+    assert planned(book, moved, id="c-2", source="/elsewhere/course.csv").source == "/elsewhere/course.csv"
+    rows = book.rows(book.get("c-1"))
+    assert [(row.line, row.request) for row in rows] == [(row.line, row.request) for row in moved]
+    assert book.get("c-1").state == "approved"
+
+
+# One folder
+
+
+def test_a_name_that_another_campaign_s_video_is_to_have_is_no_plan_s(desk: Desk) -> None:
+    approved(desk.book, 2)
+    other = [a_row(1, line=2, digest="other", output="CLIP-2.mp4")]
+    with pytest.raises(InvalidRequestError) as refused:
+        planned(desk.book, other, id="c-2", digest="of others")
+    [fault] = refused.value.faults
+    assert fault == "line 2: CLIP-2.mp4 in /videos/out is to be another video, of campaign c-1."
+    assert "`sync-mcp campaign stop c-1`" in refused.value.next_step
+    desk.book.stop("c-1")
+    assert planned(desk.book, other, id="c-2", digest="of others").state == "planned"
+
+
+def test_of_two_plans_with_one_name_for_two_videos_one_can_be_agreed_to(book: CampaignBook) -> None:
+    planned(book, 2)
+    planned(book, [a_row(1, digest="other")], id="c-2", digest="of others")
+    book.approve("c-1")
+    with pytest.raises(InvalidRequestError, match=r"row 1: clip-1\.mp4 in /videos/out is to be"):
+        book.approve("c-2")
+    assert book.get("c-2").state == "planned"
+
+
+def test_the_same_video_may_have_its_name_in_two_campaigns(book: CampaignBook) -> None:
+    approved(book, 2)
+    assert approved(book, 3, id="c-2", digest="of more").state == "approved"
 
 
 def test_no_row_of_a_plan_that_nobody_has_agreed_to_is_taken(desk: Desk) -> None:
@@ -334,6 +382,43 @@ def test_retry_of_what_is_unsaved_fetches_it_and_makes_nothing(desk: Desk) -> No
     desk.book.retry("c-1")
     assert desk.find(MAKE) is None
     assert desk.take(SAVE).generation_id == "g"
+
+
+def test_a_row_that_retry_names_twice_is_made_again_once(desk: Desk) -> None:
+    approved(desk.book, 2)
+    desk.book.note(desk.take(), state="refused")
+    assert desk.book.retry("c-1", [1, 1])[1] == [1]
+
+
+def test_retry_fetches_by_its_number_what_was_saved_and_is_not_there_any_more(
+    desk: Desk, tmp_path: Path
+) -> None:
+    approved(desk.book, 1)
+    desk.save(desk.take())
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"v")
+    desk.book.note(desk.book.rows(desk.book.get("c-1"))[0], state="saved", saved_as=str(video))
+    with pytest.raises(InvalidRequestError, match="row 1: it is saved, and its video is there"):
+        desk.book.retry("c-1", [1])
+    video.unlink()
+    assert desk.book.retry("c-1")[1] == []
+    assert desk.book.retry("c-1", [1])[1] == [1]
+    assert desk.find(MAKE) is None
+    assert desk.take(SAVE).generation_id == "g"
+
+
+def test_a_take_of_a_clip_that_lies_elsewhere_too_is_a_take_of_the_same(desk: Desk) -> None:
+    body = a_request("clip")["body"]
+    file = {"input": 0, "type": "video", "sha256": "0" * 64, "name": "clip.mp4"}
+    places: list[dict[str, object]] = [{**file, "path": f"/{number}/clip.mp4"} for number in (1, 2)]
+    rows = [
+        a_row(take, take=take, request=cast(Json, {"body": body, "files": [place]}))
+        for take, place in enumerate(places, 1)
+    ]
+    approved(desk.book, rows)
+    desk.book.note(desk.take(), state="charged")
+    desk.book.retry("c-1", [1])
+    assert [row.take for row in desk.book.rows(desk.book.get("c-1"))] == [3, 2]
 
 
 def test_retry_of_a_row_that_needs_none_says_how_it_is_and_changes_nothing(desk: Desk) -> None:
