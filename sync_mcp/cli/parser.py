@@ -384,9 +384,11 @@ def _number(
     def read(text: str) -> Any:
         try:
             number = kind(text)
+            is_within = least <= number <= most
         except ArithmeticError:
+            # What is no number, such as NaN, may be compared to none.
             raise ValueError from None
-        if not least <= number <= most:
+        if not is_within:
             raise ValueError
         return number
 

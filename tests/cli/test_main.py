@@ -95,6 +95,7 @@ def test_a_wrong_flag_is_one_line(command: list[str]) -> None:
         (["sandbox", "--port", "65536"], "argument --port: invalid port value: '65536'"),
         (["sandbox", "--por", "1"], "--por"),
         (["sandbox", "--plan", "gold"], "--plan"),
+        (["campaign", "plan", "f.csv", "--budget-usd", "nan"], "invalid amount value: 'nan'"),
         (["sandbox", "--job-seconds", "nan"], "invalid number of seconds value: 'nan'"),
         (["sandbox", "--job-seconds", "-1"], "--job-seconds"),
         (
