@@ -187,9 +187,17 @@ class Campaigns:
         money = await do_in_thread(self.book.money, campaign)
         folder, now = Path(campaign.folder), self.book.store.now()
         write = partial(write_report, campaign, rows, money, folder, now=now)
-        report = await run_sync(write)
-        if with_pictures and await make_sheets(rows, folder):
+        try:
             report = await run_sync(write)
+            if with_pictures and await make_sheets(rows, folder):
+                report = await run_sync(write)
+        except OSError as error:
+            # Such as of a folder that is taken away in the middle.
+            raise FileRefused(
+                f"The report cannot be written: {error.strerror or type(error).__name__}.",
+                code="file_not_writable",
+                next_step="See that its folder is there and may be written to.",
+            ) from error
         return report
 
     async def progress(self, id: str) -> Progress:
@@ -232,8 +240,9 @@ class Campaigns:
         for id in list(touched):
             try:
                 await self.report(id, with_pictures=True)
-            except SyncError as error:
-                logger.warning("the report of %s cannot be written: %s", id, error)
+            except Exception as error:  # noqa: BLE001 - a report that cannot be written ends no night's work
+                told = error if isinstance(error, SyncError) else safe(repr(error), FAULT_LIMIT)
+                logger.warning("the report of %s cannot be written: %s", id, told)
 
     def _roots_beside(self, source: Path, folder: Path) -> MediaRoots:
         return MediaRoots([*self._roots, _folder_of(source), folder], folder)

@@ -8,7 +8,7 @@ import pytest
 from sync_mcp.campaigns import lanes
 from sync_mcp.campaigns.book import LEASE_SECONDS, CampaignBook
 from sync_mcp.campaigns.rows import Campaign, Row, RowState
-from sync_mcp.errors import InternalError, LedgerError
+from sync_mcp.errors import FileRefused, InternalError, LedgerError
 from sync_mcp.payments.rows import Entry
 
 from .parts import PRICE, Clock, Studio, when
@@ -190,3 +190,19 @@ async def test_the_report_is_written_at_the_end_also_where_costs_cannot_be_told(
     monkeypatch.setattr(studio.campaigns.guard, "spending", fail)
     await studio.run()
     assert (Path(studio.folder) / "out" / "report.csv").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("odd")])
+async def test_a_report_that_cannot_be_written_ends_no_run(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("sync_mcp.campaigns.campaigns.write_report", fail)
+    campaign = await studio.approve(1)
+    await studio.run()
+    assert studio.states(campaign) == ["saved"]
+    if isinstance(error, OSError):
+        with pytest.raises(FileRefused, match="No space left"):
+            await studio.campaigns.report(campaign.id)
