@@ -12,18 +12,23 @@ from itertools import chain, count
 from pathlib import Path
 
 import anyio
+from anyio.to_thread import run_sync
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.formats import kind_of_name
 from sync_mcp.campaigns.campaigns import Campaigns, usual_folder
 from sync_mcp.campaigns.plan import Plan
-from sync_mcp.campaigns.rows import NEEDS_USER, Campaign
+from sync_mcp.campaigns.rows import NEEDS_USER, TO_DO, Campaign
 from sync_mcp.campaigns.table import Table, cross_languages, cross_voices
+from sync_mcp.campaigns.tables import GOES_ON
 from sync_mcp.cli.campaign.documents import describe, describe_list
 from sync_mcp.cli.campaign.words import (
     list_campaigns,
     tell_campaign,
     tell_dearer,
+    tell_known,
+    tell_next,
+    tell_others,
     tell_plan,
     tell_progress,
 )
@@ -31,7 +36,7 @@ from sync_mcp.cli.campaign.work import open_telling
 from sync_mcp.cli.documents import print_document
 from sync_mcp.cli.flags import home_of_flags, read_settings
 from sync_mcp.cli.sandbox import own_sandbox
-from sync_mcp.cli.screen import show_lines, waiting
+from sync_mcp.cli.screen import is_on_terminal, show_lines, waiting
 from sync_mcp.cli.streams import log_to_stderr, stop
 from sync_mcp.errors import ConfigurationError, FileRefused, InvalidRequestError, SyncError
 from sync_mcp.machine.scratch import ScratchFolder
@@ -40,7 +45,7 @@ from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits
 from sync_mcp.settings import Settings
-from sync_mcp.texts import MESSAGE_LIMIT, clean, safe
+from sync_mcp.texts import MESSAGE_LIMIT, clean, count_of, safe
 
 _SHOWN = 200
 _ALL_SAVED, _SOME_NOT, _WRONG, _STOPPED = 0, 1, 2, 3
@@ -118,8 +123,9 @@ def _stop(settings: Settings, arguments: argparse.Namespace) -> int:
     with _open(settings) as campaigns:
         campaign, skipped = campaigns.book.stop(arguments.campaign)
     show_lines(
-        f"Campaign {campaign.id} is stopped: {skipped} rows are skipped. What runs is paid, and "
-        f"`sync-mcp campaign run {campaign.id}` fetches it."
+        f"Campaign {campaign.id} is stopped: {count_of(skipped, 'row is', 'rows are')} skipped. What runs "
+        f"is paid, and `sync-mcp campaign run {campaign.id}` fetches it. `sync-mcp campaign retry "
+        f"{campaign.id}` has what was skipped made after all."
     )
     return 0
 
@@ -137,7 +143,10 @@ def _retry(settings: Settings, arguments: argparse.Namespace) -> int:
     if not numbered:
         show_lines(f"Campaign {campaign.id} has no row that needs a retry.")
         return 0
-    show_lines(f"{len(numbered)} rows are made again by `sync-mcp campaign run {campaign.id}`.")
+    show_lines(
+        f"`sync-mcp campaign run {campaign.id}` goes on with {count_of(len(numbered), 'row')}: what was made "
+        "is fetched, and all else is made."
+    )
     return 0
 
 
@@ -156,6 +165,8 @@ def _plan(settings: Settings, arguments: argparse.Namespace) -> int:
         made = await _make_plan(campaigns, sync, settings, arguments)
         if arguments.json:
             print_document(describe(made.campaign, made.rows, campaigns.book.money(made.campaign)))
+        elif made.campaign.state != "planned":
+            show_lines(tell_known(await campaigns.progress(made.campaign.id)))
         else:
             show_lines(f"{tell_plan(made)}\n{_tell_way_on(settings, made.campaign)}")
         return 0
@@ -169,6 +180,8 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
 
     async def run(campaigns: Campaigns, sync: AsyncSync) -> int:
         campaign = await _find_or_plan(campaigns, sync, settings, arguments)
+        if others := _find_others(campaigns, campaign):
+            print(tell_others(others), file=sys.stderr)
         if campaign.state not in ("ended", "stopped"):
             if campaign.approved_at is None:
                 _agree(arguments, tell_plan(Plan(campaign, campaigns.book.rows(campaign))))
@@ -177,16 +190,23 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
         await _have_made(campaigns, sync, campaign, interrupted)
         dearer = campaigns.book.rows(campaign, ["dearer"])
         if dearer and not arguments.yes and sys.stdin.isatty():
-            show_lines(tell_dearer(dearer))
+            _show_beside(arguments, tell_dearer(dearer))
             if _is_agreed():
                 campaigns.book.retry(campaign.id, [row.number for row in dearer])
                 await _have_made(campaigns, sync, campaign, interrupted)
-        progress = await campaigns.progress(campaign.id)
-        report = await campaigns.report(campaign.id)
+        progress, rows = await campaigns.progress(campaign.id), campaigns.book.rows(campaign)
+        told = [tell_progress(progress)]
+        if not settings.sandbox:
+            # One of a sandbox of the command's own ends with it.
+            told += tell_next(campaign, rows)
+        try:
+            told.append(f"Report: {(await campaigns.report(campaign.id)).html}")
+        except FileRefused as error:
+            print(f"sync-mcp: {error.whole_message} {error.next_step}", file=sys.stderr)
         if arguments.json:
-            print_document(describe(progress.campaign, campaigns.book.rows(campaign), progress.money))
+            print_document(describe(progress.campaign, rows, progress.money))
         else:
-            show_lines(f"{tell_progress(progress)}\nReport: {report.html}")
+            show_lines("\n".join(told))
         if progress.campaign.state in ("paused", "waiting") or progress.counts.of(["dearer"]):
             return _STOPPED
         return _ALL_SAVED if progress.counts.of(["saved"]) == progress.counts.all else _SOME_NOT
@@ -225,12 +245,41 @@ async def _find_or_plan(
     """Return the campaign that is meant: one that was planned, or one that is planned now."""
     [first, *others] = arguments.files
     is_of_clips = others or arguments.languages or arguments.script is not None
-    if not is_of_clips and not _is_there(first):
-        return _find_campaign(campaigns, first)
+    if not is_of_clips and not await run_sync(_is_there, first):
+        campaign = _find_campaign(campaigns, first)
+        account = await campaigns.guard.account(sync)
+        if (campaign.account, campaign.base_url) != (account.name, account.base_url):
+            raise InvalidRequestError(
+                f"Campaign {campaign.id} is of another account: {campaign.account} at {campaign.base_url}."
+            ).advise(
+                next_step="Run it with that account's key (SYNC_API_KEY), and the SYNC_BASE_URL of then."
+            )
+        return campaign
     made = await _make_plan(campaigns, sync, settings, arguments)
     if not arguments.json and made.notes:
         show_lines("\n".join(made.notes))
     return made.campaign
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        # Such as a name that is too long for any file.
+        return False
+
+
+def _find_others(campaigns: Campaigns, campaign: Campaign) -> list[tuple[Campaign, int]]:
+    """Return what else of the account is made by a run of a campaign, and how many rows each has left."""
+    book = campaigns.book
+    others = [
+        (other, book.count(other).of(TO_DO))
+        for other in book.list_campaigns()
+        if other.id != campaign.id
+        and (other.account, other.base_url) == (campaign.account, campaign.base_url)
+        and other.state in GOES_ON
+    ]
+    return [(other, left) for other, left in others if left]
 
 
 def _find_campaign(campaigns: Campaigns, named: str) -> Campaign:
@@ -252,7 +301,7 @@ async def _make_plan(
     source, table = _read_clips(arguments)
     output: Path | str | None = arguments.output
     if output is None and settings.sandbox:
-        output = _new_folder(source)
+        output = await run_sync(_new_folder, Path(source))
     with waiting("Reading the files and asking for prices ..."):
         return await campaigns.plan(
             sync,
@@ -266,16 +315,13 @@ async def _make_plan(
         )
 
 
-def _is_there(file: str) -> bool:
-    return Path(file).exists()
-
-
-def _new_folder(source: str) -> Path:
+def _new_folder(source: Path) -> Path:
     """Return a folder for a sandbox's videos that is not there yet.
 
-    They would stand in the way of real ones, and of those of the next sandbox: its ledger does not know them.
+    They would stand in the way of real ones, and of those of the next sandbox, whose ledger does not know
+    them.
     """
-    usual = usual_folder(Path(source).absolute(), "sandbox-videos")
+    usual = usual_folder(source.absolute(), "sandbox-videos")
     numbered = (usual.with_name(f"{usual.name}-{number}") for number in count(2))
     return next(folder for folder in chain([usual], numbered) if not folder.exists())
 
@@ -334,19 +380,27 @@ def _agree(arguments: argparse.Namespace, told: str) -> None:
     """Have the user agree to what is told; the program ends where they do not."""
     if arguments.yes:
         return
-    show_lines(told)
+    _show_beside(arguments, told)
     if not sys.stdin.isatty():
         stop("nothing was paid: there is no terminal to ask on; give --yes with --budget-usd, or approve it")
     if not _is_agreed():
-        show_lines("Nothing was paid.")
+        _show_beside(arguments, "Nothing was paid.")
         sys.exit(_SOME_NOT)
 
 
+def _show_beside(arguments: argparse.Namespace, told: str) -> None:
+    """Show what is no document: where one is asked for, standard output is for that alone."""
+    if vars(arguments).get("json"):
+        print(told, file=sys.stderr)
+    else:
+        show_lines(told)
+
+
 def _is_agreed() -> bool:
-    try:
-        return input("Go ahead? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
+    # The answer is waited for wherever standard output leads to.
+    out = sys.stdout if is_on_terminal() else sys.stderr
+    print("Go ahead? [y/N] ", end="", file=out, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 _ACTS: Mapping[str, Callable[[Settings, argparse.Namespace], int]] = {

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from sync_mcp.campaigns.again import is_gone
 from sync_mcp.campaigns.campaigns import Progress
 from sync_mcp.campaigns.plan import Plan
 from sync_mcp.campaigns.rows import NEEDS_USER, ROW_WORDS, Campaign, Money, Row, RowState
 from sync_mcp.campaigns.tables import Counts
 from sync_mcp.payments.limits import dollars
-from sync_mcp.texts import count_of
+from sync_mcp.texts import count_of, visible
 
 _ROWS_SHOWN = 10
 _NEEDING_SHOWN = 20
@@ -28,7 +29,7 @@ def tell_plan(plan: Plan) -> str:
     if len(rows) > _ROWS_SHOWN:
         lines.append(f"  and {len(rows) - _ROWS_SHOWN} more")
     lines += plan.notes
-    lines.append(f"The videos and the report go into {campaign.folder}.")
+    lines.append(f"The videos and the report go into {_folder(campaign)}.")
     if campaign.budget_usd is not None:
         lines.append(f"At most {dollars(campaign.budget_usd)} is spent on it.")
     return "\n".join(lines)
@@ -56,13 +57,60 @@ def tell_progress(progress: Progress) -> str:
     return "\n".join(_stands(progress.campaign, progress.counts, progress.money))
 
 
+def tell_known(progress: Progress) -> str:
+    """Return how a campaign stands that was agreed to, or stopped, before it was planned once more."""
+    campaign = progress.campaign
+    lines = [*_stands(campaign, progress.counts, progress.money), "These rows are planned already."]
+    if campaign.state in ("ended", "stopped"):
+        lines += _tell_skipped(campaign, progress.counts)
+    else:
+        lines.append(
+            f"`sync-mcp campaign run {campaign.id}` goes on with it, with --budget-usd at another budget."
+        )
+    return "\n".join(lines)
+
+
+def tell_others(others: Iterable[tuple[Campaign, int]]) -> str:
+    """Return which other campaigns a run goes on with, and how many rows each has left."""
+    return "\n".join(
+        f"Campaign {campaign.id} ({campaign.name}) goes on too, with {count_of(left, 'row')} left: "
+        f"`sync-mcp campaign stop {campaign.id}` ends it."
+        for campaign, left in others
+    )
+
+
+def tell_next(campaign: Campaign, rows: Sequence[Row]) -> list[str]:
+    """Return what the user can do about what a run has left, a line for each thing."""
+    counts = _count(rows)
+    lines: list[str] = []
+    if counts.of(NEEDS_USER):
+        lines.append(
+            f"`sync-mcp campaign show {campaign.id}` tells what needs you, and `sync-mcp campaign retry "
+            f"{campaign.id}` has it made after all."
+        )
+    lines += _tell_skipped(campaign, counts)
+    if gone := [str(row.number) for row in rows if is_gone(row)]:
+        numbers = " ".join(gone[:_NEEDING_SHOWN])
+        lines.append(
+            f"{count_of(len(gone), 'saved video is', 'saved videos are')} not there any more: `sync-mcp "
+            f"campaign retry {campaign.id} {numbers}` has them fetched again, and pays nothing."
+        )
+    return lines
+
+
+def _tell_skipped(campaign: Campaign, counts: Counts) -> list[str]:
+    if not counts.of(["skipped"]):
+        return []
+    return [f"It was stopped: `sync-mcp campaign retry {campaign.id}` has what was skipped made after all."]
+
+
 def tell_campaign(campaign: Campaign, rows: Sequence[Row], money: Money, runner: str | None) -> str:
     """Return one campaign, and what needs its user."""
     counts = _count(rows)
     lines = list(_stands(campaign, counts, money))
     if runner is not None and campaign.state == "approved":
         lines.append(f"It is made by {runner}.")
-    lines.append(f"Folder: {campaign.folder}")
+    lines.append(f"Folder: {_folder(campaign)}")
     needing = [row for row in rows if row.state in NEEDS_USER]
     if needing:
         lines += ["", "What needs you:"]
@@ -128,6 +176,10 @@ def _tell_languages(rows: Sequence[Row]) -> list[str]:
 
 def _price(row: Row) -> str:
     return "price not known" if row.price_usd is None else dollars(row.price_usd)
+
+
+def _folder(campaign: Campaign) -> str:
+    return visible(campaign.folder)
 
 
 def _moment(seconds: float) -> str:

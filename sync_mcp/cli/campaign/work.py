@@ -34,7 +34,7 @@ class Telling(Protocol):
 def open_telling(book: CampaignBook, campaign: Campaign) -> Generator[Telling]:
     """Have what happens in a run told until it ends."""
     if not is_on_terminal():
-        yield _Lines()
+        yield _Lines(campaign)
         return
     counts, money = book.count(campaign), book.money(campaign)
     progress = Progress(
@@ -56,11 +56,14 @@ def open_telling(book: CampaignBook, campaign: Campaign) -> Generator[Telling]:
 
 
 class _Lines:
+    def __init__(self, campaign: Campaign) -> None:
+        self._campaign = campaign
+
     def tell_turn(self, campaign: Campaign, row: Row) -> None:
-        del campaign
         if row.state not in ("running", "made", "saving"):
+            other = "" if campaign.id == self._campaign.id else f"{campaign.id}, "
             # Standard output is for the document or the last words.
-            print(tell_row(row), file=sys.stderr, flush=True)
+            print(f"{other}{tell_row(row)}", file=sys.stderr, flush=True)
 
     def tell_wait(self, other: str) -> None:
         print(_waits(other), file=sys.stderr, flush=True)

@@ -142,6 +142,67 @@ def test_programs_are_told_each_row_and_the_money(run: Run) -> None:
     assert listed["rows_by_state"] == {"saved": 4}
 
 
+def test_where_a_document_is_asked_for_a_question_does_not_stand_before_it(run: Run) -> None:
+    done = run("run", "course.csv", "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "4 videos for about 1.00 USD" in done.stderr
+
+
+def test_a_report_that_cannot_be_written_hides_nothing_of_what_was_made(run: Run, folder: Path) -> None:
+    (folder / "course-videos" / "report.html" / "in the way").mkdir(parents=True)
+    done = run("run", "course.csv", "--yes", "--budget-usd", "5", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {row["state"] for row in json.loads(done.stdout)["rows"]} == {"saved"}
+    assert "sync-mcp: report.html " in done.stderr
+
+
+def test_what_else_is_gone_on_with_is_told_and_its_rows_apart(run: Run, folder: Path) -> None:
+    write_rows(folder, "one")
+    id = _id_in(run("plan", "course.csv"))
+    assert run("approve", id, "--yes").returncode == 0
+    write_rows(folder, "two")
+    done = run("run", "course.csv", "--yes", "--budget-usd", "5")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert (
+        f"Campaign {id} (course.csv) goes on too, with 2 rows left: `sync-mcp campaign stop {id}`"
+        in done.stderr
+    )
+    told = [line for line in done.stderr.splitlines() if " saved as " in line]
+    assert sorted(line.partition("row ")[0] for line in told) == ["", "", f"{id}, ", f"{id}, "]
+
+
+def test_a_campaign_of_another_account_is_not_run_with_this_one_s_key(run: Run, sandbox: Sandbox) -> None:
+    id = _id_in(run("plan", "course.csv"))
+    elsewhere = {"SYNC_BASE_URL": sandbox.url.replace("127.0.0.1", "localhost")}
+    done = run("run", id, "--yes", "--budget-usd", "5", more=elsewhere)
+    assert done.returncode == 2
+    assert f"Campaign {id} is of another account: " in done.stderr
+    assert sandbox.url in done.stderr
+    assert "0 of 4 saved" in run("list").stdout
+
+
+def test_a_plan_that_was_agreed_to_is_told_as_that_with_its_own_budget(run: Run) -> None:
+    id = _id_in(run("plan", "course.csv", "--budget-usd", "0.6"))
+    assert run("approve", id, "--yes").returncode == 0
+    done = run("plan", "course.csv", "--budget-usd", "5")
+    assert "is approved: 4 not begun." in done.stdout
+    assert "Budget: 0.60 USD." in done.stdout
+    assert (
+        f"`sync-mcp campaign run {id}` goes on with it, with --budget-usd at another budget." in done.stdout
+    )
+
+
+def test_a_folder_is_told_without_what_turns_a_terminal_s_words(run: Run) -> None:
+    done = run("plan", "course.csv", "--output", "a\x1b[31m\nb\u202e")
+    assert re.search(r"report go into \S*/a b\.$", done.stdout, re.MULTILINE)
+
+
+def test_what_is_too_long_for_any_file_is_no_campaign(run: Run) -> None:
+    done = run("run", "x" * 5000, "--yes", "--budget-usd", "5")
+    assert done.returncode == 2
+    assert done.stderr.startswith("There is neither a file nor a campaign 'xxx")
+
+
 def test_clips_and_languages_need_no_file(run: Run, folder: Path, sandbox: Sandbox) -> None:
     words = ["lessons/one.mp4", "lessons/two.mp4", "--language", "es", "--output", "dubbed"]
     done = run("run", *words, "--yes", "--budget-usd", "5")
@@ -156,7 +217,11 @@ def test_what_is_stopped_is_not_paid_and_a_retry_has_it_made(
     id = _id_in(run("plan", "course.csv"))
     done = run("stop", id)
     assert "4 rows are skipped" in done.stdout
-    assert run("run", id, "--yes", "--budget-usd", "5").returncode == 1
+    # Neither the file nor the id has it made after all: how that is done is said.
+    way_on = f"It was stopped: `sync-mcp campaign retry {id}` has what was skipped made after all."
+    done = run("run", "course.csv", "--yes", "--budget-usd", "5")
+    assert (done.returncode, way_on in done.stdout) == (1, True)
+    assert way_on in run("plan", "course.csv").stdout
     assert sandbox.charges == []
     assert run("retry", id, "1").returncode == 0
     assert run("run", id, "--yes", "--budget-usd", "5").returncode == 1
