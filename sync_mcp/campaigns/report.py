@@ -1,10 +1,11 @@
 """The report of a campaign: a table for spreadsheets, and a page to look at, both written whole."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path, PurePath
+from typing import Any, cast
 
 from sync_mcp.campaigns.report_page import draw_page
 from sync_mcp.campaigns.rows import Campaign, Money, Row
@@ -91,10 +92,9 @@ def _lines(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 
 def _clip(row: Row) -> str:
-    """Return the name of a row's file; where it has none here, what the row is."""
-    items: list[dict[str, str]] = row.request.get("input") or []
-    paths = (item.get("path") for item in items if item.get("type") in ("video", "image"))
-    path = next(filter(None, paths), None)
+    """Return the name of a row's face; where that is no file here, what the row is."""
+    files = cast(Sequence[Mapping[str, str]], cast(Mapping[str, Any], row.request)["files"])
+    path = next((file["path"] for file in files if file["type"] in ("video", "image")), None)
     return visible(PurePath(path).name) if path else safe(row.about, MESSAGE_LIMIT)
 
 

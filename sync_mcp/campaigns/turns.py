@@ -156,7 +156,7 @@ async def save_row(place: Workplace, campaign: Campaign, row: Row) -> Turn:
         saved = await _save(place, campaign, row, generation)
     except SyncError as error:
         return _after_unsaved(place, row, error)
-    path = clean(str(saved.path), _PATH_LIMIT)
+    path = _written(saved.path)
     if not saved.failures:
         return Turn({"state": "saved", "saved_as": path, "looks": 0, "error": None})
     failed = " and ".join(saved.failures)
@@ -312,6 +312,11 @@ async def _save(place: Workplace, campaign: Campaign, row: Row, generation: Gene
         path = clean(str(saved.path), _PATH_LIMIT)
         await _past_ledger(lambda: place.guard.note_saved(place.facts.client, generation.id, path))
     return saved
+
+
+def _written(path: Path) -> str:
+    """Return a path as the database takes it: letter for letter, where it is a text."""
+    return str(path).encode(errors="replace").decode()
 
 
 async def _after_failure(

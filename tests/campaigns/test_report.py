@@ -8,11 +8,12 @@ from dataclasses import replace
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import pytest
 
+from sync_mcp.api.models import Json
 from sync_mcp.campaigns.report import Report, write_report
 from sync_mcp.campaigns.rows import Campaign, Money, Row
 from sync_mcp.campaigns.sheets import MOST_SHEETS, make_sheets, sheet_path
@@ -43,13 +44,19 @@ def campaign(**changes: Any) -> Campaign:
     return replace(plan, **changes)
 
 
+def request_for(*clips: str) -> Json:
+    """Return what a row is kept with that has these files."""
+    files = [{"input": number, "path": path, "type": "video"} for number, path in enumerate(clips)]
+    return cast(Json, {"body": {"model": "sync-3", "input": []}, "files": files})
+
+
 def row(number: int = 1, **changes: Any) -> Row:
     plan = Row(
         campaign="c-5f0a91",
         number=number,
         about=f"clip-{number}.mp4, dubbed into fr",
         language="fr",
-        request={"input": [{"type": "video", "path": f"/clips/clip-{number}.mp4"}]},
+        request=request_for(f"/clips/clip-{number}.mp4"),
         digest=f"d{number}",
         price_usd=Decimal("1.28"),
         output=f"clip-{number}.fr.mp4",
@@ -127,14 +134,15 @@ def test_the_table_has_the_columns_of_a_dubbed_folder_behind_row_and_language(tm
 
 
 def test_no_cell_of_the_table_is_a_formula(tmp_path: Path) -> None:
-    request = {"input": [{"type": "video", "path": "/clips/=cmd|'calc'!A0.mp4"}]}
+    request = request_for("/clips/=cmd|'calc'!A0.mp4")
     [line] = table_of(write(tmp_path, row(request=request, language="+1", error="@SUM(1)")))
     assert (line["clip"], line["language"], line["error"]) == ("'=cmd|'calc'!A0.mp4", "'+1", "'@SUM(1)")
 
 
 def test_a_clip_without_a_file_is_called_what_the_row_is_about(tmp_path: Path) -> None:
-    request = {"input": [{"type": "video", "url": "https://a.example/b.mp4?signature=secret"}]}
-    [line] = table_of(write(tmp_path, row(request=request, about="https://a.example/b.mp4?signature=secret")))
+    [line] = table_of(
+        write(tmp_path, row(request=request_for(), about="https://a.example/b.mp4?signature=secret"))
+    )
     assert line["clip"] == "https://a.example/b.mp4?..."
 
 

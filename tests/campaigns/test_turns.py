@@ -358,6 +358,13 @@ async def test_a_folder_that_is_missing_with_those_above_it_is_made(studio: Stud
     assert list(folder.glob("*.mp4"))
 
 
+async def test_where_a_video_lies_is_written_letter_for_letter(studio: Studio) -> None:
+    folder = studio.folder / "two  spaces\nand a line"
+    campaign = await studio.approve(1, output=folder)
+    await studio.run()
+    assert [of(studio.rows(campaign)).saved_as] == [str(path) for path in folder.glob("*.mp4")]
+
+
 async def test_what_has_no_folder_to_go_to_is_fetched_once_it_has(studio: Studio) -> None:
     campaign = await studio.approve(1)
     (studio.folder / "out").write_bytes(b"in the way")

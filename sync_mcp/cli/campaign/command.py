@@ -45,7 +45,7 @@ from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits
 from sync_mcp.settings import Settings
-from sync_mcp.texts import MESSAGE_LIMIT, clean, count_of, safe
+from sync_mcp.texts import MESSAGE_LIMIT, clean, count_of, safe, visible
 
 _SHOWN = 200
 _ALL_SAVED, _SOME_NOT, _WRONG, _STOPPED = 0, 1, 2, 3
@@ -153,7 +153,7 @@ def _retry(settings: Settings, arguments: argparse.Namespace) -> int:
 def _report(settings: Settings, arguments: argparse.Namespace) -> int:
     with _open(settings) as campaigns:
         report = anyio.run(lambda: campaigns.report(arguments.campaign, with_pictures=True))
-    show_lines(f"{report.html}\n{report.csv}")
+    show_lines(f"{visible(str(report.html))}\n{visible(str(report.csv))}")
     return 0
 
 
@@ -200,7 +200,8 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
             # One of a sandbox of the command's own ends with it.
             told += tell_next(campaign, rows)
         try:
-            told.append(f"Report: {(await campaigns.report(campaign.id)).html}")
+            report = await campaigns.report(campaign.id)
+            told.append(f"Report: {visible(str(report.html))}")
         except FileRefused as error:
             print(f"sync-mcp: {error.whole_message} {error.next_step}", file=sys.stderr)
         if arguments.json:
