@@ -52,6 +52,7 @@ LEASE_SECONDS = 30.0
 """How long an account's runner counts as alive after it was last heard of."""
 MOST_BEGUN = 3
 """So often a row may end its runner before somebody has to look at it."""
+_LONGEST_WAIT_SECONDS = 90_000.0
 _LISTED = 50
 _SHOWN = 60
 
@@ -434,7 +435,9 @@ def _is_held(connection: Connection, account: str, base_url: str, holder: str) -
 def _due(connection: Connection, account: str, base_url: str, step: Step, now: float) -> list[Campaign]:
     """Return the campaigns whose rows may be taken now, the one with the fewest that run first."""
     mine = and_(CAMPAIGNS.c.account == account, CAMPAIGNS.c.base_url == base_url)
-    is_over = and_(mine, CAMPAIGNS.c.state == "waiting", CAMPAIGNS.c.resumes_at <= now)
+    # What is to wait longer than until the next day was written under another clock.
+    is_time = or_(CAMPAIGNS.c.resumes_at <= now, CAMPAIGNS.c.resumes_at > now + _LONGEST_WAIT_SECONDS)
+    is_over = and_(mine, CAMPAIGNS.c.state == "waiting", is_time)
     for campaign in find_campaigns(connection, is_over):
         change_campaign(connection, campaign, state="approved", reason=None, resumes_at=None)
     # What was made is saved, whatever its campaign waits for.

@@ -24,6 +24,7 @@ from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.campaigns.book import CampaignBook
 from sync_mcp.campaigns.ends import Ends
 from sync_mcp.campaigns.rows import Campaign, CampaignState, Row, RowState, count_usd, request_of
+from sync_mcp.campaigns.tables import LONGEST_WAIT_SECONDS
 from sync_mcp.errors import (
     APIStatusError,
     ApprovalDenied,
@@ -63,6 +64,8 @@ MOST_FREE_FAILURES = 2
 """So often a row that failed free is made again."""
 _BY_THE_PLAN = ("generation_plan_duration_exceeded", "plan_feature_unavailable")
 """What the API calls a matter of payment, and is one of this row: the others may be made."""
+_OF_THE_ACCOUNT = "account_"
+"""Begins what the API calls a refusal of all; of what it names otherwise, such as an asset, others may go."""
 _MOST_LOOKS = 3
 _SOON_SECONDS = 15.0
 _LATER_SECONDS = 60.0
@@ -354,7 +357,8 @@ _PAY_AGAIN = "Made again it is paid again: retry does that."
 def _again(place: Workplace, why: str, seconds: float, **changes: Any) -> Turn:
     """Have a row take another turn in a while."""
     state: RowState = "planned"
-    return Turn({"state": state, "not_before": place.book.store.now() + seconds, "error": why, **changes})
+    not_before = place.book.store.now() + min(seconds, LONGEST_WAIT_SECONDS)
+    return Turn({"state": state, "not_before": not_before, "error": why, **changes})
 
 
 def _after_error(place: Workplace, campaign: Campaign, row: Row, error: SyncError) -> Turn:
@@ -378,6 +382,8 @@ def _after_error(place: Workplace, campaign: Campaign, row: Row, error: SyncErro
         case ConcurrencyLimitError() | RateLimitError():
             return _again(place, told, pause or _SOON_SECONDS)
         case PaymentRequiredError() if error.api_code in _BY_THE_PLAN:
+            return Turn({"state": "refused", "error": told})
+        case PermissionDeniedError() if error.api_code and not error.api_code.startswith(_OF_THE_ACCOUNT):
             return Turn({"state": "refused", "error": told})
         case AuthenticationError() | PaymentRequiredError() | PermissionDeniedError() | ConfigurationError():
             return replace(_again(place, told, 0.0), campaign="paused", reason=told)

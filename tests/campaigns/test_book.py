@@ -284,6 +284,19 @@ def test_a_waiting_campaign_goes_on_at_its_time(desk: Desk, clock: Clock) -> Non
     assert (campaign.state, campaign.reason, campaign.resumes_at) == ("approved", None, None)
 
 
+def test_a_clock_that_is_put_back_a_day_holds_neither_row_nor_campaign_up(desk: Desk, clock: Clock) -> None:
+    approved(desk.book, 1)
+    desk.book.note(desk.take(), state="planned", not_before=clock.now + 60)
+    assert desk.find() is None
+    clock.now -= 86_400
+    assert desk.hold() is None
+    desk.book.note(desk.take(), state="planned")
+    desk.book.set_state("c-1", "waiting", "the day's budget", clock.now + 86_000)
+    assert desk.find() is None
+    clock.now -= 86_400
+    assert desk.take().number == 1
+
+
 def test_a_paused_campaign_waits_for_the_user_whatever_another_row_finds(desk: Desk) -> None:
     approved(desk.book)
     desk.book.set_state("c-1", "paused", "The whole budget is spent.")

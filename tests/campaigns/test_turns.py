@@ -174,13 +174,19 @@ async def test_its_own_budget_pauses_a_campaign_and_what_was_made_is_saved(studi
     assert studio.charged == [PRICE] * 3
 
 
-async def test_an_account_that_cannot_pay_pauses_a_campaign_and_says_why(studio: Studio) -> None:
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [("account_payment_required", "https://sync.so/billing"), ("account_on_hold", "The account is on hold.")],
+)
+async def test_an_account_that_cannot_pay_pauses_a_campaign_and_says_why(
+    studio: Studio, code: str, told: str
+) -> None:
     campaign = await studio.approve(2)
-    studio.sandbox.add_fault(Fault.api_error("account_payment_required", path=CREATE, times=None))
+    studio.sandbox.add_fault(Fault.api_error(code, path=CREATE, times=None))
     await studio.run()
     paused = studio.book.get(campaign.id)
     assert (paused.state, studio.states(campaign)) == ("paused", ["planned", "planned"])
-    assert "https://sync.so/billing" in (paused.reason or "")
+    assert told in (paused.reason or "")
 
 
 async def test_a_closed_api_is_waited_for_with_growing_pauses_and_the_campaign_says_why(
@@ -269,7 +275,9 @@ async def test_what_nobody_knows_of_waits_for_the_user(studio: Studio, clock: Cl
     assert (studio.states(campaign), studio.charged) == (["saved"], [PRICE])
 
 
-@pytest.mark.parametrize("code", ["generation_plan_duration_exceeded", "dubbing_duration_exceeded"])
+@pytest.mark.parametrize(
+    "code", ["generation_plan_duration_exceeded", "dubbing_duration_exceeded", "asset_forbidden"]
+)
 async def test_what_the_api_does_not_take_is_refused_with_what_it_says(studio: Studio, code: str) -> None:
     campaign = await studio.approve(2)
     studio.sandbox.add_fault(Fault.api_error(code, path=CREATE, message="No such face."))
