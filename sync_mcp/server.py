@@ -345,9 +345,11 @@ def _account_opening(settings: Settings, sandbox_url: str | None) -> AccountOpen
     )
     folders = Folders(settings.media_roots, settings.download_dir, has_usual=not settings.http)
     if sandbox_url is not None:
-        return AccountOpening(_SANDBOX_KEY, sandbox_url, policy, folders, is_sandbox=True)
+        return AccountOpening(
+            _SANDBOX_KEY, sandbox_url, policy, folders, settings.campaign_slots, is_sandbox=True
+        )
     key = settings.api_key.get_secret_value() if settings.api_key else ""
-    return AccountOpening(key, settings.base_url, policy, folders)
+    return AccountOpening(key, settings.base_url, policy, folders, settings.campaign_slots)
 
 
 def instructions(sandbox_url: str | None, selection: Selection) -> str:

@@ -135,6 +135,11 @@ class Work:
         """Return whether something is under way under `key`, or a result kept."""
         return key in self._pieces
 
+    def is_under_way(self, key: Hashable) -> bool:
+        """Return whether something is under way under `key`."""
+        piece = self._pieces.get(key)
+        return piece is not None and piece.ended_at is None
+
     def is_done(self, key: Hashable) -> bool:
         """Return whether a result is kept under `key`."""
         piece = self._pieces.get(key)

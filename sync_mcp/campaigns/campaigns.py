@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 
 import anyio
@@ -84,6 +85,7 @@ class Campaigns:
         model: str | None = None,
         budget_usd: Decimal | None = None,
         max_usd_per_row: Decimal | None = None,
+        reads_beside: bool = True,
         on_progress: Callable[[str, int, int], None] | None = None,
     ) -> Plan:
         """Plan a campaign and keep the plan; nothing is uploaded, made or paid.
@@ -99,6 +101,7 @@ class Campaigns:
             model: for rows that name none.
             budget_usd: the most that all of it may cost.
             max_usd_per_row: what a row counts whose price nobody can tell.
+            reads_beside: whether files beside `source` may be read too: whoever names it is the user.
             on_progress: is told what is read or priced, how many of how many.
 
         Raises:
@@ -111,7 +114,7 @@ class Campaigns:
         folder = await do_in_thread(_folder_for_videos, path, output)
         terms = Terms(
             name=name or path.name,
-            source=path,
+            source=path if reads_beside else None,
             folder=folder,
             beside=_folder_of(path),
             model=model,
@@ -119,7 +122,7 @@ class Campaigns:
             max_usd_per_row=max_usd_per_row,
             on_progress=on_progress,
         )
-        reader = LocalReader(self._roots_beside(path, terms.folder), Work(None))
+        reader = LocalReader(self._roots_of(terms.source, terms.folder), Work(None))
         plan = await make_plan(self.guard, _Facts(sync), reader, rows, terms)
         kept = await do_in_thread(self.book.keep, plan.campaign, plan.rows)
         rows = plan.rows if kept.id == plan.campaign.id else await do_in_thread(self.book.rows, kept)
@@ -227,7 +230,9 @@ class Campaigns:
                 watcher=Watcher(lambda: sync, tasks, explain),
                 ends=ends,
                 work=Work(tasks),
-                roots_of=lambda campaign: self._roots_beside(Path(campaign.source), Path(campaign.folder)),
+                roots_of=lambda campaign: self._roots_of(
+                    Path(campaign.source) if campaign.source else None, Path(campaign.folder)
+                ),
             )
             tasks.cancel_scope.cancel()
 
@@ -244,8 +249,9 @@ class Campaigns:
                 told = error if isinstance(error, SyncError) else safe(repr(error), FAULT_LIMIT)
                 logger.warning("the report of %s cannot be written: %s", id, told)
 
-    def _roots_beside(self, source: Path, folder: Path) -> MediaRoots:
-        return MediaRoots([*self._roots, _folder_of(source), folder], folder)
+    def _roots_of(self, source: Path | None, folder: Path) -> MediaRoots:
+        beside = [] if source is None else [_folder_of(source)]
+        return MediaRoots([*self._roots, *beside, folder], folder)
 
 
 def usual_folder(source: Path, holding: str = "videos") -> Path:
@@ -256,6 +262,16 @@ def usual_folder(source: Path, holding: str = "videos") -> Path:
     if source.is_dir():
         return source / f"campaign-{holding}"
     return source.with_name(f"{source.stem or 'campaign'}-{holding}")
+
+
+def new_folder(usual: Path) -> Path:
+    """Return a folder for a sandbox's videos that is not there yet: `usual`, or numbered; blocks.
+
+    They would stand in the way of real ones, and of those of the next sandbox, whose ledger does not know
+    them.
+    """
+    numbered = (usual.with_name(f"{usual.name}-{number}") for number in count(2))
+    return next(folder for folder in chain([usual], numbered) if not folder.exists())
 
 
 class _Facts:

@@ -81,7 +81,8 @@ class Terms:
 
     Attributes:
         name: what the user calls it.
-        source: the file that it is planned from.
+        source: the file that it is planned from, or the folder of its clips: what lies beside may be read;
+            None where nothing there may.
         folder: where the videos and the report go.
         beside: from where relative paths are read.
         model: where a line names none; None for the API's usual one.
@@ -91,7 +92,7 @@ class Terms:
     """
 
     name: str
-    source: Path
+    source: Path | None
     folder: Path
     beside: Path
     model: str | None = None
@@ -129,7 +130,8 @@ async def make_plan(
         SyncError: prices, voices, models or whose money it is cannot be told now.
     """
     for path in (terms.source, terms.folder):
-        _check_is_text(path)
+        if path is not None:
+            _check_is_text(path)
     faults = Faults(table.faults)
     if not table.lines:
         # Of a file that cannot be read nothing else can be said, whatever the API does.
@@ -165,7 +167,7 @@ async def make_plan(
         total_usd=sum(prices.values(), Decimal(0)),
         budget_usd=terms.budget_usd,
         max_usd_per_row=terms.max_usd_per_row,
-        source=str(terms.source),
+        source=str(terms.source or ""),
         folder=str(terms.folder),
         created_at=guard.ledger.store.now(),
     )

@@ -81,7 +81,8 @@ class Campaign:
         budget_usd: the most that it may spend, where the user said so.
         max_usd_per_row: what a row without a known price counts, and may cost as far as that is known at its
             turn, where the user said so.
-        source: the file that it was planned from, or the folder of its clips: what lies beside may be read.
+        source: the file that it was planned from, or the folder of its clips: what lies beside may be read;
+            empty where nothing there may, as of what an assistant has planned.
         folder: where the videos and the report go.
         created_at: when it was planned: an approval is for this plan, within an hour.
         approved_at: when the user agreed.

@@ -122,7 +122,7 @@ class Table:
     faults: Sequence[str] = ()
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, open_file: Callable[[Path], io.RawIOBase] = open_regular) -> Table:
     """Return the lines of a campaign's file, and what is wrong with it; blocks.
 
     Raises:
@@ -130,7 +130,7 @@ def read_table(path: Path) -> Table:
     """
     faults: list[str] = []
     lines: list[Line] = []
-    text = _decode(_read(path), faults)
+    text = _decode(_read(path, open_file), faults)
     rows = _json_rows if path.suffix.lower() in _JSON_ENDINGS else _csv_rows
     for count, (number, cells) in enumerate(rows(text, faults), 1):
         if count > MOST_ROWS:
@@ -189,10 +189,10 @@ def check_number(count: int) -> None:
         raise InvalidRequestError(f"A campaign has 1 to {MOST_ROWS:,} rows, and these are {count:,}.")
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, open_file: Callable[[Path], io.RawIOBase]) -> bytes:
     shown = clean(path.name, FILE_NAME_LIMIT)
     try:
-        with io.BufferedReader(open_regular(path)) as file:
+        with io.BufferedReader(open_file(path)) as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise FileRefused(

@@ -33,7 +33,14 @@ def open_account(process: Process, opening: AccountOpening) -> "Account":
     """Return an account of a process; its key and folders are looked at by the first call that needs them."""
     connect = partial(AsyncSync, api_key=opening.api_key, base_url=opening.base_url)
     find_roots = partial(_find_roots, opening.folders)
-    account = Account(process, connect, find_roots, opening.policy, is_sandbox=opening.is_sandbox)
+    account = Account(
+        process,
+        connect,
+        find_roots,
+        opening.policy,
+        campaign_slots=opening.campaign_slots,
+        is_sandbox=opening.is_sandbox,
+    )
     process.close_at_end(account.aclose)
     return account
 
@@ -51,6 +58,7 @@ class Account:
         find_roots: Callable[[], MediaRoots],
         policy: Policy,
         *,
+        campaign_slots: int | None,
         is_sandbox: bool,
     ) -> None:
         self._process = process
@@ -63,6 +71,8 @@ class Account:
         self._asked = False
         self.policy = policy
         """What its user lets be done unasked."""
+        self.campaign_slots = campaign_slots
+        """The most rows of campaigns that are made at once; None for as many as the API allows."""
         self.lists = KeptLists(lambda: self.client)
         """What the API lists for it."""
         hearing = Hearing(self._read_deliveries, WEBHOOK_PATH, policy.webhook_url)

@@ -3,4 +3,4 @@
 from sync_mcp.tools import core
 from sync_mcp.tools.toolsets import Catalogue
 
-TOOLS = Catalogue(core.TOOLS, late=("library", "usage", "voices", "dialogue", "batch"))
+TOOLS = Catalogue(core.TOOLS, late=("library", "usage", "voices", "dialogue", "batch", "campaigns"))

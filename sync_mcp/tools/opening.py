@@ -51,6 +51,8 @@ class AccountOpening:
     base_url: str
     policy: Policy
     folders: Folders = Folders()
+    campaign_slots: int | None = None
+    """The most rows of campaigns that are made at once."""
     is_sandbox: bool = False
     """Whether it is known beforehand that no real API answers."""
 

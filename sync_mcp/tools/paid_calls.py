@@ -150,7 +150,7 @@ async def check_answer(context: CallContext, call: PaidCall[Job]) -> None:
                 "about whatever the price is refused, and the refusal says what the user can do."
             ),
         )
-    if said is None and call.token is not None and not _is_quote_enough(context):
+    if said is None and call.token is not None and not is_quote_enough(context):
         why = (
             "on this server only the user's own answer counts (SYNC_MCP_APPROVE_BY=user)"
             if policy.approve_by == "user"
@@ -168,10 +168,11 @@ async def check_answer(context: CallContext, call: PaidCall[Job]) -> None:
 def do_quotes_count(context: CallContext) -> bool:
     """Return whether a quote of a video can stand for the user's yes."""
     is_asked = context.account.policy.approve_above_usd is not None
-    return is_asked and context.can_create and _is_quote_enough(context)
+    return is_asked and context.can_create and is_quote_enough(context)
 
 
-def _is_quote_enough(context: CallContext) -> bool:
+def is_quote_enough(context: CallContext) -> bool:
+    """Return whether a quote can stand for the user's yes, where they are asked at all."""
     by = context.account.policy.approve_by
     return by == "quote" or (by == "ask" and not context.user.can_be_asked)
 

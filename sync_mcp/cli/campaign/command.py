@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from itertools import chain, count
 from pathlib import Path
 
 import anyio
@@ -16,7 +15,7 @@ from anyio.to_thread import run_sync
 
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.formats import kind_of_name
-from sync_mcp.campaigns.campaigns import Campaigns, usual_folder
+from sync_mcp.campaigns.campaigns import Campaigns, new_folder, usual_folder
 from sync_mcp.campaigns.plan import Plan
 from sync_mcp.campaigns.rows import NEEDS_USER, TO_DO, Campaign
 from sync_mcp.campaigns.table import Table, cross_languages, cross_voices
@@ -302,7 +301,7 @@ async def _make_plan(
     source, table = _read_clips(arguments)
     output: Path | str | None = arguments.output
     if output is None and settings.sandbox:
-        output = await run_sync(_new_folder, Path(source))
+        output = await run_sync(_new_folder, source)
     with waiting("Reading the files and asking for prices ..."):
         return await campaigns.plan(
             sync,
@@ -316,15 +315,8 @@ async def _make_plan(
         )
 
 
-def _new_folder(source: Path) -> Path:
-    """Return a folder for a sandbox's videos that is not there yet.
-
-    They would stand in the way of real ones, and of those of the next sandbox, whose ledger does not know
-    them.
-    """
-    usual = usual_folder(source.absolute(), "sandbox-videos")
-    numbered = (usual.with_name(f"{usual.name}-{number}") for number in count(2))
-    return next(folder for folder in chain([usual], numbered) if not folder.exists())
+def _new_folder(source: str) -> Path:
+    return new_folder(usual_folder(Path(source).absolute(), "sandbox-videos"))
 
 
 def _read_clips(arguments: argparse.Namespace) -> tuple[str, Table | None]:

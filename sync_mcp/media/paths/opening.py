@@ -16,11 +16,11 @@ if sys.platform == "win32":
 else:
     from sync_mcp.media.paths.open_posix import is_at, open_below, path_on_disk, walk
 
-__all__ = ["MediaFile", "is_at", "open_media", "walk"]
+__all__ = ["MediaFile", "is_at", "open_any", "open_media", "walk"]
 
 
 class MediaFile(io.FileIO):
-    """A media file that may be read, open for it; its content begins like a format that the API takes.
+    """A file that may be read, open for it.
 
     It is closed with the last one who knows of it: work may need it longer than who has opened it.
 
@@ -38,12 +38,30 @@ class MediaFile(io.FileIO):
 
 
 def open_media(place: Place) -> MediaFile:
-    """Open what `place` leads to without following any link, and look at its first bytes.
+    """Open what `place` leads to, as `open_any`, and look at its first bytes.
 
     Raises:
         Outside: it is hidden, or has become a link.
         OSError: it is missing, or must not be read.
         FileRefused: it is no media file.
+    """
+    file = open_any(place)
+    try:
+        media_format(file.read(HEAD_BYTES), file.path.name)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def open_any(place: Place) -> MediaFile:
+    """Open what `place` leads to without following any link, whatever it holds.
+
+    Raises:
+        Outside: it is hidden, or has become a link.
+        OSError: it is missing, or must not be read.
+        FileRefused: it is no file, or empty.
     """
     path = place.path
     if not place.parts:
@@ -57,14 +75,7 @@ def open_media(place: Place) -> MediaFile:
             raise Outside
         if not opened.st_size:
             raise FileRefused(f"{display_path(path)} is empty.", code="file_empty")
-        file = MediaFile(path_on_disk(descriptor, path), descriptor)
+        return MediaFile(path_on_disk(descriptor, path), descriptor)
     except BaseException:
         os.close(descriptor)
         raise
-    try:
-        media_format(file.read(HEAD_BYTES), file.path.name)
-        file.seek(0)
-    except BaseException:
-        file.close()
-        raise
-    return file

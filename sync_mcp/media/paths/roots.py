@@ -23,7 +23,7 @@ from sync_mcp.media.paths.inside import (
     visible_names,
 )
 from sync_mcp.media.paths.near import near_folder, near_paths
-from sync_mcp.media.paths.opening import MediaFile, is_at, open_media
+from sync_mcp.media.paths.opening import MediaFile, is_at, open_any, open_media
 from sync_mcp.media.paths.typed import (
     DISPLAY_LIMIT,
     OF_A_CHAT,
@@ -72,8 +72,15 @@ class MediaRoots:
         """Whether there is any folder that may be written to; the disk is not looked at."""
         return bool(self._writable)
 
-    def open(self, path: str) -> MediaFile:
-        """Open a media file, named as users do: absolute, below `~`, relative, quoted, or by a file:// URL.
+    @property
+    def folders(self) -> Sequence[Path]:
+        """Those below which files may be read."""
+        return self._folders
+
+    def open(self, path: str, *, is_media: bool = True) -> MediaFile:
+        """Open a file, named as users do: absolute, below `~`, relative, quoted, or by a file:// URL.
+
+        Its content begins like a format that the API takes, unless `is_media` says that it need not.
 
         Nothing is read of what is not a regular, visible file below an allowed folder.
 
@@ -85,7 +92,8 @@ class MediaRoots:
         text = plain_path(path)
         shown = display_text(text)
         try:
-            return self._open_place(self._place(absolute_path(text), self._folders, network=is_network(text)))
+            place = self._place(absolute_path(text), self._folders, network=is_network(text))
+            return self._open_place(place) if is_media else open_any(place)
         except Outside:
             raise self._elsewhere(text) or FileRefused(
                 f"{shown} is not in a folder that may be read, or is hidden there{self._near_miss(text)} "
