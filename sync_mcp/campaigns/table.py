@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 from sync_mcp.api.formats import kind_of_name
@@ -177,6 +177,12 @@ def cross_voices(clips: Sequence[str], script: str, voices: Sequence[str]) -> li
         else Line(number=number, is_in_file=False, video=clip, script=script, voice=voice)
         for number, (clip, voice) in enumerate(pairs, 1)
     ]
+
+
+def name_of_clips(clips: Sequence[str]) -> str:
+    """Return what a campaign of these clips is called."""
+    more = f" and {len(clips) - 1} more" if len(clips) > 1 else ""
+    return f"{PurePath(clips[0]).name}{more}" if clips else ""
 
 
 def check_number(count: int) -> None:

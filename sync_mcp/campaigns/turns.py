@@ -159,7 +159,7 @@ async def save_row(place: Workplace, campaign: Campaign, row: Row) -> Turn:
         saved = await _save(place, campaign, row, generation)
     except SyncError as error:
         return _after_unsaved(place, row, error)
-    path = _written(saved.path)
+    path = _spell(saved.path)
     if not saved.failures:
         return Turn({"state": "saved", "saved_as": path, "looks": 0, "error": None})
     failed = " and ".join(saved.failures)
@@ -317,7 +317,7 @@ async def _save(place: Workplace, campaign: Campaign, row: Row, generation: Gene
     return saved
 
 
-def _written(path: Path) -> str:
+def _spell(path: Path) -> str:
     """Return a path as the database takes it: letter for letter, where it is a text."""
     return str(path).encode(errors="replace").decode()
 

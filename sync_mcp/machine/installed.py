@@ -52,15 +52,15 @@ def ledger_command(*words: str) -> str:
 
     It names the folder of the ledger where one is in use that a terminal would not look in: see `name_home`.
     """
-    return _typed("ledger", *words)
+    return _spell("ledger", *words)
 
 
 def campaign_command(*words: str) -> str:
     """Return what a user types for a command on campaigns, as `ledger_command` does."""
-    return _typed("campaign", *words)
+    return _spell("campaign", *words)
 
 
-def _typed(*words: str) -> str:
+def _spell(*words: str) -> str:
     command, typed = command_here(), Path(sys.argv[0])
     if command == join_words([sys.argv[0]]) and typed.name != sys.argv[0]:
         command = join_words([str(typed.absolute())])

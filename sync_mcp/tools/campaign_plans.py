@@ -8,7 +8,7 @@ from anyio.to_thread import run_sync
 from sync_mcp.api.uploads import OnProgress
 from sync_mcp.campaigns.campaigns import new_folder
 from sync_mcp.campaigns.plan import Plan
-from sync_mcp.campaigns.table import Table, cross_languages, cross_voices, read_table
+from sync_mcp.campaigns.table import Table, cross_languages, cross_voices, name_of_clips, read_table
 from sync_mcp.errors import FileRefused, InvalidRequestError, UnderWay
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.texts import clean
@@ -36,7 +36,9 @@ async def plan_campaign(context: CallContext, arguments: PlanArguments) -> PlanA
             next_step="Ask the user to set SYNC_MCP_DOWNLOAD_DIR or SYNC_MCP_MEDIA_ROOTS.",
         )
     table, source = await run_sync(_read_rows, arguments, roots)
-    name = clean(arguments.name or source.name, _NAME_LIMIT) or "campaign"
+    clips = arguments.clips
+    usual = source.name if clips is None else name_of_clips(clips)
+    name = clean(arguments.name or usual, _NAME_LIMIT) or "campaign"
     key = ("campaign", hashlib.sha256(arguments.model_dump_json().encode()).hexdigest())
 
     async def plan(_: OnProgress) -> Plan:

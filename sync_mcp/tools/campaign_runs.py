@@ -38,7 +38,7 @@ _ROWS_ASKED = 10
 PATH_LIMIT = 4096
 _ABOUT_LIMIT = 50
 _ERROR_LIMIT = 90
-_MOST_BYTES_OF_ROWS = 800
+_MOST_BYTES = 1_450
 _GOING = ("approved", "waiting")
 _STATES: Mapping[str, Sequence[RowState] | None] = {
     "needs_user": NEEDS_USER,
@@ -207,7 +207,8 @@ async def _tell(context: CallContext, campaigns: Campaigns, campaign: Campaign) 
         spent_usd=float(money.spent),
         held_usd=float(money.held) or None,
         made_by=runner if campaign.state in _GOING else None,
-        folder=clean(campaign.folder, PATH_LIMIT),
+        # The report lies beside the videos.
+        folder=None if is_there else clean(campaign.folder, PATH_LIMIT),
         report_path=clean(str(report), PATH_LIMIT) if is_there else None,
         next_step="",
     )
@@ -225,13 +226,11 @@ def _next_step(progress: Progress, *, is_made: bool, is_here: bool) -> str:
         if not is_made:
             return "Nobody makes it now: start_campaign goes on, and asks nobody again."
         till = " at the time in reason" if campaign.state == "waiting" else ""
-        where = (
-            f"It goes on by itself{till}, while this server runs; for a night the user runs "
-            f"`{campaign_command('run', id)}`."
-            if is_here
-            else f"It goes on by itself{till}, in another process."
-        )
-        return f"{where} get_campaign with wait_seconds 50 waits."
+        where = "while this server runs" if is_here else "in another process"
+        # What runs on a sandbox of the server's own, no command finds.
+        night = f"; for a night the user types `{campaign_command('run', id)}`"
+        night = night if is_here and not campaign.is_sandbox else ""
+        return f"It goes on by itself{till}, {where}{night}. get_campaign with wait_seconds 50 waits."
     retry = f"`{campaign_command('retry', id)}`"
     if campaign.state == "paused":
         approve = campaign_command("approve", id, "--budget-usd", "USD")
@@ -242,14 +241,14 @@ def _next_step(progress: Progress, *, is_made: bool, is_here: bool) -> str:
             "Tell the user the report and which rows have no video; only they have those made again: "
             f"{retry}, then start_campaign. What was charged is paid again."
         )
-    return "All is saved: tell the user the folder and the report."
+    return "All is saved: tell the user where the report lies, with the videos beside it."
 
 
 def _put_rows(answer: CampaignAnswer, rows: Sequence[Row], cursor: str | None) -> None:
     """Put rows into an answer, as many as it has room for, from where the last one ended."""
     after = int(cursor) if cursor and cursor.isdecimal() else 0
     listed: list[CampaignRow] = []
-    size = 0
+    size = len(answer.model_dump_json(exclude_none=True))
     for row in rows:
         if row.number <= after:
             continue
@@ -259,8 +258,8 @@ def _put_rows(answer: CampaignAnswer, rows: Sequence[Row], cursor: str | None) -
             state=row.state,
             error=None if row.error is None else safe(row.error, _ERROR_LIMIT),
         )
-        size += len(told.model_dump_json(exclude_none=True))
-        if listed and (len(listed) == MOST_ROWS_TOLD or size > _MOST_BYTES_OF_ROWS):
+        size += len(told.model_dump_json(exclude_none=True)) + 1
+        if listed and (len(listed) == MOST_ROWS_TOLD or size > _MOST_BYTES):
             answer.next_cursor = str(listed[-1].row)
             break
         listed.append(told)

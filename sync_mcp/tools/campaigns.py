@@ -40,7 +40,7 @@ class PlanArguments(Arguments):
 
 
 class StartArguments(Arguments):
-    campaign_id: str
+    campaign_id: str = Field(description="Of plan_campaign.")
     quote_id: str | None = Field(None, description="From plan_campaign, once the user agrees.")
 
 
@@ -63,7 +63,7 @@ class CampaignRow(BaseModel):
 
 
 class CampaignListRow(BaseModel):
-    campaign_id: str
+    campaign_id: str = Field(description="Of plan_campaign.")
     name: str
     state: str
     rows: int
@@ -95,7 +95,7 @@ class CampaignAnswer(Answer):
 
 
 class PlanAnswer(Answer):
-    campaign_id: str
+    campaign_id: str = Field(description="Of plan_campaign.")
     name: str
     rows: int
     planned_usd: float

@@ -38,7 +38,7 @@ _LARGEST_SET = 4_000
 _LARGEST_LISTING_OF_ALL = 28_000
 _LARGEST_INSTRUCTIONS_OF_ALL = 1_800
 _LARGEST_DEFINITION = 6_000
-_MOST_TOOLS = 29
+_MOST_TOOLS = 32
 _LARGEST_FIRST_TOOLS = 13_000
 """Of the first four tools, in bytes."""
 _FIRST_TOOLS = ("create_generation", "get_generation", "list_generations", "estimate_cost")

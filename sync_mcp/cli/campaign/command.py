@@ -7,7 +7,7 @@ stands against it, 130 interrupted (jobs that run go on).
 import argparse
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from pathlib import Path
 
 import anyio
@@ -18,7 +18,7 @@ from sync_mcp.api.formats import kind_of_name
 from sync_mcp.campaigns.campaigns import Campaigns, new_folder, usual_folder
 from sync_mcp.campaigns.plan import Plan
 from sync_mcp.campaigns.rows import NEEDS_USER, TO_DO, Campaign
-from sync_mcp.campaigns.table import Table, cross_languages, cross_voices
+from sync_mcp.campaigns.table import Table, cross_languages, cross_voices, name_of_clips
 from sync_mcp.campaigns.tables import GOES_ON
 from sync_mcp.cli.campaign.documents import describe, describe_list
 from sync_mcp.cli.campaign.words import (
@@ -308,7 +308,7 @@ async def _make_plan(
             source,
             table=table,
             output=output,
-            name=None if table is None else _name_of(arguments.files),
+            name=None if table is None else name_of_clips(arguments.files),
             model=arguments.model,
             budget_usd=arguments.budget,
             max_usd_per_row=arguments.max_usd_per_row,
@@ -334,11 +334,6 @@ def _read_clips(arguments: argparse.Namespace) -> tuple[str, Table | None]:
     if not arguments.voices:
         stop("--script needs --voice: say who speaks")
     return str(Path.cwd()), Table(cross_voices(clips, str(arguments.script), arguments.voices))
-
-
-def _name_of(clips: Sequence[str]) -> str:
-    more = f" and {len(clips) - 1} more" if len(clips) > 1 else ""
-    return f"{Path(clips[0]).name}{more}"
 
 
 def _with_api(settings: Settings, act: Callable[[Campaigns, AsyncSync], Awaitable[int]]) -> int:
