@@ -27,10 +27,11 @@ from sync_mcp.campaigns.sheets import make_sheets
 from sync_mcp.campaigns.table import Table, read_table
 from sync_mcp.campaigns.tables import Counts
 from sync_mcp.campaigns.turns import Workplace
-from sync_mcp.errors import FileRefused, InternalError, SyncError
+from sync_mcp.errors import FileRefused, InternalError, InvalidRequestError, SyncError
 from sync_mcp.media.inputs import LocalReader
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.payments.guard import Guard
+from sync_mcp.payments.limits import HIGHEST_USD
 from sync_mcp.requests.kept_lists import KeptLists
 from sync_mcp.requests.own_outputs import OwnOutputs
 from sync_mcp.texts import FAULT_LIMIT, clean, safe
@@ -105,10 +106,11 @@ class Campaigns:
             on_progress: is told what is read or priced, how many of how many.
 
         Raises:
-            InvalidRequestError: all that is wrong with the rows, by lines.
+            InvalidRequestError: all that is wrong with the rows, by lines; or an amount is none.
             FileRefused: the file cannot be read, or nothing can be written where the videos are to go.
             SyncError: prices or models cannot be told now.
         """
+        _check_usd(budget_usd=budget_usd, max_usd_per_row=max_usd_per_row)
         path = await do_in_thread(_whole_path, source)
         rows = await do_in_thread(read_table, path) if table is None else table
         folder = await do_in_thread(_folder_for_videos, path, output)
@@ -132,8 +134,10 @@ class Campaigns:
         """Note the user's yes to a plan, with the most that it may cost where they say so.
 
         Raises:
-            InvalidRequestError: there is no such plan, or it is older than an hour.
+            InvalidRequestError: there is no such plan, it is older than an hour, another video has or is to
+                have the name of one of its own, or the amount is none.
         """
+        _check_usd(budget_usd=budget_usd)
         return await do_in_thread(partial(self.book.approve, id, budget_usd=budget_usd))
 
     async def run(
@@ -312,6 +316,23 @@ def _whole_path(path: Path | str) -> Path:
         raise FileRefused(
             f"Nobody knows where {shown} lies.", code="file_not_found", next_step="Give its whole path."
         ) from error
+
+
+def _check_usd(**amounts: object) -> None:
+    """Check that amounts of US dollars are such, where they are given.
+
+    Raises:
+        InvalidRequestError: which one is not.
+    """
+    for name, amount in amounts.items():
+        if amount is None:
+            continue
+        is_amount = isinstance(amount, Decimal) and amount.is_finite() and 0 <= amount <= HIGHEST_USD
+        if not is_amount:
+            raise InvalidRequestError(
+                f"{name} must be a Decimal of US dollars from 0 to {HIGHEST_USD}, such as Decimal('2.50'), "
+                f"and not {clean(repr(amount), _PATH_SHOWN)}."
+            )
 
 
 def _folder_for_videos(source: Path, output: Path | str | None) -> Path:

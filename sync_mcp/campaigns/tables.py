@@ -277,7 +277,7 @@ def _is_within_budget(connection: Connection, campaign: Campaign, row: Row) -> b
     if not count_running(connection, campaign.id) and not _has_paid_rows(connection, campaign):
         reason = (
             f"Its budget of {dollars(budget)} has no room for row {row.number} ({dollars(price)}): "
-            f"{dollars(spent)} is spent and {dollars(held)} held."
+            f"{dollars(spent)} is spent and {dollars(held)} held. A higher one (--budget-usd) goes on."
         )
         change_campaign(connection, campaign, state="paused", reason=reason, resumes_at=None)
     return False

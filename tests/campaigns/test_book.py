@@ -556,7 +556,8 @@ def test_a_budget_pauses_its_campaign_once_nothing_runs_that_may_cost_less(
     campaign = desk.book.get("c-1")
     assert campaign.state == "paused"
     assert campaign.reason == (
-        "Its budget of 1.50 USD has no room for row 2 (1.00 USD): 0.00 USD is spent and 1.00 USD held."
+        "Its budget of 1.50 USD has no room for row 2 (1.00 USD): 0.00 USD is spent and 1.00 USD held. "
+        "A higher one (--budget-usd) goes on."
     )
 
 

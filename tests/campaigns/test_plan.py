@@ -509,6 +509,16 @@ async def test_a_file_or_a_folder_whose_name_is_no_text_is_refused(
         await campaigns.plan(sync, "~nobody-by-that-name/rows.csv")
 
 
+@pytest.mark.parametrize("amount", [Decimal("NaN"), Decimal(-5), Decimal("1e30"), 2.5])
+@pytest.mark.parametrize("name", ["budget_usd", "max_usd_per_row"])
+async def test_an_amount_that_is_none_is_told_before_anything_is_asked(
+    plan: PlanRows, sandbox: Sandbox, name: str, amount: object
+) -> None:
+    [fault] = await faults_of(plan("video,language", "talk.mp4,fr", **{name: amount}))
+    assert fault.startswith(f"{name} must be a Decimal of US dollars from 0 to ")
+    assert sandbox.requests == []
+
+
 @pytest.mark.parametrize("output", ["", "talk.mp4", "talk.mp4/below", "x" * 300, "a\0b"])
 async def test_a_folder_that_cannot_be_is_told_before_anything_is_read_or_asked(
     plan: PlanRows, folder: Path, sandbox: Sandbox, output: str

@@ -19,7 +19,6 @@ from sync_mcp.campaigns.campaigns import Campaigns, new_folder, usual_folder
 from sync_mcp.campaigns.plan import Plan
 from sync_mcp.campaigns.rows import NEEDS_USER, TO_DO, Campaign
 from sync_mcp.campaigns.table import Table, cross_languages, cross_voices, name_of_clips
-from sync_mcp.campaigns.tables import GOES_ON
 from sync_mcp.cli.campaign.documents import describe, describe_list
 from sync_mcp.cli.campaign.words import (
     list_campaigns,
@@ -277,7 +276,7 @@ def _find_others(campaigns: Campaigns, campaign: Campaign) -> list[tuple[Campaig
         for other in book.list_campaigns()
         if other.id != campaign.id
         and (other.account, other.base_url) == (campaign.account, campaign.base_url)
-        and other.state in GOES_ON
+        and other.state in ("approved", "waiting")
     ]
     return [(other, left) for other, left in others if left]
 
