@@ -20,7 +20,7 @@ from sync_mcp.campaigns.book import LEASE_SECONDS, LeaseLost, new_holder
 from sync_mcp.campaigns.rows import Campaign, Row
 from sync_mcp.campaigns.tables import MAKE, SAVE, Step
 from sync_mcp.campaigns.turns import Turn, Workplace, make_row, prepare_row, save_row
-from sync_mcp.errors import LedgerError, SyncError
+from sync_mcp.errors import LedgerError
 from sync_mcp.payments.attempt import Account
 from sync_mcp.texts import FAULT_LIMIT, safe
 
@@ -149,8 +149,11 @@ class Runner:
                 ):
                     if (row.campaign, row.number) not in ready:
                         ready.add((row.campaign, row.number))
-                        with suppress(SyncError):
+                        try:
                             await prepare_row(self._place, campaign, row)
+                        except Exception as error:  # noqa: BLE001 - its turn says what is wrong with it
+                            reason = safe(repr(error), FAULT_LIMIT)
+                            logger.info("row %s of %s is not ready: %s", row.number, campaign.id, reason)
             await anyio.sleep(_AHEAD_SECONDS)
 
     async def _in_book(self, act: Callable[..., str | None], *arguments: str) -> str | None:

@@ -143,6 +143,20 @@ async def test_a_fault_of_this_package_ends_a_run_as_an_error_that_says_what_to_
     assert "it goes on, and pays nothing twice" in raised.value.next_step
 
 
+async def test_what_cannot_be_read_ahead_in_an_unexpected_way_ends_no_run(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("sync_mcp.campaigns.lanes.prepare_row", fail)
+    # A slot that is taken leaves rows to be read ahead.
+    studio.open(slots=1)
+    campaign = await studio.approve(3)
+    await studio.run()
+    assert studio.states(campaign) == ["saved"] * 3
+
+
 async def test_who_listens_and_fails_ends_no_row(studio: Studio) -> None:
     campaign = await studio.approve(2)
 
