@@ -323,7 +323,7 @@ def _add_campaign_commands(campaign: argparse.ArgumentParser) -> None:
     retry.add_argument(
         "rows", nargs="*", type=_number("row", int, 1, 5000), metavar="ROW", help="default: all of them"
     )
-    add_yes(retry, "pay again for what was or may have been charged, without asking")
+    add_yes(retry, "pay what was or may have been charged again, and what has become dearer, without asking")
     add_id(add("report", "write its report anew, and tell where it lies", "c-5f0a91"))
 
 

@@ -17,7 +17,7 @@ from sync_mcp.api.client import AsyncSync
 from sync_mcp.api.formats import kind_of_name
 from sync_mcp.campaigns.campaigns import Campaigns, new_folder, usual_folder
 from sync_mcp.campaigns.plan import Plan
-from sync_mcp.campaigns.rows import NEEDS_USER, TO_DO, Campaign
+from sync_mcp.campaigns.rows import NEEDS_USER, TO_DO, Campaign, Row
 from sync_mcp.campaigns.table import Table, cross_languages, cross_voices, name_of_clips
 from sync_mcp.cli.campaign.documents import describe, describe_list
 from sync_mcp.cli.campaign.words import (
@@ -134,9 +134,14 @@ def _retry(settings: Settings, arguments: argparse.Namespace) -> int:
         rows = campaigns.book.rows(campaign, (*NEEDS_USER, "skipped"))
         chosen = [row for row in rows if not arguments.rows or row.number in arguments.rows]
         again = [row.number for row in chosen if row.state == "charged"]
+        told: list[str] = []
+        if dearer := _with_higher_prices(chosen):
+            told.append(tell_dearer(dearer))
         if again:
             numbers = ", ".join(map(str, again))
-            _agree(arguments, f"Of these, rows {numbers} were or may have been charged: they are paid again.")
+            told.append(f"Of these, rows {numbers} were or may have been charged: they are paid again.")
+        if told:
+            _agree(arguments, "\n".join(told))
         campaign, numbered = campaigns.book.retry(campaign.id, arguments.rows)
     if not numbered:
         show_lines(f"Campaign {campaign.id} has no row that needs a retry.")
@@ -146,6 +151,11 @@ def _retry(settings: Settings, arguments: argparse.Namespace) -> int:
         "is fetched, and all else is made."
     )
     return 0
+
+
+def _with_higher_prices(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that can go at a higher price; to one that is not known now nobody can agree."""
+    return [row for row in rows if row.state == "dearer" and row.dearer_usd is not None]
 
 
 def _report(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -186,7 +196,7 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
             campaign = await campaigns.approve(campaign.id, budget_usd=arguments.budget)
         interrupted = _tell_interrupted(settings, campaign)
         await _have_made(campaigns, sync, campaign, interrupted)
-        dearer = campaigns.book.rows(campaign, ["dearer"])
+        dearer = _with_higher_prices(campaigns.book.rows(campaign))
         if dearer and not arguments.yes and sys.stdin.isatty():
             _show_beside(arguments, tell_dearer(dearer))
             if _is_agreed():

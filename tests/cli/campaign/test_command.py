@@ -253,6 +253,21 @@ def _failing(*, charged: bool) -> Fault:
     return Fault.model_validate({"method": "POST", "path": "/v2/generate", "job": "fail", "charged": charged})
 
 
+def test_a_retry_of_what_has_become_dearer_is_asked_about(run: Run, folder: Path, sandbox: Sandbox) -> None:
+    write_rows(folder, "one", languages=["fr"])
+    dearer: list[dict[str, float]] = [{"estimatedFrameCount": 200, "estimatedGenerationCost": 0.4}]
+    analyze = {"method": "POST", "path": "/v2/analyze/cost", "status": 200, "body": dearer, "times": None}
+    sandbox.add_fault(Fault.model_validate(analyze))
+    done = run("run", "course.csv", "--yes", "--budget-usd", "5")
+    assert (done.returncode, "1 dearer than planned" in done.stdout) == (3, True)
+    done = run("retry", _id_in(done))
+    assert done.returncode == 2
+    assert "1 row costs more than planned, 0.40 USD in place of 0.25 USD" in done.stdout
+    assert run("retry", "course.csv", "--yes").returncode == 0
+    assert run("run", "course.csv", "--yes", "--budget-usd", "5").returncode == 0
+    assert len(sandbox.charges) == 1
+
+
 def test_a_file_that_is_there_and_is_another_s_stops_the_plan_before_anything_is_paid(
     run: Run, folder: Path, sandbox: Sandbox
 ) -> None:
