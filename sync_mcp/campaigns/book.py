@@ -379,11 +379,12 @@ class CampaignBook:
     def find_runner(self, account: str, base_url: str) -> str | None:
         """Return who has an account's rows made now, as people are told it; None where nobody has."""
         now = self.store.now()
-        query = select(RUNNERS.c.place).where(
+        query = select(RUNNERS).where(
             RUNNERS.c.account == account, RUNNERS.c.base_url == base_url, RUNNERS.c.leased_until > now
         )
         with self.store.reading() as connection:
-            return connection.execute(query).scalar()
+            found = connection.execute(query).mappings().first()
+        return None if found is None or _is_gone(found["holder"]) else str(found["place"])
 
     def let_go_runner(self, account: str, base_url: str, holder: str) -> None:
         """Let the next runner begin at once, with what this one's lanes had."""

@@ -45,7 +45,7 @@ ROW_WORDS: Mapping[RowState, str] = {
     "saving": "being fetched",
     "made": "made, to be fetched",
     "running": "being made",
-    "planned": "not begun",
+    "planned": "waiting for a turn",
     "failed": "failed, not charged",
     "charged": "failed, charged or perhaps so",
     "unsaved": "made, and not saved",

@@ -1,6 +1,9 @@
 """The campaigns of a ledger: plans, consent, whose turn it is, and what becomes of rows; real files."""
 
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +21,7 @@ from sync_mcp.campaigns.book import (
     MOST_BEGUN,
     CampaignBook,
     LeaseLost,
+    new_holder,
 )
 from sync_mcp.campaigns.rows import CampaignState, RowState, request_of
 from sync_mcp.campaigns.tables import MAKE, SAVE, next_row_query, sum_paid_query
@@ -466,6 +470,18 @@ def test_a_runner_that_is_not_heard_of_for_half_a_minute_is_taken_over_with_its_
     assert other.hold() is None
     assert other.take().number == before.number
     assert desk.book.note(before, state="made") is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="whether a process is gone is not told on this system")
+def test_who_has_the_account_is_told_as_long_as_its_process_lives(book: CampaignBook) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as other:
+        other.wait()
+    gone = Desk(book, new_holder().replace(f" {os.getpid()} ", f" {other.pid} "))
+    gone.hold()
+    assert book.find_runner(ACCOUNT, BASE_URL) is None
+    here = Desk(book, new_holder())
+    assert here.hold() is None
+    assert book.find_runner(ACCOUNT, BASE_URL) == f"the place of {here.holder}"
 
 
 def test_a_runner_that_has_lost_the_account_takes_no_row(desk: Desk, clock: Clock) -> None:

@@ -177,7 +177,7 @@ def test_the_totals_are_the_rows(tmp_path: Path) -> None:
     page = Page(write(tmp_path, *(row(number + 1, state=state) for number, state in enumerate(states))))
     for told in (
         *("0 Done", "3 Running", "5 Left", "3 Needs you", "1 Skipped"),
-        *("not begun 5", "being made 2", "made, to be fetched 1", "failed, not charged 1"),
+        *("waiting for a turn 5", "being made 2", "made, to be fetched 1", "failed, not charged 1"),
         *("dearer than planned, not sent 2", "skipped: stopped before its turn 1", "all 12"),
     ):
         assert told in page.text

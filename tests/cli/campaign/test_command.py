@@ -185,7 +185,7 @@ def test_a_plan_that_was_agreed_to_is_told_as_that_with_its_own_budget(run: Run)
     id = _id_in(run("plan", "course.csv", "--budget-usd", "0.6"))
     assert run("approve", id, "--yes").returncode == 0
     done = run("plan", "course.csv", "--budget-usd", "5")
-    assert "is approved: 4 not begun." in done.stdout
+    assert "is approved: 4 waiting for a turn." in done.stdout
     assert "Budget: 0.60 USD." in done.stdout
     assert (
         f"`sync-mcp campaign run {id}` goes on with it, with --budget-usd at another budget." in done.stdout
