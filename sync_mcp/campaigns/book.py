@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, insert, or_, select, update
 
 from sync_mcp.campaigns.again import AGAIN, begin_again, key_of, why_not_again
+from sync_mcp.campaigns.report import is_report
 from sync_mcp.campaigns.rows import Campaign, CampaignState, Money, Row, RowState
 from sync_mcp.campaigns.tables import (
     CAMPAIGNS,
@@ -395,8 +396,9 @@ class CampaignBook:
 
 
 def _list_folder(folder: Path) -> set[str]:
+    """Return what a folder holds that is not to be written over; reports of campaigns are."""
     try:
-        return {path.name.casefold() for path in folder.iterdir()}
+        return {path.name.casefold() for path in folder.iterdir() if not is_report(path)}
     except OSError:
         # One that is not there yet has nothing; one that cannot be read says so when it is written to.
         return set()

@@ -349,7 +349,8 @@ def _folder_for_videos(source: Path, output: Path | str | None) -> Path:
             code="file_not_writable",
             next_step="Take another folder (--output), or see that this one may be written to.",
         )
-    return folder
+    # Under each of its names it is one folder.
+    return Path(os.path.realpath(folder))
 
 
 def _fault_of_folder(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What the videos of a campaign are called: after their clips, with what tells each from its like."""
+"""What the files of a campaign are called: its videos after their clips, with what tells each apart."""
 
 import re
 import unicodedata
@@ -10,6 +10,8 @@ from sync_mcp.errors import FileRefused, InvalidRequestError
 from sync_mcp.media.paths.destinations import check_file_name
 from sync_mcp.texts import clean
 
+CSV_NAME = "report.csv"
+HTML_NAME = "report.html"
 _ENDING = ".mp4"
 _STEM_BYTES = 90
 """Of a clip's name and of what is said: with both, take and number a name is one that every disk takes."""

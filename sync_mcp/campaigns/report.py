@@ -7,7 +7,8 @@ from decimal import Decimal
 from pathlib import Path, PurePath
 from typing import Any, cast
 
-from sync_mcp.campaigns.report_page import draw_page
+from sync_mcp.campaigns.outputs import CSV_NAME, HTML_NAME
+from sync_mcp.campaigns.report_page import GENERATOR, draw_page
 from sync_mcp.campaigns.rows import Campaign, Money, Row
 from sync_mcp.errors import FileRefused
 from sync_mcp.media.paths.roots import MediaRoots
@@ -15,12 +16,13 @@ from sync_mcp.media.small_files import replace_file
 from sync_mcp.media.tables import save_table
 from sync_mcp.texts import ID_LIMIT, MESSAGE_LIMIT, clean, safe, visible
 
-CSV_NAME = "report.csv"
-HTML_NAME = "report.html"
 COLUMNS = (
     *("row", "language"),
     *("clip", "take", "generation_id", "status", "estimate_usd", "cost_usd", "output", "error"),
 )
+
+
+_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,18 @@ def write_report(
     roots = MediaRoots([folder], None)
     _write(folder, lambda: save_table(COLUMNS, _lines(rows), report.csv, roots, overwrite=True))
     return report
+
+
+def is_report(path: Path) -> bool:
+    """Return whether a file is the report of a campaign, and may be written anew; blocks."""
+    own = {CSV_NAME: ",".join(COLUMNS), HTML_NAME: f'name="generator" content="{GENERATOR}"'}
+    try:
+        if path.name not in own or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return own[path.name].encode() in file.read(_HEAD_BYTES)
+    except OSError:
+        return False
 
 
 def _write(folder: Path, write: Callable[[], object]) -> None:

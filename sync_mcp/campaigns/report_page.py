@@ -19,6 +19,8 @@ from sync_mcp.payments.limits import dollars, minute
 from sync_mcp.texts import FILE_NAME_LIMIT, ID_LIMIT, MESSAGE_LIMIT, PIECE_LIMIT, WORD_LIMIT, count_of, safe
 
 MOST_NEEDING = 50
+GENERATOR = "sync-mcp campaign"
+"""By which a page is told to be one of ours."""
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -57,6 +59,7 @@ def draw_page(
     yield (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta name="generator" content="{GENERATOR}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{name}: {parts['Done']:,} of {len(rows):,} saved</title>\n"

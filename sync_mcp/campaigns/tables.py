@@ -25,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 
+from sync_mcp.campaigns.outputs import CSV_NAME, HTML_NAME
 from sync_mcp.campaigns.rows import TO_DO, Campaign, CampaignState, Money, Row, RowState, count_usd
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.payments.acts.act import COMPLETED
@@ -198,7 +199,11 @@ def check_free(
         else:
             due[output.casefold()] = digest, id
     folder = clean(campaign.folder, _FOLDER_LIMIT)
-    faults: list[str] = []
+    faults = [
+        f"{name} is in {folder} already, and is no report of a campaign."
+        for name in (CSV_NAME, HTML_NAME)
+        if name in there
+    ]
     in_the_way: set[str] = set()
     for row in rows:
         name = row.output.casefold()

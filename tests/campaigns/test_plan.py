@@ -529,6 +529,20 @@ async def test_a_folder_that_cannot_be_is_told_before_anything_is_read_or_asked(
     assert sandbox.requests == []
 
 
+async def test_a_report_that_is_no_campaign_s_is_not_written_over(
+    plan: PlanRows, campaigns: Campaigns, folder: Path
+) -> None:
+    rows = ("video,language", "talk.mp4,fr")
+    (folder / "report.html").write_text("mine", "utf-8")
+    [fault] = await faults_of(plan(*rows, output=folder))
+    assert fault.startswith("report.html is in ")
+    assert fault.endswith(" already, and is no report of a campaign.")
+    (folder / "report.html").unlink()
+    planned = await plan(*rows, output=folder)
+    await campaigns.report(planned.campaign.id)
+    assert (await campaigns.approve(planned.campaign.id)).state == "approved"
+
+
 # Prices
 
 
@@ -596,6 +610,16 @@ def unpriced(sandbox: Sandbox) -> None:
 
 
 # Kept
+
+
+@pytest.mark.parametrize("name", ["sub/../videos", "link"])
+async def test_a_folder_is_the_same_by_each_of_its_names(plan: PlanRows, folder: Path, name: str) -> None:
+    for made in ("sub", "videos"):
+        (folder / made).mkdir()
+    (folder / "link").symlink_to(folder / "videos", target_is_directory=True)
+    first = await plan("video,language", "talk.mp4,fr", output=folder / "videos")
+    again = await plan("video,language", "talk.mp4,fr", output=folder / name)
+    assert again.campaign.id == first.campaign.id
 
 
 async def test_the_same_plan_again_is_the_one_that_was_kept(plan: PlanRows, campaigns: Campaigns) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import pytest
 
 from sync_mcp.api.models import Json
-from sync_mcp.campaigns.report import Report, write_report
+from sync_mcp.campaigns.report import Report, is_report, write_report
 from sync_mcp.campaigns.rows import Campaign, Money, Row
 from sync_mcp.campaigns.sheets import MOST_SHEETS, make_sheets, sheet_path
 from sync_mcp.errors import FileRefused
@@ -131,6 +131,17 @@ def test_the_table_has_the_columns_of_a_dubbed_folder_behind_row_and_language(tm
             "error": "Too long. Cut it.",
         },
     ]
+
+
+def test_a_report_is_told_from_another_file_by_that_name(tmp_path: Path) -> None:
+    report = write(tmp_path, row())
+    assert is_report(report.csv)
+    assert is_report(report.html)
+    for place in (report.csv, report.html):
+        place.write_text("mine", encoding="utf-8")
+        assert not is_report(place)
+        place.unlink()
+        assert not is_report(place)
 
 
 def test_no_cell_of_the_table_is_a_formula(tmp_path: Path) -> None:
