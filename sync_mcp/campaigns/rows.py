@@ -127,7 +127,7 @@ class Row:
         attempts: how often it was made and failed free.
         begun: how often its runner died while it read the row's files or saved its video, one time after the
             other.
-        looks: how often it was looked for or fetched in vain.
+        looks: how often it was looked for or fetched, or its files were read, in vain.
         is_begun: whether something may have been sent for it of which nothing is noted: then it is not
             skipped, whatever becomes of its campaign.
         not_before: when it may be taken next.

@@ -379,6 +379,9 @@ def _after_error(place: Workplace, campaign: Campaign, row: Row, error: SyncErro
             return Turn({"state": "unknown", "error": told})
         case UnderWay():
             return _again(place, told, _SOON_SECONDS, **in_doubt)
+        case FileRefused(code="file_too_slow") if row.looks < _MOST_LOOKS:
+            # It was fast enough for the plan: by now the machine is busy, or was asleep meanwhile.
+            return _again(place, told, _LATER_SECONDS, looks=row.looks + 1)
         case ConcurrencyLimitError() | RateLimitError():
             return _again(place, told, pause or _SOON_SECONDS)
         case PaymentRequiredError() if error.api_code in _BY_THE_PLAN:

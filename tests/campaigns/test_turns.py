@@ -5,13 +5,15 @@ from contextlib import AbstractContextManager
 from decimal import Decimal
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import anyio
 import pytest
 from sqlalchemy import Connection
 
 from sync_mcp.campaigns.rows import Campaign, Row, RowState
-from sync_mcp.errors import LedgerError
+from sync_mcp.errors import FileRefused, LedgerError
+from sync_mcp.media.inputs import InputFile, LocalReader
 from sync_mcp.payments.acts.act import Job
 from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.guard import Guard
@@ -322,6 +324,28 @@ async def test_what_was_sent_before_a_death_is_fetched_though_its_clip_is_gone_s
     studio.open()
     await studio.run()
     assert (studio.states(campaign), studio.charged) == (["saved"], [PRICE])
+
+
+@pytest.mark.parametrize(("times", "ends"), [(1, "saved"), (9, "refused")])
+async def test_a_clip_that_a_busy_machine_reads_too_slowly_is_read_again_some_times(
+    studio: Studio, clock: Clock, monkeypatch: pytest.MonkeyPatch, times: int, ends: RowState
+) -> None:
+    clip = studio.folder / "clip.mp4"
+    shutil.copy(sample("speaker.mp4"), clip)
+    campaign = await studio.approve([studio.line(1, video=str(clip))])
+    read, left = LocalReader.read, [FileRefused("It was slow.", code="file_too_slow")] * times
+
+    async def read_slowly(reader: LocalReader, *given: Any, **more: Any) -> InputFile:
+        if left:
+            raise left.pop()
+        return await read(reader, *given, **more)
+
+    monkeypatch.setattr(LocalReader, "read", read_slowly)
+    # What is read ahead of a turn does not count.
+    monkeypatch.setattr("sync_mcp.campaigns.lanes._AHEAD", 0)
+    await _pass_time(studio, clock)
+    assert studio.states(campaign) == [ends]
+    assert studio.charged == ([PRICE] if ends == "saved" else [])
 
 
 async def test_a_local_clip_is_uploaded_and_made(studio: Studio) -> None:
