@@ -204,7 +204,7 @@ def check_free(
         for name in (CSV_NAME, HTML_NAME)
         if name in there
     ]
-    in_the_way: set[str] = set()
+    in_the_way: list[str] = []
     for row in rows:
         name = row.output.casefold()
         place = f"row {row.number}" if row.line is None else f"line {row.line}"
@@ -212,17 +212,17 @@ def check_free(
         if name in there and (name, row.digest) not in own:
             faults.append(f"{place}: {row.output} is in {folder} already, and is no video of it.")
         elif digest != row.digest:
-            in_the_way.add(other)
+            in_the_way.append(other)
             faults.append(f"{place}: {row.output} in {folder} is to be another video, of campaign {other}.")
     if faults:
         more = len(faults) - _SHOWN
-        way_on = "Take another folder (--output), or move these away"
+        ways = ["Take another folder (--output)"]
+        if len(faults) > len(in_the_way):
+            ways.append("move away what is there")
         if in_the_way:
-            way_on += (
-                f"; `sync-mcp campaign stop {min(in_the_way)}` ends what another campaign has left to do"
-            )
+            ways.append(f"end what is left of that campaign (`sync-mcp campaign stop {in_the_way[0]}`)")
         raise InvalidRequestError([*faults[:_SHOWN], *([f"and {more} more."] if more > 0 else [])]).advise(
-            next_step=f"{way_on}: nothing was uploaded or paid."
+            next_step=f"{', or '.join(ways)}: nothing was uploaded or paid."
         )
 
 

@@ -146,7 +146,10 @@ def test_a_name_that_another_campaign_s_video_is_to_have_is_no_plan_s(desk: Desk
         planned(desk.book, other, id="c-2", digest="of others")
     [fault] = refused.value.faults
     assert fault == "line 2: CLIP-2.mp4 in /videos/out is to be another video, of campaign c-1."
-    assert "`sync-mcp campaign stop c-1`" in refused.value.next_step
+    assert refused.value.next_step == (
+        "Take another folder (--output), or end what is left of that campaign "
+        "(`sync-mcp campaign stop c-1`): nothing was uploaded or paid."
+    )
     desk.book.stop("c-1")
     assert planned(desk.book, other, id="c-2", digest="of others").state == "planned"
 

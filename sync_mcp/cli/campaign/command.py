@@ -264,7 +264,13 @@ async def _find_or_plan(
                 next_step="Run it with that account's key (SYNC_API_KEY), and the SYNC_BASE_URL of then."
             )
         return campaign
-    made = await _make_plan(campaigns, sync, settings, arguments)
+    try:
+        made = await _make_plan(campaigns, sync, settings, arguments)
+    except InvalidRequestError as error:
+        if not is_of_clips and (known := await run_sync(_find_begun, campaigns, first)):
+            again = f"`sync-mcp campaign run {known.id}` goes on with what was planned of it before."
+            error.advise(next_step=f"{error.next_step} {again}")
+        raise
     if not arguments.json and made.notes:
         show_lines("\n".join(made.notes))
     return made.campaign
@@ -276,6 +282,14 @@ def _is_there(path: str) -> bool:
     except (OSError, ValueError):
         # Such as a name that is too long for any file.
         return False
+
+
+def _find_begun(campaigns: Campaigns, path: str) -> Campaign | None:
+    """Return the newest campaign of a file that goes on, whatever is wrong with that by now."""
+    source = str(Path(path).absolute())
+    going = ("approved", "waiting", "paused", "stopped")
+    known = campaigns.book.list_campaigns()
+    return next((each for each in known if each.source == source and each.state in going), None)
 
 
 def _find_others(campaigns: Campaigns, campaign: Campaign) -> list[tuple[Campaign, int]]:

@@ -253,6 +253,17 @@ def _failing(*, charged: bool) -> Fault:
     return Fault.model_validate({"method": "POST", "path": "/v2/generate", "job": "fail", "charged": charged})
 
 
+def test_where_a_file_is_wrong_by_now_it_is_said_how_what_was_begun_of_it_goes_on(
+    run: Run, folder: Path
+) -> None:
+    id = _id_in(run("plan", "course.csv"))
+    assert run("approve", id, "--yes").returncode == 0
+    (folder / "lessons" / "one.mp4").unlink()
+    done = run("run", "course.csv", "--yes", "--budget-usd", "5")
+    assert done.returncode == 2
+    assert f"`sync-mcp campaign run {id}` goes on with what was planned of it before." in done.stderr
+
+
 def test_a_retry_of_what_has_become_dearer_is_asked_about(run: Run, folder: Path, sandbox: Sandbox) -> None:
     write_rows(folder, "one", languages=["fr"])
     dearer: list[dict[str, float]] = [{"estimatedFrameCount": 200, "estimatedGenerationCost": 0.4}]
