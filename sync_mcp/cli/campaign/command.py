@@ -7,7 +7,7 @@ stands against it, 130 interrupted (jobs that run go on).
 import argparse
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 import anyio
