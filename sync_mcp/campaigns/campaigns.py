@@ -28,6 +28,7 @@ from sync_mcp.campaigns.table import Table, read_table
 from sync_mcp.campaigns.tables import Counts
 from sync_mcp.campaigns.turns import Workplace
 from sync_mcp.errors import FileRefused, InternalError, InvalidRequestError, SyncError
+from sync_mcp.media.decoding.look import look_at_many
 from sync_mcp.media.inputs import LocalReader
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.payments.guard import Guard
@@ -124,8 +125,9 @@ class Campaigns:
             max_usd_per_row=max_usd_per_row,
             on_progress=on_progress,
         )
-        reader = LocalReader(self._roots_of(terms.source, terms.folder), Work(None))
-        plan = await make_plan(self.guard, _Facts(sync), reader, rows, terms)
+        async with look_at_many() as look:
+            reader = LocalReader(self._roots_of(terms.source, terms.folder), Work(None), look)
+            plan = await make_plan(self.guard, _Facts(sync), reader, rows, terms)
         kept = await do_in_thread(self.book.keep, plan.campaign, plan.rows)
         rows = plan.rows if kept.id == plan.campaign.id else await do_in_thread(self.book.rows, kept)
         return Plan(kept, rows, plan.notes)

@@ -17,7 +17,7 @@ from sync_mcp.api.uploads import OnProgress, Transfer, open_file
 from sync_mcp.background.work import Work
 from sync_mcp.errors import APIResponseError, FileRefused, Handle, UnderWay
 from sync_mcp.media.decoding.findings import MediaInfo
-from sync_mcp.media.decoding.look import is_available, look
+from sync_mcp.media.decoding.look import Look, is_available, look
 from sync_mcp.media.links import check_head
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.media.suitability import fault_of_sound
@@ -48,11 +48,12 @@ class InputFile:
 
 
 class LocalReader:
-    """Reads and uploads the local media that may be read."""
+    """Reads and uploads the local media that may be read; `look` looks at them."""
 
-    def __init__(self, roots: MediaRoots, work: Work) -> None:
+    def __init__(self, roots: MediaRoots, work: Work, look: Look = look) -> None:
         self._roots = roots
         self._work = work
+        self._look = look
 
     async def read(
         self,
@@ -76,7 +77,7 @@ class LocalReader:
 
         async def look_at_it(_: OnProgress) -> MediaInfo | None:
             try:
-                return await look(file)
+                return await self._look(file)
             except FileRefused as error:
                 if error.code == "media_worker_failed":
                     # It says nothing about the file.

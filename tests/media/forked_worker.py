@@ -6,6 +6,7 @@ It begins as if it had been started; tests of the worker itself start it.
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
@@ -17,12 +18,17 @@ from tests.serving.stdio.forked import ForkedProcess
 _PIECE_BYTES = 1 << 16
 
 
-async def started(task: str, descriptor: int, seconds: float) -> Process:
-    """Start a worker, as `look` does, on Linux alone."""
-    command = [sys.executable, "-m", look._WORKER, task, str(seconds)]  # pyright: ignore[reportPrivateUsage]
+async def started(program: Sequence[str], stdin: int) -> Process:
+    """Start a worker, or a server that forks them, as `look` does, on Linux alone."""
+    return fork_python(["-m", *program], stdin)
+
+
+def fork_python(arguments: Sequence[str], stdin: int) -> Process:
+    """Start Python in the environment of a worker."""
+    command = [sys.executable, *arguments]
     env = look._environment()  # pyright: ignore[reportPrivateUsage]
-    with open(os.devnull, "wb") as nowhere:  # noqa: ASYNC230, PTH123
-        return _Worker(ForkedProcess(command, env, stdin=descriptor, stderr=nowhere.fileno()))
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        return _Worker(ForkedProcess(command, env, stdin=stdin, stderr=nowhere.fileno()))
 
 
 class _Worker(Process):

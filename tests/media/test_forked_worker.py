@@ -24,7 +24,7 @@ async def test_a_forked_worker_answers_as_one_that_was_started(task: str) -> Non
         command = [sys.executable, "-m", "sync_mcp.media.decoding.worker", task, "60"]
         real = await anyio.run_process(command, stdin=clip, check=False)
     with CLIP.open("rb") as clip, anyio.fail_after(WAIT_SECONDS):
-        process = await started(task, clip.fileno(), 60.0)
+        process = await started(["sync_mcp.media.decoding.worker", task, "60"], clip.fileno())
         assert process.stdout
         answer = b"".join([piece async for piece in process.stdout])
         assert (await process.wait(), answer) == (real.returncode, real.stdout)
@@ -35,7 +35,7 @@ def test_a_forked_worker_has_given_up_the_rights_that_one_has_that_was_started()
     program = (
         "import json, resource\n"
         "from sync_mcp.media.decoding import worker\n"
-        "worker._import_decoders(), worker._give_up_rights(60.0)\n"
+        "worker.import_decoders(), worker._give_up_rights(60.0)\n"
         "limits = 'AS CPU NOFILE FSIZE CORE'.split()\n"
         "print(json.dumps([resource.getrlimit(getattr(resource, f'RLIMIT_{name}')) for name in limits]))\n"
         "try: open('/dev/null')\nexcept OSError as error: print(error.strerror)\n"

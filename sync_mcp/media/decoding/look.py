@@ -8,9 +8,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
@@ -24,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from sync_mcp.api.uploads import open_regular
 from sync_mcp.errors import Code, FileRefused
 from sync_mcp.media.decoding.findings import SHEET_BYTES, ContactSheet, Examination, MediaInfo
+from sync_mcp.media.decoding.fork_servers import ForkServers, can_fork
 from sync_mcp.texts import FILE_NAME_LIMIT, REASON_LIMIT, clean
 
 LOOK_SECONDS = 10.0
@@ -31,6 +33,7 @@ EXAMINE_SECONDS = 20.0
 SHEET_SECONDS = 20.0
 
 _WORKER = "sync_mcp.media.decoding.worker"
+_FORK_SERVER = "sync_mcp.media.decoding.fork_server"
 _READY = b"ready\n"
 _PROCESSES_AT_ONCE = 2
 _ANSWER_BYTES = SHEET_BYTES + 64 * 1024
@@ -56,6 +59,11 @@ _ENVIRONMENT = (
     *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH"),
 )
 
+Look = Callable[[BinaryIO | Path], Coroutine[object, object, MediaInfo]]
+"""What looks at a file as `look` does."""
+_Decode = Callable[[str, int, float], Awaitable[bytes]]
+"""What has a task done with an open file, in so many seconds: it returns what the worker has written."""
+
 T = TypeVar("T")
 _slots: RunVar[anyio.CapacityLimiter] = RunVar("sync_mcp.media.decoding.look")
 
@@ -68,7 +76,12 @@ class _Answer:
 
 def is_available() -> bool:
     """Return whether the extra `sync-mcp[media]` is installed, without importing any of it."""
-    return all(find_spec(name) is not None for name in _EXTRA)
+    return all(map(_is_installed, _EXTRA))
+
+
+@cache
+def _is_installed(name: str) -> bool:
+    return find_spec(name) is not None
 
 
 def require_extra() -> None:
@@ -94,8 +107,24 @@ async def look(file: BinaryIO | Path) -> MediaInfo:
             `media_extra_missing` and `media_worker_failed` where nothing can be decoded on this machine,
             `file_not_found` and `file_not_readable`.
     """
-    answer = await _ask("look", file, LOOK_SECONDS)
-    return _read(MediaInfo, answer.fields)
+    return await _look(file, _output_of_worker)
+
+
+@asynccontextmanager
+async def look_at_many() -> AsyncGenerator[Look]:
+    """Yield what looks at each of many files as `look` does, and sooner: decoders are imported once."""
+    if not can_fork():
+        yield look
+        return
+    servers = ForkServers(lambda channel: _start([_FORK_SERVER], channel))
+
+    async def look_at_one(file: BinaryIO | Path) -> MediaInfo:
+        return await _look(file, partial(servers.decode, most_bytes=_ANSWER_BYTES))
+
+    try:
+        yield look_at_one
+    finally:
+        await servers.end()
 
 
 async def examine(file: BinaryIO | Path) -> Examination:
@@ -104,7 +133,7 @@ async def examine(file: BinaryIO | Path) -> Examination:
     Raises:
         FileRefused: as `look`.
     """
-    answer = await _ask("examine", file, EXAMINE_SECONDS)
+    answer = await _ask("examine", file, EXAMINE_SECONDS, _output_of_worker)
     return _read(Examination, answer.fields)
 
 
@@ -127,17 +156,22 @@ async def small_sheet(file: BinaryIO | Path) -> ContactSheet:
 
 
 async def _sheet(task: str, file: BinaryIO | Path) -> ContactSheet:
-    answer = await _ask(task, file, SHEET_SECONDS)
+    answer = await _ask(task, file, SHEET_SECONDS, _output_of_worker)
     return _read(ContactSheet, {**answer.fields, "jpeg": answer.rest})
 
 
-async def _ask(task: str, file: BinaryIO | Path, seconds: float) -> _Answer:
+async def _look(file: BinaryIO | Path, decode: _Decode) -> MediaInfo:
+    answer = await _ask("look", file, LOOK_SECONDS, decode)
+    return _read(MediaInfo, answer.fields)
+
+
+async def _ask(task: str, file: BinaryIO | Path, seconds: float, decode: _Decode) -> _Answer:
     require_extra()
     name = _name_of(file)
     async with _slot(), _descriptor_of(file) as descriptor:
         try:
             with anyio.fail_after(seconds):
-                output = await _output_of_worker(task, descriptor, seconds)
+                output = await decode(task, descriptor, seconds)
         except TimeoutError:
             raise FileRefused(
                 f"{name} could not be decoded within {seconds:g} seconds.",
@@ -148,15 +182,14 @@ async def _ask(task: str, file: BinaryIO | Path, seconds: float) -> _Answer:
 
 
 async def _output_of_worker(task: str, descriptor: int, seconds: float) -> bytes:
-    """Return what the worker has written when it has ended, however it ended."""
+    """Return what the worker has written when it has ended, however it ended, or when that was too much."""
     async with _worker(task, descriptor, seconds) as process:
         output = b""
         if process.stdout is not None:
             async for piece in process.stdout:
                 output += piece
                 if len(output) > _ANSWER_BYTES:
-                    # Whoever says so much is not the worker any more.
-                    return _READY
+                    return output
         await process.wait()
         return output
 
@@ -165,7 +198,7 @@ async def _output_of_worker(task: str, descriptor: int, seconds: float) -> bytes
 async def _worker(task: str, descriptor: int, seconds: float) -> AsyncGenerator[Process]:
     # Cancelled half way, starting would leave a process that nobody knows of.
     with anyio.CancelScope(shield=True) as scope:
-        process = await _start(task, descriptor, seconds)
+        process = await _start([_WORKER, task, str(seconds)], descriptor)
         scope.shield = False
         try:
             yield process
@@ -177,15 +210,15 @@ async def _worker(task: str, descriptor: int, seconds: float) -> AsyncGenerator[
             await process.aclose()
 
 
-async def _start(task: str, descriptor: int, seconds: float) -> Process:
+async def _start(program: Sequence[str], stdin: int) -> Process:
     if not sys.executable:
         raise _no_worker("this program has no Python to start it with")
     # Not from the current folder, which may be anybody's; by the paths of this process instead.
-    command = [sys.executable, "-P", "-m", _WORKER, task, str(seconds)]
+    command = [sys.executable, "-P", "-m", *program]
     try:
         return await anyio.open_process(
             command,
-            stdin=descriptor,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=_environment(),
@@ -205,6 +238,9 @@ def _environment() -> dict[str, str]:
 def _read_answer(output: bytes, name: str) -> _Answer:
     if not output.startswith(_READY):
         raise _no_worker(f"{sys.executable} does not run it")
+    if len(output) > _ANSWER_BYTES:
+        # Whoever says so much is not the worker any more.
+        output = _READY
     line, _, rest = output.removeprefix(_READY).partition(b"\n")
     try:
         answer: object = json.loads(line)
@@ -229,9 +265,14 @@ def _refusal(message: str, why: str = "") -> FileRefused:
 
 def _read(kind: type[T], fields: Mapping[str, object]) -> T:
     try:
-        return TypeAdapter(kind).validate_python(fields)
+        return _reader_of(kind).validate_python(fields)
     except ValidationError as error:
         raise _no_worker("its answer cannot be read") from error
+
+
+@cache
+def _reader_of(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
 
 
 def _no_worker(why: str) -> FileRefused:

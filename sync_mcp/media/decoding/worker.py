@@ -2,7 +2,8 @@
 
 It runs apart from the server because decoders are large and files may be hostile. Once it has imported what
 it needs, it gives up whatever decoding can do without: opening files and connections, writing files, memory
-and time beyond a limit. (Windows has the limit of time alone, which the parent keeps.)
+and time beyond a limit. (Windows has the limit of time alone, which the parent keeps.) Where many files are
+looked at, `fork_server` forks it for each, and has imported the decoders once.
 
 Standard output is a line `ready`, a line of JSON (`result` or `error`), and after it what is no JSON: a JPEG.
 """
@@ -77,10 +78,20 @@ TASKS: dict[str, Callable[[BinaryIO, float], _Answer]] = {
 
 def main() -> None:
     """Do the task that the command line names."""
-    task, seconds = TASKS[sys.argv[1]], float(sys.argv[2])
-    deadline = time.monotonic() + seconds * _TIME_SHARE
-    answers = sys.stdout.buffer
-    _import_decoders()
+    task, seconds = sys.argv[1], float(sys.argv[2])
+    deadline = find_deadline(seconds)
+    import_decoders()
+    do_task(task, seconds, deadline)
+
+
+def find_deadline(seconds: float) -> float:
+    """Return until when decoding may take that begins now, on the clock of `time.monotonic()`."""
+    return time.monotonic() + seconds * _TIME_SHARE
+
+
+def do_task(name: str, seconds: float, deadline: float) -> None:
+    """Do a task with the file that is open on 0, once this process has given up its rights; answer on 1."""
+    task, answers = TASKS[name], sys.stdout.buffer
     _give_up_rights(seconds)
     answers.write(READY)
     answers.flush()
@@ -97,7 +108,7 @@ def main() -> None:
     answers.flush()
 
 
-def _import_decoders() -> None:
+def import_decoders() -> None:
     """Import all that is imported on first use: later no file can be opened."""
     for module in pkgutil.walk_packages(av.__path__, "av."):
         # Its command line, and downloads of sample files.

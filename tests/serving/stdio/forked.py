@@ -38,7 +38,7 @@ _MESSAGE_BYTES = 1 << 16
 _STREAMS = (0, 1, 2)
 CLOSED = -1
 """In the place of a descriptor: the stream is closed."""
-_PROGRAMS = ("sync_mcp.__main__", "sync_mcp.media.decoding.worker")
+_PROGRAMS = ("sync_mcp.__main__", "sync_mcp.media.decoding.worker", "sync_mcp.media.decoding.fork_server")
 
 
 def run_forked(
