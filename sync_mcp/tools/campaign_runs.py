@@ -38,7 +38,7 @@ _ROWS_ASKED = 10
 PATH_LIMIT = 4096
 _ABOUT_LIMIT = 50
 _ERROR_LIMIT = 90
-_MOST_BYTES = 1_450
+_MOST_BYTES = 1_400
 _GOING = ("approved", "waiting")
 _STATES: Mapping[str, Sequence[RowState] | None] = {
     "needs_user": NEEDS_USER,

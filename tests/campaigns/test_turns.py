@@ -326,6 +326,10 @@ async def test_what_was_sent_before_a_death_is_fetched_though_its_clip_is_gone_s
     assert (studio.states(campaign), studio.charged) == (["saved"], [PRICE])
 
 
+async def _do_nothing(*_: object) -> None:
+    pass
+
+
 @pytest.mark.parametrize(("times", "ends"), [(1, "saved"), (9, "refused")])
 async def test_a_clip_that_a_busy_machine_reads_too_slowly_is_read_again_some_times(
     studio: Studio, clock: Clock, monkeypatch: pytest.MonkeyPatch, times: int, ends: RowState
@@ -342,7 +346,7 @@ async def test_a_clip_that_a_busy_machine_reads_too_slowly_is_read_again_some_ti
 
     monkeypatch.setattr(LocalReader, "read", read_slowly)
     # What is read ahead of a turn does not count.
-    monkeypatch.setattr("sync_mcp.campaigns.lanes._AHEAD", 0)
+    monkeypatch.setattr("sync_mcp.campaigns.lanes.prepare_row", _do_nothing)
     await _pass_time(studio, clock)
     assert studio.states(campaign) == [ends]
     assert studio.charged == ([PRICE] if ends == "saved" else [])

@@ -11,6 +11,7 @@ PAGES = [
         for name in (
             "hosts",
             "tools",
+            "toolsets",
             "settings",
             "money",
             "files",

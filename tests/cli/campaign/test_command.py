@@ -149,8 +149,10 @@ def test_where_a_document_is_asked_for_a_question_does_not_stand_before_it(run: 
 
 
 def test_a_report_that_cannot_be_written_hides_nothing_of_what_was_made(run: Run, folder: Path) -> None:
+    id = _id_in(run("plan", "course.csv"))
+    assert run("approve", id, "--yes").returncode == 0
     (folder / "course-videos" / "report.html" / "in the way").mkdir(parents=True)
-    done = run("run", "course.csv", "--yes", "--budget-usd", "5", "--json")
+    done = run("run", id, "--yes", "--budget-usd", "5", "--json")
     assert done.returncode == 0, done.stderr
     assert {row["state"] for row in json.loads(done.stdout)["rows"]} == {"saved"}
     assert "sync-mcp: report.html " in done.stderr
