@@ -53,7 +53,7 @@ package: $(READY) $(PACKER)/.ready ## Build the wheel, the sdist, the bundle and
 bench: $(READY) ## Measure start, calls, sizes and memory, as ratios to a bare server of the SDK
 	@$(BIN)/python -m tests.bench
 
-campaign: $(READY) ## Dub 60 clips into 3 languages by runners that are killed and stopped: each row is paid and saved once
+campaign: $(READY) ## Dub 60 clips into 3 languages by runners that are killed and stopped: each row is paid and saved once; plan 5,000
 	@$(BIN)/python -m tests.campaigns.trial
 
 torture: $(READY) ## Kill servers while they pay: nothing lost, doubled, unasked or over budget (CREATES=2000, SEED=4)

@@ -71,18 +71,19 @@ def _fill(ledger: Ledger) -> None:
         now=time.time(),
     )
     ledger.close()
-    _multiply(ledger.file.path)
+    multiply_entries(ledger.file.path, ENTRIES)
 
 
-def _multiply(path: Path) -> None:
+def multiply_entries(path: Path, number: int) -> None:
+    """Make as many entries of the first one, over a day, as if the program had made them."""
     with closing(sqlite3.connect(path)) as file, file:
         columns = [row[1] for row in file.execute("PRAGMA table_info(entries)") if row[1] != "id"]
         values = {name: name for name in columns}
         values |= {name: f"{name} || '-' || number" for name in _OWN}
-        values |= {name: f"{name} - {_DAY_SECONDS / ENTRIES} * number" for name in _TIMES}
+        values |= {name: f"{name} - {_DAY_SECONDS / number} * number" for name in _TIMES}
         file.execute(
             f"""WITH RECURSIVE numbers(number) AS (
-                SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < {ENTRIES - 1}
+                SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < {number - 1}
             ) INSERT INTO entries ({", ".join(values)})
             SELECT {", ".join(values.values())} FROM entries, numbers WHERE id = 1"""
         )

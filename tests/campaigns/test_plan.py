@@ -2,12 +2,13 @@
 
 import json
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio.abc import Process
 from pydantic import JsonValue
 
 from sync_mcp import AsyncSync, Guard, Ledger, Limits
@@ -22,6 +23,8 @@ from sync_mcp.errors import (
     InvalidRequestError,
     ServerError,
 )
+from sync_mcp.media.decoding import look
+from sync_mcp.media.decoding.fork_servers import can_fork
 from sync_mcp.media.inputs import InputFile, LocalReader
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.media.samples import sample
@@ -234,6 +237,28 @@ async def test_each_local_file_is_read_once_however_many_rows_use_it(
     assert {name: len(found) for name, found in reads.items()} == {"talk.mp4": 1, "voice.wav": 1}
     # A plan of thousands keeps none of them open.
     assert all(media.file.closed for found in reads.values() for media in found)
+
+
+@pytest.mark.skipif(not can_fork(), reason="nothing is forked on this system")
+async def test_many_files_are_looked_at_by_two_servers_which_end_with_the_plan(
+    plan: PlanRows, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, begun = look._start, list[tuple[Sequence[str], Process]]()  # pyright: ignore[reportPrivateUsage]
+
+    async def start(program: Sequence[str], stdin: int) -> Process:
+        begun.append((program, await begin(program, stdin)))
+        return begun[-1][1]
+
+    monkeypatch.setattr(look, "_start", start)
+    for number in range(4):
+        with (folder / f"clip-{number}.mp4").open("wb") as clip:
+            clip.write((folder / "talk.mp4").read_bytes() + b"\0\0\0\x09free%d" % number)
+
+    planned = await plan("video,language", *(f"clip-{number}.mp4,fr" for number in range(4)))
+
+    assert len(planned.rows) == 4
+    assert {tuple(program) for program, _ in begun} == {("sync_mcp.media.decoding.fork_server",)}
+    assert [process.returncode for _, process in begun] in ([0], [0, 0])
 
 
 async def test_progress_is_told_of_files_and_of_prices(plan: PlanRows) -> None:
