@@ -20,7 +20,8 @@ from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.uploads import OnProgress, Transfer
 from sync_mcp.campaigns.drafts import Draft, draft_line, find_odd_texts
 from sync_mcp.campaigns.faults import Faults
-from sync_mcp.campaigns.outputs import Names, invent_output, name_output
+from sync_mcp.campaigns.outputs import name_output
+from sync_mcp.campaigns.priced import Priced, make_rows, note_unpriced
 from sync_mcp.campaigns.rows import Campaign, Row, count_usd
 from sync_mcp.campaigns.table import Line, Table, check_number
 from sync_mcp.errors import (
@@ -38,14 +39,13 @@ from sync_mcp.payments.canonical import sha256_of
 from sync_mcp.payments.files import by_content
 from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.intention import Intention
-from sync_mcp.payments.limits import dollars
 from sync_mcp.payments.price import Price
 from sync_mcp.requests.account_facts import AccountFacts
 from sync_mcp.requests.input_files import InputFiles, find_gone_links, measure, put_files
 from sync_mcp.requests.lookups import TELL_VOICES, match_voices
 from sync_mcp.requests.model_purposes import MODEL_PURPOSES
 from sync_mcp.requests.wanted import make_request
-from sync_mcp.texts import clean, count_of
+from sync_mcp.texts import clean
 
 _FILES_AT_ONCE = 4
 _PRICES_AT_ONCE = 8
@@ -53,7 +53,6 @@ _PAUSE_SECONDS = 1.0
 _MOST_PAUSES = 60
 _LOOK_SECONDS = 20.0
 _NAME_LIMIT = 80
-_NOTES = 5
 _ASKING: RequestOptions = {"timeout_in_seconds": 60.0, "max_retries": 4}
 _GIVE_MOST = "Say what such a row may cost: max_usd_per_row (--max-usd-per-row)."
 
@@ -106,19 +105,6 @@ class Terms:
             self.on_progress(what, done, of)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Priced:
-    """What a line comes to, before its video has a name."""
-
-    line: Line
-    output: str | None
-    about: str
-    language: str
-    request: Json
-    digest: str
-    price_usd: Decimal | None
-
-
 async def make_plan(
     guard: Guard, facts: AccountFacts, reader: LocalReader, table: Table, terms: Terms
 ) -> Plan:
@@ -141,10 +127,10 @@ async def make_plan(
     planner = _Planner(guard, facts, reader, terms, faults)
     priced = await planner.price(table.lines)
     id = f"c-{token_hex(3)}"
-    rows, notes = _make_rows(id, priced, faults)
+    rows, notes = make_rows(id, priced, faults)
     faults.check()
     account = planner.check_is_told()
-    notes += _note_unpriced(rows, terms.max_usd_per_row)
+    notes += note_unpriced(rows, terms.max_usd_per_row)
     # Two rows with one digest are one job.
     prices = {row.digest: count_usd(row.price_usd, terms.max_usd_per_row) for row in rows}
     campaign = Campaign(
@@ -217,11 +203,11 @@ class _Planner:
         assert self._account is not None
         return self._account
 
-    async def price(self, lines: Sequence[Line]) -> list[_Priced]:
+    async def price(self, lines: Sequence[Line]) -> list[Priced]:
         """Return what each line comes to that is right, in their order."""
         await self._ask_lists(lines)
         await self._read_files(lines)
-        found: dict[int, _Priced] = {}
+        found: dict[int, Priced] = {}
         done = 0
 
         async def price_one(item: tuple[int, Line]) -> None:
@@ -277,7 +263,7 @@ class _Planner:
 
         await _do_each(wanted, read, at_once=_FILES_AT_ONCE)
 
-    async def _price_line(self, line: Line, wrong: list[str]) -> _Priced | None:
+    async def _price_line(self, line: Line, wrong: list[str]) -> Priced | None:
         """Return what a line comes to, or None; where that is the line's own fault, `wrong` says why."""
         wrong += find_odd_texts(line)
         if wrong:
@@ -336,7 +322,7 @@ class _Planner:
         media: Mapping[int, InputFile],
         output: str | None,
         wrong: list[str],
-    ) -> _Priced:
+    ) -> Priced:
         """Return what a request comes to; `wrong` says what is found to be wrong with it on the way.
 
         Raises:
@@ -360,7 +346,7 @@ class _Planner:
             why = f": {draft.tell(price.note)}" if price.note else ""
             wrong.append(f"its price is not known{why}. {_GIVE_MOST}")
         intention = Intention(act, self._account.name, self._account.base_url, draft.line.take)
-        return _Priced(
+        return Priced(
             line=draft.line,
             output=output,
             about=intention.about,
@@ -416,57 +402,6 @@ def _no_progress(_: str) -> OnProgress:
         pass
 
     return ignore
-
-
-def _make_rows(id: str, priced: Sequence[_Priced], faults: Faults) -> tuple[list[Row], list[str]]:
-    """Return the rows, and which lines are one; a line that asks for what an earlier one does is none."""
-    names = Names(each.output for each in priced if each.output is not None)
-    rows: list[Row] = []
-    firsts: dict[str, _Priced] = {}
-    takers: dict[str, _Priced] = {}
-    notes: list[str] = []
-    for each in priced:
-        line = each.line
-        first = firsts.setdefault(each.digest, each)
-        output = each.output
-        taker = None if output is None else takers.setdefault(output.casefold(), each)
-        if taker is not None and taker.digest != each.digest:
-            faults.add(line, f"output {output} is that of {taker.line.place} too: give each its own.")
-            continue
-        if first is not each:
-            is_again = output is None or taker is not each
-            end = "it is made once." if is_again else "it is made once, and saved under both names."
-            notes.append(f"{line.place.capitalize()} asks for the video of {first.line.place}: {end}")
-            if is_again:
-                continue
-        rows.append(
-            Row(
-                campaign=id,
-                number=len(rows) + 1,
-                line=line.number if line.is_in_file else None,
-                about=each.about,
-                language=each.language,
-                request=each.request,
-                digest=each.digest,
-                take=line.take,
-                price_usd=each.price_usd,
-                output=output or names.find_free(invent_output(line, each.language)),
-            )
-        )
-    if len(notes) > _NOTES:
-        notes[_NOTES - 1 :] = [f"So it is with {len(notes) - _NOTES + 1} more."]
-    return rows, notes
-
-
-def _note_unpriced(rows: Sequence[Row], most_usd: Decimal | None) -> list[str]:
-    unpriced = sum(row.price_usd is None for row in rows)
-    if not unpriced or most_usd is None:
-        return []
-    counts = "counts" if unpriced == 1 else "each count"
-    return [
-        f"{count_of(unpriced, 'row')} without a known price {counts} {dollars(most_usd)}: what is to be paid "
-        "is known once it is made."
-    ]
 
 
 def _keep(draft: Draft, request: GenerationRequest, media: Mapping[int, InputFile]) -> Json:

@@ -1,0 +1,80 @@
+"""The rows of a plan: made of what its lines come to, each under a name of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sync_mcp.api.models import Json
+from sync_mcp.campaigns.faults import Faults
+from sync_mcp.campaigns.outputs import Names, invent_output
+from sync_mcp.campaigns.rows import Row
+from sync_mcp.campaigns.table import Line
+from sync_mcp.payments.limits import dollars
+from sync_mcp.texts import count_of
+
+_NOTES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Priced:
+    """What a line comes to, before its video has a name."""
+
+    line: Line
+    output: str | None
+    about: str
+    language: str
+    request: Json
+    digest: str
+    price_usd: Decimal | None
+
+
+def make_rows(id: str, priced: Sequence[Priced], faults: Faults) -> tuple[list[Row], list[str]]:
+    """Return the rows, and which lines are one; a line that asks for what an earlier one does is none."""
+    names = Names(each.output for each in priced if each.output is not None)
+    rows: list[Row] = []
+    firsts: dict[str, Priced] = {}
+    takers: dict[str, Priced] = {}
+    notes: list[str] = []
+    for each in priced:
+        line = each.line
+        first = firsts.setdefault(each.digest, each)
+        output = each.output
+        taker = None if output is None else takers.setdefault(output.casefold(), each)
+        if taker is not None and taker.digest != each.digest:
+            faults.add(line, f"output {output} is that of {taker.line.place} too: give each its own.")
+            continue
+        if first is not each:
+            is_again = output is None or taker is not each
+            end = "it is made once." if is_again else "it is made once, and saved under both names."
+            notes.append(f"{line.place.capitalize()} asks for the video of {first.line.place}: {end}")
+            if is_again:
+                continue
+        rows.append(
+            Row(
+                campaign=id,
+                number=len(rows) + 1,
+                line=line.number if line.is_in_file else None,
+                about=each.about,
+                language=each.language,
+                request=each.request,
+                digest=each.digest,
+                take=line.take,
+                price_usd=each.price_usd,
+                output=output or names.find_free(invent_output(line, each.language)),
+            )
+        )
+    if len(notes) > _NOTES:
+        notes[_NOTES - 1 :] = [f"So it is with {len(notes) - _NOTES + 1} more."]
+    return rows, notes
+
+
+def note_unpriced(rows: Sequence[Row], most_usd: Decimal | None) -> list[str]:
+    """Return what is to be known of rows whose prices nobody can tell, each of which counts `most_usd`."""
+    unpriced = sum(row.price_usd is None for row in rows)
+    if not unpriced or most_usd is None:
+        return []
+    counts = "counts" if unpriced == 1 else "each count"
+    return [
+        f"{count_of(unpriced, 'row')} without a known price {counts} {dollars(most_usd)}: what is to be paid "
+        "is known once it is made."
+    ]
