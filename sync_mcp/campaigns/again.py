@@ -22,9 +22,16 @@ def why_not_again(row: Row | None) -> str | None:
     """Return why a row is not to be made or fetched again; None where it is."""
     if row is None:
         return "there is none"
+    if not has_request(row):
+        return "it cannot be made: correct its line and plan again"
     if row.state == "saved":
         return None if is_gone(row) else "it is saved, and its video is there"
     return None if row.state in AGAIN else f"it is {row.state}"
+
+
+def has_request(row: Row) -> bool:
+    """Return whether there is something to be made, and not only what is wrong with a line."""
+    return bool(cast(Mapping[str, Any], row.request)["body"])
 
 
 def is_gone(row: Row) -> bool:
@@ -32,14 +39,19 @@ def is_gone(row: Row) -> bool:
     return row.state == "saved" and not os.path.lexists(row.saved_as or "")
 
 
-def begin_again(campaign: Campaign, row: Row, next_take: int) -> Mapping[str, Any]:
-    """Return what is written into a row that the user has made after all."""
+def begin_again(campaign: Campaign, row: Row, next_take: int, *, is_left: bool = False) -> Mapping[str, Any]:
+    """Return what is written into a row that the user has made after all.
+
+    `is_left` is whether its file was there before, and is of another request.
+    """
     match row.state:
         case "charged":
             act = GenerationAct.of(request_of(row))
             digest = Intention(act, campaign.account, campaign.base_url, next_take).digest
             again = {"take": next_take, "digest": digest, "generation_id": None, "is_begun": False}
             return {"state": "planned", **again}
+        case "saved" if is_left:
+            return {"state": "planned", "generation_id": None, "is_begun": False, "saved_as": None}
         case "unsaved" | "saved":
             return {"state": "made", "saved_as": None}
         case "unknown" | "stuck":

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, insert, or_, select, update
 
-from sync_mcp.campaigns.again import AGAIN, begin_again, key_of, why_not_again
+from sync_mcp.campaigns.again import AGAIN, begin_again, has_request, key_of, why_not_again
 from sync_mcp.campaigns.report import is_report
 from sync_mcp.campaigns.rows import Campaign, CampaignState, Money, Row, RowState
 from sync_mcp.campaigns.tables import (
@@ -35,9 +35,11 @@ from sync_mcp.campaigns.tables import (
     count_running,
     end_if_done,
     find_campaigns,
+    find_left,
     find_rows,
     get_campaign,
     has_rows_left,
+    leave_taken,
     next_row,
     place_anew,
     sum_money,
@@ -70,17 +72,16 @@ class CampaignBook:
 
     # Plans
 
-    def keep(self, campaign: Campaign, rows: Sequence[Row]) -> Campaign:
+    def keep(self, campaign: Campaign, rows: Sequence[Row], *, keep_going: bool = False) -> Campaign:
         """Write a plan down, whole; return it, or the one that is the same.
 
         Of that one it is said anew where its rows and their clips lie, and as long as nobody has agreed to it
-        what may be spent.
+        what may be spent. With `keep_going` a row whose file is there already is left as that is.
 
         Raises:
             InvalidRequestError: a file that a new plan would write is there, or is to be another campaign's.
         """
         there = _list_folder(Path(campaign.folder))
-        written = [{name: value for name, value in asdict(row).items() if name != "cost_usd"} for row in rows]
         same = (
             CAMPAIGNS.c.account == campaign.account,
             CAMPAIGNS.c.base_url == campaign.base_url,
@@ -93,9 +94,12 @@ class CampaignBook:
                 # Its prices are those of now.
                 said = _SAID_ANEW if known.state == "planned" else ("source",)
                 return change_campaign(connection, known, **{name: getattr(campaign, name) for name in said})
-            check_free(connection, campaign, rows, there)
+            if keep_going:
+                rows = leave_taken(connection, campaign, rows, there)
+            else:
+                check_free(connection, campaign, rows, there)
             connection.execute(insert(CAMPAIGNS), asdict(campaign))
-            connection.execute(insert(ROWS), written)
+            connection.execute(insert(ROWS), [_without_cost(row) for row in rows])
         return campaign
 
     def get(self, named: str) -> Campaign:
@@ -248,7 +252,10 @@ class CampaignBook:
                 raise InvalidRequestError(faults).advise(
                     next_step=f"`sync-mcp campaign show {campaign.id}` lists those that need you."
                 )
-            chosen = wanted or [number for number, row in rows.items() if row.state in AGAIN]
+            chosen = wanted or [
+                number for number, row in rows.items() if row.state in AGAIN and has_request(row)
+            ]
+            left = find_left(connection, campaign)
             takes: dict[str, int] = {}
             for row in rows.values():
                 key = key_of(row)
@@ -257,7 +264,8 @@ class CampaignBook:
             for number in chosen:
                 row = rows[number]
                 new = {"attempts": 0, "begun": 0, "looks": 0, "not_before": 0.0, "changed_at": now}
-                new |= begin_again(campaign, row, takes.get(key_of(row), row.take) + 1)
+                next_take = takes.get(key_of(row), row.take) + 1
+                new |= begin_again(campaign, row, next_take, is_left=number in left)
                 change_row(connection, row, new)
             if chosen:
                 state: CampaignState = "planned" if campaign.approved_at is None else "approved"
@@ -395,13 +403,18 @@ class CampaignBook:
             connection.execute(update(RUNNERS).where(*key).values(leased_until=0.0, holder=""))
 
 
-def _list_folder(folder: Path) -> set[str]:
-    """Return what a folder holds that is not to be written over; reports of campaigns are."""
+def _list_folder(folder: Path) -> dict[str, str]:
+    """Return what a folder holds by folded names, but for reports: those are written anew."""
     try:
-        return {path.name.casefold() for path in folder.iterdir() if not is_report(path)}
+        return {path.name.casefold(): path.name for path in folder.iterdir() if not is_report(path)}
     except OSError:
         # One that is not there yet has nothing; one that cannot be read says so when it is written to.
-        return set()
+        return {}
+
+
+def _without_cost(row: Row) -> dict[str, Any]:
+    """Return what of a row stands in its table: what it did cost is the ledger's."""
+    return {name: value for name, value in asdict(row).items() if name != "cost_usd"}
 
 
 def new_holder() -> str:

@@ -88,6 +88,7 @@ class Campaigns:
         budget_usd: Decimal | None = None,
         max_usd_per_row: Decimal | None = None,
         reads_beside: bool = True,
+        keep_going: bool = False,
         on_progress: Callable[[str, int, int], None] | None = None,
     ) -> Plan:
         """Plan a campaign and keep the plan; nothing is uploaded, made or paid.
@@ -104,10 +105,14 @@ class Campaigns:
             budget_usd: the most that all of it may cost.
             max_usd_per_row: what a row counts whose price nobody can tell.
             reads_beside: whether files beside `source` may be read too: whoever names it is the user.
+            keep_going: have planned what can be: what is wrong with a row makes it a `refused` one that says
+                so, and one whose file is there already is left as that is, whatever it is of. Otherwise each
+                of them stops the plan.
             on_progress: is told what is read or priced, how many of how many.
 
         Raises:
-            InvalidRequestError: all that is wrong with the rows, by lines; or an amount is none.
+            InvalidRequestError: all that is wrong with the rows, by lines; with `keep_going` what is wrong
+                with the file alone. Or an amount is none.
             FileRefused: the file cannot be read, or nothing can be written where the videos are to go.
             SyncError: prices or models cannot be told now.
         """
@@ -123,14 +128,18 @@ class Campaigns:
             model=model,
             budget_usd=budget_usd,
             max_usd_per_row=max_usd_per_row,
+            keep_going=keep_going,
             on_progress=on_progress,
         )
         async with look_at_many() as look:
             reader = LocalReader(self._roots_of(terms.source, terms.folder), Work(None), look)
             plan = await make_plan(self.guard, _Facts(sync), reader, rows, terms)
-        kept = await do_in_thread(self.book.keep, plan.campaign, plan.rows)
-        rows = plan.rows if kept.id == plan.campaign.id else await do_in_thread(self.book.rows, kept)
-        return Plan(kept, rows, plan.notes)
+        keep = partial(self.book.keep, plan.campaign, plan.rows, keep_going=keep_going)
+        kept = await do_in_thread(keep)
+        is_as_planned = kept.id == plan.campaign.id and not keep_going
+        return Plan(
+            kept, plan.rows if is_as_planned else await do_in_thread(self.book.rows, kept), plan.notes
+        )
 
     async def approve(self, id: str, *, budget_usd: Decimal | None = None) -> Campaign:
         """Note the user's yes to a plan, with the most that it may cost where they say so.

@@ -15,10 +15,17 @@ class Faults:
 
     def __init__(self, told: Sequence[str] = ()) -> None:
         self._told = list(told)
+        self._of_lines: dict[int, list[str]] = {}
 
     def add(self, line: Line, fault: str) -> None:
         """Note what is wrong with a line."""
-        self._told.append(f"{line.place}: {safe(fault, MESSAGE_LIMIT)}")
+        shown = safe(fault, MESSAGE_LIMIT)
+        self._told.append(f"{line.place}: {shown}")
+        self._of_lines.setdefault(line.number, []).append(shown)
+
+    def list_of(self, line: Line) -> Sequence[str]:
+        """Return what was noted of a line."""
+        return self._of_lines.get(line.number, ())
 
     def check(self) -> None:
         """Raise where there is any.

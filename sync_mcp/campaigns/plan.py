@@ -21,7 +21,7 @@ from sync_mcp.api.uploads import OnProgress, Transfer
 from sync_mcp.campaigns.drafts import Draft, draft_line, find_odd_texts
 from sync_mcp.campaigns.faults import Faults
 from sync_mcp.campaigns.outputs import name_output
-from sync_mcp.campaigns.priced import Priced, make_rows, note_unpriced
+from sync_mcp.campaigns.priced import Priced, make_rows, note_refused, note_unpriced, refuse
 from sync_mcp.campaigns.rows import Campaign, Row, count_usd
 from sync_mcp.campaigns.table import Line, Table, check_number
 from sync_mcp.errors import (
@@ -87,6 +87,7 @@ class Terms:
         model: where a line names none; None for the API's usual one.
         budget_usd: the most that it may spend.
         max_usd_per_row: what a row counts whose price nobody can tell.
+        keep_going: whether a line that cannot be made becomes a row that says so, and stops no other.
         on_progress: is told how many rows of how many are read or priced by now.
     """
 
@@ -97,6 +98,7 @@ class Terms:
     model: str | None = None
     budget_usd: Decimal | None = None
     max_usd_per_row: Decimal | None = None
+    keep_going: bool = False
     on_progress: Callable[[str, int, int], None] | None = None
 
     def tell(self, what: str, done: int, of: int) -> None:
@@ -111,7 +113,7 @@ async def make_plan(
     """Return the plan of a campaign's lines.
 
     Raises:
-        InvalidRequestError: all that is wrong with them.
+        InvalidRequestError: all that is wrong with them; with `keep_going`, with their file alone.
         FileRefused: the file or the folder has a name that is no text.
         SyncError: prices, voices, models or whose money it is cannot be told now.
     """
@@ -119,17 +121,22 @@ async def make_plan(
         if path is not None:
             _check_is_text(path)
     faults = Faults(table.faults)
-    if not table.lines:
-        # Of a file that cannot be read nothing else can be said, whatever the API does.
+    if not table.lines or terms.keep_going:
+        # Of a file that cannot be read nothing else can be said, whatever the API does; no row stands for it.
         faults.check()
     if not table.faults:
         check_number(len(table.lines))
     planner = _Planner(guard, facts, reader, terms, faults)
     priced = await planner.price(table.lines)
+    if terms.keep_going:
+        wrong = [refuse(line, found) for line in table.lines if (found := faults.list_of(line))]
+        priced = sorted([*priced, *wrong], key=lambda each: each.line.number)
     id = f"c-{token_hex(3)}"
-    rows, notes = make_rows(id, priced, faults)
-    faults.check()
+    rows, notes = make_rows(id, priced, faults, keep_going=terms.keep_going)
+    if not terms.keep_going:
+        faults.check()
     account = planner.check_is_told()
+    notes += note_refused(rows)
     notes += note_unpriced(rows, terms.max_usd_per_row)
     # Two rows with one digest are one job.
     prices = {row.digest: count_usd(row.price_usd, terms.max_usd_per_row) for row in rows}
@@ -266,6 +273,8 @@ class _Planner:
     async def _price_line(self, line: Line, wrong: list[str]) -> Priced | None:
         """Return what a line comes to, or None; where that is the line's own fault, `wrong` says why."""
         wrong += find_odd_texts(line)
+        if line.fault is not None:
+            wrong.append(line.fault)
         if wrong:
             return None
         output = None

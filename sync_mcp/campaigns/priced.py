@@ -3,21 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import PurePath
+from typing import cast
 
 from sync_mcp.api.models import Json
 from sync_mcp.campaigns.faults import Faults
 from sync_mcp.campaigns.outputs import Names, invent_output
 from sync_mcp.campaigns.rows import Row
 from sync_mcp.campaigns.table import Line
+from sync_mcp.payments.canonical import sha256_of
 from sync_mcp.payments.limits import dollars
-from sync_mcp.texts import count_of
+from sync_mcp.texts import clean, count_of, safe
 
 _NOTES = 5
+_ABOUT_SHOWN = 80
+_FAULT_SHOWN = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Priced:
-    """What a line comes to, before its video has a name."""
+    """What a line comes to, before its video has a name; `fault` is why nothing can be made of it."""
 
     line: Line
     output: str | None
@@ -26,23 +31,47 @@ class Priced:
     request: Json
     digest: str
     price_usd: Decimal | None
+    fault: str | None = None
 
 
-def make_rows(id: str, priced: Sequence[Priced], faults: Faults) -> tuple[list[Row], list[str]]:
-    """Return the rows, and which lines are one; a line that asks for what an earlier one does is none."""
+def refuse(line: Line, faults: Sequence[str]) -> Priced:
+    """Return what a line comes to that cannot be made as it is: a row that costs nothing and says why."""
+    place = (line.video or line.image or "").partition("?")[0].replace("\\", "/")
+    fault = safe(" ".join(faults), _FAULT_SHOWN)
+    return Priced(
+        line=line,
+        output=None,
+        about=clean(PurePath(place).name, _ABOUT_SHOWN) or line.place,
+        language="",
+        request=cast(Json, {"body": {}, "files": []}),
+        digest=sha256_of(["refused", line.number, fault]),
+        price_usd=Decimal(0),
+        fault=fault,
+    )
+
+
+def make_rows(
+    id: str, priced: Sequence[Priced], faults: Faults, *, keep_going: bool = False
+) -> tuple[list[Row], list[str]]:
+    """Return the rows, and which lines are one; a line that asks for what an earlier one does is none.
+
+    What is found to be wrong with a line is noted in `faults`, or with `keep_going` in a row of its own.
+    """
     names = Names(each.output for each in priced if each.output is not None)
     rows: list[Row] = []
     firsts: dict[str, Priced] = {}
     takers: dict[str, Priced] = {}
     notes: list[str] = []
     for each in priced:
-        line = each.line
-        first = firsts.setdefault(each.digest, each)
-        output = each.output
+        line, output = each.line, each.output
         taker = None if output is None else takers.setdefault(output.casefold(), each)
         if taker is not None and taker.digest != each.digest:
-            faults.add(line, f"output {output} is that of {taker.line.place} too: give each its own.")
-            continue
+            fault = f"output {output} is that of {taker.line.place} too: give each its own."
+            if not keep_going:
+                faults.add(line, fault)
+                continue
+            each, output, taker = refuse(line, [fault]), None, None
+        first = firsts.setdefault(each.digest, each)
         if first is not each:
             is_again = output is None or taker is not each
             end = "it is made once." if is_again else "it is made once, and saved under both names."
@@ -60,12 +89,20 @@ def make_rows(id: str, priced: Sequence[Priced], faults: Faults) -> tuple[list[R
                 digest=each.digest,
                 take=line.take,
                 price_usd=each.price_usd,
+                state="planned" if each.fault is None else "refused",
+                error=each.fault,
                 output=output or names.find_free(invent_output(line, each.language)),
             )
         )
     if len(notes) > _NOTES:
         notes[_NOTES - 1 :] = [f"So it is with {len(notes) - _NOTES + 1} more."]
     return rows, notes
+
+
+def note_refused(rows: Sequence[Row]) -> list[str]:
+    """Return what is to be known of rows that cannot be made as they are."""
+    refused = count_of(sum(row.state == "refused" for row in rows), "row")
+    return [] if refused == "0 rows" else [f"{refused} cannot be made: correct them and plan again."]
 
 
 def note_unpriced(rows: Sequence[Row], most_usd: Decimal | None) -> list[str]:

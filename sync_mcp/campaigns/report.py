@@ -1,11 +1,10 @@
 """The report of a campaign: a table for spreadsheets, and a page to look at, both written whole."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path, PurePath
-from typing import Any, cast
 
 from sync_mcp.campaigns.outputs import CSV_NAME, HTML_NAME
 from sync_mcp.campaigns.report_page import GENERATOR, draw_page
@@ -94,7 +93,7 @@ def _lines(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
         yield (
             str(row.number),
             clean(row.language, ID_LIMIT),
-            _clip(row),
+            row.clip,
             str(row.take),
             clean(row.generation_id or "", ID_LIMIT),
             row.state,
@@ -103,13 +102,6 @@ def _lines(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
             visible(PurePath(row.saved_as).name) if row.saved_as else "",
             safe(row.error or "", 2 * MESSAGE_LIMIT),
         )
-
-
-def _clip(row: Row) -> str:
-    """Return the name of a row's face; where that is no file here, what the row is."""
-    files = cast(Sequence[Mapping[str, str]], cast(Mapping[str, Any], row.request)["files"])
-    path = next((file["path"] for file in files if file["type"] in ("video", "image")), None)
-    return visible(PurePath(path).name) if path else safe(row.about, MESSAGE_LIMIT)
 
 
 def _exact(amount: Decimal | None) -> str:

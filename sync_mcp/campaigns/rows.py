@@ -4,13 +4,15 @@ The runner may repeat, only the ledger pays: what stands in a row is written aft
 says what is to be done next, never what was paid.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import PurePath
 from typing import Any, Literal, cast
 
 from sync_mcp.api.models import GenerationRequest, Json, LocalMedia
 from sync_mcp.payments.files import with_local_media
+from sync_mcp.texts import MESSAGE_LIMIT, safe, visible
 
 CampaignState = Literal["planned", "approved", "waiting", "paused", "stopped", "ended"]
 """Of a campaign: it waits for the user's yes (`planned`); its rows are made in turn (`approved`), at a later
@@ -163,6 +165,13 @@ class Row:
     cost_usd: Decimal | None = None
     error: str | None = None
     changed_at: float = 0.0
+
+    @property
+    def clip(self) -> str:
+        """The name of the file of its face; where that is none on this machine, what it is."""
+        files = cast(Sequence[Mapping[str, str]], cast(Mapping[str, Any], self.request)["files"])
+        path = next((file["path"] for file in files if file["type"] in ("video", "image")), None)
+        return visible(PurePath(path).name) if path else safe(self.about, MESSAGE_LIMIT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,7 @@ class Line:
         output: what its video is called.
         take: tells apart what is made again on purpose.
         options: the API's own.
+        fault: why it cannot be made, where who wrote it down knows that: a sentence.
     """
 
     number: int
@@ -102,6 +103,7 @@ class Line:
     output: str | None = None
     take: int = 1
     options: Json = field(default_factory=lambda: cast(Json, {}))
+    fault: str | None = None
 
     @property
     def place(self) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -169,18 +170,38 @@ def end_if_done(connection: Connection, campaign: Campaign) -> Campaign:
     return change_campaign(connection, campaign, state="ended", reason=None, resumes_at=None)
 
 
-def check_free(
-    connection: Connection, campaign: Campaign, rows: Sequence[Row], there: Collection[str]
-) -> None:
-    """Check that rows can have their names in their campaign's folder; `there` are those of its files.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A row whose name in its campaign's folder is another video's.
+
+    Attributes:
+        row: it.
+        file: the name of the file that is there; None where another campaign is to make one.
+        owner: that campaign.
+        generation_id: the job that the file there is of, where an earlier campaign has saved it.
+    """
+
+    row: Row
+    file: str | None = None
+    owner: str | None = None
+    generation_id: str | None = None
+
+    def tell(self, folder: str) -> str:
+        """Return what stands against the row, with the folder as it is shown."""
+        if self.file is not None:
+            return f"{self.row.output} is in {folder} already, and is no video of it."
+        return f"{self.row.output} in {folder} is to be another video, of campaign {self.owner}."
+
+
+def find_taken(
+    connection: Connection, campaign: Campaign, rows: Sequence[Row], there: Mapping[str, str]
+) -> list[Taken]:
+    """Return the rows that cannot have their names; `there` are the folder's files by their folded names.
 
     A file may be the same row's own, of an earlier campaign, and so may what another one is to make still.
-
-    Raises:
-        InvalidRequestError: which cannot: their videos would be paid, and could not be saved.
     """
     others = (
-        select(ROWS.c.output, ROWS.c.digest, ROWS.c.state, CAMPAIGNS.c.id)
+        select(ROWS.c.output, ROWS.c.digest, ROWS.c.state, ROWS.c.generation_id, CAMPAIGNS.c.id)
         .join(CAMPAIGNS, ROWS.c.campaign == CAMPAIGNS.c.id)
         .where(
             CAMPAIGNS.c.folder == campaign.folder,
@@ -192,28 +213,53 @@ def check_free(
         )
     )
     own: set[tuple[str, str]] = set()
+    jobs: dict[str, str | None] = {}
     due: dict[str, tuple[str, str]] = {}
-    for output, digest, state, id in connection.execute(others):
+    for output, digest, state, generation_id, id in connection.execute(others.order_by(ROWS.c.changed_at)):
+        name = output.casefold()
         if state == "saved":
-            own.add((output.casefold(), digest))
+            own.add((name, digest))
+            jobs[name] = generation_id
         else:
-            due[output.casefold()] = digest, id
+            due[name] = digest, id
+    taken: list[Taken] = []
+    for row in rows:
+        name = row.output.casefold()
+        digest, owner = due.get(name, (row.digest, ""))
+        if name in there and (name, row.digest) not in own:
+            taken.append(Taken(row, file=there[name], generation_id=jobs.get(name)))
+        elif digest != row.digest:
+            taken.append(Taken(row, owner=owner))
+    return taken
+
+
+def _find_foreign_reports(campaign: Campaign, there: Collection[str]) -> list[str]:
+    """Return which files a campaign's report would be written over that are none."""
     folder = clean(campaign.folder, _FOLDER_LIMIT)
-    faults = [
+    return [
         f"{name} is in {folder} already, and is no report of a campaign."
         for name in (CSV_NAME, HTML_NAME)
         if name in there
     ]
+
+
+def check_free(
+    connection: Connection, campaign: Campaign, rows: Sequence[Row], there: Mapping[str, str]
+) -> None:
+    """Check that rows can have their names in their campaign's folder.
+
+    Raises:
+        InvalidRequestError: which cannot: their videos would be paid, and could not be saved.
+    """
+    folder = clean(campaign.folder, _FOLDER_LIMIT)
+    faults = _find_foreign_reports(campaign, there)
     in_the_way: list[str] = []
-    for row in rows:
-        name = row.output.casefold()
+    for taken in find_taken(connection, campaign, rows, there):
+        row = taken.row
         place = f"row {row.number}" if row.line is None else f"line {row.line}"
-        digest, other = due.get(name, (row.digest, ""))
-        if name in there and (name, row.digest) not in own:
-            faults.append(f"{place}: {row.output} is in {folder} already, and is no video of it.")
-        elif digest != row.digest:
-            in_the_way.append(other)
-            faults.append(f"{place}: {row.output} in {folder} is to be another video, of campaign {other}.")
+        faults.append(f"{place}: {taken.tell(folder)}")
+        if taken.owner is not None:
+            in_the_way.append(taken.owner)
     if faults:
         more = len(faults) - _SHOWN
         ways = ["Take another folder (--output)"]
@@ -224,6 +270,44 @@ def check_free(
         raise InvalidRequestError([*faults[:_SHOWN], *([f"and {more} more."] if more > 0 else [])]).advise(
             next_step=f"{', or '.join(ways)}: nothing was uploaded or paid."
         )
+
+
+def leave_taken(
+    connection: Connection, campaign: Campaign, rows: Sequence[Row], there: Mapping[str, str]
+) -> list[Row]:
+    """Return rows as they are kept where none stops another.
+
+    One whose file is there already is left as that is, and one that is to be another campaign's is refused.
+
+    Raises:
+        InvalidRequestError: the report would be written over a file of the user's.
+    """
+    if faults := _find_foreign_reports(campaign, there):
+        raise InvalidRequestError(faults).advise(
+            next_step="Move it away, or take another folder (--output): nothing was uploaded or paid."
+        )
+    folder = clean(campaign.folder, _FOLDER_LIMIT)
+    wanted = [row for row in rows if row.state == "planned"]
+    left: dict[int, Row] = {}
+    for taken in find_taken(connection, campaign, wanted, there):
+        row = taken.row
+        if taken.file is None:
+            left[row.number] = replace(row, state="refused", error=taken.tell(folder))
+        else:
+            path = str(Path(campaign.folder) / taken.file)
+            left[row.number] = replace(row, state="saved", saved_as=path, generation_id=taken.generation_id)
+    return [left.get(row.number, row) for row in rows]
+
+
+def find_left(connection: Connection, campaign: Campaign) -> set[int]:
+    """Return the numbers of rows that count as saved, and whose files are of other requests."""
+    is_own = exists().where(
+        ENTRIES.c.generation_id == ROWS.c.generation_id, ENTRIES.c.digest == ROWS.c.digest
+    )
+    is_others = exists().where(ENTRIES.c.generation_id == ROWS.c.generation_id)
+    is_left = or_(ROWS.c.generation_id.is_(None), and_(is_others, ~is_own))
+    query = select(ROWS.c.number).where(ROWS.c.campaign == campaign.id, ROWS.c.state == "saved", is_left)
+    return set(connection.execute(query).scalars())
 
 
 def next_row(connection: Connection, campaign: Campaign, step: Step, now: float) -> Row | None:

@@ -11,11 +11,15 @@ from sync_mcp import AsyncSync, Ledger
 from sync_mcp.api.models import Json
 from sync_mcp.campaigns.book import CampaignBook
 from sync_mcp.campaigns.campaigns import Campaigns
-from sync_mcp.campaigns.rows import Campaign, Row, RowState
+from sync_mcp.campaigns.rows import Campaign, Row, RowState, request_of
 from sync_mcp.campaigns.table import Line, Table
 from sync_mcp.campaigns.tables import MAKE, SAVE, Step
+from sync_mcp.payments.acts.generation import GenerationAct
+from sync_mcp.payments.attempt import Attempt, Instant
 from sync_mcp.payments.guard import Guard
+from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.limits import Limits
+from sync_mcp.payments.price import Price
 from sync_mcp.sandbox import Sandbox
 
 ACCOUNT, BASE_URL = "org:one", "https://api.example.com"
@@ -112,6 +116,38 @@ def approved(book: CampaignBook, rows: Sequence[Row] | int = 3, **changes: Any) 
 
 def states(book: CampaignBook, id: str = "c-1") -> list[RowState]:
     return [row.state for row in book.rows(book.get(id))]
+
+
+def pay(
+    ledger: Ledger, name: str, usd: str | None = "1", *, cost: str | None = None, campaign: str = "c-1"
+) -> None:
+    """Have a job made for a campaign, as the guard writes it down."""
+    act = GenerationAct.of(request_of(a_row(1, request=a_request(name))))
+    price = Price(None if usd is None else Decimal(usd))
+    entry, _ = ledger.begin(
+        Attempt(
+            Intention(act, ACCOUNT, BASE_URL, 1),
+            1,
+            "campaign",
+            "me",
+            Limits(),
+            Instant(NOON),
+            price,
+            campaign=campaign,
+            is_agreed=True,
+        )
+    )
+    ledger.accept(entry.id, f"job-{name}")
+    if cost is not None:
+        ledger.settle(
+            entry.id,
+            generation_id=f"job-{name}",
+            status="COMPLETED",
+            error_code=None,
+            cost_usd=Decimal(cost),
+            charged="yes",
+            now=NOON,
+        )
 
 
 class Studio:

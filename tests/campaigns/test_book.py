@@ -27,10 +27,7 @@ from sync_mcp.campaigns.rows import CampaignState, RowState, request_of
 from sync_mcp.campaigns.tables import MAKE, SAVE, next_row_query, sum_paid_query
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.payments.acts.generation import GenerationAct
-from sync_mcp.payments.attempt import Attempt, Instant
 from sync_mcp.payments.intention import Intention
-from sync_mcp.payments.limits import Limits
-from sync_mcp.payments.price import Price
 
 from .parts import (
     ACCOUNT,
@@ -42,42 +39,10 @@ from .parts import (
     a_request,
     a_row,
     approved,
+    pay,
     planned,
     states,
 )
-
-
-def pay(
-    ledger: Ledger, name: str, usd: str | None = "1", *, cost: str | None = None, campaign: str = "c-1"
-) -> None:
-    """Have a job made for a campaign, as the guard writes it down."""
-    act = GenerationAct.of(request_of(a_row(1, request=a_request(name))))
-    price = Price(None if usd is None else Decimal(usd))
-    entry, _ = ledger.begin(
-        Attempt(
-            Intention(act, ACCOUNT, BASE_URL, 1),
-            1,
-            "campaign",
-            "me",
-            Limits(),
-            Instant(NOON),
-            price,
-            campaign=campaign,
-            is_agreed=True,
-        )
-    )
-    ledger.accept(entry.id, f"job-{name}")
-    if cost is not None:
-        ledger.settle(
-            entry.id,
-            generation_id=f"job-{name}",
-            status="COMPLETED",
-            error_code=None,
-            cost_usd=Decimal(cost),
-            charged="yes",
-            now=NOON,
-        )
-
 
 # Consent
 
