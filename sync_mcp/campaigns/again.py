@@ -34,6 +34,11 @@ def has_request(row: Row) -> bool:
     return bool(cast(Mapping[str, Any], row.request)["body"])
 
 
+def is_free_again(row: Row) -> bool:
+    """Return whether a row can be made or fetched again for no more than was agreed to; blocks."""
+    return row.state not in ("charged", "dearer") and why_not_again(row) is None
+
+
 def is_gone(row: Row) -> bool:
     """Return whether a row was saved and its video is not there any more; blocks."""
     return row.state == "saved" and not os.path.lexists(row.saved_as or "")

@@ -211,6 +211,15 @@ class CampaignBook:
             if campaign.state in ("approved", "waiting"):
                 change_campaign(connection, campaign, state=state, reason=reason, resumes_at=resumes_at)
 
+    def go_on(self, named: str) -> Campaign:
+        """Return a campaign, which goes on where it was stopped, is paused or waits."""
+        campaign = self.get(named)
+        with self.store.transaction() as connection:
+            campaign = get_campaign(connection, campaign.id)
+            if campaign.approved_at is None or campaign.state not in ("stopped", "paused", "waiting"):
+                return campaign
+            return change_campaign(connection, campaign, state="approved", reason=None, resumes_at=None)
+
     def stop(self, named: str) -> tuple[Campaign, int]:
         """Skip the rows that wait for their turn; return how many.
 

@@ -17,6 +17,7 @@ from anyio.to_thread import run_sync
 from sync_mcp.api.client import AsyncSync
 from sync_mcp.background.watching import Watcher
 from sync_mcp.background.work import Work, do_in_thread
+from sync_mcp.campaigns.again import is_free_again
 from sync_mcp.campaigns.book import CampaignBook
 from sync_mcp.campaigns.ends import Ends
 from sync_mcp.campaigns.lanes import Runner
@@ -151,6 +152,48 @@ class Campaigns:
         _check_usd(budget_usd=budget_usd)
         return await do_in_thread(partial(self.book.approve, id, budget_usd=budget_usd))
 
+    async def resume(self, id: str) -> Campaign:
+        """Have all rows of a campaign made after all for which no more is paid than was agreed to.
+
+        These were skipped, failed free, could not be made or saved, or nobody knows of them; or their files
+        are gone. What was or may have been charged, and what costs more than planned, waits for `retry`;
+        and a campaign that nobody has agreed to waits for that.
+
+        Raises:
+            InvalidRequestError: there is no such campaign.
+        """
+        return await do_in_thread(partial(self._resume, id))
+
+    def _resume(self, id: str) -> Campaign:
+        campaign = self.book.get(id)
+        numbers = [row.number for row in self.book.rows(campaign) if is_free_again(row)]
+        return self.book.retry(campaign.id, numbers)[0] if numbers else self.book.go_on(campaign.id)
+
+    async def retry(self, id: str, numbers: Sequence[int]) -> Campaign:
+        """Have rows of a campaign made after all, by their numbers.
+
+        What was or may have been charged is made and paid again as another take, and what cost more than
+        planned goes at the price that was told.
+
+        Raises:
+            InvalidRequestError: there is no such campaign or row, or the row needs no retry.
+        """
+        if not numbers:
+            return await do_in_thread(self.book.get, id)
+        campaign, _ = await do_in_thread(self.book.retry, id, numbers)
+        return campaign
+
+    async def stop(self, id: str) -> Campaign:
+        """Skip the rows of a campaign that wait for their turn.
+
+        What was begun is made, paid and fetched: what was sent cannot be called back.
+
+        Raises:
+            InvalidRequestError: there is no such campaign.
+        """
+        campaign, _ = await do_in_thread(self.book.stop, id)
+        return campaign
+
     async def run(
         self,
         sync: AsyncSync,
@@ -227,6 +270,20 @@ class Campaigns:
         campaign = await do_in_thread(self.book.get, id)
         counts = await do_in_thread(self.book.count, campaign)
         return Progress(campaign, counts, await do_in_thread(self.book.money, campaign))
+
+    async def rows(self, id: str) -> Sequence[Row]:
+        """Return the rows of a campaign, with what they did cost as far as that is known by now.
+
+        Raises:
+            InvalidRequestError: there is no such campaign.
+        """
+        return await do_in_thread(lambda: self.book.rows(self.book.get(id)))
+
+    async def list(self) -> Sequence[Campaign]:
+        """Return the newest campaigns of the ledger, at most 50."""
+        if not await do_in_thread(self.guard.ledger.exists):
+            return []
+        return await do_in_thread(self.book.list_campaigns)
 
     async def _count_lanes(self, sync: AsyncSync) -> int:
         allowed = (await sync.account.get()).concurrency or _USUAL_LANES
