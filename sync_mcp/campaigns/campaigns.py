@@ -20,8 +20,10 @@ from sync_mcp.background.work import Work, do_in_thread
 from sync_mcp.campaigns.again import is_free_again
 from sync_mcp.campaigns.book import CampaignBook
 from sync_mcp.campaigns.ends import Ends
+from sync_mcp.campaigns.folders import find_speaker, read_folder
 from sync_mcp.campaigns.lanes import Runner
 from sync_mcp.campaigns.plan import Plan, Terms, make_plan
+from sync_mcp.campaigns.priced import note_left
 from sync_mcp.campaigns.report import Report, write_report
 from sync_mcp.campaigns.rows import Campaign, Money, Row
 from sync_mcp.campaigns.sheets import make_sheets
@@ -34,6 +36,7 @@ from sync_mcp.media.inputs import LocalReader
 from sync_mcp.media.paths.roots import MediaRoots
 from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.limits import HIGHEST_USD
+from sync_mcp.requests.account_facts import AccountFacts
 from sync_mcp.requests.kept_lists import KeptLists
 from sync_mcp.requests.own_outputs import OwnOutputs
 from sync_mcp.texts import FAULT_LIMIT, clean, safe
@@ -83,6 +86,7 @@ class Campaigns:
         source: Path | str,
         *,
         table: Table | None = None,
+        voice: str | None = None,
         output: Path | str | None = None,
         name: str | None = None,
         model: str | None = None,
@@ -98,8 +102,10 @@ class Campaigns:
 
         Args:
             sync: the client of the account that pays.
-            source: the file with the rows, or with `table` what their relative paths lie beside.
+            source: the file with the rows; a folder, each clip of which is said by the script (.txt) or the
+                recording of its name beside it; or with `table` what its relative paths lie beside.
             table: the rows, where they stand in no file.
+            voice: of a folder, whose voice says the scripts: a name or an id.
             output: the folder for the videos and the report; by default that of `usual_folder`.
             name: what it is called; by default as the file.
             model: for rows that name none.
@@ -113,13 +119,14 @@ class Campaigns:
 
         Raises:
             InvalidRequestError: all that is wrong with the rows, by lines; with `keep_going` what is wrong
-                with the file alone. Or an amount is none.
+                with the file alone. Or an amount is none, or no voice is called so.
             FileRefused: the file cannot be read, or nothing can be written where the videos are to go.
             SyncError: prices or models cannot be told now.
         """
         _check_usd(budget_usd=budget_usd, max_usd_per_row=max_usd_per_row)
         path = await do_in_thread(_whole_path, source)
-        rows = await do_in_thread(read_table, path) if table is None else table
+        facts = _Facts(sync)
+        rows = await _read_rows(facts, path, voice) if table is None else table
         folder = await do_in_thread(_folder_for_videos, path, output)
         terms = Terms(
             name=name or path.name,
@@ -134,13 +141,14 @@ class Campaigns:
         )
         async with look_at_many() as look:
             reader = LocalReader(self._roots_of(terms.source, terms.folder), Work(None), look)
-            plan = await make_plan(self.guard, _Facts(sync), reader, rows, terms)
+            plan = await make_plan(self.guard, facts, reader, rows, terms)
         keep = partial(self.book.keep, plan.campaign, plan.rows, keep_going=keep_going)
         kept = await do_in_thread(keep)
-        is_as_planned = kept.id == plan.campaign.id and not keep_going
-        return Plan(
-            kept, plan.rows if is_as_planned else await do_in_thread(self.book.rows, kept), plan.notes
-        )
+        is_new = kept.id == plan.campaign.id
+        if is_new and not keep_going:
+            return Plan(kept, plan.rows, plan.notes)
+        kept_rows = await do_in_thread(self.book.rows, kept)
+        return Plan(kept, kept_rows, [*plan.notes, *(note_left(kept_rows) if is_new else ())])
 
     async def approve(self, id: str, *, budget_usd: Decimal | None = None) -> Campaign:
         """Note the user's yes to a plan, with the most that it may cost where they say so.
@@ -324,6 +332,22 @@ class Campaigns:
     def _roots_of(self, source: Path | None, folder: Path) -> MediaRoots:
         beside = [] if source is None else [_folder_of(source)]
         return MediaRoots([*self._roots, *beside, folder], folder)
+
+
+async def _read_rows(facts: AccountFacts, source: Path, voice: str | None) -> Table:
+    """Return the rows of a file or of a folder of clips.
+
+    Raises:
+        InvalidRequestError: there are none, or `voice` says nothing.
+        FileRefused: it cannot be read.
+        SyncError: the voices cannot be listed now.
+    """
+    if await do_in_thread(source.is_dir):
+        speaker = None if voice is None else await find_speaker(facts, voice)
+        return await do_in_thread(read_folder, source, speaker)
+    if voice is not None:
+        raise InvalidRequestError("The voice is for a folder of clips: rows of a file name their own.")
+    return await do_in_thread(read_table, source)
 
 
 def usual_folder(source: Path, holding: str = "videos") -> Path:

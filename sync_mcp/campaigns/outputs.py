@@ -17,6 +17,7 @@ _STEM_BYTES = 90
 """Of a clip's name and of what is said: with both, take and number a name is one that every disk takes."""
 _SHOWN = 80
 _PLAIN_MARKS = " .()+-_"
+_NOT_AT_ENDS = " .-+"
 
 
 def name_output(line: Line) -> str | None:
@@ -61,6 +62,11 @@ def invent_output(line: Line, language: str) -> str:
     return name
 
 
+def name_beside(clip: str, mark: str) -> str:
+    """Return what the video of a clip is called that lies beside it, without its ending: "lesson.synced"."""
+    return f"{_plain_letters(PurePath(clip).stem) or 'video'}{mark}"
+
+
 class Names:
     """The names of a campaign's videos; `given` are those that its lines ask for."""
 
@@ -88,10 +94,13 @@ def _stem(place: str) -> str:
 
 def _plain(text: str) -> str:
     """Return a text as a part of a name: plain letters, not too many of them."""
+    return _plain_letters(text).encode()[:_STEM_BYTES].decode(errors="ignore").strip(_NOT_AT_ENDS)
+
+
+def _plain_letters(text: str) -> str:
     composed = unicodedata.normalize("NFC", text.strip())
     letters = "".join(letter if _is_plain(letter) else "_" for letter in composed)
-    joined = re.sub(r"_{2,}", "_", letters)
-    return joined.encode()[:_STEM_BYTES].decode(errors="ignore").strip(" .-+")
+    return re.sub(r"_{2,}", "_", letters).strip(_NOT_AT_ENDS)
 
 
 def _is_plain(letter: str) -> bool:

@@ -94,15 +94,28 @@ def make_rows(
                 output=output or names.find_free(invent_output(line, each.language)),
             )
         )
-    if len(notes) > _NOTES:
-        notes[_NOTES - 1 :] = [f"So it is with {len(notes) - _NOTES + 1} more."]
-    return rows, notes
+    return rows, _shorten(notes)
+
+
+def _shorten(notes: list[str]) -> list[str]:
+    """Return the first few of many notes alike, and how many more there are."""
+    if len(notes) <= _NOTES:
+        return notes
+    return [*notes[: _NOTES - 1], f"So it is with {len(notes) - _NOTES + 1} more."]
 
 
 def note_refused(rows: Sequence[Row]) -> list[str]:
-    """Return what is to be known of rows that cannot be made as they are."""
-    refused = count_of(sum(row.state == "refused" for row in rows), "row")
-    return [] if refused == "0 rows" else [f"{refused} cannot be made: correct them and plan again."]
+    """Return which rows cannot be made, and why."""
+    refused = [row for row in rows if row.state == "refused"]
+    notes = [f"Row {row.number} ({row.clip}) cannot be made: {row.error}" for row in refused]
+    return _shorten(notes)
+
+
+def note_left(rows: Sequence[Row]) -> list[str]:
+    """Return how many rows are left as they are."""
+    left = sum(row.state == "saved" for row in rows)
+    told = f"{count_of(left, 'row is', 'rows are')} left as they are and not paid: their files are there."
+    return [told] if left else []
 
 
 def note_unpriced(rows: Sequence[Row], most_usd: Decimal | None) -> list[str]:

@@ -257,7 +257,7 @@ def _add_campaign_commands(campaign: argparse.ArgumentParser) -> None:
             dest="voices",
             action="append",
             metavar="VOICE",
-            help="with --script: whose voice; may be given again",
+            help="with --script: whose voice; may be given again; with a folder: who says its scripts",
         )
         command.add_argument("--model", metavar="MODEL", help="for rows that name none")
         command.add_argument(
@@ -272,6 +272,11 @@ def _add_campaign_commands(campaign: argparse.ArgumentParser) -> None:
             type=_number("amount", Decimal, 0, _HIGHEST_USD),
             metavar="USD",
             help="what a row counts whose price nobody can tell",
+        )
+        command.add_argument(
+            "--keep-going",
+            action="store_true",
+            help="a row that cannot be made, or whose file is there already, is left and stops no other",
         )
         command.add_argument(
             "--root",
@@ -298,7 +303,8 @@ def _add_campaign_commands(campaign: argparse.ArgumentParser) -> None:
     def add_id(command: argparse.ArgumentParser) -> None:
         command.add_argument("campaign", metavar="ID", help="its id, the beginning of it, or its name")
 
-    columns = "a file of rows, CSV or JSON lines: docs/campaigns.md tells its columns; or clips"
+    columns = "a file of rows, CSV or JSON lines: docs/campaigns.md tells its columns; or clips; or a folder "
+    columns += "of them, each with its script (.txt) or recording beside it"
     add_rows(add("plan", "check the rows, and tell what they cost; nothing is paid", "course.csv"), columns)
     run = add(
         "run",

@@ -39,7 +39,7 @@ async def test_a_line_that_cannot_be_made_is_a_row_that_says_why_and_stops_no_ot
         studio.line(4, fault="Its script is empty."),
     )
     assert planned.campaign.total_usd == PRICE
-    assert planned.notes == ["3 rows cannot be made: correct them and plan again."]
+    assert planned.notes[2] == "Row 4 (speaker.mp4) cannot be made: Its script is empty."
     assert states(planned.rows) == ["refused", "planned", "refused", "refused"]
     assert [row.clip for row in planned.rows][2:] == ["gone.mp4", "speaker.mp4"]
     nobody, _, gone, empty = [row.error or "" for row in planned.rows]

@@ -330,11 +330,13 @@ async def _make_plan(
             sync,
             source,
             table=table,
+            voice=arguments.voices[0] if table is None and arguments.voices else None,
             output=output,
             name=None if table is None else name_of_clips(arguments.files),
             model=arguments.model,
             budget_usd=arguments.budget,
             max_usd_per_row=arguments.max_usd_per_row,
+            keep_going=arguments.keep_going,
         )
 
 
@@ -343,11 +345,13 @@ def _new_folder(source: str) -> Path:
 
 
 def _read_clips(arguments: argparse.Namespace) -> tuple[str, Table | None]:
-    """Return the file of rows; or where clips are named, the folder and the rows of them."""
+    """Return the file of rows or the folder of clips; or where clips are named, a folder and their rows."""
     files: list[str] = arguments.files
     if not arguments.languages and arguments.script is None:
         if len(files) > 1 or kind_of_name(files[0]) is not None:
-            stop("name one file of rows; or clips, with --language, or with --script and --voice")
+            stop("name one file of rows, or one folder; or clips, with --language, or --script and --voice")
+        if len(arguments.voices or ()) > 1:
+            stop("one --voice says the scripts of a folder: name one")
         return files[0], None
     if arguments.languages and arguments.script is not None:
         stop("--language dubs the clip's own speech: leave --script out, or take it alone")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from sync_mcp.campaigns.again import is_gone
+from sync_mcp.campaigns.again import has_request, is_gone
 from sync_mcp.campaigns.campaigns import Progress
 from sync_mcp.campaigns.plan import Plan
 from sync_mcp.campaigns.rows import NEEDS_USER, ROW_WORDS, Campaign, Money, Row, RowState
@@ -18,7 +18,7 @@ _NEEDING_SHOWN = 20
 
 def tell_plan(plan: Plan) -> str:
     """Return what the user agrees to: how many videos, into which languages, and what they come to."""
-    campaign, rows = plan.campaign, plan.rows
+    campaign, rows = plan.campaign, [row for row in plan.rows if has_request(row)]
     sandbox = "SANDBOX: no real money. " if campaign.is_sandbox else ""
     lines = [
         f"{sandbox}Campaign {campaign.id} ({campaign.name}): {count_of(len(rows), 'video')} for about "

@@ -213,6 +213,20 @@ def test_clips_and_languages_need_no_file(run: Run, folder: Path, sandbox: Sandb
     assert len(sandbox.charges) == 2
 
 
+def test_a_folder_is_planned_with_what_lies_beside_its_clips_and_keeps_going(run: Run, folder: Path) -> None:
+    for name in ("one", "two"):
+        (folder / "lessons" / f"{name}.txt").write_text("Welcome.", encoding="utf-8")
+    (folder / "lessons" / "three.mp4").unlink()
+    done = run("plan", "lessons", "--voice", "My own voice")
+    assert done.returncode == 2
+    assert done.stderr.startswith("row 1: Put four.txt or four.wav beside it, not both; there is neither.")
+    done = run("plan", "lessons", "--voice", "My own voice", "--keep-going")
+    assert done.returncode == 0, done.stderr
+    assert "2 videos for about" in done.stdout
+    assert "Row 1 (four.mp4) cannot be made: Put four.txt" in done.stdout
+    assert f"into {folder / 'lessons' / 'campaign-videos'}" in done.stdout
+
+
 def test_what_is_stopped_is_not_paid_and_a_retry_has_it_made(
     run: Run, folder: Path, sandbox: Sandbox
 ) -> None:
