@@ -294,6 +294,7 @@ class LimitReached(SyncError):
         left_usd: what is left of it, at least 0.
         until: when a limit of a period begins anew, or None where it never does.
         price_usd: what the job would cost, or None where nobody knows.
+        what: what would cost it, as a sentence begins: "The job", "The jobs".
         is_unpriced: whether nobody can know before it is made: the API publishes no price.
     """
 
@@ -309,6 +310,7 @@ class LimitReached(SyncError):
         left_usd: Decimal | None = None,
         until: datetime | None = None,
         price_usd: Decimal | None = None,
+        what: str = "The job",
         next_step: str | None = None,
         is_unpriced: bool = False,
     ) -> None:
@@ -317,6 +319,7 @@ class LimitReached(SyncError):
         self.left_usd = left_usd
         self.until = until
         self.price_usd = price_usd
+        self.what = what
         self.is_unpriced = is_unpriced
         super().__init__(message, next_step=next_step)
 

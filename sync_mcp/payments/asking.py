@@ -94,14 +94,10 @@ class Asking:
         await self._propose([call], [attempt], attempt.price, reasons)
         return True
 
-    async def ask_for_all(
+    async def reasons_for_all(
         self, made_out: Sequence[tuple[PaidCall[Job], Attempt]], total: Price
-    ) -> Token | None:
-        """Have the user agree to several attempts at once, with their total; None where that is not needed.
-
-        Raises:
-            ApprovalRequired, ApprovalDenied: the user has not agreed; nothing was sent.
-        """
+    ) -> list[Reason]:
+        """Return why the user is asked about several attempts at once; nothing where they need not be."""
         calls = [call for call, _ in made_out]
         reasons: list[Reason] = []
         for call, attempt in made_out:
@@ -110,11 +106,28 @@ class Asking:
         is_any_again = any(call.take > 1 for call in calls)
         if is_any_again and calls[0].approval.above_usd is not None:
             reasons.append(ANOTHER_TAKE_REASON)
+        return list(dict.fromkeys(reasons))
+
+    async def ask_for_all(
+        self,
+        made_out: Sequence[tuple[PaidCall[Job], Attempt]],
+        total: Price,
+        because: Sequence[Reason] = (),
+    ) -> Token | None:
+        """Have the user agree to several attempts at once, with their total; None where that is not needed.
+
+        Raises:
+            ApprovalRequired, ApprovalDenied: the user has not agreed; nothing was sent.
+        """
+        reasons = [*because, *await self.reasons_for_all(made_out, total)]
         if not reasons:
             return None
-        attempts = [attempt for _, attempt in made_out]
-        await self._propose(calls, attempts, total, list(dict.fromkeys(reasons)))
-        return Token(await self._hand_out(calls[0], attempts, "quote"))
+        await self._propose([call for call, _ in made_out], [one for _, one in made_out], total, reasons)
+        return Token(await self.hand_out_for_all(made_out))
+
+    async def hand_out_for_all(self, made_out: Sequence[tuple[PaidCall[Job], Attempt]]) -> str:
+        """Write down a quote for several attempts, each at its price; return its name."""
+        return await self._hand_out(made_out[0][0], [attempt for _, attempt in made_out], "quote")
 
     async def _propose(
         self,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
-from sync_mcp.errors import ApprovalRequired
+from sync_mcp.errors import ApprovalRequired, QuoteRefused
 from sync_mcp.machine.installed import ledger_command
 from sync_mcp.payments.attempt import Attempt
 from sync_mcp.payments.limits import dollars
@@ -105,6 +105,17 @@ def repeat_reason(note: str, entry_id: int) -> Reason:
         "To make and pay for it again on purpose give another take; or the user lets go of the earlier "
         f"attempt: {ledger_command('release', str(entry_id))}.",
     )
+
+
+def refusal_reason(refused: QuoteRefused) -> Reason:
+    """Return why the user is asked anew by whom a yes was not taken.
+
+    Raises:
+        QuoteRefused: it tells them nothing that they did not know.
+    """
+    if not refused.to_user:
+        raise refused
+    return Reason(refused.message, to_user=refused.to_user)
 
 
 WEBHOOK_REASON = Reason(

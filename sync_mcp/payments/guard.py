@@ -34,7 +34,7 @@ from sync_mcp.payments.acts.dialogue_edit import DialogueEditAct
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.acts.speech import SpeechAct
 from sync_mcp.payments.asking import Asking
-from sync_mcp.payments.attempt import Account, Attempt, Token
+from sync_mcp.payments.attempt import Account, Token
 from sync_mcp.payments.bill import Comparison, compare_with_bill
 from sync_mcp.payments.bounds import Bounds
 from sync_mcp.payments.call import LOOK_SECONDS, Foresight, Made, PaidCall
@@ -44,10 +44,11 @@ from sync_mcp.payments.history import History, not_visible
 from sync_mcp.payments.ledger import Ledger
 from sync_mcp.payments.limits import Limits, Spending
 from sync_mcp.payments.paying import Payer
-from sync_mcp.payments.price import Price, total_of
+from sync_mcp.payments.price import Price
 from sync_mcp.payments.pricing import Pricing
 from sync_mcp.payments.rows import Entry
 from sync_mcp.payments.settling import SETTLE_SECONDS, Settling, instant
+from sync_mcp.payments.together import Together
 from sync_mcp.payments.told import contradicts
 from sync_mcp.texts import ID_LIMIT, safe
 
@@ -104,6 +105,7 @@ class Guard:
             resend_hours * 3600,
             unpriced_usd,
         )
+        self.together = Together(ledger, self._history, self._payer, self._bounds, self._asking, self._open)
 
     @property
     def limits(self) -> Limits:
@@ -256,30 +258,13 @@ class Guard:
 
         Raises:
             LimitReached: one of them, or all together, would pass a limit.
-            ApprovalRequired, ApprovalDenied: the user has not agreed.
+            QuoteRefused, ApprovalRequired, ApprovalDenied: the user has not agreed.
             LedgerError, SyncError: as of a create.
         """
-        made_out: list[tuple[PaidCall[Job], Attempt]] = []
-        digests: set[str] = set()
-        for given in calls:
-            call = await self._open(given)
-            found = await self._history.find(call)
-            if isinstance(found, Attempt) and call.intention.digest not in digests:
-                digests.add(call.intention.digest)
-                attempt = replace(found, price=await self._payer.price(call))
-                made_out.append((call, await self._asking.note_newest(attempt)))
-        if not made_out:
-            return None
-        for call, attempt in made_out:
-            refusal = await self._bounds.standing_refusal(call, attempt.price)
-            if refusal is not None:
-                raise refusal
-        total = total_of([attempt.price for _, attempt in made_out])
-        # Where there is a budget, each price is known by now.
-        refusal = None if total.usd is None else await self._bounds.refusal_of_all(made_out[0][0], total.usd)
-        if refusal is not None:
-            raise refusal
-        return await self._asking.ask_for_all(made_out, total)
+        outlook = await self.together.look(calls)
+        for failure in outlook.failures.values():
+            raise failure
+        return await self.together.ask(outlook)
 
     async def question_age(self, token_id: str, caller: str | None) -> float | None:
         """Return how many seconds ago a question was put to a caller, or None where there was none."""

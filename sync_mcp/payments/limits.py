@@ -190,6 +190,7 @@ def _refusal_among(limits: Sequence[Standing], price_usd: Decimal, what: str) ->
         left_usd=limit.left_usd,
         until=limit.until,
         price_usd=price_usd,
+        what=what,
     )
 
 

@@ -25,7 +25,7 @@ from sync_mcp.payments.asking import Asking
 from sync_mcp.payments.attempt import Attempt, MustAsk
 from sync_mcp.payments.bounds import Bounds
 from sync_mcp.payments.call import LOOK_SECONDS, Fate, Made, MadeElsewhere, PaidCall
-from sync_mcp.payments.consent import Reason, price_reasons
+from sync_mcp.payments.consent import Reason, price_reasons, refusal_reason
 from sync_mcp.payments.files import LocalFiles
 from sync_mcp.payments.history import History, as_first_sent, look_for, notes_on_extras
 from sync_mcp.payments.ledger import Ledger
@@ -128,7 +128,7 @@ class Payer:
             reasons = price_reasons(price, must.unasked_usd, call.approval.above_usd, take=call.take)
         except QuoteRefused as refused:
             attempt = await self._asking.note_newest(attempt)
-            reasons = [_reason_of(refused), *await self._asking.reasons_for(call, attempt)]
+            reasons = [refusal_reason(refused), *await self._asking.reasons_for(call, attempt)]
         # What was agreed to is no longer what it is: the user is asked anew, with the price of now.
         await self._asking.ask(call, attempt, because=reasons)
         return await self._make(call, replace(attempt, token=None, is_agreed=True))
@@ -335,7 +335,7 @@ class Payer:
             made = await self._to_its_end(call, partial(go_on, attempt=attempt))
         except QuoteRefused as refused:
             # As of a new attempt: the user is asked anew, with what they were not told.
-            because = [_reason_of(refused), *(reasons or await self._asking.reasons_for(call, asked))]
+            because = [refusal_reason(refused), *(reasons or await self._asking.reasons_for(call, asked))]
             attempt = await self._obtain_agreement(call, attempt, asked, because)
             made = await self._to_its_end(call, partial(go_on, attempt=attempt))
         if made != "changed":
@@ -438,17 +438,6 @@ class Payer:
                 call.gone.set()
 
         return await self._work.finish(work, on_left=call_off)
-
-
-def _reason_of(refused: QuoteRefused) -> Reason:
-    """Return why the user is asked anew by whom a yes was not taken.
-
-    Raises:
-        QuoteRefused: it tells them nothing that they did not know.
-    """
-    if not refused.to_user:
-        raise refused
-    return Reason(refused.message, to_user=refused.to_user)
 
 
 async def _outcome_of(work: Awaitable[_ResultT]) -> _ResultT | SyncError:

@@ -43,7 +43,7 @@ def limit_message(error: LimitReached) -> str:
     left = f", and {dollars(error.left_usd)} of it is left" if error.limit != "per_job_usd" else ""
     until = f" until {minute(error.until)}" if error.until else ""
     return (
-        f"The job would cost {dollars(error.price_usd)}, and the user's limit for {words.period} is "
+        f"{error.what} would cost {dollars(error.price_usd)}, and the user's limit for {words.period} is "
         f"{dollars(error.limit_usd)} ({words.setting}){left}{until}. {_THEIRS}"
     )
 

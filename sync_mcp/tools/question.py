@@ -136,6 +136,7 @@ def _nobody_is_asked(proposal: Proposal) -> ApprovalRequired:
 
 async def _by_quote(proposal: Proposal, question: str, why: str) -> ApprovalRequired:
     quote_id = await proposal.hand_out("quote")
+    good = "once, for ten minutes" if len(proposal.attempts) == 1 else "for an hour, once for each"
     return ApprovalRequired(
         f"Nothing was sent: the user has to agree first. {why}",
         question=question,
@@ -143,7 +144,7 @@ async def _by_quote(proposal: Proposal, question: str, why: str) -> ApprovalRequ
         price_is_known=proposal.price.usd is not None,
         next_step=(
             "Put the question below to the user, and only if they agree make the same call with quote_id "
-            f'"{quote_id}" (good once, for ten minutes).'
+            f'"{quote_id}" (good {good}).'
         ),
     )
 

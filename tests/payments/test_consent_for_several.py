@@ -1,6 +1,8 @@
 """One yes to several acts, with their total: spent once for each, and for nothing else."""
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from sync_mcp.errors import (
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.attempt import Token
 from sync_mcp.payments.book.agreements import CONSENT_SECONDS, QUOTE_SECONDS
-from sync_mcp.payments.call import PaidCall
+from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.consent import ANOTHER_TAKE_REASON
 from sync_mcp.payments.guard import Guard
 from sync_mcp.sandbox import Fault, Sandbox
@@ -296,3 +298,63 @@ def test_a_call_that_was_not_among_several_is_told_so_whatever_became_of_them(le
     ledger.revoke(names[1])
     with pytest.raises(QuoteRefused, match="for other calls"):
         begun(ledger, "stranger", "1", token=token)
+
+
+def test_the_yes_to_several_is_found_for_what_is_left_once_one_was_made_by_it(ledger: Ledger) -> None:
+    acts = [priced(intended(name), 1, "1") for name in NAMES]
+    token = Token(ledger.quote(acts, now_of()))
+    left = [wished("two", "1"), wished("three", "1")]
+    # Until then nobody knows whether the user has said yes.
+    assert ledger.find_agreed(left) is None
+    begun(ledger, "one", "1", token=token)
+    assert ledger.find_agreed(left) == token
+    assert ledger.find_agreed(left[:1]) == token
+    # It is for no other, for no higher price, and for nobody else.
+    assert ledger.find_agreed([*left, wished("four", "1")]) is None
+    assert ledger.find_agreed([wished("two", "2")]) is None
+    assert ledger.find_agreed([wished("two", "1", caller="another")]) is None
+    ledger.revoke(intended("two"))
+    assert ledger.find_agreed(left) is None
+    assert ledger.find_agreed(left[1:]) == token
+
+
+def test_a_yes_is_held_against_all_of_several_before_one_is_made(ledger: Ledger) -> None:
+    token = Token(ledger.quote([priced(intended(name), 1, "1") for name in NAMES], now_of()))
+    ledger.check_agreed([wished(name, "1", token=token) for name in NAMES])
+    with pytest.raises(QuoteRefused, match="for other calls"):
+        ledger.check_agreed([wished(name, "1", token=token) for name in (*NAMES, "four")])
+    # A look uses nothing up.
+    begun(ledger, "one", "1", token=token)
+
+
+async def test_of_several_calls_each_that_cannot_be_made_is_told_by_its_place(
+    sandbox: Sandbox, sync: AsyncSync, guard_of: GuardOf, request_of: RequestOf
+) -> None:
+    guard = guard_of(per_day="100", per_job="0.3")
+    cheap, dear = request_of(), request_of(model="lipsync-2-pro")
+    made = await guard.create(PaidCall(sync, GenerationAct.of(request_of("?clip=made"))))
+    wanted = [request_of("?clip=made"), dear, cheap, cheap]
+    outlook = await guard.together.look([PaidCall(sync, GenerationAct.of(one)) for one in wanted])
+    assert isinstance(found := outlook.found[0], Made)
+    assert found.job.id == made.job.id
+    assert list(outlook.failures) == [1]
+    assert isinstance(outlook.failures[1], LimitReached)
+    assert outlook.same_as == {3: 2}
+    assert [call.act.model for call, _ in outlook.attempts] == ["lipsync-2"]
+    assert len(paid(sandbox)) == 1
+
+
+async def test_a_price_that_has_risen_since_the_yes_to_several_is_asked_about_for_all_of_them(
+    sandbox: Sandbox, sync: AsyncSync, guard: Guard, acts: list[GenerationAct]
+) -> None:
+    quoted = Asker("0", "quote")
+    with pytest.raises(ApprovalRequired) as required:
+        await guard.agree(calls_of(sync, acts, quoted))
+    token = Token(required.value.quote_id or "")
+    dearer: Any = [{"estimatedFrameCount": 113, "estimatedGenerationCost": 0.5}]
+    sandbox.add_fault(Fault(path="/v2/analyze/cost", status=200, body=dearer, times=None))
+    asker = Asker("0")
+    assert await guard.agree([PaidCall(sync, act, token=token, approval=asker) for act in acts]) != token
+    [proposal] = asker.asked
+    assert proposal.price.usd == Decimal("1.5")
+    assert "The price is no longer what the user was told." in [one.text for one in proposal.reasons]

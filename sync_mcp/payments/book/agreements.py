@@ -2,12 +2,21 @@
 
 import secrets
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 from sqlalchemy import Connection, delete, func, select
 
 from sync_mcp.errors import QuoteRefused
-from sync_mcp.payments.attempt import Attempt, Instant
-from sync_mcp.payments.book.rules import DAY_SECONDS, Moment, Rules, find_twin_elsewhere, names_of
+from sync_mcp.payments.attempt import Attempt, Instant, Token
+from sync_mcp.payments.book.rules import (
+    DAY_SECONDS,
+    Moment,
+    Rules,
+    find_latest,
+    find_twin_elsewhere,
+    names_of,
+)
 from sync_mcp.payments.book.sums import is_covered
 from sync_mcp.payments.intention import Intention
 from sync_mcp.payments.rows import (
@@ -81,6 +90,49 @@ class Agreements(Rules):
             if question is None or question.kind != "question" or question.caller != caller:
                 return None
             return self.store.now() - question.made_at_by_clock
+
+    def check_agreed(self, attempts: Sequence[Attempt]) -> None:
+        """Check that each of these attempts may go out by its token; none is used up.
+
+        Raises:
+            QuoteRefused: the token of one is not for that, or no longer good.
+        """
+        with self.store.reading() as connection:
+            for attempt in attempts:
+                moment = self._moment(connection, attempt.now)
+                check_token(connection, attempt, moment, find_latest(connection, attempt.intention))
+
+    def find_agreed(self, attempts: Sequence[Attempt]) -> Token | None:
+        """Return the yes to several acts that holds for each of these still; None where there is none.
+
+        That it was a yes the others show: one of them was made by it.
+        """
+        first = attempts[0]
+        candidates = (
+            select(QUOTES.c.consent, QUOTES.c.kind)
+            .where(
+                QUOTES.c.body_digest == first.intention.body_digest,
+                QUOTES.c.digest == first.intention.digest,
+                QUOTES.c.consent.is_not(None),
+                QUOTES.c.caller.is_not_distinct_from(first.caller),
+                QUOTES.c.used_at.is_(None),
+                QUOTES.c.revoked_at.is_(None),
+            )
+            .order_by(QUOTES.c.made_at_by_clock.desc())
+        )
+        with self.store.reading() as connection:
+            tokens = [Token(consent, kind) for consent, kind in connection.execute(candidates)]
+            for token in tokens:
+                quotes = find_quotes(connection, token.id)
+                if all(quote.used_at is None for quote in quotes):
+                    continue
+                with suppress(QuoteRefused):
+                    for attempt in attempts:
+                        moment = self._moment(connection, attempt.now)
+                        latest = find_latest(connection, attempt.intention)
+                        check_token(connection, replace(attempt, token=token), moment, latest)
+                    return token
+        return None
 
     def revoke(self, *intentions: Intention, caller: str | None = None) -> None:
         """Take back a caller's quotes and questions of what is made, of any take: their user said no to it.
