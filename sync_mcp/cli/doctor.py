@@ -66,7 +66,7 @@ _MEND_PUBLIC_URL = "Set SYNC_MCP_PUBLIC_URL to where this server is reached from
 _MEND_RESULTS = "Make the folder or give access to it, or correct SYNC_MCP_DOWNLOAD_DIR."
 _MEND_QUOTES = "Take the quotes off SYNC_API_KEY: they are sent as a part of it."
 _QUOTES = "\"'`"
-_PRICED = {"create_generation", "create_batch"}
+_PRICED = {"create_generation", "create_generations", "create_batch"}
 """The tools that pay for what the API publishes a price of."""
 _MAKE_KEY = "Make a key at https://sync.so/settings/api-keys and set SYNC_API_KEY."
 _ANOTHER_HOME = "Make the folder writable, or name another one in SYNC_MCP_HOME: without it nothing is paid."

@@ -6,12 +6,19 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from sync_mcp.tools.answers import Answer
 from sync_mcp.tools.arguments import Arguments
-from sync_mcp.tools.generation_answers import EstimateAnswer, GenerationAnswer, ListAnswer, WaitAnswer
+from sync_mcp.tools.generation_answers import (
+    EstimateAnswer,
+    GenerationAnswer,
+    ListAnswer,
+    SeveralAnswer,
+    WaitAnswer,
+)
 from sync_mcp.tools.generation_arguments import (
     CreateArguments,
     EstimateArguments,
     GetArguments,
     ListArguments,
+    SeveralArguments,
     WaitArguments,
 )
 from sync_mcp.tools.registry import CHANGES, MAY_OVERWRITE, READS, LateRun, Tool, Tools, Toolset
@@ -159,6 +166,21 @@ TOOLS: Tools = (
         answer=GenerationAnswer,
         annotations=CHANGES,
         run=LateRun("create:create_generation"),
+        paid=True,
+    ),
+    Tool(
+        name="create_generations",
+        toolset=CORE,
+        title="Create several videos",
+        description=(
+            "Start several paid jobs by one yes of the user's to their total; none can be cancelled. All are "
+            "checked before one is sent. First dry_run, and let the user agree. Returns a row for each; then "
+            "wait_for_generations. The same call again makes what is missing, and pays nothing twice."
+        ),
+        arguments=SeveralArguments,
+        answer=SeveralAnswer,
+        annotations=CHANGES,
+        run=LateRun("several:create_generations"),
         paid=True,
     ),
     Tool(

@@ -33,6 +33,35 @@ class GenerationAnswer(Answer):
     note: str | None = None
 
 
+class OneMade(BaseModel):
+    request: int
+    """Its number among the requests, from 1."""
+    about: str
+    generation_id: str | None = None
+    status: str
+    """Of its job; without one what became of the request, in capitals too."""
+    estimated_cost_usd: float | None = None
+    reused: bool | None = None
+    error_code: str | None = None
+    api_code: str | None = None
+    why: str | None = None
+    api_says: str | None = None
+
+
+class SeveralAnswer(Answer):
+    made: int
+    reused: int | None = None
+    unknown: int | None = None
+    not_made: int | None = None
+    estimated_total_usd: float | None = None
+    """Of what was made by this call; of a dry run what would be."""
+    would_be_refused: str | None = None
+    asks: str | None = None
+    quote_id: str | None = None
+    generations: list[OneMade]
+    note: str | None = None
+
+
 class GenerationRow(BaseModel):
     generation_id: str
     status: str

@@ -18,6 +18,7 @@ HIGHEST_USD = 1_000_000
 DEFAULT_ROWS = 10
 MOST_ROWS = 50
 MOST_AWAITED = 50
+MOST_TOGETHER = 20
 
 Share = Annotated[float, Field(ge=0, le=1)]
 # What is told elsewhere, or goes without saying, is checked all the same.
@@ -147,6 +148,28 @@ class CreateArguments(RequestArguments):
     max_cost_usd: Dollars | None = Field(None, description="Refuse a higher or unknown price.")
     quote_id: str | None = Field(None, description="From an answer that asked for approval.")
     duration_seconds: VideoSeconds | None = Field(None, description="A hint where nobody can measure it.")
+
+
+class OneOfSeveral(RequestArguments):
+    """One of the requests that are made together."""
+
+    duration_seconds: VideoSeconds | None = Field(None, description="A hint where nobody can measure it.")
+
+
+_ONE_OF_SEVERAL = '{"input":[{"type":"video","path":"/clip.mp4"}],"dub":{"target_lang":"es"}}'
+
+
+class SeveralArguments(Arguments):
+    requests: Annotated[list[OneOfSeveral], Field(min_length=1, max_length=MOST_TOGETHER)] = Field(
+        description=f"1 to {MOST_TOGETHER}, each like {_ONE_OF_SEVERAL}: what create_generation takes.",
+        json_schema_extra=TOLD_IN_WORDS,
+    )
+    dry_run: bool = Field(False, description="Only check and price all; free. Default false.")
+    wait_seconds: Annotated[float, Field(ge=0, le=LONGEST_WAIT_SECONDS)] = Field(
+        0, description="For free slots; default 0."
+    )
+    max_cost_usd: Dollars | None = Field(None, description="Refuse a higher or unknown total.")
+    quote_id: str | None = Field(None, description="From an answer that asked for approval.")
 
 
 class EstimateArguments(RequestArguments):

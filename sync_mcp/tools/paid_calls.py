@@ -16,7 +16,7 @@ from sync_mcp.payments.call import Made, PaidCall
 from sync_mcp.payments.limits import dollars
 from sync_mcp.requests.input_files import InputFiles
 from sync_mcp.tools.context import CallContext
-from sync_mcp.tools.generation_arguments import CreateArguments, EstimateArguments
+from sync_mcp.tools.generation_arguments import CreateArguments, EstimateArguments, OneOfSeveral
 from sync_mcp.tools.question import NOBODY_IS_ASKED, UserApproval, denial_of
 
 MEND_LINKS = (
@@ -31,22 +31,27 @@ _SENDING_SECONDS = 15.0
 
 def make_paid_call(
     context: CallContext,
-    arguments: CreateArguments | EstimateArguments,
+    arguments: CreateArguments | EstimateArguments | OneOfSeveral,
     act: GenerationAct,
     files: InputFiles | None,
     *,
     notes: Sequence[str],
     slot_until: float = -math.inf,
+    tool: str = "create_generation",
+    quote_id: str | None = None,
 ) -> PaidCall[Generation]:
+    """Return the call that pays for a video; one of several has what they have together from its tool."""
     account = context.account
+    is_alone = not isinstance(arguments, OneOfSeveral)
     return PaidCall(
         account.client,
         act,
         take=arguments.take,
-        max_cost_usd=arguments.max_cost_usd,
+        tool=tool,
+        max_cost_usd=arguments.max_cost_usd if is_alone else None,
         duration_seconds=arguments.duration_seconds,
         files=files,
-        token=_token(context, arguments.quote_id),
+        token=_token(context, arguments.quote_id if is_alone else quote_id),
         approval=approval_of(context),
         webhook_hosts=account.policy.webhook_hosts,
         own_webhook_url=account.policy.webhook_url,

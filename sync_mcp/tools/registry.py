@@ -196,7 +196,8 @@ class Tool(Generic[ArgumentsT]):
                 message="The server is ending, and this call was not done yet.", next_step=f"{again}."
             )
         if self.paid:
-            look = " Or look in list_generations." if self.name == "create_generation" else ""
+            makes_videos = self.name in ("create_generation", "create_generations")
+            look = " Or look in list_generations." if makes_videos else ""
             error.advise(
                 money_spent=_may_have_spent(context),
                 next_step=f"{again}: {joins}, and nothing is paid twice.{look}",

@@ -39,8 +39,11 @@ from tests.bench.words import (
     LARGEST_LISTING,
     LARGEST_MANY_JOBS,
     LARGEST_ONE_CLIP,
+    LARGEST_TOGETHER,
     MANY_JOBS,
+    MOST_CALLS_TOGETHER,
     SANDBOX_ORIGIN,
+    jobs_together,
     listing_bytes,
     many_jobs,
     one_clip,
@@ -210,11 +213,13 @@ async def sizes() -> list[bool]:
 
 
 async def answers() -> list[bool]:
-    one, many = await one_clip(), await many_jobs()
+    one, many, together = await one_clip(), await many_jobs(), await jobs_together()
     what = f"answers that price, make and wait for {MANY_JOBS} jobs"
     return [
         row("answers from a clip's price to its file", one.most_bytes, LARGEST_ONE_CLIP, unit="bytes"),
         row(what, many.most_bytes, LARGEST_MANY_JOBS, unit="bytes"),
+        row("the same, made together", together.most_bytes, LARGEST_TOGETHER, unit="bytes"),
+        row("calls that make them together", len(together.answers), MOST_CALLS_TOGETHER),
     ]
 
 

@@ -63,8 +63,8 @@ bad_call() {
 
 for era in legacy modern; do
     on_stdio --protocol-era "$era" --method tools/list --strict >"$work/answer"
-    for tool in create_generation get_generation wait_for_generations list_generations estimate_cost \
-        get_account; do
+    for tool in create_generation create_generations get_generation wait_for_generations list_generations \
+        estimate_cost get_account; do
         expect "\"name\": \"$tool\""
     done
     unknown_id='{"generation_id": "6533643b-aceb-4c40-967e-d9ba9baac39e"}'

@@ -15,6 +15,7 @@ from mcp import Client, StdioServerParameters
 
 from sync_mcp.sandbox.media.samples import sample
 from tests.api.raw_server import RawServer, answer
+from tests.bench.words import LANGUAGES, MANY_JOBS, MOST_CALLS_TOGETHER
 from tests.server.host import COMMAND, KEY, SANDBOX_MARK, Embedded, Host, embedded, hosted, media, text
 from tests.serving.stdio.process import WAIT_SECONDS, Frame, close_stdin, started
 from tests.tools.calls import ARGUMENTS, BY_DEFAULT
@@ -87,6 +88,30 @@ def test_a_host_lists_prices_creates_waits_and_lists_again(host: Host):
     assert all(frame["jsonrpc"] == "2.0" for frame in frames)
     answered = [frame["id"] for frame in frames if "id" in frame]
     assert len(answered) == len(set(answered))
+
+
+def test_twelve_jobs_are_priced_made_waited_for_and_told_by_at_most_six_calls(host: Host):
+    sandbox = embedded(host)
+    sandbox.control("settings", {"plan": "enterprise"}, method="PATCH")
+    clip: Frame = {"type": "video", "url": f"{sandbox.url}/samples/speaking.mp4"}
+    wanted: list[Frame] = [{"input": [clip], "dub": {"target_lang": language}} for language in LANGUAGES]
+    answers: list[Frame] = []
+
+    def call(tool: str, **arguments: Any) -> Frame:
+        answers.append(host.call(tool, **arguments))
+        return answers[-1]["structuredContent"]
+
+    quote = call("create_generations", requests=wanted, dry_run=True)["quote_id"]
+    made = call("create_generations", requests=wanted, quote_id=quote)["generations"]
+    jobs = [row["generation_id"] for row in made]
+    running = call("wait_for_generations", generation_ids=jobs, wait_seconds=0)
+    assert running["running"] == MANY_JOBS
+    sandbox.control("clock", {"advance_seconds": 60})
+    ended = call("wait_for_generations", generation_ids=jobs)
+    assert ended["completed"] == MANY_JOBS
+    assert len({row["about"] for row in ended["generations"]}) == MANY_JOBS
+    assert len(answers) <= MOST_CALLS_TOGETHER
+    assert sorted(charge["generationId"] for charge in sandbox.control("charges")) == sorted(jobs)
 
 
 def test_the_progress_of_one_call_only_rises_from_the_upload_to_the_wait_for_the_job(host: Host, clips: Path):

@@ -38,7 +38,9 @@ _LARGEST_SET = 4_000
 _LARGEST_LISTING_OF_ALL = 28_000
 _LARGEST_INSTRUCTIONS_OF_ALL = 1_800
 _LARGEST_DEFINITION = 6_000
-_MOST_TOOLS = 32
+_MOST_TOOLS = 33
+_LARGEST_TOGETHER = 1_200
+"""Of `create_generations`, as a model sees it, in bytes."""
 _LARGEST_FIRST_TOOLS = 13_000
 """Of the first four tools, in bytes."""
 _FIRST_TOOLS = ("create_generation", "get_generation", "list_generations", "estimate_cost")
@@ -137,6 +139,13 @@ def _bytes(*names: str) -> int:
 
 def test_what_a_model_reads_by_default_is_small() -> None:
     assert listing_bytes(_BY_DEFAULT) <= LARGEST_LISTING
+
+
+def test_what_a_model_reads_of_the_tool_for_several_is_small() -> None:
+    assert (
+        listing_bytes([tool for tool in _BY_DEFAULT if tool.name == "create_generations"])
+        <= _LARGEST_TOGETHER
+    )
 
 
 @pytest.mark.parametrize("name", _LATE_SETS)

@@ -17,6 +17,7 @@ _INPUT = [
 # What a schema alone does not say.
 _SPECIAL: Mapping[str, Facts] = {
     "create_generation": {"input": _INPUT},
+    "create_generations": {"requests": [{"input": _INPUT}]},
     "estimate_cost": {"input": _INPUT},
     "wait_for_generations": {"generation_ids": ["job-1"], "wait_seconds": 0},
     "upload_asset": {"url": "https://example.com/v.mp4"},

@@ -84,7 +84,7 @@ def descriptions(node: object) -> Iterator[str]:
 def test_what_is_withheld_is_what_pays_or_changes_anything() -> None:
     off = select_tools(TOOLS, toolsets=["all"], is_read_only=True).withheld
     assert off.keys() == {
-        *("create_generation", "upload_asset", "download_generation"),
+        *("create_generation", "create_generations", "upload_asset", "download_generation"),
         *("update_asset", "delete_assets", "save_project", "delete_project", "delete_generations"),
         "export_usage",
         *("create_speech", "clone_voice", "delete_voice"),

@@ -152,7 +152,10 @@ def test_the_parts_of_a_segments_own_options_are_named() -> None:
         assert name in parts["options_override"]["description"]
 
 
-_PAYING = ("create_generation", "create_speech", "clone_voice", "edit_dialogue", "create_batch")
+_PAYING = (
+    *("create_generation", "create_generations", "create_speech", "clone_voice"),
+    *("edit_dialogue", "create_batch"),
+)
 _DESTROYING = (
     *("download_generation", "export_usage", "create_speech", "get_batch"),
     *("delete_assets", "delete_project", "delete_generations", "delete_voice"),

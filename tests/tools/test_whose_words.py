@@ -95,6 +95,8 @@ async def test_the_text_of_every_tool_is_whole_without_the_structured_content(
 async def arguments_that_work(assistant: Assistant, sandbox: Sandbox, tool: str) -> Facts:
     if "input" in ARGUMENTS[tool]:
         return {"input": media(sandbox)}
+    if tool == "create_generations":
+        return {"requests": [{"input": media(sandbox, number)} for number in range(2)]}
     if tool == "upload_asset":
         return {"url": sandbox.samples.video}
     if tool == "create_speech":
