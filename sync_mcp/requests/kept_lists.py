@@ -40,7 +40,7 @@ class _Kept(Generic[_KeptT]):
         self._value = None
 
     async def get(self) -> _KeptT:
-        while self._value is None or anyio.current_time() - self._fetched_at > _KEPT_SECONDS:
+        if self._value is None or anyio.current_time() - self._fetched_at > _KEPT_SECONDS:
             answers = self._answers
             async with self._asking:
                 if answers == self._answers:
@@ -48,7 +48,8 @@ class _Kept(Generic[_KeptT]):
                 elif self._fault is not None:
                     # Of many who want it at once one asks, and what it was told is told to all.
                     raise self._fault
-        return self._value
+        # It can have been forgotten meanwhile.
+        return await self.get() if self._value is None else self._value
 
     async def _ask(self) -> None:
         try:
