@@ -398,8 +398,29 @@ def _after_error(place: Workplace, campaign: Campaign, row: Row, error: SyncErro
             return Turn({"state": "unknown" if error.money_spent != "no" else "refused", "error": told})
 
 
+_LIMITS: Mapping[str, str] = {
+    "per_job_usd": "the limit for one job",
+    "per_day_usd": "the budget of a day (UTC)",
+    "ever_usd": "the whole budget",
+}
+"""As users of the command and of the server read of them, who set them by other names than a program does."""
+
+
+def _tell_limit(error: LimitReached) -> str:
+    limit = _LIMITS.get(error.limit or "")
+    if limit is None or error.price_usd is None or error.limit_usd is None:
+        return error.message
+    left = (
+        f", of which {dollars(error.left_usd)} is left"
+        if error.left_usd is not None and error.limit != "per_job_usd"
+        else ""
+    )
+    return f"It would cost {dollars(error.price_usd)}, and {limit} is {dollars(error.limit_usd)}{left}."
+
+
 def _after_limit(place: Workplace, campaign: Campaign, row: Row, error: LimitReached) -> Turn:
-    planned = _again(place, error.message, 0.0)
+    told_limit = _tell_limit(error)
+    planned = _again(place, told_limit, 0.0)
     if error.retryable:
         reason = f"The API cannot tell now what row {row.number} costs."
         return replace(planned, is_closed=True, reason=reason)
@@ -414,13 +435,13 @@ def _after_limit(place: Workplace, campaign: Campaign, row: Row, error: LimitRea
         # The day is the API's: this machine's clock may differ.
         until = error.until.astimezone(UTC)
         seconds = until.timestamp() - place.facts.client.api_time.timestamp()
-        reason = f"{error.message} It goes on at {until:%Y-%m-%d %H:%M} UTC."
+        reason = f"{told_limit} It goes on at {until:%Y-%m-%d %H:%M} UTC."
         resumes_at = place.book.store.now() + max(seconds, 0.0)
         return replace(planned, campaign="waiting", reason=reason, resumes_at=resumes_at)
     if error.limit == "ever_usd":
         # A row that fits may come later: but what the user let be spent is spent.
-        return replace(planned, campaign="paused", reason=f"{error.message} {error.next_step}".strip())
-    return Turn({"state": "refused", "error": f"{error.message} {error.next_step}".strip()})
+        return replace(planned, campaign="paused", reason=f"{told_limit} {error.next_step}".strip())
+    return Turn({"state": "refused", "error": f"{told_limit} {error.next_step}".strip()})
 
 
 def _after_unsaved(place: Workplace, row: Row, error: SyncError) -> Turn:

@@ -139,7 +139,7 @@ async def test_the_days_budget_makes_a_campaign_wait_for_the_next_utc_day_and_go
     state, reason = told[0].state, told[0].reason
     assert state == "waiting"
     assert reason is not None
-    assert "Limits.per_day_usd is 0.30 USD" in reason
+    assert "the budget of a day (UTC) is 0.30 USD" in reason
     assert reason.endswith("00:00 UTC.")
     assert studio.states(campaign) == ["saved", "saved"]
     assert studio.charged == [PRICE, PRICE]
@@ -151,7 +151,7 @@ async def test_a_row_that_no_day_has_room_for_is_refused_and_not_waited_for(stud
     await studio.run()
     row = of(studio.rows(campaign))
     assert (row.state, studio.sent) == ("refused", [])
-    assert "Limits.per_day_usd is 0.10 USD" in (row.error or "")
+    assert "the budget of a day (UTC) is 0.10 USD" in (row.error or "")
 
 
 async def test_the_whole_budget_pauses_a_campaign_and_says_so(studio: Studio) -> None:
@@ -160,7 +160,7 @@ async def test_the_whole_budget_pauses_a_campaign_and_says_so(studio: Studio) ->
     await studio.run()
     paused = studio.book.get(campaign.id)
     assert paused.state == "paused"
-    assert "Limits.ever_usd is 0.30 USD" in (paused.reason or "")
+    assert "the whole budget is 0.30 USD" in (paused.reason or "")
     assert studio.states(campaign) == ["saved", "planned", "planned"]
     assert studio.charged == [PRICE]
 
