@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import TypeVar, cast
@@ -16,6 +17,7 @@ from anyio.to_thread import run_sync
 
 from sync_mcp.api.formats import MediaKind
 from sync_mcp.api.models import GenerationRequest, Json
+from sync_mcp.api.news import News
 from sync_mcp.api.options import RequestOptions
 from sync_mcp.api.uploads import OnProgress, Transfer
 from sync_mcp.campaigns.drafts import Draft, draft_line, find_odd_texts
@@ -194,6 +196,7 @@ class _Planner:
         self._faults = faults
         self._account: Account | None = None
         self._files: dict[tuple[str, MediaKind], InputFile | FileRefused] = {}
+        self._read = News()
         self._voices: Mapping[str, tuple[str, str | None]] = {}
         self._some_voice: str | None = None
         self._has_lists = False
@@ -213,7 +216,6 @@ class _Planner:
     async def price(self, lines: Sequence[Line]) -> list[Priced]:
         """Return what each line comes to that is right, in their order."""
         await self._ask_lists(lines)
-        await self._read_files(lines)
         found: dict[int, Priced] = {}
         done = 0
 
@@ -229,7 +231,12 @@ class _Planner:
             done += 1
             self._terms.tell("prices", done, len(lines))
 
-        await _do_each(enumerate(lines), price_one, at_once=_PRICES_AT_ONCE)
+        # Prices are asked for while files are read still: each takes another's time.
+        both = (
+            partial(self._read_files, lines),
+            partial(_do_each, enumerate(lines), price_one, at_once=_PRICES_AT_ONCE),
+        )
+        await _do_each(both, _call, at_once=2)
         return [found[number] for number in sorted(found)]
 
     async def _ask_lists(self, lines: Sequence[Line]) -> None:
@@ -266,6 +273,7 @@ class _Planner:
                 # Thousands of files are not kept open: at its turn a row opens its own anew.
                 await run_sync(media.file.close)
                 self._files[place] = media
+            self._read.spread()
             self._terms.tell("files", len(self._files), len(wanted))
 
         await _do_each(wanted, read, at_once=_FILES_AT_ONCE)
@@ -284,6 +292,7 @@ class _Planner:
             wrong += error.faults
         draft = draft_line(line, self._terms.beside)
         media: dict[int, InputFile] = {}
+        await self._read.until(lambda: self._files.keys() >= set(draft.files.values()))
         for number, place in draft.files.items():
             found = self._files[place]
             if isinstance(found, FileRefused):
@@ -382,6 +391,10 @@ class _Planner:
             pauses += 1
             pause = price.fault.retry_after_seconds
             await anyio.sleep(_PAUSE_SECONDS if pause is None else pause)
+
+
+async def _call(act: Callable[[], Awaitable[None]]) -> None:
+    await act()
 
 
 async def _do_each(
