@@ -120,7 +120,7 @@ TOOLS: Tools = (
         ),
         arguments=PlanArguments,
         answer=PlanAnswer,
-        annotations=CHANGES,
+        annotations=READS,
         run=LateRun("campaign_plans:plan_campaign"),
     ),
     Tool(

@@ -211,8 +211,10 @@ def test_which_tools_are_on_is_told_and_a_name_that_does_not_exist_is_wrong(sand
     wrong = examined(SYNC_BASE_URL=sandbox.url, SYNC_MCP_TOOLSETS="cora")
     assert "did you mean 'core'?" in remedies(wrong.stdout)["tools"]
     report = examined(SYNC_BASE_URL=sandbox.url, SYNC_MCP_READ_ONLY="1").stdout
-    sets = "the set library, the set usage, the set voices, the set dialogue, the set batch"
-    off = f"create_generation, upload_asset, download_generation, {sets}"
+    sets = (
+        "the set library, the set usage, the set voices, the set dialogue, the set batch, the set campaigns"
+    )
+    off = f"create_generation, create_generations, upload_asset, download_generation, {sets}"
     assert re.search(rf"^tools +8 of {len(TOOLS)} are on; off: {off}$", report, re.MULTILINE)
 
 

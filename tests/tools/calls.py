@@ -39,6 +39,7 @@ _SPECIAL: Mapping[str, Facts] = {
         "consent": "It is the voice of Ada Li, who agreed.",
         "asset_id": "asset-1",
     },
+    "plan_campaign": {"clips": ["https://example.com/v.mp4"], "languages": ["fr"]},
     "transcribe": {"asset_id": "job-1", "wait_seconds": 0},
     "edit_dialogue": {"asset_id": "job-1", "changes": [{"words": "so"}], "wait_seconds": 0},
     "get_dialogue_edit": {"dialogue_edit_id": "job-1", "wait_seconds": 0},

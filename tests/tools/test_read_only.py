@@ -89,7 +89,7 @@ def test_what_is_withheld_is_what_pays_or_changes_anything() -> None:
         "export_usage",
         *("create_speech", "clone_voice", "delete_voice"),
         *("transcribe", "edit_dialogue", "get_dialogue_edit"),
-        *("create_batch", "get_batch"),
+        *("create_batch", "get_batch", "start_campaign"),
     }
 
 

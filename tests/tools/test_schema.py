@@ -154,7 +154,7 @@ def test_the_parts_of_a_segments_own_options_are_named() -> None:
 
 _PAYING = (
     *("create_generation", "create_generations", "create_speech", "clone_voice"),
-    *("edit_dialogue", "create_batch"),
+    *("edit_dialogue", "create_batch", "start_campaign"),
 )
 _DESTROYING = (
     *("download_generation", "export_usage", "create_speech", "get_batch"),

@@ -97,6 +97,11 @@ async def arguments_that_work(assistant: Assistant, sandbox: Sandbox, tool: str)
         return {"input": media(sandbox)}
     if tool == "create_generations":
         return {"requests": [{"input": media(sandbox, number)} for number in range(2)]}
+    if tool in ("plan_campaign", "start_campaign"):
+        clips = {"clips": [sandbox.samples.speaking], "languages": ["fr"]}
+        if tool == "plan_campaign":
+            return clips
+        return {"campaign_id": (await assistant.facts("plan_campaign", clips))["campaign_id"]}
     if tool == "upload_asset":
         return {"url": sandbox.samples.video}
     if tool == "create_speech":
