@@ -133,6 +133,26 @@ async def test_the_name_of_a_token_stands_in_the_ledger_and_in_the_log(
     ledger.close()
 
 
+def test_callers_who_are_told_apart_have_no_campaigns_of_each_other_s(sandbox: Sandbox, names: Path) -> None:
+    with serving(sandbox, env=named(names, SYNC_MCP_TOOLSETS="campaigns")) as web:
+        for tool, asked in (
+            ("plan_campaign", {"clips": [sandbox.samples.speaking], "languages": ["fr"]}),
+            ("start_campaign", {"campaign_id": "c-0"}),
+            ("get_campaign", {}),
+        ):
+            told = called(web, BEN, tool, **asked)
+            assert told["isError"]
+            assert "a server for one user" in told["content"][0]["text"]
+            assert "`sync-mcp campaign`" in told["content"][0]["text"]
+
+
+def test_without_a_folder_to_save_in_nothing_is_planned(sandbox: Sandbox) -> None:
+    with serving(sandbox, env={"SYNC_MCP_TOOLSETS": "campaigns"}) as web:
+        told = called(web, TOKEN, "plan_campaign", clips=[sandbox.samples.speaking], languages=["fr"])
+    assert "this server has no folder to save in" in told["content"][0]["text"]
+    assert "SYNC_MCP_DOWNLOAD_DIR" in told["content"][0]["text"]
+
+
 def test_a_quote_is_good_for_the_one_alone_who_got_it(sandbox: Sandbox, names: Path) -> None:
     asked = {"input": media(sandbox.url)}
     with serving(sandbox, env=named(names, **QUOTES)) as web:
