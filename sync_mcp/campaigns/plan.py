@@ -23,7 +23,7 @@ from sync_mcp.api.uploads import OnProgress, Transfer
 from sync_mcp.campaigns.drafts import Draft, draft_line, find_odd_texts
 from sync_mcp.campaigns.faults import Faults
 from sync_mcp.campaigns.outputs import name_output
-from sync_mcp.campaigns.priced import Priced, make_rows, note_refused, note_unpriced, refuse
+from sync_mcp.campaigns.priced import Priced, make_rows, note_over_limit, note_refused, note_unpriced, refuse
 from sync_mcp.campaigns.rows import Campaign, Row, count_usd
 from sync_mcp.campaigns.table import Line, Table, check_number
 from sync_mcp.errors import (
@@ -140,6 +140,7 @@ async def make_plan(
     account = planner.check_is_told()
     notes += note_refused(rows)
     notes += note_unpriced(rows, terms.max_usd_per_row)
+    notes += note_over_limit(rows, guard.limits.per_job_usd)
     # Two rows with one digest are one job.
     prices = {row.digest: count_usd(row.price_usd, terms.max_usd_per_row) for row in rows}
     campaign = Campaign(

@@ -128,3 +128,12 @@ def note_unpriced(rows: Sequence[Row], most_usd: Decimal | None) -> list[str]:
         f"{count_of(unpriced, 'row')} without a known price {counts} {dollars(most_usd)}: what is to be paid "
         "is known once it is made."
     ]
+
+
+def note_over_limit(rows: Sequence[Row], per_job_usd: Decimal | None) -> list[str]:
+    """Return how many rows cost more than one job may: they would be refused at their turns."""
+    if per_job_usd is None:
+        return []
+    over = sum(row.price_usd is not None and row.price_usd > per_job_usd for row in rows)
+    costs = count_of(over, "row costs", "rows cost")
+    return [f"{costs} more than one job may, {dollars(per_job_usd)}, and will not be made."] if over else []

@@ -230,11 +230,14 @@ def _next_step(progress: Progress, *, is_made: bool, is_here: bool) -> str:
         # What runs on a sandbox of the server's own, no command finds.
         night = f"; for a night the user types `{campaign_command('run', id)}`"
         night = night if is_here and not campaign.is_sandbox else ""
-        return f"It goes on by itself{till}, {where}{night}. get_campaign with wait_seconds 50 waits."
+        wait = " get_campaign with wait_seconds 50 waits." if campaign.state == "approved" else ""
+        return f"It goes on by itself{till}, {where}{night}.{wait}"
     retry = f"`{campaign_command('retry', id)}`"
     if campaign.state == "paused":
-        approve = campaign_command("approve", id, "--budget-usd", "USD")
-        return f"Tell the user the reason; `{approve}`, typed by them, lets it go on, then start_campaign."
+        return (
+            "Tell the user the reason. Once they have seen to that, and typed "
+            f"`{campaign_command('approve', id)}`, start_campaign goes on."
+        )
     needs = counts.of(NEEDS_USER)
     if needs or counts.of(["skipped"]):
         return (

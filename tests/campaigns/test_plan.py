@@ -621,6 +621,19 @@ async def test_a_price_that_nobody_knows_is_a_fault(plan: PlanRows, sandbox: San
     assert fault.endswith("Say what such a row may cost: max_usd_per_row (--max-usd-per-row).")
 
 
+async def test_rows_that_cost_more_than_one_job_may_are_told_with_the_plan(
+    folder: Path, campaigns: Campaigns, sync: AsyncSync
+) -> None:
+    (folder / "rows.csv").write_text("video,audio\ntalk.mp4,voice.wav\n", "utf-8")
+    for most, notes in (
+        ("0.01", ["1 row costs more than one job may, 0.01 USD, and will not be made."]),
+        ("9", []),
+    ):
+        limited = Campaigns(Guard(campaigns.guard.ledger, Limits(per_job_usd=Decimal(most))))
+        planned = await limited.plan(sync, folder / "rows.csv")
+        assert list(planned.notes) == notes
+
+
 async def test_a_row_without_a_known_price_counts_what_it_may_cost(plan: PlanRows, sandbox: Sandbox) -> None:
     unpriced(sandbox)
     planned = await plan("video,language", "talk.mp4,fr", "talk.mp4,es", max_usd_per_row=Decimal("1.5"))

@@ -282,5 +282,31 @@ async def test_a_campaign_of_another_account_is_none_of_this_one_s(
         assert (await assistant.facts("get_campaign"))["campaigns"] == []
 
 
+@pytest.mark.parametrize(
+    ("limits", "state", "told"),
+    [
+        ({"budget_usd_per_day": Decimal("0.3")}, "waiting", "It goes on by itself at the time in reason"),
+        ({"budget_usd": Decimal("0.3")}, "paused", "Once they have seen to that, and typed"),
+        ({"max_usd_per_job": Decimal("0.1")}, "ended", "which rows have no video"),
+    ],
+)
+async def test_what_a_limit_of_the_server_does_to_it_is_told_with_the_way_on(
+    serving: Serving, clips: Path, sandbox: Sandbox, limits: dict[str, Decimal], state: str, told: str
+) -> None:
+    async with serving(approve_above_usd="never", **limits) as assistant:
+        planned = await assistant.facts("plan_campaign", file=str(clips / "course.csv"))
+        if state == "ended":
+            assert planned["notes"] == ["3 rows cost more than one job may, 0.10 USD, and will not be made."]
+        else:
+            assert planned["left_usd"] == 0.3
+            assert "The budgets leave less" in planned["next_step"]
+        id = planned["campaign_id"]
+        await assistant.facts("start_campaign", campaign_id=id)
+        ended = await _wait(assistant, id)
+    assert ended["state"] == state
+    assert told in ended["next_step"]
+    assert len(sandbox.charges) == (0 if state == "ended" else 1)
+
+
 def test_the_three_tools_are_told_in_3300_bytes() -> None:
     assert listing_bytes([tool.definition for tool in TOOLS]) <= 3_300
