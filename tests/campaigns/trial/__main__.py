@@ -99,7 +99,16 @@ class Trial:
             f"{len(videos)} videos lie in the folder": len(videos) != rows,
             "there is no report": not (self.folder / "course-videos" / "report.html").exists(),
         }
-        return [fault for fault, is_so in found.items() if is_so]
+        return [*(fault for fault, is_so in found.items() if is_so), *self._tell_unsaved()]
+
+    def _tell_unsaved(self) -> list[str]:
+        with self._open_book() as book:
+            return [
+                f"row {row.number} is {row.state} after {row.begun} begun: {row.error}"
+                for each in book.list_campaigns()
+                for row in book.rows(each)
+                if row.state != "saved"
+            ]
 
     def _make_clips(self) -> None:
         with urlopen(self.sandbox.samples.speaking) as answer:
