@@ -31,6 +31,7 @@ from sync_mcp.campaigns.tables import (
     change_campaign,
     change_row,
     check_free,
+    count_begun,
     count_rows,
     count_running,
     end_if_done,
@@ -288,9 +289,9 @@ class CampaignBook:
     ) -> tuple[Campaign, Row] | None:
         """Give a lane the next row of an account's campaigns for a step; None where none is due now.
 
-        It is one of the campaign with the fewest that run. A row that has ended its runner three times is
-        left to the user, a campaign whose budget is used up pauses, and one of which nothing is left ends.
-        The lane's name begins with its holder's and a hyphen.
+        It is one of the campaign with the fewest that run. A row that has ended its runner three times, the
+        last time by itself, is left to the user, a campaign whose budget is used up pauses, and one of which
+        nothing is left ends. The lane's name begins with its holder's and a hyphen.
 
         Raises:
             LeaseLost: the account is another holder's by now.
@@ -299,14 +300,22 @@ class CampaignBook:
         with self.store.transaction() as connection:
             if not _is_held(connection, account, base_url, holder):
                 raise LeaseLost
-            for campaign in _due(connection, account, base_url, step, now):
+            due = _due(connection, account, base_url, step, now)
+            begun, most_begun = count_begun(connection, due, step)
+            if most_begun >= MOST_BEGUN:
+                return None
+            for campaign in due:
                 while (row := next_row(connection, campaign, step, now)) is not None:
                     if row.begun >= MOST_BEGUN:
                         change_row(connection, row, {"state": "stuck", "error": _STUCK, "changed_at": now})
                         continue
+                    if row.begun == MOST_BEGUN - 1 and begun:
+                        # The deaths that it met may be another's: what the next one shows, it shows alone.
+                        break
                     new = {"state": step.under_way, "lane": lane, "begun": row.begun + 1, "changed_at": now}
                     return campaign, change_row(connection, row, new)
-                end_if_done(connection, campaign)
+                else:
+                    end_if_done(connection, campaign)
         return None
 
     def list_next(self, account: str, base_url: str, limit: int) -> list[tuple[Campaign, Row]]:
@@ -445,7 +454,9 @@ def _is_gone(holder: str) -> bool:
     return False
 
 
-_STUCK = "Its runner ended three times while it had this row: look at its clip, then retry it."
+_STUCK = (
+    "Its runner ended three times while it had this row, at last it alone: look at its clip, then retry it."
+)
 _HAS: Mapping[CampaignState, str] = {"ended": "ended", "stopped": "been stopped"}
 
 

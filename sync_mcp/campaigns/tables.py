@@ -322,6 +322,17 @@ def next_row(connection: Connection, campaign: Campaign, step: Step, now: float)
     return _first_row(connection, next_row_query(campaign, step, now).where(_IS_PAID))
 
 
+def count_begun(connection: Connection, campaigns: Sequence[Campaign], step: Step) -> tuple[int, int]:
+    """Return how many rows are at what can end their runner, and how often one of them was at the most."""
+    query = select(func.count(), func.coalesce(func.max(ROWS.c.begun), 0)).where(
+        ROWS.c.campaign.in_([campaign.id for campaign in campaigns]),
+        ROWS.c.state == step.under_way,
+        ROWS.c.begun > 0,
+    )
+    count, most = connection.execute(query).one()
+    return count, most
+
+
 def _first_row(connection: Connection, query: Select[Any]) -> Row | None:
     found = connection.execute(query).mappings().first()
     return None if found is None else Row(**found)

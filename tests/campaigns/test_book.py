@@ -492,6 +492,35 @@ def test_a_row_that_a_death_has_met_goes_behind_the_others(desk: Desk, clock: Cl
     assert [desk.take(lane=str(lane)).number for lane in range(3)] == [2, 3, 1]
 
 
+def test_rows_that_two_deaths_have_met_are_taken_one_by_one_and_only_that_which_meets_the_third_is_stuck(
+    desk: Desk, clock: Clock
+) -> None:
+    approved(desk.book, 3)
+    for number in range(MOST_BEGUN - 1):
+        killed = Desk(desk.book, f"killed-{number}")
+        clock.now += LEASE_SECONDS
+        killed.hold()
+        assert [killed.take(lane=str(lane)).number for lane in range(3)] == [1, 2, 3]
+    clock.now += LEASE_SECONDS
+    last = Desk(desk.book, "last")
+    last.hold()
+    # Alone: while its files are read, no other row is taken.
+    first = last.take(lane="0")
+    assert (first.number, last.find(lane="1")) == (1, None)
+    desk.book.note(first, begun=0)
+    assert last.take(lane="1").number == 2
+    clock.now += LEASE_SECONDS
+    desk.hold()
+    # The first one was read before that death: it goes before those that deaths have met.
+    first = desk.take(lane="0")
+    assert (first.number, desk.find(lane="1")) == (1, None)
+    desk.book.note(first, begun=0)
+    third = desk.take(lane="1")
+    desk.book.note(third, begun=0)
+    assert (third.number, desk.find(lane="2")) == (3, None)
+    assert states(desk.book) == ["running", "stuck", "running"]
+
+
 def test_a_row_whose_job_is_known_is_not_what_ended_its_runner(desk: Desk, clock: Clock) -> None:
     approved(desk.book, 1)
     for number in range(2 * MOST_BEGUN):

@@ -32,6 +32,8 @@ _JOB_SECONDS = 10.0
 _HURRIED_JOB_SECONDS = 3.0
 _STOPPED_SECONDS = 60.0
 _RUN_SECONDS = 900.0
+_SILENT_SECONDS = 90.0
+"""A row in doubt is looked for again within these."""
 _DAY_SECONDS = 86_400.0
 _BUSY, _REQUESTS = 0.97, 3.0
 
@@ -196,7 +198,7 @@ def _kill_in_the_middle(trial: Trial, random: Random) -> None:
 def _await_budget(trial: Trial, processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """Wait until nothing more is charged, and end the runners, which wait for the next day."""
     charged, since = -1, time.monotonic()
-    while time.monotonic() - since < 40:
+    while time.monotonic() - since < _SILENT_SECONDS:
         time.sleep(1)
         if len(trial.sandbox.charges) != charged:
             charged, since = len(trial.sandbox.charges), time.monotonic()
