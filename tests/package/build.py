@@ -28,7 +28,7 @@ SDIST_ROOTS = (
     *("Makefile", "constraints.txt", "Dockerfile", "pyproject.toml", ".gitignore"),
 )
 MOST_BUNDLE_BYTES = 5_000
-MOST_WHEEL_BYTES = 870_000
+MOST_WHEEL_BYTES = 890_000
 """With the sets of tools that are off at first, and the sandbox."""
 WAIT_SECONDS = 120
 
