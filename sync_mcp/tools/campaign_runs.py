@@ -213,11 +213,13 @@ async def _tell(context: CallContext, campaigns: Campaigns, campaign: Campaign) 
         next_step="",
     )
     is_here = context.account.work.is_under_way(_RUN)
-    answer.next_step = _next_step(progress, is_made=is_here or runner is not None, is_here=is_here)
+    answer.next_step = _next_step(
+        progress, is_made=is_here or runner is not None, is_here=is_here, has_report=is_there
+    )
     return answer
 
 
-def _next_step(progress: Progress, *, is_made: bool, is_here: bool) -> str:
+def _next_step(progress: Progress, *, is_made: bool, is_here: bool, has_report: bool) -> str:
     campaign, counts = progress.campaign, progress.counts
     id = campaign.id
     if campaign.state == "planned":
@@ -244,7 +246,9 @@ def _next_step(progress: Progress, *, is_made: bool, is_here: bool) -> str:
             "Tell the user the report and which rows have no video; only they have those made again: "
             f"{retry}, then start_campaign. What was charged is paid again."
         )
-    return "All is saved: tell the user where the report lies, with the videos beside it."
+    if has_report:
+        return "All is saved: tell the user where the report lies, with the videos beside it."
+    return "All is saved: tell the user the folder, into which the report is written now."
 
 
 def _put_rows(answer: CampaignAnswer, rows: Sequence[Row], cursor: str | None) -> None:
