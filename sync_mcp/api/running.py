@@ -130,6 +130,7 @@ class RunningJobs:
 
     @property
     def _looks_soon(self) -> bool:
+        """Whether a list tells soon what a long poll would; one that is left alone is held all the same."""
         return self._need_looks and (self._is_looking or self._soon_at < math.inf)
 
     @property
@@ -164,10 +165,7 @@ class RunningJobs:
         while self._long_poll:
             await self._news.until(
                 lambda: (
-                    bool(self._jobs)
-                    and self._soon_at == math.inf
-                    and not self._is_looking
-                    and (may_hold() or self.settling_seconds > 0)
+                    bool(self._jobs) and not self._looks_soon and (may_hold() or self.settling_seconds > 0)
                 )
             )
             await self._looks.allowance.take()
