@@ -252,6 +252,7 @@ class Campaigns:
             FileRefused: it cannot be written.
         """
         campaign = await do_in_thread(self.book.get, id)
+        await do_in_thread(check_folder, campaign)
         rows = await do_in_thread(self.book.rows, campaign)
         money = await do_in_thread(self.book.money, campaign)
         folder, now = Path(campaign.folder), self.book.store.now()
@@ -310,9 +311,7 @@ class Campaigns:
                 watcher=Watcher(lambda: sync, tasks, explain),
                 ends=ends,
                 work=Work(tasks),
-                roots_of=lambda campaign: self._roots_of(
-                    Path(campaign.source) if campaign.source else None, Path(campaign.folder)
-                ),
+                roots_of=self._roots_of_campaign,
             )
             tasks.cancel_scope.cancel()
 
@@ -329,9 +328,14 @@ class Campaigns:
                 told = error if isinstance(error, SyncError) else safe(repr(error), FAULT_LIMIT)
                 logger.warning("the report of %s cannot be written: %s", id, told)
 
+    def _roots_of_campaign(self, campaign: Campaign) -> MediaRoots:
+        check_folder(campaign)
+        return self._roots_of(Path(campaign.source) if campaign.source else None, Path(campaign.folder))
+
     def _roots_of(self, source: Path | None, folder: Path) -> MediaRoots:
-        beside = [] if source is None else [_folder_of(source)]
-        return MediaRoots([*self._roots, *beside, folder], folder)
+        # Where nothing beside the rows may be read, the folder for the videos is for writing alone.
+        more = [] if source is None else [_folder_of(source), folder]
+        return MediaRoots([*self._roots, *more], folder)
 
 
 async def _read_rows(facts: AccountFacts, source: Path, voice: str | None) -> Table:
@@ -348,6 +352,23 @@ async def _read_rows(facts: AccountFacts, source: Path, voice: str | None) -> Ta
     if voice is not None:
         raise InvalidRequestError("The voice is for a folder of clips: rows of a file name their own.")
     return await do_in_thread(read_table, source)
+
+
+def check_folder(campaign: Campaign) -> None:
+    """Check that a folder within a server's own is still where it was when it was planned; blocks.
+
+    Where a user has named the folder, they may have put it elsewhere, with a link in its place.
+
+    Raises:
+        FileRefused: a link leads out of it.
+    """
+    if not campaign.source and os.path.realpath(campaign.folder) != campaign.folder:
+        raise FileRefused(
+            f"The folder {clean(campaign.folder, _PATH_SHOWN)} is another than was planned: a link leads "
+            "elsewhere by now.",
+            code="file_not_allowed",
+            next_step="Ask the user to put the folder itself back in the place of the link.",
+        )
 
 
 def usual_folder(source: Path, holding: str = "videos") -> Path:

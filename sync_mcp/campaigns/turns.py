@@ -102,7 +102,7 @@ class Workplace:
     fresh: dict[str, Generation] = field(default_factory=dict[str, Generation])
 
     def reader_of(self, campaign: Campaign) -> LocalReader:
-        """Return what a campaign's local files are read by."""
+        """Return what a campaign's local files are read by; blocks."""
         return LocalReader(self.roots_of(campaign), self.work)
 
 
@@ -186,7 +186,7 @@ async def prepare_row(place: Workplace, campaign: Campaign, row: Row) -> None:
     Raises:
         SyncError: they cannot be; its turn will say so.
     """
-    reader = place.reader_of(campaign)
+    reader = await run_sync(place.reader_of, campaign)
     media: dict[int, InputFile] = {}
     try:
         await _open_files(reader, row, request_of(row), media)
@@ -201,7 +201,7 @@ async def _make(place: Workplace, campaign: Campaign, row: Row) -> Generation:
     Raises:
         SyncError: as `Guard.create`; or a file is not what it was when it was planned.
     """
-    reader = place.reader_of(campaign)
+    reader = await run_sync(place.reader_of, campaign)
     media: dict[int, InputFile] = {}
     try:
         request = request_of(row)
@@ -304,7 +304,7 @@ async def _ignore(_: object) -> None:
 
 
 async def _save(place: Workplace, campaign: Campaign, row: Row, generation: Generation) -> Saved:
-    roots = place.roots_of(campaign)
+    roots = await run_sync(place.roots_of, campaign)
     folder = Path(campaign.folder)
     with suppress(OSError):
         # Where it cannot be made, the next line says so.

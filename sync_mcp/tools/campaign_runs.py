@@ -11,7 +11,7 @@ from anyio.to_thread import run_sync
 
 from sync_mcp.api.uploads import OnProgress
 from sync_mcp.background.work import do_in_thread
-from sync_mcp.campaigns.campaigns import Campaigns, Progress
+from sync_mcp.campaigns.campaigns import Campaigns, Progress, check_folder
 from sync_mcp.campaigns.report import HTML_NAME
 from sync_mcp.campaigns.rows import NEEDS_USER, TO_DO, Campaign, Row, RowState
 from sync_mcp.errors import InvalidRequestError, SyncError, UnderWay
@@ -96,6 +96,7 @@ async def start_campaign(context: CallContext, arguments: StartArguments) -> Cam
     campaigns = open_campaigns(context)
     campaign = await _find(context, campaigns, arguments.campaign_id)
     if campaign.state == "planned":
+        await do_in_thread(check_folder, campaign)
         rows = await do_in_thread(campaigns.book.rows, campaign)
         await agree(context, matter_of(campaign, rows), arguments.quote_id)
         context.payment.begin()
