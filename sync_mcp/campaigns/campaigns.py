@@ -34,6 +34,7 @@ from sync_mcp.errors import FileRefused, InternalError, InvalidRequestError, Syn
 from sync_mcp.media.decoding.look import look_at_many
 from sync_mcp.media.inputs import LocalReader
 from sync_mcp.media.paths.roots import MediaRoots
+from sync_mcp.payments.attempt import Account
 from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.limits import HIGHEST_USD
 from sync_mcp.requests.account_facts import AccountFacts
@@ -220,6 +221,19 @@ class Campaigns:
             SyncError: whose money it is cannot be told now, or the ledger cannot be used.
         """
         account = await self.guard.account(sync)
+        while True:
+            await self._run_once(sync, account, on_turn, on_wait)
+            # What was agreed to while the report was written is made too: it was told that it goes on.
+            if await do_in_thread(self.book.has_nothing_left, account.name, account.base_url):
+                return
+
+    async def _run_once(
+        self,
+        sync: AsyncSync,
+        account: Account,
+        on_turn: Callable[[Campaign, Row], None] | None,
+        on_wait: Callable[[str], None] | None,
+    ) -> None:
         lanes = await self._count_lanes(sync)
         touched: set[str] = set()
 

@@ -66,6 +66,7 @@ class Runner:
         self._on_wait = on_wait
         self._holder = new_holder()
         self._is_lost = False
+        self._is_over = False
         self._closed = 0
         self._closed_until = 0.0
         self._news = News()
@@ -99,7 +100,7 @@ class Runner:
                     await self._in_book(self._place.book.let_go_runner, self._holder)
 
     async def _take_hold(self) -> None:
-        self._is_lost = False
+        self._is_lost = self._is_over = False
         told: str | None = None
         while True:
             try:
@@ -177,19 +178,25 @@ class Runner:
             self._news.spread()
 
     async def _next_turn(self, lane: str, step: Step) -> tuple[Campaign, Row] | None:
-        """Return the next row for a lane, as soon as one is due; None once none can be."""
+        """Return the next row for a lane, as soon as one is due; None once none can be.
+
+        Then none is for any other: of lanes that save alone, what is agreed to meanwhile would not be made.
+        """
         book, account = self._place.book, self._account
-        while True:
+        while not self._is_over:
             take = partial(book.take_row, account.name, account.base_url, self._holder, lane, step)
             try:
                 taken = await do_in_thread(take)
-                if taken is not None or await do_in_thread(
-                    book.has_nothing_left, account.name, account.base_url
-                ):
+                if taken is not None:
                     return taken
+                if await do_in_thread(book.has_nothing_left, account.name, account.base_url):
+                    self._is_over = True
+                    self._news.spread()
+                    return None
             except LedgerError as error:
                 logger.warning("the next row cannot be read: %s", error)
             await self._news.wait(_POLL_SECONDS)
+        return None
 
     async def _do(self, step: Step, campaign: Campaign, row: Row) -> None:
         self._tell(campaign, row)

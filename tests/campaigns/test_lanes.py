@@ -220,3 +220,33 @@ async def test_a_report_that_cannot_be_written_ends_no_run(
     if isinstance(error, OSError):
         with pytest.raises(FileRefused, match="No space left"):
             await studio.campaigns.report(campaign.id)
+
+
+async def test_once_a_lane_has_found_nothing_left_none_of_the_others_goes_on_without_it(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio.open(slots=1)
+    await studio.approve(1)
+    second: list[Campaign] = []
+    left = CampaignBook.has_nothing_left
+    first_ended, approved = anyio.Event(), anyio.Event()
+
+    def look(book: CampaignBook, account: str, base_url: str) -> bool:
+        is_over = left(book, account, base_url)
+        if is_over and not second:
+            anyio.from_thread.run_sync(first_ended.set)
+            anyio.from_thread.run(approved.wait)
+        return is_over
+
+    monkeypatch.setattr(CampaignBook, "has_nothing_left", look)
+
+    async def approve_another() -> None:
+        await first_ended.wait()
+        second.append(await studio.approve(2, name="second"))
+        approved.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(approve_another)
+        with anyio.fail_after(30):
+            await studio.run()
+    assert studio.states(second[0]) == ["saved"] * 2
