@@ -274,19 +274,24 @@ def try_bundle(place: Place, node: Path) -> None:
     command, variables = start(folders=folders)
     _expect(command[-2:] == folders, f"the folders are no arguments of their own: {command}")
     _expect(variables["SYNC_MCP_BUDGET_USD_PER_DAY"] == "20", f"there is no budget: {variables}")
-    # Until the index has the project, the wheel stands in for it.
-    variables["UV_FIND_LINKS"] = str(DIST)
+    # Until the index has the project, the wheel stands in for it: in a folder that no other run had, for uv
+    # takes the wheel of this name that it once found in a folder, and looks at that one no more.
+    found = place.folder / "an index"
+    found.mkdir()
+    shutil.copy(WHEEL, found)
+    index = str(found)
+    variables["UV_FIND_LINKS"] = index
     _expect(place.initialize(*command, **variables) == _ALL, "the bundle has other tools than here")
     command, variables = start()
     _expect(any("Downloads" in word for word in command), f"there are no folders by default: {command}")
-    variables["UV_FIND_LINKS"] = str(DIST)
+    variables["UV_FIND_LINKS"] = index
     _expect(place.initialize(*command, **variables) == _ALL, "the bundle does not start as it arrives")
     command, variables = start(folders=folders, sandbox=False, api_key="sk_Secret-0123456789")
-    _expect(place.initialize(*command, **variables, UV_FIND_LINKS=str(DIST)) == _ALL, "no start with a key")
+    _expect(place.initialize(*command, **variables, UV_FIND_LINKS=index) == _ALL, "no start with a key")
     command, variables = start(folders=folders, sandbox=False)
     done = subprocess.run(
         [shutil.which(command[0], path=place.environment["PATH"]) or "uv", *command[1:]],
-        env=place.environment | variables | {"UV_FIND_LINKS": str(DIST)},
+        env=place.environment | variables | {"UV_FIND_LINKS": index},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
