@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any, Literal, cast
 
 from sync_mcp.api.models import GenerationRequest, Json, LocalMedia
+from sync_mcp.payments.attempt import Account
 from sync_mcp.payments.files import with_local_media
 from sync_mcp.texts import MESSAGE_LIMIT, safe, visible
 
@@ -107,6 +108,10 @@ class Campaign:
     folder: str
     created_at: float
     approved_at: float | None = None
+
+    def is_of(self, account: Account) -> bool:
+        """Return whether an account pays for it."""
+        return (self.account, self.base_url) == (account.name, account.base_url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

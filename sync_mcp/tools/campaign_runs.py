@@ -16,7 +16,6 @@ from sync_mcp.campaigns.report import HTML_NAME
 from sync_mcp.campaigns.rows import NEEDS_USER, TO_DO, Campaign, Row, RowState
 from sync_mcp.errors import InvalidRequestError, SyncError, UnderWay
 from sync_mcp.machine.installed import campaign_command
-from sync_mcp.payments.attempt import Account
 from sync_mcp.payments.limits import dollars
 from sync_mcp.texts import SAYING_LIMIT, clean, count_of, in_quotes, safe
 from sync_mcp.tools.agreeing import Matter, agree
@@ -133,17 +132,13 @@ async def _find(context: CallContext, campaigns: Campaigns, named: str) -> Campa
     """
     account = await campaigns.guard.account(context.account.client)
     found = await do_in_thread(campaigns.book.find, named)
-    mine = [each for each in found if _is_of(each, account)]
+    mine = [each for each in found if each.is_of(account)]
     if len(mine) == 1:
         return mine[0]
     which = "is several campaigns" if mine else "is no campaign of this account"
     raise InvalidRequestError(f"{clean(named, SAYING_LIMIT)!r} {which}.").advise(
         next_step="get_campaign without campaign_id lists them."
     )
-
-
-def _is_of(campaign: Campaign, account: Account) -> bool:
-    return (campaign.account, campaign.base_url) == (account.name, account.base_url)
 
 
 async def _keep_running(context: CallContext, campaigns: Campaigns) -> None:
@@ -168,7 +163,7 @@ async def _keep_running(context: CallContext, campaigns: Campaigns) -> None:
 
 async def _list(context: CallContext, campaigns: Campaigns) -> CampaignAnswer:
     account = await campaigns.guard.account(context.account.client)
-    found = [each for each in await do_in_thread(campaigns.book.list_campaigns) if _is_of(each, account)]
+    found = [each for each in await do_in_thread(campaigns.book.list_campaigns) if each.is_of(account)]
     rows: list[CampaignListRow] = []
     for campaign in found[:_LISTED]:
         counts = await do_in_thread(campaigns.book.count, campaign)

@@ -257,7 +257,7 @@ async def _find_or_plan(
     if not is_of_clips and not await run_sync(_is_there, first):
         campaign = _find_campaign(campaigns, first)
         account = await campaigns.guard.account(sync)
-        if (campaign.account, campaign.base_url) != (account.name, account.base_url):
+        if not campaign.is_of(account):
             raise InvalidRequestError(
                 f"Campaign {campaign.id} is of another account: {campaign.account} at {campaign.base_url}."
             ).advise(
