@@ -6,7 +6,7 @@ entries and never written here.
 
 import os
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
@@ -31,6 +31,7 @@ from sync_mcp.campaigns.tables import (
     change_campaign,
     change_row,
     check_free,
+    check_plan,
     count_begun,
     count_rows,
     count_running,
@@ -50,8 +51,6 @@ from sync_mcp.payments.rows import ENTRIES
 from sync_mcp.payments.stores.store import Store
 from sync_mcp.texts import clean
 
-APPROVED_WITHIN_SECONDS = 3600.0
-"""How long after it was planned a campaign can be agreed to: prices are those of then."""
 LEASE_SECONDS = 30.0
 """How long an account's runner counts as alive after it was last heard of."""
 MOST_BEGUN = 3
@@ -169,6 +168,17 @@ class CampaignBook:
         with self.store.reading() as connection:
             return sum_money(connection, campaign)
 
+    def check_plan(self, named: str) -> None:
+        """Check that a campaign can be agreed to now: nobody need be asked about one that cannot.
+
+        Raises:
+            InvalidRequestError: as `approve`.
+        """
+        campaign = self.get(named)
+        there = _list_folder(Path(campaign.folder))
+        with self.store.reading() as connection:
+            check_plan(connection, campaign, there, self.store.now())
+
     def approve(self, named: str, *, budget_usd: Decimal | None = None) -> Campaign:
         """Note that the user agrees to a plan, and to no more than a budget where they name one.
 
@@ -180,16 +190,7 @@ class CampaignBook:
         now, there = self.store.now(), _list_folder(Path(campaign.folder))
         with self.store.transaction() as connection:
             campaign = get_campaign(connection, campaign.id)
-            if campaign.state in ("ended", "stopped"):
-                raise InvalidRequestError(f"Campaign {campaign.id} has {_HAS[campaign.state]}.").advise(
-                    next_step=f"`sync-mcp campaign retry {campaign.id}` has rows made that were not."
-                )
-            if campaign.state == "planned" and not 0 <= now - campaign.created_at <= APPROVED_WITHIN_SECONDS:
-                raise InvalidRequestError(
-                    f"Campaign {campaign.id} was planned more than an hour ago: its prices are those of then."
-                ).advise(next_step="Plan it again: nothing of it was paid.")
-            if campaign.state == "planned":
-                check_free(connection, campaign, find_rows(connection, campaign, ["planned"]), there)
+            check_plan(connection, campaign, there, now)
             return change_campaign(
                 connection,
                 campaign,
@@ -457,7 +458,6 @@ def _is_gone(holder: str) -> bool:
 _STUCK = (
     "Its runner ended three times while it had this row, at last it alone: look at its clip, then retry it."
 )
-_HAS: Mapping[CampaignState, str] = {"ended": "ended", "stopped": "been stopped"}
 
 
 _SAID_ANEW = ("created_at", "budget_usd", "max_usd_per_row", "total_usd", "name", "source")

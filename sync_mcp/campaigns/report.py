@@ -19,8 +19,6 @@ COLUMNS = (
     *("row", "language"),
     *("clip", "take", "generation_id", "status", "estimate_usd", "cost_usd", "output", "error"),
 )
-
-
 _HEAD_BYTES = 4096
 
 

@@ -68,6 +68,9 @@ GOES_ON: tuple[CampaignState, ...] = ("approved", "waiting", "stopped")
 """What makes rows still, or sees to those that it has begun."""
 LONGEST_WAIT_SECONDS = 3600.0
 """The longest that a row is left alone before it takes another turn."""
+APPROVED_WITHIN_SECONDS = 3600.0
+"""How long after it was planned a campaign can be agreed to: prices are those of then."""
+_HAS: Mapping[CampaignState, str] = {"ended": "ended", "stopped": "been stopped"}
 _SHOWN = 20
 _FOLDER_LIMIT = 60
 _ON_THE_WAY: tuple[RowState, ...] = ("running", "made", "saving")
@@ -270,6 +273,25 @@ def check_free(
         raise InvalidRequestError([*faults[:_SHOWN], *([f"and {more} more."] if more > 0 else [])]).advise(
             next_step=f"{', or '.join(ways)}: nothing was uploaded or paid."
         )
+
+
+def check_plan(connection: Connection, campaign: Campaign, there: Mapping[str, str], now: float) -> None:
+    """Check that a campaign can be agreed to now; `there` are its folder's files by their folded names.
+
+    Raises:
+        InvalidRequestError: it has ended or been stopped, its plan is too old, or as `check_free`.
+    """
+    if campaign.state in ("ended", "stopped"):
+        raise InvalidRequestError(f"Campaign {campaign.id} has {_HAS[campaign.state]}.").advise(
+            next_step=f"`sync-mcp campaign retry {campaign.id}` has rows made that were not."
+        )
+    if campaign.state != "planned":
+        return
+    if not 0 <= now - campaign.created_at <= APPROVED_WITHIN_SECONDS:
+        raise InvalidRequestError(
+            f"Campaign {campaign.id} was planned more than an hour ago: its prices are those of then."
+        ).advise(next_step="Plan it again: nothing of it was paid.")
+    check_free(connection, campaign, find_rows(connection, campaign, ["planned"]), there)
 
 
 def leave_taken(

@@ -23,6 +23,8 @@ _PROBE = "campaign-of-sync-mcp"
 """No file is called so: what is asked is whether it could lie there."""
 _NAME_LIMIT = 80
 _FOLDER_NAME_LIMIT = 60
+_FOLDER_NAME_BYTES = 200
+"""With what else its name has, every disk takes it."""
 _SPENDING_SECONDS = 5.0
 
 
@@ -91,7 +93,8 @@ def _folder_of(arguments: PlanArguments, roots: MediaRoots, name: str, is_sandbo
     if arguments.folder is not None:
         place = roots.destination(arguments.folder, _PROBE)
         return place.parent if place.name == _PROBE else place
-    stem = clean(Path(name).stem.replace("/", "-").strip(". "), _FOLDER_NAME_LIMIT) or "campaign"
+    letters = clean(Path(name).stem.replace("/", "-").strip(". "), _FOLDER_NAME_LIMIT)
+    stem = letters.encode()[:_FOLDER_NAME_BYTES].decode(errors="ignore").strip() or "campaign"
     downloads = roots.destination(None, _PROBE).parent
     if is_sandbox:
         return new_folder(downloads / f"{stem}-sandbox-videos")
@@ -118,8 +121,10 @@ async def _tell(context: CallContext, made: Plan) -> PlanAnswer:
     )
     start = "start_campaign with this campaign_id makes them"
     if campaign.state != "planned":
+        # Of one that has ended, was stopped or is paused start_campaign makes nothing by itself.
         answer.next_step = (
-            f"It was planned before, and is {campaign.state}: get_campaign tells how far it is, {start}."
+            f"It was planned before, and is {campaign.state}: get_campaign with this campaign_id tells how "
+            "far it is, and how it goes on."
         )
         return answer
     policy = context.account.policy

@@ -38,6 +38,7 @@ PATH_LIMIT = 4096
 _ABOUT_LIMIT = 50
 _ERROR_LIMIT = 90
 _MOST_BYTES = 1_400
+_CURSOR_LIMIT = 8
 _GOING = ("approved", "waiting")
 _STATES: Mapping[str, Sequence[RowState] | None] = {
     "needs_user": NEEDS_USER,
@@ -82,8 +83,8 @@ def matter_of(campaign: Campaign, rows: Sequence[Row]) -> Matter:
     if unpriced:
         most = dollars(campaign.max_usd_per_row or Decimal(0))
         lines.insert(1, f"The price of {unpriced} of them is unknown; each counts {most}.")
-    agreed_to = f"{campaign.id} {campaign.digest} {campaign.total_usd}"
-    return Matter("\n".join(lines), agreed_to, "Nothing was started", "quote_id")
+    # The digest stands for the rows at their prices, and with them for the total.
+    return Matter("\n".join(lines), f"{campaign.id} {campaign.digest}", "Nothing was started", "quote_id")
 
 
 def count_unpriced(rows: Sequence[Row]) -> int:
@@ -96,13 +97,18 @@ async def start_campaign(context: CallContext, arguments: StartArguments) -> Cam
     campaign = await _find(context, campaigns, arguments.campaign_id)
     if campaign.state == "planned":
         await do_in_thread(check_folder, campaign)
-        rows = await do_in_thread(campaigns.book.rows, campaign)
-        await agree(context, matter_of(campaign, rows), arguments.quote_id)
-        context.payment.begin()
         try:
+            # Nobody is asked about what cannot be agreed to.
+            await do_in_thread(campaigns.book.check_plan, campaign.id)
+            rows = await do_in_thread(campaigns.book.rows, campaign)
+            await agree(context, matter_of(campaign, rows), arguments.quote_id)
+            context.payment.begin()
             campaign = await campaigns.approve(campaign.id)
         except InvalidRequestError as error:
-            raise error.advise(next_step="plan_campaign plans it again: nothing of it was paid.") from None
+            raise error.advise(
+                next_step="plan_campaign plans it again, with another folder where a file is in the way: "
+                "nothing of it was paid."
+            ) from None
     if campaign.state in _GOING or campaign.state == "stopped":
         context.payment.begin()
         await _keep_running(context, campaigns)
@@ -247,9 +253,25 @@ def _next_step(progress: Progress, *, is_made: bool, is_here: bool, has_report: 
     return "All is saved: tell the user the folder, into which the report is written now."
 
 
+def _read_cursor(cursor: str | None) -> int:
+    """Return after which row a page begins.
+
+    Raises:
+        InvalidRequestError: it is no number of a row.
+    """
+    if cursor is None:
+        return 0
+    if cursor.strip().isdecimal() and len(cursor) < _CURSOR_LIMIT:
+        return int(cursor)
+    raise InvalidRequestError(
+        "cursor is no next_cursor of this list: copy it and keep the other arguments, or leave it out to "
+        "begin again."
+    )
+
+
 def _put_rows(answer: CampaignAnswer, rows: Sequence[Row], cursor: str | None) -> None:
     """Put rows into an answer, as many as it has room for, from where the last one ended."""
-    after = int(cursor) if cursor and cursor.isdecimal() else 0
+    after = _read_cursor(cursor)
     listed: list[CampaignRow] = []
     size = len(answer.model_dump_json(exclude_none=True))
     for row in rows:

@@ -16,7 +16,6 @@ from sqlalchemy.dialects import sqlite as dialect
 from sync_mcp import Ledger
 from sync_mcp.api.models import Json
 from sync_mcp.campaigns.book import (
-    APPROVED_WITHIN_SECONDS,
     LEASE_SECONDS,
     MOST_BEGUN,
     CampaignBook,
@@ -24,7 +23,7 @@ from sync_mcp.campaigns.book import (
     new_holder,
 )
 from sync_mcp.campaigns.rows import CampaignState, RowState, request_of
-from sync_mcp.campaigns.tables import MAKE, SAVE, next_row_query, sum_paid_query
+from sync_mcp.campaigns.tables import APPROVED_WITHIN_SECONDS, MAKE, SAVE, next_row_query, sum_paid_query
 from sync_mcp.errors import InvalidRequestError
 from sync_mcp.payments.acts.generation import GenerationAct
 from sync_mcp.payments.intention import Intention
@@ -61,6 +60,14 @@ def test_after_an_hour_a_plan_is_made_anew_before_it_is_agreed_to(book: Campaign
     assert "Plan it again" in refused.value.next_step
     assert planned(book, id="c-2", created_at=clock.now).id == "c-1"
     assert book.approve("c-1").approved_at == clock.now
+
+
+def test_what_can_not_be_agreed_to_is_told_before_the_user_is_asked(book: CampaignBook, clock: Clock) -> None:
+    planned(book)
+    book.check_plan("c-1")
+    clock.now += APPROVED_WITHIN_SECONDS + 1
+    with pytest.raises(InvalidRequestError, match="more than an hour ago"):
+        book.check_plan("c-1")
 
 
 def test_a_plan_with_other_rows_or_prices_is_another_campaign(book: CampaignBook) -> None:

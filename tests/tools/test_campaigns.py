@@ -3,18 +3,20 @@
 import json
 import re
 import shutil
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio
 import mcp_types as types
 import pytest
 from mcp import Client
 from mcp.client.session import ClientRequestContext
 
-from sync_mcp import Settings, create_server
+from sync_mcp import Campaigns, Ledger, Settings, create_server
+from sync_mcp.campaigns.book import CampaignBook
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.media.samples import sample
 from sync_mcp.tools.campaigns import TOOLS
@@ -96,6 +98,11 @@ def _word_in(told: Told) -> str:
     found = re.search(r'with quote_id "([0-9a-f]{8})"', told.text)
     assert found, told.text
     return found[1]
+
+
+def _put_link(place: Path, target: Path) -> None:
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(target)
 
 
 async def _wait(assistant: Assistant, id: str) -> dict[str, Any]:
@@ -312,6 +319,128 @@ async def test_what_a_limit_of_the_server_does_to_it_is_told_with_the_way_on(
     assert ended["state"] == state
     assert told in ended["next_step"]
     assert len(sandbox.charges) == (0 if state == "ended" else 1)
+
+
+async def test_the_quote_of_a_plan_is_good_whatever_its_total_ends_in(
+    serving: Serving, clips: Path, sandbox: Sandbox
+) -> None:
+    async with serving() as assistant:
+        planned = await assistant.facts(
+            "plan_campaign", clips=[str(clips / "clip1.mp4"), str(clips / "clip2.mp4")], languages=["fr"]
+        )
+        assert planned["planned_usd"] == 0.5
+        started = await assistant.facts(
+            "start_campaign", campaign_id=planned["campaign_id"], quote_id=planned["quote_id"]
+        )
+        assert started["state"] == "approved"
+        assert (await _wait(assistant, planned["campaign_id"]))["saved"] == len(sandbox.charges) == 2
+
+
+@pytest.mark.parametrize("is_agreed_to", [False, True])
+async def test_through_a_link_in_the_place_of_its_folder_nothing_is_written_or_paid(
+    serving: Serving, clips: Path, sandbox: Sandbox, tmp_path: Path, is_agreed_to: bool
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    async with serving(approve_above_usd="never") as assistant:
+        planned = await assistant.facts("plan_campaign", file=str(clips / "course.csv"))
+        folder, id = Path(planned["folder"]), planned["campaign_id"]
+        if is_agreed_to:
+            ledger = Ledger(tmp_path / "home")
+            CampaignBook(ledger.store).approve(id)
+            ledger.close()
+        _put_link(folder, outside)
+        if is_agreed_to:
+            await assistant.facts("start_campaign", campaign_id=id)
+            assert (await _wait(assistant, id))["need_user"] == 3
+        else:
+            told = await assistant.error("start_campaign", campaign_id=id)
+            assert "a link leads elsewhere by now" in told.text
+    assert sandbox.charges == []
+    assert list(outside.iterdir()) == []
+
+
+async def test_to_name_a_folder_for_the_videos_lets_nothing_be_read_there(
+    serving: Serving, clips: Path, tmp_path: Path
+) -> None:
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    private = shutil.copy(clips / "clip1.mp4", downloads / "private.mp4")
+    async with serving() as assistant:
+        told = await assistant.error(
+            "plan_campaign", clips=[str(private)], languages=["fr"], folder=str(downloads)
+        )
+    assert "is not in a folder that may be read" in told.text
+
+
+async def test_a_plan_of_more_than_an_hour_ago_is_not_asked_about(
+    serving: Serving, clips: Path, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(forms=True) as assistant:
+        planned = await assistant.facts("plan_campaign", file=str(clips / "course.csv"))
+        monkeypatch.setattr("sync_mcp.campaigns.tables.APPROVED_WITHIN_SECONDS", -1.0)
+        told = await assistant.error("start_campaign", campaign_id=planned["campaign_id"])
+    assert "was planned more than an hour ago" in told.text
+    assert "plan_campaign plans it again" in told.text
+    assert person.asked == []
+
+
+async def test_a_campaign_that_is_started_while_the_last_report_is_written_is_made_too(
+    serving: Serving, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, goes_on = anyio.Event(), anyio.Event()
+    report_all = Campaigns._report_all  # pyright: ignore[reportPrivateUsage]
+
+    async def report_late(campaigns: Campaigns, touched: Collection[str]) -> None:
+        begun.set()
+        await goes_on.wait()
+        await report_all(campaigns, touched)
+
+    monkeypatch.setattr(Campaigns, "_report_all", report_late)
+    async with serving(approve_above_usd="never") as assistant:
+        first, second = [
+            await assistant.facts("plan_campaign", clips=[str(clips / clip)], languages=["fr"])
+            for clip in ("clip1.mp4", "clip2.mp4")
+        ]
+        await assistant.facts("start_campaign", campaign_id=first["campaign_id"])
+        await begun.wait()
+        told = await assistant.facts("start_campaign", campaign_id=second["campaign_id"])
+        assert "It goes on by itself, while this server runs" in told["next_step"]
+        goes_on.set()
+        with anyio.fail_after(60):
+            assert (await _wait(assistant, second["campaign_id"]))["saved"] == 1
+
+
+@pytest.mark.parametrize("cursor", ["x", "-1", "9" * 5000])
+async def test_a_cursor_that_is_none_is_refused(serving: Serving, clips: Path, cursor: str) -> None:
+    async with serving() as assistant:
+        planned = await assistant.facts("plan_campaign", file=str(clips / "course.csv"))
+        told = await assistant.error("get_campaign", campaign_id=planned["campaign_id"], cursor=cursor)
+    assert "cursor is no next_cursor of this list" in told.text
+
+
+async def test_a_folder_has_a_name_that_a_disk_takes_whatever_the_campaign_is_called(
+    serving: Serving, clips: Path
+) -> None:
+    async with serving() as assistant:
+        for _ in range(2):
+            planned = await assistant.facts(
+                "plan_campaign", file=str(clips / "course.csv"), name="\N{GRINNING FACE}" * 300
+            )
+            await anyio.Path(planned["folder"]).mkdir(parents=True)
+
+
+async def test_the_same_plan_again_of_what_has_ended_does_not_say_that_it_is_made(
+    serving: Serving, clips: Path
+) -> None:
+    async with serving(approve_above_usd="never") as assistant:
+        planned = await assistant.facts("plan_campaign", file=str(clips / "course.csv"), folder=str(clips))
+        await assistant.facts("start_campaign", campaign_id=planned["campaign_id"])
+        await _wait(assistant, planned["campaign_id"])
+        again = await assistant.facts("plan_campaign", file=str(clips / "course.csv"), folder=str(clips))
+    assert again["campaign_id"] == planned["campaign_id"]
+    assert "is ended: get_campaign" in again["next_step"]
+    assert "start_campaign" not in again["next_step"]
 
 
 def test_the_three_tools_are_told_in_3300_bytes() -> None:

@@ -111,6 +111,7 @@ def _show(settings: Settings, arguments: argparse.Namespace) -> int:
 def _approve(settings: Settings, arguments: argparse.Namespace) -> int:
     with _open(settings) as campaigns:
         campaign = campaigns.book.get(arguments.campaign)
+        campaigns.book.check_plan(campaign.id)
         _agree(arguments, tell_plan(Plan(campaign, campaigns.book.rows(campaign))))
         campaign = campaigns.book.approve(campaign.id, budget_usd=arguments.budget)
     show_lines(f"Approved. `sync-mcp campaign run {campaign.id}` has it made.")
@@ -192,6 +193,7 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
             print(tell_others(others), file=sys.stderr)
         if campaign.state not in ("ended", "stopped"):
             if campaign.approved_at is None:
+                campaigns.book.check_plan(campaign.id)
                 _agree(arguments, tell_plan(Plan(campaign, campaigns.book.rows(campaign))))
             campaign = await campaigns.approve(campaign.id, budget_usd=arguments.budget)
         interrupted = _tell_interrupted(settings, campaign)
