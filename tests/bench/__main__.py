@@ -11,7 +11,8 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,6 +21,7 @@ from mcp import Client
 from mcp_types import Tool
 
 from sync_mcp import Settings, create_server
+from sync_mcp.payments.ledger import Ledger
 from sync_mcp.sandbox import Sandbox
 from sync_mcp.server import instructions
 from sync_mcp.tools.core import TOOLS
@@ -135,6 +137,22 @@ async def reads(transport: str, start: Callable[..., Any]) -> list[bool]:
             at_least=True,
         ),
     ]
+
+
+async def reads_with_ledger() -> bool:
+    """Once there is a ledger, each read of a job asks it for the job's name."""
+    latencies: list[float] = []
+    with tempfile.TemporaryDirectory() as home:
+        with closing(Ledger(Path(home))) as ledger, ledger.store.transaction():
+            pass
+        async with upstream() as base_url:
+            for _ in range(PROCESS_PAIRS):
+                async with (
+                    stdio_server(OURS, base_url, SYNC_MCP_HOME=home) as ours,
+                    stdio_server(BARE, base_url) as bare,
+                ):
+                    latencies += await _latencies(ours.call, bare.call)
+    return row("the same latency over stdio, with a ledger", median(latencies), 1.80)
 
 
 async def _latencies(ours: Call, bare: Call) -> list[float]:
@@ -337,9 +355,17 @@ async def uploads() -> list[bool]:
 
 
 async def main() -> int:
+    # Whatever lies in the home of who runs it is neither read nor written.
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["SYNC_MCP_HOME"] = home
+        return await _measure()
+
+
+async def _measure() -> int:
     good = await asyncio.to_thread(starts)
     good += await reads("stdio", stdio_server)
     good += await reads("HTTP", http_server)
+    good.append(await reads_with_ledger())
     good += await sizes()
     good += await answers()
     good += await ends()

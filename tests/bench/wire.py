@@ -34,7 +34,12 @@ _META: dict[str, Any] = {
 
 
 def environment(upstream: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNC_")}
+    # The bench's own home, and no other setting of who runs it.
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SYNC_") or name == "SYNC_MCP_HOME"
+    }
     return kept | {
         "SYNC_BASE_URL": upstream,
         "SYNC_API_KEY": "bench",
