@@ -1543,6 +1543,29 @@ def test_another_process_that_holds_the_ledger_for_long_refuses(home: Path) -> N
     ledger.close()
 
 
+def test_another_thread_that_holds_the_ledger_for_long_refuses(home: Path) -> None:
+    ledger = Ledger(home, busy_seconds=0.05)
+    begun(ledger)
+    with ThreadPoolExecutor(1) as other, ledger.store.transaction():
+        refused = other.submit(begun, ledger, "new").exception(timeout=60)
+    assert isinstance(refused, LedgerError)
+    assert refused.retryable
+    begun(ledger, "new")
+
+
+def test_a_thread_asks_for_the_file_once_another_of_its_process_has_let_go_of_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite would be asked again and again, and find it free late: with many lanes at once, seconds late."""
+    begun(ledger)
+    busy: list[str] = []
+    monkeypatch.setattr(time, "sleep", lambda _: busy.append("busy"))
+    monkeypatch.setattr(sqlite_file, "_PATIENT_SECONDS", 0.0)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: begun(ledger, f"of {number}"), range(24)))
+    assert busy == []
+
+
 def test_who_has_waited_a_while_for_its_turn_to_write_looks_for_it_often(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ class SqliteStore:
         self._engines: _Engines | None = None
         self._file: tuple[int, int] | None = None
         self._opening = Lock()
+        self._writing = Lock()
         self._seen: Mark | None = None
         """How far this process has seen the ledger come: it tells of a loss that took the mark as well."""
 
@@ -128,7 +129,7 @@ class SqliteStore:
         Raises:
             LedgerError: the ledger cannot be read or written, or has lost what was in it.
         """
-        return self._connect(reading=self._read_only)
+        return self._connect(reading=True) if self._read_only else self._write()
 
     def reading(self) -> AbstractContextManager[Connection]:
         """Read without holding anybody up.
@@ -137,6 +138,17 @@ class SqliteStore:
             LedgerError: the ledger cannot be read, or has lost what was in it.
         """
         return self._connect(reading=True)
+
+    @contextmanager
+    def _write(self) -> Generator[Connection]:
+        # Threads of this process hand it on to each other at once: SQLite looks for its turn now and then.
+        if not self._writing.acquire(timeout=self._busy_seconds):
+            raise self._busy()
+        try:
+            with self._connect(reading=False) as connection:
+                yield connection
+        finally:
+            self._writing.release()
 
     @contextmanager
     def _connect(self, *, reading: bool) -> Generator[Connection]:
@@ -395,16 +407,19 @@ class SqliteStore:
         if self._read_only and code == sqlite3.SQLITE_READONLY_ROLLBACK:
             return self._error_untouched("was being written by a process that died")
         if code & 0xFF == sqlite3.SQLITE_BUSY:
-            return LedgerError(
-                f"The ledger {self.path} is in use by another process, which did not let go of it in time.",
-                to_user=_END_OTHERS,
-                next_step=_CALL_AGAIN,
-            ).advise(retryable=True)
+            return self._busy()
         used = "read" if self._read_only else "written"
         return LedgerError(
             f"The ledger {self.path} cannot be {used}: {safe(str(original), REASON_LIMIT)}.",
             to_user=_MAKE_ROOM,
         )
+
+    def _busy(self) -> LedgerError:
+        return LedgerError(
+            f"The ledger {self.path} is in use by another process, which did not let go of it in time.",
+            to_user=_END_OTHERS,
+            next_step=_CALL_AGAIN,
+        ).advise(retryable=True)
 
     def _set_aside_now(self) -> None:
         self.close()
