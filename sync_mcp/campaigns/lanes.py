@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from sync_mcp.api.news import News
 from sync_mcp.background.work import do_in_thread
 from sync_mcp.campaigns.book import LEASE_SECONDS, LeaseLost, new_holder
-from sync_mcp.campaigns.rows import Campaign, Row
+from sync_mcp.campaigns.rows import TO_DO, Campaign, Row
 from sync_mcp.campaigns.tables import MAKE, SAVE, Step
 from sync_mcp.campaigns.turns import Turn, Workplace, make_row, prepare_row, save_row
 from sync_mcp.errors import LedgerError
@@ -236,7 +236,8 @@ class Runner:
             book.set_state(campaign.id, turn.campaign, turn.reason, turn.resumes_at)
         elif written.state == "made":
             self._closed = 0
-        return book.end_if_done(campaign.id), written
+        # With a row on its way it has not ended; to look is to wait for the ledger.
+        return (campaign if written.state in TO_DO else book.end_if_done(campaign.id)), written
 
     def _pause(self) -> float:
         """Return until when nothing is asked of an API that takes nothing: each time twice as long.

@@ -215,8 +215,9 @@ async def _make(place: Workplace, campaign: Campaign, row: Row) -> Generation:
             if media:
                 files = opened = InputFiles(place.facts.client, reader, media)
                 await measure(place.facts, request, opened, until=anyio.current_time() + _LATER_SECONDS)
-        # What ends the runner from here on is not this row: its files are read.
-        await do_in_thread(partial(place.book.note, row, begun=0))
+        if row.begun > 1:
+            # A death has met it. What ends the runner from here on is not this row: its files are read.
+            await do_in_thread(partial(place.book.note, row, begun=0))
         call = PaidCall(
             place.facts.client,
             GenerationAct.of(request),

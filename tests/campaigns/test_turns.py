@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection
 
 from sync_mcp.campaigns.rows import Campaign, Row, RowState
+from sync_mcp.campaigns.tables import change_row
 from sync_mcp.errors import FileRefused, LedgerError
 from sync_mcp.media.inputs import InputFile, LocalReader
 from sync_mcp.payments.acts.act import Job
@@ -65,10 +66,13 @@ async def test_rows_with_one_digest_are_one_job_and_two_files(studio: Studio) ->
     assert sorted(path.name for path in (studio.folder / "out").glob("*.mp4")) == ["one.mp4", "two.mp4"]
 
 
-async def test_a_death_once_the_files_are_read_is_not_held_against_the_row(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("deaths", "held_against"), [(0, 1), (1, 0), (2, 0)])
+async def test_a_death_once_the_files_are_read_is_held_against_a_row_the_first_time_alone(
+    deaths: int, held_against: int, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = await studio.approve(1)
+    with studio.book.store.transaction() as connection:
+        change_row(connection, of(studio.rows(campaign)), {"begun": deaths})
     create, counted = Guard.create, list[int]()
 
     async def create_and_count(guard: Guard, call: PaidCall[Job]) -> Made[Job]:
@@ -77,7 +81,8 @@ async def test_a_death_once_the_files_are_read_is_not_held_against_the_row(
 
     monkeypatch.setattr(Guard, "create", create_and_count)
     await studio.run()
-    assert counted == [0]
+    assert counted == [held_against]
+    assert of(studio.rows(campaign)).begun == 0
 
 
 # Prices
