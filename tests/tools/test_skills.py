@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,8 +128,8 @@ async def test_a_skill_that_needs_a_tool_that_is_off_is_not_offered_and_says_so_
                 await told(client, method, uri=DUB)
             assert caught.value.code == types.INVALID_PARAMS
             assert caught.value.message == (
-                "The skill dub-a-folder needs create_generation and download_generation. "
-                "create_generation and download_generation are switched off on this server "
+                "The skill dub-a-folder needs create_generations and download_generation. "
+                "create_generations and download_generation are switched off on this server "
                 "(SYNC_MCP_READ_ONLY=1)."
             )
     async with Client(create_server(Settings(tools=("list_models",))), read_timeout_seconds=60) as client:
@@ -168,13 +168,13 @@ class Following:
         self._calls = iter(CALL.findall(self.text))
         self._call = ("", "")
 
-    def next_call(self, **values: str) -> dict[str, Any]:
-        """Make the next call of the skill."""
+    def next_call(self, more: Mapping[str, Any] | None = None, /, **values: str) -> dict[str, Any]:
+        """Make the next call of the skill; `more` are arguments that an answer has named."""
         self._call = next(self._calls)
-        return self.same_call(**values)
+        return self.same_call(more, **values)
 
     def same_call(self, more: Mapping[str, Any] | None = None, /, **values: str) -> dict[str, Any]:
-        """Make it again, with these values; `more` are arguments that an answer has named."""
+        """Make it again."""
         tool, arguments = self._call
         assert set(CAPITALS.findall(arguments)) == values.keys()
         filled = CAPITALS.sub(lambda word: values[word[0]], arguments)
@@ -197,14 +197,16 @@ def test_who_follows_the_skill_dubs_a_folder_and_pays_once_and_after_a_yes(tmp_p
     settings = {
         "SYNC_MCP_HOME": str(tmp_path / "home"),
         "SYNC_MCP_MEDIA_ROOTS": str(course),
-        # The first clip may be paid unasked, both not.
+        # Each clip may be paid unasked, both not.
         "SYNC_MCP_APPROVE_ABOVE_USD": "0.06",
     }
     with hosted("--sandbox", env=settings) as host:
         begun = Dubbing(host, course)
         begun.make()
         assert list(begun.jobs) == ["one.mp4", "two.mp4"]
-        assert begun.asked == ["two.mp4"]
+        assert "Request 2: " in begun.left_out
+        assert "has no sound" in begun.left_out
+        assert begun.had_quote
         begun.save(most=1)
         assert [path.name for path in course.glob("*.Spanish.mp4")] == ["one.Spanish.mp4"]
 
@@ -212,7 +214,7 @@ def test_who_follows_the_skill_dubs_a_folder_and_pays_once_and_after_a_yes(tmp_p
         again = Dubbing(host, course)
         again.make()
         assert again.jobs == {"two.mp4": begun.jobs["two.mp4"]}
-        assert again.asked == []
+        assert not again.had_quote
         again.save()
         assert again.skill.has_ended()
         assert (course / "two.Spanish.mp4").stat().st_size > 1000
@@ -226,7 +228,8 @@ class Dubbing:
     def __init__(self, host: Host, folder: Path) -> None:
         self.skill = Following(host, "dub-a-folder")
         self.jobs: dict[str, str] = {}
-        self.asked: list[str] = []
+        self.left_out = ""
+        self.had_quote = False
         self._host = host
         self._folder = folder
 
@@ -239,27 +242,25 @@ class Dubbing:
             for name in named
             if not name.endswith(".Spanish.mp4") and name.replace(".mp4", ".Spanish.mp4") not in named
         ]
-        prices: dict[str, str] = {}
-        call = self.skill.next_call
-        for name in clips:
-            answer = call(CLIP=in_json(self._folder / name), LANGUAGE="Spanish")
-            call = self.skill.same_call
-            if answer.get("isError"):
-                assert (name, "has no sound" in text(answer)) == ("silent.mp4", True)
-            else:
-                prices[name] = str(answer["structuredContent"]["cost_usd"])
-        call = self.skill.next_call
-        for name, price in prices.items():
-            values = {"CLIP": in_json(self._folder / name), "LANGUAGE": "Spanish", "PRICE": price}
-            answer = call(**values)
-            call = self.skill.same_call
-            if answer.get("isError"):
-                code, _, told = text(answer).partition(": ")
-                assert f"`{code}`: put its question to the user" in self.skill.text
-                [quote] = re.findall(r'quote_id "([^"]+)"', told)
-                answer = self.skill.same_call({"quote_id": quote}, **values)
-                self.asked.append(name)
-            self.jobs[name] = answer["structuredContent"]["generation_id"]
+        answer = self.skill.next_call(REQUESTS=self._requests(clips))
+        while answer.get("isError"):
+            self.left_out += text(answer)
+            [number] = re.findall(r"Request (\d+): ", text(answer))
+            del clips[int(number) - 1]
+            answer = self.skill.same_call(REQUESTS=self._requests(clips))
+        priced = answer["structuredContent"]
+        quote = {"quote_id": priced["quote_id"]} if "quote_id" in priced else {}
+        self.had_quote = bool(quote)
+        total = str(priced.get("estimated_total_usd", 0))
+        answer = self.skill.next_call(quote, REQUESTS=self._requests(clips), TOTAL=total)
+        made = answer["structuredContent"]["generations"]
+        self.jobs = {name: one["generation_id"] for name, one in zip(clips, made, strict=True)}
+
+    def _requests(self, clips: Sequence[str]) -> str:
+        """One for each clip, as step 2 spells it."""
+        [one] = re.findall(r"`(\{.*\})`, with commas between them", self.skill.text)
+        paths = (in_json(self._folder / name) for name in clips)
+        return ", ".join(one.replace("CLIP", path).replace("LANGUAGE", "Spanish") for path in paths)
 
     def save(self, most: int = 50) -> None:
         """Steps 5 to 7, for so many of the results."""
