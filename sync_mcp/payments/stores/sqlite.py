@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 
 from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -55,6 +55,7 @@ LOST_CODES = ("ledger_corrupt", "ledger_missing", "ledger_replaced")
 until the user goes on without what is lost."""
 UNTOUCHED_CODE = "ledger_untouched"
 """Of a ledger that is not looked at because that would change it; to use it sets it right."""
+_READER_SECONDS = 0.1
 _SET_ASIDE = "ledger-corrupt-"
 _SET_ASIDE_FILES = f"{_SET_ASIDE}*.sqlite3"
 _GIVEN_UP = "ledger-given-up-"
@@ -108,7 +109,7 @@ class SqliteStore:
         self._engines: _Engines | None = None
         self._file: tuple[int, int] | None = None
         self._opening = Lock()
-        self._writing = Lock()
+        self._turns = RLock()
         self._seen: Mark | None = None
         """How far this process has seen the ledger come: it tells of a loss that took the mark as well."""
 
@@ -129,7 +130,7 @@ class SqliteStore:
         Raises:
             LedgerError: the ledger cannot be read or written, or has lost what was in it.
         """
-        return self._connect(reading=True) if self._read_only else self._write()
+        return self._connect(reading=self._read_only)
 
     def reading(self) -> AbstractContextManager[Connection]:
         """Read without holding anybody up.
@@ -140,18 +141,27 @@ class SqliteStore:
         return self._connect(reading=True)
 
     @contextmanager
-    def _write(self) -> Generator[Connection]:
-        # Threads of this process hand it on to each other at once: SQLite looks for its turn now and then.
-        if not self._writing.acquire(timeout=self._busy_seconds):
+    def _take_turn(self, *, reading: bool) -> Generator[None]:
+        """Have threads of this process hand the file on to each other: SQLite looks for its turn now and then.
+
+        Who only reads may do so while one of them is held up by another process.
+        """
+        is_ours = self._turns.acquire(timeout=_READER_SECONDS if reading else self._busy_seconds)
+        if not (is_ours or reading):
             raise self._busy()
         try:
-            with self._connect(reading=False) as connection:
-                yield connection
+            yield
         finally:
-            self._writing.release()
+            if is_ours:
+                self._turns.release()
 
     @contextmanager
     def _connect(self, *, reading: bool) -> Generator[Connection]:
+        with self._take_turn(reading=reading), self._begin(reading=reading) as connection:
+            yield connection
+
+    @contextmanager
+    def _begin(self, *, reading: bool) -> Generator[Connection]:
         try:
             # Read first: the ledger may come further meanwhile, and so be ahead of its mark, never behind.
             mark = read_mark(self.mark_path) or self._mark_put_back()
