@@ -53,6 +53,7 @@ from sync_mcp.texts import clean
 
 LEASE_SECONDS = 30.0
 """How long an account's runner counts as alive after it was last heard of."""
+_SHORTEST_BEGINNING = 4
 MOST_BEGUN = 3
 """So often a row may end its runner before somebody has to look at it."""
 _LONGEST_WAIT_SECONDS = 90_000.0
@@ -122,13 +123,15 @@ class CampaignBook:
         return found[0]
 
     def find(self, named: str) -> Sequence[Campaign]:
-        """Return the campaigns that are meant by an id, the beginning of one, or a name."""
+        """Return the campaigns that are meant by an id, the beginning of one (four letters), or a name."""
         text = named.strip()
         with self.store.reading() as connection:
             if exact := find_campaigns(connection, CAMPAIGNS.c.id == text):
                 return exact
-            begins = CAMPAIGNS.c.id.startswith(text, autoescape=True)
-            return find_campaigns(connection, or_(begins, CAMPAIGNS.c.name == text)) if text else []
+            is_meant = CAMPAIGNS.c.name == text
+            if len(text) >= _SHORTEST_BEGINNING:
+                is_meant = or_(is_meant, CAMPAIGNS.c.id.startswith(text, autoescape=True))
+            return find_campaigns(connection, is_meant)
 
     def list_campaigns(self, limit: int = _LISTED) -> list[Campaign]:
         """Return the newest campaigns."""

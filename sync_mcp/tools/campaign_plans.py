@@ -16,7 +16,7 @@ from sync_mcp.tools.agreeing import word_for
 from sync_mcp.tools.campaign_runs import PATH_LIMIT, count_unpriced, matter_of, open_campaigns
 from sync_mcp.tools.campaigns import PlanAnswer, PlanArguments
 from sync_mcp.tools.context import CallContext
-from sync_mcp.tools.paid_calls import is_quote_enough
+from sync_mcp.tools.paid_calls import approval_of, is_quote_enough
 
 _NOTES_TOLD = 5
 _PROBE = "campaign-of-sync-mcp"
@@ -127,8 +127,13 @@ async def _tell(context: CallContext, made: Plan) -> PlanAnswer:
             "far it is, and how it goes on."
         )
         return answer
-    policy = context.account.policy
-    if policy.approve_above_usd is not None and is_quote_enough(context):
+    approval = approval_of(context)
+    if approval.above_usd is not None and approval.nobody_agrees is not None:
+        refused = f"Nothing was started, and start_campaign would refuse it: {approval.nobody_agrees}."
+        answer.next_step = f"{refused} Tell the user."
+        return answer
+    is_off = "start_campaign" in context.withheld
+    if approval.above_usd is not None and is_quote_enough(context) and not is_off:
         answer.quote_id = word_for(context, matter_of(campaign, rows))
         agreed = f"Tell the user rows, total and folder; only if they agree, {start}, with quote_id"
     else:

@@ -96,6 +96,12 @@ async def start_campaign(context: CallContext, arguments: StartArguments) -> Cam
     campaigns = open_campaigns(context)
     campaign = await _find(context, campaigns, arguments.campaign_id)
     if campaign.state == "planned":
+        if campaign.source and context.account.policy.approve_above_usd is None:
+            # Its user planned it, with folders of theirs, and nobody would ask them.
+            raise InvalidRequestError(
+                f"Campaign {campaign.id} was planned on the command line, and nobody has agreed to it: this "
+                "server asks nobody (SYNC_MCP_APPROVE_ABOVE_USD=never)."
+            ).advise(next_step=f"Tell the user: `{campaign_command('approve', campaign.id)}` agrees to it.")
         await do_in_thread(check_folder, campaign)
         try:
             # Nobody is asked about what cannot be agreed to.

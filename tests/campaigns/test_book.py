@@ -169,14 +169,17 @@ def test_what_is_over_is_not_approved_and_retry_is_named(desk: Desk, state: str)
 
 
 def test_a_campaign_is_named_by_the_beginning_of_its_id_or_by_its_name(book: CampaignBook) -> None:
-    planned(book, id="c-12", name="one", digest="1")
-    planned(book, id="c-13", name="two", digest="2")
-    assert book.get("two").id == "c-13"
-    assert book.get("c-12").id == "c-12"
-    with pytest.raises(InvalidRequestError, match="'c-1' is 2 campaigns"):
-        book.get("c-1")
-    with pytest.raises(InvalidRequestError, match="no campaign"):
-        book.get("")
+    planned(book, id="c-112", name="one", digest="1")
+    planned(book, id="c-113", name="two", digest="2")
+    planned(book, id="c-220", name="three", digest="3")
+    assert book.get("two").id == "c-113"
+    assert book.get("c-112").id == "c-112"
+    assert book.get("c-22").id == "c-220"
+    with pytest.raises(InvalidRequestError, match="'c-11' is 2 campaigns"):
+        book.get("c-11")
+    for short in ("", "c", "c-2"):
+        with pytest.raises(InvalidRequestError, match="no campaign"):
+            book.get(short)
 
 
 # Turns

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from mcp import Client
 from mcp.client.session import ClientRequestContext
 
-from sync_mcp import Campaigns, Ledger, Settings, create_server
+from sync_mcp import AsyncSync, Campaigns, Guard, Ledger, Limits, Settings, create_server
 from sync_mcp.campaigns.book import CampaignBook
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.media.samples import sample
@@ -211,6 +211,46 @@ async def test_without_the_user_s_word_nothing_is_paid(
         )
         assert told.code == "approval_required"
     assert sandbox.charges == []
+
+
+async def test_a_plan_that_nobody_can_agree_to_says_so_and_hands_out_no_quote(
+    serving: Serving, clips: Path
+) -> None:
+    rows = str(clips / "course.csv")
+    async with serving(approve_by="user") as assistant:
+        planned = await assistant.facts("plan_campaign", file=rows)
+    assert "quote_id" not in planned
+    assert (
+        "start_campaign would refuse it: the user has to agree by the host's own form" in planned["next_step"]
+    )
+    async with serving(read_only=True) as assistant:
+        planned = await assistant.facts("plan_campaign", file=rows)
+    assert "quote_id" not in planned
+    assert "start_campaign is switched off on this server" in planned["next_step"]
+
+
+async def test_what_its_user_planned_and_has_not_agreed_to_is_not_made_where_nobody_is_asked(
+    serving: Serving, clips: Path, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    with closing(Ledger(tmp_path / "home")) as ledger:
+        guard = Guard(ledger, Limits())
+        async with AsyncSync(api_key="any", base_url=sandbox.url, guard=guard) as sync:
+            id = (await Campaigns(guard).plan(sync, clips / "course.csv")).campaign.id
+    async with serving(approve_above_usd="never") as assistant:
+        told = await assistant.error("start_campaign", campaign_id=id)
+        assert "was planned on the command line, and nobody has agreed to it" in told.text
+        assert f"campaign approve {id} " in told.text
+    assert sandbox.charges == []
+
+
+async def test_a_letter_is_no_campaign_even_where_there_is_one_alone_that_begins_so(
+    serving: Serving, clips: Path
+) -> None:
+    async with serving() as assistant:
+        id = (await assistant.facts("plan_campaign", file=str(clips / "course.csv")))["campaign_id"]
+        told = await assistant.error("get_campaign", campaign_id=id[:3])
+        assert "is no campaign of this account" in told.text
+        assert (await assistant.facts("get_campaign", campaign_id=id[:4]))["campaign_id"] == id
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])

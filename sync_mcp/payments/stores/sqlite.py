@@ -142,9 +142,9 @@ class SqliteStore:
 
     @contextmanager
     def _take_turn(self, *, reading: bool) -> Generator[None]:
-        """Have threads of this process hand the file on to each other: SQLite looks for its turn now and then.
+        """Have threads of this process hand the file on to each other: SQLite looks for its turn too seldom.
 
-        Who only reads may do so while one of them is held up by another process.
+        Who only reads need not wait for one of them that another process holds up.
         """
         is_ours = self._turns.acquire(timeout=_READER_SECONDS if reading else self._busy_seconds)
         if not (is_ours or reading):
