@@ -272,8 +272,8 @@ _ADDED: Mapping[Code, str] = {
 """Who helps, by code, where an error's own words name nobody."""
 
 _NAMES_SOMEBODY = re.compile(
-    r"\b(?:transcribe|(?:[a-z]+_)+(?:batch|generations?|costs?|assets?|projects?|voices?|speech|models|account|usage"
-    r"|ledger|dialogue|dialogue_edit)|[A-Z]+_[A-Z_]+|users?|[Ss]upport)\b"
+    r"\b(?:transcribe|(?:[a-z]+_)+(?:batch|campaign|generations?|costs?|assets?|projects?|voices?|speech|models"
+    r"|account|usage|ledger|dialogue|dialogue_edit)|[A-Z]+_[A-Z_]+|users?|[Ss]upport)\b"
 )
 
 
@@ -304,7 +304,8 @@ def next_step(error: SyncError, tool: str = "") -> str:
     if not names_somebody(step):
         step = f"{step} {_ADDED.get(error.code, '')}".strip()
     if not names_somebody(step):
-        step = f"{step} Then call {tool} again, or ask the user." if tool and step else step
+        on = "Or" if " again" in step else f"Then call {tool} again, or"
+        step = f"{step} {on} ask the user." if tool and step else step
     return (
         step
         if names_somebody(step)

@@ -7,10 +7,12 @@ import pytest
 from pydantic import SecretStr
 
 from sync_mcp import Settings, errors
-from sync_mcp.errors import Code, SyncError
+from sync_mcp.errors import Code, InvalidRequestError, SyncError
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.api.catalogue import CATALOGUE
+from sync_mcp.tools import remedies
 from sync_mcp.tools.answers import error_result
+from sync_mcp.tools.core import TOOLS
 from tests.api.test_errors import below
 
 from .assistant import AUDIO, VIDEO, Assistant, Facts, creates, media, names_somebody
@@ -76,6 +78,20 @@ def the_same(steps: dict[str, str]) -> list[set[str]]:
     for code, step in steps.items():
         by_step.setdefault(step, set()).add(code)
     return [codes for codes in by_step.values() if len(codes) > 1]
+
+
+def test_a_next_step_that_names_a_tool_gets_no_other_one_put_behind_it() -> None:
+    for tool in TOOLS:
+        step = f"Correct the arguments and call {tool.name} again."
+        error = InvalidRequestError("It is wrong.").advise(next_step=step)
+        assert remedies.next_step(error, tool.name) == step
+
+
+def test_who_is_told_to_do_it_again_is_told_so_once() -> None:
+    error = InvalidRequestError("It is wrong.").advise(next_step="Correct these lines and plan again.")
+    assert remedies.next_step(error, "plan_campaign") == (
+        "Correct these lines and plan again. Or ask the user."
+    )
 
 
 def test_every_error_code_has_a_next_step_that_names_somebody_and_is_the_causes_own() -> None:
