@@ -1558,11 +1558,11 @@ def test_a_thread_asks_for_the_file_once_another_of_its_process_has_let_go_of_it
 ) -> None:
     """SQLite would be asked again and again, and find it free late: with many lanes at once, seconds late."""
     begun(ledger)
-    busy: list[str] = []
-    monkeypatch.setattr(time, "sleep", lambda _: busy.append("busy"))
+    busy: list[float] = []
+    monkeypatch.setattr(time, "sleep", busy.append)
     monkeypatch.setattr(sqlite_file, "_PATIENT_SECONDS", 0.0)
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda number: begun(ledger, f"of {number}"), range(24)))
+        list(threads.map(partial(begun, ledger), [f"of {number}" for number in range(24)]))
     assert busy == []
 
 
