@@ -13,7 +13,7 @@ from anyio.abc import ByteReceiveStream, Process
 from anyio.to_thread import run_sync
 
 from sync_mcp.media.decoding import look
-from tests.serving.stdio.forked import ForkedProcess
+from tests.serving.stdio.forked import ForkedProcess, fork_within
 
 _PIECE_BYTES = 1 << 16
 
@@ -23,12 +23,22 @@ async def started(program: Sequence[str], stdin: int) -> Process:
     return fork_python(["-m", *program], stdin)
 
 
-def fork_python(arguments: Sequence[str], stdin: int) -> Process:
+def fork_decoders(address: bytes) -> None:
+    """Let what is forked from this process fork its workers too, into its own group, as `started` does."""
+    fork_within(address)
+
+    async def start(program: Sequence[str], stdin: int) -> Process:
+        return fork_python(["-m", *program], stdin, group=os.getpgrp())
+
+    look._start = start  # pyright: ignore[reportPrivateUsage]
+
+
+def fork_python(arguments: Sequence[str], stdin: int, *, group: int = 0) -> Process:
     """Start Python in the environment of a worker."""
     command = [sys.executable, *arguments]
     env = look._environment()  # pyright: ignore[reportPrivateUsage]
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-        return _Worker(ForkedProcess(command, env, stdin=stdin, stderr=nowhere.fileno()))
+        return _Worker(ForkedProcess(command, env, stdin=stdin, stderr=nowhere.fileno(), group=group))
 
 
 class _Worker(Process):

@@ -9,7 +9,7 @@ import pytest
 
 from sync_mcp.sandbox.media.samples import sample
 from tests.media.forked_worker import started
-from tests.serving.stdio.forked import ForkedProcess
+from tests.serving.stdio.forked import ForkedProcess, run_forked
 
 WAIT_SECONDS = 60
 CLIP = sample("speaker.mp4")
@@ -50,3 +50,23 @@ def test_a_forked_worker_has_given_up_the_rights_that_one_has_that_was_started()
         assert forked.stdout.read().decode() == real.stdout
         assert forked.wait(WAIT_SECONDS) == 0
     assert json.loads(real.stdout.splitlines()[0])[2] == [3, 3]
+
+
+def test_what_decodes_for_a_forked_process_is_forked_too_and_in_its_group() -> None:
+    program = (
+        "import anyio, os, pathlib, socket\n"
+        "from sync_mcp.media.decoding import look\n"
+        "anyio.open_process = None\n"
+        "async def main():\n"
+        "    ours, its = socket.socketpair()\n"
+        "    with ours:\n"
+        "        server = await look._start([look._FORK_SERVER], its.fileno())\n"
+        "        print(os.getpgid(server.pid) == os.getpgrp() != os.getpgid(os.getppid()))\n"
+        "        its.close()\n"
+        "    print(await server.wait())\n"
+        "    await server.aclose()\n"
+        f"    print((await look.look(pathlib.Path({str(CLIP)!r}))).width)\n"
+        "anyio.run(main)\n"
+    )
+    done = run_forked([sys.executable, "-c", program], {}, timeout=WAIT_SECONDS)
+    assert (done.stdout.splitlines(), done.stderr) == (["True", "0", "360"], "")

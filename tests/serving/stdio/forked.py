@@ -1,7 +1,8 @@
 """Processes of sync-mcp and of the examples, forked from one which has imported already what they need.
 
 To import it takes a second of each start and more, and many tests start one. From then on a forked one is as
-any other: its own memory, streams, environment and group. Tests of the start itself run the command.
+any other: its own memory, streams, environment and group. What decodes for it is forked too, into its group.
+Tests of the start itself run the command.
 """
 
 import atexit
@@ -15,6 +16,7 @@ import runpy
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -22,10 +24,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
+from io import TextIOWrapper
 from pathlib import Path
 from threading import Event, Lock, Thread
 from types import FrameType
-from typing import IO
+from typing import IO, cast
 
 import anyio
 
@@ -38,7 +41,8 @@ _MESSAGE_BYTES = 1 << 16
 _STREAMS = (0, 1, 2)
 CLOSED = -1
 """In the place of a descriptor: the stream is closed."""
-_PROGRAMS = ("sync_mcp.__main__", "sync_mcp.media.decoding.worker", "sync_mcp.media.decoding.fork_server")
+_COMMAND = "sync_mcp.__main__"
+_DECODERS = ("sync_mcp.media.decoding.worker", "sync_mcp.media.decoding.fork_server")
 
 
 def run_forked(
@@ -97,7 +101,9 @@ class ForkedProcess(subprocess.Popen[bytes]):
         stdin: int | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
+        group: int = 0,
     ) -> None:
+        """Start it; where a group is named, in that one."""
         theirs: list[int] = []
         ours: list[IO[bytes] | None] = []
         given_streams = (stdin, stdout, stderr)
@@ -116,7 +122,7 @@ class ForkedProcess(subprocess.Popen[bytes]):
         self.stdin, self.stdout, self.stderr = ours
         self.returncode: int | None = None
         closed = [stream for stream in _STREAMS if given_streams[stream] == CLOSED]
-        self.pid, self._ended = _parent(imports).fork(arguments, env, theirs, closed)
+        self.pid, self._ended = _parent(imports).fork(arguments, env, theirs, closed, group)
         for number in theirs:
             os.close(number)
 
@@ -141,25 +147,14 @@ class _Ended:
 
 
 class _Parent:
-    """The process that forks; it ends with this one."""
+    """The process that forks, as one of those sees it who have it fork.
 
-    def __init__(self, imports: Sequence[str]) -> None:
-        self._channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        root = Path(__file__).parents[3]
-        # Whoever is forked has its streams, which are buffered as they are by default.
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__, str(its.fileno()), *imports],
-            env={**environment, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
-            pass_fds=(its.fileno(),),
-            # Of the kind that those have who are forked: Python writes to a terminal or a file otherwise.
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            # What the terminal sends to the tests' group is not for it.
-            process_group=0,
-        )
-        its.close()
+    Args:
+        channel: to the process that forks.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
         self._started: list[tuple[int, _Ended]] = []
         self._has_started = Event()
         self._ordering = Lock()
@@ -169,7 +164,12 @@ class _Parent:
         atexit.register(self._end)
 
     def fork(
-        self, arguments: Sequence[str], env: Mapping[str, str], streams: Sequence[int], closed: Sequence[int]
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        streams: Sequence[int],
+        closed: Sequence[int],
+        group: int,
     ) -> tuple[int, _Ended]:
         """Start a process; one at a time, whichever thread asks for it."""
         order = json.dumps(
@@ -178,6 +178,7 @@ class _Parent:
                 "env": dict(env),
                 "folder": str(Path.cwd()),
                 "closed": list(closed),
+                "group": group,
             }
         )
         with self._ordering:
@@ -200,18 +201,58 @@ class _Parent:
 
     def _end(self) -> None:
         self._channel.shutdown(socket.SHUT_RDWR)
-        with self._process:
-            self._process.wait(START_SECONDS)
         self._listener.join(START_SECONDS)
         self._channel.close()
 
 
 @cache
 def _parent(imports: tuple[str, ...]) -> _Parent:
-    return _Parent(imports)
+    if _address is not None:
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        channel.connect(_address)
+        return _Parent(channel)
+    return _Parent(_start_parent(imports))
 
 
-def _serve(channel: socket.socket) -> None:
+def _start_parent(imports: Sequence[str]) -> socket.socket:
+    """Start a process that forks, which ends with this one; return the channel to it."""
+    channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    root = Path(__file__).parents[3]
+    # Whoever is forked has its streams, which are buffered as they are by default.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(
+        [sys.executable, "-P", __file__, str(its.fileno()), *imports],
+        env={**environment, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+        pass_fds=(its.fileno(),),
+        # Of the kind that those have who are forked: Python writes to a terminal or a file otherwise.
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # What the terminal sends to the tests' group is not for it.
+        process_group=0,
+    )
+    its.close()
+
+    def end() -> None:
+        with process:
+            process.wait(START_SECONDS)
+
+    # After the channel to it was closed.
+    atexit.register(end)
+    return channel
+
+
+_address: bytes | None = None
+"""Where a forked process reaches the one that forked it."""
+
+
+def fork_within(address: bytes) -> None:
+    """Let the processes that are forked from this one on have it fork whatever they start by this module."""
+    global _address
+    _address = address
+
+
+def _serve(channel: socket.socket, listener: socket.socket) -> None:
     """Fork whenever it is ordered to, and tell who has ended; return in each process that was forked."""
     gc.freeze()
     woken, wakes = os.pipe()
@@ -219,39 +260,58 @@ def _serve(channel: socket.socket) -> None:
     os.set_blocking(wakes, False)
     signal.signal(signal.SIGCHLD, _wake)
     signal.set_wakeup_fd(wakes)
+    channels = {channel}
+    whose: dict[int, socket.socket] = {}
     with selectors.DefaultSelector() as selector:
-        selector.register(channel, selectors.EVENT_READ)
-        selector.register(woken, selectors.EVENT_READ)
+        for file in (woken, listener, channel):
+            selector.register(file, selectors.EVENT_READ)
         while True:
             ready = {key.fileobj for key, _ in selector.select()}
             if woken in ready:
                 os.read(woken, _MESSAGE_BYTES)
-                _tell_the_ended(channel)
-            if channel not in ready:
+                _tell_the_ended(whose)
+            if listener in ready:
+                another, _ = listener.accept()
+                if _is_of_this_user(another):
+                    channels.add(another)
+                    selector.register(another, selectors.EVENT_READ)
+                else:
+                    another.close()
+            if not (ordering := channels & ready):
                 continue
-            order, streams, *_ = socket.recv_fds(channel, _MESSAGE_BYTES, len(_STREAMS))
+            asking = ordering.pop()
+            order, streams = _receive(asking)
             if not order:
-                # Nobody is there to order more.
-                os._exit(0)
+                if asking is channel:
+                    # Nobody is there to order more.
+                    os._exit(0)
+                selector.unregister(asking)
+                channels.discard(asking)
+                asking.close()
+                continue
+            told = json.loads(order)
             pid = os.fork()
+            # Here too, so that it is in its group when it is told of.
+            _join(pid, told["group"])
             if pid == 0:
                 break
+            whose[pid] = asking
             for number in streams:
                 os.close(number)
-            channel.send(json.dumps([pid, None]).encode())
+            _tell(asking, pid, None)
     gc.enable()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.close(woken)
     os.close(wakes)
-    channel.close()
-    os.setpgid(0, 0)
+    listener.close()
+    for each in channels:
+        each.close()
     for number, stream in zip(streams, _STREAMS, strict=True):
         os.dup2(number, stream)
         os.close(number)
     random.seed()
-    told = json.loads(order)
     closed: list[int] = told["closed"]
     for stream in closed:
         os.close(stream)
@@ -259,17 +319,46 @@ def _serve(channel: socket.socket) -> None:
         name = ("stdin", "stdout", "stderr")[stream]
         setattr(sys, name, None)
         setattr(sys, f"__{name}__", None)
+    if sys.stdout and sys.stdout.isatty():
+        cast(TextIOWrapper, sys.stdout).reconfigure(line_buffering=True)
     os.chdir(told["folder"])
     os.environ.clear()
     os.environ.update(told["env"])
     sys.argv = told["arguments"]
 
 
+def _join(pid: int, group: int) -> None:
+    """Put a process, or with 0 this one, into a group, or with 0 into one of its own."""
+    # Who asked may have gone meanwhile, and its group with it; and so may the process.
+    with suppress(OSError):
+        os.setpgid(pid, group)
+
+
+def _is_of_this_user(channel: socket.socket) -> bool:
+    _, user, _ = struct.unpack("3i", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return user == os.getuid()
+
+
+def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """Receive an order and the streams that go with it; nothing once the other end is closed."""
+    try:
+        order, streams, *_ = socket.recv_fds(channel, _MESSAGE_BYTES, len(_STREAMS))
+    except ConnectionResetError:
+        return b"", []
+    return order, streams
+
+
+def _tell(channel: socket.socket, pid: int, code: int | None) -> None:
+    # Who asked may have gone meanwhile.
+    with suppress(OSError):
+        channel.send(json.dumps([pid, code]).encode())
+
+
 def _wake(number: int, frame: FrameType | None) -> None:
     """Do nothing: that a signal came is told by the descriptor that it wakes."""
 
 
-def _tell_the_ended(channel: socket.socket) -> None:
+def _tell_the_ended(whose: dict[int, socket.socket]) -> None:
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -277,7 +366,7 @@ def _tell_the_ended(channel: socket.socket) -> None:
             return
         if pid == 0:
             return
-        channel.send(json.dumps([pid, os.waitstatus_to_exitcode(status)]).encode())
+        _tell(whose.pop(pid), pid, os.waitstatus_to_exitcode(status))
 
 
 def main() -> None:
@@ -285,12 +374,17 @@ def main() -> None:
     # Of what is imported nothing is garbage.
     gc.disable()
     for module in pkgutil.walk_packages(sync_mcp.__path__, "sync_mcp."):
-        if module.name not in _PROGRAMS:
+        if module.name != _COMMAND:
             importlib.import_module(module.name)
     for name in sys.argv[2:]:
         importlib.import_module(name)
     _make_what_each_makes_once()
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        # By a name that the system makes, which is no file.
+        listener.bind("")
+        listener.listen()
+        importlib.import_module("tests.media.forked_worker").fork_decoders(listener.getsockname())
+        _serve(socket.socket(fileno=int(sys.argv[1])), listener)
     code = 0
     try:
         _run()
@@ -308,6 +402,13 @@ def _make_what_each_makes_once() -> None:
         assert tool._whole_schema  # pyright: ignore[reportPrivateUsage]
     # It imports what a loop runs on.
     anyio.run(anyio.sleep, 0)
+    for module in [sys.modules[name] for name in _DECODERS]:
+        module.import_decoders()
+        vars(module)["import_decoders"] = _do_nothing
+
+
+def _do_nothing() -> None:
+    """In the place of what was done before the process was forked."""
 
 
 def _run() -> None:
@@ -319,7 +420,10 @@ def _run() -> None:
             exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
         case "-m":
             del sys.argv[0]
-            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+            if sys.argv[0] in _DECODERS:
+                sys.modules[sys.argv[0]].main()
+            else:
+                runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         case program if program.endswith(".py"):
             sys.path.insert(0, str(Path(program).parent))
             runpy.run_path(program, run_name="__main__")
