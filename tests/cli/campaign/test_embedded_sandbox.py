@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from sync_mcp.sandbox import Sandbox
+from tests.serving.stdio.forked import run_forked
 
-from .conftest import COMMAND, SECONDS, Run, write_rows
+from .conftest import COMMAND, SECONDS, Done, Run, write_rows
 
 
 @pytest.fixture
@@ -21,26 +22,25 @@ def alone(environment: dict[str, str]) -> Mapping[str, str]:
     }
 
 
-def _run(environment: Mapping[str, str], folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(COMMAND), "campaign", *words],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=SECONDS,
-    )
+@pytest.fixture
+def tried(alone: Mapping[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(folder)
+
+    def run(*words: str) -> Done:
+        return run_forked([str(COMMAND), "campaign", *words], alone, timeout=SECONDS)
+
+    return run
 
 
 def test_a_trial_lays_nothing_where_the_real_videos_or_those_of_the_next_trial_go(
-    alone: Mapping[str, str], folder: Path, run: Run, sandbox: Sandbox
+    tried: Run, folder: Path, run: Run, sandbox: Sandbox
 ) -> None:
     write_rows(folder, "one", languages=["fr"])
     words = ["run", "course.csv", "--yes", "--budget-usd", "5"]
     for saved_in in ("course-sandbox-videos", "course-sandbox-videos-2"):
-        tried = _run(alone, folder, *words, "--sandbox")
-        assert tried.returncode == 0, (tried.stdout, tried.stderr)
-        assert str(folder / saved_in / "report.html") in tried.stdout
+        done = tried(*words, "--sandbox")
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        assert str(folder / saved_in / "report.html") in done.stdout
         assert (folder / saved_in / "one.fr.mp4").is_file()
     assert sandbox.charges == []
     done = run(*words)
@@ -48,8 +48,8 @@ def test_a_trial_lays_nothing_where_the_real_videos_or_those_of_the_next_trial_g
     assert (folder / "course-videos" / "one.fr.mp4").is_file()
 
 
-def test_its_plan_names_no_id_since_no_later_command_finds_it(alone: Mapping[str, str], folder: Path) -> None:
-    done = _run(alone, folder, "plan", "course.csv", "--sandbox")
+def test_its_plan_names_no_id_since_no_later_command_finds_it(tried: Run) -> None:
+    done = tried("plan", "course.csv", "--sandbox")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == (
         "`sync-mcp campaign run` in place of `plan`, with the same words, has it made on the sandbox."
@@ -76,8 +76,8 @@ def test_interrupted_it_says_that_its_jobs_have_ended_with_it(alone: Mapping[str
     assert "campaign run c-" not in said
 
 
-def test_without_a_key_or_the_sandbox_it_says_which_to_set(alone: Mapping[str, str], folder: Path) -> None:
-    done = _run(alone, folder, "plan", "course.csv")
+def test_without_a_key_or_the_sandbox_it_says_which_to_set(tried: Run) -> None:
+    done = tried("plan", "course.csv")
     assert done.returncode == 2
     assert "There is no API key. Set SYNC_API_KEY" in done.stderr
     assert done.stdout == ""

@@ -3,7 +3,8 @@
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -11,27 +12,34 @@ from threading import Thread
 import pytest
 
 from sync_mcp.sandbox import Sandbox
+from tests.serving.stdio.forked import ForkedProcess
 
 from .conftest import COMMAND, SECONDS
 
 pytestmark = pytest.mark.skipif(
     os.name != "posix", reason="this system has no terminal of its own for a test"
 )
+RUN = [str(COMMAND), "campaign", "run", "course.csv"]
+Start = Callable[[Mapping[str, str], int], "subprocess.Popen[bytes]"]
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def _run(environment: Mapping[str, str], folder: Path, *words: str, typed: str) -> tuple[int, str]:
+def _start(environment: Mapping[str, str], line: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        RUN, env=environment, stdin=line, stdout=line, stderr=line, start_new_session=True
+    )
+
+
+def _start_forked(environment: Mapping[str, str], line: int) -> "subprocess.Popen[bytes]":
+    if sys.platform != "linux":
+        return _start(environment, line)
+    return ForkedProcess(RUN, environment, stdin=line, stdout=line, stderr=line)
+
+
+def _run(start: Start, environment: Mapping[str, str], typed: str) -> tuple[int, str]:
     """Return how the command ended on a terminal of 60 columns, and what it showed there."""
     terminal, line = os.openpty()
-    process = subprocess.Popen(
-        [str(COMMAND), "campaign", "run", "course.csv", *words],
-        env={**environment, "TERM": "xterm-256color", "COLUMNS": "60"},
-        cwd=folder,
-        stdin=line,
-        stdout=line,
-        stderr=line,
-        start_new_session=True,
-    )
+    process = start({**environment, "TERM": "xterm-256color", "COLUMNS": "60"}, line)
     os.close(line)
     shown = bytearray()
 
@@ -50,21 +58,26 @@ def _run(environment: Mapping[str, str], folder: Path, *words: str, typed: str) 
     return code, _ESCAPE.sub("", shown.decode())
 
 
+@pytest.fixture(autouse=True)
+def _in_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
 @pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"])
 def test_who_does_not_say_yes_pays_nothing(
-    environment: Mapping[str, str], folder: Path, sandbox: Sandbox, answer: str
+    environment: Mapping[str, str], sandbox: Sandbox, answer: str
 ) -> None:
-    code, shown = _run(environment, folder, typed=answer)
+    code, shown = _run(_start_forked, environment, typed=answer)
     assert code == 1, shown
     assert "Nothing was paid." in shown
     assert sandbox.charges == []
 
 
 def test_a_bar_tells_how_many_are_made_and_for_how_much_and_each_row_as_it_is_saved(
-    environment: Mapping[str, str], folder: Path, sandbox: Sandbox
+    environment: Mapping[str, str], sandbox: Sandbox
 ) -> None:
     sandbox.configure(job_seconds=1.0)
-    code, shown = _run(environment, folder, typed="y\n")
+    code, shown = _run(_start, environment, typed="y\n")
     assert code == 0, shown
     bars = re.findall(r"course\.csv, ([\d.]+) USD by now \S+ (\d)/4", shown)
     assert bars[0] == ("0.00", "0")
