@@ -16,7 +16,7 @@ from sync_mcp import Ledger
 from sync_mcp.campaigns.report import COLUMNS
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.media.clips import make_media
-from tests.serving.stdio.forked import run_forked
+from tests.serving.stdio.forked import run_forked, start_forked
 
 DUB_FOLDER = Path(__file__).parents[2] / "examples" / "dub_folder.py"
 CREATE = "/v2/generate"
@@ -173,9 +173,7 @@ def test_what_the_budget_does_not_allow_is_not_sent_and_says_so(sandbox: Sandbox
 
 def _killed_once(sandbox: Sandbox, folder: Path, jobs: int) -> None:
     """Start a run and kill it when the API has accepted so many jobs and none has ended."""
-    with subprocess.Popen(
-        _command(folder, *VOICE, budget="20"), env=_environment(sandbox), stdout=subprocess.DEVNULL
-    ) as running:
+    with start_forked(_command(folder, *VOICE, budget="20"), _environment(sandbox)) as running:
         ends_at = time.monotonic() + PATIENCE_SECONDS
         try:
             while len(sandbox.generations) < jobs:
@@ -219,8 +217,8 @@ def test_one_failure_does_not_stop_the_others_and_is_made_again_once_it_is_known
     told = folder / "told.log"
     with (
         told.open("w") as stdout,
-        subprocess.Popen(
-            _command(folder, *VOICE, budget="20"), env=_environment(sandbox), stdout=stdout
+        start_forked(
+            _command(folder, *VOICE, budget="20"), _environment(sandbox), stdout=stdout.fileno()
         ) as running,
     ):
         ends_at = time.monotonic() + PATIENCE_SECONDS

@@ -53,8 +53,10 @@ def environment(folder: Path, sandbox: Sandbox) -> dict[str, str]:
 def run(environment: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(folder)
 
-    def run(*words: str, typed: str = "", more: Mapping[str, str] | None = None) -> Done:
-        command = [str(COMMAND), "campaign", *words]
-        return run_forked(command, environment | dict(more or {}), typed=typed, timeout=SECONDS)
+    def run(
+        *words: str, typed: str = "", stdin: int | None = None, more: Mapping[str, str] | None = None
+    ) -> Done:
+        command, env = [str(COMMAND), "campaign", *words], environment | dict(more or {})
+        return run_forked(command, env, typed=typed, stdin=stdin, timeout=SECONDS)
 
     return run

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import pytest
 
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.docs.pages import ROOT
+from tests.serving.stdio.forked import run_forked, start_forked
 
 from .conftest import COMMAND, SECONDS, Done, Run, write_rows
 
+SOON_SECONDS = 0.02
 PAGE = (ROOT / "docs" / "campaigns.md").read_text(encoding="utf-8")
 
 
@@ -61,17 +64,11 @@ def test_the_page_s_commands_plan_pay_once_and_save_what_they_say(
 
 
 def test_the_page_s_program_does_the_same(
-    environment: dict[str, str], folder: Path, sandbox: Sandbox
+    environment: dict[str, str], folder: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [program] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=SECONDS,
-    )
+    monkeypatch.chdir(folder)
+    done = run_forked([sys.executable, "-c", program], environment, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("4 videos for 1.00 USD")
     assert Path(done.stdout.splitlines()[-1]).read_text(encoding="utf-8").startswith("<!doctype html>")
@@ -315,7 +312,7 @@ def test_a_file_that_is_there_and_is_another_s_stops_the_plan_before_anything_is
 
 @pytest.mark.skipif(os.name != "posix", reason="a terminal is asked for")
 def test_on_a_terminal_the_plan_is_asked_about_and_what_has_become_dearer_once_at_the_end(
-    folder: Path, environment: dict[str, str], sandbox: Sandbox
+    folder: Path, run: Run, sandbox: Sandbox
 ) -> None:
     write_rows(folder, "one")
     # Once the API has the files, it measures more than the plan did, of the first two that it prices.
@@ -326,21 +323,12 @@ def test_on_a_terminal_the_plan_is_asked_about_and_what_has_become_dearer_once_a
         )
     )
     terminal, line = os.openpty()
-    process = subprocess.Popen(
-        [str(COMMAND), "campaign", "run", "course.csv"],
-        env=environment,
-        cwd=folder,
-        stdin=line,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    os.close(line)
     os.write(terminal, b"y\ny\n")
-    told, said = process.communicate(timeout=SECONDS)
+    done = run("run", "course.csv", stdin=line)
+    os.close(line)
     os.close(terminal)
-    assert process.returncode == 0, (told, said)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    told = done.stdout
     assert told.index("2 videos for about 0.50 USD") < told.index(
         "2 rows cost more than planned, 0.80 USD in place of 0.50 USD"
     )
@@ -354,16 +342,12 @@ def test_killed_in_the_middle_it_goes_on_and_pays_and_saves_each_row_once(
     sandbox.configure(job_seconds=2.0, concurrency=3)
     write_rows(folder, "one", "two", "three", "four", languages=["es", "fr", "de"])
     words = [str(COMMAND), "campaign", "run", "course.csv", "--yes", "--budget-usd", "50"]
-    first = subprocess.Popen(
-        words, env=environment, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
-    assert first.stderr is not None
-    # It is killed as soon as it has saved something, while others run.
-    while "saved as" not in first.stderr.readline():
-        assert first.poll() is None
-    first.kill()
-    first.wait()
-    first.stderr.close()
+    with start_forked(words, environment) as first:
+        assert first.stderr is not None
+        # It is killed as soon as it has saved something, while others run.
+        while b"saved as" not in first.stderr.readline():
+            assert first.poll() is None
+        first.kill()
     assert 0 < len(sandbox.charges) < 12
     done = run(*words[2:])
     assert done.returncode == 0, (done.stdout, done.stderr)
@@ -382,6 +366,7 @@ def test_ctrl_c_says_how_it_goes_on_and_ends_with_130(
     )
     while len(sandbox.charges) < 4:
         assert running.poll() is None
+        time.sleep(SOON_SECONDS)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=SECONDS)
     assert running.returncode == 130, said

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from threading import Thread
 import pytest
 
 from sync_mcp.sandbox import Sandbox
-from tests.serving.stdio.forked import ForkedProcess
+from tests.serving.stdio.forked import start_forked
 
 from .conftest import COMMAND, SECONDS
 
@@ -31,9 +30,7 @@ def _start(environment: Mapping[str, str], line: int) -> "subprocess.Popen[bytes
 
 
 def _start_forked(environment: Mapping[str, str], line: int) -> "subprocess.Popen[bytes]":
-    if sys.platform != "linux":
-        return _start(environment, line)
-    return ForkedProcess(RUN, environment, stdin=line, stdout=line, stderr=line)
+    return start_forked(RUN, environment, stdin=line, stdout=line, stderr=line)
 
 
 def _run(start: Start, environment: Mapping[str, str], typed: str) -> tuple[int, str]:

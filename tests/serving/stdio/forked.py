@@ -28,7 +28,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from threading import Event, Lock, Thread
 from types import FrameType
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import anyio
 
@@ -50,25 +50,31 @@ def run_forked(
     env: Mapping[str, str],
     *,
     typed: str = "",
+    stdin: int | None = None,
     timeout: float = 90.0,
     imports: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command, or Python with a file, a module or code that imports these packages, to its end."""
+    """Run the command, or Python with a file, a module or code that imports these packages, to its end.
+
+    Args:
+        typed: comes to it over a pipe, where it gets no stream of its own as stdin.
+    """
     command = list(arguments)
     if sys.platform != "linux":
+        pipe = subprocess.PIPE
+        given: dict[str, Any] = {"input": typed} if stdin is None else {"stdin": stdin}
         return subprocess.run(
-            command, env=env, input=typed, capture_output=True, encoding="utf-8", timeout=timeout
+            command, env=env, stdout=pipe, stderr=pipe, encoding="utf-8", timeout=timeout, **given
         )
-    process = ForkedProcess(arguments, env, imports=tuple(imports))
-    assert process.stdin
+    process = ForkedProcess(arguments, env, imports=tuple(imports), stdin=stdin)
     assert process.stdout
     assert process.stderr
-    with process.stdin, process.stdout, process.stderr, ThreadPoolExecutor(2) as readers:
+    with process.stdout, process.stderr, ThreadPoolExecutor(2) as readers:
         told = [readers.submit(pipe.read) for pipe in (process.stdout, process.stderr)]
         try:
-            with suppress(BrokenPipeError):
-                process.stdin.write(typed.encode())
-                process.stdin.close()
+            if process.stdin:
+                with suppress(BrokenPipeError), process.stdin:
+                    process.stdin.write(typed.encode())
             code = process.wait(timeout)
         finally:
             process.kill()
@@ -77,13 +83,18 @@ def run_forked(
 
 
 def start_forked(
-    arguments: Sequence[str], env: Mapping[str, str], *, stdin: int = subprocess.PIPE
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    stdin: int = subprocess.PIPE,
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
-    """Start the command, or Python with a file, on this stdin; its other streams are pipes."""
-    if sys.platform == "linux":
-        return ForkedProcess(arguments, env, stdin=None if stdin == subprocess.PIPE else stdin)
-    pipe = subprocess.PIPE
-    return subprocess.Popen(list(arguments), env=dict(env), stdin=stdin, stdout=pipe, stderr=pipe)
+    """Start the command, or Python with a file, on these streams, each a descriptor or a pipe."""
+    if sys.platform != "linux":
+        return subprocess.Popen(list(arguments), env=dict(env), stdin=stdin, stdout=stdout, stderr=stderr)
+    streams = [None if stream == subprocess.PIPE else stream for stream in (stdin, stdout, stderr)]
+    return ForkedProcess(arguments, env, stdin=streams[0], stdout=streams[1], stderr=streams[2])
 
 
 class ForkedProcess(subprocess.Popen[bytes]):
