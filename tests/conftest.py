@@ -27,6 +27,7 @@ from tests.copied_ledgers import LedgerCopies
 from tests.media import forked_worker
 from tests.places import place_of_its_own
 from tests.sandbox.rendered import render_once
+from tests.serving.stdio.forked import share_parent, start_parent
 from tests.signals import hear_sigint
 
 # No verdict may depend on how fast the machine is, nor on what an earlier run found.
@@ -48,6 +49,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Two more than there are processors: many tests wait for a process of their own, or for a time limit."""
     return (os.cpu_count() or 1) + 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Let the workers of a run share the process that forks: to start, it imports all that there is."""
+    if sys.platform == "linux":
+        node.workerinput["forks"] = _start_shared_parent()
+
+
+@cache
+def _start_shared_parent() -> bytes:
+    return start_parent()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if address := getattr(config, "workerinput", {}).get("forks"):
+        share_parent(address)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -13,7 +13,7 @@ from anyio.abc import ByteReceiveStream, Process
 from anyio.to_thread import run_sync
 
 from sync_mcp.media.decoding import look
-from tests.serving.stdio.forked import ForkedProcess, fork_within
+from tests.serving.stdio.forked import ForkedProcess, share_parent
 
 _PIECE_BYTES = 1 << 16
 
@@ -25,7 +25,7 @@ async def started(program: Sequence[str], stdin: int) -> Process:
 
 def fork_decoders(address: bytes) -> None:
     """Let what is forked from this process fork its workers too, into its own group, as `started` does."""
-    fork_within(address)
+    share_parent(address)
 
     async def start(program: Sequence[str], stdin: int) -> Process:
         return fork_python(["-m", *program], stdin, group=os.getpgrp())

@@ -161,7 +161,7 @@ class _Parent:
     """The process that forks, as one of those sees it who have it fork.
 
     Args:
-        channel: to the process that forks.
+        channel: a connection to it.
     """
 
     def __init__(self, channel: socket.socket) -> None:
@@ -218,23 +218,28 @@ class _Parent:
 
 @cache
 def _parent(imports: tuple[str, ...]) -> _Parent:
-    if _address is not None:
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        channel.connect(_address)
-        return _Parent(channel)
-    return _Parent(_start_parent(imports))
+    # One that others share has imported what is sync_mcp's own.
+    address = _shared if _shared is not None and not imports else start_parent(imports)
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel.connect(address)
+    return _Parent(channel)
 
 
-def _start_parent(imports: Sequence[str]) -> socket.socket:
-    """Start a process that forks, which ends with this one; return the channel to it."""
+def start_parent(imports: Sequence[str] = ()) -> bytes:
+    """Start a process that forks, which ends with this one; return its address."""
     channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # By a name that the system makes, which is no file.
+    listener.bind("")
+    listener.listen()
+    address: bytes = listener.getsockname()
     root = Path(__file__).parents[3]
     # Whoever is forked has its streams, which are buffered as they are by default.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     process = subprocess.Popen(
-        [sys.executable, "-P", __file__, str(its.fileno()), *imports],
+        [sys.executable, "-P", __file__, str(its.fileno()), str(listener.fileno()), *imports],
         env={**environment, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
-        pass_fds=(its.fileno(),),
+        pass_fds=(its.fileno(), listener.fileno()),
         # Of the kind that those have who are forked: Python writes to a terminal or a file otherwise.
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -243,44 +248,53 @@ def _start_parent(imports: Sequence[str]) -> socket.socket:
         process_group=0,
     )
     its.close()
+    listener.close()
 
     def end() -> None:
+        channel.close()
         with process:
             process.wait(START_SECONDS)
 
-    # After the channel to it was closed.
     atexit.register(end)
-    return channel
+    return address
 
 
-_address: bytes | None = None
-"""Where a forked process reaches the one that forked it."""
+_shared: bytes | None = None
+"""The address of one that is there already."""
 
 
-def fork_within(address: bytes) -> None:
-    """Let the processes that are forked from this one on have it fork whatever they start by this module."""
-    global _address
-    _address = address
+def share_parent(address: bytes) -> None:
+    """Have what this process starts here, and what is forked from it, forked by one that is there."""
+    global _shared
+    _shared = address
 
 
-def _serve(channel: socket.socket, listener: socket.socket) -> None:
-    """Fork whenever it is ordered to, and tell who has ended; return in each process that was forked."""
+def _serve(starter: socket.socket, listener: socket.socket) -> None:
+    """Fork whenever it is ordered to, and tell who has ended; return in each process that was forked.
+
+    Args:
+        starter: closed by the process that has started this one when it ends; nothing comes by it.
+        listener: where those connect who have it fork.
+    """
     gc.freeze()
     woken, wakes = os.pipe()
     os.set_blocking(woken, False)
     os.set_blocking(wakes, False)
     signal.signal(signal.SIGCHLD, _wake)
     signal.set_wakeup_fd(wakes)
-    channels = {channel}
+    channels: set[socket.socket] = set()
     whose: dict[int, socket.socket] = {}
     with selectors.DefaultSelector() as selector:
-        for file in (woken, listener, channel):
+        for file in (woken, listener, starter):
             selector.register(file, selectors.EVENT_READ)
         while True:
             ready = {key.fileobj for key, _ in selector.select()}
             if woken in ready:
                 os.read(woken, _MESSAGE_BYTES)
                 _tell_the_ended(whose)
+            if starter in ready:
+                # Nobody is there to order more.
+                os._exit(0)
             if listener in ready:
                 another, _ = listener.accept()
                 if _is_of_this_user(another):
@@ -293,9 +307,6 @@ def _serve(channel: socket.socket, listener: socket.socket) -> None:
             asking = ordering.pop()
             order, streams = _receive(asking)
             if not order:
-                if asking is channel:
-                    # Nobody is there to order more.
-                    os._exit(0)
                 selector.unregister(asking)
                 channels.discard(asking)
                 asking.close()
@@ -316,8 +327,7 @@ def _serve(channel: socket.socket, listener: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.close(woken)
     os.close(wakes)
-    listener.close()
-    for each in channels:
+    for each in (starter, listener, *channels):
         each.close()
     for number, stream in zip(streams, _STREAMS, strict=True):
         os.dup2(number, stream)
@@ -387,15 +397,12 @@ def main() -> None:
     for module in pkgutil.walk_packages(sync_mcp.__path__, "sync_mcp."):
         if module.name != _COMMAND:
             importlib.import_module(module.name)
-    for name in sys.argv[2:]:
+    for name in sys.argv[3:]:
         importlib.import_module(name)
     _make_what_each_makes_once()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        # By a name that the system makes, which is no file.
-        listener.bind("")
-        listener.listen()
-        importlib.import_module("tests.media.forked_worker").fork_decoders(listener.getsockname())
-        _serve(socket.socket(fileno=int(sys.argv[1])), listener)
+    starter, listener = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    importlib.import_module("tests.media.forked_worker").fork_decoders(listener.getsockname())
+    _serve(starter, listener)
     code = 0
     try:
         _run()
