@@ -200,6 +200,8 @@ async def test_a_job_that_is_not_there_is_told_at_once_and_the_others_are_waited
         waits.start(id)
     await until(lambda: len(waits.outcomes) == 2)
     assert waits.states == dict.fromkeys((*forgotten, NOBODY), "NotFoundError")
+    # A list that was sent before they were told of asks for them still.
+    await until(lambda: set(lists(sandbox)[-1]) == set(ids))
     sandbox.advance(60)
     await until(lambda: len(waits.outcomes) == 4)
     assert set(lists(sandbox)[-1]) == set(ids)
