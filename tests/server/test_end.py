@@ -37,6 +37,13 @@ socket.getaddrinfo = resolve
 from sync_mcp.cli.main import main
 main()
 """
+# It has half a second for what comes last and then breaks off, which on a busy machine leaves files behind.
+WITHOUT_LAST_RESORT = """
+from sync_mcp.cli import serve
+serve._LAST_MOMENTS_SECONDS = 60.0
+from sync_mcp.cli.main import main
+main()
+"""
 LONG_SCRIPT = {"type": "text", "voice_id": VOICE, "script": "hello " * 800}
 
 
@@ -70,7 +77,9 @@ def sandboxed(tmp_path: Path) -> Iterator[Sandboxed]:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     env = {"TMPDIR": str(temporary), "SYNC_MCP_APPROVE_ABOVE_USD": "never"}
-    with hosted("--sandbox", env=env, forked=False) as host, ExitStack() as opened:
+    command = (sys.executable, "-c", WITHOUT_LAST_RESORT, "--sandbox")
+    with started(command, env, forked=False) as server, ExitStack() as opened:
+        host = Host(server).connect()
         be_alone()
         yield Sandboxed(host, embedded(host), temporary, opened)
 
