@@ -12,6 +12,7 @@ UNREACHABLE := 'connection|name resolution|not known|unreachable|timed out|dns e
 RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 CREATES := 2000
 SEED := 4
+STORES := some
 PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS
 # What is compiled once need not be compiled by each process that a target starts.
@@ -28,8 +29,8 @@ demo: $(READY) ## Make a video on the sandbox, through the MCP server, step by s
 
 # What is compiled is kept, whatever the environment says: each worker, and each command that a test starts,
 # would compile all of it anew.
-test: $(READY) ## Run all tests
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+test: $(READY) ## Run all tests; with STORES=every those of the ledger on PostgreSQL too, where some run in any case
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --stores=$(STORES)
 
 check: $(READY) ## Check format, lint, types, generated docs and schema snapshots
 	$(BIN)/ruff format --check .
@@ -69,8 +70,8 @@ live: $(READY) ## With a real SYNC_API_KEY: free reads only, each difference fro
 	@$(BIN)/python -m tests.live
 
 constraints: ## Write constraints.txt anew after a change of pyproject.toml (needs uv)
-	@uv pip compile pyproject.toml --extra media --group dev --group build $(COMPILE) --output-file constraints.txt
-	@uv pip compile pyproject.toml --extra media $(COMPILE) --constraint constraints.txt \
+	@uv pip compile pyproject.toml --extra media --extra postgres --group dev --group build $(COMPILE) --output-file constraints.txt
+	@uv pip compile pyproject.toml --extra media --extra postgres $(COMPILE) --constraint constraints.txt \
 		--output-file .package/runtime.txt
 	@uv pip compile .package/tools.in $(COMPILE) --output-file .package/tools.txt
 	@uv pip compile .github/site/requirements.in $(COMPILE) --output-file .github/site/requirements.txt

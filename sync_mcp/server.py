@@ -331,6 +331,7 @@ def _book_opening(settings: Settings, sandbox_url: str | None) -> BookOpening:
         limits=settings.limits,
         resend_hours=settings.resend_hours,
         unpriced_usd=settings.unpriced_usd,
+        database_url=settings.database_url.get_secret_value() if settings.database_url else None,
     )
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from sync_mcp.access import check_key, check_origin, is_on_loopback, is_placeholder
+from sync_mcp.access import check_database_url, check_key, check_origin, is_on_loopback, is_placeholder
 from sync_mcp.errors import ConfigurationError
 from sync_mcp.serving.tokens import SHORTEST, is_token
 from sync_mcp.texts import did_you_mean, find_near, safe, split_names, without_secrets
@@ -49,6 +49,12 @@ class Settings(BaseModel):
     home: str | None = Field(
         default=None,
         description="Folder of the ledger of paid calls; by default the user's data directory.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL database that holds the ledger in place of a file, for several machines: "
+        "`postgresql://user:password@host/database`. It needs the extra `postgres`; `SYNC_MCP_HOME` is then "
+        "for files alone.",
     )
     approve_above_usd: Dollars | Literal["never"] = Field(
         default=Decimal(1),
@@ -184,6 +190,11 @@ class Settings(BaseModel):
         except RuntimeError:
             raise ValueError("is no folder of a user") from None
         return home
+
+    @field_validator("database_url")
+    @classmethod
+    def _usable_database(cls, url: SecretStr | None) -> SecretStr | None:
+        return SecretStr(check_database_url(url.get_secret_value())) if url else None
 
     @field_validator("public_url")
     @classmethod
@@ -337,8 +348,9 @@ class Settings(BaseModel):
             wrong = {
                 str(fault["loc"][0]): fault["input"] for fault in reversed(error.errors(include_url=False))
             }
+            why = {str(fault["loc"][0]): fault["msg"] for fault in error.errors(include_url=False)}
             faults += [
-                _complaint(names[name], name, wrong[name], is_flag=name in typed)
+                _complaint(names[name], name, wrong[name], why[name], is_flag=name in typed)
                 for name in cls.VARIABLES
                 if name in wrong
             ]
@@ -401,7 +413,7 @@ _PLACEHOLDER_SENT = (
     "SYNC_API_KEY is a placeholder: put a key in its place, made at https://sync.so/settings/api-keys, or "
     "take --sandbox, which needs none."
 )
-_SECRETS = ("api_key", "http_token", "webhook_secret")
+_SECRETS = ("api_key", "database_url", "http_token", "webhook_secret")
 _WANTED = {
     "api_key": "a key in plain letters and signs; copy it again",
     "base_url": "https://host (or http on this machine), without credentials or query",
@@ -445,7 +457,10 @@ def _find_unfilled(value: object) -> str | None:
     return next((match[1] for match in found if match), None)
 
 
-def _complaint(told: str, name: str, value: object, *, is_flag: bool) -> str:
+def _complaint(told: str, name: str, value: object, why: str, *, is_flag: bool) -> str:
+    if name == "database_url":
+        # There are too many ways to be wrong for one sentence, and the value is not shown.
+        return f"{told} {why.removeprefix('Value error, ')}."
     wanted = _WANTED_OF_FLAGS.get(name, _WANTED[name]) if is_flag else _WANTED[name]
     if isinstance(value, list):
         given = list(map(str, cast(list[object], value)))

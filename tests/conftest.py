@@ -26,9 +26,13 @@ from sync_mcp.tools.schema import Schema
 from tests.copied_ledgers import LedgerCopies
 from tests.media import forked_worker
 from tests.places import place_of_its_own
+from tests.postgres import WITHOUT, hide_variable, is_available
 from tests.sandbox.rendered import render_once
 from tests.serving.stdio.forked import share_parent, start_parent
 from tests.signals import hear_sigint
+from tests.stores import Databases
+
+hide_variable()
 
 # No verdict may depend on how fast the machine is, nor on what an earlier run found.
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
@@ -43,6 +47,26 @@ _FIRST = ("slow", "alone")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in the order of this seed")
+    parser.addoption(
+        "--stores",
+        choices=("some", "every"),
+        default="some",
+        help="on PostgreSQL too: some tests of the ledger, or every one that is not about a file",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what `store` says on a ledger in a file, and where it is wanted on one in a database."""
+    if "store" not in metafunc.fixturenames:
+        return
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    in_file = pytest.param("file", id=pytest.HIDDEN_PARAM)
+    if "file" in marks or (metafunc.config.getoption("--stores") == "some" and "both" not in marks):
+        metafunc.parametrize("store", [in_file], indirect=True)
+        return
+    is_skipped = pytest.mark.skipif(not is_available(), reason=WITHOUT)
+    in_database = pytest.param("postgres", id="postgres", marks=is_skipped)
+    metafunc.parametrize("store", [in_file, in_database], indirect=True)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -93,6 +117,29 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
     """Let nothing run in other workers beside a test that is to be alone, or from where it says so itself."""
     with place_of_its_own(is_alone=any(not mark.args for mark in item.iter_markers("alone"))):
         return (yield)
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Databases for the ledgers of this worker, on the server of the whole run."""
+    folder = tmp_path_factory.getbasetemp()
+    run = os.getpid()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder, run = folder.parent, os.getppid()
+    databases = Databases(folder, run)
+    yield databases
+    databases.drop()
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have the ledger of each folder lie in a file there, or in a database of its own in place of that."""
+    if request.param == "file":
+        yield
+        return
+    databases: Databases = request.getfixturevalue("databases")
+    with databases.in_place_of_files():
+        yield
 
 
 @pytest.fixture

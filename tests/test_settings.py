@@ -359,3 +359,52 @@ def test_a_short_secret_of_webhooks_is_refused_and_not_shown() -> None:
         "SYNC_MCP_WEBHOOK_SECRET must be the organization's secret, at least 16 letters and signs without "
         "spaces."
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("mysql://jane:s3cret@127.0.0.1/sync", "must begin with postgresql://"),
+        ("postgresql+psycopg://jane:s3cret@127.0.0.1/sync", "must begin with postgresql://"),
+        ("jane:s3cret@127.0.0.1/sync", "must begin with postgresql://"),
+        ("postgresql://jane:s3cret@127.0.0.1", "names no database"),
+        ("postgresql://jane:s3cret@127.0.0.1/", "names no database"),
+        ("postgresql://jane:s3cret@127.0.0.1/sync/s3cret", "names no database"),
+        ("postgresql://jane:s3cret/x@127.0.0.1/sync", "is no URL"),
+        ("postgresql://jane:s3cret#x@127.0.0.1/sync", "is no URL"),
+        ("postgresql://jane:s3cret x@127.0.0.1/sync", "is no URL"),
+        ("postgresql://jane:1?s3cret@127.0.0.1/sync", "names no database"),
+        ("postgresql://jane@127.0.0.1/sync?password=s3cret", "the password belongs before the host"),
+        ("postgresql://jane:s3cret@127.0.0.1/sync?s3cret=1", "may have these after ?"),
+        ("postgresql://jane:s3cret@127.0.0.1/sync?sslmode=disable&sslmode=s3cret", "may have these after ?"),
+        ("postgresql://jane:s3cret@127.0.0.1/sync?host=db.example.com", "names its host after //"),
+        ("postgresql://jane:s3cret@127.0.0.1/sync?pgbouncer=s3cret", "may have pgbouncer=true"),
+        ("postgresql://jane:s3cret@127.0.0.1/sync?sslmode=s3cret", "must leave sslmode at verify-full"),
+        *(
+            (f"postgresql://jane:s3cret@db.example.com/sync?sslmode={mode}", "must leave sslmode")
+            for mode in ("disable", "allow", "prefer", "require")
+        ),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_by_what_is_wrong_and_not_shown(url: str, told: str) -> None:
+    complaint = _complaint({"SYNC_MCP_DATABASE_URL": url})
+    assert complaint.startswith("SYNC_MCP_DATABASE_URL ")
+    assert told in complaint
+    assert "s3cret" not in complaint
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://127.0.0.1/sync",
+        "postgres://jane:s3cret@localhost:5433/sync?sslmode=disable&application_name=studio",
+        "postgresql://jane:p%40ss%2Fword@db.example.com/sync",
+        "postgresql://jane@db.example.com/sync?sslmode=verify-ca&sslrootcert=/etc/ssl/ours.pem&pgbouncer=true",
+        "postgresql:///sync?host=/var/run/postgresql",
+    ],
+)
+def test_a_database_is_one_on_this_machine_or_one_whose_server_proves_who_it_is(url: str) -> None:
+    settings = _read({"SYNC_MCP_DATABASE_URL": f" {url} "})
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == url
+    assert "s3cret" not in repr(settings)

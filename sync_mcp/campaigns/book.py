@@ -130,7 +130,7 @@ class CampaignBook:
                 return exact
             is_meant = CAMPAIGNS.c.name == text
             if len(text) >= _SHORTEST_BEGINNING:
-                is_meant = or_(is_meant, CAMPAIGNS.c.id.startswith(text, autoescape=True))
+                is_meant = or_(is_meant, CAMPAIGNS.c.id.istartswith(text, autoescape=True))
             return find_campaigns(connection, is_meant)
 
     def list_campaigns(self, limit: int = _LISTED) -> list[Campaign]:
@@ -190,8 +190,9 @@ class CampaignBook:
                 is there by now, or is to be another campaign's.
         """
         campaign = self.get(named)
-        now, there = self.store.now(), _list_folder(Path(campaign.folder))
+        there = _list_folder(Path(campaign.folder))
         with self.store.transaction() as connection:
+            now = self.store.now()
             campaign = get_campaign(connection, campaign.id)
             check_plan(connection, campaign, there, now)
             return change_campaign(
@@ -300,8 +301,8 @@ class CampaignBook:
         Raises:
             LeaseLost: the account is another holder's by now.
         """
-        now = self.store.now()
         with self.store.transaction() as connection:
+            now = self.store.now()
             if not _is_held(connection, account, base_url, holder):
                 raise LeaseLost
             due = _due(connection, account, base_url, step, now)
@@ -345,8 +346,8 @@ class CampaignBook:
         for other reasons than this row. What is to be made of a campaign that was stopped meanwhile, and is
         not begun, is skipped.
         """
-        now = self.store.now()
         with self.store.transaction() as connection:
+            now = self.store.now()
             found = (
                 connection.execute(
                     select(ROWS).where(ROWS.c.campaign == row.campaign, ROWS.c.number == row.number)
@@ -386,10 +387,10 @@ class CampaignBook:
 
         Who takes them over from a runner that is gone puts back what that one had.
         """
-        now = self.store.now()
         key = (RUNNERS.c.account == account, RUNNERS.c.base_url == base_url)
-        lease = {"holder": holder, "place": place, "leased_until": now + LEASE_SECONDS}
         with self.store.transaction() as connection:
+            now = self.store.now()
+            lease = {"holder": holder, "place": place, "leased_until": now + LEASE_SECONDS}
             found = connection.execute(select(RUNNERS).where(*key)).mappings().first()
             if found is not None and found["holder"] == holder:
                 connection.execute(update(RUNNERS).where(*key).values(lease))
@@ -409,12 +410,10 @@ class CampaignBook:
 
     def find_runner(self, account: str, base_url: str) -> str | None:
         """Return who has an account's rows made now, as people are told it; None where nobody has."""
-        now = self.store.now()
-        query = select(RUNNERS).where(
-            RUNNERS.c.account == account, RUNNERS.c.base_url == base_url, RUNNERS.c.leased_until > now
-        )
+        key = (RUNNERS.c.account == account, RUNNERS.c.base_url == base_url)
         with self.store.reading() as connection:
-            found = connection.execute(query).mappings().first()
+            living = select(RUNNERS).where(*key, RUNNERS.c.leased_until > self.store.now())
+            found = connection.execute(living).mappings().first()
         return None if found is None or _is_gone(found["holder"]) else str(found["place"])
 
     def let_go_runner(self, account: str, base_url: str, holder: str) -> None:

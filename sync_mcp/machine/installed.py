@@ -18,6 +18,8 @@ _NAME = "sync-mcp"
 # What neither cmd nor PowerShell takes for anything else where it stands without quotes.
 _PLAIN_ON_WINDOWS = re.compile(r"[\w./\\:+-]+")
 _UV_CACHE = re.compile(r"(?:archive|environments|builds)-v\d+")
+_EXTRAS = {"media": "av", "postgres": "psycopg"}
+"""The extras that a server may need, and a module that each brings."""
 
 
 _homes: list[Path] = []
@@ -83,11 +85,19 @@ def name_home(folder: Path) -> Generator[None]:
 
 def media_install() -> str:
     """Return the command that brings the extra for media into this installation, or starts it with that."""
-    extra = f"{_NAME}[media]"
+    return _install("media")
+
+
+def postgres_install() -> str:
+    """Return the command that brings the extra for a ledger in PostgreSQL, as `media_install` does."""
+    return _install("postgres")
+
+
+def _install(extra: str) -> str:
     runner = _runner()
     if not runner:
-        return join_words(["pip", "install", extra])
-    return join_words([*runner[:-2], _source(has_media=True), _NAME])
+        return join_words(["pip", "install", f"{_NAME}[{extra}]"])
+    return join_words([*runner[:-2], _source(extra), _NAME])
 
 
 def join_words(words: Sequence[str], *, is_windows: bool = os.name == "nt") -> str:
@@ -141,9 +151,10 @@ def _uvx() -> tuple[str, ...]:
     return (uvx or "uvx",)
 
 
-def _source(*, has_media: bool = False) -> str:
-    """Return where this was installed from, as a requirement, with the extra if `has_media` or it is here."""
-    extra = "[media]" if has_media or find_spec("av") else ""
+def _source(wanted: str | None = None) -> str:
+    """Return where this was installed from, as a requirement, with the extras that are wanted or are here."""
+    extras = [name for name, brings in _EXTRAS.items() if name == wanted or find_spec(brings)]
+    extra = f"[{','.join(extras)}]" if extras else ""
     try:
         installed = distribution(_NAME)
     except PackageNotFoundError:

@@ -42,10 +42,13 @@ without a job.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select
 
+from sync_mcp.errors import ConfigurationError
 from sync_mcp.machine.home import home_folder
+from sync_mcp.machine.installed import postgres_install
 from sync_mcp.payments.book.agreements import Agreements
 from sync_mcp.payments.book.attempts import Attempts
 from sync_mcp.payments.book.decisions import Decisions
@@ -56,35 +59,64 @@ from sync_mcp.payments.rows import ACCOUNTS
 from sync_mcp.payments.stores.sqlite import SqliteStore
 from sync_mcp.payments.stores.sqlite_file import BUSY_SECONDS
 
+if TYPE_CHECKING:
+    from sync_mcp.payments.stores.postgres import PostgresStore
+
 TERMINAL_BUSY_SECONDS = 2.0
 """How long a step waits for another process where a person looks on: they can try again themselves."""
 
 
 class Ledger(Attempts, Agreements, Sums, Endings, Decisions, Deliveries):
-    """The user's ledger in a folder; the folder and the file are made when they are first needed.
+    """The user's ledger, a file in a folder or tables in a database; either is made when it is first needed.
 
     Args:
         folder: where the file lies; by default SYNC_MCP_HOME, else the user's data directory.
+        database_url: of a PostgreSQL database, in place of a file; it needs the extra `postgres`.
         read_only: look only: nothing is made, changed or moved.
-        busy_seconds: how long each step waits while another process uses the file; by default ten.
+        busy_seconds: how long each step waits while another process uses the ledger; by default ten.
 
     Attributes:
-        file: the store, with what only a file can lose, and be gone on without.
+        database: the store that is a database, with how it is brought up to date; None where it is a file.
+
+    Raises:
+        ConfigurationError: the URL cannot be used, or the extra is missing.
     """
 
     def __init__(
         self,
         folder: Path | str | None = None,
         *,
+        database_url: str | None = None,
         read_only: bool = False,
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
-        self.file = SqliteStore(home_folder(folder), read_only=read_only, busy_seconds=busy_seconds)
-        super().__init__(self.file)
+        self._file: SqliteStore | None = None
+        self.database: PostgresStore | None = None
+        if database_url is None:
+            store = self._file = SqliteStore(
+                home_folder(folder), read_only=read_only, busy_seconds=busy_seconds
+            )
+        else:
+            store = self.database = _open_database(
+                database_url, read_only=read_only, busy_seconds=busy_seconds
+            )
+        self._close = store.close
+        super().__init__(store)
+
+    @property
+    def file(self) -> SqliteStore:
+        """The store that is a file, with what only that can lose, and be gone on without.
+
+        Raises:
+            AttributeError: it lies in a `database`.
+        """
+        if self._file is None:
+            raise AttributeError("a ledger in a database has no file")
+        return self._file
 
     def close(self) -> None:
-        """Close the file; the next call opens it again."""
-        self.file.close()
+        """Close the file or the connections; the next call opens them again."""
+        self._close()
 
     def exists(self) -> bool:
         """Return whether a ledger was begun here, whole, damaged or gone; none is made.
@@ -116,3 +148,22 @@ class Ledger(Attempts, Agreements, Sums, Endings, Decisions, Deliveries):
                     insert(ACCOUNTS).values({**key, "account": account, "is_sandbox": is_sandbox})
                 )
             return account if known is None else known
+
+
+def _open_database(url: str, *, read_only: bool, busy_seconds: float) -> "PostgresStore":
+    """Return the store of a database.
+
+    Raises:
+        ConfigurationError: the URL cannot be used, or the extra is missing.
+    """
+    try:
+        # Its driver is an extra, and loaded by those who have a database alone.
+        from sync_mcp.payments.stores.postgres import PostgresStore
+    except ImportError as error:
+        raise ConfigurationError(
+            "SYNC_MCP_DATABASE_URL needs what is not installed.", next_step=f"Run {postgres_install()}."
+        ) from error
+    try:
+        return PostgresStore(url, read_only=read_only, busy_seconds=busy_seconds)
+    except ValueError as error:
+        raise ConfigurationError(f"The database's URL {error}.") from None

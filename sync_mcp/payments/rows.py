@@ -19,7 +19,6 @@ from sqlalchemy import (
     CursorResult,
     Dialect,
     Double,
-    Integer,
     MetaData,
     String,
     Table,
@@ -229,7 +228,7 @@ METADATA = MetaData()
 _TYPES = {
     str: String,
     Literal: String,
-    int: Integer,
+    int: BigInteger,
     float: Double,
     bool: Boolean,
     Decimal: _Dollars,
@@ -268,7 +267,7 @@ DAYS = Table(
     "days",
     METADATA,
     Column("is_sandbox", Boolean, primary_key=True),
-    Column("day", Integer, primary_key=True),
+    Column("day", BigInteger, primary_key=True),
     Column("counted_usd", _Dollars, nullable=False),
 )
 """What the entries of a day count together, those that were abandoned too. A day is so many whole days after
@@ -285,7 +284,7 @@ ACCOUNTS = Table(
 DELIVERIES = Table(
     "deliveries",
     METADATA,
-    Column("number", Integer, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
     Column("base_url", String, nullable=False),
     Column("job_id", String, nullable=False),
     Column("status", String, nullable=False),

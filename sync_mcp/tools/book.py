@@ -1,4 +1,4 @@
-"""The book of a process, opened: the ledger on this machine, and the guard before it."""
+"""The book of a process, opened: the ledger, and the guard before it."""
 
 from contextlib import ExitStack
 
@@ -15,12 +15,10 @@ from sync_mcp.tools.opening import BookOpening
 
 def open_guard(opening: BookOpening, tasks: TaskGroup, ends: ExitStack) -> Guard:
     """Return what every paid call goes through; what is to be closed after it is put on `ends`."""
-    named = ends.enter_context(ScratchFolder("ledger")).path if opening.is_scratch else opening.home
-    home = home_folder(named)
-    if home != default_home():
-        # The user's terminal has not the environment of this process.
-        ends.enter_context(name_home(home))
-    ledger = Ledger(home)
+    if opening.database_url is not None and not opening.is_scratch:
+        ledger = Ledger(database_url=opening.database_url)
+    else:
+        ledger = _open_file(opening, ends)
     ends.callback(ledger.close)
     return Guard(
         ledger,
@@ -29,3 +27,12 @@ def open_guard(opening: BookOpening, tasks: TaskGroup, ends: ExitStack) -> Guard
         task_group=tasks,
         unpriced_usd=opening.unpriced_usd,
     )
+
+
+def _open_file(opening: BookOpening, ends: ExitStack) -> Ledger:
+    named = ends.enter_context(ScratchFolder("ledger")).path if opening.is_scratch else opening.home
+    home = home_folder(named)
+    if home != default_home():
+        # The user's terminal has not the environment of this process.
+        ends.enter_context(name_home(home))
+    return Ledger(home)

@@ -63,7 +63,7 @@ class BookOpening:
     `Limits` has for them.
 
     `is_scratch` says that it ends with the process, `unpriced_usd` what is held for a thing without a
-    published price.
+    published price, `database_url` that it lies in a database, and not in the folder `home`.
     """
 
     home: str | None
@@ -71,3 +71,4 @@ class BookOpening:
     limits: Mapping[str, Decimal]
     resend_hours: float
     unpriced_usd: Decimal | None = None
+    database_url: str | None = field(default=None, repr=False)

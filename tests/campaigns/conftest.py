@@ -5,7 +5,9 @@ import pytest
 
 from sync_mcp import AsyncSync, Ledger
 from sync_mcp.campaigns.book import CampaignBook
+from sync_mcp.payments.stores.postgres import PostgresStore
 from sync_mcp.payments.stores.sqlite import SqliteStore
+from sync_mcp.payments.stores.store import Store
 from sync_mcp.sandbox import Sandbox
 
 from .parts import Clock, Desk, Studio
@@ -37,10 +39,11 @@ def desk(book: CampaignBook) -> Desk:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
 
-    def now(_: SqliteStore) -> float:
+    def now(_: Store) -> float:
         return clock.now
 
     monkeypatch.setattr(SqliteStore, "now", now)
+    monkeypatch.setattr(PostgresStore, "now", now)
     return clock
 
 
@@ -61,3 +64,8 @@ def _waits_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sync_mcp.api.retry._FIRST_BACKOFF_SECONDS", 0.005)
     monkeypatch.setattr("sync_mcp.campaigns.lanes._POLL_SECONDS", 0.01)
     monkeypatch.setattr("sync_mcp.campaigns.turns._LEDGER_PAUSE_SECONDS", 0.01)
+
+
+@pytest.fixture(autouse=True)
+def _on_each_store(store: None) -> None:
+    """What is told here of a ledger holds wherever that lies."""

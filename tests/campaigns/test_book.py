@@ -631,6 +631,7 @@ def plan_of(home: Path, query: Select[Any, *tuple[Any, ...]]) -> list[str]:
         return [row[3] for row in file.execute(f"EXPLAIN QUERY PLAN {compiled}", [0] * compiled.count("?"))]
 
 
+@pytest.mark.file
 @pytest.mark.parametrize("state", ["approved", "stopped"])
 def test_a_turn_finds_its_row_by_indexes_and_sorts_none(
     book: CampaignBook, home: Path, state: CampaignState
@@ -643,6 +644,7 @@ def test_a_turn_finds_its_row_by_indexes_and_sorts_none(
     assert not [step for step in steps if "SCAN" in step or "TEMP B-TREE" in step]
 
 
+@pytest.mark.file
 def test_what_a_campaign_has_cost_is_summed_from_an_index_alone(book: CampaignBook, home: Path) -> None:
     steps = plan_of(home, sum_paid_query(approved(book)))
     assert steps == ["SEARCH entries USING COVERING INDEX entries_of_campaigns (campaign=?)"]

@@ -23,6 +23,7 @@ from .parts import ACCOUNT, BASE_URL, Clock, Desk, a_row, approved, planned
 from .test_book import pay
 
 
+@pytest.mark.file
 @pytest.mark.parametrize("table", [CAMPAIGNS, ROWS, RUNNERS], ids=str)
 def test_every_column_that_is_mapped_is_in_the_file(book: CampaignBook, home: Path, table: Any) -> None:
     book.list_campaigns()
@@ -64,6 +65,7 @@ def test_of_runners_that_ask_at_once_one_has_the_account(book: CampaignBook, hom
     assert set(told) - {None} == {f"the place of runner {told.index(None)}"}
 
 
+@pytest.mark.file
 def test_nothing_that_becomes_of_a_campaign_changes_an_entry(
     desk: Desk, ledger: Ledger, home: Path, clock: Clock
 ) -> None:
@@ -122,6 +124,7 @@ def test_a_runner_that_is_ended_in_order_leaves_no_row_a_begin_more_than_others(
     assert [row.state for row in desk.book.rows(desk.book.get("c-1"))] == ["stuck"]
 
 
+@pytest.mark.file
 def test_what_came_of_a_row_that_the_ledger_has_no_more_is_nothing_to_wait_for(
     desk: Desk, ledger: Ledger, home: Path
 ) -> None:
@@ -191,6 +194,7 @@ def reads(home: Path) -> Generator[list[str]]:
             steps += [row[3] for row in file.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
 
 
+@pytest.mark.file
 @pytest.mark.parametrize("state", ["approved", "waiting", "stopped"])
 def test_a_turn_reads_no_row_and_no_entry_but_by_an_index(
     desk: Desk, home: Path, clock: Clock, state: CampaignState

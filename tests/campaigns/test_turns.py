@@ -440,6 +440,7 @@ async def test_a_video_that_fails_a_check_is_kept_apart_and_needs_the_user(
 # The ledger
 
 
+@pytest.mark.file
 async def test_a_ledger_that_is_in_use_ends_no_row(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = await studio.approve(2)
     fails = _every_third_transaction_fails(monkeypatch)
@@ -456,12 +457,12 @@ def _every_third_transaction_fails(monkeypatch: pytest.MonkeyPatch) -> list[int]
     begun: list[int] = []
     fails: list[int] = []
 
-    def in_use(store: SqliteStore) -> AbstractContextManager[Connection]:
+    def in_use(store: SqliteStore, *, is_sandbox: bool | None = None) -> AbstractContextManager[Connection]:
         begun.append(1)
         if len(begun) > 6 and len(begun) % 3 == 0:
             fails.append(len(begun))
             raise LedgerError("The ledger is in use.").advise(retryable=True)
-        return transaction(store)
+        return transaction(store, is_sandbox=is_sandbox)
 
     monkeypatch.setattr(SqliteStore, "transaction", in_use)
     return fails

@@ -82,23 +82,26 @@ def installed(
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        (None, "sync-mcp[media]==0.1.0"),
-        (WHEEL, f"sync-mcp[media] @ {WHEEL['url']}"),
-        ({"url": "file:///home/jane/sync", "dir_info": {}}, "sync-mcp[media] @ file:///home/jane/sync"),
+        (None, "sync-mcp[media,postgres]==0.1.0"),
+        (WHEEL, f"sync-mcp[media,postgres] @ {WHEEL['url']}"),
+        (
+            {"url": "file:///home/jane/sync", "dir_info": {}},
+            "sync-mcp[media,postgres] @ file:///home/jane/sync",
+        ),
         (
             {
                 "url": "https://jane:hunter2@git.example/sync.git",
                 "vcs_info": {"vcs": "git", "commit_id": "7f4c8e1"},
                 "subdirectory": "server",
             },
-            "sync-mcp[media] @ git+https://git.example/sync.git@7f4c8e1#subdirectory=server",
+            "sync-mcp[media,postgres] @ git+https://git.example/sync.git@7f4c8e1#subdirectory=server",
         ),
         (
             {
                 "url": "ssh://git@git.example/sync.git",
                 "vcs_info": {"vcs": "git", "commit_id": "7f4c8e1"},
             },
-            "sync-mcp[media] @ git+ssh://git@git.example/sync.git@7f4c8e1",
+            "sync-mcp[media,postgres] @ git+ssh://git@git.example/sync.git@7f4c8e1",
         ),
     ],
     ids=["an index", "a wheel", "a folder", "git", "git over SSH"],
@@ -122,7 +125,7 @@ def test_under_uvx_every_host_gets_the_command_word_for_word_and_no_path_into_th
     for host in ("claude-code", "codex", "opencode", "inspector"):
         told = there.run("config", host, "--sandbox").stdout
         assert "archive-v0" not in told
-        assert f"sync-mcp[media] @ {WHEEL['url']}" in told
+        assert f"sync-mcp[media,postgres] @ {WHEEL['url']}" in told
     help_text = there.run("--help").stdout
     assert "archive-v0" not in help_text
     assert f"usage: {there.path}/uvx --from" in help_text
@@ -141,12 +144,14 @@ def test_under_uvx_the_extra_is_had_by_uvx(tmp_path: Path) -> None:
     (there.path / "av.py").write_text("raise ImportError('not here')\n")
     refused = there.run("--sandbox", PYTHONPATH=str(there.path))
     assert refused.returncode == 2
-    assert refused.stderr.endswith(f": {there.path}/uvx --from 'sync-mcp[media] @ {WHEEL['url']}' sync-mcp\n")
+    assert refused.stderr.endswith(
+        f": {there.path}/uvx --from 'sync-mcp[media,postgres] @ {WHEEL['url']}' sync-mcp\n"
+    )
 
 
 def test_under_pipx_run_config_prints_pipx_with_the_source(tmp_path: Path) -> None:
     there = installed(tmp_path, ".cache/pipx/19e1e67ab619621", "pipx", source=WHEEL, has_pipx=True)
-    spec = f"sync-mcp[media] @ {WHEEL['url']}"
+    spec = f"sync-mcp[media,postgres] @ {WHEEL['url']}"
     assert there.command() == [str(there.path / "pipx"), "run", "--spec", spec, "sync-mcp", "--sandbox"]
 
 
@@ -236,7 +241,9 @@ def test_elsewhere_a_command_is_quoted_for_a_shell_of_posix() -> None:
 def test_under_uvx_an_error_names_uvx(tmp_path: Path) -> None:
     there = installed(tmp_path, ".cache/uv/archive-v0/Ewez", "uvx", source=WHEEL)
     told = there.run("ledger", "show", "1", SYNC_MCP_HOME=str(tmp_path / "home")).stderr
-    assert f": {there.path}/uvx --from 'sync-mcp[media] @ {WHEEL['url']}' sync-mcp ledger list" in told
+    assert (
+        f": {there.path}/uvx --from 'sync-mcp[media,postgres] @ {WHEEL['url']}' sync-mcp ledger list" in told
+    )
 
 
 def test_a_program_that_uses_the_client_is_told_a_command_that_runs_beside_it(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from sync_mcp.payments.consent import Proposal
 from sync_mcp.payments.files import asset_key
 from sync_mcp.payments.guard import Guard
 from sync_mcp.payments.limits import Limits
+from sync_mcp.payments.stores.postgres import PostgresStore
 from sync_mcp.payments.stores.sqlite import SqliteStore
+from sync_mcp.payments.stores.store import Store
 from sync_mcp.sandbox import Fault, Sandbox
 from sync_mcp.sandbox.media.samples import sample
 
@@ -132,10 +134,11 @@ def ledger(ledger_of: LedgerOf) -> Ledger:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
 
-    def now(_: SqliteStore) -> float:
+    def now(_: Store) -> float:
         return clock.now
 
     monkeypatch.setattr(SqliteStore, "now", now)
+    monkeypatch.setattr(PostgresStore, "now", now)
     return clock
 
 
@@ -226,3 +229,8 @@ def _settles_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def _repeats_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long the client pauses between two attempts is for its own tests."""
     monkeypatch.setattr("sync_mcp.api.retry._FIRST_BACKOFF_SECONDS", 0.005)
+
+
+@pytest.fixture(autouse=True)
+def _on_each_store(store: None) -> None:
+    """What is told here of a ledger holds wherever that lies."""

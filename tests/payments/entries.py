@@ -22,6 +22,13 @@ LedgerOf = Callable[..., Ledger]
 _STORE = SqliteStore(Path())
 
 
+def run_sql(ledger: Ledger, statement: str) -> list[tuple[Any, ...]]:
+    """Run a statement beside the ledger's own; return the rows that it tells."""
+    with ledger.store.transaction() as connection:
+        done = connection.exec_driver_sql(statement)
+        return [tuple(row) for row in done] if done.returns_rows else []
+
+
 def clock_time() -> float:
     """Return the time by the ledgers' own clock."""
     return _STORE.now()

@@ -42,7 +42,7 @@ def test_what_was_told_is_forgotten_once_no_replay_of_it_is_believed(
 ) -> None:
     now = ledger.store.now()
     ledger.keep_delivery(API, "a", "COMPLETED")
-    monkeypatch.setattr(ledger.file, "now", lambda: now + deliveries.KEPT_SECONDS + 60)
+    monkeypatch.setattr(ledger.store, "now", lambda: now + deliveries.KEPT_SECONDS + 60)
     [(first, _)] = ledger.read_deliveries(API, 0)
     assert ledger.keep_delivery(API, "b", "COMPLETED")
     # Its number is given to no other: who has read so far misses nothing.
@@ -54,6 +54,7 @@ def test_where_nothing_was_ever_paid_no_ledger_is_made_to_listen(ledger: Ledger,
     assert not home.exists()
 
 
+@pytest.mark.file
 def test_what_is_told_changes_nothing_of_what_the_mark_beside_the_ledger_says(ledger: Ledger) -> None:
     ledger.keep_delivery(API, "a", "COMPLETED")
     assert not ledger.file.mark_path.exists()

@@ -1,6 +1,5 @@
 """Creates whose inputs are still on this machine: held against the budgets while they are uploaded."""
 
-import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -31,7 +30,7 @@ from sync_mcp.payments.files import asset_key, with_assets
 from sync_mcp.payments.intention import Intention
 from sync_mcp.sandbox import Fault, Sandbox
 
-from .conftest import CREATE, PRICE, Files, paid, sent
+from .conftest import CREATE, PRICE, Clock, Files, paid, sent
 from .entries import begun, intended, quoted, refuse, wished
 
 pytestmark = pytest.mark.anyio
@@ -289,15 +288,14 @@ def test_a_process_that_slept_through_its_upload_has_to_begin_anew(
 
 
 def test_an_upload_over_midnight_counts_on_the_day_that_it_ends(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = Ledger(home)
     with monkeypatch.context() as patch:
         # As if it had been renewed all the while.
         patch.setattr(attempts, "LEASE_SECONDS", 86_400 + 60)
         id = begun(ledger, has_files=True, limits={"per_day_usd": "1.5"})
-    tomorrow = time.time() + 86_400
-    monkeypatch.setattr(time, "time", lambda: tomorrow)
+    clock.now += 86_400
     ledger.accept(begun(ledger, "another"), "job")
     with pytest.raises(LimitReached):
         ledger.send(id, wished(limits={"per_day_usd": "1.5"}), intended("sent"))

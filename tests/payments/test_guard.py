@@ -577,6 +577,7 @@ async def test_an_account_that_cannot_be_told_now_sends_nothing(sandbox: Sandbox
     assert sent(sandbox) == []
 
 
+@pytest.mark.file
 async def test_a_ledger_that_cannot_be_written_sends_nothing(
     sandbox: Sandbox, make: Make, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ from .entries import (
     priced,
     quoted,
     refuse,
+    run_sql,
     settle,
     unsettled,
     wished,
@@ -69,6 +70,7 @@ def new_ledgers_are_copies() -> None:
 # The file
 
 
+@pytest.mark.file
 def test_a_ledger_lies_where_it_is_told_to_by_default_with_the_users_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +81,7 @@ def test_a_ledger_lies_where_it_is_told_to_by_default_with_the_users_data(
     assert Ledger().file.folder == platformdirs.user_data_path("sync-mcp")
 
 
+@pytest.mark.file
 def test_nothing_is_made_before_it_is_needed(ledger: Ledger, home: Path) -> None:
     assert not ledger.exists()
     assert not home.exists()
@@ -87,6 +90,7 @@ def test_nothing_is_made_before_it_is_needed(ledger: Ledger, home: Path) -> None
     assert ledger.file.path == home / "ledger.sqlite3"
 
 
+@pytest.mark.file
 @posix_only
 def test_the_user_alone_can_read_it(ledger: Ledger, home: Path) -> None:
     before = os.umask(0)
@@ -104,6 +108,7 @@ def test_the_user_alone_can_read_it(ledger: Ledger, home: Path) -> None:
     assert set(modes.values()) == {0o600}
 
 
+@pytest.mark.file
 @pytest.mark.parametrize("name", ["with space", "50%25 off", "what?mode=ro", "a#b;c", "ключ"])
 @posix_only
 def test_a_folder_may_have_any_name(ledger_of: LedgerOf, tmp_path: Path, name: str) -> None:
@@ -113,6 +118,7 @@ def test_a_folder_may_have_any_name(ledger_of: LedgerOf, tmp_path: Path, name: s
     assert found(second, id).state == "sending"
 
 
+@pytest.mark.file
 def test_no_query_string_and_no_key_stands_in_the_file(ledger: Ledger) -> None:
     intention = intended(query="?X-Amz-Signature=SECRET&token=SECRET")
     request = generation_of(intention).request.model_copy(
@@ -134,6 +140,7 @@ def test_many_threads_may_open_it_at_once(ledger: Ledger) -> None:
     assert len(ids) == 16
 
 
+@pytest.mark.file
 def test_a_file_that_was_moved_away_is_not_written_to_any_more(ledger: Ledger, home: Path) -> None:
     begun(ledger)
     elsewhere = ledger.file.path.rename(home / "elsewhere")
@@ -144,6 +151,7 @@ def test_a_file_that_was_moved_away_is_not_written_to_any_more(ledger: Ledger, h
     assert elsewhere.read_bytes() == content
 
 
+@pytest.mark.file
 def test_of_several_that_make_the_file_at_once_one_does_and_all_use_it(
     ledger: Ledger, ledger_of: LedgerOf, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +174,7 @@ def test_of_several_that_make_the_file_at_once_one_does_and_all_use_it(
     assert {path.name for path in home.iterdir()} == kept
 
 
+@pytest.mark.file
 @posix_only
 def test_a_process_that_dies_while_it_makes_the_file_leaves_none(ledger: Ledger, home: Path) -> None:
     _run(
@@ -182,6 +191,7 @@ os._exit(1)
     begun(ledger)
 
 
+@pytest.mark.file
 def test_a_file_that_is_set_aside_while_it_is_opened_is_not_made_anew(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -888,6 +898,7 @@ def test_what_one_caller_was_asked_is_not_anothers_to_agree_to(ledger: Ledger, k
     assert found(ledger, begun(ledger, token=token, caller="ben")).caller == "ben"
 
 
+@pytest.mark.file
 def test_a_ledger_from_before_callers_had_names_is_brought_up_to_date_and_keeps_its_quotes(
     ledger: Ledger, home: Path
 ) -> None:
@@ -930,6 +941,7 @@ def _take_back_to_version_6(older: sqlite3.Connection) -> None:
     older.execute("DROP INDEX ix_entries_created_at")
 
 
+@pytest.mark.file
 def test_a_ledger_from_before_days_had_sums_keeps_its_money(
     ledger: Ledger, home: Path, ledger_of: LedgerOf
 ) -> None:
@@ -946,7 +958,7 @@ def test_a_ledger_from_before_days_had_sums_keeps_its_money(
 
 
 def test_the_sum_of_a_day_is_what_its_entries_count_whatever_becomes_of_them(
-    ledger: Ledger, home: Path, clock: Clock
+    ledger: Ledger, clock: Clock
 ) -> None:
     moved = begun(ledger, "moved", "1")
     made(ledger, "paid", "2")
@@ -958,9 +970,8 @@ def test_the_sum_of_a_day_is_what_its_entries_count_whatever_becomes_of_them(
     clock.now += DAY_SECONDS
     assert ledger.move_to_today(moved, wished("moved", "1")) is None
     begun(ledger, "later", "128")
-    with closing(sqlite3.connect(home / "ledger.sqlite3")) as file:
-        told = file.execute("SELECT is_sandbox, counted_usd / 1000000000 FROM days ORDER BY day, is_sandbox")
-        assert told.fetchall() == [(0, 2 + 17), (1, 4), (0, 1 + 128)]
+    told = run_sql(ledger, "SELECT is_sandbox, counted_usd / 1000000000 FROM days ORDER BY day, is_sandbox")
+    assert told == [(False, 2 + 17), (True, 4), (False, 1 + 128)]
     assert ledger.spending().today_usd == 129
 
 
@@ -1157,6 +1168,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
 
 
+@pytest.mark.file
 def test_a_file_from_a_newer_version_is_refused_and_left_alone(ledger: Ledger, home: Path) -> None:
     begun(ledger)
     ledger.close()
@@ -1169,6 +1181,7 @@ def test_a_file_from_a_newer_version_is_refused_and_left_alone(ledger: Ledger, h
     assert _files(home) == before
 
 
+@pytest.mark.file
 @posix_only
 def test_what_a_newer_version_had_on_its_way_is_left_alone_too(ledger: Ledger, home: Path) -> None:
     begun(ledger)
@@ -1189,6 +1202,7 @@ def test_what_a_newer_version_had_on_its_way_is_left_alone_too(ledger: Ledger, h
     assert _files(home) == before
 
 
+@pytest.mark.file
 def test_a_migration_goes_forward_without_loss(
     ledger: Ledger, ledger_of: LedgerOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1220,6 +1234,7 @@ def test_a_migration_goes_forward_without_loss(
         ledger.check()
 
 
+@pytest.mark.file
 def test_a_migration_that_fails_leaves_the_ledger_as_it_was(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1276,6 +1291,7 @@ def _forget_version(path: Path) -> None:
         connection.execute("DELETE FROM ledger")
 
 
+@pytest.mark.file
 @pytest.mark.parametrize(
     "damage", [_garble_header, _garble_pages, _cut, _empty, _drop_version, _forget_version]
 )
@@ -1305,6 +1321,7 @@ def test_a_damaged_file_is_set_aside_and_paid_calls_are_refused_until_the_user_d
     assert {path.name for path in home.glob("*.sqlite3")} == {given_up.name, "ledger.sqlite3"}
 
 
+@pytest.mark.file
 def test_damage_that_shows_while_it_is_open_sets_it_aside_as_well(ledger: Ledger) -> None:
     begun(ledger)
     _garble_pages(ledger.file.path)
@@ -1315,6 +1332,7 @@ def test_damage_that_shows_while_it_is_open_sets_it_aside_as_well(ledger: Ledger
     assert len(ledger.file.set_aside()) == 1
 
 
+@pytest.mark.file
 def test_a_journal_is_kept_with_the_damaged_file_it_belongs_to(ledger: Ledger, home: Path) -> None:
     home.mkdir()
     for suffix in ("", "-journal", "-wal"):
@@ -1327,6 +1345,7 @@ def test_a_journal_is_kept_with_the_damaged_file_it_belongs_to(ledger: Ledger, h
     }
 
 
+@pytest.mark.file
 def test_a_process_with_a_damaged_file_open_does_not_touch_the_one_in_its_place(
     ledger: Ledger, ledger_of: LedgerOf, home: Path
 ) -> None:
@@ -1384,6 +1403,7 @@ def _run(script: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.file
 @posix_only
 def test_processes_that_begin_the_same_at_once_make_one_entry(ledger: Ledger, home: Path) -> None:
     told = _run(
@@ -1401,6 +1421,7 @@ at_once(6, act)
     assert len(ledger.entries(limit=None)) == 1
 
 
+@pytest.mark.file
 @posix_only
 def test_eight_processes_at_once_keep_a_budget_to_the_cent(ledger: Ledger, home: Path) -> None:
     told = _run(
@@ -1423,6 +1444,7 @@ at_once(8, act)
     assert len(ledger.entries(limit=None)) == 13
 
 
+@pytest.mark.file
 @posix_only
 def test_an_attempt_whose_process_was_killed_is_there_and_can_be_gone_on_with(
     ledger: Ledger, home: Path, clock: Clock
@@ -1480,6 +1502,7 @@ for name in ("empty", "begun"):
         shutil.rmtree(folder)
 
 
+@pytest.mark.file
 def test_a_file_in_the_place_of_the_folder_refuses(ledger_of: LedgerOf, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "inner"):
@@ -1489,6 +1512,7 @@ def test_a_file_in_the_place_of_the_folder_refuses(ledger_of: LedgerOf, tmp_path
         ledger_of(tmp_path / "file" / "inner").exists()
 
 
+@pytest.mark.file
 @posix_only
 def test_a_full_disk_refuses_and_loses_nothing_and_goes_on_when_there_is_room(
     ledger: Ledger, home: Path
@@ -1528,6 +1552,7 @@ print(count, kept)
     assert ledger.file.set_aside() == []
 
 
+@pytest.mark.file
 def test_another_process_that_holds_the_ledger_for_long_refuses(home: Path) -> None:
     ledger = Ledger(home, busy_seconds=0.05)
     begun(ledger)
@@ -1553,6 +1578,7 @@ def test_another_thread_that_holds_the_ledger_for_long_refuses(home: Path) -> No
     begun(ledger, "new")
 
 
+@pytest.mark.file
 def test_a_thread_asks_for_the_file_once_another_of_its_process_has_let_go_of_it(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1566,6 +1592,7 @@ def test_a_thread_asks_for_the_file_once_another_of_its_process_has_let_go_of_it
     assert busy == []
 
 
+@pytest.mark.file
 def test_who_has_waited_a_while_for_its_turn_to_write_looks_for_it_often(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1586,6 +1613,7 @@ def test_who_has_waited_a_while_for_its_turn_to_write_looks_for_it_often(
     assert max(pauses) < 0.01
 
 
+@pytest.mark.file
 def test_a_file_that_a_process_of_version_1_has_open_is_waited_for(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,8 @@ from .entries import (
     wished,
 )
 
+pytestmark = pytest.mark.file
+
 PATIENCE_SECONDS = 60
 VERSION_1 = Path(__file__).with_name("ledger_version_1.sql")
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs kills or locks of POSIX")

@@ -1,9 +1,6 @@
 """The states of an attempt: each act is tried in each of them, and held against the table in the ledger."""
 
-import sqlite3
-import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from typing import get_args
 
 import pytest
@@ -13,7 +10,7 @@ from sync_mcp.errors import InvalidRequestError
 from sync_mcp.payments import ledger as ledger_module
 from sync_mcp.payments.rows import LEASE_SECONDS, State
 
-from .entries import begun, ended, found, intended, made, refuse, settle, wished
+from .entries import begun, ended, found, intended, made, refuse, run_sql, settle, wished
 
 STATES: tuple[State, ...] = get_args(State)
 JOB = "0b5fda45-0000"
@@ -70,23 +67,20 @@ def _in_state(ledger: Ledger, state: str, monkeypatch: pytest.MonkeyPatch) -> in
             id = ended(ledger, charged="unknown")
     assert found(ledger, id).state == name
     if state.endswith(_LAPSED):
-        clock = time.time() + 2 * LEASE_SECONDS
-        monkeypatch.setattr(time, "time", lambda: clock)
+        clock = ledger.store.now() + 2 * LEASE_SECONDS
+        monkeypatch.setattr(ledger.store, "now", lambda: clock)
     return id
 
 
 def _close(ledger: Ledger, id: int) -> int:
     # No act leads there any more.
-    ledger.close()
-    with closing(sqlite3.connect(ledger.file.path)) as file, file:
-        file.execute("UPDATE entries SET state = 'closed' WHERE id = ?", (id,))
+    run_sql(ledger, f"UPDATE entries SET state = 'closed' WHERE id = {id}")
     return id
 
 
 def _row(ledger: Ledger, id: int) -> tuple[object, ...] | None:
-    """Return all that stands in an entry, as the file has it."""
-    with closing(sqlite3.connect(ledger.file.path)) as file:
-        return file.execute("SELECT * FROM entries WHERE id = ?", (id,)).fetchone()
+    """Return all that stands in an entry, as the database has it."""
+    return next(iter(run_sql(ledger, f"SELECT * FROM entries WHERE id = {id}")), None)
 
 
 def _outcome(ledger: Ledger, act: str, id: int) -> str:
@@ -115,6 +109,7 @@ def _table() -> dict[tuple[str, str], str]:
     return told
 
 
+@pytest.mark.both
 def test_the_table_tells_of_each_act_in_each_state() -> None:
     assert _table().keys() == {(act, state) for act in ACTS for state in BEFORE}
 

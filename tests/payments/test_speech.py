@@ -1,8 +1,6 @@
 """Speech goes through the guard as videos do: each paid once, whatever comes between, in its own words."""
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -31,7 +29,7 @@ from sync_mcp.sandbox import Fault, Sandbox
 from tests.sandbox.wire import VOICE
 
 from .conftest import Asker
-from .entries import found
+from .entries import found, run_sql
 
 pytestmark = pytest.mark.anyio
 
@@ -80,9 +78,7 @@ async def test_the_ledger_says_what_kind_of_act_it_was_and_what_it_is_called(
     entry = guard.ledger.maker_of(made.job.id, sync.base_url)
     assert entry
     assert (entry.kind, entry.model, entry.title) == ("speech", "elevenlabs", SCRIPT)
-    guard.ledger.close()
-    with closing(sqlite3.connect(home / "ledger.sqlite3")) as file:
-        assert file.execute("SELECT kind FROM entries").fetchall() == [("speech",)]
+    assert run_sql(guard.ledger, "SELECT kind FROM entries") == [("speech",)]
 
 
 async def test_a_lost_answer_is_repeated_under_the_same_key_and_paid_once(

@@ -20,7 +20,7 @@ from sync_mcp.sandbox import Fault, Sandbox
 
 from .conftest import CREATE, PRICE, Asker, Files, paid, sent
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both]
 
 Make = Callable[..., Awaitable[Made[Generation]]]
 GuardOf = Callable[..., Guard]

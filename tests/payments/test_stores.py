@@ -22,7 +22,7 @@ from sync_mcp.sandbox import Sandbox
 from .conftest import PRICE, Asker
 from .entries import counted, found, intended, made, now_of, priced, quoted, settle
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.file]
 NAMES = {"transaction", "reading", "now", "check", "exists", "place", "findings"}
 
 
@@ -32,8 +32,8 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self._file = SqliteStore(folder)
 
-    def transaction(self) -> AbstractContextManager[Connection]:
-        return self._file.transaction()
+    def transaction(self, *, is_sandbox: bool | None = None) -> AbstractContextManager[Connection]:
+        return self._file.transaction(is_sandbox=is_sandbox)
 
     def reading(self) -> AbstractContextManager[Connection]:
         return self._file.reading()

@@ -2,12 +2,11 @@
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from random import Random
@@ -32,6 +31,7 @@ from .entries import (
     left_open,
     now_of,
     refuse,
+    run_sql,
     settle,
     unsettled,
     wished,
@@ -97,9 +97,8 @@ _Sums = Mapping[tuple[bool, int], Decimal]
 
 
 def _kept(ledger: Ledger) -> _Sums:
-    """Return the sums that stand in the file."""
-    with closing(sqlite3.connect(ledger.file.path)) as file:
-        sums = file.execute("SELECT is_sandbox, day, counted_usd FROM days WHERE counted_usd <> 0").fetchall()
+    """Return the sums that stand in the database."""
+    sums = run_sql(ledger, "SELECT is_sandbox, day, counted_usd FROM days WHERE counted_usd <> 0")
     return {(bool(is_sandbox), day): Decimal(nano) / 10**9 for is_sandbox, day, nano in sums}
 
 
@@ -144,6 +143,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.file
 @posix_only
 def test_a_process_that_is_killed_in_a_transaction_leaves_the_sums_that_its_entries_count(
     ledger: Ledger,
@@ -163,12 +163,6 @@ def test_a_process_that_is_killed_in_a_transaction_leaves_the_sums_that_its_entr
 # By another hand
 
 
-def _spoil(ledger: Ledger, statement: str) -> None:
-    ledger.close()
-    with closing(sqlite3.connect(ledger.file.path)) as file, file:
-        file.execute(statement)
-
-
 @pytest.mark.parametrize(
     ("statement", "kept"),
     [("UPDATE days SET counted_usd = 5000000001", "5.000000001"), ("DELETE FROM days", "0")],
@@ -178,7 +172,7 @@ def test_a_sum_that_another_hand_has_changed_is_found_and_made_that_of_the_entri
 ) -> None:
     begun(ledger, "one", "1.2")
     begun(ledger, "two", "0.1")
-    _spoil(ledger, statement)
+    run_sql(ledger, statement)
     today = datetime.fromtimestamp(clock.now, UTC).date()
     wrong = [WrongDay(today, is_sandbox=False, kept_usd=Decimal(kept), entries_usd=Decimal("1.3"))]
     assert ledger.find_wrong_days() == wrong
@@ -190,7 +184,7 @@ def test_a_sum_that_another_hand_has_changed_is_found_and_made_that_of_the_entri
 
 def test_a_sum_of_a_day_and_of_a_money_that_no_entry_has_is_found(ledger: Ledger) -> None:
     ledger.check()
-    _spoil(ledger, "INSERT INTO days VALUES (1, 0, 2000000000)")
+    run_sql(ledger, "INSERT INTO days VALUES (true, 0, 2000000000)")
     wrong = WrongDay(date(1970, 1, 1), is_sandbox=True, kept_usd=Decimal(2), entries_usd=Decimal(0))
     assert ledger.sum_days_anew() == [wrong]
     assert ledger.find_wrong_days() == []
@@ -216,6 +210,7 @@ _READS: Mapping[str, tuple[Callable[[Ledger], object], str]] = {
 """What a create or an answer about a job asks of the ledger, and how the database finds it."""
 
 
+@pytest.mark.file
 @pytest.mark.parametrize("read", _READS)
 def test_what_calls_ask_is_found_without_reading_what_has_long_been_settled(
     ledger: Ledger, read: str

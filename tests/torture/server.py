@@ -73,8 +73,8 @@ def _die_with(doom: _Doom, is_one: Callable[[str, Sequence[object]], bool], *, i
     transaction = SqliteStore.transaction
 
     @contextmanager
-    def doomed(store: SqliteStore) -> Generator[Connection]:
-        with transaction(store) as connection:
+    def doomed(store: SqliteStore, *, is_sandbox: bool | None = None) -> Generator[Connection]:
+        with transaction(store, is_sandbox=is_sandbox) as connection:
             info = connection.info
             info["doomed"] = False
             yield connection

@@ -140,9 +140,9 @@ class Agreements(Rules):
         What is named by its files and what is named by their assets is one thing: `intentions` are its names
         as far as they are known.
         """
-        now = self.store.now()
         bodies = {intention.body_digest for intention in intentions}
         with self.store.transaction() as connection:
+            now = self.store.now()
             for body_digest in bodies:
                 key = {"body_digest": body_digest, "caller": caller or ""}
                 put(connection, DECLINED, key, declined_at=now)

@@ -144,7 +144,7 @@ class Attempts(Rules):
                 nothing was written.
             MustAsk: the user has to agree first; nothing was written.
         """
-        with self.store.transaction() as connection:
+        with self.store.transaction(is_sandbox=attempt.is_sandbox) as connection:
             latest = find_latest(connection, attempt.intention)
             if latest is not None and latest.attempt >= attempt.number:
                 return latest, False
@@ -186,7 +186,7 @@ class Attempts(Rules):
             LimitReached: a budget would be passed by now; the attempt was withdrawn.
             QuoteRefused: the user has said no to the same under its other name; the attempt was withdrawn.
         """
-        with self.store.transaction() as connection:
+        with self.store.transaction(is_sandbox=attempt.is_sandbox) as connection:
             entry = find_entry(connection, entry_id)
             if entry is None or entry.owner != attempt.owner or entry.state != "preparing":
                 return "lost"
@@ -271,7 +271,7 @@ class Attempts(Rules):
             QuoteRefused: the quote is not for this, or another key made the same since the user was told;
                 nothing was changed.
         """
-        with self.store.transaction() as connection:
+        with self.store.transaction(is_sandbox=attempt.is_sandbox) as connection:
             entry = get_entry(connection, entry_id)
             now = self._moment(connection, attempt.now)
             if not entry.is_unresolved(now.clock):
@@ -304,7 +304,7 @@ class Attempts(Rules):
 
         Return which limit stands against that, if any: then it is not to be sent, and nothing was changed.
         """
-        with self.store.transaction() as connection:
+        with self.store.transaction(is_sandbox=attempt.is_sandbox) as connection:
             entry = get_entry(connection, entry_id)
             now = self._moment(connection, attempt.now)
             if utc_midnight(entry.created_at) == utc_midnight(now.day_time):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select, union
 
 from sync_mcp.payments.attempt import Instant
 from sync_mcp.payments.intention import Intention
@@ -218,15 +218,18 @@ _LATEST_TIME = select(func.max(ENTRIES.c.created_at)).where(
     ENTRIES.c.created_at <= bindparam("latest_believed")
 )
 _ASKED: tuple[BindParameter[str], ...] = (bindparam("digest_asked"), bindparam("earlier_asked"))
-_OTHER_NAMES = select(NAMES.c.sent_digest).where(NAMES.c.digest.in_(_ASKED))
+_NAME = (ENTRIES.c.digest, ENTRIES.c.sent_digest)
+# Each by an index of its own: of conditions with "or" between, a database may read all entries.
+_FOUND = union(
+    *(select(ENTRIES.c.id).where(name.in_(_ASKED)) for name in _NAME),
+    *(
+        select(ENTRIES.c.id).join(NAMES, name == NAMES.c.sent_digest).where(NAMES.c.digest.in_(_ASKED))
+        for name in _NAME
+    ),
+)
 _ATTEMPTS = (
     select(ENTRIES)
-    .where(
-        ENTRIES.c.digest.in_(_ASKED)
-        | ENTRIES.c.sent_digest.in_(_ASKED)
-        | ENTRIES.c.digest.in_(_OTHER_NAMES)
-        | ENTRIES.c.sent_digest.in_(_OTHER_NAMES)
-    )
+    .where(ENTRIES.c.id.in_(_FOUND))
     # An attempt under the other name of the same counts as one before.
     .order_by(ENTRIES.c.attempt.desc(), ENTRIES.c.id.desc())
 )

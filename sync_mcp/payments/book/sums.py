@@ -6,7 +6,18 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, bindparam, cast, delete, func, insert, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+)
 
 from sync_mcp.errors import LimitReached
 from sync_mcp.payments.attempt import Attempt, Instant, MustAsk
@@ -247,9 +258,12 @@ _SUMS_OF_DAYS = select(
 ).where(DAYS.c.is_sandbox == bindparam("is_sandbox"))
 _KEPT_SUMS = select(DAYS)
 # A day as the database itself has it, which keeps the sums.
-_DAY_OF_ENTRY = cast(ENTRIES.c.created_at / DAY_SECONDS, Integer)
+_DAYS_AND_PART = ENTRIES.c.created_at / DAY_SECONDS
+_DAYS_CAST = cast(_DAYS_AND_PART, BigInteger)
+# Some databases round up what others cut.
+_DAY_OF_ENTRY = (_DAYS_CAST - case((_DAYS_CAST > _DAYS_AND_PART, 1), else_=0)).label("day")
 _SUMS_OF_ENTRIES = select(ENTRIES.c.is_sandbox, _DAY_OF_ENTRY, func.sum(ENTRIES.c.counted_usd)).group_by(
-    ENTRIES.c.is_sandbox, _DAY_OF_ENTRY
+    ENTRIES.c.is_sandbox, _DAY_OF_ENTRY.name
 )
 _UNASKED = select(func.sum(ENTRIES.c.counted_usd)).where(
     _OF_POOL,

@@ -124,7 +124,11 @@ class SqliteStore:
 
     # Transactions
 
-    def transaction(self) -> AbstractContextManager[Connection]:
+    def transaction(
+        self,
+        *,
+        is_sandbox: bool | None = None,  # noqa: ARG002 - a file has one lock
+    ) -> AbstractContextManager[Connection]:
         """Hold the write lock from the first statement on: what is read is what the decision stands on.
 
         Raises:

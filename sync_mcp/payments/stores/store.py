@@ -13,8 +13,11 @@ Finding = tuple[str, str, str | None]
 class Store(Protocol):
     """Where a ledger lies."""
 
-    def transaction(self) -> AbstractContextManager[Connection]:
+    def transaction(self, *, is_sandbox: bool | None = None) -> AbstractContextManager[Connection]:
         """Have the ledger to oneself from the first statement on: what is read is what a decision stands on.
+
+        With `is_sandbox` a place may leave the other kind of money to others meanwhile: real money, or the
+        sandbox's.
 
         Raises:
             LedgerError: the ledger cannot be read or written, or has lost what was in it.
@@ -30,7 +33,10 @@ class Store(Protocol):
         ...
 
     def now(self) -> float:
-        """Return the time by which leases and quotes are judged, in seconds since 1970."""
+        """Return the time by which leases and quotes are judged, in seconds since 1970.
+
+        Within a transaction it is of that one: what several machines decide goes by one clock.
+        """
         ...
 
     def check(self, connection: Connection) -> None:
