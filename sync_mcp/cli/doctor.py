@@ -38,15 +38,14 @@ from sync_mcp.errors import (
     APIConnectionError,
     APIStatusError,
     ConfigurationError,
-    LedgerError,
     NotFoundError,
     SyncError,
 )
 from sync_mcp.machine.home import home_folder, open_fault, open_to_others
-from sync_mcp.machine.installed import ledger_command, media_install
+from sync_mcp.machine.installed import media_install
 from sync_mcp.serving.tokens import check_own_token, read_named_tokens
 from sync_mcp.settings import Settings
-from sync_mcp.texts import count_of, safe
+from sync_mcp.texts import safe
 from sync_mcp.tools.catalogue import TOOLS
 from sync_mcp.tools.toolsets import Selection, select_tools
 
@@ -69,7 +68,6 @@ _QUOTES = "\"'`"
 _PRICED = {"create_generation", "create_generations", "create_batch"}
 """The tools that pay for what the API publishes a price of."""
 _MAKE_KEY = "Make a key at https://sync.so/settings/api-keys and set SYNC_API_KEY."
-_ANOTHER_HOME = "Make the folder writable, or name another one in SYNC_MCP_HOME: without it nothing is paid."
 _SET_CLOCK = "Set this machine's clock: certificates and signed URLs go by it."
 _CHECK_NETWORK = "Check the network, any proxy on the way, and SYNC_BASE_URL."
 _CHECK_CERTIFICATE = (
@@ -120,7 +118,7 @@ async def examine(
         *await to_thread.run_sync(_folders, settings),
         *_check_budget(settings),
         *_check_unpriced(settings),
-        await to_thread.run_sync(_ledger, settings),
+        *await to_thread.run_sync(_ledger, settings),
         *_open_home(settings),
         *await _network(settings, sandbox_url),
     ]
@@ -370,37 +368,13 @@ def _list_paid_tools(settings: Settings) -> set[str]:
     return {name for name, tool in selection.tools.items() if tool.paid and name not in selection.withheld}
 
 
-def _ledger(settings: Settings) -> Finding:
+def _ledger(settings: Settings) -> list[Finding]:
     if settings.sandbox:
-        return Finding("ledger", "not looked at: the sandbox has its own, which ends with it")
+        return [Finding("ledger", "not looked at: the sandbox has its own, which ends with it")]
     # Takes long to import, and blocks for as long as the disk takes.
-    from sync_mcp.payments.ledger import TERMINAL_BUSY_SECONDS, Ledger
-    from sync_mcp.payments.stores.sqlite import UNTOUCHED_CODE
+    from sync_mcp.cli.doctor_ledger import look_at_ledger
 
-    ledger = Ledger(settings.home, read_only=True, busy_seconds=TERMINAL_BUSY_SECONDS)
-    try:
-        if not ledger.exists():
-            return _future(ledger.file.path)
-        entries = ledger.check()
-        unresolved = sum(spending.unresolved for _, _, spending in ledger.accounts())
-        wrong_days = ledger.find_wrong_days()
-    except LedgerError as error:
-        remedy = None if error.code == UNTOUCHED_CODE else error.to_user
-        return Finding("ledger", error.message, remedy, error.code if remedy else None, is_ours=True)
-    finally:
-        ledger.close()
-    more = f": `{ledger_command('list')}` says what to do" if unresolved else ""
-    wrong = len({wrong.day for wrong in wrong_days})
-    told = f"; the sums of {count_of(wrong, 'day')} are not what the entries count" if wrong else ""
-    mend = f"Run `{ledger_command('check')}`: it makes the sums that budgets go by what the entries count."
-    return Finding(
-        "ledger",
-        f"{ledger.store.place}; entries: {entries}, unresolved: {unresolved}{more}{told}",
-        mend if wrong else None,
-        "ledger_sums_wrong" if wrong else None,
-        is_ours=True,
-        facts={"path": str(ledger.store.place), "entries": entries, "unresolved": unresolved},
-    )
+    return list(look_at_ledger(settings))
 
 
 def _open_home(settings: Settings) -> Iterator[Finding]:
@@ -409,14 +383,6 @@ def _open_home(settings: Settings) -> Iterator[Finding]:
         mend = f"chmod go-w {shlex.quote(str(place))}"
         remedy = f"Make it yours alone ({mend}), or name another one in SYNC_MCP_HOME."
         yield Finding("home", open_fault(place), remedy, "folder_open_to_others")
-
-
-def _future(path: Path) -> Finding:
-    place = next(folder for folder in path.parents if folder.exists())
-    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
-        return Finding("ledger", f"none yet; the first paid call makes {path}", is_ours=True)
-    state = f"{path} cannot be made: {place} cannot be written to"
-    return Finding("ledger", state, _ANOTHER_HOME, "ledger_unavailable", is_ours=True)
 
 
 async def _network(settings: Settings, sandbox_url: str | None) -> list[Finding]:

@@ -26,6 +26,9 @@ def read_settings(arguments: argparse.Namespace, *, only: Collection[str] | None
     idle = [flag for name, flag in HTTP_FLAGS.items() if vars(arguments).get(name) is not None]
     if idle and not settings.http:
         raise ConfigurationError(f"{', '.join(idle)} says nothing without --http: add that, or leave it out.")
+    if settings_of_flags(arguments).get("home") is not None:
+        # As every flag does: whose file is named means that one, whatever the environment names.
+        return settings.model_copy(update={"database_url": None})
     return settings
 
 

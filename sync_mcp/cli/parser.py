@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 from sync_mcp._version import __version__
+from sync_mcp.access import check_database_url
 from sync_mcp.cli.hosts import ALIASES, HOSTS
 from sync_mcp.cli.streams import stop
 from sync_mcp.machine.installed import command_here
@@ -237,6 +238,28 @@ def _add_ledger_commands(ledger: argparse.ArgumentParser) -> None:
         help="settled more than so many days ago (default: 90)",
     )
     add_yes(prune)
+
+    add("migrate", "bring a ledger in a database to the version of this program, or begin it there", "")
+
+    copying = add(
+        "copy",
+        "copy the ledger in a file into a database that has none yet",
+        "--to postgresql://sync@127.0.0.1/sync",
+    )
+    copying.add_argument(
+        "--to",
+        type=_database_url,
+        metavar="URL",
+        help="the database (default: SYNC_MCP_DATABASE_URL, which no list of processes shows)",
+    )
+
+
+def _database_url(text: str) -> str:
+    try:
+        return check_database_url(text)
+    except ValueError as error:
+        # Of any other error the text would be told, in which a password may stand.
+        raise argparse.ArgumentTypeError(f"it {error}") from None
 
 
 def _add_campaign_commands(campaign: argparse.ArgumentParser) -> None:

@@ -38,12 +38,27 @@ def run(arguments: argparse.Namespace) -> None:
     deafness = find_deafness(settings)
     if deafness is not None:
         logger.warning("%s. %s", deafness, MEND_DEAFNESS)
+    if settings.database_url is not None and not settings.sandbox:
+        _check_database(settings)
     sweep()
     put_off_sdk_packages()
     if settings.http:
         _serve_http(settings)
     else:
         _serve_stdio(settings)
+
+
+def _check_database(settings: Settings) -> None:
+    # Loaded where the ledger is in a database alone: no other server needs it before its first paid call.
+    from sync_mcp.cli.ledgers import check_usable, open_ledger
+
+    ledger = open_ledger(settings)
+    try:
+        missed = check_usable(ledger)
+    finally:
+        ledger.close()
+    if missed is not None:
+        logger.warning("%s Paid calls are refused until it can.", missed.message)
 
 
 def _warn_of_open_home(settings: Settings) -> None:

@@ -16,7 +16,10 @@ COMMANDS = (
     "campaign",
     *(f"campaign {name}" for name in ("plan", "run", "approve", "list", "show", "stop", "retry", "report")),
     "ledger",
-    *(f"ledger {name}" for name in ("list", "show", "resolve", "release", "check", "prune")),
+    *(
+        f"ledger {name}"
+        for name in ("list", "show", "resolve", "release", "check", "prune", "migrate", "copy")
+    ),
 )
 every_command = pytest.mark.parametrize("command", COMMANDS)
 

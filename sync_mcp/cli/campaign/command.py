@@ -33,6 +33,7 @@ from sync_mcp.cli.campaign.words import (
 from sync_mcp.cli.campaign.work import open_telling
 from sync_mcp.cli.documents import print_document
 from sync_mcp.cli.flags import home_of_flags, read_settings
+from sync_mcp.cli.ledgers import check_usable, open_ledger
 from sync_mcp.cli.sandbox import own_sandbox
 from sync_mcp.cli.screen import is_on_terminal, show_lines, waiting
 from sync_mcp.cli.streams import log_to_stderr, stop
@@ -52,6 +53,7 @@ _USED = (
     "base_url",
     "sandbox",
     "home",
+    "database_url",
     "media_roots",
     "max_usd_per_job",
     "budget_usd_per_day",
@@ -385,8 +387,11 @@ def _with_api(settings: Settings, act: Callable[[Campaigns, AsyncSync], Awaitabl
 def _open(settings: Settings) -> Generator[Campaigns]:
     """Open the ledger of the settings, that of an embedded sandbox for as long as it runs."""
     with contextlib.ExitStack() as ends:
-        home = ends.enter_context(ScratchFolder("ledger")).path if settings.sandbox else settings.home
-        ledger = Ledger(home)
+        if settings.sandbox:
+            ledger = Ledger(ends.enter_context(ScratchFolder("ledger")).path)
+        else:
+            ledger = open_ledger(settings)
+            check_usable(ledger)
         ends.callback(ledger.close)
         guard = Guard(ledger, Limits(**settings.limits), resend_hours=settings.resend_hours)
         roots = usual_roots() if settings.media_roots is None else settings.media_roots

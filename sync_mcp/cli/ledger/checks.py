@@ -60,7 +60,7 @@ def _findings(ledger: Ledger) -> Iterator[Finding]:
             yield from others
     except LedgerError as error:
         yield from _unusable(ledger, error)
-    given_up = ledger.file.find_given_up()
+    given_up = ledger.file.find_given_up() if ledger.database is None else []
     if given_up:
         yield "given up", f"{', '.join(path.name for path in given_up)}: kept, not read", None
 

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
@@ -23,8 +22,10 @@ from sync_mcp.cli.ledger.entries import (
     list_entries,
     rest_of,
 )
+from sync_mcp.cli.ledger.moving import copy_ledger, migrate
 from sync_mcp.cli.ledger.plans import Plan, plan_loss, plan_prune, plan_release, plan_resolve
 from sync_mcp.cli.ledger.sightings import Sighting, look_up
+from sync_mcp.cli.ledgers import open_ledger
 from sync_mcp.cli.screen import is_on_terminal, show_lines, show_table, waiting
 from sync_mcp.cli.streams import stop
 from sync_mcp.errors import InvalidRequestError, LedgerError
@@ -44,8 +45,13 @@ _LAYOUTS = (
 
 def run(arguments: argparse.Namespace) -> None:
     """Do what one command of `sync-mcp ledger` says, and end the program with its exit code."""
-    home = read_settings(arguments, only=["home"]).home
-    ledger = Ledger(home, busy_seconds=TERMINAL_BUSY_SECONDS)
+    settings = read_settings(arguments, only=["home", "database_url"])
+    if arguments.act == "copy":
+        if arguments.to is None and settings.database_url is not None:
+            arguments.to = settings.database_url.get_secret_value()
+        # What is copied is a file's.
+        settings = settings.model_copy(update={"database_url": None})
+    ledger = open_ledger(settings, busy_seconds=TERMINAL_BUSY_SECONDS)
     try:
         with home_of_flags(arguments):
             _act(ledger, arguments)
@@ -94,7 +100,7 @@ def _style_of(entry: Entry, now: float) -> str:
 
 def _show(ledger: Ledger, arguments: argparse.Namespace) -> int:
     if arguments.json:
-        print_document({"entry": describe(find_entry(ledger, arguments.entry), time.time())})
+        print_document({"entry": describe(find_entry(ledger, arguments.entry), ledger.store.now())})
     else:
         show_lines(describe_entry(ledger, arguments.entry))
     return 0
@@ -146,6 +152,22 @@ def _prune(ledger: Ledger, arguments: argparse.Namespace) -> int:
     return _carry_out(plan, arguments)
 
 
+def _migrate(ledger: Ledger, arguments: argparse.Namespace) -> int:  # noqa: ARG001 - as every act is called
+    show_lines(migrate(ledger))
+    return 0
+
+
+def _copy(ledger: Ledger, arguments: argparse.Namespace) -> int:
+    if arguments.to is None:
+        stop("say where to: --to URL, or SYNC_MCP_DATABASE_URL")
+    target = Ledger(database_url=arguments.to, busy_seconds=TERMINAL_BUSY_SECONDS)
+    try:
+        show_lines(copy_ledger(ledger, target))
+    finally:
+        target.close()
+    return 0
+
+
 _ACTS: Mapping[str, Callable[[Ledger, argparse.Namespace], int]] = {
     "list": _list,
     "show": _show,
@@ -153,6 +175,8 @@ _ACTS: Mapping[str, Callable[[Ledger, argparse.Namespace], int]] = {
     "release": _release,
     "check": _check,
     "prune": _prune,
+    "migrate": _migrate,
+    "copy": _copy,
 }
 """By the names of the commands; each returns the exit code."""
 

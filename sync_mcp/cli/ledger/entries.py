@@ -1,6 +1,5 @@
 """Entries of the ledger in words: the table, all of one entry, and what can be done about it."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,7 +42,7 @@ def find_listed(ledger: Ledger, limit: int | None) -> Listing | None:
     """
     if not ledger.exists():
         return None
-    now = time.time()
+    now = ledger.store.now()
     is_open = ledger.entries(limit=None, are_open=True)
     # Those that need the user come before those that only need time.
     is_open.sort(key=lambda entry: not entry.is_unresolved(now))
@@ -86,7 +85,7 @@ def describe_entry(ledger: Ledger, entry_id: int) -> str:
         InvalidRequestError: there is none.
     """
     entry = find_entry(ledger, entry_id)
-    now = time.time()
+    now = ledger.store.now()
     facts = (
         ("state", state_in_words(entry, now)),
         ("what", entry.summary),
@@ -123,7 +122,8 @@ def describe_entry(ledger: Ledger, entry_id: int) -> str:
 
 def none_yet(ledger: Ledger) -> str:
     """Return what is said where there is no ledger."""
-    return f"There is none yet; the first paid call makes {ledger.store.place}."
+    begins = "makes" if ledger.database is None else "begins one in"
+    return f"There is none yet; the first paid call {begins} {ledger.store.place}."
 
 
 def find_entry(ledger: Ledger, entry_id: int) -> Entry:

@@ -1,6 +1,5 @@
 """What the user may decide about the ledger: each plan says what it does to the money before it does it."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -190,8 +189,10 @@ def _why_not_released(entry: Entry, job: str, sighting: Sighting) -> str:
 
 def plan_prune(ledger: Ledger, days: int) -> Plan | None:
     """Return the plan to delete what is old and cost nothing; None where there is no such thing."""
-    before = time.time() - days * _DAY_SECONDS
-    entries, quotes = ledger.prunable(before) if ledger.exists() else (0, 0)
+    if not ledger.exists():
+        return None
+    before = ledger.store.now() - days * _DAY_SECONDS
+    entries, quotes = ledger.prunable(before)
     if not entries and not quotes:
         return None
     told = (
@@ -210,7 +211,7 @@ def plan_prune(ledger: Ledger, days: int) -> Plan | None:
 
 def plan_loss(ledger: Ledger) -> Plan | None:
     """Return the plan to go on without what a ledger lost; None where it lost nothing."""
-    fault = fault_of(ledger)
+    fault = None if ledger.database is not None else fault_of(ledger)
     if fault is None or fault.code not in LOST_CODES:
         return None
     told = [fault.message, *_file_changes(ledger), *losses(ledger)]
@@ -240,7 +241,7 @@ def _find_undecided(ledger: Ledger, entry_id: int, decision: Callable[[Entry], b
         InvalidRequestError: there is nothing to decide; the message says why, and what to do instead.
     """
     entry = find_entry(ledger, entry_id)
-    now = time.time()
+    now = ledger.store.now()
     if not entry.is_unresolved(now) and not decision(entry):
         ways = " ".join(line.strip() for line in ways_out(entry, now))
         raise InvalidRequestError(f"Entry {entry.id} is not in doubt ({state_in_words(entry, now)}). {ways}")
