@@ -16,6 +16,7 @@ PAGES = [
             "money",
             "files",
             "operations",
+            "postgres",
             "client",
             "sandbox",
             "development",

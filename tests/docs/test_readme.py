@@ -36,8 +36,10 @@ from sync_mcp.tools.core import TOOLS
 from sync_mcp.tools.prompts import PROMPTS
 from tests.docs.pages import PAGES, README, ROOT, read_pages
 from tests.package.facts import Facts
+from tests.postgres import WITHOUT, is_available
 from tests.server.host import hosted, text
 from tests.serving.stdio.forked import run_forked
+from tests.stores import Databases
 
 TEXT = read_pages()
 COMMAND = str(Path(sys.executable).with_name("sync-mcp"))
@@ -291,7 +293,8 @@ def test_every_shell_command_is_a_make_target_or_is_run_by_a_test() -> None:
             assert words[words.index("--") + 1 :] in ([CLONE_COMMAND], with_uv)
         else:
             tried = [snippet for _, snippet in snippets()]
-            assert command in (SANDBOX_COMMAND, HTTP_COMMAND, DOCTOR_COMMAND, *tried, *LEDGER_COMMANDS)
+            run = (SANDBOX_COMMAND, HTTP_COMMAND, DOCTOR_COMMAND, *LEDGER_COMMANDS, *DATABASE_COMMANDS)
+            assert command in (*run, *tried)
 
 
 def test_each_command_is_on_the_path_as_it_is_printed() -> None:
@@ -317,7 +320,16 @@ def test_make_help_names_the_targets_of_the_readme() -> None:
     ) | {"help"}
 
 
-LEDGER_COMMANDS = [command for command in shell_commands() if "sync-mcp ledger" in command]
+DATABASE_COMMANDS = [
+    command
+    for block in re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / "postgres.md").read_text(), re.M | re.S)
+    for command in commands_in(block)
+]
+LEDGER_COMMANDS = [
+    command
+    for command in shell_commands()
+    if "sync-mcp ledger" in command and command not in DATABASE_COMMANDS
+]
 # It stands on each page that needs it.
 [SANDBOX_COMMAND] = {command for command in shell_commands() if "sync-mcp sandbox" in command}
 [DOCTOR_COMMAND] = [command for command in shell_commands() if "sync-mcp doctor" in command]
@@ -441,6 +453,16 @@ def test_the_ledger_commands_work_on_a_create_of_unknown_outcome(sandbox: Sandbo
             assert_told(json.loads(done.stdout), "ledger list", entries="entries", accounts="accounts")
     states = {entry.id: entry.state for entry in ledger.entries(limit=20)}
     assert (states[12], states[11], states[10]) == ("accepted", "released", "unknown")
+
+
+@pytest.mark.skipif(not is_available(), reason=WITHOUT)
+def test_the_commands_of_a_ledger_in_a_database_work_in_their_order(home: Path, databases: Databases) -> None:
+    Ledger(home).check()
+    environment = os.environ | {"SYNC_MCP_DATABASE_URL": databases.make()}
+    for command in DATABASE_COMMANDS:
+        words = shlex.split(command, comments=True)
+        done = run_forked([COMMAND, *words[1:]], environment, timeout=WAIT_SECONDS)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
 
 
 def test_the_report_for_programs_holds_what_the_page_says(sandbox: Sandbox) -> None:
