@@ -167,10 +167,8 @@ def _pay_for_others(ledger: Ledger, campaign: Campaign, row: Row) -> None:
 def _take_turn(book: CampaignBook, campaign: Campaign) -> float:
     began = time.perf_counter()
     row = _take(book, campaign, MAKE)
-    book.note(row, begun=0)
     book.note(row, generation_id=f"job-{row.number}")
     book.note(row, state="made", generation_id=f"job-{row.number}")
-    book.end_if_done(campaign.id)
     book.note(_take(book, campaign, SAVE), state="saved", saved_as="/video.mp4")
     book.end_if_done(campaign.id)
     book.has_nothing_left(campaign.account, campaign.base_url)
