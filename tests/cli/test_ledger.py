@@ -1,6 +1,5 @@
 """The user's way out of each dead end: what `sync-mcp ledger` says of the money before it does anything."""
 
-import io
 import os
 import re
 import shlex
@@ -14,8 +13,8 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 import anyio
 import pytest
@@ -25,7 +24,6 @@ from sync_mcp.cli.ledger.checks import check_ledger
 from sync_mcp.cli.ledger.entries import describe_entry, list_entries
 from sync_mcp.cli.ledger.plans import Plan, plan_loss, plan_prune, plan_release, plan_resolve
 from sync_mcp.cli.ledger.sightings import Sighting
-from sync_mcp.cli.main import main
 from sync_mcp.payments.attempt import Instant
 from sync_mcp.payments.ledger import TERMINAL_BUSY_SECONDS
 from sync_mcp.payments.rows import LEASE_SECONDS, Entry
@@ -33,6 +31,7 @@ from sync_mcp.payments.stores.schema import VERSIONS
 from sync_mcp.payments.stores.sqlite_file import BUSY_SECONDS
 from sync_mcp.sandbox import Fault, Sandbox
 from tests.api.raw_server import Answer, RawServer, answer
+from tests.cli.here import Done, complaint, run_here
 from tests.payments.entries import (
     ACCOUNT,
     JOB,
@@ -52,7 +51,6 @@ COMMAND = (str(Path(sys.executable).with_name("sync-mcp")), "ledger")
 WAIT_SECONDS = 30.0
 ANOTHER = "0b5fda45-0001"
 NOT_FOUND = answer(404, {"message": "Not found"})
-Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs a terminal or modes of POSIX")
 
@@ -71,31 +69,9 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """The command in this process, without a terminal."""
-    ends_by = signal.getsignal(signal.SIGTERM)
-
-    def command(*arguments: str, **environment: str) -> Done:
-        with monkeypatch.context() as patch:
-            patch.delenv("COLUMNS", raising=False)
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            patch.setattr(sys, "argv", ["sync-mcp", "ledger", *arguments])
-            patch.setattr(sys, "stdin", io.StringIO())
-            with pytest.raises(SystemExit) as end:
-                main()
-        told = capsys.readouterr()
-        return Done(arguments, cast(int, end.value.code), told.out, told.err)
-
-    yield command
-    signal.signal(signal.SIGTERM, ends_by)
-
-
-def complaint(done: Done) -> str:
-    """The one line by which a command is refused."""
-    assert done.returncode == 2, done.stdout
-    assert re.fullmatch(r"sync-mcp: [^\n]+\n", done.stderr), done.stderr
-    return done.stderr.removeprefix("sync-mcp: ").strip()
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`sync-mcp ledger` in this process, without a terminal."""
+    return partial(run_here, monkeypatch, capsys, "ledger")
 
 
 def doubted(ledger: Ledger, *args: str | None, named: str | None = None, **kwargs: object) -> int:

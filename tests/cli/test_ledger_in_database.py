@@ -1,28 +1,24 @@
 """The commands on a ledger in a database: as on a file; and how it is begun, copied to and told of."""
 
-import io
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import cast
 from urllib.parse import urlsplit
 
 import pytest
 
 from sync_mcp import Ledger
 from sync_mcp.campaigns.book import CampaignBook
-from sync_mcp.cli.main import main
 from tests.campaigns.parts import planned
+from tests.cli.here import Done, complaint, run_here
 from tests.payments.entries import begun, counted, ended, found, intended, made, now_of, priced
 from tests.postgres import WITHOUT, is_available, run_statement
 from tests.stores import Databases
 
 pytestmark = pytest.mark.skipif(not is_available(), reason=WITHOUT)
-Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]
 
 
@@ -54,30 +50,16 @@ def in_file(home: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str) -> Iterator[Run]:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str) -> Run:
     """The command in this process, without a terminal; it never tells the password."""
-    ends_by = signal.getsignal(signal.SIGTERM)
 
     def command(*arguments: str) -> Done:
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["sync-mcp", *arguments])
-            patch.setattr(sys, "stdin", io.StringIO())
-            with pytest.raises(SystemExit) as end:
-                main()
-        told = capsys.readouterr()
+        done = run_here(monkeypatch, capsys, *arguments)
         for password in ("s3cret", urlsplit(url).password or "-"):
-            assert password not in told.out + told.err
-        return Done(arguments, cast(int, end.value.code), told.out, told.err)
+            assert password not in done.stdout + done.stderr
+        return done
 
-    yield command
-    signal.signal(signal.SIGTERM, ends_by)
-
-
-def complaint(done: Done) -> str:
-    """The one line by which a command is refused."""
-    assert done.returncode == 2, done.stdout
-    assert re.fullmatch(r"sync-mcp: [^\n]+\n", done.stderr), done.stderr
-    return done.stderr
+    return command
 
 
 def test_the_commands_go_to_the_database_that_is_set_and_to_a_file_that_is_named(
